@@ -1,0 +1,185 @@
+"""The recipe: every setting of a run, validated before any work starts.
+
+A recipe is a YAML file. Only what differs from the defaults below needs to be written down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate.schema import WindowKind
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Section):
+    path: Path = Path("data/ml-100k")
+    """Folder that ``palate prepare`` wrote."""
+
+
+class TaskSettings(Section):
+    kind: Literal["category-preference"] = "category-preference"
+    like_above: float = 3.5
+    """A category is liked when its mean rating is above this."""
+    dislike_below: float = 3.0
+    """A category is disliked when its mean rating is below this."""
+    least_count: int = Field(3, ge=1)
+    """Categories rated less often than this carry no label."""
+    most_labels: int = Field(3, ge=1)
+    """How many categories are named as liked, and as disliked."""
+
+
+class ItemSettings(Section):
+    encoder: str = "packaged:all-MiniLM-L6-v2"
+    """Sentence encoder: a hub name, a folder, or ``packaged:all-MiniLM-L6-v2`` for the pip package."""
+    revision: str | None = None
+    """Hub revision of the encoder."""
+    batch_size: int = Field(32, ge=1)
+    """Texts a forward pass of the encoder."""
+    max_tokens: int = Field(256, ge=8)
+    """Longer texts are cut here."""
+    cache: Path | None = None
+    """Folder of cached item vectors; the user's cache folder when not given."""
+
+
+class WindowSettings(Section):
+    kind: WindowKind = "recent"
+    """The most recent interactions, or random ones."""
+    shortest: int = Field(50, ge=1)
+    """Training draws the window's size, log-uniformly, from here …"""
+    longest: int = Field(50, ge=1)
+    """… to here. Equal values fix it."""
+
+
+class RandomT5Settings(Section):
+    """A T5 v1.1 with random weights and a tokenizer built from the data: no hub needed."""
+
+    kind: Literal["random-t5"] = "random-t5"
+    width: int = Field(128, ge=8)
+    feed_forward: int = Field(256, ge=8)
+    heads: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1)
+    """Layers of the encoder, and of the decoder."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    vocabulary: int = Field(2000, ge=64)
+    """Most tokens in the tokenizer."""
+    item_texts: bool = False
+    """Build the tokenizer from the items' texts too, not only from the task's."""
+
+
+class PretrainedT5Settings(Section):
+    """A T5, T5 v1.1, LM-adapted T5 or Flan-T5 by hub name or folder."""
+
+    kind: Literal["t5"] = "t5"
+    name: str = "google/flan-t5-base"
+    revision: str | None = None
+
+
+BackboneSettings = Annotated[RandomT5Settings | PretrainedT5Settings, Field(discriminator="kind")]
+
+
+class UEMSettings(Section):
+    """The paper's User Embedding Module: a T5 v1.1-style transformer, one user-prompt vector an item."""
+
+    kind: Literal["uem"] = "uem"
+    layers: int = Field(3, ge=1)
+    heads: int = Field(12, ge=1)
+    head_size: int = Field(64, ge=1)
+    feed_forward: int = Field(2048, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class PooledSettings(Section):
+    """Attention pooling into a fixed number of latent queries, whatever the window's length."""
+
+    kind: Literal["pooled"] = "pooled"
+    queries: int = Field(24, ge=1)
+    """Length of the user prompt. The first queries start from the catalogue's categories."""
+    width: int = Field(128, ge=8)
+    layers: int = Field(2, ge=0)
+    """Transformer layers over the pooled state."""
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+UserEncoderSettings = Annotated[UEMSettings | PooledSettings, Field(discriminator="kind")]
+
+
+class ModelSettings(Section):
+    backbone: BackboneSettings = PretrainedT5Settings()
+    user_encoder: UserEncoderSettings = UEMSettings()
+    task_prompt: int = Field(20, ge=0)
+    """Length k of the task prompt K."""
+
+
+class SimulationSettings(Section):
+    users: int = Field(0, ge=0)
+    """Users simulated from the training users' statistics; 0 trains on real users alone."""
+    share: float = Field(0.75, ge=0, le=1)
+    """Share of a training batch that is drawn from them."""
+
+
+class TrainSettings(Section):
+    steps: int = Field(10_000, ge=1)
+    """Optimizer steps."""
+    minutes: float | None = Field(None, gt=0)
+    """End earlier, with the schedule squeezed to fit, when this much time has passed."""
+    batch_size: int = Field(128, ge=1)
+    """Windows a step on one device."""
+    windows_per_user: int = Field(1, ge=1)
+    """Windows of one user in a batch."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients make one optimizer step."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak rate of the user encoder and the task prompt."""
+    backbone_learning_rate: float | None = Field(None, gt=0)
+    """Peak rate of the backbone; the same as the others when not given."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the training in which the rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    auxiliary: float = Field(0.0, ge=0)
+    """Weight of the per-category loss on the user encoder; 0 leaves it out."""
+    auxiliary_alone: float = Field(0.0, ge=0, lt=1)
+    """Share of the training, from the start, in which only that loss is used."""
+    window_labels: float = Field(0.0, ge=0, lt=1)
+    """Share of the training, from the start, in which labels come from the window itself."""
+    evaluate_every: int = Field(500, ge=1)
+    """Steps between evaluations on dev users, and between checkpoints."""
+    evaluate_users: int = Field(512, ge=1)
+    """Most dev users in such an evaluation."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many evaluations without a better dev score."""
+
+
+class EvaluateSettings(Section):
+    window: int = Field(50, ge=1)
+    """Interactions that the model sees."""
+    batch_size: int = Field(128, ge=1)
+    most_new_tokens: int = Field(48, ge=1)
+    """Longest answer."""
+
+
+class Recipe(Section):
+    """Everything that a run needs to know."""
+
+    name: str = "run"
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    task: TaskSettings = TaskSettings()
+    items: ItemSettings = ItemSettings()
+    windows: WindowSettings = WindowSettings()
+    model: ModelSettings = ModelSettings()
+    simulation: SimulationSettings = SimulationSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()

@@ -1,0 +1,1 @@
+"""From rating files to datasets, windows and examples."""

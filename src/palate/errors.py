@@ -1,0 +1,47 @@
+"""The errors that palate raises on purpose.
+
+Every message is one line that says what was found, what was expected, and what to do. The command line prints
+it and exits with code 2; a Python caller can catch :class:`PalateError` for all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PalateError(Exception):
+    """Something the caller can put right: bad input, a wrong setting, parts that do not belong together."""
+
+
+class DataError(PalateError):
+    """A file of data cannot be read as what it should be."""
+
+    def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.line = line
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(place + message)
+
+
+class OutputError(PalateError):
+    """An output path cannot be used: not empty, not writable, or the disk is full."""
+
+
+class RecipeError(PalateError):
+    """A recipe or an override names an unknown key, or gives a value that is not allowed."""
+
+
+class CacheError(PalateError):
+    """A cached file is damaged."""
+
+
+class MismatchError(PalateError):
+    """A checkpoint, a dataset, an item encoder or a backbone do not belong together."""
+
+
+class LeakageError(PalateError):
+    """A target would be made from data that the example must not have seen."""
+
+
+class MissingExtraError(PalateError):
+    """An optional dependency is not installed; the message names the exact command that installs it."""

@@ -1,0 +1,1 @@
+"""Items as texts and as cached vectors."""

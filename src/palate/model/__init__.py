@@ -1,0 +1,1 @@
+"""User encoders, backbones, and the door between them."""

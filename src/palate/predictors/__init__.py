@@ -1,0 +1,1 @@
+"""Everything that answers: references and models behind one protocol."""

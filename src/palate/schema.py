@@ -1,0 +1,116 @@
+"""The shared vocabulary: what an interaction, a history, a window and a prediction are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Split: TypeAlias = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+WindowKind: TypeAlias = Literal["recent", "random"]
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Indices: TypeAlias = npt.NDArray[np.int32]
+RatingIndices: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One catalogue item as text: what a new item at inference is given as."""
+
+    item_id: str
+    title: str
+    categories: tuple[str, ...] = ()
+    description: str | None = None
+    year: int | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's interactions, oldest first, by external ids. All sequences have the same length."""
+
+    user_id: str
+    item_ids: Sequence[str]
+    ratings: Sequence[float]
+    timestamps: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Interactions of U users in columns, grouped by user and oldest first; ties in time keep file order."""
+
+    offsets: Ints  # [U + 1]: user u owns rows offsets[u] to offsets[u + 1]
+    item_index: Indices  # [N] into the dataset's items
+    rating_index: RatingIndices  # [N] into the dataset's rating values
+    timestamp: Ints  # [N] seconds since 1970
+
+    def __len__(self) -> int:
+        return len(self.item_index)
+
+    @property
+    def lengths(self) -> Ints:
+        """How many interactions each user has, [U]."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The interactions that a model sees, of B users: left-aligned, oldest first, padded with zeros."""
+
+    item_index: Indices  # [B, P]
+    rating_index: RatingIndices  # [B, P]
+    timestamp: Ints  # [B, P]
+    length: Ints  # [B]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    @property
+    def mask(self) -> Bools:
+        """True where an interaction stands, [B, P]."""
+        return np.arange(self.item_index.shape[1]) < self.length[:, None]
+
+    def __getitem__(self, rows: slice | Ints | Bools) -> Windows:
+        return Windows(self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows])
+
+    def interactions(self) -> Interactions:
+        """The same events as flat columns, one group a window."""
+        mask = self.mask
+        offsets = np.concatenate([[0], np.cumsum(self.length)]).astype(np.int64)
+        return Interactions(offsets, self.item_index[mask], self.rating_index[mask], self.timestamp[mask])
+
+
+@dataclass(frozen=True, eq=False)
+class Preferences:
+    """Labels of B users as ranked category indices, best (or worst) first, -1 where a rank is empty."""
+
+    liked: Ints  # [B, 3]
+    disliked: Ints  # [B, 3]
+
+    def __len__(self) -> int:
+        return len(self.liked)
+
+    def __getitem__(self, rows: slice | Ints | Bools) -> Preferences:
+        return Preferences(self.liked[rows], self.disliked[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a predictor is asked: the windows of B users, and the truth that only the evaluator reads."""
+
+    user_index: Ints  # [B] into the dataset's users
+    windows: Windows
+    truth: Preferences
+
+    def __len__(self) -> int:
+        return len(self.user_index)
