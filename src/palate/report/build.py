@@ -1,0 +1,68 @@
+"""Writes the report: one page without any outside host, and the JSON beside it that it is rebuilt from."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from palate.errors import DataError, OutputError
+from palate.files import write_text
+from palate.report.data import ReportData
+from palate.report.view import View
+
+
+def build_report(data: ReportData, path: Path) -> Path:
+    """Write the page to ``path`` and its data to the same name with ``.json``; returns the page's path.
+
+    Raises :class:`OutputError` when the path does not end in .html or cannot be written.
+    """
+    if path.suffix != ".html":
+        raise OutputError(f"{path}: a report's name must end in .html; its data goes beside it as .json")
+    page = render_report(data)
+    write_text(path.with_suffix(".json"), data.model_dump_json(indent=2) + "\n")
+    write_text(path, page)
+    return path
+
+
+def read_report(path: Path) -> ReportData:
+    """The data of a report from its JSON file; raises :class:`DataError` when it is not that."""
+    try:
+        return ReportData.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror}); expected the .json beside a report", path) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{place}: {first['msg']}; expected the .json beside a report", path) from error
+
+
+def render_report(data: ReportData) -> str:
+    """The page as text: the same data always gives the same text."""
+    environment = Environment(
+        loader=PackageLoader("palate", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, amount=amount, score="{:.3f}".format)
+    style = resources.files("palate.report").joinpath("style.css").read_text(encoding="utf-8")
+    template = environment.get_template("page.html")
+    return template.render(data=data, view=View(data), style=Markup(style))  # our own file, not input
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min or 3 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def amount(value: float) -> str:
+    """A count with thousands apart: 16,240; a mean below ten keeps a decimal."""
+    return f"{value:,.1f}" if value < 10 and value != round(value) else f"{value:,.0f}"

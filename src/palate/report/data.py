@@ -1,0 +1,166 @@
+"""What a report shows, as plain values: the caller fills it, JSON keeps it, the page is drawn from it alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PredictorKind = Literal["model", "rule", "reference", "control"]
+"""``rule`` is the label rule on the visible window: the yardstick. A ``control`` is a model given the wrong input."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """A part of a report: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fact(Part):
+    """One line of the list of circumstances: dataset, machine, versions, parameters …"""
+
+    label: str
+    value: str
+
+
+class Score(Part):
+    """A score and, where it was estimated, its interval."""
+
+    value: Share
+    low: Share | None = None
+    high: Share | None = None
+
+
+class ScoreRow(Part):
+    """One predictor's scores on the test users."""
+
+    predictor: str
+    kind: PredictorKind
+    precision: Score
+    """Of the liked set, as recall and f1."""
+    recall: Score
+    f1: Score
+    disliked_f1: Score | None = None
+    joint_f1: Score | None = None
+    prompt_tokens: float | None = Field(None, ge=0)
+    """Tokens, or soft-prompt vectors, of the user prompt: the mean over users."""
+    training_seconds: float | None = Field(None, ge=0)
+    note: str = ""
+
+
+class LengthLine(Part):
+    """Liked F1 of one predictor against the window's length; low and high are empty or as long as f1."""
+
+    name: str
+    kind: PredictorKind
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    f1: tuple[Share, ...]
+    low: tuple[Share, ...] = ()
+    high: tuple[Share, ...] = ()
+
+    @model_validator(mode="after")
+    def _aligned(self) -> LengthLine:
+        wanted = len(self.lengths)
+        if len(self.f1) != wanted or {len(self.low), len(self.high)} not in ({0}, {wanted}):
+            found = f"{len(self.f1)} scores, {len(self.low)} lows and {len(self.high)} highs"
+            raise ValueError(f"{self.name}: {found} for {wanted} lengths; give one of each for every length")
+        return self
+
+
+class TrainingCurve(Part):
+    """One model's training: its loss, and its liked F1 on dev users; the name is that of its score row."""
+
+    name: str
+    x: tuple[Finite, ...] = ()
+    loss: tuple[Finite, ...] = ()
+    dev_x: tuple[Finite, ...] = ()
+    dev_f1: tuple[Share, ...] = ()
+
+    @model_validator(mode="after")
+    def _aligned(self) -> TrainingCurve:
+        for name, x, y in (("loss", self.x, self.loss), ("dev_f1", self.dev_x, self.dev_f1)):
+            if len(x) != len(y):
+                raise ValueError(f"{self.name}: {len(y)} values of {name} at {len(x)} places; give one for each")
+        return self
+
+
+class Training(Part):
+    """The training curves, all over the same unit."""
+
+    unit: Literal["steps", "minutes"]
+    curves: tuple[TrainingCurve, ...]
+
+
+class Labels(Part):
+    """The liked and the disliked categories, best and worst first."""
+
+    liked: tuple[str, ...] = ()
+    disliked: tuple[str, ...] = ()
+
+
+class ExampleItem(Part):
+    """One rated item of a window."""
+
+    title: str
+    categories: tuple[str, ...] = ()
+    rating: Finite
+
+
+class ExampleAnswer(Part):
+    """What a predictor said, and what the verbalizer read from it."""
+
+    predictor: str
+    kind: PredictorKind
+    text: str
+    labels: Labels
+
+
+class ExampleUser(Part):
+    """A test user: a glimpse of the window, the truth, and the answers."""
+
+    user_id: str
+    window_size: int = Field(ge=0)
+    highest: tuple[ExampleItem, ...] = ()
+    lowest: tuple[ExampleItem, ...] = ()
+    truth_text: str
+    truth: Labels
+    answers: tuple[ExampleAnswer, ...] = ()
+
+
+class CategoryF1(Part):
+    """Liked F1 of one category."""
+
+    category: str
+    users: int = Field(ge=0)
+    """Test users who truly like it."""
+    model: Share
+    rule: Share
+
+
+class CategoryComparison(Part):
+    """One model beside the rule, category by category."""
+
+    model: str
+    rows: tuple[CategoryF1, ...]
+
+
+class ReportData(Part):
+    """Everything on the page. Sections without content are left out."""
+
+    title: str
+    lead: str
+    """One paragraph: the data, the model, the minutes."""
+    facts: tuple[Fact, ...] = ()
+    scores: tuple[ScoreRow, ...] = ()
+    interval: str = "95% bootstrap interval over users"
+    """What the intervals are."""
+    lengths: tuple[LengthLine, ...] = ()
+    training: Training | None = None
+    examples: tuple[ExampleUser, ...] = ()
+    categories: CategoryComparison | None = None
+    notes: tuple[str, ...] = ()
+    """Paragraphs: what was used, and the honest limits."""
+    commands: tuple[str, ...] = ()
+    """The exact commands that rebuild the run."""
