@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file in one piece, with its parent folders: a reader sees the old content or the new, never a part.
+    """Write a file in one piece, with its parent folders: a reader sees the old content or the new, no part.
 
     Raises :class:`OutputError` when the place cannot be written or the disk is full; the old file then stays.
     """
@@ -135,7 +135,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _output_error(error: OSError, path: Path | str) -> OutputError:
