@@ -33,7 +33,9 @@ def read_report(path: Path) -> ReportData:
     try:
         return ReportData.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}); expected the .json beside a report", path) from error
+        raise DataError(
+            f"cannot be read ({error.strerror}); expected the .json beside a report", path
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: the caller fills it, JSON keeps it, the page is drawn from it alone."""
+"""What a report shows, as plain values: the caller fills it, JSON keeps it, the page is drawn from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PredictorKind = Literal["model", "rule", "reference", "control"]
-"""``rule`` is the label rule on the visible window: the yardstick. A ``control`` is a model given the wrong input."""
+"""``rule`` is the rule, the yardstick of the page; a ``control`` is a model that is given a wrong input."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -82,7 +82,9 @@ class TrainingCurve(Part):
     def _aligned(self) -> TrainingCurve:
         for name, x, y in (("loss", self.x, self.loss), ("dev_f1", self.dev_x, self.dev_f1)):
             if len(x) != len(y):
-                raise ValueError(f"{self.name}: {len(y)} values of {name} at {len(x)} places; give one for each")
+                raise ValueError(
+                    f"{self.name}: {len(y)} values of {name} at {len(x)} places; give one for each"
+                )
         return self
 
 

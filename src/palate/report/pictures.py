@@ -1,20 +1,23 @@
 """Line pictures as geometry: the template turns it into SVG, the style sheet gives it its colours.
 
-Drawn here rather than by a plotting library so that text stays text, colours follow the reader's light or dark
-theme, every picture comes in a wide and a narrow cut, and the same numbers always give the same bytes.
+Drawn here rather than by a plotting library so that text stays text, colours follow the reader's light or
+dark theme, every picture comes in a wide and a narrow cut, and the same numbers give the same bytes.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from palate.report.scales import Scale, linear_ticks, log_ticks, thinned
 
 LINE_HEIGHT = 15.0
-CHARACTER_WIDTH = 6.6  # a generous mean for 13 px sans-serif
+CHARACTER_WIDTH = 7.5  # a generous mean for 13 px sans-serif
 LABEL_GAP = 9.0
+EDGE = 40.0  # a line that ends this near the right edge is named in the margin
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """A line's name beside its end: the baseline of the first of its lines, and the end that it belongs to."""
+    """A line's name beside its end: where the first of its lines of text starts."""
 
     x: float
     y: float
     lines: Sequence[str]
-    end: Mark
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Curve:
     """One drawn line: SVG path data and marks."""
 
     tone: str
+    points: Sequence[tuple[float, float]]
     path: str
     band: str
     dots: Sequence[Mark]
@@ -113,15 +116,19 @@ def draw(chart: Chart, cut: Cut) -> Picture:
     names = [textwrap.wrap(series.name, cut.label_width) or [""] for series in chart.series]
     margin = max(len(line) for lines in names for line in lines) * CHARACTER_WIDTH + LABEL_GAP
     every_y = [value for series in chart.series for value in (*series.y, *series.low, *series.high)]
-    y_values = log_ticks(min(every_y), max(every_y)) if chart.log_y else linear_ticks(min(every_y), max(every_y))
+    y_values = (
+        log_ticks(min(every_y), max(every_y)) if chart.log_y else linear_ticks(min(every_y), max(every_y))
+    )
     left = max(len(number(value)) for value in y_values) * CHARACTER_WIDTH + 12
     right, top, bottom = cut.width - margin, 34.0, cut.height - 46
     y_scale = Scale(y_values[0], y_values[-1], bottom, top, chart.log_y)
     every_x = [value for series in chart.series for value in series.x]
-    x_scale = Scale(min(every_x), max(every_x), left + 8, right - 4, chart.log_x)
     x_values = chart.x_ticks or [v for v in linear_ticks(min(every_x), max(every_x)) if v <= max(every_x)]
+    x_scale = Scale(x_values[0], max(every_x), left + 8, right - 4, chart.log_x)
     x_gap = max(len(number(value)) for value in x_values) * CHARACTER_WIDTH + 8
-    curves = [_curve(series, lines, x_scale, y_scale) for series, lines in zip(chart.series, names, strict=True)]
+    curves = [
+        _curve(series, lines, x_scale, y_scale) for series, lines in zip(chart.series, names, strict=True)
+    ]
     return Picture(
         cut=cut,
         chart=chart,
@@ -131,7 +138,7 @@ def draw(chart: Chart, cut: Cut) -> Picture:
         bottom=bottom,
         x_ticks=[Mark(x_scale(value), bottom, number(value)) for value in thinned(x_values, x_scale, x_gap)],
         y_ticks=[Mark(left, y_scale(value), number(value)) for value in thinned(y_values, y_scale, 22)],
-        curves=_labels_apart(curves, right, cut.height - 30),
+        curves=_named(curves, right, cut.height - 30),
     )
 
 
@@ -146,39 +153,70 @@ def _curve(series: Series, lines: Sequence[str], x_scale: Scale, y_scale: Scale)
         there = zip(xs, map(y_scale, series.high), strict=True)
         back = zip(reversed(xs), map(y_scale, reversed(series.low)), strict=True)
         band = _path([*there, *back]) + "Z"
-    label = Label(dots[-1].x + LABEL_GAP, dots[-1].y, lines, end=dots[-1])
-    path = _path([(dot.x, dot.y) for dot in dots])
-    return Curve(series.tone, path, band, dots if series.dots else (), label)
+    points = [(dot.x, dot.y) for dot in dots]
+    return Curve(
+        series.tone, points, _path(points), band, dots if series.dots else (), Label(*points[-1], lines)
+    )
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def _labels_apart(curves: Sequence[Curve], right: float, floor: float) -> list[Curve]:
-    """Push labels in the margin apart, and set those of lines that end early above their end."""
-    at_edge = sorted(
-        (curve for curve in curves if curve.label.end.x > right - 40), key=lambda curve: curve.label.end.y
-    )
-    tops: list[float] = []
+def _named(curves: Sequence[Curve], right: float, floor: float) -> list[Curve]:
+    """Set the labels of lines that reach the right edge in the margin, the others at their end."""
+    ends = [curve.points[-1] for curve in curves]
+    heights = [len(curve.label.lines) * LINE_HEIGHT for curve in curves]
+    in_margin = [index for index, (x, _) in enumerate(ends) if x > right - EDGE]
+    tops = spread([(ends[index][1], heights[index]) for index in in_margin], floor)
+    labels = [_label_inside(curve, curves) for curve in curves]
+    for index, top in zip(in_margin, tops, strict=True):
+        x, y = round(right + LABEL_GAP, 1), round(top + LINE_HEIGHT - 4, 1)
+        labels[index] = Label(x, y, curves[index].label.lines)
+    return [replace(curve, label=label) for curve, label in zip(curves, labels, strict=True)]
+
+
+def spread(wanted: Sequence[tuple[float, float]], floor: float) -> list[float]:
+    """Tops of boxes, given as (middle, height), moved as little as a sweep down and one up need to part them.
+
+    None reaches below the floor; the order of the middles is kept.
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index][0])
+    tops = [0.0] * len(wanted)
     below = 0.0
-    for curve in at_edge:
-        height = len(curve.label.lines) * LINE_HEIGHT
-        tops.append(max(below, curve.label.end.y - height / 2))
-        below = tops[-1] + height + 3
+    for index in order:
+        middle, height = wanted[index]
+        tops[index] = max(below, middle - height / 2)
+        below = tops[index] + height + 3
     above = floor
-    for index in reversed(range(len(at_edge))):
-        tops[index] = min(tops[index], above - len(at_edge[index].label.lines) * LINE_HEIGHT)
+    for index in reversed(order):
+        tops[index] = min(tops[index], above - wanted[index][1])
         above = tops[index] - 3
-    baselines = {id(curve): top + LINE_HEIGHT - 4 for curve, top in zip(at_edge, tops, strict=True)}
-    return [_with_label(curve, baselines.get(id(curve)), right) for curve in curves]
+    return tops
 
 
-def _with_label(curve: Curve, baseline: float | None, right: float) -> Curve:
-    label = curve.label
-    if baseline is None:
-        y = label.end.y - 10 - (len(label.lines) - 1) * LINE_HEIGHT
-        placed = Label(label.end.x, round(y, 1), label.lines, label.end)
-    else:
-        placed = Label(round(right + LABEL_GAP, 1), round(baseline, 1), label.lines, label.end)
-    return Curve(curve.tone, curve.path, curve.band, curve.dots, placed)
+def _label_inside(curve: Curve, curves: Sequence[Curve]) -> Label:
+    """Above or below the end of a line, whichever lies farther from the other lines."""
+    x, y = curve.points[-1]
+    lines = curve.label.lines
+    height = (len(lines) - 1) * LINE_HEIGHT
+    width = max(map(len, lines)) * CHARACTER_WIDTH
+    others = [
+        _height_at(place, other.points)
+        for other in curves
+        if other is not curve
+        for place in (x, x + width / 2, x + width)
+    ]
+
+    def clearance(baseline: float) -> float:
+        return min((abs(baseline - 4 + height / 2 - other) for other in others), default=0.0)
+
+    baseline = max((y - 10 - height, y + 20), key=clearance)
+    return Label(x, round(baseline, 1), lines)
+
+
+def _height_at(x: float, points: Sequence[tuple[float, float]]) -> float:
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 <= x <= x1 and x1 > x0:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return math.inf  # no line there, so nothing to collide with

@@ -94,12 +94,18 @@ class View:
 
     def groups(self) -> list[Group]:
         """The rows of the score table: models, references, controls, each in the caller's order."""
-        groups = [Group(name, [row for row in self.data.scores if row.kind in kinds]) for name, kinds in GROUPS]
+        groups = [
+            Group(name, [row for row in self.data.scores if row.kind in kinds]) for name, kinds in GROUPS
+        ]
         return [group for group in groups if group.rows]
 
     def share_of_rule(self) -> float | None:
         """The best model's liked F1 as a share of the rule's."""
-        return self.best.f1.value / self.rule.f1.value if self.best and self.rule and self.rule.f1.value else None
+        return (
+            self.best.f1.value / self.rule.f1.value
+            if self.best and self.rule and self.rule.f1.value
+            else None
+        )
 
     def whisker(self, score: Score) -> Whisker:
         """Where a score stands between 0 and the best of the table."""
@@ -141,7 +147,9 @@ class View:
         series = [self._loss_series(curve) for curve in training.curves if curve.loss]
         losses = [value for one in series for value in one.y]
         log = bool(losses) and min(losses) > 0 and max(losses) > 8 * min(losses)
-        return Chart("Training loss (log scale)" if log else "Training loss", training.unit, series, log_y=log)
+        return Chart(
+            "Training loss (log scale)" if log else "Training loss", training.unit, series, log_y=log
+        )
 
     def _loss_series(self, curve: TrainingCurve) -> Series:
         x, loss = _thinned(curve.x), _thinned(curve.loss)
@@ -155,7 +163,9 @@ class View:
     def sides(self, example: ExampleUser, answer: ExampleAnswer) -> list[SideVerdicts]:
         """An answer's liked and disliked categories against the truth."""
         return [
-            SideVerdicts([Verdict(name, name in truth) for name in named], [t for t in truth if t not in named])
+            SideVerdicts(
+                [Verdict(name, name in truth) for name in named], [t for t in truth if t not in named]
+            )
             for named, truth in (
                 (answer.labels.liked, example.truth.liked),
                 (answer.labels.disliked, example.truth.disliked),
