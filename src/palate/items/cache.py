@@ -1,0 +1,109 @@
+"""Cached vectors on disk: append-only chunk files, so that a killed process loses at most one chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from palate.errors import OutputError
+from palate.files import write_bytes
+from palate.schema import Floats
+
+KEY_BYTES = 32
+SUFFIX = ".safetensors"
+
+
+class VectorCache:
+    """Vectors by key in one folder of chunk files; all keys of a folder belong to one encoder identity.
+
+    A chunk is never changed once it is written, and its name is the sha256 of its bytes. So a damaged chunk
+    shows at once, and processes that share the folder cannot overwrite each other's work: they write other
+    names, or the same bytes. A damaged chunk is named in a warning, put aside and never used; its keys are
+    simply missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._chunks: list[Floats] = []
+        self._starts: list[int] = []  # of each chunk, in rows
+        self._rows: dict[bytes, int] = {}
+        self._seen: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def refresh(self) -> None:
+        """Read the chunks that were written since the last time, by whichever process."""
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            if path.name not in self._seen:
+                self._read(path)
+
+    def check_writable(self) -> None:
+        """Raise :class:`OutputError` if no chunk can be written, before the work that would fill it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: item vectors cannot be cached here ({error}); "
+                "set items.cache to another folder"
+            ) from error
+
+    def append(self, keys: Sequence[bytes], vectors: Floats) -> None:
+        """Write one chunk: n keys and their vectors [n, S]. Raises :class:`OutputError` if that fails."""
+        digests = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), KEY_BYTES)
+        data = save({"keys": digests, "vectors": np.ascontiguousarray(vectors)})
+        name = hashlib.sha256(data).hexdigest() + SUFFIX
+        write_bytes(self.folder / name, data)
+        self._seen.add(name)
+        self._add(keys, vectors)
+
+    def vectors(self, keys: Sequence[bytes]) -> Floats:
+        """The vectors of keys that are all in the cache, [N, S]."""
+        rows = np.fromiter((self._rows[key] for key in keys), dtype=np.int64, count=len(keys))
+        chunk_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        result = np.empty((len(keys), self._chunks[0].shape[1]), dtype=np.float32)
+        for chunk in np.unique(chunk_of_row):
+            here = chunk_of_row == chunk
+            result[here] = self._chunks[chunk][rows[here] - self._starts[chunk]]
+        return result
+
+    def _read(self, path: Path) -> None:
+        self._seen.add(path.name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # another process has just put it aside
+            return
+        if hashlib.sha256(data).hexdigest() != path.stem:
+            return self._put_aside(path)
+        try:
+            chunk = load(data)
+            keys = [key.tobytes() for key in chunk["keys"]]
+            vectors = chunk["vectors"]
+        except (SafetensorError, KeyError, ValueError):
+            return self._put_aside(path)
+        self._add(keys, vectors)
+
+    def _add(self, keys: Sequence[bytes], vectors: Floats) -> None:
+        start = self._starts[-1] + len(self._chunks[-1]) if self._chunks else 0
+        self._starts.append(start)
+        self._chunks.append(vectors)
+        self._rows.update(zip(keys, range(start, start + len(keys)), strict=True))
+
+    def _put_aside(self, path: Path) -> None:
+        warnings.warn(f"{path} is damaged; it is left out and its texts are encoded again", stacklevel=2)
+        try:
+            path.rename(path.with_name(path.name + ".damaged"))
+        except OSError:  # a folder that is only readable: the warning comes again next time
+            return

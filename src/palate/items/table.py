@@ -1,0 +1,225 @@
+"""The item table: one vector for each item's texts and each rating value, in the order of their indices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from palate.data.dataset import Dataset
+from palate.errors import DataError, MismatchError
+from palate.files import fresh_folder, write_bytes, write_json
+from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
+from palate.items.texts import ItemTexts, dataset_items, texts_for
+from palate.schema import Bools, Floats, Indices, Item
+
+FIELDS = ("title", "description")
+HEADER, VECTORS = "items.json", "items.safetensors"
+SAME = 1e-4
+"""Vectors of one text agree within this, whatever batch or device they were made in."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """The vectors of I items in F = 2 fields and of R rating values, all of size S.
+
+    Raises :class:`DataError` when the parts do not fit together or a number is not finite.
+    """
+
+    item_ids: list[str]  # [I], each once
+    vectors: Floats  # [I, F, S]: title with categories, description; zeros where a text is missing
+    present: Bools  # [I, F] false where a text is missing
+    rating_values: Floats  # [R] ascending
+    rating_vectors: Floats  # [R, S]
+    encoder: EncoderIdentity
+    texts: ItemTexts = field(default_factory=ItemTexts)
+
+    def __post_init__(self) -> None:
+        items, values, size = len(self.item_ids), len(self.rating_values), self.vectors.shape[-1]
+        _check("vectors", self.vectors, np.float32, (items, len(FIELDS), size))
+        _check("present", self.present, np.bool_, (items, len(FIELDS)))
+        _check("rating_values", self.rating_values, np.float32, (values,))
+        _check("rating_vectors", self.rating_vectors, np.float32, (values, size))
+        if len(self._index) != items:
+            raise DataError(f"the item table names {items - len(self._index)} item ids more than once")
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def size(self) -> int:
+        """S, the size of one vector."""
+        return int(self.vectors.shape[-1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all content as ``sha256:…``: which table a model was trained with."""
+        texts = [getattr(self.texts, name) for name in ItemTexts.__dataclass_fields__]
+        digest = hashlib.sha256(json.dumps([self.encoder.digest, texts, self.item_ids]).encode())
+        for name, array in self._arrays().items():
+            digest.update(f"{name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return f"sha256:{digest.hexdigest()}"
+
+    def index_of(self, item_ids: Sequence[str]) -> Indices:
+        """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
+        unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in self._index))
+        if unknown:
+            some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+            raise DataError(
+                f"{len(unknown)} item ids are not among the table's {len(self)} items: {some}; "
+                "leave them out, or give their texts with ItemTable.extended"
+            )
+        return np.fromiter((self._index[item_id] for item_id in item_ids), np.int32, len(item_ids))
+
+    def extended(self, items: Sequence[Item], encoder: ItemEncoder) -> ItemTable:
+        """This table with new items at its end, so that all indices stay what they are.
+
+        An item that is already there is left out when its texts give the same vectors. Raises
+        :class:`DataError` when they do not and :class:`MismatchError` for another encoder than the table's.
+        """
+        if encoder.identity != self.encoder:
+            raise MismatchError(
+                f"the table's vectors come from {_described(self.encoder)} and the new items' would come "
+                f"from {_described(encoder.identity)}; use the table's encoder"
+            )
+        vectors, present = _encoded(items, self.texts, encoder)
+        new: dict[str, int] = {}
+        for row, item in enumerate(items):
+            first = new.get(item.item_id)
+            if first is not None:
+                known = vectors[first]
+            elif item.item_id in self._index:
+                known = self.vectors[self._index[item.item_id]]
+            else:
+                new[item.item_id] = row
+                continue
+            if not np.allclose(known, vectors[row], atol=SAME):
+                raise DataError(f"item {item.item_id!r} is already known with other texts; give it a new id")
+        rows = list(new.values())
+        return ItemTable(
+            [*self.item_ids, *new],
+            np.concatenate([self.vectors, vectors[rows]]),
+            np.concatenate([self.present, present[rows]]),
+            self.rating_values,
+            self.rating_vectors,
+            self.encoder,
+            self.texts,
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``items.json`` and ``items.safetensors``, all or nothing, to a folder that is new or empty.
+
+        Raises :class:`OutputError` when it is neither.
+        """
+        header = _Header(
+            format=1,
+            item_ids=self.item_ids,
+            encoder=self.encoder,
+            texts=self.texts,
+            fingerprint=self.fingerprint,
+        )
+        with fresh_folder(folder) as place:
+            write_bytes(place / VECTORS, save(self._arrays()))
+            write_json(place / HEADER, header.model_dump())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ItemTable:
+        """Read what :meth:`save` wrote; raises :class:`DataError` when a file is missing or damaged."""
+        header_path, vectors_path = Path(folder) / HEADER, Path(folder) / VECTORS
+        try:
+            header = _Header.model_validate_json(header_path.read_bytes())
+        except OSError as error:
+            raise DataError("no item table can be read here", header_path) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{place}: {first['msg']}; copy the item table again", header_path) from error
+        arrays = _read_arrays(vectors_path)
+        try:
+            table = cls(header.item_ids, encoder=header.encoder, texts=header.texts, **arrays)
+        except (DataError, TypeError, IndexError) as error:
+            raise DataError(f"{error}; copy the item table again", vectors_path) from error
+        if table.fingerprint != header.fingerprint:
+            raise DataError(f"the content is not what {HEADER} says; copy the item table again", vectors_path)
+        return table
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "vectors": self.vectors,
+            "present": self.present,
+            "rating_values": self.rating_values,
+            "rating_vectors": self.rating_vectors,
+        }
+
+
+class _Header(BaseModel):
+    """What ``items.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    item_ids: list[str]
+    encoder: EncoderIdentity
+    texts: ItemTexts
+    fingerprint: str
+
+
+def build_item_table(dataset: Dataset, encoder: ItemEncoder, progress: Progress | None = None) -> ItemTable:
+    """The table of a dataset's items and rating values; what is cached is not encoded again."""
+    texts = texts_for(dataset.info.category_field)
+    rating_values = dataset.rating_values
+    rating_vectors = encoder.encode([texts.rating(value) for value in rating_values])
+    vectors, present = _encoded(dataset_items(dataset), texts, encoder, progress)
+    return ItemTable(
+        dataset.item_ids, vectors, present, rating_values, rating_vectors, encoder.identity, texts
+    )
+
+
+def _encoded(
+    items: Sequence[Item], texts: ItemTexts, encoder: ItemEncoder, progress: Progress | None = None
+) -> tuple[Floats, Bools]:
+    """The items' vectors [I, F, S], and which are there [I, F]; both fields in one pass."""
+    written = [(texts.title(item), texts.description(item)) for item in items]
+    present = np.array([[text is not None for text in pair] for pair in written], dtype=np.bool_)
+    present = present.reshape(len(items), len(FIELDS))
+    found = encoder.encode([text for pair in written for text in pair if text is not None], progress)
+    vectors = np.zeros((*present.shape, found.shape[1]), dtype=np.float32)
+    vectors[present] = found
+    return vectors, present
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return {name: np.array(array) for name, array in load(path.read_bytes()).items()}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DataError(
+            f"the item vectors cannot be read ({error}); copy the item table again", path
+        ) from error
+
+
+def _check(name: str, array: np.ndarray, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise DataError(
+            f"the item table's {name} are {array.dtype} {list(array.shape)}; "
+            f"{np.dtype(dtype)} {list(shape)} is expected"
+        )
+    if not np.isfinite(array).all():
+        raise DataError(f"the item table's {name} hold numbers that are not finite")
+
+
+def _described(encoder: EncoderIdentity) -> str:
+    return f"{encoder.name} ({encoder.content[:8]}, at most {encoder.max_tokens} tokens)"
