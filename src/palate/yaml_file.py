@@ -1,0 +1,54 @@
+"""YAML that holds settings: safe, and no key twice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palate.errors import RecipeError
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a section, where YAML would keep the last one and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key.value}' stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of named settings; raises :class:`RecipeError` with the line where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: expected UTF-8 text") from None
+    settings = parse_yaml(text, str(path))
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path}: found {type(settings).__name__}, expected settings like 'seed: 0'")
+    return settings
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Parse YAML; raises :class:`RecipeError` that begins with ``origin`` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+        raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: not valid YAML: {error}") from None
