@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from palate.data.storage import read_tables
 from palate.errors import DataError
 from palate.schema import SPLITS, Bools, Floats, History, Interactions, Ints, RatingIndices, Split
+
+INFO_FILE = "dataset.json"
+FORMAT = 1
 
 
 class DatasetInfo(BaseModel):
@@ -20,7 +25,7 @@ class DatasetInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int = 1
+    format: int = FORMAT
     name: str
     source: str
     checksums: dict[str, str]  # file name -> "sha256:…" of every source file that was read
@@ -41,7 +46,7 @@ class DatasetInfo(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset. Indices run over ``user_ids``, ``item_ids``, ``rating_values`` and ``categories``."""
+    """A prepared dataset; indices run over ``user_ids``, ``item_ids``, ``rating_values``, ``categories``."""
 
     info: DatasetInfo
     interactions: Interactions
@@ -52,6 +57,7 @@ class Dataset:
 
     @cached_property
     def item_ids(self) -> list[str]:
+        """The external ids, by item index, [I]."""
         return self.items["item_id"].to_list()
 
     @cached_property
@@ -61,12 +67,17 @@ class Dataset:
 
     @property
     def categories(self) -> tuple[str, ...]:
+        """The category names, ascending, [L]."""
         return self.info.categories
 
     @cached_property
     def category_matrix(self) -> Bools:
         """Which item has which category, [I, L]."""
-        raise NotImplementedError
+        matrix = np.zeros((len(self.items), len(self.categories)), dtype=np.bool_)
+        column = {name: index for index, name in enumerate(self.categories)}
+        for row, names in enumerate(self.items["categories"].to_list()):
+            matrix[row, [column[name] for name in names]] = True
+        return matrix
 
     def users(self, split: Split) -> Ints:
         """The indices of a split's users, ascending."""
@@ -74,13 +85,84 @@ class Dataset:
 
     def user_index(self, user_id: str) -> int:
         """The index of an external id; raises :class:`DataError` for an unknown one."""
-        raise NotImplementedError
+        try:
+            return self._index_of_user[str(user_id)]
+        except KeyError:
+            raise DataError(
+                f"no user {user_id!r} among the {self.info.users} of {self.info.name}, whose ids look like "
+                f"{self.user_ids[0]!r} and {self.user_ids[-1]!r}; users with fewer than "
+                f"{self.info.least_ratings} ratings were left out",
+                self.path,
+            ) from None
+
+    @cached_property
+    def _index_of_user(self) -> dict[str, int]:
+        return {user_id: index for index, user_id in enumerate(self.user_ids)}
 
     def histories(self, user_ids: Sequence[str]) -> list[History]:
         """Whole histories by external ids."""
-        raise NotImplementedError
+        return [self._history(self.user_index(user_id)) for user_id in user_ids]
+
+    def _history(self, user_index: int) -> History:
+        events = self.interactions
+        rows = slice(int(events.offsets[user_index]), int(events.offsets[user_index + 1]))
+        return History(
+            user_id=self.user_ids[user_index],
+            item_ids=[self.item_ids[index] for index in events.item_index[rows]],
+            ratings=[self.info.rating_values[index] for index in events.rating_index[rows]],
+            timestamps=events.timestamp[rows].tolist(),
+        )
 
 
 def load_dataset(path: Path | str) -> Dataset:
-    """Read a dataset that ``palate prepare`` wrote."""
-    raise DataError("not written yet", path)
+    """Read a dataset that ``palate prepare`` wrote.
+
+    Raises :class:`DataError` if a file is missing, damaged or of another format, or if the files do not
+    belong together. The arrays may be read-only.
+    """
+    folder = Path(path)
+    info = _read_info(folder)
+    tables = read_tables(folder)
+    found = {
+        "users": len(tables.user_ids),
+        "items": len(tables.items),
+        "interactions": len(tables.interactions),
+        **{f"{split} users": int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
+    }
+    expected = {
+        "users": info.users,
+        "items": info.items,
+        "interactions": info.interactions,
+        **{f"{split} users": info.split_sizes[split] for split in SPLITS},
+    }
+    for name, count in expected.items():
+        if found[name] != count:
+            raise DataError(
+                f"{INFO_FILE} says {count} {name}, the tables hold {found[name]}; run palate prepare again",
+                folder,
+            )
+    unknown = set(tables.items["categories"].explode().drop_nulls().unique()) - set(info.categories)
+    if unknown:
+        raise DataError(f"items have the category {min(unknown)!r} that {INFO_FILE} does not list", folder)
+    return Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
+
+
+def _read_info(folder: Path) -> DatasetInfo:
+    path = folder / INFO_FILE
+    if not path.is_file():
+        raise DataError("the file is missing; give a folder that palate prepare wrote", path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"not JSON ({error}); run palate prepare again", path) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(
+            f"format {found}, but this palate reads format {FORMAT}; run palate prepare again", path
+        )
+    try:
+        return DatasetInfo.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"{field}: {first['msg']}; run palate prepare again", path) from error

@@ -1,0 +1,131 @@
+"""From raw ratings and a catalogue to a dataset's tables: what is kept, in which order and split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.storage import ITEM_COLUMNS, Tables
+from palate.errors import DataError, PalateError
+from palate.schema import SPLITS, Indices, Interactions, Item, RatingIndices, Split
+
+Ids = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who is kept, and how users are split."""
+
+    least_ratings: int = 20
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    most_held_out: int = 5000  # users, for dev and for test each
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.least_ratings < 1:
+            raise PalateError(f"least_ratings is {self.least_ratings}; it takes at least 1")
+        if self.most_held_out < 1:
+            raise PalateError(f"most_held_out is {self.most_held_out}; it takes at least 1 user")
+        if self.seed < 0:
+            raise PalateError(f"seed is {self.seed}; it takes a number from 0")
+        shares = (self.dev_share, self.test_share)
+        if min(shares) <= 0 or sum(shares) >= 1:
+            raise PalateError(
+                f"dev_share {self.dev_share} and test_share {self.test_share}: each must be above 0 and "
+                "together below 1"
+            )
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What did not make it into the tables, in ratings and in users."""
+
+    ratings_of_unknown_items: int
+    duplicate_ratings: int
+    users_with_too_few_ratings: int
+    ratings_of_left_out_users: int
+
+
+def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Tables, Dropped]:
+    """Index, sort, clean and split.
+
+    ``ratings`` has the columns of :func:`palate.data.rating_files.read_ratings` in file order, ``items``
+    ascend by numeric id. The result is grouped by user, users by numeric id, each oldest first; ties in time
+    keep file order.
+    """
+    catalogue = np.asarray([int(item.item_id) for item in items], dtype=np.uint32)
+    item_index, known = _index_into(catalogue, ratings["item_id"].to_numpy())
+    unknown = len(known) - int(known.sum())
+    if unknown:
+        ratings, item_index = ratings.filter(pl.Series(known)), item_index[known]
+    user_ids = ratings["user_id"].unique().sort().to_numpy()
+    user_index, _ = _index_into(user_ids, ratings["user_id"].to_numpy())
+    timestamp = ratings["timestamp"].to_numpy()
+    order = np.lexsort((timestamp, user_index))
+    user_index, item_index = user_index[order], item_index[order]
+
+    last = _last_of_each_pair(user_index, item_index, len(items))
+    lengths = np.bincount(user_index[last], minlength=len(user_ids))
+    keeps = lengths >= rules.least_ratings
+    kept = last & keeps[user_index]
+    order = order[kept]
+    users = user_ids[keeps].astype(str).tolist()
+    interactions = Interactions(
+        offsets=np.concatenate([[0], np.cumsum(lengths[keeps])]).astype(np.int64),
+        item_index=item_index[kept],
+        rating_index=ratings["rating_index"].to_numpy()[order],
+        timestamp=timestamp[order],
+    )
+    dropped = Dropped(
+        ratings_of_unknown_items=unknown,
+        duplicate_ratings=len(last) - int(last.sum()),
+        users_with_too_few_ratings=int((~keeps).sum()),
+        ratings_of_left_out_users=int(lengths[~keeps].sum()),
+    )
+    return Tables(interactions, users, split_users(len(users), rules), items_table(items)), dropped
+
+
+def split_users(users: int, rules: Rules) -> RatingIndices:
+    """Draw the split of every user, [U] into SPLITS; no split is empty."""
+    shares: dict[Split, float] = {"dev": rules.dev_share, "test": rules.test_share}
+    held_out = {
+        split: min(max(1, round(users * share)), rules.most_held_out) for split, share in shares.items()
+    }
+    if sum(held_out.values()) >= users:
+        raise DataError(
+            f"{users} users with at least {rules.least_ratings} ratings are too few for the splits "
+            f"{', '.join(SPLITS)}; take a lower least_ratings, lower shares, or more data"
+        )
+    order = np.random.default_rng(rules.seed).permutation(users)
+    split_of_user = np.full(users, SPLITS.index("train"), dtype=np.uint8)
+    start = 0
+    for split, size in held_out.items():
+        split_of_user[order[start : start + size]] = SPLITS.index(split)
+        start += size
+    return split_of_user
+
+
+def items_table(items: list[Item]) -> pl.DataFrame:
+    """Items as the columns of :data:`palate.data.storage.ITEM_COLUMNS`."""
+    rows = [(item.item_id, item.title, item.year, list(item.categories), item.description) for item in items]
+    return pl.DataFrame(rows, schema=ITEM_COLUMNS, orient="row")
+
+
+def _index_into(ascending: Ids, ids: Ids) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """Where each id stands in ``ascending``, and whether it does at all."""
+    index = np.searchsorted(ascending, ids).astype(np.int32)
+    np.minimum(index, max(len(ascending) - 1, 0), out=index)
+    return index, ascending[index] == ids
+
+
+def _last_of_each_pair(user_index: Indices, item_index: Indices, items: int) -> npt.NDArray[np.bool_]:
+    """True for the last row of each (user, item)."""
+    pair = user_index.astype(np.int64) * items + item_index
+    in_order = np.sort(pair)
+    if not (in_order[1:] == in_order[:-1]).any():  # the rule with MovieLens, and far cheaper to find out
+        return np.ones(len(pair), dtype=np.bool_)
+    return pl.Series(pair).is_last_distinct().to_numpy()

@@ -1,0 +1,63 @@
+"""Where files come from: a folder, or a zip that may hold them in one inner folder."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from palate.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder or a zip, and the files that lie in it by name."""
+
+    path: Path
+    members: dict[str, str]  # file name -> where it lies inside ``path``
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, or of the zip without its ending."""
+        resolved = self.path.resolve()
+        return resolved.name if resolved.is_dir() else resolved.stem
+
+    def file(self, name: str, scratch: Path) -> Path:
+        """A path at which the file can be read; a zip's member is unpacked into the folder ``scratch``."""
+        path = self.path / self.members[name] if self.path.is_dir() else self._unpack(name, scratch)
+        if path.stat().st_size == 0:
+            raise DataError("the file is empty", self.path / self.members[name])
+        return path
+
+    def _unpack(self, name: str, scratch: Path) -> Path:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(self.path) as archive, (scratch / name).open("wb") as target:
+            try:
+                with archive.open(self.members[name]) as member:
+                    shutil.copyfileobj(member, target, 1 << 20)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                raise _damaged(self.path, f"{self.members[name]}: {error}") from error
+        return scratch / name
+
+
+def open_source(path: Path) -> Source:
+    """Look into a folder or a zip; raises :class:`DataError` if it is neither, or a damaged zip."""
+    if path.is_dir():
+        return Source(path, {entry.name: entry.name for entry in path.iterdir() if entry.is_file()})
+    if not path.exists():
+        raise DataError("no such folder or zip", path)
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty; a folder or a zip of MovieLens files is expected", path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [PurePosixPath(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, str(error)) from error
+    shallow = [name for name in names if len(name.parts) <= 2 and name.parts[0] != "__MACOSX"]
+    return Source(path, {name.name: str(name) for name in sorted(shallow, key=lambda name: -len(name.parts))})
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"not a complete zip ({reason}); delete it and fetch or copy it again", path)

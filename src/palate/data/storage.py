@@ -1,0 +1,127 @@
+"""A dataset's tables: Parquet on disk, columns in memory, and the fingerprint of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from palate.errors import DataError
+from palate.schema import SPLITS, Interactions, RatingIndices
+
+INTERACTIONS_FILE = "interactions.parquet"
+USERS_FILE = "users.parquet"
+ITEMS_FILE = "items.parquet"
+
+INTERACTION_COLUMNS = {"item_index": pl.Int32(), "rating_index": pl.UInt8(), "timestamp": pl.Int64()}
+USER_COLUMNS = {"user_id": pl.String(), "split": pl.String(), "interactions": pl.Int64()}
+ITEM_COLUMNS = {
+    "item_id": pl.String(),
+    "title": pl.String(),
+    "year": pl.Int32(),
+    "categories": pl.List(pl.String()),
+    "description": pl.String(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The content of a dataset, without its description."""
+
+    interactions: Interactions
+    user_ids: Sequence[str]
+    split_of_user: RatingIndices  # [U] into SPLITS
+    items: pl.DataFrame  # ITEM_COLUMNS
+
+
+def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: str) -> str:
+    """The sha256 over the content in memory: equal content has an equal fingerprint, however it is stored."""
+    digest = hashlib.sha256()
+
+    def add(part: bytes) -> None:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+
+    for text in (list(rating_values), category_field, list(SPLITS), list(tables.user_ids)):
+        add(json.dumps(text).encode())
+    events = tables.interactions
+    for array, dtype in (
+        (tables.split_of_user, "<u1"),
+        (events.offsets, "<i8"),
+        (events.item_index, "<i4"),
+        (events.rating_index, "<u1"),
+        (events.timestamp, "<i8"),
+    ):
+        column = np.ascontiguousarray(array, dtype=dtype)
+        digest.update(column.nbytes.to_bytes(8, "little"))
+        digest.update(column.data)
+    for row in tables.items.select(list(ITEM_COLUMNS)).iter_rows():
+        add(json.dumps(row).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def write_tables(folder: Path, tables: Tables) -> None:
+    """Write the three Parquet files into an existing folder."""
+    events = tables.interactions
+    interactions = pl.DataFrame(
+        {name: getattr(events, name) for name in INTERACTION_COLUMNS}, schema=INTERACTION_COLUMNS
+    )
+    split = np.asarray(SPLITS, dtype=object)[tables.split_of_user].tolist()
+    users = pl.DataFrame(
+        {"user_id": tables.user_ids, "split": split, "interactions": events.lengths}, schema=USER_COLUMNS
+    )
+    named = ((INTERACTIONS_FILE, interactions), (USERS_FILE, users), (ITEMS_FILE, tables.items))
+    for name, table in named:
+        # Through a Python file: a full disk is then an OSError with its number, whatever polars makes of it.
+        with (folder / name).open("wb") as file:
+            table.write_parquet(file, compression="zstd", compression_level=1)
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the tables; raises :class:`DataError` if one is missing, damaged, or contradicts another."""
+    interactions = _read(folder / INTERACTIONS_FILE, INTERACTION_COLUMNS)
+    users = _read(folder / USERS_FILE, USER_COLUMNS)
+    items = _read(folder / ITEMS_FILE, ITEM_COLUMNS)
+    offsets = np.concatenate([[0], users["interactions"].to_numpy().cumsum()]).astype(np.int64)
+    if offsets[-1] != len(interactions):
+        raise DataError(
+            f"{len(interactions)} interactions, but {USERS_FILE} counts {offsets[-1]}; "
+            "run palate prepare again",
+            folder / INTERACTIONS_FILE,
+        )
+    highest = interactions["item_index"].max()
+    if isinstance(highest, int) and highest >= len(items):
+        raise DataError(
+            f"item_index {highest}, but {ITEMS_FILE} has {len(items)} items; run palate prepare again",
+            folder / INTERACTIONS_FILE,
+        )
+    unknown = set(users["split"].unique()) - set(SPLITS)
+    if unknown:
+        raise DataError(f"unknown split {min(unknown)!r}; expected {', '.join(SPLITS)}", folder / USERS_FILE)
+    split_of_user = users["split"].replace_strict(
+        dict(zip(SPLITS, range(3), strict=True)), return_dtype=pl.UInt8
+    )
+    events = Interactions(offsets, *(interactions[name].to_numpy() for name in INTERACTION_COLUMNS))
+    return Tables(events, users["user_id"].to_list(), split_of_user.to_numpy(), items)
+
+
+def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    if not path.is_file():
+        raise DataError("the file is missing; run palate prepare again", path)
+    try:
+        table = pl.read_parquet(path, columns=list(columns)).rechunk()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"not a readable Parquet table ({reason}); run palate prepare again", path) from error
+    for name, dtype in columns.items():
+        if table.schema[name] != dtype:
+            raise DataError(f"column {name} is {table.schema[name]}, expected {dtype}", path)
+    required = [name for name in columns if name not in ("year", "description")]
+    if any(table.select(required).null_count().row(0)):
+        raise DataError("a required field is empty; run palate prepare again", path)
+    return table
