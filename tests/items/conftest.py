@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "the movie is listed with no genres rated stars a b c d e f g comedy drama war old new toy story".split()
+WORDS = ["the", "movie", "is", "listed", "with", "no", "genres", "rated", "stars", "comedy", *"abcdefg"]
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,9 @@ def test_batches_run_from_longest_to_shortest(encoder_of, monkeypatch):
     encoder, sizes = encoder_of(batch_size=4), []
     forward = ItemEncoder._forward
     monkeypatch.setattr(
-        ItemEncoder, "_forward", lambda self, batch: sizes.append(list(map(len, batch))) or forward(self, batch)
+        ItemEncoder,
+        "_forward",
+        lambda self, batch: sizes.append(list(map(len, batch))) or forward(self, batch),
     )
     encoder.encode(TEXTS)
     flat = [size for batch in sizes for size in batch]
@@ -184,7 +186,7 @@ def test_damaged_weights_are_named(encoder_of, copied):
 def test_an_unwritable_cache_is_refused_before_the_model_is_loaded(encoder_of, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     encoder = encoder_of()
-    with pytest.raises(OutputError, match="set items.cache to another folder"):
+    with pytest.raises(OutputError, match=r"set items\.cache to another folder"):
         encoder.encode(TEXTS)
     assert "_model" not in vars(encoder)
 
@@ -210,7 +212,9 @@ def test_a_hub_name_without_network_names_the_ways_out(monkeypatch):
         raise LocalEntryNotFoundError("no route to the hub")
 
     monkeypatch.setattr(encoder_files, "snapshot_download", offline)
-    with pytest.raises(RecipeError, match=r"'some/model' .*no route to the hub.*the folder of a copy, or packaged:"):
+    with pytest.raises(
+        RecipeError, match=r"'some/model' .*no route to the hub.*the folder of a copy, or packaged:"
+    ):
         _ = ItemEncoder(ItemSettings(encoder="some/model")).identity
 
 

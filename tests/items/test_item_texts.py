@@ -46,7 +46,8 @@ def test_another_domain_brings_its_own_sentence():
 
 
 @pytest.mark.parametrize(
-    "template", ["{title.__class__}", "{titel}", "{title!r}", "{title:{noun}}", "{0}", "{}", "{title", "{rating}"]
+    "template",
+    ["{title.__class__}", "{titel}", "{title!r}", "{title:{noun}}", "{0}", "{}", "{title", "{rating}"],
 )
 def test_a_template_may_only_name_an_items_fields(template):
     with pytest.raises(DataError, match="the item text 'listed'"):

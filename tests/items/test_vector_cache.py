@@ -114,5 +114,5 @@ cache.append([b"b" * 32], np.ones((1, 4), dtype=np.float32))
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     place = tmp_path / "file"
     place.write_text("in the way")
-    with pytest.raises(OutputError, match="set items.cache to another folder"):
+    with pytest.raises(OutputError, match=r"set items\.cache to another folder"):
         VectorCache(place / "cache").check_writable()

@@ -95,14 +95,10 @@ class ItemTable:
         vectors, present = _encoded(items, self.texts, encoder)
         new: dict[str, int] = {}
         for row, item in enumerate(items):
-            first = new.get(item.item_id)
-            if first is not None:
-                known = vectors[first]
-            elif item.item_id in self._index:
+            if item.item_id in self._index:
                 known = self.vectors[self._index[item.item_id]]
             else:
-                new[item.item_id] = row
-                continue
+                known = vectors[new.setdefault(item.item_id, row)]
             if not np.allclose(known, vectors[row], atol=SAME):
                 raise DataError(f"item {item.item_id!r} is already known with other texts; give it a new id")
         rows = list(new.values())
@@ -135,15 +131,8 @@ class ItemTable:
     @classmethod
     def load(cls, folder: Path | str) -> ItemTable:
         """Read what :meth:`save` wrote; raises :class:`DataError` when a file is missing or damaged."""
-        header_path, vectors_path = Path(folder) / HEADER, Path(folder) / VECTORS
-        try:
-            header = _Header.model_validate_json(header_path.read_bytes())
-        except OSError as error:
-            raise DataError("no item table can be read here", header_path) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{place}: {first['msg']}; copy the item table again", header_path) from error
+        header = _read_header(Path(folder) / HEADER)
+        vectors_path = Path(folder) / VECTORS
         arrays = _read_arrays(vectors_path)
         try:
             table = cls(header.item_ids, encoder=header.encoder, texts=header.texts, **arrays)
@@ -200,6 +189,19 @@ def _encoded(
     vectors = np.zeros((*present.shape, found.shape[1]), dtype=np.float32)
     vectors[present] = found
     return vectors, present
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        return _Header.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError("no item table can be read here", path) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{place}: {first['msg']}; copy the item table again", path) from error
+    except DataError as error:  # a template of the item texts
+        raise DataError(str(error), path) from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
