@@ -23,8 +23,8 @@ Layer: TypeAlias = tuple[str, dict[str, Any]]
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.steps=500``.
 
-    A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that a section
-    of another ``kind`` replaces what was there. Raises :class:`RecipeError` for a file that cannot be read, an
+    A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that one of
+    another ``kind`` replaces what was there. Raises :class:`RecipeError` for a file that cannot be read, an
     unknown key, or a value that is not allowed.
     """
     layers = _file_layers(Path(path)) + [_override_layer(text) for text in overrides]

@@ -1,0 +1,94 @@
+"""What a result was made with: versions, the palate checkout, and the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+_PACKAGES = ("palate", "torch", "transformers", "sentence-transformers", "numpy", "polars")
+
+
+class Machine(BaseModel):
+    """The machine a run was made on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str
+    processor: str
+    cores: int  # that this process may use
+    memory_gib: float | None
+    gpu: str | None
+
+
+def describe_machine() -> Machine:
+    """This machine. A GPU is named only where torch is loaded already: looking for one would load it."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_gib=_memory_gib(),
+        gpu=_gpu(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on, without importing one."""
+    found = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | {name: one for name, one in found.items() if one}
+
+
+def checkout_commit() -> str | None:
+    """The git commit that this code runs from, ``-dirty`` when edited; None for an installed package."""
+    here = Path(__file__)
+    if _git("ls-files", "--error-unmatch", here.name) is None:
+        return None  # a repository around the installed package is not palate's
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a checkout that is not installed
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _gpu() -> str | None:
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
