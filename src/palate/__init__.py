@@ -1,1 +1,57 @@
-"""palate: a user's taste, learned from a long history, handed to a language model as soft prompts."""
+"""palate: a user's taste, learned from a long history, handed to a language model as soft prompts.
+
+The names below are loaded when they are first used: ``import palate`` loads neither torch nor polars.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palate.config import Recipe
+    from palate.data.dataset import Dataset, load_dataset
+    from palate.data.history_file import read_history
+    from palate.data.prepare import prepare
+    from palate.errors import PalateError
+    from palate.model.personalized import PersonalizedModel, load_model
+    from palate.recipes import load_recipe
+    from palate.schema import History, Item
+
+__all__ = [
+    "Dataset",
+    "History",
+    "Item",
+    "PalateError",
+    "PersonalizedModel",
+    "Recipe",
+    "load_dataset",
+    "load_model",
+    "load_recipe",
+    "prepare",
+    "read_history",
+]
+
+_MODULES = {
+    "Dataset": "palate.data.dataset",
+    "History": "palate.schema",
+    "Item": "palate.schema",
+    "PalateError": "palate.errors",
+    "PersonalizedModel": "palate.model.personalized",
+    "Recipe": "palate.config",
+    "load_dataset": "palate.data.dataset",
+    "load_model": "palate.model.personalized",
+    "load_recipe": "palate.recipes",
+    "prepare": "palate.data.prepare",
+    "read_history": "palate.data.history_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'palate' has no attribute '{name}'")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

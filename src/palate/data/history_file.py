@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +22,8 @@ FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp"
 def read_history(path: Path | str) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
-    An interaction has a ``rating`` and an ``item_id`` of the catalogue. A new item has a ``title`` instead, or
-    beside it, with ``categories`` (a list, or ``Action|Comedy``) and a ``description`` where there are any.
+    An interaction has a ``rating`` and an ``item_id`` of the catalogue. A new item has a ``title`` instead,
+    or beside it, with ``categories`` (a list, or ``Action|Comedy``) and a ``description`` where there are any.
     ``timestamp``, in seconds, is optional: without it the file's order is the order. JSON is a list of
     interactions or ``{"events": […]}``.
 
@@ -91,7 +92,7 @@ def _read_json_lines(path: Path, text: str) -> _Rows:
 
 
 def _read_csv(path: Path, text: str) -> _Rows:
-    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for number, row in enumerate(rows, 1):
             place = _Place(path, rows.line_num, number)
