@@ -33,7 +33,7 @@ class Rules:
         if self.seed < 0:
             raise PalateError(f"seed is {self.seed}; it takes a number from 0")
         shares = (self.dev_share, self.test_share)
-        if min(shares) <= 0 or sum(shares) >= 1:
+        if not (all(share > 0 for share in shares) and sum(shares) < 1):
             raise PalateError(
                 f"dev_share {self.dev_share} and test_share {self.test_share}: each must be above 0 and "
                 "together below 1"

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.data.storage import read_tables
+from palate.data.storage import Tables, read_tables
 from palate.errors import DataError
 from palate.schema import SPLITS, Bools, Floats, History, Interactions, Ints, RatingIndices, Split
 
@@ -123,28 +123,34 @@ def load_dataset(path: Path | str) -> Dataset:
     folder = Path(path)
     info = _read_info(folder)
     tables = read_tables(folder)
-    found = {
-        "users": len(tables.user_ids),
-        "items": len(tables.items),
-        "interactions": len(tables.interactions),
-        **{f"{split} users": int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
+    _check_together(info, tables, folder)
+    return Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
+
+
+def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:
+    """Raise :class:`DataError` unless the tables are those that ``dataset.json`` describes."""
+    highest = int(tables.interactions.rating_index.max(initial=0))
+    if highest >= len(info.rating_values):
+        raise DataError(
+            f"rating_index {highest}, but {INFO_FILE} lists {len(info.rating_values)} rating values", folder
+        )
+    counts = {
+        "users": (info.users, len(tables.user_ids)),
+        "items": (info.items, len(tables.items)),
+        "interactions": (info.interactions, len(tables.interactions)),
     }
-    expected = {
-        "users": info.users,
-        "items": info.items,
-        "interactions": info.interactions,
-        **{f"{split} users": info.split_sizes[split] for split in SPLITS},
-    }
-    for name, count in expected.items():
-        if found[name] != count:
+    for position, split in enumerate(SPLITS):
+        found = int((tables.split_of_user == position).sum())
+        counts[f"{split} users"] = (info.split_sizes.get(split, 0), found)
+    for name, (expected, found) in counts.items():
+        if found != expected:
             raise DataError(
-                f"{INFO_FILE} says {count} {name}, the tables hold {found[name]}; run palate prepare again",
+                f"{INFO_FILE} says {expected} {name}, the tables hold {found}; run palate prepare again",
                 folder,
             )
     unknown = set(tables.items["categories"].explode().drop_nulls().unique()) - set(info.categories)
     if unknown:
         raise DataError(f"items have the category {min(unknown)!r} that {INFO_FILE} does not list", folder)
-    return Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
 
 
 def _read_info(folder: Path) -> DatasetInfo:

@@ -90,7 +90,8 @@ def _normalise(title: str) -> str:
     title = " ".join(title.split())
     match = _TRAILING_ARTICLE.fullmatch(title)
     if match:
-        title = f"{match['article']} {match['rest']}"
+        article = match["article"]
+        title = f"{article}{match['rest']}" if article.endswith("'") else f"{article} {match['rest']}"
     plain = "".join(
         c for c in unicodedata.normalize("NFKD", title.casefold()) if not unicodedata.combining(c)
     )

@@ -131,7 +131,8 @@ def _continue_part(client: httpx.Client, url: str, part: Path, progress: bool) -
             part.open("ab" if have else "wb") as file,
             _progress_bar(part.stem, have, total, progress) as advance,
         ):
-            for block in response.iter_bytes(_BLOCK):
+            # As the blocks arrive: gathering them would lose what a broken connection had brought.
+            for block in response.iter_bytes():
                 file.write(block)
                 advance(len(block))
 

@@ -79,16 +79,23 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
     for position, name in enumerate(names):
         # With "::" read as two separators, an empty column stands between every two fields.
         if position and len(layout.separator) == 2:
-            schema[f"gap {position}"] = pl.UInt8
+            schema[f"gap {position}"] = pl.String  # a number would pass over spaces
         schema[name] = dtypes.get(name, pl.String)
     return pl.read_csv(
         path,
         separator=layout.separator[0],
         schema=schema,
         has_header=False,
-        skip_rows=0 if layout.header is None else 1,
+        skip_rows=_lines_before_ratings(path, layout),
         quote_char=None,
     )
+
+
+def _lines_before_ratings(path: Path, layout: RatingLayout) -> int:
+    """The header, and blank lines up to the first rating: polars counts columns in the first line it sees."""
+    header = 0 if layout.header is None else 1
+    with path.open("rb") as file:
+        return next((n for n, line in enumerate(file) if n >= header and line.strip()), header)
 
 
 def _without_blank_lines(table: pl.DataFrame) -> pl.DataFrame:
@@ -142,7 +149,8 @@ def _complaint(line: bytes, layout: RatingLayout, names: Sequence[str]) -> str |
         return "the line holds bytes that are not UTF-8 text; the file is damaged or in another encoding"
     if len(fields) != len(names):
         return f"{len(fields)} fields where {len(names)} separated by {layout.separator!r} are expected"
-    value = {name: field.strip() for name, field in zip(names, fields, strict=True)}
+    # polars passes over spaces in front of a number, but not behind it.
+    value = {name: field.lstrip() for name, field in zip(names, fields, strict=True)}
     for name, label in (("user_id", "user id"), ("item_id", "movie id")):
         if not _ID.fullmatch(value[name]) or int(value[name]) > _HIGHEST_ID:
             return f"the {label} {value[name]!r} is not a whole number from 0 to {_HIGHEST_ID}"

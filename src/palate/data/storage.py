@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,9 +78,10 @@ def write_tables(folder: Path, tables: Tables) -> None:
     )
     named = ((INTERACTIONS_FILE, interactions), (USERS_FILE, users), (ITEMS_FILE, tables.items))
     for name, table in named:
-        # Through a Python file: a full disk is then an OSError with its number, whatever polars makes of it.
-        with (folder / name).open("wb") as file:
-            table.write_parquet(file, compression="zstd", compression_level=1)
+        # By way of memory: polars tells of a full disk in an error of its own, without the system's number.
+        content = io.BytesIO()
+        table.write_parquet(content, compression="zstd", compression_level=1)
+        (folder / name).write_bytes(content.getbuffer())
 
 
 def read_tables(folder: Path) -> Tables:
@@ -94,19 +96,19 @@ def read_tables(folder: Path) -> Tables:
             "run palate prepare again",
             folder / INTERACTIONS_FILE,
         )
-    highest = interactions["item_index"].max()
-    if isinstance(highest, int) and highest >= len(items):
-        raise DataError(
-            f"item_index {highest}, but {ITEMS_FILE} has {len(items)} items; run palate prepare again",
-            folder / INTERACTIONS_FILE,
-        )
+    events = Interactions(offsets, *(interactions[name].to_numpy() for name in INTERACTION_COLUMNS))
+    for index in (events.item_index.min(initial=0), events.item_index.max(initial=0)):
+        if not 0 <= index < len(items):
+            raise DataError(
+                f"item_index {index}, but {ITEMS_FILE} has {len(items)} items; run palate prepare again",
+                folder / INTERACTIONS_FILE,
+            )
     unknown = set(users["split"].unique()) - set(SPLITS)
     if unknown:
         raise DataError(f"unknown split {min(unknown)!r}; expected {', '.join(SPLITS)}", folder / USERS_FILE)
     split_of_user = users["split"].replace_strict(
         dict(zip(SPLITS, range(3), strict=True)), return_dtype=pl.UInt8
     )
-    events = Interactions(offsets, *(interactions[name].to_numpy() for name in INTERACTION_COLUMNS))
     return Tables(events, users["user_id"].to_list(), split_of_user.to_numpy(), items)
 
 

@@ -1,0 +1,176 @@
+"""palate prepare as a whole: nothing half written, whatever happens."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from movielens_writers import content, write_csv, zipped
+
+from palate.data import prepare as preparing
+from palate.data.dataset import load_dataset
+from palate.data.prepare import prepare
+from palate.errors import DataError, OutputError
+
+
+@pytest.fixture
+def raw(tmp_path):
+    write_csv(tmp_path / "in" / "raw", content())
+    return tmp_path / "in" / "raw"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder of its own, so that everything left behind is seen."""
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place"
+
+
+def test_descriptions_are_joined_and_their_coverage_is_told(raw, place):
+    descriptions = raw.parent / "plots.csv"
+    descriptions.write_text(
+        "title,year,description\nThe Matrix,1982,Red or blue.\nNo Such Film,1990,Nothing.\n"
+    )
+    lines = []
+    dataset = prepare(raw, place / "out", descriptions=descriptions, report=lines.append)
+    rated = sum(movie == content().movies[2].movie_id for _, movie, *_ in content().ratings)
+    share = rated / len(content().ratings)
+    assert (
+        f"descriptions: 1 of 40 items (2.5%), which {share:.1%} of the ratings are about; "
+        "1 descriptions fit no item"
+    ) in lines
+    assert dataset.items["description"].drop_nulls().to_list() == ["Red or blue."]
+    assert dataset.info.described_items == 1
+    assert dataset.info.report["descriptions_left_over"] == 1
+    assert "plots.csv" in dataset.info.checksums
+    assert dataset.info.fingerprint != prepare(raw, place / "bare").info.fingerprint
+
+
+def test_the_split_belongs_to_the_fingerprint(raw, place):
+    first, again, other = (prepare(raw, place / f"out{n}", seed=seed) for n, seed in enumerate((0, 0, 7)))
+    assert first.info.fingerprint == again.info.fingerprint != other.info.fingerprint
+
+
+def test_what_is_dropped_is_counted_and_told(raw, place):
+    with (raw / "ratings.csv").open("a") as file:
+        file.write("2,999999,3.0,880000000\n" * 3)  # no such movie
+        file.write("2000,1,3.0,880000000\n2000,1,4.0,880000000\n")  # one rating, given twice
+    lines = []
+    report = prepare(raw, place / "out", report=lines.append).info.report
+    assert report["ratings_of_unknown_items"] == 3
+    assert report["duplicate_ratings"] == 1
+    assert report["users_with_too_few_ratings"] == 1
+    assert report["ratings_of_left_out_users"] == 1
+    told = "\n".join(lines)
+    assert "dropped 3 ratings of movies that are not in the catalogue" in told
+    assert "dropped 1 ratings that the same user gave again later" in told
+    assert "left out 1 users with too few ratings (1 ratings)" in told
+
+
+def test_without_enough_ratings_nothing_is_written(raw, place):
+    with pytest.raises(DataError, match="0 users with at least 1000 ratings are too few"):
+        prepare(raw, place / "out", least_ratings=1000)
+    assert not list(place.iterdir())
+
+
+def test_bad_input_leaves_nothing_behind(raw, place):
+    with (raw / "ratings.csv").open("a") as file:
+        file.write("2,1,five,880000000\n")
+    with pytest.raises(
+        DataError, match=f"ratings.csv:{len(content().ratings) + 2}: the rating 'five' is not a number"
+    ):
+        prepare(raw, place / "out")
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.99])
+def test_a_truncated_zip_is_refused(raw, place, keep):
+    archive = zipped(raw, raw.parent / "ml-latest.zip")
+    data = archive.read_bytes()
+    archive.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(DataError, match=r"ml-latest.zip: (not a complete zip|the file is empty)"):
+        prepare(archive, place / "out")
+    assert not list(place.iterdir())
+
+
+def test_a_flipped_byte_in_a_zip_is_found(raw, place):
+    archive = zipped(raw, raw.parent / "ml-latest.zip")
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 4] ^= 0xFF
+    archive.write_bytes(data)
+    with pytest.raises(DataError, match=r"ml-latest.zip: not a complete zip"):
+        prepare(archive, place / "out")
+    assert not list(place.iterdir())
+
+
+def test_a_path_that_is_not_there_is_named(place):
+    with pytest.raises(DataError, match=r"absent/ml-1m.zip: no such folder or zip"):
+        prepare(place / "absent" / "ml-1m.zip", place / "out")
+
+
+def test_an_output_folder_that_is_not_empty_is_refused_before_the_work(raw, place, monkeypatch):
+    (place / "out").mkdir()
+    (place / "out" / "thesis.tex").write_text("precious")
+    monkeypatch.setattr(preparing, "_read", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(OutputError, match="out is not empty"):
+        prepare(raw, place / "out")
+    assert (place / "out" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("step", ["write_tables", "read_ratings"])
+def test_a_full_disk_is_told_and_leaves_nothing(raw, place, monkeypatch, step):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(preparing, step, full)
+    with pytest.raises(OutputError, match=r"disk full while writing .*out"):
+        prepare(raw, place / "out")
+    assert not list(place.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110
+def test_a_disk_that_fills_up_while_a_table_is_written_is_told(raw, place, monkeypatch):
+    write_tables = preparing.write_tables
+
+    def onto_a_full_disk(folder, tables):
+        (folder / "items.parquet").symlink_to("/dev/full")
+        write_tables(folder, tables)
+
+    monkeypatch.setattr(preparing, "write_tables", onto_a_full_disk)
+    with pytest.raises(OutputError, match=r"disk full while writing .*out"):
+        prepare(raw, place / "out")
+    assert not list(place.iterdir())
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from palate.data import prepare as preparing
+
+def wait_after(step):
+    original = getattr(preparing, step)
+    def slow(*arguments):
+        result = original(*arguments)
+        print("here", flush=True)
+        time.sleep(60)
+        return result
+    setattr(preparing, step, slow)
+
+wait_after(sys.argv[3])
+preparing.prepare(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("step", ["read_ratings", "write_tables"])
+def test_after_a_kill_nothing_is_half_written_and_the_next_run_succeeds(raw, place, step):
+    archive = zipped(raw, raw.parent / "ml-latest.zip")
+    command = [sys.executable, "-c", KILLED, str(archive), str(place / "out"), step]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGKILL)
+    assert not (place / "out").exists()
+    dataset = prepare(archive, place / "out")
+    assert [path.name for path in place.iterdir()] == ["out"]
+    assert load_dataset(place / "out").info == dataset.info
