@@ -1,0 +1,9 @@
+"""The command line: ``palate prepare | train | evaluate | generate | demo``.
+
+Commands parse, call one function and print. They import what they need when they run, so that
+``palate --help`` answers at once.
+"""
+
+from palate.cli.app import app, main
+
+__all__ = ["app", "main"]

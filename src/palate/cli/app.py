@@ -1,0 +1,75 @@
+"""The application: its commands, its version, and how errors reach the user."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from palate.cli.demo import demo
+from palate.cli.evaluate import evaluate
+from palate.cli.generate import generate
+from palate.cli.prepare import prepare
+from palate.cli.train import train
+from palate.errors import PalateError
+
+_AFTER_INTERRUPT = {
+    "prepare": "nothing was written; run it again",
+    "train": "run the same command again to go on from the last checkpoint",
+    "demo": "run it again to go on from where it stopped",
+}
+
+
+class _PalateGroup(TyperGroup):
+    """Turns the errors that palate raises on purpose into one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PalateError as error:
+            if ctx.params["verbose"]:
+                raise
+            typer.echo(f"palate: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            hint = _AFTER_INTERRUPT.get(ctx.invoked_subcommand, "run it again")
+            typer.echo(f"\npalate: stopped; {hint}", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="palate",
+    cls=_PalateGroup,
+    help="Learn a user's taste from a long history and hand it to a language model as soft prompts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (prepare, train, evaluate, generate, demo):
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"palate {version('palate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,28 @@
+"""``palate train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from palate.cli.console import show
+
+
+def train(
+    recipe: Annotated[Path, Argument(help="The recipe, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(help="The run's folder; runs/NAME of the recipe if not given.")
+    ] = None,
+) -> None:
+    """Train a model by a recipe, or resume it."""
+    from palate.recipes import load_recipe
+
+    settings = load_recipe(recipe, overrides or ())
+    from palate.train import train as run
+
+    show(str(run(settings, out or Path("runs") / settings.name)))
