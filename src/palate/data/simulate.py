@@ -1,0 +1,164 @@
+"""Simulated users over a real catalogue, made from the statistics of the training users.
+
+A few hundred real histories teach a model those histories; many thousand simulated ones teach it the rule. Ratings
+follow a mixed-effects model: an overall mean, the item's own mean, the user's taste for what the item is made of
+(an offset, the categories, and the main directions of the item vectors), and noise. Which items a simulated user
+has rated is taken from a real training user, with a share of them exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palate.data.histories import require_training_users
+from palate.schema import Doubles, Floats, Indices, Interactions, Ints
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+DIRECTIONS = 8  # main directions of the item vectors beside the categories
+EXCHANGED = 0.3  # share of a template's items that is exchanged for others, drawn by popularity
+ITEM_DAMPING = 5.0  # an item's mean counts this many ratings of an average item
+MOST_FITTED = 4_000  # training users that the tastes' covariance is estimated from
+ROUNDS = 8  # of expectation maximisation
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The training users' statistics, enough to simulate others like them. D features, T fitted users."""
+
+    features: Floats  # [I, D] what a taste is a taste for; the first is the constant one
+    item_mean: Doubles  # [I] overall mean and item effect
+    taste: Doubles  # [T, D] posterior mean of each fitted user
+    taste_factor: Doubles  # [T, D, D] Cholesky factor of each fitted user's posterior covariance
+    prior_mean: Doubles  # [D]
+    prior_factor: Doubles  # [D, D] Cholesky factor of the population's covariance
+    noise: Doubles  # [T] standard deviation of each fitted user's noise
+    histories: Interactions  # of the fitted users: who rated what
+    rating_values: Floats  # [R]
+
+
+def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Generator) -> Population:
+    """Estimate the model on training users. ``item_vectors`` is [I, F, S]."""
+    users = dataset.users("train")
+    if len(users) > MOST_FITTED:
+        users = np.sort(rng.choice(users, MOST_FITTED, replace=False))
+    require_training_users(dataset, users, "the simulation")
+    histories = _take_users(dataset.interactions, users)
+    rating = dataset.rating_values.astype(np.float64)[histories.rating_index]
+    features = _features(dataset, item_vectors)
+    item_mean = _item_means(histories, rating, len(features))
+    owner = np.repeat(np.arange(len(users)), histories.lengths)
+    residual = rating - item_mean[histories.item_index]
+    gram, moment, energy = _moments(features, histories, residual)
+    count = histories.lengths.astype(np.float64)
+    size = features.shape[1]
+    prior_mean, covariance, variance = np.zeros(size), 0.1 * np.eye(size), np.full(len(users), residual.var())
+    for _ in range(ROUNDS):
+        precision = np.linalg.inv(covariance)
+        posterior = np.linalg.inv(gram / variance[:, None, None] + precision)
+        taste = np.einsum("tij,tj->ti", posterior, moment / variance[:, None] + precision @ prior_mean)
+        prior_mean = taste.mean(axis=0)
+        centred = taste - prior_mean
+        covariance = (centred.T @ centred + posterior.sum(axis=0)) / len(users) + 1e-6 * np.eye(size)
+        squares = (
+            energy
+            - 2 * np.einsum("ti,ti->t", taste, moment)
+            + np.einsum("tij,tij->t", gram, posterior + taste[:, :, None] * taste[:, None, :])
+        )
+        typical = squares.sum() / count.sum()
+        variance = (squares + 10 * typical) / (count + 10)
+    del owner
+    return Population(
+        features=features,
+        item_mean=item_mean,
+        taste=taste,
+        taste_factor=np.linalg.cholesky(posterior + 1e-9 * np.eye(size)),
+        prior_mean=prior_mean,
+        prior_factor=np.linalg.cholesky(covariance),
+        noise=np.sqrt(variance),
+        histories=histories,
+        rating_values=dataset.rating_values,
+    )
+
+
+def simulate_users(population: Population, users: int, rng: np.random.Generator) -> Interactions:
+    """Draw ``users`` new histories. Half of each taste's variance is its template's, half the population's."""
+    template = rng.integers(len(population.taste), size=users)
+    size = population.features.shape[1]
+    own = population.taste[template] + np.einsum(
+        "uij,uj->ui", population.taste_factor[template], rng.standard_normal((users, size))
+    )
+    drawn = population.prior_mean + rng.standard_normal((users, size)) @ population.prior_factor.T
+    keep = rng.beta(1.0, 1.0, size=(users, 1))
+    taste = population.prior_mean + np.sqrt(keep) * (own - population.prior_mean)
+    taste += np.sqrt(1 - keep) * (drawn - population.prior_mean)
+
+    histories = population.histories
+    lengths = histories.lengths[template]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    owner = np.repeat(np.arange(users), lengths)
+    rows = np.arange(offsets[-1]) - offsets[owner] + histories.offsets[template][owner]
+    item = histories.item_index[rows]
+    exchanged = rng.random(len(item)) < EXCHANGED
+    item[exchanged] = rng.choice(histories.item_index, int(exchanged.sum()))
+    liking = _liking(population.features, item, taste.astype(np.float32), owner)
+    rating = population.item_mean[item] + liking
+    rating += population.noise[template][owner] * rng.standard_normal(len(item))
+    middles = (population.rating_values[1:] + population.rating_values[:-1]) / 2
+    rating_index = np.searchsorted(middles, rating).astype(np.uint8)
+    return Interactions(offsets, item, rating_index, histories.timestamp[rows])
+
+
+def _liking(features: Floats, item: Indices, taste: Floats, owner: Ints, chunk: int = 500_000) -> Floats:
+    """The taste's part of every rating, [N], a chunk of rows at a time."""
+    liking = np.empty(len(item), dtype=np.float32)
+    for start in range(0, len(item), chunk):
+        rows = slice(start, start + chunk)
+        liking[rows] = np.einsum("nd,nd->n", features[item[rows]], taste[owner[rows]])
+    return liking
+
+
+def _take_users(interactions: Interactions, users: Ints) -> Interactions:
+    lengths = interactions.lengths[users]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rows = np.arange(offsets[-1]) + np.repeat(interactions.offsets[users] - offsets[:-1], lengths)
+    return Interactions(
+        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
+    )
+
+
+def _features(dataset: Dataset, item_vectors: Floats) -> Floats:
+    """A constant, the categories, and the main directions of the item vectors, [I, 1 + L + 8]."""
+    flat = item_vectors.reshape(len(item_vectors), -1)
+    centred = flat - flat.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    directions = centred @ vectors[:, -DIRECTIONS:]
+    directions /= directions.std(axis=0) + 1e-9
+    constant = np.ones((len(flat), 1))
+    return np.concatenate([constant, dataset.category_matrix, directions], axis=1).astype(np.float32)
+
+
+def _item_means(histories: Interactions, rating: Doubles, items: int) -> Doubles:
+    """Mean rating of each item, shrunk to the overall mean, [I]."""
+    overall = rating.mean()
+    total = np.bincount(histories.item_index, rating - overall, minlength=items)
+    count = np.bincount(histories.item_index, minlength=items)
+    return overall + total / (count + ITEM_DAMPING)
+
+
+def _moments(
+    features: Floats, histories: Interactions, residual: Doubles
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Each user's sums of x·xᵀ [T, D, D], x·residual [T, D] and residual² [T]."""
+    users, size = len(histories.offsets) - 1, features.shape[1]
+    gram, moment, energy = np.empty((users, size, size)), np.empty((users, size)), np.empty(users)
+    for user in range(users):
+        rows = slice(histories.offsets[user], histories.offsets[user + 1])
+        seen = features[histories.item_index[rows]].astype(np.float64)
+        gram[user], moment[user] = seen.T @ seen, residual[rows] @ seen
+        energy[user] = residual[rows] @ residual[rows]
+    return gram, moment, energy

@@ -1,0 +1,100 @@
+"""What a user encoder reads: indices of a batch, and the vectors they point to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from palate.errors import DataError
+from palate.schema import History, Windows
+
+if TYPE_CHECKING:
+    from palate.items.table import ItemTable
+
+
+@dataclass(frozen=True, eq=False)
+class EventBatch:
+    """The windows of B users; every distinct item of the batch stands once in ``item_vectors``."""
+
+    item_vectors: Tensor  # [N, F, S]
+    item: Tensor  # [B, P] into item_vectors
+    rating_vectors: Tensor  # [R, S]
+    rating_numbers: Tensor  # [R] the scale, moved and stretched to run from -1 to 1
+    rating: Tensor  # [B, P] into rating_vectors
+    mask: Tensor  # [B, P] true where an interaction stands
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """B and P."""
+        return self.item.shape[0], self.item.shape[1]
+
+
+class Catalogue(nn.Module):
+    """The item table next to the model: vectors stay here, batches bring indices.
+
+    The vectors are constants, not weights: they are kept out of the state dict.
+    """
+
+    item_vectors: Tensor
+    rating_vectors: Tensor
+    rating_numbers: Tensor
+
+    def __init__(self, table: ItemTable) -> None:
+        super().__init__()
+        values = torch.as_tensor(table.rating_values, dtype=torch.float32)
+        lowest, highest = float(values.min()), float(values.max())
+        numbers = (values - (lowest + highest) / 2) / max((highest - lowest) / 2, 1e-6)
+        self.register_buffer("item_vectors", torch.as_tensor(table.vectors), persistent=False)
+        self.register_buffer("rating_vectors", torch.as_tensor(table.rating_vectors), persistent=False)
+        self.register_buffer("rating_numbers", numbers, persistent=False)
+
+    def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor) -> EventBatch:
+        """Look a batch up: ``unique`` [N] into the catalogue, ``item`` [B, P] into ``unique``."""
+        return EventBatch(
+            self.item_vectors[unique], item, self.rating_vectors, self.rating_numbers, rating, mask
+        )
+
+
+def window_tensors(windows: Windows) -> dict[str, Tensor]:
+    """The arguments of :meth:`Catalogue.forward` for a batch of windows."""
+    unique, inverse = np.unique(windows.item_index, return_inverse=True)
+    return {
+        "unique": torch.from_numpy(unique.astype(np.int64)),
+        "item": torch.from_numpy(inverse.reshape(windows.item_index.shape).astype(np.int64)),
+        "rating": torch.from_numpy(windows.rating_index.astype(np.int64)),
+        "mask": torch.from_numpy(windows.mask),
+    }
+
+
+def windows_of(histories: Sequence[History], table: ItemTable, size: int) -> Windows:
+    """The ``size`` most recent interactions of each history, as indices into ``table``.
+
+    Raises :class:`DataError` for an item that the table does not have, and for a rating that is not on its scale.
+    """
+    length = np.array([min(len(history), size) for history in histories], dtype=np.int64)
+    shape = (len(histories), int(length.max(initial=0)))
+    item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)
+    timestamp = np.zeros(shape, dtype=np.int64)
+    for row, (history, count) in enumerate(zip(histories, length, strict=True)):
+        if count:
+            item[row, :count] = table.index_of(history.item_ids[-count:])
+            rating[row, :count] = _rating_indices(history, int(count), table)
+            timestamp[row, :count] = history.timestamps[-count:]
+    return Windows(item, rating, timestamp, length)
+
+
+def _rating_indices(history: History, count: int, table: ItemTable) -> npt.NDArray[np.uint8]:
+    ratings = np.asarray(history.ratings[-count:], dtype=np.float32)
+    index = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1)
+    if len(wrong := ratings[table.rating_values[index] != ratings]):
+        scale = ", ".join(f"{value:g}" for value in table.rating_values)
+        raise DataError(
+            f"user {history.user_id!r} has a rating of {wrong[0]:g}, which is not on the scale {scale}"
+        )
+    return index.astype(np.uint8)

@@ -1,0 +1,234 @@
+"""The composed model: item table, user encoder, task prompt and backbone, answering for users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from palate.config import TaskSettings, UserEncoderSettings
+from palate.errors import DataError, MismatchError
+from palate.files import fresh_folder, write_text
+from palate.items.table import ItemTable
+from palate.model.backbone import Backbone, generation_settings
+from palate.model.card import model_card
+from palate.model.events import Catalogue, EventBatch, windows_of, window_tensors
+from palate.model.inject import Prompt, inject, mask_labels
+from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
+from palate.schema import History, Windows
+
+CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
+
+
+class PersonalizedConfig(BaseModel):
+    """What ``config.json`` of a saved model holds: what is needed to build it again, and what it was made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_type: str = "palate"
+    format: int = 1
+    user_encoder: UserEncoderSettings
+    task_prompt: int
+    window: int
+    """Most recent interactions that the model reads of a history."""
+    most_new_tokens: int
+    """Longest answer."""
+    instruction: str
+    task: TaskSettings
+    category_field: str
+    categories: tuple[str, ...]
+    data_name: str
+    data_fingerprint: str
+
+
+class PersonalizedModel(nn.Module):
+    """G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
+
+    ``table`` holds the vectors of the items that histories may name; its encoder must be the one that the model
+    was trained with.
+    """
+
+    def __init__(self, config: PersonalizedConfig, backbone: Backbone, table: ItemTable) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = backbone.tokenizer
+        self.backbone = backbone.model
+        self.table = table
+        self.catalogue = Catalogue(table)
+        embedding = self.backbone.get_input_embeddings().weight  # [V, E]
+        sizes = EncoderSizes(
+            table.vectors.shape[1], table.size, embedding.shape[1], len(config.categories)
+        )
+        self.user_encoder = build_user_encoder(config.user_encoder, sizes)
+        words = torch.randint(len(self.tokenizer), (config.task_prompt,))
+        self.task_prompt = nn.Parameter(embedding.detach()[words].clone())  # [K, E], from random words
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.task_prompt.device
+
+    def forward(
+        self,
+        unique: Tensor,
+        item: Tensor,
+        rating: Tensor,
+        mask: Tensor,
+        instruction: Tensor,
+        instruction_mask: Tensor,
+        target: Tensor,
+        target_mask: Tensor,
+    ) -> dict[str, Any]:
+        """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
+
+        ``unique`` [N], ``item``, ``rating`` and ``mask`` [B, P] are the arguments of :class:`Catalogue`,
+        ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask.
+        """
+        user = self.user_encoder(self.catalogue(unique, item, rating, mask))
+        prompt = self._inject(user, instruction, instruction_mask)
+        labels = mask_labels(target, target_mask)
+        output = self.backbone(
+            inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, labels=labels, use_cache=False
+        )
+        return {"loss": output.loss, "user": user, "logits": output.logits}
+
+    def prompt(self, windows: Windows, instruction: str | None = None) -> Prompt:
+        """Z for each window: [B, N, E] with its mask."""
+        return self._inject(self._user_prompt(windows), *self._tokens([instruction or self.config.instruction]))
+
+    @torch.inference_mode()
+    def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
+        """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
+        prompt = self.prompt(windows, instruction)
+        token_ids = self.backbone.generate(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.mask,
+            **generation_settings(self.config.most_new_tokens),
+        )
+        answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        return answers
+
+    def generate(self, histories: Sequence[History], instruction: str | None = None) -> list[str]:
+        """One greedy answer for each history; only its ``config.window`` most recent interactions are read.
+
+        Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
+        """
+        return self.answer(windows_of(histories, self.table, self.config.window), instruction)
+
+    @torch.inference_mode()
+    def encode_users(self, histories: Sequence[History]) -> Tensor:
+        """User prompts [B, M, E], what another server can be fed; zeros where a user has fewer than M."""
+        user = self._user_prompt(windows_of(histories, self.table, self.config.window))
+        return user.embeddings * user.mask[..., None]
+
+    def with_table(self, table: ItemTable) -> PersonalizedModel:
+        """Let this model read histories over another catalogue; raises :class:`MismatchError` if it cannot."""
+        if table.encoder != self.table.encoder:
+            raise MismatchError(
+                f"the model was trained on item vectors of {self.table.encoder.name!r}, the new table's come from "
+                f"{table.encoder.name!r}; encode the items with the model's encoder"
+            )
+        if not np.array_equal(table.rating_values, self.table.rating_values):
+            raise MismatchError(
+                f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
+                f"{_listed(table.rating_values)}; use data on the same scale"
+            )
+        self.table = table
+        self.catalogue = Catalogue(table).to(self.device)
+        return self
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing."""
+        with fresh_folder(folder) as place:
+            write_text(place / CONFIG, self.config.model_dump_json(indent=2) + "\n")
+            write_text(place / CARD, model_card(self))
+            self.save_weights(place / WEIGHTS)
+            self.backbone.config.save_pretrained(place / BACKBONE)
+            self.tokenizer.save_pretrained(place / BACKBONE)
+            self.table.save(place / ITEMS)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> PersonalizedModel:
+        """Load what :meth:`save_pretrained` wrote; raises :class:`DataError` when it is not whole."""
+        folder = Path(folder)
+        config = _read_config(folder / CONFIG)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder / BACKBONE))
+        backbone = T5ForConditionalGeneration(T5Config.from_pretrained(str(folder / BACKBONE)))
+        model = cls(config, Backbone(backbone, tokenizer), ItemTable.load(folder / ITEMS))
+        model.load_weights(folder / WEIGHTS)
+        return model.eval()
+
+    def save_weights(self, path: Path) -> None:
+        """Write the weights alone, as safetensors; tied ones once."""
+        save_weights(self, str(path))
+
+    def load_weights(self, path: Path) -> None:
+        """Read what :meth:`save_weights` wrote into this model."""
+        try:
+            load_weights(self, str(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
+
+    def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
+        """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
+
+        Raises :class:`MismatchError` for a user encoder that has no such view.
+        """
+        if user.category_logits is None:
+            raise MismatchError(
+                f"train.auxiliary needs a user encoder with a view of its own, and "
+                f"{self.config.user_encoder.kind!r} has none; set train.auxiliary=0"
+            )
+        truth = torch.stack([liked, disliked], dim=-1).to(user.category_logits.dtype)
+        return functional.binary_cross_entropy_with_logits(user.category_logits, truth)
+
+    def _events(self, windows: Windows) -> EventBatch:
+        events: EventBatch = self.catalogue(
+            **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
+        )
+        return events
+
+    def _user_prompt(self, windows: Windows) -> UserPrompt:
+        user: UserPrompt = self.user_encoder(self._events(windows))
+        return user
+
+    def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")
+        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+
+    def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+        batch = len(user.embeddings)
+        embedded = self.backbone.get_input_embeddings()(instruction).expand(batch, -1, -1)  # [B, T, E]
+        return inject(self.task_prompt, user, embedded, instruction_mask.expand(batch, -1))
+
+
+def load_model(run: Path | str) -> PersonalizedModel:
+    """The trained model of a run's folder, or of a folder that ``save_pretrained`` wrote."""
+    folder = Path(run)
+    return PersonalizedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)
+
+
+def _read_config(path: Path) -> PersonalizedConfig:
+    try:
+        return PersonalizedConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{place}: {first['msg']}; copy the model again", path) from error
+
+
+def _listed(values: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,159 @@
+"""Training: a recipe in, a run folder with a trained model out; started again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from palate.config import EvaluateSettings, Recipe
+from palate.data.dataset import load_dataset
+from palate.data.histories import make_examples
+from palate.errors import MismatchError
+from palate.files import write_json
+from palate.items.encoder import ItemEncoder
+from palate.items.table import ItemTable, build_item_table
+from palate.model.build import build_model
+from palate.predictors.personalized import PersonalizedPredictor
+from palate.runs import RunFolder, open_run
+from palate.tasks import load_task
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from palate.data.dataset import Dataset
+    from palate.model.personalized import PersonalizedModel
+    from palate.schema import Examples
+    from palate.tasks.base import Task
+
+CURVE = "curve.json"
+"""In a run's ``logs``: the loss and the dev score by step."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    report: Callable[[str], None] | None = None,
+    progress: bool = False,
+) -> Path:
+    """Train the recipe's model and return the run's folder.
+
+    A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
+    is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars.
+    """
+    tell = report or (lambda line: None)
+    dataset = load_dataset(recipe.data.path)
+    run = open_run(out, recipe, dataset.info)
+    if run.model.is_dir():
+        tell(f"{out} is finished already")
+        return out
+    task = load_task(recipe.task, dataset.info)
+    table = build_item_table(dataset, ItemEncoder(recipe.items))
+    model = build_model(recipe, dataset, task, table)
+    tell(_described(model, dataset))
+    trainer = _trainer(recipe, run, dataset, task, model, progress)
+    checkpoint = trainer.resume()
+    if checkpoint:
+        tell(f"resuming from {Path(checkpoint).name}")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    model.load_weights(trainer.best_weights)
+    tell(f"best dev F1 {trainer.best_score:.3f} at step {trainer.best_step}")
+    _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
+    model.eval().save_pretrained(run.model)
+    run.finish()
+    return out
+
+
+def _trainer(
+    recipe: Recipe, run: RunFolder, dataset: Dataset, task: Task, model: PersonalizedModel, progress: bool
+) -> Any:
+    from palate.training.batches import TrainingBatches
+    from palate.training.clock import Clock
+    from palate.training.trainer import PersonalizedTrainer
+
+    examples = _dev_examples(recipe, dataset, task)
+    predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
+    clock = Clock(recipe.train)
+    batches = TrainingBatches(recipe, dataset, task, model, clock)
+    clock.restart(0.0)
+    return PersonalizedTrainer(
+        model,
+        recipe.train,
+        _arguments(recipe, run, progress),
+        batches,
+        clock,
+        score=lambda: _liked_f1(predictor, examples, task),
+    )
+
+
+def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task) -> Examples:
+    from palate.schema import Examples
+
+    examples = make_examples(
+        dataset, task, "dev", recipe.evaluate.window, recipe.windows.kind, seed=recipe.seed
+    )
+    first = slice(recipe.train.evaluate_users)
+    return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
+
+
+def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Task) -> float:
+    from palate.metrics import weighted_scores
+    from palate.training.batches import membership
+
+    answers = predictor.predict(examples.user_index, examples.windows)
+    labels = len(task.label_names)
+    given = membership(task.parse(answers).liked, labels)
+    return float(weighted_scores(given, membership(examples.truth.liked, labels)).f1)
+
+
+def _arguments(recipe: Recipe, run: RunFolder, progress: bool) -> TrainingArguments:
+    from transformers import TrainingArguments
+
+    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.logs))
+    settings = recipe.train
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        max_steps=settings.steps,
+        per_device_train_batch_size=1,  # an item of the training set is a whole batch
+        gradient_accumulation_steps=settings.accumulate,
+        max_grad_norm=settings.clip_norm,
+        bf16=settings.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=recipe.seed,
+        eval_strategy="steps",
+        eval_steps=settings.evaluate_every,
+        save_strategy="steps",
+        save_steps=settings.evaluate_every,
+        save_total_limit=2,
+        logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
+        report_to=["tensorboard"],
+        disable_tqdm=not progress,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        average_tokens_across_devices=False,
+    )
+
+
+def _described(model: PersonalizedModel, dataset: Dataset) -> str:
+    encoder = sum(weight.numel() for weight in model.user_encoder.parameters())
+    return (
+        f"training on {len(dataset.users('train')):,} users of {dataset.info.name}: "
+        f"user encoder {encoder / 1e6:.1f}M, backbone {model.backbone.num_parameters() / 1e6:.1f}M parameters"
+    )
+
+
+def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float) -> None:
+    losses = [{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row]
+    scores = [
+        {"step": row["step"], "minutes": row["eval_minutes"], "f1": row["eval_f1"]}
+        for row in history
+        if "eval_f1" in row
+    ]
+    write_json(run.logs / CURVE, {"seconds": seconds, "losses": losses, "scores": scores})

@@ -1,0 +1,148 @@
+"""Training batches: windows of real and simulated training users with their targets, drawn when they are needed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from palate.config import Recipe
+from palate.data.histories import category_statistics, draw_windows, require_training_users
+from palate.data.simulate import fit_population, simulate_users
+from palate.model.events import window_tensors
+from palate.schema import Bools, Interactions, Ints, Preferences, Windows
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.model.personalized import PersonalizedModel
+    from palate.tasks.base import Task
+    from palate.training.clock import Clock
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Histories that windows are drawn from, and the targets of their users."""
+
+    interactions: Interactions
+    users: Ints  # that may be drawn
+    preferences: Preferences  # of all users, from their full histories
+
+
+def real_source(dataset: Dataset, task: Task) -> Source:
+    """The training users."""
+    users = dataset.users("train")
+    require_training_users(dataset, users, "training")
+    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    return Source(dataset.interactions, users, task.labels(statistics))
+
+
+def simulated_source(dataset: Dataset, task: Task, model: PersonalizedModel, recipe: Recipe) -> Source:
+    """Users simulated from the training users' statistics."""
+    rng = np.random.default_rng([recipe.seed, 1])
+    population = fit_population(dataset, model.table.vectors, rng)
+    interactions = simulate_users(population, recipe.simulation.users, rng)
+    statistics = category_statistics(interactions, dataset.category_matrix, dataset.rating_values)
+    return Source(interactions, np.arange(recipe.simulation.users), task.labels(statistics))
+
+
+class TrainingBatches(TorchDataset[dict[str, Tensor]]):
+    """Item i is batch i of the training: a function of the seed and i, whatever was drawn before.
+
+    A batch holds the arguments of :meth:`PersonalizedModel.forward`, and ``liked`` and ``disliked`` [B, L].
+    """
+
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, task: Task, model: PersonalizedModel, clock: Clock
+    ) -> None:
+        self.recipe, self.dataset, self.task, self.clock = recipe, dataset, task, clock
+        self.tokenizer = model.tokenizer
+        self.instruction = self._tokens([task.instruction])
+        self.sources = [real_source(dataset, task)]
+        self.shares = [1.0]
+        if recipe.simulation.users:
+            self.sources.append(simulated_source(dataset, task, model, recipe))
+            self.shares = [1 - recipe.simulation.share, recipe.simulation.share]
+
+    def __len__(self) -> int:
+        # more than any number of devices will ask for: the trainer stops by steps
+        return self.recipe.train.steps * self.recipe.train.accumulate * max(torch.cuda.device_count(), 1)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.recipe.seed, 2, index])
+        size = self._window_size(rng)
+        parts = [
+            self._draw(source, count, size, rng)
+            for source, count in zip(self.sources, self._counts(), strict=True)
+            if count
+        ]
+        windows = _stacked([part[0] for part in parts])
+        preferences = Preferences(
+            np.concatenate([part[1].liked for part in parts]),
+            np.concatenate([part[1].disliked for part in parts]),
+        )
+        if self.clock.progress(index // self.recipe.train.accumulate) < self.recipe.train.window_labels:
+            preferences = self._labels_of(windows)
+        target, target_mask = self._tokens(self.task.target_texts(preferences))
+        labels = len(self.dataset.categories)
+        return {
+            **window_tensors(windows),
+            "instruction": self.instruction[0],
+            "instruction_mask": self.instruction[1],
+            "target": target,
+            "target_mask": target_mask,
+            "liked": torch.from_numpy(membership(preferences.liked, labels)),
+            "disliked": torch.from_numpy(membership(preferences.disliked, labels)),
+        }
+
+    def _window_size(self, rng: np.random.Generator) -> int:
+        windows = self.recipe.windows
+        return round(math.exp(rng.uniform(math.log(windows.shortest), math.log(windows.longest))))
+
+    def _counts(self) -> list[int]:
+        """Windows of a batch from each source."""
+        simulated = round(self.recipe.train.batch_size * sum(self.shares[1:]))
+        return [self.recipe.train.batch_size - simulated, simulated][: len(self.sources)]
+
+    def _draw(
+        self, source: Source, count: int, size: int, rng: np.random.Generator
+    ) -> tuple[Windows, Preferences]:
+        per_user = self.recipe.train.windows_per_user
+        users = rng.choice(source.users, -(-count // per_user)).repeat(per_user)[:count]
+        windows = draw_windows(source.interactions, users, size, self.recipe.windows.kind, rng)
+        return windows, source.preferences[users]
+
+    def _labels_of(self, windows: Windows) -> Preferences:
+        """The labels that the window alone would give: the curriculum's first lesson."""
+        data = self.dataset
+        return self.task.labels(
+            category_statistics(windows.interactions(), data.category_matrix, data.rating_values)
+        )
+
+    def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
+        return tokens["input_ids"], tokens["attention_mask"]
+
+
+def membership(ranked: Ints, labels: int) -> Bools:
+    """Ranked category indices [B, 3], -1 for none, as a boolean matrix [B, L]."""
+    members = np.zeros((len(ranked), labels + 1), dtype=np.bool_)
+    np.put_along_axis(members, np.where(ranked < 0, labels, ranked), True, axis=1)
+    return members[:, :labels]
+
+
+def _stacked(parts: list[Windows]) -> Windows:
+    widest = max(part.item_index.shape[1] for part in parts)
+    padded = [
+        [
+            np.pad(column, ((0, 0), (0, widest - column.shape[1])))
+            for column in (part.item_index, part.rating_index, part.timestamp)
+        ]
+        for part in parts
+    ]
+    items, ratings, timestamps = (np.concatenate(columns) for columns in zip(*padded, strict=True))
+    return Windows(items, ratings, timestamps, np.concatenate([part.length for part in parts]))

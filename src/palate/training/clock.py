@@ -1,0 +1,50 @@
+"""How far a training has come, in steps or in minutes, and the learning rate that goes with it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from palate.config import TrainSettings
+
+LOWEST_RATE = 0.02
+"""Where a falling schedule ends, as a share of the peak rate."""
+
+
+class Clock:
+    """Progress from 0 to 1: by steps, or by training time where ``minutes`` limits it and runs out earlier.
+
+    Without a time limit, or while it does not bind, everything that follows the clock is a function of the step
+    alone, so a resumed training is the same training.
+    """
+
+    def __init__(self, settings: TrainSettings, seconds: float = 0.0) -> None:
+        self.settings = settings
+        self._before = seconds
+        self._started = time.monotonic()
+
+    def restart(self, seconds: float) -> None:
+        """Go on from ``seconds`` of training that an earlier process has spent."""
+        self._before, self._started = seconds, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all processes that worked on it."""
+        return self._before + time.monotonic() - self._started
+
+    def progress(self, step: int) -> float:
+        """Share of the training that is done when ``step`` steps are."""
+        by_steps = step / self.settings.steps
+        limit = self.settings.minutes
+        return by_steps if limit is None else max(by_steps, self.seconds / (60 * limit))
+
+    def rate(self, step: int) -> float:
+        """The learning rate at ``step`` as a share of its peak: a rise, then the recipe's schedule."""
+        progress, warmup = min(self.progress(step), 1.0), self.settings.warmup
+        if progress < warmup:
+            return max(progress / warmup, 1e-3)
+        left = 1.0 - (progress - warmup) / (1.0 - warmup)
+        if self.settings.schedule == "constant":
+            return 1.0
+        falling = left if self.settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+        return LOWEST_RATE + (1 - LOWEST_RATE) * falling

@@ -1,0 +1,175 @@
+"""transformers' Trainer, fitted to the composed model: its losses, its dev score, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from palate.config import TrainSettings
+from palate.files import write_json
+from palate.model.personalized import WEIGHTS, PersonalizedModel
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+
+AUXILIARY_SCALE = 10.0
+"""Brings the per-category loss, a mean over many easy decisions, to the size of the answer's."""
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: a folder without it is what a killed process left."""
+
+
+class PersonalizedTrainer(Trainer):  # type: ignore[misc]
+    """Trains a :class:`PersonalizedModel`; ``score`` gives the dev F1 of the model as it is.
+
+    The best weights by that score are kept beside the checkpoints in ``best.safetensors``.
+    """
+
+    def __init__(
+        self,
+        model: PersonalizedModel,
+        settings: TrainSettings,
+        arguments: TrainingArguments,
+        batches: TrainingBatches,
+        clock: Clock,
+        score: Callable[[], float],
+    ) -> None:
+        super().__init__(model=model, args=arguments, train_dataset=batches, data_collator=_only)
+        self.settings, self.clock, self.score = settings, clock, score
+        self.best_score, self.best_step, self.worse = -1.0, 0, 0
+        self.add_callback(_TimeLimit(clock))
+
+    @property
+    def best_weights(self) -> Path:
+        """Where the best weights so far lie."""
+        return Path(self.args.output_dir) / "best.safetensors"
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
+        liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
+        settings = self.settings
+        output = model(**inputs)
+        loss = output["loss"]
+        if settings.auxiliary:
+            whole = self.accelerator.unwrap_model(model)
+            auxiliary = settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(output["user"], liked, disliked)
+            alone = self.clock.progress(self.state.global_step) < settings.auxiliary_alone
+            loss = auxiliary + (0.0 * loss if alone else loss)
+        loss = loss / self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else loss
+        return (loss, output) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Two groups: the backbone's weights, and all others, which are new."""
+        if self.optimizer is None:
+            settings = self.settings
+            named = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+            backbone_rate = settings.backbone_learning_rate or settings.learning_rate
+            groups = [
+                {"params": [w for n, w in named if not n.startswith("backbone.")], "lr": settings.learning_rate},
+                {"params": [w for n, w in named if n.startswith("backbone.")], "lr": backbone_rate},
+            ]
+            groups = [group for group in groups if group["params"]]
+            if settings.optimizer == "adafactor":
+                self.optimizer = Adafactor(
+                    groups, scale_parameter=False, relative_step=False, weight_decay=settings.weight_decay
+                )
+            else:
+                self.optimizer = torch.optim.AdamW(
+                    groups, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+                )
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """The clock's rate."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.clock.rate)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """The dev score; keeps the weights when it is the best so far, and stops when patience is out."""
+        self.model.eval()
+        score = self.score()
+        self.model.train()
+        if score > self.best_score:
+            self.best_score, self.best_step, self.worse = score, self.state.global_step, 0
+            if self.args.should_save:
+                self.accelerator.unwrap_model(self.model).save_weights(self.best_weights)
+        else:
+            self.worse += 1
+        patience = self.settings.patience
+        self.control.should_training_stop |= patience is not None and self.worse >= patience
+        metrics = {
+            f"{metric_key_prefix}_f1": score,
+            f"{metric_key_prefix}_minutes": round(self.clock.seconds / 60, 3),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def resume(self) -> str | None:
+        """The newest whole checkpoint, with its clock and best score restored; what is not whole is removed."""
+        whole = {}
+        for folder in Path(self.args.output_dir).glob("checkpoint-*"):
+            if (folder / COMPLETE).is_file():
+                whole[int(folder.name.removeprefix("checkpoint-"))] = folder
+            else:
+                shutil.rmtree(folder)
+        if not whole:
+            return None
+        newest = whole[max(whole)]
+        kept = json.loads((newest / COMPLETE).read_text())
+        self.clock.restart(kept["seconds"])
+        self.best_score, self.best_step, self.worse = kept["best_score"], kept["best_step"], kept["worse"]
+        return str(newest)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            kept = {
+                "seconds": self.clock.seconds,
+                "best_score": self.best_score,
+                "best_step": self.best_step,
+                "worse": self.worse,
+            }
+            write_json(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE, kept)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).save_weights(folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.accelerator.unwrap_model(model or self.model).load_weights(Path(resume_from_checkpoint) / WEIGHTS)
+
+
+class _TimeLimit(TrainerCallback):  # type: ignore[misc]
+    """Stops when the clock has run out, with a last evaluation."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.clock.progress(state.global_step) >= 1.0:
+            control.should_training_stop = control.should_evaluate = True
+
+
+def _only(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """An item of :class:`TrainingBatches` is a whole batch already."""
+    return batches[0]
