@@ -79,7 +79,7 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
     for position, name in enumerate(names):
         # With "::" read as two separators, an empty column stands between every two fields.
         if position and len(layout.separator) == 2:
-            schema[f"gap {position}"] = pl.String  # a number would pass over spaces
+            schema[f"gap {position}"] = pl.Boolean  # the leanest that does not pass over spaces
         schema[name] = dtypes.get(name, pl.String)
     return pl.read_csv(
         path,
