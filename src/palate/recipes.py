@@ -39,7 +39,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """A recipe as YAML with every setting written out; :func:`load_recipe` reads the same recipe from it."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
@@ -115,7 +115,8 @@ def _suggestion(names: Sequence[str], merged: dict[str, Any]) -> str:
     if key in known:  # of another kind of the same section
         section = _flatten(merged).get(".".join((*names[:-1], "kind")))
         return f"kind '{section}' has no such setting"
-    if close := difflib.get_close_matches(key, known, n=1):
+    others = [one for one in known if not key.startswith(f"{one}.")]  # not the section that it stands in
+    if close := difflib.get_close_matches(key, others, n=1):
         return f"did you mean '{close[0]}'?"
     prefix = ".".join((*names[:-1], ""))
     here = dict.fromkeys(one.removeprefix(prefix).split(".")[0] for one in known if one.startswith(prefix))
