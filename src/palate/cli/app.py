@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ class _PalateGroup(TyperGroup):
             return super().invoke(ctx)
         except PalateError as error:
             if ctx.params["verbose"]:
-                raise
+                traceback.print_exc()
             typer.echo(f"palate: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from palate.cli.console import show
+from palate.cli.console import show, tell, watched
 
 
 def train(
@@ -25,4 +25,4 @@ def train(
     settings = load_recipe(recipe, overrides or ())
     from palate.train import train as run
 
-    show(str(run(settings, out or Path("runs") / settings.name)))
+    show(str(run(settings, out or Path("runs") / settings.name, report=tell, progress=watched())))
