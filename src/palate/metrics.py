@@ -1,0 +1,124 @@
+"""Scores of label sets: weighted precision, recall and F1, with bootstrap intervals over users."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from palate.schema import Bools, Doubles, Floats, Ints, Preferences
+
+RESAMPLES = 1_000
+COVERAGE = 0.95
+_DRAWS_AT_ONCE = 500_000  # bounds the memory of a chunk of resamples
+
+_Sums: TypeAlias = npt.NDArray[Any]
+
+
+class Score(BaseModel):
+    """A score and its 95% bootstrap interval over users."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+
+class SetScores(BaseModel):
+    """Weighted precision, recall and F1 of one set of labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    precision: Score
+    recall: Score
+    f1: Score
+
+
+class PreferenceScores(BaseModel):
+    """The liked set (the primary score), the disliked set, and both as 2L classes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    liked: SetScores
+    disliked: SetScores
+    joint: SetScores
+
+
+def membership(ranked: Ints, labels: int) -> Bools:
+    """Ranked labels [B, K], -1 where empty, as a set for each user, [B, L]."""
+    members: Bools = (ranked[:, :, None] == np.arange(labels)).any(axis=1)
+    return members
+
+
+def weighted_scores(truth: Bools, predicted: Bools) -> tuple[float, float, float]:
+    """Precision, recall and F1 of L classes over B users, each class weighted by its true users.
+
+    Both arguments are [B, L]. As scikit-learn's ``average="weighted", zero_division=0``.
+    """
+    precision, recall, f1 = _weighted(_outcomes(truth, predicted).sum(axis=0, dtype=np.float64))
+    return float(precision), float(recall), float(f1)
+
+
+def label_f1(truth: Bools, predicted: Bools) -> Doubles:
+    """F1 of each of L labels over B users, [L]; 0 for a label that is neither true nor predicted."""
+    hit, named, true = _outcomes(truth, predicted).sum(axis=0, dtype=np.float64)
+    return _ratio(2 * hit, named + true)
+
+
+def score_preferences(
+    truth: Preferences, predicted: Preferences, labels: int, seed: int = 0
+) -> PreferenceScores:
+    """Score B users' predicted labels, with percentile intervals over resampled users."""
+    liked = _outcomes(membership(truth.liked, labels), membership(predicted.liked, labels))
+    disliked = _outcomes(membership(truth.disliked, labels), membership(predicted.disliked, labels))
+    outcomes = np.concatenate([liked, disliked], axis=2)  # [B, 3, 2L]
+    total = outcomes.sum(axis=0, dtype=np.float64)
+    resampled = _resampled_sums(outcomes, np.random.default_rng(seed))  # [RESAMPLES, 3, 2L]
+
+    def scores(classes: slice) -> SetScores:
+        values = _weighted(total[:, classes])
+        low, high = np.quantile(
+            _weighted(resampled[:, :, classes]), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=-1
+        )
+        precision, recall, f1 = (
+            Score(value=float(value), low=float(lowest), high=float(highest))
+            for value, lowest, highest in zip(values, low, high, strict=True)
+        )
+        return SetScores(precision=precision, recall=recall, f1=f1)
+
+    return PreferenceScores(
+        liked=scores(slice(labels)), disliked=scores(slice(labels, None)), joint=scores(slice(None))
+    )
+
+
+def _outcomes(truth: Bools, predicted: Bools) -> Bools:
+    """Whether a label was hit, named, and true: [B, 3, L]."""
+    return np.stack([truth & predicted, predicted, truth], axis=1)
+
+
+def _weighted(sums: _Sums) -> _Sums:
+    """Weighted precision, recall and F1, [3, ...], from the sums of outcomes [..., 3, L]."""
+    hit, named, true = np.moveaxis(sums, -2, 0)
+    by_label = np.stack([_ratio(hit, named), _ratio(hit, true), _ratio(2 * hit, named + true)])
+    return _ratio((by_label * true).sum(axis=-1), true.sum(axis=-1))
+
+
+def _ratio(numerator: _Sums, denominator: _Sums) -> _Sums:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) > 0)
+
+
+def _resampled_sums(outcomes: Bools, rng: np.random.Generator) -> Floats:
+    """Sums of outcomes [B, 3, L] over users drawn with replacement, [RESAMPLES, 3, L]."""
+    users, *shape = outcomes.shape
+    flat = outcomes.reshape(users, -1).astype(np.float32)  # sums of ones stay exact up to 16 million users
+    sums = np.empty((RESAMPLES, flat.shape[1]), dtype=np.float32)
+    chunk = max(1, _DRAWS_AT_ONCE // max(users, 1))
+    for start in range(0, RESAMPLES, chunk):
+        rows = min(chunk, RESAMPLES - start)
+        drawn = rng.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
+        sums[start : start + rows] = times.astype(np.float32) @ flat
+    return sums.reshape(RESAMPLES, *shape)

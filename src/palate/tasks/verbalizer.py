@@ -1,0 +1,126 @@
+"""Category labels to text and back: the reading survives a language model's noise and never invents a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.schema import Ints, Preferences
+
+LIKES, DISLIKES = "The user likes ", " and doesn't like "
+
+_SUBJECT = re.compile(r"\W*the\s+user\b", re.IGNORECASE)
+_NEGATION = r"do(?:es)?(?:\s*n['’]?t|\s+not)(?:\s+(?:like|enjoy))?|dislikes?"
+_AFFIRMATION = r"likes?|enjoys?"
+# Not a part of a longer word: "Noir" is not named in "Film-Noir", nor "Children" in "Children's".
+_STARTS, _ENDS = r"(?<!\w)(?<!\w[-'’])", r"(?!\w|[-'’]\w)"
+
+
+class Verbalizer:
+    """Writes and reads "The user likes A, B, C and doesn't like D, E".
+
+    Where there is nothing to name it says "no genre" and "any genre", ``field`` being the word "genre". A half holds
+    at most ``most_labels`` names. Raises :class:`DataError` for names that could not be read back, like "A, B"
+    beside "A" and "B".
+    """
+
+    def __init__(self, names: Sequence[str], field: str, most_labels: int) -> None:
+        self._names = tuple(names)
+        self._most = most_labels
+        self._nothing = (f"no {field}", f"any {field}")
+        self._exact = {name: index for index, name in enumerate(self._names)}
+        phrases = [*self._names, *self._nothing]
+        self._longest_first = sorted(range(len(phrases)), key=lambda index: -len(phrases[index]))
+        words = [f"({_as_pattern(phrases[index])})" for index in self._longest_first]
+        words += [f"(?P<negation>{_NEGATION})", f"(?P<affirmation>{_AFFIRMATION})"]
+        self._pattern = re.compile(f"{_STARTS}(?:{'|'.join(words)}){_ENDS}", re.IGNORECASE)
+        self._check_names()
+
+    def write(self, preferences: Preferences) -> list[str]:
+        """One text for each of B users."""
+        liked, disliked = preferences.liked.tolist(), preferences.disliked.tolist()
+        return [
+            LIKES + self._half(one, self._nothing[0]) + DISLIKES + self._half(other, self._nothing[1])
+            for one, other in zip(liked, disliked, strict=True)
+        ]
+
+    def read(self, texts: Sequence[str]) -> Preferences:
+        """The names in each of B texts, in their order; of a name that stands twice, the first place counts.
+
+        What follows "doesn't like", "does not like" or "dislikes" is disliked, everything else is liked.
+        """
+        rows = [self._read_one(text) for text in texts]
+        return Preferences(
+            liked=_padded([liked for liked, _ in rows], self._most),
+            disliked=_padded([disliked for _, disliked in rows], self._most),
+        )
+
+    def _read_one(self, text: str) -> tuple[list[int], list[int]]:
+        first: dict[int, bool] = {}
+        for name, negated in self._mentions(text):
+            first.setdefault(name, negated)
+        liked = [name for name, negated in first.items() if not negated]
+        return liked, [name for name, negated in first.items() if negated]
+
+    def _mentions(self, text: str) -> Iterator[tuple[int, bool]]:
+        """Every name that stands in a text, and whether it stands behind a negation."""
+        subject = _SUBJECT.match(text)
+        negated = False
+        for match in self._pattern.finditer(text, subject.end() if subject else 0):
+            if match.lastgroup:
+                negated = match.lastgroup == "negation"
+                continue
+            assert match.lastindex is not None
+            by_case = self._longest_first[match.lastindex - 1]
+            name = self._exact.get(match[0], by_case)
+            if name < len(self._names):
+                yield name, negated
+
+    def _half(self, indices: Sequence[int], nothing: str) -> str:
+        return ", ".join(self._names[index] for index in indices if index >= 0) or nothing
+
+    def _check_names(self) -> None:
+        """Raise :class:`DataError` unless every name can be read back, alone and in a list."""
+        alone = np.arange(len(self._names))[:, None]
+        nobody = np.full_like(alone, -1)
+        for wanted in (Preferences(alone, nobody), Preferences(nobody, alone)):
+            read = self.read(self.write(wanted))
+            wrong = (read.liked[:, :1] != wanted.liked) | (read.disliked[:, :1] != wanted.disliked)
+            for index in np.flatnonzero(wrong):
+                raise DataError(
+                    f"the category name {self._names[index]!r} cannot be read back from an answer, "
+                    f"because it is a word of the sentence or stands in the list twice; rename it"
+                )
+        for name in self._names:
+            if clash := self._clash(name):
+                raise DataError(
+                    f"the category name {name!r} cannot be told from a list that starts with {clash!r}; "
+                    "rename one of them"
+                )
+
+    def _clash(self, name: str) -> str | None:
+        """Another name, if some list that starts with it starts like ``name``, too."""
+        others = [other.casefold() for other in self._names]
+        for start in self._names:
+            for joint in (", ", DISLIKES):
+                head = (start + joint).casefold()
+                rest = name.casefold().removeprefix(head)
+                if name.casefold().startswith(head) and any(
+                    other.startswith(rest) or rest.startswith(other) for other in others
+                ):
+                    return start
+        return None
+
+
+def _as_pattern(phrase: str) -> str:
+    return r"\s+".join(map(re.escape, phrase.split())).replace("'", "['’]")
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int) -> Ints:
+    """Ragged rows, cut or filled up with -1, [B, width]."""
+    return np.array([[*row[:width], *[-1] * (width - len(row))] for row in rows], dtype=np.int64).reshape(
+        -1, width
+    )
