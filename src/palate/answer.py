@@ -45,5 +45,5 @@ def answer(
         model = model.with_table(model.table.extended(new_items, encoder))
     text = model.generate([history], instruction)[0]
     columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
-    window = [Interaction(*row) for row in columns][-model.config.window :]
-    return Answer(history.user_id, instruction or model.config.instruction, text, window)
+    window = [Interaction(*row) for row in columns][-model.settings.window :]
+    return Answer(history.user_id, instruction or model.settings.instruction, text, window)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from palate.config import EvaluateSettings, Recipe
+from palate.config import Recipe
 from palate.data.dataset import load_dataset
 from palate.data.histories import make_examples
-from palate.errors import MismatchError
 from palate.files import write_json
 from palate.items.encoder import ItemEncoder
-from palate.items.table import ItemTable, build_item_table
+from palate.items.table import build_item_table
+from palate.metrics import membership, weighted_scores
 from palate.model.build import build_model
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.runs import RunFolder, open_run
@@ -102,13 +101,10 @@ def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task) -> Examples:
 
 
 def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Task) -> float:
-    from palate.metrics import weighted_scores
-    from palate.training.batches import membership
-
     answers = predictor.predict(examples.user_index, examples.windows)
     labels = len(task.label_names)
-    given = membership(task.parse(answers).liked, labels)
-    return float(weighted_scores(given, membership(examples.truth.liked, labels)).f1)
+    truth = membership(examples.truth.liked, labels)
+    return weighted_scores(truth, membership(task.parse(answers).liked, labels))[2]
 
 
 def _arguments(recipe: Recipe, run: RunFolder, progress: bool) -> TrainingArguments:

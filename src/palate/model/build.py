@@ -12,7 +12,7 @@ from palate.config import RandomT5Settings, Recipe
 from palate.items.probe import category_log_odds
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
-from palate.model.personalized import PersonalizedConfig, PersonalizedModel
+from palate.model.personalized import PersonalizedSettings, PersonalizedModel
 from palate.model.pooled import PooledEncoder
 from palate.schema import Preferences
 
@@ -30,7 +30,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: ItemTable) 
         backbone = random_t5(settings, _tokenizer_texts(settings, dataset, task, table))
     else:
         backbone = load_t5(settings)
-    config = PersonalizedConfig(
+    config = PersonalizedSettings(
         user_encoder=recipe.model.user_encoder,
         task_prompt=recipe.model.task_prompt,
         window=recipe.windows.longest,

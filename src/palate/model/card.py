@@ -42,18 +42,18 @@ from the ratings of the dataset named here: whose licence and whose biases are t
 
 def model_card(model: PersonalizedModel) -> str:
     """What the model is, what it was made from, how to use it and where it ends."""
-    config, table = model.config, model.table
+    settings, table = model.settings, model.table
     return _CARD.format(
-        kind=config.user_encoder.kind,
+        kind=settings.user_encoder.kind,
         encoder_parameters=sum(weight.numel() for weight in model.user_encoder.parameters()),
         architecture=type(model.backbone).__name__,
         backbone_parameters=model.backbone.num_parameters(),
-        task_prompt=config.task_prompt,
+        task_prompt=settings.task_prompt,
         item_encoder=table.encoder.name,
-        data_name=config.data_name,
-        data_fingerprint=config.data_fingerprint[:19],
-        window=config.window,
-        instruction=config.instruction,
+        data_name=settings.data_name,
+        data_fingerprint=settings.data_fingerprint[:19],
+        window=settings.window,
+        instruction=settings.instruction,
         item_ids=table.item_ids[:2],
         ratings=[float(value) for value in table.rating_values[-2:]],
     )

@@ -22,7 +22,7 @@ from palate.files import fresh_folder, write_text
 from palate.items.table import ItemTable
 from palate.model.backbone import Backbone, generation_settings
 from palate.model.card import model_card
-from palate.model.events import Catalogue, EventBatch, windows_of, window_tensors
+from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
 from palate.model.inject import Prompt, inject, mask_labels
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
 from palate.schema import History, Windows
@@ -30,7 +30,7 @@ from palate.schema import History, Windows
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 
 
-class PersonalizedConfig(BaseModel):
+class PersonalizedSettings(BaseModel):
     """What ``config.json`` of a saved model holds: what is needed to build it again, and what it was made from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,19 +58,17 @@ class PersonalizedModel(nn.Module):
     was trained with.
     """
 
-    def __init__(self, config: PersonalizedConfig, backbone: Backbone, table: ItemTable) -> None:
+    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: ItemTable) -> None:
         super().__init__()
-        self.config = config
+        self.settings = settings
         self.tokenizer = backbone.tokenizer
         self.backbone = backbone.model
         self.table = table
         self.catalogue = Catalogue(table)
         embedding = self.backbone.get_input_embeddings().weight  # [V, E]
-        sizes = EncoderSizes(
-            table.vectors.shape[1], table.size, embedding.shape[1], len(config.categories)
-        )
-        self.user_encoder = build_user_encoder(config.user_encoder, sizes)
-        words = torch.randint(len(self.tokenizer), (config.task_prompt,))
+        sizes = EncoderSizes(table.vectors.shape[1], table.size, embedding.shape[1], len(settings.categories))
+        self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
+        words = torch.randint(len(self.tokenizer), (settings.task_prompt,))
         self.task_prompt = nn.Parameter(embedding.detach()[words].clone())  # [K, E], from random words
 
     @property
@@ -104,7 +102,9 @@ class PersonalizedModel(nn.Module):
 
     def prompt(self, windows: Windows, instruction: str | None = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask."""
-        return self._inject(self._user_prompt(windows), *self._tokens([instruction or self.config.instruction]))
+        return self._inject(
+            self._user_prompt(windows), *self._tokens([instruction or self.settings.instruction])
+        )
 
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
@@ -113,22 +113,22 @@ class PersonalizedModel(nn.Module):
         token_ids = self.backbone.generate(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,
-            **generation_settings(self.config.most_new_tokens),
+            **generation_settings(self.settings.most_new_tokens),
         )
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers
 
     def generate(self, histories: Sequence[History], instruction: str | None = None) -> list[str]:
-        """One greedy answer for each history; only its ``config.window`` most recent interactions are read.
+        """One greedy answer for each history; only its ``settings.window`` most recent interactions are read.
 
         Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
         """
-        return self.answer(windows_of(histories, self.table, self.config.window), instruction)
+        return self.answer(windows_of(histories, self.table, self.settings.window), instruction)
 
     @torch.inference_mode()
     def encode_users(self, histories: Sequence[History]) -> Tensor:
         """User prompts [B, M, E], what another server can be fed; zeros where a user has fewer than M."""
-        user = self._user_prompt(windows_of(histories, self.table, self.config.window))
+        user = self._user_prompt(windows_of(histories, self.table, self.settings.window))
         return user.embeddings * user.mask[..., None]
 
     def with_table(self, table: ItemTable) -> PersonalizedModel:
@@ -150,7 +150,7 @@ class PersonalizedModel(nn.Module):
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing."""
         with fresh_folder(folder) as place:
-            write_text(place / CONFIG, self.config.model_dump_json(indent=2) + "\n")
+            write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
             write_text(place / CARD, model_card(self))
             self.save_weights(place / WEIGHTS)
             self.backbone.config.save_pretrained(place / BACKBONE)
@@ -178,7 +178,9 @@ class PersonalizedModel(nn.Module):
             load_weights(self, str(path))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
+            raise DataError(
+                f"not the weights of this model ({reason}); copy the model again", path
+            ) from error
 
     def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
         """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
@@ -188,7 +190,7 @@ class PersonalizedModel(nn.Module):
         if user.category_logits is None:
             raise MismatchError(
                 f"train.auxiliary needs a user encoder with a view of its own, and "
-                f"{self.config.user_encoder.kind!r} has none; set train.auxiliary=0"
+                f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary=0"
             )
         truth = torch.stack([liked, disliked], dim=-1).to(user.category_logits.dtype)
         return functional.binary_cross_entropy_with_logits(user.category_logits, truth)
@@ -219,9 +221,9 @@ def load_model(run: Path | str) -> PersonalizedModel:
     return PersonalizedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)
 
 
-def _read_config(path: Path) -> PersonalizedConfig:
+def _read_config(path: Path) -> PersonalizedSettings:
     try:
-        return PersonalizedConfig.model_validate_json(path.read_bytes())
+        return PersonalizedSettings.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
     except ValidationError as error:

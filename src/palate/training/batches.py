@@ -14,8 +14,9 @@ from torch.utils.data import Dataset as TorchDataset
 from palate.config import Recipe
 from palate.data.histories import category_statistics, draw_windows, require_training_users
 from palate.data.simulate import fit_population, simulate_users
+from palate.metrics import membership
 from palate.model.events import window_tensors
-from palate.schema import Bools, Interactions, Ints, Preferences, Windows
+from palate.schema import Interactions, Ints, Preferences, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -126,13 +127,6 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
         return tokens["input_ids"], tokens["attention_mask"]
-
-
-def membership(ranked: Ints, labels: int) -> Bools:
-    """Ranked category indices [B, 3], -1 for none, as a boolean matrix [B, L]."""
-    members = np.zeros((len(ranked), labels + 1), dtype=np.bool_)
-    np.put_along_axis(members, np.where(ranked < 0, labels, ranked), True, axis=1)
-    return members[:, :labels]
 
 
 def _stacked(parts: list[Windows]) -> Windows:

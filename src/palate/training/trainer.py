@@ -41,7 +41,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         clock: Clock,
         score: Callable[[], float],
     ) -> None:
-        super().__init__(model=model, args=arguments, train_dataset=batches, data_collator=_only)
+        super().__init__(
+            model=model, args=arguments, train_dataset=batches, eval_dataset=batches, data_collator=_only
+        )
         self.settings, self.clock, self.score = settings, clock, score
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.add_callback(_TimeLimit(clock))
@@ -64,7 +66,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         loss = output["loss"]
         if settings.auxiliary:
             whole = self.accelerator.unwrap_model(model)
-            auxiliary = settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(output["user"], liked, disliked)
+            auxiliary = (
+                settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(output["user"], liked, disliked)
+            )
             alone = self.clock.progress(self.state.global_step) < settings.auxiliary_alone
             loss = auxiliary + (0.0 * loss if alone else loss)
         loss = loss / self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else loss
@@ -77,7 +81,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             named = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
             backbone_rate = settings.backbone_learning_rate or settings.learning_rate
             groups = [
-                {"params": [w for n, w in named if not n.startswith("backbone.")], "lr": settings.learning_rate},
+                {
+                    "params": [w for n, w in named if not n.startswith("backbone.")],
+                    "lr": settings.learning_rate,
+                },
                 {"params": [w for n, w in named if n.startswith("backbone.")], "lr": backbone_rate},
             ]
             groups = [group for group in groups if group["params"]]
@@ -154,7 +161,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.unwrap_model(self.model).save_weights(folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.accelerator.unwrap_model(model or self.model).load_weights(Path(resume_from_checkpoint) / WEIGHTS)
+        self.accelerator.unwrap_model(model or self.model).load_weights(
+            Path(resume_from_checkpoint) / WEIGHTS
+        )
 
 
 class _TimeLimit(TrainerCallback):  # type: ignore[misc]
