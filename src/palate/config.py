@@ -20,11 +20,15 @@ class Section(BaseModel):
 
 
 class DataSettings(Section):
+    """The dataset."""
+
     path: Path = Path("data/ml-100k")
     """Folder that ``palate prepare`` wrote."""
 
 
 class TaskSettings(Section):
+    """The question, and the label rule that makes its truth."""
+
     kind: Literal["category-preference"] = "category-preference"
     like_above: float = 3.5
     """A category is liked when its mean rating is above this."""
@@ -37,6 +41,8 @@ class TaskSettings(Section):
 
 
 class ItemSettings(Section):
+    """The frozen encoder of the items' texts."""
+
     encoder: str = "packaged:all-MiniLM-L6-v2"
     """Sentence encoder: a hub name, a folder, or ``packaged:all-MiniLM-L6-v2`` for the pip package."""
     revision: str | None = None
@@ -50,6 +56,8 @@ class ItemSettings(Section):
 
 
 class WindowSettings(Section):
+    """Which interactions the model sees."""
+
     kind: WindowKind = "recent"
     """The most recent interactions, or random ones."""
     shortest: int = Field(50, ge=1)
@@ -113,6 +121,8 @@ UserEncoderSettings = Annotated[UEMSettings | PooledSettings, Field(discriminato
 
 
 class ModelSettings(Section):
+    """The parts that are composed."""
+
     backbone: BackboneSettings = PretrainedT5Settings()
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
@@ -120,6 +130,8 @@ class ModelSettings(Section):
 
 
 class SimulationSettings(Section):
+    """Users simulated over the real catalogue."""
+
     users: int = Field(0, ge=0)
     """Users simulated from the training users' statistics; 0 trains on real users alone."""
     share: float = Field(0.75, ge=0, le=1)
@@ -127,6 +139,8 @@ class SimulationSettings(Section):
 
 
 class TrainSettings(Section):
+    """The training."""
+
     steps: int = Field(10_000, ge=1)
     """Optimizer steps."""
     minutes: float | None = Field(None, gt=0)
@@ -163,6 +177,8 @@ class TrainSettings(Section):
 
 
 class EvaluateSettings(Section):
+    """How answers are asked for and scored."""
+
     window: int = Field(50, ge=1)
     """Interactions that the model sees."""
     batch_size: int = Field(128, ge=1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from transformers import TrainingArguments
 
 from palate.config import Recipe
 from palate.data.dataset import load_dataset
@@ -20,14 +22,16 @@ from palate.metrics import membership, weighted_scores
 from palate.model.build import build_model
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.runs import RunFolder, open_run
+from palate.schema import Examples
 from palate.tasks import load_task
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+from palate.training.progress import TrainingReport
+from palate.training.trainer import PersonalizedTrainer
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
-
     from palate.data.dataset import Dataset
     from palate.model.personalized import PersonalizedModel
-    from palate.schema import Examples
     from palate.tasks.base import Task
 
 CURVE = "curve.json"
@@ -55,7 +59,8 @@ def train(
     table = build_item_table(dataset, ItemEncoder(recipe.items))
     model = build_model(recipe, dataset, task, table)
     tell(_described(model, dataset))
-    trainer = _trainer(recipe, run, dataset, task, model, progress)
+    trainer = _trainer(recipe, run, dataset, task, model)
+    trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
@@ -64,17 +69,14 @@ def train(
     tell(f"best dev F1 {trainer.best_score:.3f} at step {trainer.best_step}")
     _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
     model.eval().save_pretrained(run.model)
+    shutil.rmtree(run.checkpoints)
     run.finish()
     return out
 
 
 def _trainer(
-    recipe: Recipe, run: RunFolder, dataset: Dataset, task: Task, model: PersonalizedModel, progress: bool
-) -> Any:
-    from palate.training.batches import TrainingBatches
-    from palate.training.clock import Clock
-    from palate.training.trainer import PersonalizedTrainer
-
+    recipe: Recipe, run: RunFolder, dataset: Dataset, task: Task, model: PersonalizedModel
+) -> PersonalizedTrainer:
     examples = _dev_examples(recipe, dataset, task)
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     clock = Clock(recipe.train)
@@ -83,7 +85,7 @@ def _trainer(
     return PersonalizedTrainer(
         model,
         recipe.train,
-        _arguments(recipe, run, progress),
+        _arguments(recipe, run),
         batches,
         clock,
         score=lambda: _liked_f1(predictor, examples, task),
@@ -91,8 +93,6 @@ def _trainer(
 
 
 def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task) -> Examples:
-    from palate.schema import Examples
-
     examples = make_examples(
         dataset, task, "dev", recipe.evaluate.window, recipe.windows.kind, seed=recipe.seed
     )
@@ -107,9 +107,7 @@ def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Task) 
     return weighted_scores(truth, membership(task.parse(answers).liked, labels))[2]
 
 
-def _arguments(recipe: Recipe, run: RunFolder, progress: bool) -> TrainingArguments:
-    from transformers import TrainingArguments
-
+def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.logs))
     settings = recipe.train
@@ -129,7 +127,7 @@ def _arguments(recipe: Recipe, run: RunFolder, progress: bool) -> TrainingArgume
         save_total_limit=2,
         logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
         report_to=["tensorboard"],
-        disable_tqdm=not progress,
+        disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -51,7 +51,6 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
     rating = dataset.rating_values.astype(np.float64)[histories.rating_index]
     features = _features(dataset, item_vectors)
     item_mean = _item_means(histories, rating, len(features))
-    owner = np.repeat(np.arange(len(users)), histories.lengths)
     residual = rating - item_mean[histories.item_index]
     gram, moment, energy = _moments(features, histories, residual)
     count = histories.lengths.astype(np.float64)
@@ -71,14 +70,13 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
         )
         typical = squares.sum() / count.sum()
         variance = (squares + 10 * typical) / (count + 10)
-    del owner
     return Population(
         features=features,
         item_mean=item_mean,
         taste=taste,
-        taste_factor=np.linalg.cholesky(posterior + 1e-9 * np.eye(size)),
+        taste_factor=np.linalg.cholesky(posterior + 1e-9 * np.eye(size)).astype(np.float64),
         prior_mean=prior_mean,
-        prior_factor=np.linalg.cholesky(covariance),
+        prior_factor=np.linalg.cholesky(covariance).astype(np.float64),
         noise=np.sqrt(variance),
         histories=histories,
         rating_values=dataset.rating_values,
@@ -147,7 +145,8 @@ def _item_means(histories: Interactions, rating: Doubles, items: int) -> Doubles
     overall = rating.mean()
     total = np.bincount(histories.item_index, rating - overall, minlength=items)
     count = np.bincount(histories.item_index, minlength=items)
-    return overall + total / (count + ITEM_DAMPING)
+    means: Doubles = overall + total / (count + ITEM_DAMPING)
+    return means
 
 
 def _moments(

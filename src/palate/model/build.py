@@ -12,7 +12,7 @@ from palate.config import RandomT5Settings, Recipe
 from palate.items.probe import category_log_odds
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
-from palate.model.personalized import PersonalizedSettings, PersonalizedModel
+from palate.model.personalized import PersonalizedModel, PersonalizedSettings
 from palate.model.pooled import PooledEncoder
 from palate.schema import Preferences
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from palate.errors import DataError
-from palate.schema import History, Windows
+from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
     from palate.items.table import ItemTable
@@ -89,12 +88,12 @@ def windows_of(histories: Sequence[History], table: ItemTable, size: int) -> Win
     return Windows(item, rating, timestamp, length)
 
 
-def _rating_indices(history: History, count: int, table: ItemTable) -> npt.NDArray[np.uint8]:
+def _rating_indices(history: History, count: int, table: ItemTable) -> RatingIndices:
     ratings = np.asarray(history.ratings[-count:], dtype=np.float32)
-    index = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1)
+    index: RatingIndices = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1).astype(np.uint8)
     if len(wrong := ratings[table.rating_values[index] != ratings]):
         scale = ", ".join(f"{value:g}" for value in table.rating_values)
         raise DataError(
             f"user {history.user_id!r} has a rating of {wrong[0]:g}, which is not on the scale {scale}"
         )
-    return index.astype(np.uint8)
+    return index

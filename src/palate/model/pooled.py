@@ -108,4 +108,5 @@ class PooledEncoder(nn.Module):
         hidden = self.query + self.read(features) + compared
         for layer in self.layers:
             hidden = layer(hidden)
-        return self.norm(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config import TrainSettings
 from palate.files import write_json
@@ -32,6 +32,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     The best weights by that score are kept beside the checkpoints in ``best.safetensors``.
     """
 
+    optimizer: torch.optim.Optimizer | None
+    lr_scheduler: LambdaLR | None
+    control: TrainerControl
+
     def __init__(
         self,
         model: PersonalizedModel,
@@ -46,6 +50,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         )
         self.settings, self.clock, self.score = settings, clock, score
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
+        self.remove_callback(PrinterCallback)
         self.add_callback(_TimeLimit(clock))
 
     @property
@@ -103,7 +108,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     ) -> LambdaLR:
         """The clock's rate."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.clock.rate)
+            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), self.clock.rate)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

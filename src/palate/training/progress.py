@@ -1,0 +1,85 @@
+"""What a person sees of a training: a bar on a terminal, and a line for each evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from palate.training.clock import Clock
+
+
+class TrainingReport(TrainerCallback):  # type: ignore[misc]
+    """Tells ``report`` of each evaluation and, where someone watches, keeps a bar by the clock's progress."""
+
+    def __init__(self, clock: Clock, report: Callable[[str], None], watched: bool) -> None:
+        self.clock, self.report = clock, report
+        self.loss = float("nan")
+        self._bar = _new_bar() if watched else None
+        self._task = self._bar.add_task("training", total=1.0, loss="") if self._bar else None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Show the bar."""
+        if self._bar:
+            self._bar.start()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Move the bar."""
+        if self._bar and self._task is not None:
+            done = self.clock.progress(state.global_step)
+            self._bar.update(
+                self._task, completed=done, loss=f"step {state.global_step:,}, loss {self.loss:.3f}"
+            )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **_: Any,
+    ) -> None:
+        """Keep the newest loss."""
+        self.loss = logs.get("loss", self.loss)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **_: Any,
+    ) -> None:
+        """Tell of the evaluation."""
+        tell = self._bar.console.print if self._bar else self.report
+        tell(
+            f"step {state.global_step:,}: loss {self.loss:.3f}, dev F1 {metrics['eval_f1']:.3f}, "
+            f"{metrics['eval_minutes']:.1f} minutes"
+        )
+
+
+def _new_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f}%"),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
