@@ -42,5 +42,5 @@ $(BIN)/python:
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing palate[$*] into $(VENV); the first time takes some minutes"
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input $(PIP_ARGS) -c constraints.txt -e '.[$*]' \
-		| awk '/^Collecting|^Installing/ {print "  " substr($$0, 1, 100); fflush()}'
+		| awk '/^Collecting|^Installing/ {print "  " $$1, substr($$2, 1, 60); fflush()}'
 	@touch $@

@@ -134,6 +134,26 @@ def test_prepare_refuses_a_filled_folder(palate, tmp_path):
     assert done.stderr == "palate: data is not empty; name a new folder, or remove this one first\n"
 
 
+def test_evaluate_names_what_is_neither_a_run_nor_a_reference(palate):
+    done = palate("evaluate", "ruel")
+    assert done.exit_code == 2
+    assert "or the name of a reference: population, counting, rule, shrinkage" in done.stderr
+
+
+def test_references_alone_need_data(palate):
+    done = palate("evaluate", "rule")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "palate: references alone have no data of their own; name the dataset with --data\n",
+    )
+
+
+def test_evaluate_refuses_a_filled_folder_before_the_work(palate, tmp_path):
+    done = palate("evaluate", "rule", "--out", tmp_path.parent)
+    assert done.exit_code == 2
+    assert "is not empty" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["--user", "1", "--history", "h.json"]])
 def test_generate_wants_a_user_or_a_history(palate, arguments):
     done = palate("generate", "runs/demo", *arguments)
@@ -180,6 +200,30 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     assert trained.exit_code == 0, trained.stderr
     assert trained.stdout == "runs/tiny\n"
     assert "finished already" in palate("train", "x.yaml").stderr
+
+    scored = palate("evaluate", "runs/tiny", "population")
+    assert scored.exit_code == 0, scored.stderr
+    metrics = json.loads((tmp_path / "runs/tiny/metrics.json").read_text())
+    control = "tiny, another user's history"
+    expected = ["population", "counting", "rule", "shrinkage", control, "tiny"]
+    assert [one["name"] for one in metrics["predictors"]] == expected
+    assert (metrics["setting"]["window"], metrics["setting"]["split"]) == (8, "test")
+    assert (tmp_path / "runs/tiny/predictions.jsonl").exists()
+    bare = palate(
+        "evaluate", "runs/tiny", "--bare", "--window", 5, "--window-kind", "random", "--out", "scores"
+    )
+    assert bare.exit_code == 0, bare.stderr
+    bare_metrics = json.loads((tmp_path / "scores/metrics.json").read_text())
+    assert [one["name"] for one in bare_metrics["predictors"]] == ["tiny"]
+    assert (bare_metrics["setting"]["window"], bare_metrics["setting"]["kind"]) == (5, "random")
+
+    (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows[:-25], ""]))
+    assert palate("prepare", tmp_path, "--out", "other").exit_code == 0
+    refused = palate("evaluate", "runs/tiny", "--data", "other")
+    assert refused.exit_code == 2
+    assert "was trained on" in refused.stderr
+    assert "add --transfer" in refused.stderr
+    assert palate("evaluate", "runs/tiny", "--data", "other", "--transfer", "--bare").exit_code == 0
 
     answered = palate("generate", "runs/tiny", "--user", "7", "--json")
     assert answered.exit_code == 0, answered.stderr

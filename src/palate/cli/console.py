@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDE = 120
+"""Columns of a table that is written to a file or a pipe."""
 
 
 def tell(line: str) -> None:
@@ -15,6 +22,13 @@ def tell(line: str) -> None:
 def show(line: str) -> None:
     """Print a result, to stdout."""
     typer.echo(line)
+
+
+def show_table(table: Table) -> None:
+    """Print a table, to stdout."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def watched() -> bool:

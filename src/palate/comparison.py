@@ -1,0 +1,135 @@
+"""Who is compared on what: trained runs, their controls and the references, on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate.config import Recipe
+from palate.data.dataset import Dataset, load_dataset
+from palate.data.histories import make_examples
+from palate.errors import DataError, MismatchError
+from palate.evaluate import Evaluation, Setting, evaluate, write_evaluation
+from palate.files import fresh_folder
+from palate.predictors.base import Predictor
+from palate.predictors.controls import AnotherUsersHistory
+from palate.predictors.references import REFERENCES, references
+from palate.runs import RunFolder, load_run
+from palate.schema import Split, WindowKind
+from palate.tasks import load_task
+
+BESIDE_A_RUN = ("counting", "rule", "shrinkage")
+"""The references that are shown with every run."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked; None takes it from the first run, or from the defaults of a recipe."""
+
+    data: Path | None = None
+    split: Split = "test"
+    window: int | None = None
+    window_kind: WindowKind | None = None
+    seed: int = 0
+    transfer: bool = False
+    """Let runs answer about other data than they were trained on."""
+    bare: bool = False
+    """Only what is named: no controls, and no references beside a run."""
+
+
+def compare(entries: Sequence[str], options: Options) -> Evaluation:
+    """Evaluate what ``entries`` name, folders of runs and names of references, on the same examples.
+
+    Raises :class:`DataError` for an entry that is neither, and :class:`MismatchError` for runs of different
+    tasks or, without ``transfer``, a run of other data.
+    """
+    runs = [_find_run(entry) for entry in entries if entry not in REFERENCES]
+    recipe = runs[0].recipe if runs else Recipe()
+    setting = Setting(
+        split=options.split,
+        window=options.window or recipe.evaluate.window,
+        kind=options.window_kind or recipe.windows.kind,
+        seed=options.seed,
+    )
+    dataset = load_dataset(_data_path(runs, options))
+    _check_runs(runs, dataset, options.transfer)
+    task = load_task(recipe.task, dataset.info)
+    named = [entry for entry in entries if entry in REFERENCES]
+    if runs and not options.bare:
+        named += BESIDE_A_RUN
+    predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
+    for name, run in zip(_names(runs), runs, strict=True):
+        predictor = _load(run, name, dataset, options.transfer)
+        predictors += (
+            [predictor] if options.bare else [AnotherUsersHistory(predictor, options.seed), predictor]
+        )
+    examples = make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
+    return evaluate(predictors, examples, task, dataset, setting)
+
+
+def compare_and_write(entries: Sequence[str], options: Options, out: Path | None = None) -> Evaluation:
+    """:func:`compare`, and write the scores and answers to a new folder, or to that of a single run.
+
+    Raises :class:`OutputError` before the work when ``out`` is neither new nor empty.
+    """
+    if out is not None:
+        with fresh_folder(out) as folder:
+            evaluation = compare(entries, options)
+            write_evaluation(evaluation, folder)
+        return evaluation
+    evaluation = compare(entries, options)
+    runs = [entry for entry in entries if entry not in REFERENCES]
+    if len(runs) == 1:
+        write_evaluation(evaluation, Path(runs[0]))
+    return evaluation
+
+
+def _find_run(entry: str) -> RunFolder:
+    try:
+        return load_run(entry)
+    except DataError as error:
+        raise DataError(f"{error}; or the name of a reference: {', '.join(REFERENCES)}") from None
+
+
+def _data_path(runs: Sequence[RunFolder], options: Options) -> Path:
+    if options.data is not None:
+        return options.data
+    if not runs:
+        raise DataError("references alone have no data of their own; name the dataset with --data")
+    return runs[0].recipe.data.path
+
+
+def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:
+    """All that can be wrong with the runs, before a model is loaded."""
+    for run in runs:
+        if not run.model.is_dir():
+            raise DataError("holds no trained model; finish its training with 'palate train'", run.path)
+        if run.recipe.task != runs[0].recipe.task:
+            raise MismatchError(
+                f"{run.path} and {runs[0].path} have different tasks; evaluate them one by one"
+            )
+        if not transfer and run.manifest.data_fingerprint != dataset.info.fingerprint:
+            raise MismatchError(
+                f"{run.path} was trained on {run.manifest.data_name} ({run.manifest.data_fingerprint[:14]}), "
+                f"and {dataset.path} is {dataset.info.name} ({dataset.info.fingerprint[:14]}); "
+                "name the data that it was trained on, or add --transfer"
+            )
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    short = [run.path.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+
+
+def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> Predictor:
+    from palate.items.encoder import ItemEncoder
+    from palate.items.table import build_item_table
+    from palate.model.personalized import load_model
+    from palate.predictors.personalized import PersonalizedPredictor
+
+    recipe = run.recipe
+    model = load_model(run.path)
+    if transfer:
+        model = model.with_table(build_item_table(dataset, ItemEncoder(recipe.items)))
+    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)
