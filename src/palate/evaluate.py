@@ -94,7 +94,7 @@ def evaluate(
     """Ask every predictor about the windows of the examples, and score the answers against their truth.
 
     Raises :class:`LeakageError` when the examples are not of the setting's split, and :class:`PalateError` when
-    there is nobody to ask, when two predictors share a name, or when one does not answer for each user.
+    there is nobody to ask or to answer, when two predictors share a name, or when one leaves out a user.
     """
     _check(predictors, examples, dataset, setting)
     scores: list[PredictorScores] = []
@@ -147,6 +147,8 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _check(predictors: Sequence[Predictor], examples: Examples, dataset: Dataset, setting: Setting) -> None:
+    if not predictors:
+        raise PalateError("no predictor was given; name at least one")
     if not len(examples):
         raise PalateError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
     names = [predictor.name for predictor in predictors]

@@ -29,7 +29,7 @@ _NOTE = (
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The scores as a table for the terminal, one row a predictor."""
-    table = Table(title=escape(_title(evaluation)), caption=_NOTE, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(_title(evaluation)), caption=_NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
     table.add_column(_HEAD[0], vertical="bottom")
     for name in _HEAD[1:]:

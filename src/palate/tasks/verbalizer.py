@@ -84,16 +84,20 @@ class Verbalizer:
 
     def _check_names(self) -> None:
         """Raise :class:`DataError` unless every name can be read back, alone and in a list."""
+        for name in self._names:
+            if not re.search(r"\w", name) or name != name.strip(", \t\r\n"):
+                raise DataError(f"the category name {name!r} has no letters, or a comma or space at an end")
         alone = np.arange(len(self._names))[:, None]
         nobody = np.full_like(alone, -1)
-        for wanted in (Preferences(alone, nobody), Preferences(nobody, alone)):
+        for wanted in (Preferences(nobody, nobody), Preferences(alone, nobody), Preferences(nobody, alone)):
             read = self.read(self.write(wanted))
-            wrong = (read.liked[:, :1] != wanted.liked) | (read.disliked[:, :1] != wanted.disliked)
-            for index in np.flatnonzero(wrong):
-                raise DataError(
-                    f"the category name {self._names[index]!r} cannot be read back from an answer, "
-                    f"because it is a word of the sentence or stands in the list twice; rename it"
-                )
+            for half, told in ((read.liked, wanted.liked), (read.disliked, wanted.disliked)):
+                for row in np.flatnonzero(half[:, 0] != told[:, 0])[:1]:
+                    name = self._names[max(half[row, 0], told[row, 0])]
+                    raise DataError(
+                        f"the category name {name!r} cannot be read back from an answer, because it is a word "
+                        "of the sentence or stands in the list twice; rename it"
+                    )
         for name in self._names:
             if clash := self._clash(name):
                 raise DataError(
