@@ -16,8 +16,8 @@ from palate.predictors.base import Predictor
 from palate.predictors.controls import AnotherUsersHistory
 from palate.predictors.references import REFERENCES, references
 from palate.runs import RunFolder, load_run
-from palate.schema import Split, WindowKind
-from palate.tasks import load_task
+from palate.schema import Examples, Split, WindowKind
+from palate.tasks import Task, load_task
 
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 """The references that are shown with every run."""
@@ -38,8 +38,19 @@ class Options:
     """Only what is named: no controls, and no references beside a run."""
 
 
-def compare(entries: Sequence[str], options: Options) -> Evaluation:
-    """Evaluate what ``entries`` name, folders of runs and names of references, on the same examples.
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Predictors, and the examples that all of them answer."""
+
+    predictors: list[Predictor]
+    examples: Examples
+    dataset: Dataset
+    task: Task
+    setting: Setting
+
+
+def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
+    """Load the runs and fit the references that ``entries`` name, by folder and by name.
 
     Raises :class:`DataError` for an entry that is neither, and :class:`MismatchError` for runs of different
     tasks or, without ``transfer``, a run of other data.
@@ -65,7 +76,13 @@ def compare(entries: Sequence[str], options: Options) -> Evaluation:
             [predictor] if options.bare else [AnotherUsersHistory(predictor, options.seed), predictor]
         )
     examples = make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
-    return evaluate(predictors, examples, task, dataset, setting)
+    return Comparison(predictors, examples, dataset, task, setting)
+
+
+def compare(entries: Sequence[str], options: Options) -> Evaluation:
+    """Evaluate what ``entries`` name; raises what :func:`prepare_comparison` raises."""
+    it = prepare_comparison(entries, options)
+    return evaluate(it.predictors, it.examples, it.task, it.dataset, it.setting)
 
 
 def compare_and_write(entries: Sequence[str], options: Options, out: Path | None = None) -> Evaluation:
