@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_backbone, tiny_model
 from torch.nn import functional
 
 from palate.config import PooledSettings, UEMSettings
@@ -11,6 +10,7 @@ from palate.data.histories import draw_windows
 from palate.model.events import window_tensors
 from palate.model.inject import IGNORED, inject, mask_labels
 from palate.model.user_encoder import UserPrompt
+from tiny import tiny_backbone, tiny_model
 
 UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
 POOLED_TINY = PooledSettings(queries=6, width=16, layers=1, heads=2)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
@@ -16,7 +21,7 @@ from transformers import (
 )
 
 from palate.config import PretrainedT5Settings, RandomT5Settings
-from palate.errors import MismatchError
+from palate.errors import DataError, MismatchError
 
 PAD, END = "<pad>", "</s>"
 
@@ -30,16 +35,44 @@ class Backbone:
 
 
 def load_t5(settings: PretrainedT5Settings) -> Backbone:
-    """A T5 v1.1, LM-adapted T5 or Flan-T5 with its own weights, from the hub or a folder."""
+    """A T5, T5 v1.1, LM-adapted T5 or Flan-T5 with its own weights in float32, from the hub or a folder.
+
+    Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
-        model = T5ForConditionalGeneration.from_pretrained(settings.name, revision=settings.revision)
-    except (OSError, ValueError) as error:
-        raise MismatchError(
-            f"the backbone {settings.name!r} cannot be loaded as a T5 ({_first_line(error)}); give a hub name that "
-            "can be reached from here or a folder with config.json, weights and a tokenizer, "
-            "or use model.backbone.kind=random-t5"
+        model, found = T5ForConditionalGeneration.from_pretrained(
+            settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+        raise _not_loadable(settings, _first_line(error)) from error
+    # transformers fills what is not there with random numbers
+    absent = sorted(found["missing_keys"]) + sorted(str(name) for name, *_ in found["mismatched_keys"])
+    if absent:
+        raise _not_loadable(
+            settings, f"{len(absent)} weights are missing or of another shape, as {absent[0]}"
+        )
+    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+    return Backbone(model, tokenizer)
+
+
+def rebuild_t5(folder: Path) -> Backbone:
+    """The backbone whose config and tokenizer lie in ``folder``, with random weights that wait to be replaced.
+
+    Raises :class:`DataError` when the folder holds no config or no tokenizer.
+    """
+    try:
+        content, _ = T5Config.get_config_dict(str(folder), local_files_only=True)
+        model = T5ForConditionalGeneration(T5Config.from_dict(content))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        raise DataError(
+            f"no backbone can be read here ({_first_line(error)}); copy the model again", folder
         ) from error
+    if not content.get("tie_word_embeddings", True):
+        # the config class ties them whatever the file says, but T5 v1.1 has an output layer of its own
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
     return Backbone(model, tokenizer)
 
 
@@ -88,6 +121,13 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 def generation_settings(most_new_tokens: int) -> dict[str, Any]:
     """Greedy decoding, whatever a checkpoint's own generation settings say."""
     return {"max_new_tokens": most_new_tokens, "do_sample": False, "num_beams": 1}
+
+
+def _not_loadable(settings: PretrainedT5Settings, reason: str) -> MismatchError:
+    return MismatchError(
+        f"the backbone {settings.name!r} cannot be loaded as a T5 ({reason}); give a hub name that can be reached "
+        "from here or a folder with config.json, weights and a tokenizer, or use model.backbone.kind=random-t5"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -14,13 +14,12 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from palate.config import TaskSettings, UserEncoderSettings
 from palate.errors import DataError, MismatchError
 from palate.files import fresh_folder, write_text
 from palate.items.table import ItemTable
-from palate.model.backbone import Backbone, generation_settings
+from palate.model.backbone import Backbone, generation_settings, rebuild_t5
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
 from palate.model.inject import Prompt, inject, mask_labels
@@ -162,9 +161,7 @@ class PersonalizedModel(nn.Module):
         """Load what :meth:`save_pretrained` wrote; raises :class:`DataError` when it is not whole."""
         folder = Path(folder)
         config = _read_config(folder / CONFIG)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder / BACKBONE))
-        backbone = T5ForConditionalGeneration(T5Config.from_pretrained(str(folder / BACKBONE)))
-        model = cls(config, Backbone(backbone, tokenizer), ItemTable.load(folder / ITEMS))
+        model = cls(config, rebuild_t5(folder / BACKBONE), ItemTable.load(folder / ITEMS))
         model.load_weights(folder / WEIGHTS)
         return model.eval()
 
