@@ -38,6 +38,16 @@ def describe_machine() -> Machine:
     )
 
 
+def peak_memory_gib() -> float:
+    """The most memory that this process has had in use so far; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
 def package_versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on, without importing one."""
     found = {name: _version(name) for name in _PACKAGES}

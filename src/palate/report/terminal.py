@@ -1,0 +1,71 @@
+"""A report for the terminal: a few users with their answers, and the score table."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from palate.report.data import ExampleItem, ExampleUser, ReportData, Score
+
+
+def print_report(data: ReportData, console: Console) -> None:
+    """Print the examples and the scores; hits are marked with ✓, what is wrong with ✗."""
+    for example in data.examples:
+        console.print(_example(example), "")
+    console.print(_scores(data))
+
+
+def _example(example: ExampleUser) -> Table:
+    table = Table(
+        title=f"User {example.user_id}: a window of {example.window_size} interactions",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("", "likes", "dislikes"):
+        table.add_column(name, overflow="fold")
+    table.add_row("rated", _items(example.highest), _items(example.lowest))
+    truth = example.truth
+    table.add_row("truth", ", ".join(truth.liked) or "–", ", ".join(truth.disliked) or "–", style="bold")
+    for answer in example.answers:
+        sides = ((answer.labels.liked, truth.liked), (answer.labels.disliked, truth.disliked))
+        table.add_row(answer.predictor, *(_verdicts(named, true) for named, true in sides))
+    return table
+
+
+def _items(items: tuple[ExampleItem, ...]) -> Text:
+    return Text("\n".join(f"{item.rating:g}  {item.title}" for item in items), style="dim")
+
+
+def _verdicts(named: tuple[str, ...], true: tuple[str, ...]) -> Text:
+    marks = [("✓ " + one, "green") if one in true else ("✗ " + one, "red") for one in named]
+    return Text("  ").join(Text(text, style) for text, style in marks) if marks else Text("–")
+
+
+def _scores(data: ReportData) -> Table:
+    table = Table(
+        title="Weighted F1 on test users",
+        caption=f"In brackets: {data.interval}.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("predictor")
+    for name in ("liked", "disliked", "both"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in data.scores:
+        style = "bold" if row.kind == "model" else None
+        table.add_row(
+            row.predictor, _score(row.f1), _score(row.disliked_f1), _score(row.joint_f1), style=style
+        )
+    return table
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    interval = "" if score.low is None or score.high is None else f" ({score.low:.2f}–{score.high:.2f})"
+    return f"{score.value:.3f}{interval}"
