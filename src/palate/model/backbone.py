@@ -44,14 +44,11 @@ def load_t5(settings: PretrainedT5Settings) -> Backbone:
         model, found = T5ForConditionalGeneration.from_pretrained(
             settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise _not_loadable(settings, _first_line(error)) from error
     # transformers fills what is not there with random numbers
-    absent = sorted(found["missing_keys"]) + sorted(str(name) for name, *_ in found["mismatched_keys"])
-    if absent:
-        raise _not_loadable(
-            settings, f"{len(absent)} weights are missing or of another shape, as {absent[0]}"
-        )
+    if absent := sorted(found["missing_keys"]):
+        raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
     return Backbone(model, tokenizer)
 
