@@ -108,8 +108,8 @@ class PooledSettings(Section):
     """Attention pooling into a fixed number of latent queries, whatever the window's length."""
 
     kind: Literal["pooled"] = "pooled"
-    queries: int = Field(24, ge=1)
-    """Length of the user prompt. The first queries start from the catalogue's categories."""
+    queries: int = Field(24, ge=2)
+    """Length of the user prompt. The first queries start from the catalogue's categories, the next from all items."""
     width: int = Field(128, ge=8)
     layers: int = Field(2, ge=0)
     """Transformer layers over the pooled state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def rebuild_t5(folder: Path) -> Backbone:
     Raises :class:`DataError` when the folder holds no config or no tokenizer.
     """
     try:
-        content, _ = T5Config.get_config_dict(str(folder), local_files_only=True)
+        content = json.loads((folder / "config.json").read_bytes())
         model = T5ForConditionalGeneration(T5Config.from_dict(content))
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:

@@ -74,10 +74,13 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
 def windows_of(histories: Sequence[History], table: ItemTable, size: int) -> Windows:
     """The ``size`` most recent interactions of each history, as indices into ``table``.
 
-    Raises :class:`DataError` for an item that the table does not have, and for a rating that is not on its scale.
+    Raises :class:`DataError` for an item that the table does not have, for a rating that is not on its scale, and
+    for columns of different lengths.
     """
+    for history in histories:
+        _check_columns(history)
     length = np.array([min(len(history), size) for history in histories], dtype=np.int64)
-    shape = (len(histories), int(length.max(initial=0)))
+    shape = (len(histories), int(length.max(initial=1)))  # transformers' layers take no empty window
     item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)
     timestamp = np.zeros(shape, dtype=np.int64)
     for row, (history, count) in enumerate(zip(histories, length, strict=True)):
@@ -86,6 +89,15 @@ def windows_of(histories: Sequence[History], table: ItemTable, size: int) -> Win
             rating[row, :count] = _rating_indices(history, int(count), table)
             timestamp[row, :count] = history.timestamps[-count:]
     return Windows(item, rating, timestamp, length)
+
+
+def _check_columns(history: History) -> None:
+    items, ratings, timestamps = map(len, (history.item_ids, history.ratings, history.timestamps))
+    if not items == ratings == timestamps:
+        raise DataError(
+            f"user {history.user_id!r} has {items} item ids, {ratings} ratings and {timestamps} timestamps; "
+            "each interaction needs one of each"
+        )
 
 
 def _rating_indices(history: History, count: int, table: ItemTable) -> RatingIndices:

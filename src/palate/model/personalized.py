@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ class PersonalizedSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_type: str = "palate"
-    format: int = 1
+    model_type: Literal["palate"] = "palate"
+    format: Literal[1] = 1
     user_encoder: UserEncoderSettings
     task_prompt: int
     window: int
@@ -108,6 +108,8 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
         """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
+        if not len(windows):
+            return []
         prompt = self.prompt(windows, instruction)
         token_ids = self.backbone.generate(
             inputs_embeds=prompt.embeddings,

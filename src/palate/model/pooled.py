@@ -61,7 +61,7 @@ class PooledEncoder(nn.Module):
         self.project = nn.Linear(width, sizes.embedding)
         self.name = nn.Parameter(torch.randn(queries, sizes.embedding))
         self.liking = nn.Linear(2, sizes.embedding, bias=False)
-        named = min(sizes.categories, queries)
+        named = min(sizes.categories, queries - 1)  # the next one means every item
         self.register_buffer("category_of_query", torch.arange(named))
 
     @torch.no_grad()

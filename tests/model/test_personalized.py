@@ -1,0 +1,284 @@
+"""The composed model: saved and loaded, damaged, asked about strange histories, given another catalogue."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import palate
+from palate.config import ItemSettings, PooledSettings, PretrainedT5Settings, UEMSettings
+from palate.errors import DataError, MismatchError, OutputError
+from palate.items.encoder import ItemEncoder
+from palate.items.table import ItemTable, build_item_table
+from palate.model.backbone import load_t5
+from palate.model.events import windows_of
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.predictors.personalized import PersonalizedPredictor
+from palate.schema import History, Item
+from tiny import ENCODER, made_up_table, tiny_model
+
+UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
+POOLED_TINY = PooledSettings(queries=6, width=16, layers=1, heads=2)
+
+
+@pytest.fixture(params=[UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+def model(request, tiny_data):
+    return tiny_model(tiny_data, request.param)
+
+
+@pytest.fixture
+def pooled(tiny_data):
+    return tiny_model(tiny_data, POOLED_TINY)
+
+
+@pytest.fixture
+def histories(tiny_data):
+    return tiny_data.histories(tiny_data.user_ids[:4])
+
+
+@pytest.fixture
+def saved(pooled, tmp_path):
+    pooled.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def refused(folder, error=DataError):
+    with pytest.raises(error) as caught:
+        PersonalizedModel.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_saved_model_answers_as_it_did(model, histories, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    loaded = PersonalizedModel.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded.encode_users(histories), model.encode_users(histories))
+    assert loaded.generate(histories) == model.generate(histories)
+    assert loaded.generate(histories, "Why?") == model.generate(histories, "Why?")
+    assert loaded.settings == model.settings
+    assert not loaded.training
+
+
+def test_an_output_layer_of_its_own_survives_saving(tiny_data, histories, tmp_path):
+    """T5 v1.1 and Flan-T5 have one, and transformers' config class says of every T5 that it has not."""
+    model = tiny_model(tiny_data, POOLED_TINY)
+    t5 = model.backbone
+    t5.lm_head.weight = torch.nn.Parameter(torch.randn_like(t5.lm_head.weight))
+    for name in ("tie_word_embeddings", "scale_decoder_outputs"):
+        setattr(t5.config, name, False)
+    t5.save_pretrained(tmp_path / "t5")
+    model.tokenizer.save_pretrained(tmp_path / "t5")
+    model.backbone = load_t5(PretrainedT5Settings(name=str(tmp_path / "t5"))).model.eval()
+
+    model.save_pretrained(tmp_path / "model")
+    loaded = PersonalizedModel.from_pretrained(tmp_path / "model")
+    for name in ("lm_head", "shared"):
+        assert torch.equal(getattr(loaded.backbone, name).weight, getattr(t5, name).weight)
+    assert loaded.backbone.config.scale_decoder_outputs is False
+    windows = windows_of(histories, model.table, 10)
+    prompt, again = model.prompt(windows), loaded.prompt(windows)
+    labels = torch.tensor([[7, 30, 1]] * 4)
+    logits, others = (
+        one.backbone(inputs_embeds=z.embeddings, attention_mask=z.mask, labels=labels).logits
+        for one, z in ((model, prompt), (loaded, again))
+    )
+    assert torch.equal(logits, others)
+    assert loaded.generate(histories) == model.generate(histories)
+    # and it stays its own when it is saved once more
+    loaded.save_pretrained(tmp_path / "again")
+    assert PersonalizedModel.from_pretrained(tmp_path / "again").generate(histories) == model.generate(
+        histories
+    )
+
+
+def test_a_run_folder_or_the_models_own_can_be_named(pooled, histories, tmp_path):
+    pooled.save_pretrained(tmp_path / "run" / "model")
+    answers = pooled.generate(histories)
+    assert load_model(tmp_path / "run").generate(histories) == answers
+    assert palate.load_model(tmp_path / "run" / "model").generate(histories) == answers
+
+
+def test_nothing_that_is_saved_can_run_code(saved):
+    kinds = {path.suffix for path in saved.rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".safetensors", ".md", ".jinja"}
+
+
+def test_a_saved_model_is_not_written_over(pooled, saved):
+    with pytest.raises(OutputError, match="model is not empty"):
+        pooled.save_pretrained(saved)
+
+
+def test_the_card_says_what_the_model_is(saved, pooled):
+    card = (saved / "README.md").read_text()
+    assert pooled.settings.instruction in card
+    assert "made-up" in card
+    assert "| user encoder | pooled" in card
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_told(saved, share):
+    path = saved / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    message = refused(saved)
+    assert message.startswith(str(path))
+    assert "copy the model again" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "backbone/config.json", "items/items.json"]
+)
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    assert name.split("/")[0] in refused(saved)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "backbone/config.json", "backbone/tokenizer.json", "items/items.json"]
+)
+def test_a_damaged_file_is_told(saved, name):
+    (saved / name).write_text('{"half": ')
+    assert name.split("/")[0] in refused(saved)
+
+
+def test_a_missing_tokenizer_is_told(saved):
+    (saved / "backbone" / "tokenizer.json").unlink()
+    assert "backbone" in refused(saved)
+
+
+def test_a_folder_without_a_model_is_told(tmp_path):
+    assert "no model here" in refused(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("surprise", 1, "surprise: Extra inputs"),
+        ("window", "many", "window: "),
+        ("user_encoder", {"kind": "magic"}, "user_encoder: "),
+        ("format", 2, "format"),
+    ],
+)
+def test_a_config_that_is_not_ours_is_told(saved, key, value, said):
+    path = saved / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    message = refused(saved)
+    assert message.startswith(str(path))
+    assert said in message
+
+
+def test_weights_of_another_model_are_told(saved, tiny_data, tmp_path):
+    other = tiny_model(tiny_data, POOLED_TINY.model_copy(update={"width": 32}))
+    other.save_weights(saved / "model.safetensors")
+    assert "not the weights of this model" in refused(saved)
+
+
+def test_user_prompts_are_padded_with_zeros(tiny_data, histories):
+    model = tiny_model(tiny_data, UEM_TINY)
+    short = replace_columns(histories[0], 3)
+    prompts = model.encode_users([short, histories[1]])
+    assert prompts.shape == (2, 10, 32)
+    assert not prompts[0, 3:].any()
+    assert prompts[0, :3].any(dim=-1).all()
+    torch.testing.assert_close(prompts[:1, :3], model.encode_users([short]), atol=1e-5, rtol=1e-5)
+
+
+def replace_columns(history, count):
+    columns = (history.item_ids, history.ratings, history.timestamps)
+    return History(history.user_id, *(column[-count:] for column in columns))
+
+
+def test_only_the_most_recent_interactions_are_read(model, histories):
+    newest = [replace_columns(history, 10) for history in histories]
+    assert torch.equal(model.encode_users(newest), model.encode_users(histories))
+    older = [replace_columns(history, 11) for history in histories]
+    changed = [
+        History(h.user_id, h.item_ids, [5.0 - h.ratings[0] + 1, *h.ratings[1:]], h.timestamps) for h in older
+    ]
+    assert torch.equal(model.encode_users(changed), model.encode_users(histories))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_history_without_interactions_is_answered(model, histories):
+    nobody = History("nobody", [], [], [])
+    alone = model.generate([nobody])
+    assert model.generate([histories[0], nobody]) == [*model.generate(histories[:1]), *alone]
+
+
+def test_no_histories_no_answers(model):
+    assert model.generate([]) == []
+
+
+def test_an_unknown_item_is_named(model):
+    with pytest.raises(DataError, match=r"'no-such-item'.*ItemTable.extended"):
+        model.generate([History("someone", ["1", "no-such-item"], [4.0, 3.0], [1, 2])])
+
+
+@pytest.mark.parametrize("rating", [0.0, 3.7, 6.0, float("nan")])
+def test_a_rating_off_the_scale_is_told(model, rating):
+    message = rf"user 'someone' has a rating of {rating:g}, which is not on the scale 1, 2, 3, 4, 5"
+    with pytest.raises(DataError, match=message):
+        model.generate([History("someone", ["1", "2"], [4.0, rating], [1, 2])])
+
+
+def test_columns_of_other_lengths_are_told(model):
+    with pytest.raises(DataError, match=r"user 'someone' has 2 item ids, 1 ratings and 2 timestamps"):
+        model.generate([History("someone", ["1", "2"], [4.0], [1, 2])])
+
+
+def test_the_predictor_answers_batch_by_batch_as_at_once(model, histories):
+    windows = windows_of(histories, model.table, 10)
+    predictor = PersonalizedPredictor(model, "ours", batch_size=3)
+    assert predictor.predict(np.arange(4), windows) == model.answer(windows)
+
+
+def test_a_table_in_another_order_gives_the_same_answers(model, histories):
+    table = model.table
+    order = np.random.default_rng(0).permutation(len(table))
+    shuffled = ItemTable(
+        [table.item_ids[index] for index in order],
+        table.vectors[order],
+        table.present[order],
+        table.rating_values,
+        table.rating_vectors,
+        ENCODER,
+    )
+    before = model.encode_users(histories)
+    torch.testing.assert_close(model.with_table(shuffled).encode_users(histories), before, atol=1e-6, rtol=0)
+
+
+def test_a_table_of_another_encoder_is_refused(model, tiny_data):
+    other = replace(made_up_table(tiny_data), encoder=replace(ENCODER, name="other", content="1" * 64))
+    with pytest.raises(MismatchError, match=r"vectors of 'made-up', the new table's come from 'other'"):
+        model.with_table(other)
+
+
+def test_a_table_on_another_scale_is_refused(model, tiny_data):
+    table = made_up_table(tiny_data)
+    with pytest.raises(MismatchError, match=r"knows the ratings 1, 2, 3, 4, 5, the new table has 0.5, 1"):
+        model.with_table(replace(table, rating_values=table.rating_values / 2))
+
+
+def test_new_items_are_known_by_their_texts(tiny_data, tiny_sentence_encoder, tmp_path):
+    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_tokens=32, cache=tmp_path))
+    model = tiny_model(tiny_data, POOLED_TINY)
+    model = PersonalizedModel(
+        model.settings, load_backbone(model), build_item_table(tiny_data, encoder)
+    ).eval()
+    known = tiny_data.histories(tiny_data.user_ids[:2])
+    before = model.encode_users(known)
+    item = Item("new", "Film 99", ("Comedy",), "the movie is rated")
+    model.with_table(model.table.extended([item], encoder))
+    assert torch.equal(model.encode_users(known), before)
+    liked, disliked = (
+        model.encode_users([History("someone", ["new"], [rating], [1])]) for rating in (5.0, 1.0)
+    )
+    assert not torch.allclose(liked, disliked, atol=1e-4)
+
+
+def load_backbone(model):
+    from palate.model.backbone import Backbone
+
+    return Backbone(model.backbone, model.tokenizer)
