@@ -1,0 +1,175 @@
+"""Training batches: a function of the seed and the index, from training users, with the truth kept apart."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from palate.config import (
+    ModelSettings,
+    PooledSettings,
+    Recipe,
+    SimulationSettings,
+    TrainSettings,
+    WindowSettings,
+)
+from palate.data.histories import category_statistics
+from palate.model.personalized import PersonalizedModel
+from palate.schema import Preferences
+from palate.tasks import load_task
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+from tiny import TINY_T5, tiny_model
+
+POOLED = PooledSettings(queries=6, width=16, layers=1, heads=2)
+ANSWER = ("target", "target_mask", "liked", "disliked")
+
+
+def recipe(users=0, share=0.5, seed=0, window=(5, 10), **train):
+    return Recipe(
+        seed=seed,
+        windows=WindowSettings(kind="random", shortest=window[0], longest=window[1]),
+        model=ModelSettings(backbone=TINY_T5, user_encoder=POOLED, task_prompt=2),
+        simulation=SimulationSettings(users=users, share=share),
+        train=TrainSettings(**{"steps": 100, "batch_size": 8, **train}),
+    )
+
+
+@pytest.fixture
+def make(tiny_data):
+    task, model = load_task(recipe().task, tiny_data.info), tiny_model(tiny_data, POOLED)
+
+    def batches(data=tiny_data, task=task, **settings):
+        made = recipe(**settings)
+        return TrainingBatches(made, data, task, model, Clock(made.train))
+
+    return batches
+
+
+def same(one, other, names=None):
+    return [name for name in names or one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("users", [0, 20])
+def test_a_batch_is_a_function_of_the_seed_and_its_index(make, users):
+    batches = make(users=users)
+    in_order = [batches[index] for index in range(5)]
+    again = make(users=users)
+    assert all(same(again[index], in_order[index]) for index in (4, 0, 3))
+    assert not same(in_order[0], in_order[1])
+    assert not same(make(users=users, seed=1)[0], in_order[0])
+
+
+def test_a_batch_is_what_the_model_and_the_losses_take(make):
+    batch = make(users=20)[0]
+    arguments = set(inspect.signature(PersonalizedModel.forward).parameters) - {"self"}
+    assert set(batch) == arguments | {"liked", "disliked"}
+    assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape
+    assert len(batch["item"]) == len(batch["target"]) == 8
+    assert batch["liked"].shape == batch["disliked"].shape == (8, 5)
+    assert int(batch["item"].max()) < len(batch["unique"])
+
+
+class OtherTruth:
+    """The task with everybody's likes and dislikes exchanged."""
+
+    def __init__(self, task):
+        self.task, self.instruction, self.label_names = task, task.instruction, task.label_names
+        self.target_texts, self.parse = task.target_texts, task.parse
+
+    def labels(self, statistics):
+        truth = self.task.labels(statistics)
+        return Preferences(truth.disliked, truth.liked)
+
+
+@pytest.mark.parametrize("settings", [{}, {"users": 20}, {"window_labels": 0.9}])
+def test_the_truth_changes_the_answer_and_never_what_the_model_reads(make, tiny_data, settings):
+    first = make(**settings)
+    other = make(task=OtherTruth(load_task(recipe().task, tiny_data.info)), **settings)
+    read = [name for name in first[0] if name not in ANSWER]
+    for index in range(4):
+        assert same(first[index], other[index], read)
+        assert torch.equal(first[index]["liked"], other[index]["disliked"])
+        assert not torch.equal(first[index]["target"], other[index]["target"])
+
+
+def test_only_training_users_are_shown(tiny_data, make):
+    """A dataset whose dev and test users rated nothing but one item never shows that item."""
+    events = tiny_data.interactions
+    owner = np.repeat(np.arange(len(events.lengths)), events.lengths)
+    held_out = np.isin(owner, np.concatenate([tiny_data.users("dev"), tiny_data.users("test")]))
+    marked = np.where(held_out, 7, np.where(events.item_index == 7, 8, events.item_index)).astype(np.int32)
+    data = replace(tiny_data, interactions=replace(events, item_index=marked))
+    for batches in (make(data=data), make(data=data, users=30, share=1.0)):
+        shown = torch.cat([batches[index]["unique"] for index in range(40)])
+        assert len(set(shown.tolist())) > 40
+        windows = [batches[index] for index in range(40)]
+        items = torch.cat([one["unique"][one["item"]][one["mask"]] for one in windows])
+        assert 7 not in items.tolist()
+
+
+def test_targets_are_the_truth_of_the_full_history(tiny_data, make):
+    batches, task = make(), load_task(recipe().task, tiny_data.info)
+    statistics = category_statistics(
+        tiny_data.interactions, tiny_data.category_matrix, tiny_data.rating_values
+    )
+    known = set(task.target_texts(task.labels(statistics[tiny_data.users("train")])))
+    batch = batches[0]
+    texts = batches.tokenizer.batch_decode(batch["target"], skip_special_tokens=True)
+    assert set(texts) <= known
+    parsed = task.parse(texts)
+    for row in range(8):
+        assert set(parsed.liked[row]) - {-1} == set(np.flatnonzero(batch["liked"][row].numpy()))
+        assert set(parsed.disliked[row]) - {-1} == set(np.flatnonzero(batch["disliked"][row].numpy()))
+
+
+def test_labels_come_from_the_window_as_long_as_the_recipe_says(tiny_data, make):
+    plain, window = make(), make(window_labels=0.5)
+    assert not same(plain[49], window[49], ANSWER)
+    assert same(plain[50], window[50])
+    assert same(plain[99], window[99])
+    slow = make(window_labels=0.5, accumulate=2)  # two batches a step
+    assert not same(plain[99], slow[99], ANSWER)
+    assert same(plain[100], slow[100])
+
+
+def test_window_labels_are_the_rule_on_what_is_shown(tiny_data, make):
+    batches, task = make(window_labels=0.5, window=(8, 8)), load_task(recipe().task, tiny_data.info)
+    batch = batches[0]
+    for row in range(8):
+        items = batch["unique"][batch["item"][row]].numpy()
+        ratings = tiny_data.rating_values[batch["rating"][row].numpy()]
+        for label in range(5):
+            rated = ratings[tiny_data.category_matrix[items, label]]
+            eligible = len(rated) >= 3 and rated.mean() > task.settings.like_above
+            assert bool(batch["liked"][row, label]) <= eligible
+
+
+@pytest.mark.parametrize(("share", "real"), [(0.0, 8), (0.25, 6), (1.0, 0)])
+def test_a_batch_mixes_real_and_simulated_users(make, share, real):
+    batches = make(users=20, share=share)
+    assert batches._counts() == [real, 8 - real]
+    assert len(batches[0]["item"]) == 8
+
+
+def test_windows_of_one_user_have_one_target(make):
+    batch = make(windows_per_user=4)[0]
+    for rows in (slice(0, 4), slice(4, 8)):
+        assert (batch["target"][rows] == batch["target"][rows][0]).all()
+        assert not (batch["item"][rows] == batch["item"][rows][0]).all()
+
+
+def test_window_sizes_are_drawn_between_the_ends(make):
+    batches = make(window=(2, 18))
+    widths = [batches[index]["item"].shape[1] for index in range(200)]
+    assert min(widths) == 2
+    assert max(widths) > 15
+    # log-uniform: as many below the geometric mean, 6, as above
+    assert 0.35 < np.mean(np.array(widths) <= 6) < 0.65
+    assert {make(window=(7, 7))[index]["item"].shape[1] for index in range(5)} == {7}
+
+
+def test_there_is_a_batch_for_every_step(make):
+    assert len(make(steps=7, accumulate=3)) >= 21
