@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 from palate.config import Recipe
 from palate.data.dataset import load_dataset
@@ -21,6 +22,7 @@ from palate.items.table import build_item_table
 from palate.metrics import membership, weighted_scores
 from palate.model.build import build_model
 from palate.predictors.personalized import PersonalizedPredictor
+from palate.progress import counting_bar
 from palate.runs import RunFolder, open_run
 from palate.schema import Examples
 from palate.tasks import load_task
@@ -56,11 +58,13 @@ def train(
         tell(f"{out} is finished already")
         return out
     task = load_task(recipe.task, dataset.info)
-    table = build_item_table(dataset, ItemEncoder(recipe.items))
+    with counting_bar("encoding item texts", progress) as encoded:
+        table = build_item_table(dataset, ItemEncoder(recipe.items), encoded)
     model = build_model(recipe, dataset, task, table)
     tell(_described(model, dataset))
     trainer = _trainer(recipe, run, dataset, task, model)
     trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
+    trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
@@ -108,8 +112,8 @@ def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Task) 
 
 
 def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
-    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.logs))
+    for chatty in ("transformers.trainer", "transformers.trainer_utils"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     settings = recipe.train
     return TrainingArguments(
         output_dir=str(run.checkpoints),
@@ -126,7 +130,7 @@ def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
         save_steps=settings.evaluate_every,
         save_total_limit=2,
         logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
-        report_to=["tensorboard"],
+        report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=0,

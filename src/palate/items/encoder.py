@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +127,8 @@ def _load_model(folder: Path, max_tokens: int) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer  # seconds to import, and often not needed
 
     try:
-        model = SentenceTransformer(str(folder), local_files_only=True).float().eval()
+        with _without_loading_bar():
+            model = SentenceTransformer(str(folder), local_files_only=True).float().eval()
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(
@@ -135,3 +137,17 @@ def _load_model(folder: Path, max_tokens: int) -> SentenceTransformer:
     longest = model.max_seq_length
     model.max_seq_length = max_tokens if longest is None else min(max_tokens, longest)
     return model
+
+
+@contextmanager
+def _without_loading_bar() -> Iterator[None]:
+    """transformers draws a bar for weights that load in a moment; its switch is global, so it is put back."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from palate.progress import new_bar
+
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from palate.training.clock import Clock
@@ -20,8 +21,8 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
     def __init__(self, clock: Clock, report: Callable[[str], None], watched: bool) -> None:
         self.clock, self.report = clock, report
         self.loss = float("nan")
-        self._bar = _new_bar() if watched else None
-        self._task = self._bar.add_task("training", total=1.0, loss="") if self._bar else None
+        self._bar = new_bar() if watched else None
+        self._task = self._bar.add_task("training", total=1.0, note="") if self._bar else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Show the bar."""
@@ -40,7 +41,7 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         if self._bar and self._task is not None:
             done = self.clock.progress(state.global_step)
             self._bar.update(
-                self._task, completed=done, loss=f"step {state.global_step:,}, loss {self.loss:.3f}"
+                self._task, completed=done, note=f"step {state.global_step:,}, loss {self.loss:.3f}"
             )
 
     def on_log(
@@ -68,18 +69,3 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
             f"step {state.global_step:,}: loss {self.loss:.3f}, dev F1 {metrics['eval_f1']:.3f}, "
             f"{metrics['eval_minutes']:.1f} minutes"
         )
-
-
-def _new_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f}%"),
-        TextColumn("{task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
