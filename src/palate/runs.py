@@ -104,7 +104,7 @@ class RunFolder:
 
 
 def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
-    """Make a run's folder, or go on with the one that is there.
+    """Make a run's folder, or go on with the one that is there; one with a trained model is left as it is.
 
     Raises :class:`OutputError` when ``path`` holds something else or a run of another recipe, and
     :class:`MismatchError` when the run was made from other data.
@@ -112,7 +112,8 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
     run = RunFolder(Path(path))
     if run.recipe_file.exists():
         _check_same(run, recipe, data)
-        run._update(resumed=(*run.manifest.resumed, _now()), ended=None)
+        if not run.model.is_dir():
+            run._update(resumed=(*run.manifest.resumed, _now()), ended=None)
         return run
     with fresh_folder(path) as partial:
         new = RunFolder(partial)

@@ -56,7 +56,18 @@ def train(
     run = open_run(out, recipe, dataset.info)
     if run.model.is_dir():
         tell(f"{out} is finished already")
-        return out
+    else:
+        _train_model(recipe, run, dataset, tell, progress)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    if run.manifest.ended is None:  # also of a run that was cut after its model was saved
+        run.finish()
+    return out
+
+
+def _train_model(
+    recipe: Recipe, run: RunFolder, dataset: Dataset, tell: Callable[[str], None], progress: bool
+) -> None:
+    """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
     with counting_bar("encoding item texts", progress) as encoded:
         table = build_item_table(dataset, ItemEncoder(recipe.items), encoded)
@@ -73,9 +84,6 @@ def train(
     tell(f"best dev F1 {trainer.best_score:.3f} at step {trainer.best_step}")
     _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
     model.eval().save_pretrained(run.model)
-    shutil.rmtree(run.checkpoints)
-    run.finish()
-    return out
 
 
 def _trainer(

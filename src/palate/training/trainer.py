@@ -29,7 +29,7 @@ COMPLETE = "complete.json"
 class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     """Trains a :class:`PersonalizedModel`; ``score`` gives the dev F1 of the model as it is.
 
-    The best weights by that score are kept beside the checkpoints in ``best.safetensors``.
+    The best weights by that score are kept beside the checkpoints in ``best-STEP.safetensors``.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -51,12 +51,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.settings, self.clock, self.score = settings, clock, score
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
-        self.add_callback(_TimeLimit(clock))
+        self.add_callback(_Flow(clock))
 
     @property
     def best_weights(self) -> Path:
         """Where the best weights so far lie."""
-        return Path(self.args.output_dir) / "best.safetensors"
+        return Path(self.args.output_dir) / f"best-{self.best_step}.safetensors"
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
@@ -158,7 +158,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 "best_step": self.best_step,
                 "worse": self.worse,
             }
-            write_json(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE, kept)
+            folder = Path(self.args.output_dir)
+            write_json(folder / f"checkpoint-{self.state.global_step}" / COMPLETE, kept)
+            for path in set(folder.glob("best-*.safetensors")) - {self.best_weights}:
+                path.unlink()  # only now: a resumed training may still need what its checkpoint calls the best
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -171,8 +174,11 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         )
 
 
-class _TimeLimit(TrainerCallback):  # type: ignore[misc]
-    """Stops when the clock has run out, with a last evaluation."""
+class _Flow(TrainerCallback):  # type: ignore[misc]
+    """Stops when the clock has run out, with a last evaluation, and logs the loss at each evaluation.
+
+    So no checkpoint lies between two logs, where a resumed training would not know the first part's losses.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -182,6 +188,7 @@ class _TimeLimit(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = control.should_evaluate = True
+        control.should_log |= control.should_evaluate
 
 
 def _only(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
