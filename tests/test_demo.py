@@ -1,53 +1,16 @@
 """palate demo as a whole, on a tiny dataset: what it writes and prints, and that it goes on where it stopped."""
 
 import io
-from importlib import resources
 
 import pytest
 from rich.console import Console
 
-from palate import demo
+from demo_sample import small_recipes, write_movielens
+from palate import demo, demo_scores
 from palate.data.dataset import load_dataset
 from palate.errors import OutputError
 from palate.report.build import read_report
 from palate.report.terminal import print_report
-
-SMALL = """
-extends: {package}/{recipe}
-items: {{cache: {cache}}}
-windows: {{shortest: {shortest}, longest: 8}}
-model:
-  backbone: {{width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 300}}
-  task_prompt: 2
-  user_encoder: {encoder}
-simulation: {{users: {simulated}}}
-train: {{steps: {steps}, minutes: null, batch_size: 8, evaluate_every: 2}}
-evaluate: {{window: 8, most_new_tokens: 12}}
-"""
-POOLED = "{queries: 4, width: 16, layers: 1, heads: 2}"
-UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"
-
-
-def small_recipes(folder, steps=4):
-    shared = {"package": resources.files("palate"), "cache": folder / "cache", "steps": steps}
-    main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
-    main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=POOLED, simulated=30, **shared))
-    paper.write_text(SMALL.format(recipe="demo_uem.yaml", shortest=8, encoder=UEM, simulated=0, **shared))
-    return main, paper
-
-
-def write_movielens(folder):
-    """40 users, 30 films in the layout of the newer MovieLens releases; odd users like dramas, even ones do not."""
-    folder.mkdir()
-    rows = [
-        f"{user},{film},{4 - 2 * ((user + film) % 2) + (film % 3 == 0)},{film}"
-        for user in range(1, 41)
-        for film in range(1, 21 + user % 10)
-    ]
-    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows, ""]))
-    films = [f"{film},Film {film} (1990),{'Drama' if film % 2 else 'Comedy|War'}" for film in range(1, 31)]
-    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films, ""]))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +34,9 @@ def finished(place, raw):
     with pytest.raises(KeyboardInterrupt):
         demo.run_demo(place / "out", until_step_4, source=raw, recipes=small_recipes(place))
     lines = []
-    return demo.run_demo(place / "out", lines.append, source=raw, recipes=small_recipes(place)), lines
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_scores, "DRAWS", 1)
+        return demo.run_demo(place / "out", lines.append, source=raw, recipes=small_recipes(place)), lines
 
 
 def test_an_interrupted_training_goes_on(finished):
@@ -156,6 +121,6 @@ def test_the_terminal_marks_hits_and_shows_every_score(finished):
         assert f"User {example.user_id}: a window of 8 interactions" in out.getvalue()
         for answer in example.answers:
             for name in answer.labels.liked:
-                assert ("✓ " if name in example.truth.liked else "✗ ") + name in out.getvalue()
+                assert ("✓" if name in example.truth.liked else "✗") + name in out.getvalue()
     for row in data.scores:
         assert f"{row.f1.value:.3f} ({row.f1.low:.2f}–{row.f1.high:.2f})" in out.getvalue()

@@ -11,7 +11,7 @@ from palate.runs import RunFolder
 
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:
     """The circumstances; ``seconds`` is the wall time by stage."""
-    info, run = results.dataset.info, results.runs[MAIN]
+    info, run = results.comparison.dataset.info, results.runs[MAIN]
     manifest, simulation = run.manifest, run.recipe.simulation
     machine = manifest.machine
     memory = f", {machine.memory_gib:g} GiB" if machine.memory_gib else ""
@@ -37,8 +37,8 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
 def demo_notes(results: DemoResults) -> tuple[str, ...]:
     """What was used, and the honest limits."""
     main, paper = (results.runs[name].recipe for name in (MAIN, PAPER))
-    window, examples = results.evaluation.setting.window, results.examples
-    lengths = results.dataset.interactions.lengths[examples.user_index]
+    window, examples = results.evaluation.setting.window, results.comparison.examples
+    lengths = results.comparison.dataset.interactions.lengths[examples.user_index]
     whole = int((lengths <= window).sum())
     return (
         "palate's user encoder pools a window of any length into a fixed number of user-prompt vectors. Its "

@@ -40,6 +40,7 @@ NOTES = {
     "population": "the training users' most common labels, for everybody",
 }
 CONTROLS = ("population", f"{MAIN}, another user's history", f"{PAPER}, another user's history")
+ORDER: tuple[PredictorKind, ...] = ("model", "reference", "rule", "control")
 EXAMPLES = 3
 ITEMS = 3
 """How many items of an example's window are shown as rated highest, and as rated lowest."""
@@ -50,7 +51,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
     curves = {name: _curve(run) for name, run in results.runs.items()}
     scores = {one.name: one for one in results.evaluation.predictors}
     trained = {name: curve["seconds"] for name, curve in curves.items()}
-    info, users = results.dataset.info, results.evaluation.users
+    info, users = results.comparison.dataset.info, results.evaluation.users
     return ReportData(
         title="palate demo: what does this user like?",
         lead=(
@@ -61,7 +62,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
             "whom no model saw in training."
         ),
         facts=demo_facts(results, seconds, peak_memory_gib),
-        scores=tuple(_score_row(one, results, trained) for one in scores.values()),
+        scores=tuple(sorted((_score_row(one, results, trained) for one in scores.values()), key=_order)),
         interval=f"95% bootstrap interval over {users} test users",
         lengths=tuple(
             LengthLine(name=SHOWN.get(name, name), kind=_kind(name), lengths=LENGTHS, f1=tuple(f1))
@@ -74,7 +75,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
         examples=tuple(_examples(results)),
         categories=_categories(scores[MAIN], scores["rule"]),
         notes=demo_notes(results),
-        commands=('pip install "palate[minilm]"', f"palate demo --out {results.runs[MAIN].path.parent}"),
+        commands=('pip install ".[minilm]"', f"palate demo --out {results.runs[MAIN].path.parent}"),
     )
 
 
@@ -84,6 +85,10 @@ def _kind(name: str) -> PredictorKind:
     if name in CONTROLS:
         return "control"
     return "rule" if name == "rule" else "reference"
+
+
+def _order(row: ScoreRow) -> tuple[int, float]:
+    return ORDER.index(row.kind), -row.f1.value
 
 
 def _score_row(one: PredictorScores, results: DemoResults, trained: dict[str, float]) -> ScoreRow:
@@ -112,7 +117,11 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
     if run not in SHOWN:
         return None
     settings = results.runs[run].recipe.model.user_encoder
-    return float(results.examples.windows.length.mean()) if settings.kind == "uem" else settings.queries
+    return (
+        float(results.comparison.examples.windows.length.mean())
+        if settings.kind == "uem"
+        else settings.queries
+    )
 
 
 def _curve(run: RunFolder) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def _categories(model: PredictorScores, rule: PredictorScores) -> CategoryCompar
 
 def _examples(results: DemoResults) -> Iterator[ExampleUser]:
     """The first test users, of those whose window does not show everything if there are such."""
-    dataset, examples = results.dataset, results.examples
+    dataset, examples = results.comparison.dataset, results.comparison.examples
     hidden = dataset.interactions.lengths[examples.user_index] > examples.windows.length
     for row in np.argsort(~hidden, kind="stable")[:EXAMPLES].tolist():
         user_id = dataset.user_ids[int(examples.user_index[row])]
@@ -162,7 +171,7 @@ def _examples(results: DemoResults) -> Iterator[ExampleUser]:
             window_size=int(examples.windows.length[row]),
             highest=tuple(items[:ITEMS]),
             lowest=tuple(items[: -ITEMS - 1 : -1]),
-            truth_text=results.task.target_texts(examples.truth[row : row + 1])[0],
+            truth_text=results.comparison.task.target_texts(examples.truth[row : row + 1])[0],
             truth=Labels(liked=answers[MAIN].truth_liked, disliked=answers[MAIN].truth_disliked),
             answers=tuple(_answer(answers[name]) for name in (MAIN, PAPER, "rule")),
         )
@@ -179,7 +188,7 @@ def _answer(prediction: Prediction) -> ExampleAnswer:
 
 def _rated_items(results: DemoResults, row: int) -> list[ExampleItem]:
     """The items of a window, rated highest first."""
-    dataset, windows = results.dataset, results.examples.windows
+    dataset, windows = results.comparison.dataset, results.comparison.examples.windows
     length = int(windows.length[row])
     ratings = dataset.rating_values[windows.rating_index[row, :length]]
     shown = dataset.items.select("title", "year", "categories").rows()

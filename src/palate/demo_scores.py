@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.comparison import Options, compare
-from palate.data.dataset import Dataset, load_dataset
+from palate.comparison import Comparison, Options, prepare_comparison
 from palate.data.histories import make_examples
-from palate.evaluate import Evaluation
+from palate.evaluate import Evaluation, evaluate
+from palate.predictors.base import Predictor
 from palate.runs import RunFolder
-from palate.schema import Examples
-from palate.tasks import Task, load_task
 
 MAIN, PAPER = "main", "paper"
 """The demo's two runs, by folder: the palate model, and the paper's."""
 LENGTHS = (5, 10, 20, 30, 50, 75, 100)
 DRAWS = 3
 """Windows of each test user and length; the score at a length is the mean over them."""
+BY_LENGTH = ("rule", "shrinkage", MAIN, PAPER)
+"""Who is scored at every length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,7 @@ class DemoResults:
     """What the report is drawn from."""
 
     runs: dict[str, RunFolder]
-    dataset: Dataset
-    task: Task
-    examples: Examples
+    comparison: Comparison
     evaluation: Evaluation
     liked_f1: dict[str, list[float]]  # by predictor, at each of LENGTHS
 
@@ -35,20 +34,18 @@ class DemoResults:
 def measure(out: Path) -> DemoResults:
     """Score the finished runs and the references at the recipe's window, and by the window's length."""
     runs = {name: RunFolder(out / name) for name in (MAIN, PAPER)}
-    folders = [str(run.path) for run in runs.values()]
-    evaluation = compare(["population", *folders], Options())
-    recipe, setting = runs[MAIN].recipe, evaluation.setting
-    dataset = load_dataset(recipe.data.path)
-    task = load_task(recipe.task, dataset.info)
-    examples = make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
-    at_length = [_mean_liked_f1([*folders, "rule", "shrinkage"], length) for length in LENGTHS]
-    liked_f1 = {name: [f1[name] for f1 in at_length] for name in at_length[0]}
-    return DemoResults(runs, dataset, task, examples, evaluation, liked_f1)
+    it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options())
+    evaluation = evaluate(it.predictors, it.examples, it.task, it.dataset, it.setting)
+    predictors = [one for one in it.predictors if one.name in BY_LENGTH]
+    at_length = [_mean_liked_f1(it, predictors, length) for length in LENGTHS]
+    return DemoResults(runs, it, evaluation, {name: [f1[name] for f1 in at_length] for name in at_length[0]})
 
 
-def _mean_liked_f1(entries: list[str], length: int) -> dict[str, float]:
-    mean: dict[str, float] = {}
+def _mean_liked_f1(it: Comparison, predictors: Sequence[Predictor], length: int) -> dict[str, float]:
+    mean = {one.name: 0.0 for one in predictors}
     for seed in range(DRAWS):
-        for one in compare(entries, Options(window=length, seed=seed, bare=True)).predictors:
-            mean[one.name] = mean.get(one.name, 0.0) + one.scores.liked.f1.value / DRAWS
+        setting = it.setting.model_copy(update={"window": length, "seed": seed})
+        examples = make_examples(it.dataset, it.task, setting.split, length, setting.kind, seed)
+        for one in evaluate(predictors, examples, it.task, it.dataset, setting).predictors:
+            mean[one.name] += one.scores.liked.f1.value / DRAWS
     return mean

@@ -40,7 +40,7 @@ def _items(items: tuple[ExampleItem, ...]) -> Text:
 
 
 def _verdicts(named: tuple[str, ...], true: tuple[str, ...]) -> Text:
-    marks = [("✓ " + one, "green") if one in true else ("✗ " + one, "red") for one in named]
+    marks = [("✓" + one, "green") if one in true else ("✗" + one, "red") for one in named]
     return Text("  ").join(Text(text, style) for text, style in marks) if marks else Text("–")
 
 
@@ -58,14 +58,11 @@ def _scores(data: ReportData) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in data.scores:
         style = "bold" if row.kind == "model" else None
-        table.add_row(
-            row.predictor, _score(row.f1), _score(row.disliked_f1), _score(row.joint_f1), style=style
-        )
+        others = ("–" if one is None else f"{one.value:.3f}" for one in (row.disliked_f1, row.joint_f1))
+        table.add_row(row.predictor, _with_interval(row.f1), *others, style=style)
     return table
 
 
-def _score(score: Score | None) -> str:
-    if score is None:
-        return "–"
+def _with_interval(score: Score) -> str:
     interval = "" if score.low is None or score.high is None else f" ({score.low:.2f}–{score.high:.2f})"
     return f"{score.value:.3f}{interval}"

@@ -1,0 +1,141 @@
+"""Writes what the documents quote from the code and from results: run it after changing either.
+
+python docs/generate.py
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from palate.config import Recipe
+from palate.report.build import amount, duration, read_report
+from palate.report.data import ReportData, Score, ScoreRow
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "palate"
+DEMO = ROOT / "docs" / "demo-report.json"
+
+
+def documents() -> dict[Path, str]:
+    """Every document with generated parts, as it should be."""
+    readme, training = ROOT / "README.md", ROOT / "docs" / "training.md"
+    return {
+        readme: _filled(readme.read_text(), {"scores": _scores(), "map": _map()}),
+        training: _filled(training.read_text(), {"settings": _settings()}),
+    }
+
+
+def _filled(text: str, parts: dict[str, str]) -> str:
+    for name, part in parts.items():
+        start, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
+        pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+        text, found = pattern.subn(lambda _: f"{start}\n{part}\n{end}", text)  # noqa: B023 - used at once
+        assert found == 1, f"{found} places for {name}"
+    return text
+
+
+def _scores() -> str:
+    if not DEMO.is_file():
+        return "(not measured yet)"
+    return scores_table(read_report(DEMO))
+
+
+def scores_table(data: ReportData) -> str:
+    """A report's scores as a Markdown table, with the facts that they depend on."""
+    facts = {fact.label: fact.value for fact in data.facts}
+    rows = [
+        "| predictor | liked F1 | disliked F1 | joint F1 | user prompt | training |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(f"| {' | '.join(_score_cells(row))} |" for row in data.scores),
+    ]
+    return "\n".join([*rows, "", f"In brackets: {data.interval}. {facts['Machine']}; {facts['Wall time']}."])
+
+
+def _score_cells(row: ScoreRow) -> Iterator[str]:
+    name = f"**{row.predictor}**" if row.kind == "model" else row.predictor
+    yield f"{name}: {row.note}" if row.note else name
+    yield from map(_score, (row.f1, row.disliked_f1, row.joint_f1))
+    yield "" if row.prompt_tokens is None else f"{amount(row.prompt_tokens)} vectors"
+    yield "" if row.training_seconds is None else duration(row.training_seconds)
+
+
+def _score(score: Score | None) -> str:
+    if score is None or score.low is None or score.high is None:
+        return "" if score is None else f"{score.value:.3f}"
+    return f"{score.value:.3f} ({score.low:.2f}–{score.high:.2f})"
+
+
+def _map() -> str:
+    """Every module by the first line of its docstring."""
+    rows = ["| module | what it holds |", "|---|---|"]
+    modules = sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent != PACKAGE, path))
+    for path in modules:
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        assert docstring, f"{path} has no docstring"
+        summary = docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|").replace("``", "`")
+        summary = re.sub(r":\w+:`(\w+)`", r"`\1`", summary)
+        rows.append(f"| `{path.relative_to(PACKAGE).as_posix()}` | {summary} |")
+    return "\n".join(rows)
+
+
+def _settings() -> str:
+    """Every key that a recipe may have, section by section, with the docstring below the field."""
+    meanings = _field_docstrings((PACKAGE / "config.py").read_text())
+    return "\n\n".join(_section(title, model, meanings) for title, model in _sections(Recipe))
+
+
+def _section(title: str, model: type[BaseModel], meanings: dict[tuple[str, str], str]) -> str:
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        only_one_value = name == "kind" and len(get_args(field.annotation)) == 1
+        if not _models(field.annotation) and not only_one_value:
+            default = "not given" if field.default is None else f"`{_yaml(field.default)}`"
+            rows.append(f"| `{name}` | {default} | {meanings.get((model.__name__, name), '')} |")
+    return "\n".join([f"### {title}", "", *rows])
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    yield f"`{prefix}`" if prefix else "Top level", model
+    for name, field in model.model_fields.items():
+        for section in _models(field.annotation):
+            key = f"{prefix}.{name}".lstrip(".")
+            kind = section.model_fields.get("kind")
+            for title, found in _sections(section, key):
+                several = len(_models(field.annotation)) > 1 and found is section
+                yield f"`{key}`, `kind: {kind.default}`" if kind and several else title, found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    members = get_args(annotation) or (annotation,)
+    return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _field_docstrings(source: str) -> dict[tuple[str, str], str]:
+    """The string below each annotated field, by class and field."""
+    found = {}
+    for section in ast.parse(source).body:
+        if not isinstance(section, ast.ClassDef):
+            continue
+        for field, below in pairwise(section.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                assert isinstance(field.target, ast.Name)
+                assert isinstance(below.value, ast.Constant)
+                meaning = str(below.value.value).replace("``", "`").replace("\n", " ")
+                found[section.name, field.target.id] = " ".join(meaning.split())
+    return found
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text)

@@ -1,0 +1,41 @@
+"""A tiny source and tiny recipes, on which the demo and the README run in seconds."""
+
+from importlib import resources
+
+SMALL = """
+extends: {package}/{recipe}
+items: {{cache: {cache}}}
+windows: {{shortest: {shortest}, longest: 8}}
+model:
+  backbone: {{width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 300}}
+  task_prompt: 2
+  user_encoder: {encoder}
+simulation: {{users: {simulated}}}
+train: {{steps: {steps}, minutes: null, batch_size: 8, evaluate_every: 2}}
+evaluate: {{window: 8, most_new_tokens: 12}}
+"""
+POOLED = "{queries: 4, width: 16, layers: 1, heads: 2}"
+UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"
+
+
+def small_recipes(folder, steps=4):
+    """The demo's two recipes, in sizes that train in a second."""
+    shared = {"package": resources.files("palate"), "cache": folder / "cache", "steps": steps}
+    main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
+    main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=POOLED, simulated=30, **shared))
+    paper.write_text(SMALL.format(recipe="demo_uem.yaml", shortest=8, encoder=UEM, simulated=0, **shared))
+    return main, paper
+
+
+def write_movielens(folder):
+    """45 users, 30 films in the layout of the newer releases; a user likes dramas or comedies, by number."""
+    folder.mkdir()
+    rows = [
+        f"{user},{film},{4 - 2 * ((user + film) % 2) + (film % 3 == 0)},{film}"
+        for user in range(1, 46)
+        for film in range(1, 21 + user % 10)
+    ]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows, ""]))
+    films = [f"{film},Film {film} (1990),{'Drama' if film % 2 else 'Comedy|War'}" for film in range(1, 31)]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films, ""]))
+    return folder

@@ -1,0 +1,137 @@
+"""What the documents say is true: snippets run, commands exist, tables are in step, every recipe is read."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo_sample import small_recipes, write_movielens
+from palate.cli import app
+from palate.config import DataSettings, TaskSettings, UEMSettings
+from palate.data.histories import category_statistics
+from palate.data.prepare import prepare
+from palate.model.user_encoder import EncoderSizes
+from palate.recipes import load_recipe
+from palate.train import train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate").glob("*.yaml")])
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder in which runs/demo holds a finished run."""
+    place = tmp_path_factory.mktemp("readme")
+    out = place / "runs" / "demo"
+    prepare(write_movielens(place / "raw"), out / "data")
+    recipe = load_recipe(small_recipes(place)[0], ["train.steps=2"])
+    train(recipe.model_copy(update={"data": DataSettings(path=out / "data")}), out / "main")
+    return place
+
+
+@pytest.fixture(scope="module")
+def names(demo):
+    """What the README's snippets define, run one after the other."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(demo)
+        for snippet in PYTHON:
+            exec(snippet, found)
+    return found
+
+
+def test_the_first_snippet_answers_and_encodes(names):
+    model = names["model"]
+    assert names["prompt"].shape == (1, model.user_encoder.query.shape[0], model.task_prompt.shape[1])
+
+
+def test_the_readme_predictor_is_scored(names):
+    scores = {one.name: one for one in names["evaluation"].predictors}
+    mine = scores["everybody likes drama"]
+    drama = mine.per_category["Drama"]
+    assert mine.unreadable == 0
+    assert drama.liked_f1 > 0
+    assert {"rule", "main", "main, another user's history"} < set(scores)
+
+
+def test_the_readme_task_names_one_favourite(names):
+    data = names["data"]
+    task = names["Favourite"](data.categories, "genre", TaskSettings())
+    statistics = category_statistics(data.interactions, data.category_matrix, data.rating_values)
+    texts = task.target_texts(task.labels(statistics))
+    assert {len(found) for found in task.parse(texts).liked.tolist()} == {TaskSettings().most_labels}
+    assert np.array_equal(task.parse(texts).liked[:, :1], task.labels(statistics).liked)
+    assert "The user likes Drama and doesn't like any genre" in texts
+
+
+def test_the_readme_user_encoder_fits_the_model(names):
+    model, history = names["model"], names["history"]
+    sizes = EncoderSizes(2, model.table.size, model.task_prompt.shape[1], len(model.settings.categories))
+    before, model.user_encoder = model.user_encoder, names["MeanEncoder"](UEMSettings(), sizes)
+    try:
+        assert model.encode_users(history).shape == (1, 1, sizes.embedding)
+        assert len(model.generate(history)) == 1
+    finally:
+        model.user_encoder = before
+
+
+def test_every_command_is_in_the_readme_and_takes_these_options():
+    import typer
+
+    commands = typer.main.get_command(app).commands
+    shown = [shlex.split(line) for line in re.findall(r"^\| `palate (.*?)` \|", README, re.MULTILINE)]
+    assert {line[0] for line in shown} == set(commands)
+    for name, *arguments in shown:
+        commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_is_read(path):
+    assert load_recipe(path).name
+
+
+def test_recipes_named_in_documents_exist():
+    named = {name for path in DOCUMENTS for name in re.findall(r"recipes/[\w/.-]+\.yaml", path.read_text())}
+    assert named
+    assert all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_generated_tables_are_in_step():
+    from generate import documents
+
+    for path, text in documents().items():
+        assert path.read_text() == text, f"{path.name} is behind; run: python docs/generate.py"
+
+
+def test_a_score_table_holds_every_row_with_its_interval():
+    from generate import scores_table
+
+    from palate.report.data import Fact, ReportData, Score, ScoreRow
+
+    def row(name, value):
+        score = Score(value=value, low=value - 0.1, high=value + 0.1)
+        return ScoreRow(
+            predictor=name, kind="model", precision=score, recall=score, f1=score, prompt_tokens=24
+        )
+
+    facts = (Fact(label="Machine", value="an abacus"), Fact(label="Wall time", value="a year"))
+    table = scores_table(
+        ReportData(title="", lead="", facts=facts, scores=(row("one", 0.5), row("two", 0.25)))
+    )
+    assert "| **one** | 0.500 (0.40–0.60) |  |  | 24 vectors |  |" in table
+    assert "| **two** | 0.250 (0.15–0.35) |" in table
+    assert table.endswith("an abacus; a year.")
