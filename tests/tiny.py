@@ -133,7 +133,7 @@ def save_tiny_encoder(folder: Path) -> Path:
     return folder / "encoder"
 
 
-def tiny_recipe(data: Path, encoder: Path, cache: Path, **sections: dict[str, Any]) -> Recipe:
+def tiny_recipe(data: Path, encoder: Path, cache: Path, /, **sections: dict[str, Any]) -> Recipe:
     """A recipe that trains in a second or two; ``sections`` are merged into its sections."""
     content: dict[str, dict[str, Any]] = {
         "data": {"path": data},

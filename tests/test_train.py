@@ -1,0 +1,418 @@
+"""Training end to end: what a run holds, that it learns, and that a killed run ends as if nothing had happened."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from palate import train as training
+from palate.config import TrainSettings, UEMSettings
+from palate.data.histories import category_statistics
+from palate.errors import DataError, MismatchError, OutputError
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.recipes import dump_recipe, load_recipe
+from palate.runs import RunFolder, load_run
+from palate.tasks import load_task
+from palate.train import train
+from palate.training import batches
+from palate.training.clock import Clock
+from palate.training.trainer import PersonalizedTrainer
+from tiny import tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def make_recipe(tiny_data, tiny_sentence_encoder, tmp_path_factory):
+    """Recipes over one dataset, one encoder and one cache of item vectors."""
+    cache = tmp_path_factory.mktemp("cache")
+    return lambda **sections: tiny_recipe(tiny_data.path, tiny_sentence_encoder, cache, **sections)
+
+
+def harder(make_recipe):
+    """All that could make two trainings differ: dropout, simulated users, accumulation, odd logging steps."""
+    model = make_recipe().model.model_dump()
+    model["backbone"]["dropout"] = model["user_encoder"]["dropout"] = 0.1
+    return make_recipe(
+        model=model,
+        simulation={"users": 30},
+        train={
+            "steps": 25,
+            "evaluate_every": 11,
+            "accumulate": 2,
+            "auxiliary": 0.5,
+            "auxiliary_alone": 0.1,
+            "window_labels": 0.3,
+            "evaluate_users": 4,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+        },
+        evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 4},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(make_recipe, tmp_path_factory):
+    """A finished run, and what was told."""
+    lines = []
+    out = train(make_recipe(), tmp_path_factory.mktemp("finished") / "run", report=lines.append)
+    return out, lines
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_recipe, tmp_path_factory):
+    return train(harder(make_recipe), tmp_path_factory.mktemp("whole") / "run")
+
+
+def curve(run):
+    """Losses and scores by step, without the time that they took."""
+    content = json.loads((run / "logs" / "curve.json").read_text())
+    return (
+        [(row["step"], row["loss"]) for row in content["losses"]],
+        [(row["step"], row["f1"]) for row in content["scores"]],
+    )
+
+
+def weights(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def assert_same_training(one, other):
+    for first, second in zip(curve(one), curve(other), strict=True):
+        assert [step for step, _ in first] == [step for step, _ in second]
+        assert [value for _, value in first] == pytest.approx([value for _, value in second], abs=1e-6)
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=1e-6)
+
+
+def test_a_run_holds_all_that_belongs_to_it(finished, make_recipe):
+    out, _ = finished
+    assert sorted(path.name for path in out.iterdir()) == ["logs", "manifest.json", "model", "recipe.yaml"]
+    run = load_run(out)
+    assert run.recipe == make_recipe()
+    assert run.manifest.ended is not None
+    assert run.manifest.seed == 0
+    assert list((out / "logs").glob("events.out.tfevents.*"))
+    losses, scores = curve(out)
+    assert [step for step, _ in scores] == [4, 8, 12]
+    assert losses[-1][0] == 12
+    assert not list(out.rglob("*.bin")) + list(out.rglob("*.pt")) + list(out.rglob("*.pkl"))
+
+
+def test_what_happens_is_told(finished):
+    _, lines = finished
+    assert lines[0].startswith("training on 30 users of ")
+    assert sum(line.startswith("step ") for line in lines) == 3
+    assert lines[-1].startswith("best dev F1 ")
+
+
+def test_the_trained_model_answers(finished, tiny_data):
+    model = load_model(finished[0])
+    answers = model.generate(tiny_data.histories(tiny_data.user_ids[:3]))
+    assert len(answers) == 3
+    assert model.settings.data_fingerprint == tiny_data.info.fingerprint
+
+
+def test_each_run_logs_to_its_own_folder(finished, make_recipe, tmp_path):
+    before = sorted((finished[0] / "logs").iterdir())
+    out = train(make_recipe(train={"steps": 1}), tmp_path / "second")
+    assert list((out / "logs").glob("events.out.tfevents.*"))
+    assert sorted((finished[0] / "logs").iterdir()) == before
+
+
+def test_a_finished_run_is_left_as_it_is(finished, make_recipe):
+    out, _ = finished
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    lines = []
+    assert train(make_recipe(), out, report=lines.append) == out
+    assert lines == [f"{out} is finished already"]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_another_recipe_is_refused(finished, make_recipe):
+    with pytest.raises(OutputError, match=r"another recipe \(differs in train.steps\)"):
+        train(make_recipe(train={"steps": 13}), finished[0])
+
+
+def test_data_that_is_not_there_is_told_before_a_folder_is_made(make_recipe, tmp_path):
+    with pytest.raises(DataError, match=r"dataset.json: the file is missing"):
+        train(make_recipe(data={"path": tmp_path / "absent"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_something_else_is_refused(make_recipe, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(OutputError, match="is not empty"):
+        train(make_recipe(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_same_recipe_gives_the_same_model(finished, make_recipe, tmp_path):
+    assert_same_training(finished[0], train(make_recipe(), tmp_path / "again"))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from palate.recipes import load_recipe
+from palate.train import train
+from palate.training.batches import TrainingBatches
+
+draw = TrainingBatches.__getitem__
+
+def slow(batches, index):
+    if index == 36:  # of step 19
+        print("here", flush=True)
+        time.sleep(60)
+    return draw(batches, index)
+
+TrainingBatches.__getitem__ = slow
+train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_training_ends_as_if_nothing_had_happened(uninterrupted, make_recipe, tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(harder(make_recipe)))
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline()
+        process.kill()
+        assert said == "here\n", process.stderr.read()
+    assert [path.name for path in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-11"]
+    lines = []
+    train(load_recipe(tmp_path / "recipe.yaml"), out, report=lines.append)
+    assert "resuming from checkpoint-11" in lines
+    assert_same_training(uninterrupted, out)
+    run = load_run(out)
+    assert len(run.manifest.resumed) == 1
+    assert run.manifest.ended is not None
+    assert not run.checkpoints.exists()
+
+
+class Power(Exception):
+    """It went out."""
+
+
+def cut(*_, **__):
+    raise Power
+
+
+def test_a_checkpoint_that_was_cut_is_swept(uninterrupted, make_recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    save = PersonalizedTrainer._save_optimizer_and_scheduler
+
+    def cut_the_second(trainer, folder):
+        if trainer.state.global_step == 22:
+            raise Power
+        save(trainer, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PersonalizedTrainer, "_save_optimizer_and_scheduler", cut_the_second)
+        with pytest.raises(Power):
+            train(harder(make_recipe), out)
+    assert (out / "checkpoints" / "checkpoint-22").is_dir()
+    lines = []
+    train(harder(make_recipe), out, report=lines.append)
+    assert "resuming from checkpoint-11" in lines
+    assert_same_training(uninterrupted, out)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(PersonalizedModel, "save_pretrained"), (training, "_save_curve"), (RunFolder, "finish")],
+)
+def test_a_run_that_was_cut_at_its_end_is_ended(finished, make_recipe, tmp_path, monkeypatch, owner, name):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, cut)
+        with pytest.raises(Power):
+            train(make_recipe(), out)
+    train(make_recipe(), out)
+    assert_same_training(finished[0], out)
+    run = load_run(out)
+    assert run.manifest.ended is not None
+    assert not run.checkpoints.exists()
+
+
+def test_best_weights_that_were_half_written_do_not_count(finished, make_recipe, tmp_path, monkeypatch):
+    """Cut while better weights are written: those of the last checkpoint's best must still be whole."""
+    out = tmp_path / "run"
+    save = PersonalizedModel.save_weights
+
+    def half(self, path):
+        save(self, path)
+        if path.name.startswith((".best", "best")) and list(path.parent.glob("checkpoint-*")):
+            path.write_bytes(path.read_bytes()[:100])
+            raise Power
+
+    scores = iter([0.5, 0.6])
+    monkeypatch.setattr(training, "_liked_f1", lambda *_: next(scores))
+    with monkeypatch.context() as patch:
+        patch.setattr(PersonalizedModel, "save_weights", half)
+        with pytest.raises(Power):
+            train(make_recipe(), out)
+    scores = iter([0.4, 0.3])  # after all, the first were the best
+    lines = []
+    train(make_recipe(), out, report=lines.append)
+    assert lines[-1] == "best dev F1 0.500 at step 4"
+    assert load_model(out).generate([]) == []
+
+
+def test_patience_ends_a_training_that_no_longer_improves(make_recipe, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.4, 0.5, 0.9])
+    kept = []
+
+    def score(predictor, *_):
+        kept.append({name: weight.clone() for name, weight in predictor.model.state_dict().items()})
+        return next(scores)
+
+    monkeypatch.setattr(training, "_liked_f1", score)
+    lines = []
+    recipe = make_recipe(train={"steps": 10, "evaluate_every": 1, "patience": 2})
+    out = train(recipe, tmp_path / "run", report=lines.append)
+    assert [round(value, 3) for _, value in curve(out)[1]] == [0.2, 0.5, 0.4, 0.5]
+    assert lines[-1] == "best dev F1 0.500 at step 2"
+    saved = load_model(out).state_dict()
+    assert all(torch.equal(saved[name], kept[1][name]) for name in saved)
+
+
+def test_time_that_is_up_ends_the_training(make_recipe, tmp_path):
+    out = train(make_recipe(train={"steps": 10**6, "minutes": 0.01}), tmp_path / "run")
+    _, scores = curve(out)
+    assert 0 < scores[-1][0] < 10**6
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_the_loss_falls(make_recipe, tmp_path, optimizer):
+    recipe = make_recipe(
+        train={
+            "steps": 60,
+            "evaluate_every": 60,
+            "learning_rate": 1e-2,
+            "optimizer": optimizer,
+            "batch_size": 16,
+        }
+    )
+    losses, _ = curve(train(recipe, tmp_path / "run"))
+    assert losses[-1][1] < 0.5 * losses[0][1]
+    assert np.isfinite([loss for _, loss in losses]).all()
+
+
+def test_another_backbone_rate_is_the_backbones(make_recipe, tmp_path):
+    def moved(**rates):
+        name = "-".join(map(str, rates.values()))
+        made = make_recipe(train={"steps": 1, "warmup": 0.0, **rates})
+        one = train(made, tmp_path / name)
+        return weights(one)
+
+    slow = moved(learning_rate=1e-2, backbone_learning_rate=1e-9)
+    fast = moved(learning_rate=1e-2, backbone_learning_rate=1e-2)
+    changed = {name.split(".")[0] for name in slow if not torch.allclose(slow[name], fast[name], atol=1e-4)}
+    assert changed == {"backbone"}
+
+
+def trainer_of(monkeypatch):
+    """The trainers that :func:`train` makes, as they are made."""
+    made = []
+    original = training._trainer
+
+    def remember(*arguments):
+        made.append(original(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(training, "_trainer", remember)
+    return made
+
+
+def test_accumulated_batches_make_one_step(make_recipe, tmp_path, monkeypatch):
+    """Two batches of a step give the mean of their losses and of their gradients."""
+    made = trainer_of(monkeypatch)
+    gradients = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda *a, **k: gradients.append(clip(*a, **k)) or gradients[-1]
+    )
+    rates = {"steps": 1, "accumulate": 2, "learning_rate": 1e-9, "clip_norm": 1e9}
+    out = train(make_recipe(train=rates), tmp_path / "run")
+    trainer = made[0]
+    model = trainer.model.train()
+    model.zero_grad()
+    losses = []
+    for index in range(2):
+        loss = trainer.compute_loss(model, dict(trainer.train_dataset[index]))
+        (loss / 2).backward()
+        losses.append(float(loss.detach()))
+    norm = torch.stack(
+        [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+    ).norm()
+    assert curve(out)[0][0][1] == pytest.approx(sum(losses) / 2, rel=1e-3)
+    assert float(gradients[0]) == pytest.approx(float(norm), rel=1e-3)
+
+
+def test_the_auxiliary_loss_stands_alone_at_first(make_recipe, tmp_path, monkeypatch):
+    made = trainer_of(monkeypatch)
+    settings = {"steps": 4, "auxiliary": 0.5, "auxiliary_alone": 0.5, "learning_rate": 1e-9}
+    train(make_recipe(train=settings), tmp_path / "run")
+    trainer = made[0]
+
+    def gradient_of_the_backbone(step):
+        trainer.state.global_step = step
+        trainer.model.zero_grad()
+        trainer.compute_loss(trainer.model, dict(trainer.train_dataset[0])).backward()
+        return float(sum(weight.grad.abs().sum() for weight in trainer.model.backbone.parameters()))
+
+    assert gradient_of_the_backbone(0) == 0.0
+    assert gradient_of_the_backbone(2) > 0.0
+
+
+def test_an_encoder_without_a_view_of_its_own_takes_no_auxiliary_loss(make_recipe, tmp_path):
+    recipe = make_recipe(train={"auxiliary": 0.5})
+    model = recipe.model.model_dump()
+    model["user_encoder"] = {"kind": "uem", "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 16}
+    with pytest.raises(MismatchError, match=r"train.auxiliary needs a user encoder with a view of its own"):
+        train(make_recipe(train={"auxiliary": 0.5}, model=model), tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["uem", "pooled"])
+def test_a_handful_of_users_is_learnt_by_heart(make_recipe, tmp_path, monkeypatch, kind, tiny_data):
+    few = tiny_data.users("train")[:4]
+    original = batches.real_source
+    monkeypatch.setattr(batches, "real_source", lambda *given: replace(original(*given), users=few))
+    model = make_recipe().model.model_dump()
+    if kind == "uem":
+        model["user_encoder"] = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32, dropout=0.0)
+    recipe = make_recipe(
+        model=model,
+        windows={"kind": "recent", "shortest": 10, "longest": 10},
+        train={"steps": 300, "evaluate_every": 300, "learning_rate": 5e-3, "batch_size": 8},
+        evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 32},
+    )
+    out = train(recipe, tmp_path / "run")
+    losses, _ = curve(out)
+    assert losses[-1][1] < 0.1
+    task = load_task(recipe.task, tiny_data.info)
+    statistics = category_statistics(
+        tiny_data.interactions, tiny_data.category_matrix, tiny_data.rating_values
+    )
+    truth = task.target_texts(task.labels(statistics[few]))
+    assert load_model(out).generate(tiny_data.histories([tiny_data.user_ids[user] for user in few])) == truth
+
+
+def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_path):
+    kept = {"seconds": 12.5, "best_score": 0.25, "best_step": 4, "worse": 1}
+    for step in (4, 8, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if step < 12:
+            (tmp_path / f"checkpoint-{step}" / "complete.json").write_text(json.dumps(kept))
+    trainer = SimpleNamespace(args=SimpleNamespace(output_dir=str(tmp_path)), clock=Clock(TrainSettings()))
+    assert PersonalizedTrainer.resume(trainer) == str(tmp_path / "checkpoint-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
+    assert trainer.clock.seconds == pytest.approx(12.5, abs=1)
+    assert (trainer.best_score, trainer.best_step, trainer.worse) == (0.25, 4, 1)
