@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from palate import train as training
 from palate.config import TrainSettings, UEMSettings
 from palate.data.histories import category_statistics
-from palate.errors import DataError, MismatchError, OutputError
+from palate.errors import DataError, MismatchError, OutputError, RecipeError
 from palate.model.personalized import PersonalizedModel, load_model
 from palate.recipes import dump_recipe, load_recipe
 from palate.runs import RunFolder, load_run
@@ -151,6 +151,21 @@ def test_a_folder_with_something_else_is_refused(make_recipe, tmp_path):
     with pytest.raises(OutputError, match="is not empty"):
         train(make_recipe(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("windows.longest=4", r"'windows.longest' is 4, must be at least windows.shortest, which is 5"),
+        ("windows.shortest=11", r"'windows.longest' is 10, must be at least windows.shortest, which is 11"),
+        ("model.user_encoder.heads=3", r"heads' is 3, must divide the width, which is 16"),
+        ("model.user_encoder.queries=1", r"queries' is 1, expected greater than or equal to 2"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_told_with_the_recipe(make_recipe, tmp_path, override, said):
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(make_recipe()))
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(tmp_path / "recipe.yaml", [override])
 
 
 def test_the_same_recipe_gives_the_same_model(finished, make_recipe, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from palate.schema import WindowKind
 
@@ -62,8 +62,15 @@ class WindowSettings(Section):
     """The most recent interactions, or random ones."""
     shortest: int = Field(50, ge=1)
     """Training draws the window's size, log-uniformly, from here …"""
-    longest: int = Field(50, ge=1)
+    longest: int = Field(50, ge=1, validate_default=True)
     """… to here. Equal values fix it."""
+
+    @field_validator("longest")
+    @classmethod
+    def _not_shorter_than_the_shortest(cls, longest: int, info: ValidationInfo) -> int:
+        if longest < info.data.get("shortest", 1):
+            raise ValueError(f"must be at least windows.shortest, which is {info.data['shortest']}")
+        return longest
 
 
 class RandomT5Settings(Section):
@@ -113,8 +120,17 @@ class PooledSettings(Section):
     width: int = Field(128, ge=8)
     layers: int = Field(2, ge=0)
     """Transformer layers over the pooled state."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, validate_default=True)
+    """Attention heads of a layer; they share its width evenly."""
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @field_validator("heads")
+    @classmethod
+    def _a_divisor_of_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width", heads)
+        if width % heads:
+            raise ValueError(f"must divide the width, which is {width}")
+        return heads
 
 
 UserEncoderSettings = Annotated[UEMSettings | PooledSettings, Field(discriminator="kind")]

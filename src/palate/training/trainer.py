@@ -76,7 +76,6 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             )
             alone = self.clock.progress(self.state.global_step) < settings.auxiliary_alone
             loss = auxiliary + (0.0 * loss if alone else loss)
-        loss = loss / self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else loss
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
