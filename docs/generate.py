@@ -1,6 +1,8 @@
 """Writes what the documents quote from the code and from results: run it after changing either.
 
 python docs/generate.py
+
+The README's scores come from docs/demo-report.json, a copy of the report.json that `palate demo` writes.
 """
 
 from __future__ import annotations
