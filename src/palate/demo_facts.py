@@ -47,7 +47,8 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         "ratings enter as numbers. It was trained on random windows of "
         f"{main.windows.shortest} to {main.windows.longest} interactions of real users and of simulated ones, "
         "who are drawn from the training users' statistics, with the answer's loss and an auxiliary one: each "
-        "category liked or not, read from the user encoder itself.",
+        "category liked or not, read from the user encoder itself. In the first "
+        f"{main.train.window_labels:.0%} of the training the labels come from the window itself.",
         f"The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on a "
         f"CPU, windows of {paper.windows.longest} of real training users only, and the answer's loss only; backbone, "
         f"task prompt and batch size are palate's. The paper trains one for each length; this one answers for all.",

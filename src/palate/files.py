@@ -15,6 +15,8 @@ from typing import Any
 from palate.errors import OutputError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_ELSEWHERE = ("No space left on device", "PytorchStreamWriter failed writing")
+"""How safetensors and torch put it."""
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -89,6 +91,20 @@ def fresh_folder(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         _remove(partial)
+
+
+@contextmanager
+def telling_full_disk(path: Path | str) -> Iterator[None]:
+    """Turn what libraries that write on their own say of a full disk into an :class:`OutputError`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in _DISK_FULL
+        if full or any(words in str(error) for words in _FULL_ELSEWHERE):
+            raise OutputError(f"disk full while writing {path}: free space and run it again") from error
+        raise
 
 
 def sha256_of(path: Path | str) -> str:

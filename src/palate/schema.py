@@ -81,7 +81,9 @@ class Windows:
         return np.arange(self.item_index.shape[1]) < self.length[:, None]
 
     def __getitem__(self, rows: slice | Ints | Bools) -> Windows:
-        return Windows(self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows])
+        return Windows(
+            self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows]
+        )
 
     def interactions(self) -> Interactions:
         """The same events as flat columns, one group a window."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -16,7 +17,8 @@ from transformers.integrations import TensorBoardCallback
 from palate.config import Recipe
 from palate.data.dataset import load_dataset
 from palate.data.histories import make_examples
-from palate.files import write_json
+from palate.errors import RecipeError
+from palate.files import telling_full_disk, write_json
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
 from palate.metrics import membership, weighted_scores
@@ -49,19 +51,35 @@ def train(
     """Train the recipe's model and return the run's folder.
 
     A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
-    is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars.
+    is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
+    launch`` or ``torchrun`` it trains on all their processes, each with a batch of its own.
     """
-    tell = report or (lambda line: None)
+    tell = report or _say_nothing
+    devices = PartialState(cpu=not torch.cuda.is_available())
+    if not devices.is_main_process:
+        tell, progress = _say_nothing, False
+    if devices.num_processes > 1 and recipe.train.minutes is not None:
+        raise RecipeError("train.minutes is for one process, whose clock it follows; set train.steps alone")
     dataset = load_dataset(recipe.data.path)
-    run = open_run(out, recipe, dataset.info)
+    if devices.is_main_process:
+        open_run(out, recipe, dataset.info)
+    devices.wait_for_everyone()
+    run = RunFolder(out)
     if run.model.is_dir():
         tell(f"{out} is finished already")
     else:
-        _train_model(recipe, run, dataset, tell, progress)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    if run.manifest.ended is None:  # also of a run that was cut after its model was saved
-        run.finish()
+        with telling_full_disk(out):
+            _train_model(recipe, run, dataset, tell, progress)
+    devices.wait_for_everyone()
+    if devices.is_main_process:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        if run.manifest.ended is None:  # also of a run that was cut after its model was saved
+            run.finish()
     return out
+
+
+def _say_nothing(line: str) -> None:
+    """For processes beside the main one, and callers who do not listen."""
 
 
 def _train_model(
@@ -69,21 +87,23 @@ def _train_model(
 ) -> None:
     """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
-    with counting_bar("encoding item texts", progress) as encoded:
+    with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
         table = build_item_table(dataset, ItemEncoder(recipe.items), encoded)
     model = build_model(recipe, dataset, task, table)
     tell(_described(model, dataset))
     trainer = _trainer(recipe, run, dataset, task, model)
     trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
-    trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
     trainer.train(resume_from_checkpoint=checkpoint)
     model.load_weights(trainer.best_weights)
     tell(f"best dev F1 {trainer.best_score:.3f} at step {trainer.best_step}")
-    _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
-    model.eval().save_pretrained(run.model)
+    if trainer.is_world_process_zero():
+        _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
+        model.eval().save_pretrained(run.model)
 
 
 def _trainer(

@@ -59,7 +59,7 @@ class UEM(nn.Module):
         width = (sizes.fields + 1) * sizes.vector
         self.layers = T5Stack(
             T5Config(
-                vocab_size=1,
+                vocab_size=2,  # no token is ever read; two, so that T5's end token is one of them
                 d_model=width,
                 d_kv=settings.head_size,
                 d_ff=settings.feed_forward,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -62,6 +63,7 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
     ) -> None:
         self.recipe, self.dataset, self.task, self.clock = recipe, dataset, task, clock
         self.tokenizer = model.tokenizer
+        self.batches_a_step: int = recipe.train.accumulate * PartialState().num_processes
         self.instruction = self._tokens([task.instruction])
         self.sources = [real_source(dataset, task)]
         self.shares = [1.0]
@@ -70,8 +72,7 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
             self.shares = [1 - recipe.simulation.share, recipe.simulation.share]
 
     def __len__(self) -> int:
-        # more than any number of devices will ask for: the trainer stops by steps
-        return self.recipe.train.steps * self.recipe.train.accumulate * max(torch.cuda.device_count(), 1)
+        return self.recipe.train.steps * self.batches_a_step
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, 2, index])
@@ -86,7 +87,7 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
             np.concatenate([part[1].liked for part in parts]),
             np.concatenate([part[1].disliked for part in parts]),
         )
-        if self.clock.progress(index // self.recipe.train.accumulate) < self.recipe.train.window_labels:
+        if self.clock.progress(index // self.batches_a_step) < self.recipe.train.window_labels:
             preferences = self._labels_of(windows)
         target, target_mask = self._tokens(self.task.target_texts(preferences))
         labels = len(self.dataset.categories)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
@@ -114,7 +115,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The dev score; keeps the weights when it is the best so far, and stops when patience is out."""
         self.model.eval()
-        score = self.score()
+        score = broadcast_object_list([self.score() if self.args.should_save else 0.0])[0]
         self.model.train()
         if score > self.best_score:
             self.best_score, self.best_step, self.worse = score, self.state.global_step, 0
@@ -138,7 +139,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         for folder in Path(self.args.output_dir).glob("checkpoint-*"):
             if (folder / COMPLETE).is_file():
                 whole[int(folder.name.removeprefix("checkpoint-"))] = folder
-            else:
+            elif self.args.should_save:
                 shutil.rmtree(folder)
         if not whole:
             return None
