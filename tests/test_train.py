@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from palate import train as training
@@ -431,3 +432,53 @@ def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
     assert trainer.clock.seconds == pytest.approx(12.5, abs=1)
     assert (trainer.best_score, trainer.best_step, trainer.worse) == (0.25, 4, 1)
+
+
+def test_two_processes_train_one_model_on_batches_of_their_own(make_recipe, uninterrupted, tmp_path):
+    """With two processes, one batch each makes the step that accumulating two batches makes in one."""
+    recipe = harder(make_recipe)
+    model = recipe.model.model_dump()
+    model["backbone"]["dropout"] = model["user_encoder"]["dropout"] = 0.0  # each process has its own noise
+    alone = recipe.model_copy(update={"model": type(recipe.model)(**model)})
+    changed = {**alone.train.model_dump(), "accumulate": 1}
+    shared = alone.model_copy(update={"train": TrainSettings(**changed)})
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(shared))
+    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "palate", "train"]
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = weights(train(alone, tmp_path / "one"))
+    two = weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_time_limit_is_for_one_process(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        training, "PartialState", lambda **_: SimpleNamespace(is_main_process=True, num_processes=2)
+    )
+    with pytest.raises(RecipeError, match=r"train\.minutes is for one process.*train\.steps"):
+        train(make_recipe(train={"minutes": 1.0}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3: file write failed"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(make_recipe, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PersonalizedModel, "save_weights", fail)
+        with pytest.raises(OutputError, match=r"disk full while writing .*run: free space and run it again"):
+            train(make_recipe(), tmp_path / "run")
+    assert (train(make_recipe(), tmp_path / "run") / "model").is_dir()
