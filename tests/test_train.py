@@ -436,7 +436,7 @@ def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_
     assert (trainer.best_score, trainer.best_step, trainer.worse) == (0.25, 4, 1)
 
 
-def test_two_processes_train_one_model_on_batches_of_their_own(make_recipe, uninterrupted, tmp_path):
+def test_two_processes_train_one_model_on_batches_of_their_own(make_recipe, tmp_path):
     """With two processes, one batch each makes the step that accumulating two batches makes in one."""
     recipe = harder(make_recipe)
     model = recipe.model.model_dump()
@@ -453,10 +453,10 @@ def test_two_processes_train_one_model_on_batches_of_their_own(make_recipe, unin
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    one = weights(train(alone, tmp_path / "one"))
-    two = weights(tmp_path / "two")
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)
+    # Rounding differs, and Adam enlarges it where gradients are near 0: losses tell other batches, weights do not.
+    one, two = curve(train(alone, tmp_path / "one"))[0], curve(tmp_path / "two")[0]
+    assert [step for step, _ in two] == [step for step, _ in one]
+    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=2e-3)
 
 
 def test_a_time_limit_is_for_one_process(make_recipe, tmp_path, monkeypatch):
