@@ -7,6 +7,10 @@ it and exits with code 2; a Python caller can catch :class:`PalateError` for all
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class PalateError(Exception):
@@ -45,3 +49,9 @@ class LeakageError(PalateError):
 
 class MissingExtraError(PalateError):
     """An optional dependency is not installed; the message names the exact command that installs it."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, as "field: what is wrong with it"."""
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.config import TaskSettings, UserEncoderSettings
-from palate.errors import DataError, MismatchError
+from palate.errors import DataError, MismatchError, first_fault
 from palate.files import fresh_folder, write_text
 from palate.items.table import ItemTable
 from palate.model.backbone import Backbone, generation_settings, rebuild_t5
@@ -226,9 +226,7 @@ def _read_config(path: Path) -> PersonalizedSettings:
     except OSError as error:
         raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{place}: {first['msg']}; copy the model again", path) from error
+        raise DataError(f"{first_fault(error)}; copy the model again", path) from error
 
 
 def _listed(values: np.ndarray) -> str:

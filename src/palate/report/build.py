@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from palate.errors import DataError, OutputError
+from palate.errors import DataError, OutputError, first_fault
 from palate.files import write_text
 from palate.report.data import ReportData
 from palate.report.view import View
@@ -37,9 +37,7 @@ def read_report(path: Path) -> ReportData:
             f"cannot be read ({error.strerror}); expected the .json beside a report", path
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{place}: {first['msg']}; expected the .json beside a report", path) from error
+        raise DataError(f"{first_fault(error)}; expected the .json beside a report", path) from error
 
 
 def render_report(data: ReportData) -> str:

@@ -66,10 +66,8 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
         self.batches_a_step: int = recipe.train.accumulate * PartialState().num_processes
         self.instruction = self._tokens([task.instruction])
         self.sources = [real_source(dataset, task)]
-        self.shares = [1.0]
         if recipe.simulation.users:
             self.sources.append(simulated_source(dataset, task, model, recipe))
-            self.shares = [1 - recipe.simulation.share, recipe.simulation.share]
 
     def __len__(self) -> int:
         return self.recipe.train.steps * self.batches_a_step
@@ -107,8 +105,11 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
 
     def _counts(self) -> list[int]:
         """Windows of a batch from each source."""
-        simulated = round(self.recipe.train.batch_size * sum(self.shares[1:]))
-        return [self.recipe.train.batch_size - simulated, simulated][: len(self.sources)]
+        size, simulation = self.recipe.train.batch_size, self.recipe.simulation
+        if not simulation.users:
+            return [size]
+        simulated = round(size * simulation.share)
+        return [size - simulated, simulated]
 
     def _draw(
         self, source: Source, count: int, size: int, rng: np.random.Generator
