@@ -14,7 +14,7 @@ simulation: {{users: {simulated}}}
 train: {{steps: {steps}, minutes: null, batch_size: 8, evaluate_every: 2}}
 evaluate: {{window: 8, most_new_tokens: 12}}
 """
-POOLED = "{queries: 4, width: 16, layers: 1, heads: 2}"
+STREAMING = "{queries: 4, width: 16, layers: 1, heads: 2}"
 UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"
 
 
@@ -22,7 +22,7 @@ def small_recipes(folder, steps=4):
     """The demo's two recipes, in sizes that train in a second."""
     shared = {"package": resources.files("palate"), "cache": folder / "cache", "steps": steps}
     main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
-    main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=POOLED, simulated=30, **shared))
+    main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=STREAMING, simulated=30, **shared))
     paper.write_text(SMALL.format(recipe="demo_uem.yaml", shortest=8, encoder=UEM, simulated=0, **shared))
     return main, paper
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import PooledSettings, RandomT5Settings, Recipe
+from palate.config import StreamingSettings, RandomT5Settings, Recipe
 from palate.errors import RecipeError
 from palate.recipes import differing_keys, dump_recipe, load_recipe
 
@@ -44,8 +44,8 @@ def test_only_what_differs_is_written(recipe_file):
 
 def test_another_kind_replaces_the_section(recipe_file):
     base = recipe_file("model: {user_encoder: {kind: uem, heads: 2}, backbone: {kind: random-t5, width: 64}}")
-    recipe = load_recipe(base, ["model.user_encoder.kind=pooled", "model.backbone.heads=2"])
-    assert recipe.model.user_encoder == PooledSettings()
+    recipe = load_recipe(base, ["model.user_encoder.kind=streaming", "model.backbone.heads=2"])
+    assert recipe.model.user_encoder == StreamingSettings()
     assert recipe.model.backbone == RandomT5Settings(width=64, heads=2)
 
 
@@ -73,7 +73,7 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("train: {step: 5}", "x.yaml: unknown key 'train.step'; did you mean 'train.steps'?"),
         ("learning_rate: 1", "x.yaml: unknown key 'learning_rate'; did you mean 'train.learning_rate'?"),
         (
-            "model: {user_encoder: {kind: pooled, querys: 3}}",
+            "model: {user_encoder: {kind: streaming, querys: 3}}",
             "x.yaml: unknown key 'model.user_encoder.querys'; did you mean 'model.user_encoder.queries'?",
         ),
         (
@@ -139,7 +139,7 @@ def test_an_error_names_where_the_value_comes_from(recipe_file):
     seed=st.integers(-(2**40), 2**40),
     name=st.text(max_size=20),
     rate=st.floats(1e-12, 1e3),
-    kind=st.sampled_from(["uem", "pooled"]),
+    kind=st.sampled_from(["uem", "streaming"]),
 )
 def test_a_dumped_recipe_is_read_back_the_same(tmp_path_factory, seed, name, rate, kind):
     settings = {"seed": seed, "name": name, "train": {"learning_rate": rate}}
@@ -151,7 +151,7 @@ def test_a_dumped_recipe_is_read_back_the_same(tmp_path_factory, seed, name, rat
 
 def test_differing_keys_are_dotted(recipe_file):
     path = recipe_file("")
-    changed = load_recipe(path, ["seed=4", "train.steps=3", "model.user_encoder.kind=pooled"])
+    changed = load_recipe(path, ["seed=4", "train.steps=3", "model.user_encoder.kind=streaming"])
     keys = differing_keys(load_recipe(path), changed)
     assert keys[0] == "seed"
     assert {"train.steps", "model.user_encoder.kind", "model.user_encoder.queries"} <= set(keys)

@@ -396,7 +396,7 @@ def test_an_encoder_without_a_view_of_its_own_takes_no_auxiliary_loss(make_recip
         train(make_recipe(train={"auxiliary": 0.5}, model=model), tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["uem", "pooled"])
+@pytest.mark.parametrize("kind", ["uem", "streaming"])
 def test_a_handful_of_users_is_learnt_by_heart(make_recipe, tmp_path, monkeypatch, kind, tiny_data):
     few = tiny_data.users("train")[:4]
     original = batches.real_source

@@ -141,7 +141,7 @@ def tiny_recipe(data: Path, encoder: Path, cache: Path, /, **sections: dict[str,
         "windows": {"kind": "random", "shortest": 5, "longest": 10},
         "model": {
             "backbone": TINY_T5.model_dump(),
-            "user_encoder": {"kind": "pooled", "queries": 8, "width": 16, "layers": 1, "heads": 2},
+            "user_encoder": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2},
             "task_prompt": 2,
         },
         "simulation": {"users": 0},

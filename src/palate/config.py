@@ -111,18 +111,20 @@ class UEMSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class PooledSettings(Section):
-    """Attention pooling into a fixed number of latent queries, whatever the window's length."""
+class StreamingSettings(Section):
+    """Attention pooling into a fixed number of latent queries, whose state takes events in and out one by one."""
 
-    kind: Literal["pooled"] = "pooled"
+    kind: Literal["streaming"] = "streaming"
     queries: int = Field(24, ge=2)
     """Length of the user prompt. The first queries start from the catalogue's categories, the next from all items."""
     width: int = Field(128, ge=8)
     layers: int = Field(2, ge=0)
-    """Transformer layers over the pooled state."""
+    """Transformer layers over what the queries read."""
     heads: int = Field(4, ge=1, validate_default=True)
     """Attention heads of a layer; they share its width evenly."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    recency: bool = False
+    """Learn how fast each query forgets; for timestamps that are times."""
 
     @field_validator("heads")
     @classmethod
@@ -133,7 +135,7 @@ class PooledSettings(Section):
         return heads
 
 
-UserEncoderSettings = Annotated[UEMSettings | PooledSettings, Field(discriminator="kind")]
+UserEncoderSettings = Annotated[UEMSettings | StreamingSettings, Field(discriminator="kind")]
 
 
 class ModelSettings(Section):

@@ -32,7 +32,7 @@ from palate.train import CURVE
 
 SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
 NOTES = {
-    MAIN: "pooled user encoder, windows of any length",
+    MAIN: "streaming user encoder, windows of any length",
     PAPER: "one user-prompt vector an item; a small size",
     "rule": "the label rule on what the models see",
     "shrinkage": "category means drawn toward the training users'",
@@ -57,7 +57,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
         lead=(
             f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
             f"in words which {info.category_field}s the user likes and dislikes over the whole history. palate's "
-            f"pooled user encoder was trained for {trained[MAIN] / 60:.1f} minutes, the paper's User Embedding "
+            f"streaming user encoder was trained for {trained[MAIN] / 60:.1f} minutes, the paper's User Embedding "
             f"Module for {trained[PAPER] / 60:.1f}. All predictors below answered for the same {users} test users, "
             "whom no model saw in training."
         ),

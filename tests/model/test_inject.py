@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from palate.config import PooledSettings, UEMSettings
+from palate.config import StreamingSettings, UEMSettings
 from palate.data.histories import draw_windows
 from palate.model.events import window_tensors
 from palate.model.inject import IGNORED, inject, mask_labels
@@ -13,7 +13,7 @@ from palate.model.user_encoder import UserPrompt
 from tiny import tiny_backbone, tiny_model
 
 UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
-POOLED_TINY = PooledSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
 INSTRUCTION = "Which genres does this user like and dislike?"
 
 
@@ -101,7 +101,7 @@ def test_without_prompts_it_is_the_bare_backbone():
     assert answers[0].tolist() == answers[1].tolist()
 
 
-@pytest.mark.parametrize("encoder", [UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+@pytest.mark.parametrize("encoder", [UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
 def test_a_padded_batch_equals_its_rows_alone(tiny_data, encoder):
     model = tiny_model(tiny_data, encoder)
     windows = windows_of_sizes(tiny_data, (10, 1, 4, 7))
@@ -135,7 +135,7 @@ def test_instructions_of_other_lengths_work(uem, tiny_data):
     assert uem.prompt(windows, "Why?").embeddings.shape[1] < uem.prompt(windows).embeddings.shape[1]
 
 
-@pytest.mark.parametrize("encoder", [UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+@pytest.mark.parametrize("encoder", [UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
 @pytest.mark.parametrize("seed", [0, 5])
 def test_generate_is_greedy(tiny_data, encoder, seed):
     model = tiny_model(tiny_data, encoder, seed)
@@ -146,12 +146,12 @@ def test_generate_is_greedy(tiny_data, encoder, seed):
 
 
 def test_answers_are_cut_where_the_settings_say(tiny_data):
-    model = tiny_model(tiny_data, POOLED_TINY, most_new_tokens=3)
+    model = tiny_model(tiny_data, STREAMING_TINY, most_new_tokens=3)
     windows = windows_of_sizes(tiny_data, (5,))
     assert model.answer(windows) == greedy(model, model.prompt(windows), 3)
 
 
-@pytest.mark.parametrize("encoder", [UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+@pytest.mark.parametrize("encoder", [UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
 def test_half_precision_stays_close(tiny_data, encoder):
     model = tiny_model(tiny_data, encoder)
     windows = windows_of_sizes(tiny_data, (10, 4))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import palate
-from palate.config import ItemSettings, PooledSettings, PretrainedT5Settings, UEMSettings
+from palate.config import ItemSettings, StreamingSettings, PretrainedT5Settings, UEMSettings
 from palate.errors import DataError, MismatchError, OutputError
 from palate.items.encoder import ItemEncoder
 from palate.items.table import ItemTable, build_item_table
@@ -20,17 +20,17 @@ from palate.schema import History, Item
 from tiny import ENCODER, made_up_table, tiny_model
 
 UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
-POOLED_TINY = PooledSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
 
 
-@pytest.fixture(params=[UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+@pytest.fixture(params=[UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
 def model(request, tiny_data):
     return tiny_model(tiny_data, request.param)
 
 
 @pytest.fixture
-def pooled(tiny_data):
-    return tiny_model(tiny_data, POOLED_TINY)
+def streaming(tiny_data):
+    return tiny_model(tiny_data, STREAMING_TINY)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def histories(tiny_data):
 
 
 @pytest.fixture
-def saved(pooled, tmp_path):
-    pooled.save_pretrained(tmp_path / "model")
+def saved(streaming, tmp_path):
+    streaming.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -63,7 +63,7 @@ def test_a_saved_model_answers_as_it_did(model, histories, tmp_path):
 
 def test_an_output_layer_of_its_own_survives_saving(tiny_data, histories, tmp_path):
     """T5 v1.1 and Flan-T5 have one, and transformers' config class says of every T5 that it has not."""
-    model = tiny_model(tiny_data, POOLED_TINY)
+    model = tiny_model(tiny_data, STREAMING_TINY)
     t5 = model.backbone
     t5.lm_head.weight = torch.nn.Parameter(torch.randn_like(t5.lm_head.weight))
     for name in ("tie_word_embeddings", "scale_decoder_outputs"):
@@ -93,9 +93,9 @@ def test_an_output_layer_of_its_own_survives_saving(tiny_data, histories, tmp_pa
     )
 
 
-def test_a_run_folder_or_the_models_own_can_be_named(pooled, histories, tmp_path):
-    pooled.save_pretrained(tmp_path / "run" / "model")
-    answers = pooled.generate(histories)
+def test_a_run_folder_or_the_models_own_can_be_named(streaming, histories, tmp_path):
+    streaming.save_pretrained(tmp_path / "run" / "model")
+    answers = streaming.generate(histories)
     assert load_model(tmp_path / "run").generate(histories) == answers
     assert palate.load_model(tmp_path / "run" / "model").generate(histories) == answers
 
@@ -105,16 +105,16 @@ def test_nothing_that_is_saved_can_run_code(saved):
     assert kinds <= {".json", ".safetensors", ".md", ".jinja"}
 
 
-def test_a_saved_model_is_not_written_over(pooled, saved):
+def test_a_saved_model_is_not_written_over(streaming, saved):
     with pytest.raises(OutputError, match="model is not empty"):
-        pooled.save_pretrained(saved)
+        streaming.save_pretrained(saved)
 
 
-def test_the_card_says_what_the_model_is(saved, pooled):
+def test_the_card_says_what_the_model_is(saved, streaming):
     card = (saved / "README.md").read_text()
-    assert pooled.settings.instruction in card
+    assert streaming.settings.instruction in card
     assert "made-up" in card
-    assert "| user encoder | pooled" in card
+    assert "| user encoder | streaming" in card
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
@@ -170,7 +170,7 @@ def test_a_config_that_is_not_ours_is_told(saved, key, value, said):
 
 
 def test_weights_of_another_model_are_told(saved, tiny_data, tmp_path):
-    other = tiny_model(tiny_data, POOLED_TINY.model_copy(update={"width": 32}))
+    other = tiny_model(tiny_data, STREAMING_TINY.model_copy(update={"width": 32}))
     other.save_weights(saved / "model.safetensors")
     assert "not the weights of this model" in refused(saved)
 
@@ -263,7 +263,7 @@ def test_a_table_on_another_scale_is_refused(model, tiny_data):
 
 def test_new_items_are_known_by_their_texts(tiny_data, tiny_sentence_encoder, tmp_path):
     encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_tokens=32, cache=tmp_path))
-    model = tiny_model(tiny_data, POOLED_TINY)
+    model = tiny_model(tiny_data, STREAMING_TINY)
     model = PersonalizedModel(
         model.settings, load_backbone(model), build_item_table(tiny_data, encoder)
     ).eval()

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config import PooledSettings, UEMSettings
+from palate.config import StreamingSettings, UEMSettings
 from palate.model.events import EventBatch
-from palate.model.pooled import PooledEncoder
+from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import UEM, EncoderSizes, build_user_encoder
 
 SIZES = EncoderSizes(fields=2, vector=16, embedding=32, categories=5)
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
-POOLED_TINY = PooledSettings(queries=8, width=16, layers=1, heads=2)
+STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
+EVENTS = ("item", "rating", "mask", "time")
 
 
 def events(lengths, width=None, items=30, seed=0):
@@ -27,6 +28,7 @@ def events(lengths, width=None, items=30, seed=0):
         rating_numbers=torch.linspace(-1, 1, 5),
         rating=torch.randint(5, shape, generator=rng) * mask,
         mask=mask,
+        time=torch.rand(shape, generator=rng, dtype=torch.float64) * 9000,
     )
 
 
@@ -34,23 +36,28 @@ def changed(batch, **columns):
     return EventBatch(**{**vars(batch), **columns})
 
 
+def features(encoder, batch):
+    """What the queries have read of each window, [B, Q, FEATURES]."""
+    return encoder._features(encoder.add(encoder.init_state(len(batch.item)), batch))
+
+
 def cut(batch, row):
     """One row alone, without its padding."""
     length = int(batch.mask[row].sum())
-    columns = {name: getattr(batch, name)[row : row + 1, :length] for name in ("item", "rating", "mask")}
+    columns = {name: getattr(batch, name)[row : row + 1, :length] for name in EVENTS}
     return changed(batch, **columns)
 
 
-@pytest.fixture(params=[UEM_TINY, POOLED_TINY], ids=["uem", "pooled"])
+@pytest.fixture(params=[UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
 def encoder(request):
     torch.manual_seed(0)
     return build_user_encoder(request.param, SIZES).eval()
 
 
 @pytest.fixture
-def pooled():
+def streaming():
     torch.manual_seed(0)
-    return PooledEncoder(POOLED_TINY, SIZES).eval()
+    return StreamingEncoder(STREAMING_TINY, SIZES).eval()
 
 
 def test_the_papers_module_has_65_million_parameters():
@@ -73,7 +80,7 @@ def test_the_user_prompt_has_one_vector_an_item_or_one_a_query():
     batch = events([7, 3])
     assert UEM(UEM_TINY, SIZES)(batch).embeddings.shape == (2, 7, 32)
     for lengths in ([7, 3], [1, 1], [400, 2]):
-        prompt = PooledEncoder(POOLED_TINY, SIZES)(events(lengths))
+        prompt = StreamingEncoder(STREAMING_TINY, SIZES)(events(lengths))
         assert prompt.embeddings.shape == (2, 8, 32)
         assert prompt.mask.all()
         assert prompt.category_logits.shape == (2, 5, 2)
@@ -130,54 +137,54 @@ def test_an_empty_window_gives_no_nan(encoder, lengths):
 
 
 @torch.no_grad()
-def test_ten_thousand_interactions_are_pooled(pooled):
-    prompt = pooled(events([10_000, 5]))
+def test_ten_thousand_interactions_are_pooled(streaming):
+    prompt = streaming(events([10_000, 5]))
     assert torch.isfinite(prompt.embeddings).all()
     assert prompt.embeddings.shape == (2, 8, 32)
 
 
 @torch.no_grad()
-def test_pooling_does_not_look_at_the_order(pooled):
+def test_pooling_does_not_look_at_the_order(streaming):
     batch = events([12])
     order = torch.randperm(12)
     other = changed(batch, item=batch.item[:, order], rating=batch.rating[:, order])
-    torch.testing.assert_close(pooled(batch).embeddings, pooled(other).embeddings, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(streaming(batch).embeddings, streaming(other).embeddings, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_a_window_twice_changes_the_counts_and_no_mean(pooled):
+def test_a_window_twice_changes_the_counts_and_no_mean(streaming):
     batch = events([6])
-    twice = changed(batch, **{name: getattr(batch, name).repeat(1, 2) for name in ("item", "rating", "mask")})
+    twice = changed(batch, **{name: getattr(batch, name).repeat(1, 2) for name in EVENTS})
     means, counts = [], []
     for one in (batch, twice):
-        features = pooled._pool(one)
-        share, log_count = features[..., -2:-1], features[..., -1:]
-        means.append(features[..., :-2] / share)  # without the null sink's pull
-        counts.append(log_count.exp() - pooled.null.exp()[:, None])
+        read = features(streaming, one)
+        share, log_count = read[..., -2:-1], read[..., -1:]
+        means.append(read[..., :-2] / share)  # without the null sink's pull
+        counts.append(log_count.exp() - streaming.null.exp()[:, None])
     torch.testing.assert_close(means[0], means[1], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(2 * counts[0], counts[1], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_the_sink_pulls_the_mean_of_few_interactions_more(pooled):
+def test_the_sink_pulls_the_mean_of_few_interactions_more(streaming):
     batch = events([6])
     shares = []
     for times in (1, 4, 16):
-        columns = {name: getattr(batch, name).repeat(1, times) for name in ("item", "rating", "mask")}
-        shares.append(pooled._pool(changed(batch, **columns))[..., -2])
+        columns = {name: getattr(batch, name).repeat(1, times) for name in EVENTS}
+        shares.append(features(streaming, changed(batch, **columns))[..., -2])
     assert (shares[0] < shares[1]).all()
     assert (shares[1] < shares[2]).all()
     assert (shares[2] < 1).all()
 
 
 @pytest.fixture
-def started(pooled):
+def started(streaming):
     """Four categories in an order of their own, each on one direction of the item vectors."""
     weights = torch.zeros(4, 32)
     weights[torch.arange(4), torch.arange(4)] = 20.0
     names = torch.arange(4.0)[:, None].expand(-1, 32)
-    pooled.start_from(torch.tensor([0, 1, 3, 4]), weights, torch.full((4,), -10.0), names)
-    return pooled
+    streaming.start_from(torch.tensor([0, 1, 3, 4]), weights, torch.full((4,), -10.0), names)
+    return streaming
 
 
 def category_events(ratings):
@@ -185,15 +192,16 @@ def category_events(ratings):
     item, rating = torch.tensor(ratings).T[:, None]
     vectors = torch.eye(32)[:6].reshape(6, 2, 16)
     mask = torch.ones_like(item, dtype=torch.bool)
-    return EventBatch(vectors, item, torch.randn(5, 16), torch.linspace(-1, 1, 5), rating, mask)
+    time = torch.zeros(item.shape, dtype=torch.float64)
+    return EventBatch(vectors, item, torch.randn(5, 16), torch.linspace(-1, 1, 5), rating, mask, time)
 
 
 @torch.no_grad()
 def test_category_queries_read_the_ratings_of_their_category(started):
-    features = started._pool(category_events([(0, 4), (0, 2), (1, 0), (2, 1), (2, 1), (2, 1)]))[0]
-    mean = features[:, 0] / features[:, -2]
+    read = features(started, category_events([(0, 4), (0, 2), (1, 0), (2, 1), (2, 1), (2, 1)]))[0]
+    mean = read[:, 0] / read[:, -2]
     torch.testing.assert_close(mean[:3], torch.tensor([0.5, -1.0, -0.5]), atol=1e-2, rtol=0)
-    counts = features[:, -1].exp() - started.null.exp()
+    counts = read[:, -1].exp() - started.null.exp()
     torch.testing.assert_close(counts[:5], torch.tensor([2.0, 1.0, 3.0, 0.0, 6.0]), atol=0.05, rtol=0)
     assert mean[4] == pytest.approx((1 + 0 - 1 - 0.5 * 3) / 6, abs=1e-2)  # the query of all items
 
@@ -219,7 +227,7 @@ def test_any_number_of_queries_starts_from_the_catalogue_and_is_loaded_again(tin
     from palate.tasks import load_task
     from tiny import TINY_T5, made_up_table
 
-    settings = PooledSettings(queries=queries, width=16, layers=1, heads=2)
+    settings = StreamingSettings(queries=queries, width=16, layers=1, heads=2)
     recipe = Recipe(model=ModelSettings(backbone=TINY_T5, user_encoder=settings, task_prompt=2))
     task = load_task(TaskSettings(), tiny_data.info)
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data)).eval()
@@ -236,7 +244,7 @@ def test_the_most_frequent_categories_get_the_queries(tiny_data):
     from palate.tasks import load_task
     from tiny import TINY_T5, made_up_table
 
-    settings = PooledSettings(queries=3, width=16, layers=0, heads=2)
+    settings = StreamingSettings(queries=3, width=16, layers=0, heads=2)
     recipe = Recipe(model=ModelSettings(backbone=TINY_T5, user_encoder=settings, task_prompt=2))
     task = load_task(TaskSettings(), tiny_data.info)
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data))

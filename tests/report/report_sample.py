@@ -85,7 +85,7 @@ def example(user_id):
         truth_text="The user likes Film-Noir, Mystery, War and doesn't like Children's, Musical",
         truth=Labels(liked=("Film-Noir", "Mystery", "War"), disliked=("Children's", "Musical")),
         answers=(
-            answer("Pooled prompt", "model", ("Film-Noir", "Mystery", "War"), ("Children's",)),
+            answer("Streaming prompt", "model", ("Film-Noir", "Mystery", "War"), ("Children's",)),
             answer("UEM", "model", ("Film-Noir", "Drama", "War"), ("Children's", "Horror")),
             answer("Rule on the window", "rule", ("Mystery", "Thriller"), ("Children's", "Comedy")),
             answer("Counting", "reference", ("Drama", "Comedy", "Thriller"), ()),
@@ -107,7 +107,7 @@ def sample():
     )
     return ReportData(
         title="palate demo: a user's taste in 24 vectors",
-        lead="A pooled user encoder and a small T5 with random weights, trained together for 16 minutes on "
+        lead="A streaming user encoder and a small T5 with random weights, trained together for 16 minutes on "
         "two CPU cores, name the categories that 943 MovieLens-100K users like from windows of 50 "
         "interactions. Every predictor below answered for the same 94 test users.",
         facts=tuple(
@@ -127,7 +127,7 @@ def sample():
         ),
         scores=(
             row(
-                "Pooled prompt", "model", 0.574, tokens=24, seconds=968, note="fixed length, simulated users"
+                "Streaming prompt", "model", 0.574, tokens=24, seconds=968, note="fixed length, simulated users"
             ),
             row("UEM", "model", 0.412, tokens=50, seconds=1014, note="the paper's user encoder, 3 layers"),
             row("Text history", "model", 0.281, tokens=1643.4, seconds=3725),
@@ -144,7 +144,7 @@ def sample():
             ),
         ),
         lengths=(
-            line("Pooled prompt", "model", (0.262, 0.331, 0.424, 0.574, 0.702, 0.781)),
+            line("Streaming prompt", "model", (0.262, 0.331, 0.424, 0.574, 0.702, 0.781)),
             line("UEM", "model", (0.221, 0.262, 0.331, 0.412, 0.446, 0.461)),
             line("Text history", "model", (0.234, 0.281), lengths=(5, 10)),
             line("Rule on the window", "rule", (0.081, 0.172, 0.334, 0.561, 0.763, 0.902)),
@@ -153,11 +153,11 @@ def sample():
         ),
         training=Training(
             unit="minutes",
-            curves=(curve("Pooled prompt", 0.31, 0.62, 0.57), curve("UEM", 0.52, 0.4, 0.41)),
+            curves=(curve("Streaming prompt", 0.31, 0.62, 0.57), curve("UEM", 0.52, 0.4, 0.41)),
         ),
         examples=(example("42"), example("617")),
         categories=CategoryComparison(
-            model="Pooled prompt",
+            model="Streaming prompt",
             rows=tuple(
                 CategoryF1(category=name, users=41 - 4 * i, model=0.71 - 0.06 * i, rule=0.66 - 0.045 * i)
                 for i, name in enumerate(categories)

@@ -121,7 +121,7 @@ def test_hostile_texts_stay_texts():
 
 def test_only_the_best_model_is_highlighted_even_below_a_reference(page):
     assert len(re.findall(r'<tr class="best">', page)) == 1
-    assert re.search(r'<tr class="best">\s*<th scope="row">Pooled prompt', page)
+    assert re.search(r'<tr class="best">\s*<th scope="row">Streaming prompt', page)
 
 
 def test_predictors_are_grouped_by_kind(page):

@@ -9,7 +9,7 @@ import torch
 
 from palate.config import (
     ModelSettings,
-    PooledSettings,
+    StreamingSettings,
     Recipe,
     SimulationSettings,
     TrainSettings,
@@ -23,7 +23,7 @@ from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from tiny import TINY_T5, tiny_model
 
-POOLED = PooledSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
 ANSWER = ("target", "target_mask", "liked", "disliked")
 
 
@@ -31,7 +31,7 @@ def recipe(users=0, share=0.5, seed=0, window=(5, 10), **train):
     return Recipe(
         seed=seed,
         windows=WindowSettings(kind="random", shortest=window[0], longest=window[1]),
-        model=ModelSettings(backbone=TINY_T5, user_encoder=POOLED, task_prompt=2),
+        model=ModelSettings(backbone=TINY_T5, user_encoder=STREAMING, task_prompt=2),
         simulation=SimulationSettings(users=users, share=share),
         train=TrainSettings(**{"steps": 100, "batch_size": 8, **train}),
     )
@@ -39,7 +39,7 @@ def recipe(users=0, share=0.5, seed=0, window=(5, 10), **train):
 
 @pytest.fixture
 def make(tiny_data):
-    task, model = load_task(recipe().task, tiny_data.info), tiny_model(tiny_data, POOLED)
+    task, model = load_task(recipe().task, tiny_data.info), tiny_model(tiny_data, STREAMING)
 
     def batches(data=tiny_data, task=task, **settings):
         made = recipe(**settings)

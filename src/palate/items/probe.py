@@ -10,56 +10,46 @@ from palate.errors import DataError
 from palate.items.table import ItemTable
 from palate.schema import Bools, Floats
 
+PENALTY = 1 / 3_000
+"""On the squared weights beside the summed losses: sentence vectors are short, so that sure answers need long ones."""
+UNKNOWN = 10.0
+"""The log-odds, either way, of a category that all items have or none has."""
+
 
 @dataclass(frozen=True, eq=False)
-class CategoryQueries:
-    """One linear score a category: about 1 for an item that has it and 0 for one that has not."""
+class CategoryProbe:
+    """Log-odds that an item has each category, linear in its vectors."""
 
     weights: Floats  # [L, F·S]
     bias: Floats  # [L]
 
     def scores(self, vectors: Floats) -> Floats:
-        """Vectors [N, F, S] → scores [N, L]."""
+        """Vectors [N, F, S] → log-odds [N, L]."""
         scores: Floats = vectors.reshape(len(vectors), -1) @ self.weights.T + self.bias
         return scores
 
 
-def category_queries(table: ItemTable, category_matrix: Bools, ridge: float) -> CategoryQueries:
-    """Ridge regression of the categories [I, L] on the item vectors, in closed form.
+def category_probe(table: ItemTable, category_matrix: Bools) -> CategoryProbe:
+    """Logistic regression of the categories [I, L] on the item vectors.
 
-    ``ridge`` (above 0) is the penalty on the squared weights beside the sum of squared errors over all items;
-    the bias carries no penalty. Raises :class:`DataError` when the matrix has other items than the table.
+    It is fitted until nearly every item of the catalogue is told apart: a user encoder that takes one thriller in five
+    for something else cannot average what is thought of thrillers. Raises :class:`DataError` when the matrix has
+    other items than the table.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if len(category_matrix) != len(table):
         raise DataError(
             f"the category matrix has {len(category_matrix)} items and the item table {len(table)}; "
             "build the table from this dataset"
         )
     vectors = table.vectors.reshape(len(table), -1)  # [I, F·S]
-    labels = category_matrix.astype(np.float32)
-    mean, label_mean = vectors.mean(axis=0), labels.mean(axis=0)
-    centred = vectors - mean
-    gram = (centred.T @ centred).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += ridge
-    weights = np.linalg.solve(gram, centred.T @ (labels - label_mean)).T  # [L, F·S]
-    bias = label_mean - weights @ mean
-    return CategoryQueries(weights.astype(np.float32), bias.astype(np.float32))
-
-
-def category_log_odds(table: ItemTable, category_matrix: Bools, ridge: float = 1.0) -> CategoryQueries:
-    """:func:`category_queries` brought to log-odds: σ of a score is the chance that an item has the category.
-
-    A logistic regression on each category's one ridge score, which costs next to nothing for any catalogue.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    queries = category_queries(table, category_matrix, ridge)
-    scores = queries.scores(table.vectors)
-    weights, bias = queries.weights.copy(), queries.bias.copy()
+    labels = category_matrix.shape[1]
+    weights, bias = np.zeros((labels, vectors.shape[1]), np.float32), np.zeros(labels, np.float32)
     for row, has in enumerate(category_matrix.T):
         if has.all() or not has.any():
+            bias[row] = UNKNOWN if has.all() else -UNKNOWN
             continue
-        fitted = LogisticRegression(C=100.0).fit(scores[:, row : row + 1], has)
-        slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-        weights[row], bias[row] = slope * weights[row], slope * bias[row] + offset
-    return CategoryQueries(weights, bias)
+        fitted = LogisticRegression(C=1 / PENALTY, tol=1e-6, max_iter=1_000).fit(vectors, has)
+        weights[row], bias[row] = fitted.coef_[0], fitted.intercept_[0]
+    return CategoryProbe(weights, bias)

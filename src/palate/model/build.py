@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from palate.config import RandomT5Settings, Recipe
-from palate.items.probe import category_log_odds
+from palate.items.probe import category_probe
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
 from palate.model.personalized import PersonalizedModel, PersonalizedSettings
-from palate.model.pooled import PooledEncoder
+from palate.model.streaming import StreamingEncoder
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
@@ -43,18 +43,18 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: ItemTable) 
         data_fingerprint=dataset.info.fingerprint,
     )
     model = PersonalizedModel(config, backbone, table)
-    if isinstance(model.user_encoder, PooledEncoder):
+    if isinstance(model.user_encoder, StreamingEncoder):
         _start_queries(model.user_encoder, dataset, table, backbone)
     return model
 
 
-def _start_queries(encoder: PooledEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
+def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
     """Start the queries from the most frequent categories, leaving one for all items."""
     matrix = dataset.category_matrix
     room = len(encoder.query) - 1
     frequent = np.argsort(-matrix.sum(axis=0), kind="stable")[:room]
     chosen = np.sort(frequent)
-    probe = category_log_odds(table, matrix[:, chosen])
+    probe = category_probe(table, matrix[:, chosen])
     encoder.start_from(
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),

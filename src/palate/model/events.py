@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from palate.items.table import ItemTable
 
 
+SECONDS_A_DAY = 86_400
+
+
 @dataclass(frozen=True, eq=False)
 class EventBatch:
     """The windows of B users; every distinct item of the batch stands once in ``item_vectors``."""
@@ -27,6 +30,7 @@ class EventBatch:
     rating_numbers: Tensor  # [R] the scale, moved and stretched to run from -1 to 1
     rating: Tensor  # [B, P] into rating_vectors
     mask: Tensor  # [B, P] true where an interaction stands
+    time: Tensor  # [B, P] float64 days since 1970
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -53,10 +57,10 @@ class Catalogue(nn.Module):
         self.register_buffer("rating_vectors", torch.as_tensor(table.rating_vectors), persistent=False)
         self.register_buffer("rating_numbers", numbers, persistent=False)
 
-    def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor) -> EventBatch:
+    def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> EventBatch:
         """Look a batch up: ``unique`` [N] into the catalogue, ``item`` [B, P] into ``unique``."""
         return EventBatch(
-            self.item_vectors[unique], item, self.rating_vectors, self.rating_numbers, rating, mask
+            self.item_vectors[unique], item, self.rating_vectors, self.rating_numbers, rating, mask, time
         )
 
 
@@ -68,18 +72,19 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
         "item": torch.from_numpy(inverse.reshape(windows.item_index.shape).astype(np.int64)),
         "rating": torch.from_numpy(windows.rating_index.astype(np.int64)),
         "mask": torch.from_numpy(windows.mask),
+        "time": torch.from_numpy(windows.timestamp / SECONDS_A_DAY),
     }
 
 
-def windows_of(histories: Sequence[History], table: ItemTable, size: int) -> Windows:
-    """The ``size`` most recent interactions of each history, as indices into ``table``.
+def windows_of(histories: Sequence[History], table: ItemTable, size: int | None = None) -> Windows:
+    """The ``size`` most recent interactions of each history, or all of them, as indices into ``table``.
 
     Raises :class:`DataError` for an item that the table does not have, for a rating that is not on its scale, and
     for columns of different lengths.
     """
     for history in histories:
         _check_columns(history)
-    length = np.array([min(len(history), size) for history in histories], dtype=np.int64)
+    length = np.array([min(len(history), size or len(history)) for history in histories], dtype=np.int64)
     shape = (len(histories), int(length.max(initial=1)))  # transformers' layers take no empty window
     item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)
     timestamp = np.zeros(shape, dtype=np.int64)

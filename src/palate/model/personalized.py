@@ -81,6 +81,7 @@ class PersonalizedModel(nn.Module):
         item: Tensor,
         rating: Tensor,
         mask: Tensor,
+        time: Tensor,
         instruction: Tensor,
         instruction_mask: Tensor,
         target: Tensor,
@@ -88,10 +89,10 @@ class PersonalizedModel(nn.Module):
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
-        ``unique`` [N], ``item``, ``rating`` and ``mask`` [B, P] are the arguments of :class:`Catalogue`,
+        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`,
         ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask.
         """
-        user = self.user_encoder(self.catalogue(unique, item, rating, mask))
+        user = self.user_encoder(self.catalogue(unique, item, rating, mask, time))
         prompt = self._inject(user, instruction, instruction_mask)
         labels = mask_labels(target, target_mask)
         output = self.backbone(
@@ -108,9 +109,26 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
         """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
-        if not len(windows):
-            return []
-        prompt = self.prompt(windows, instruction)
+        return self._answer(self.prompt(windows, instruction)) if len(windows) else []
+
+    @torch.inference_mode()
+    def generate_from(self, user_prompt: Tensor, instruction: str | None = None) -> list[str]:
+        """One greedy answer for each user prompt of [B, M, E], all M vectors of which are read.
+
+        So a prompt that was stored, or that a user encoder made from a state, is asked like a history.
+        """
+        mask = user_prompt.new_ones(user_prompt.shape[:2], dtype=torch.bool)
+        tokens = self._tokens([instruction or self.settings.instruction])
+        return self._answer(self._inject(UserPrompt(user_prompt, mask), *tokens)) if len(mask) else []
+
+    def events(self, histories: Sequence[History]) -> EventBatch:
+        """All interactions of B histories, however long, as a user encoder reads them.
+
+        Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
+        """
+        return self._events(windows_of(histories, self.table))
+
+    def _answer(self, prompt: Prompt) -> list[str]:
         token_ids = self.backbone.generate(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,

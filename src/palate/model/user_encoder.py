@@ -1,7 +1,7 @@
 """User encoders: a window of interactions in, a user prompt out.
 
 A user encoder is a module with ``forward(events) -> UserPrompt``. The paper's User Embedding Module is here, the
-pooled encoder in :mod:`palate.model.pooled`; :func:`build_user_encoder` picks one by the recipe's ``kind``.
+streaming encoder in :mod:`palate.model.streaming`; :func:`build_user_encoder` picks one by the recipe's ``kind``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from palate.config import PooledSettings, UEMSettings, UserEncoderSettings
+from palate.config import StreamingSettings, UEMSettings, UserEncoderSettings
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
@@ -84,8 +84,8 @@ class UEM(nn.Module):
 
 def build_user_encoder(settings: UserEncoderSettings, sizes: EncoderSizes) -> nn.Module:
     """The user encoder that the recipe asks for, with random weights."""
-    if isinstance(settings, PooledSettings):
-        from palate.model.pooled import PooledEncoder
+    if isinstance(settings, StreamingSettings):
+        from palate.model.streaming import StreamingEncoder
 
-        return PooledEncoder(settings, sizes)
+        return StreamingEncoder(settings, sizes)
     return UEM(settings, sizes)
