@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import StreamingSettings, RandomT5Settings, Recipe
+from palate.config import RandomT5Settings, Recipe, StreamingSettings
 from palate.errors import RecipeError
 from palate.recipes import differing_keys, dump_recipe, load_recipe
 

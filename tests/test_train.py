@@ -372,20 +372,29 @@ def test_accumulated_batches_make_one_step(make_recipe, tmp_path, monkeypatch):
     assert float(gradients[0]) == pytest.approx(float(norm), rel=1e-3)
 
 
-def test_the_auxiliary_loss_stands_alone_at_first(make_recipe, tmp_path, monkeypatch):
+def test_the_user_encoder_learns_alone_at_first(make_recipe, tmp_path, monkeypatch):
     made = trainer_of(monkeypatch)
     settings = {"steps": 4, "auxiliary": 0.5, "auxiliary_alone": 0.5, "learning_rate": 1e-9}
     train(make_recipe(train=settings), tmp_path / "run")
     trainer = made[0]
 
-    def gradient_of_the_backbone(step):
+    def learns(step, part):
         trainer.state.global_step = step
         trainer.model.zero_grad()
         trainer.compute_loss(trainer.model, dict(trainer.train_dataset[0])).backward()
-        return float(sum(weight.grad.abs().sum() for weight in trainer.model.backbone.parameters()))
+        return any(weight.grad is not None and bool(weight.grad.any()) for weight in part.parameters())
 
-    assert gradient_of_the_backbone(0) == 0.0
-    assert gradient_of_the_backbone(2) > 0.0
+    model = trainer.model
+    assert [learns(0, part) for part in (model.user_encoder, model.backbone)] == [True, False]
+    assert [learns(2, part) for part in (model.user_encoder, model.backbone)] == [True, True]
+
+
+def test_nothing_is_asked_while_the_user_encoder_learns_alone(make_recipe, tmp_path):
+    settings = {"steps": 8, "auxiliary": 0.5, "auxiliary_alone": 0.5, "evaluate_every": 2, "patience": 1}
+    out = train(make_recipe(train=settings), tmp_path / "run")
+    scores = json.loads((out / "logs" / "curve.json").read_text())["scores"]
+    assert [row["f1"] for row in scores if row["step"] < 4] == [0.0]
+    assert scores[-1]["step"] >= 6  # and patience has not begun before
 
 
 def test_an_encoder_without_a_view_of_its_own_takes_no_auxiliary_loss(make_recipe, tmp_path):

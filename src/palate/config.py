@@ -183,7 +183,7 @@ class TrainSettings(Section):
     auxiliary: float = Field(0.0, ge=0)
     """Weight of the per-category loss on the user encoder; 0 leaves it out."""
     auxiliary_alone: float = Field(0.0, ge=0, lt=1)
-    """Share of the training, from the start, in which only that loss is used."""
+    """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which labels come from the window itself."""
     evaluate_every: int = Field(500, ge=1)
@@ -192,6 +192,13 @@ class TrainSettings(Section):
     """Most dev users in such an evaluation."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a better dev score."""
+
+    @field_validator("auxiliary_alone")
+    @classmethod
+    def _with_a_loss(cls, alone: float, info: ValidationInfo) -> float:
+        if alone and not info.data.get("auxiliary", 1.0):
+            raise ValueError("needs train.auxiliary above 0, the loss that the user encoder learns by alone")
+        return alone
 
 
 class EvaluateSettings(Section):

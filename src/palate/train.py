@@ -164,6 +164,7 @@ def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
         average_tokens_across_devices=False,
+        ddp_find_unused_parameters=settings.auxiliary_alone > 0,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import palate
-from palate.config import ItemSettings, StreamingSettings, PretrainedT5Settings, UEMSettings
+from palate.config import ItemSettings, PretrainedT5Settings, StreamingSettings, UEMSettings
 from palate.errors import DataError, MismatchError, OutputError
 from palate.items.encoder import ItemEncoder
 from palate.items.table import ItemTable, build_item_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,13 +87,20 @@ class PersonalizedModel(nn.Module):
         instruction_mask: Tensor,
         target: Tensor,
         target_mask: Tensor,
+        user_encoder_alone: bool = False,
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
         ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`,
-        ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask.
+        ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask. With ``user_encoder_alone`` the
+        backbone is not asked, and the loss is 0.
         """
         user = self.user_encoder(self.catalogue(unique, item, rating, mask, time))
+        if user_encoder_alone:
+            return {
+                "loss": user.embeddings.new_zeros(()),
+                "user": replace(user, embeddings=user.embeddings.detach()),
+            }
         prompt = self._inject(user, instruction, instruction_mask)
         labels = mask_labels(target, target_mask)
         output = self.backbone(

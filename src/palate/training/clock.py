@@ -38,9 +38,21 @@ class Clock:
         limit = self.settings.minutes
         return by_steps if limit is None else max(by_steps, self.seconds / (60 * limit))
 
+    def alone(self, step: int) -> bool:
+        """Whether the user encoder is still trained without the backbone at ``step``."""
+        return self.progress(step) < self.settings.auxiliary_alone
+
     def rate(self, step: int) -> float:
         """The learning rate at ``step`` as a share of its peak: a rise, then the recipe's schedule."""
-        progress, warmup = min(self.progress(step), 1.0), self.settings.warmup
+        return self._rate(self.progress(step))
+
+    def backbone_rate(self, step: int) -> float:
+        """The same for the backbone, whose training begins when the user encoder's time alone is over."""
+        alone = self.settings.auxiliary_alone
+        return self._rate(max(self.progress(step) - alone, 0.0) / (1.0 - alone))
+
+    def _rate(self, progress: float) -> float:
+        progress, warmup = min(progress, 1.0), self.settings.warmup
         if progress < warmup:
             return max(progress / warmup, 1e-3)
         left = 1.0 - (progress - warmup) / (1.0 - warmup)

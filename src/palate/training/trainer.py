@@ -68,15 +68,14 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
         liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
         settings = self.settings
-        output = model(**inputs)
+        alone = self.clock.alone(self.state.global_step)
+        output = model(**inputs, user_encoder_alone=alone)
         loss = output["loss"]
         if settings.auxiliary:
             whole = self.accelerator.unwrap_model(model)
-            auxiliary = (
-                settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(output["user"], liked, disliked)
+            loss = loss + settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(
+                output["user"], liked, disliked
             )
-            alone = self.clock.progress(self.state.global_step) < settings.auxiliary_alone
-            loss = auxiliary + (0.0 * loss if alone else loss)
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -92,7 +91,6 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 },
                 {"params": [w for n, w in named if n.startswith("backbone.")], "lr": backbone_rate},
             ]
-            groups = [group for group in groups if group["params"]]
             if settings.optimizer == "adafactor":
                 self.optimizer = Adafactor(
                     groups, scale_parameter=False, relative_step=False, weight_decay=settings.weight_decay
@@ -106,17 +104,33 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LambdaLR:
-        """The clock's rate."""
+        """The clock's rates, in the order of the optimizer's groups."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), self.clock.rate)
+            rates: list[Callable[[int], float]] = [self.clock.rate, self.clock.backbone_rate]
+            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), rates)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """The dev score; keeps the weights when it is the best so far, and stops when patience is out."""
-        self.model.eval()
-        score = broadcast_object_list([self.score() if self.args.should_save else 0.0])[0]
-        self.model.train()
+        """The dev score; keeps the weights when it is the best so far, and stops when patience is out.
+
+        While the user encoder is trained alone nothing can be asked yet, and the score is 0.
+        """
+        score = 0.0
+        if not self.clock.alone(self.state.global_step):
+            self.model.eval()
+            score = broadcast_object_list([self.score() if self.args.should_save else 0.0])[0]
+            self.model.train()
+            self._keep_if_best(score)
+        metrics = {
+            f"{metric_key_prefix}_f1": score,
+            f"{metric_key_prefix}_minutes": round(self.clock.seconds / 60, 3),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _keep_if_best(self, score: float) -> None:
         if score > self.best_score:
             self.best_score, self.best_step, self.worse = score, self.state.global_step, 0
             if self.args.should_save:
@@ -125,13 +139,6 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             self.worse += 1
         patience = self.settings.patience
         self.control.should_training_stop |= patience is not None and self.worse >= patience
-        metrics = {
-            f"{metric_key_prefix}_f1": score,
-            f"{metric_key_prefix}_minutes": round(self.clock.seconds / 60, 3),
-        }
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
     def resume(self) -> str | None:
         """The newest whole checkpoint, with its clock and best score restored; what is not whole is removed."""
