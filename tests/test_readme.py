@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from demo_sample import small_recipes, write_movielens
 from palate.cli import app
@@ -19,7 +20,8 @@ from palate.train import train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+CONCEPTS = (ROOT / "docs" / "concepts.md").read_text()
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate").glob("*.yaml")])
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -43,7 +45,7 @@ def names(demo):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(demo)
-        for snippet in PYTHON:
+        for snippet in SNIPPET.findall(README):
             exec(snippet, found)
     return found
 
@@ -51,6 +53,19 @@ def names(demo):
 def test_the_first_snippet_answers_and_encodes(names):
     model = names["model"]
     assert names["prompt"].shape == (1, model.user_encoder.query.shape[0], model.task_prompt.shape[1])
+
+
+def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):
+    monkeypatch.chdir(demo)
+    found = {}
+    for snippet in SNIPPET.findall(CONCEPTS):
+        exec(snippet, found)
+    model, state = found["model"], found["state"]
+    assert int(state.count) == len(found["history"][0])
+    torch.testing.assert_close(
+        found["encoder"].prompt(state), found["encoder"](model.events(found["history"])).embeddings
+    )
+    assert torch.equal(found["encoder"].load_state("user-42.safetensors").sums, state.sums)
 
 
 def test_the_readme_predictor_is_scored(names):

@@ -127,7 +127,12 @@ def sample():
         ),
         scores=(
             row(
-                "Streaming prompt", "model", 0.574, tokens=24, seconds=968, note="fixed length, simulated users"
+                "Streaming prompt",
+                "model",
+                0.574,
+                tokens=24,
+                seconds=968,
+                note="fixed length, simulated users",
             ),
             row("UEM", "model", 0.412, tokens=50, seconds=1014, note="the paper's user encoder, 3 layers"),
             row("Text history", "model", 0.281, tokens=1643.4, seconds=3725),
