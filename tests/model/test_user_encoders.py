@@ -3,49 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from event_batches import EVENTS, SIZES, changed, cut, events
 
 from palate.config import StreamingSettings, UEMSettings
 from palate.model.events import EventBatch
 from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import UEM, EncoderSizes, build_user_encoder
 
-SIZES = EncoderSizes(fields=2, vector=16, embedding=32, categories=5)
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
 STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
-EVENTS = ("item", "rating", "mask", "time")
-
-
-def events(lengths, width=None, items=30, seed=0):
-    """Random windows of these lengths, padded to ``width``."""
-    rng = torch.Generator().manual_seed(seed)
-    width = max(lengths) if width is None else width
-    shape = (len(lengths), width)
-    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
-    return EventBatch(
-        item_vectors=torch.randn(items, 2, 16, generator=rng),
-        item=torch.randint(items, shape, generator=rng) * mask,
-        rating_vectors=torch.randn(5, 16, generator=rng),
-        rating_numbers=torch.linspace(-1, 1, 5),
-        rating=torch.randint(5, shape, generator=rng) * mask,
-        mask=mask,
-        time=torch.rand(shape, generator=rng, dtype=torch.float64) * 9000,
-    )
-
-
-def changed(batch, **columns):
-    return EventBatch(**{**vars(batch), **columns})
 
 
 def features(encoder, batch):
     """What the queries have read of each window, [B, Q, FEATURES]."""
     return encoder._features(encoder.add(encoder.init_state(len(batch.item)), batch))
-
-
-def cut(batch, row):
-    """One row alone, without its padding."""
-    length = int(batch.mask[row].sum())
-    columns = {name: getattr(batch, name)[row : row + 1, :length] for name in EVENTS}
-    return changed(batch, **columns)
 
 
 @pytest.fixture(params=[UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])

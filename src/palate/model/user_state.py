@@ -146,7 +146,8 @@ class UserState:
             raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
         if made.get("format") != FORMAT or made.get("reader") != reader:
             raise DataError(
-                "not a state of this user encoder, whose weights are others; build it from the stored events", path
+                "not a state of this user encoder, whose weights are others; build it from the stored events",
+                path,
             )
         _check(columns, like, path)
         return cls(**columns)
@@ -178,6 +179,7 @@ def _log_weight(exponent: Tensor, sums: Tensor) -> Tensor:
 
 def _check(columns: dict[str, Tensor], like: UserState, path: Path) -> None:
     users = {len(tensor) if tensor.dim() else 0 for tensor in columns.values()}
+    finite = all(columns[name].isfinite().all() for name in ("sums", "rest") if name in columns)
     for column in fields(like):
         tensor, expected = columns.get(column.name), getattr(like, column.name)
         if tensor is None or tensor.dtype != expected.dtype or tensor.shape[1:] != expected.shape[1:]:
@@ -186,5 +188,5 @@ def _check(columns: dict[str, Tensor], like: UserState, path: Path) -> None:
                 "build the state from the stored events",
                 path,
             )
-    if len(users) != 1 or len(columns) != len(fields(like)) or not columns["sums"].isfinite().all():
+    if len(users) != 1 or len(columns) != len(fields(like)) or not finite:
         raise DataError("the columns do not fit together; build the state from the stored events", path)
