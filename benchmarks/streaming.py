@@ -1,0 +1,155 @@
+"""What one more event, one user prompt and one answer cost, by the length of the history.
+
+    python benchmarks/streaming.py [--repeats 30] [--out streaming.json]
+
+A state of the streaming encoder against the paper's encoder, which reads the history again at every event; and an
+answer from a stored state against the same backbone asked without any personalisation, both writing 32 tokens. All
+weights are random and all events are made here; the lengths take turns, so that a busy machine slows them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from palate.config import RandomT5Settings, StreamingSettings, UEMSettings
+from palate.machine import describe_machine
+from palate.model.backbone import random_t5
+from palate.model.events import EventBatch
+from palate.model.inject import Prompt, inject
+from palate.model.streaming import StreamingEncoder
+from palate.model.user_encoder import UEM, EncoderSizes, UserPrompt
+
+LENGTHS = (10, 1_000, 100_000)
+ITEMS, FIELDS, VECTOR, CATEGORIES, WIDTH, TASK_PROMPT, TOKENS = 4_000, 2, 384, 18, 128, 8, 32
+MOST_READ_AGAIN = 1_000
+"""The paper's encoder attends from every item to every other: 100,000 items would need 40 GB a head."""
+TARGET = 1.15
+
+Key = TypeVar("Key")
+
+
+class Events:
+    """Random events over a random catalogue."""
+
+    def __init__(self) -> None:
+        self.rng = torch.Generator().manual_seed(0)
+        self.vectors = torch.nn.functional.normalize(
+            torch.randn(ITEMS, FIELDS, VECTOR, generator=self.rng), dim=-1
+        )
+        self.ratings = torch.randn(5, VECTOR, generator=self.rng)
+
+    def draw(self, count: int) -> EventBatch:
+        """``count`` events of one user, with the vectors of the items that they name."""
+        named, item = torch.randint(ITEMS, (1, count), generator=self.rng).unique(return_inverse=True)
+        return EventBatch(
+            self.vectors[named],
+            item,
+            self.ratings,
+            torch.linspace(-1, 1, 5),
+            torch.randint(5, (1, count), generator=self.rng),
+            torch.ones(1, count, dtype=torch.bool),
+            torch.arange(count, dtype=torch.float64)[None],
+        )
+
+
+def milliseconds(jobs: Mapping[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
+    """Median time of each job; they take turns."""
+    times: dict[Key, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats + 2):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: median(taken[2:]) for name, taken in times.items()}
+
+
+def by_length(
+    what: str, times: Mapping[int, float], rows: list[dict[str, float | str]], least: float | None = None
+) -> None:
+    first = least or times[min(times)]
+    for length, one in times.items():
+        rows.append({"what": what, "events": length, "milliseconds": round(one, 3), "ratio": round(one / first, 2)})
+        print(f"{what:<44} {length:>9,} {one:>10.2f} ms {one / first:>8.2f}")
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    events, sizes = Events(), EncoderSizes(FIELDS, VECTOR, WIDTH, CATEGORIES)
+    encoder = StreamingEncoder(StreamingSettings(), sizes).eval()
+    uem = UEM(UEMSettings(heads=6, feed_forward=1_024), sizes).eval()
+    histories = {length: events.draw(length) for length in LENGTHS}
+    states = {length: encoder.add(encoder.init_state(1), batch) for length, batch in histories.items()}
+    one, repeats = events.draw(1), arguments.repeats
+    rows: list[dict[str, float | str]] = []
+    print(f"{'':<44} {'events':>9} {'time':>13} {'ratio':>8}")
+
+    def timed(what: str, jobs: Mapping[int, Callable[[], object]], times: int = repeats) -> None:
+        by_length(what, milliseconds(jobs, times), rows)
+
+    timed("streaming: one event into the state", {n: lambda s=s: encoder.add(s, one) for n, s in states.items()})
+    grown = {n: encoder.add(state, one) for n, state in states.items()}
+    timed("streaming: one event out of it", {n: lambda s=s: encoder.remove(s, one) for n, s in grown.items()})
+    timed("streaming: two states merged", {n: lambda s=s: encoder.merge(s, s) for n, s in states.items()})
+    timed("streaming: the user prompt", {n: lambda s=s: encoder.prompt(s) for n, s in states.items()})
+    read_again = {n: batch for n, batch in histories.items() if n <= MOST_READ_AGAIN}
+    timed(
+        "the paper's: the user prompt after one event",
+        {n: lambda b=b: uem(b) for n, b in read_again.items()},
+        max(3, repeats // 6),
+    )
+
+    settings = RandomT5Settings(width=WIDTH, feed_forward=256, layers=2, heads=4)
+    backbone = random_t5(settings, ["Which genres does this user like?"] * 100)
+    instruction = backbone.tokenizer(["Which genres does this user like?"], return_tensors="pt")
+    task_prompt = torch.randn(TASK_PROMPT, WIDTH)
+    embedded = backbone.model.get_input_embeddings()(instruction["input_ids"])
+
+    def write(prompt: Prompt) -> Tensor:
+        ids: Tensor = backbone.model.generate(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.mask,
+            do_sample=False,
+            min_new_tokens=TOKENS,
+            max_new_tokens=TOKENS,
+        )
+        return ids
+
+    def personalised(user_prompt: Tensor) -> Tensor:
+        user = UserPrompt(user_prompt, torch.ones(user_prompt.shape[:2], dtype=torch.bool))
+        return write(inject(task_prompt, user, embedded, instruction["attention_mask"]))
+
+    bare = Prompt(embedded, instruction["attention_mask"])
+    answers: dict[int, Callable[[], object]] = {0: lambda: write(bare)}
+    answers |= {n: lambda s=s: personalised(encoder.prompt(s)) for n, s in states.items()}
+    times = milliseconds(answers, repeats)
+    by_length("an answer from a stored state; 0: bare", times, rows)
+    worst = max(times.values()) / times[0]
+    print(f"answers: at most {worst:.2f} times the bare backbone's, against a target of {TARGET}")
+    encoder.save_state(states[10], path := Path("state.tmp.safetensors"))
+    size = path.stat().st_size
+    path.unlink()
+    print(f"a user's state: {size:,} bytes")
+    if arguments.out:
+        machine = describe_machine().model_dump(mode="json")
+        found = {"machine": machine, "rows": rows, "worst_answer": round(worst, 3), "state_bytes": size}
+        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
