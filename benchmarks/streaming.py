@@ -2,7 +2,8 @@
 
     python benchmarks/streaming.py [--repeats 30] [--out streaming.json]
 
-A state of the streaming encoder against the paper's encoder, which reads the history again at every event; and an
+A state of the streaming encoder against the resampler and the paper's encoder, which read the history again at every
+event; and an
 answer from a stored state against the same backbone asked without any personalisation, both writing 32 tokens. All
 weights are random and all events are made here; the lengths take turns, so that a busy machine slows them alike.
 """
@@ -20,11 +21,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from palate.config import RandomT5Settings, StreamingSettings, UEMSettings
+from palate.config import RandomT5Settings, ResamplerSettings, StreamingSettings, UEMSettings
 from palate.machine import describe_machine
 from palate.model.backbone import random_t5
 from palate.model.events import EventBatch
 from palate.model.inject import Prompt, inject
+from palate.model.resampler import ResamplerEncoder
 from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import UEM, EncoderSizes, UserPrompt
 
@@ -77,7 +79,9 @@ def by_length(
 ) -> None:
     first = least or times[min(times)]
     for length, one in times.items():
-        rows.append({"what": what, "events": length, "milliseconds": round(one, 3), "ratio": round(one / first, 2)})
+        rows.append(
+            {"what": what, "events": length, "milliseconds": round(one, 3), "ratio": round(one / first, 2)}
+        )
         print(f"{what:<44} {length:>9,} {one:>10.2f} ms {one / first:>8.2f}")
 
 
@@ -92,6 +96,7 @@ def main() -> None:
     torch.manual_seed(0)
     events, sizes = Events(), EncoderSizes(FIELDS, VECTOR, WIDTH, CATEGORIES)
     encoder = StreamingEncoder(StreamingSettings(), sizes).eval()
+    resampler = ResamplerEncoder(ResamplerSettings(), sizes).eval()
     uem = UEM(UEMSettings(heads=6, feed_forward=1_024), sizes).eval()
     histories = {length: events.draw(length) for length in LENGTHS}
     states = {length: encoder.add(encoder.init_state(1), batch) for length, batch in histories.items()}
@@ -102,12 +107,19 @@ def main() -> None:
     def timed(what: str, jobs: Mapping[int, Callable[[], object]], times: int = repeats) -> None:
         by_length(what, milliseconds(jobs, times), rows)
 
-    timed("streaming: one event into the state", {n: lambda s=s: encoder.add(s, one) for n, s in states.items()})
+    timed(
+        "streaming: one event into the state", {n: lambda s=s: encoder.add(s, one) for n, s in states.items()}
+    )
     grown = {n: encoder.add(state, one) for n, state in states.items()}
     timed("streaming: one event out of it", {n: lambda s=s: encoder.remove(s, one) for n, s in grown.items()})
     timed("streaming: two states merged", {n: lambda s=s: encoder.merge(s, s) for n, s in states.items()})
     timed("streaming: the user prompt", {n: lambda s=s: encoder.prompt(s) for n, s in states.items()})
     read_again = {n: batch for n, batch in histories.items() if n <= MOST_READ_AGAIN}
+    timed(
+        "resampler: the user prompt after one event",
+        {n: lambda b=b: resampler(b) for n, b in histories.items()},
+        max(3, repeats // 6),
+    )
     timed(
         "the paper's: the user prompt after one event",
         {n: lambda b=b: uem(b) for n, b in read_again.items()},

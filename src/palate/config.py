@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from palate.schema import WindowKind
 
@@ -111,6 +111,26 @@ class UEMSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
+def _divides_the_width(heads: int, info: ValidationInfo) -> int:
+    width = info.data.get("width", heads)
+    if width % heads:
+        raise ValueError(f"must divide the width, which is {width}")
+    return heads
+
+
+class ResamplerSettings(Section):
+    """Learned latent queries that attend to the window's items, as in PERSOMA: a user prompt of fixed length."""
+
+    kind: Literal["resampler"] = "resampler"
+    queries: int = Field(24, ge=1)
+    """Length of the user prompt."""
+    width: int = Field(256, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: Annotated[int, AfterValidator(_divides_the_width)] = Field(8, ge=1, validate_default=True)
+    """Attention heads of a layer; they share its width evenly."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
 class StreamingSettings(Section):
     """Attention pooling into a fixed number of latent queries, whose state takes events in and out one by one."""
 
@@ -120,22 +140,16 @@ class StreamingSettings(Section):
     width: int = Field(128, ge=8)
     layers: int = Field(2, ge=0)
     """Transformer layers over what the queries read."""
-    heads: int = Field(4, ge=1, validate_default=True)
+    heads: Annotated[int, AfterValidator(_divides_the_width)] = Field(4, ge=1, validate_default=True)
     """Attention heads of a layer; they share its width evenly."""
     dropout: float = Field(0.0, ge=0, lt=1)
     recency: bool = False
     """Learn how fast each query forgets; for timestamps that are times."""
 
-    @field_validator("heads")
-    @classmethod
-    def _a_divisor_of_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width", heads)
-        if width % heads:
-            raise ValueError(f"must divide the width, which is {width}")
-        return heads
 
-
-UserEncoderSettings = Annotated[UEMSettings | StreamingSettings, Field(discriminator="kind")]
+UserEncoderSettings = Annotated[
+    UEMSettings | ResamplerSettings | StreamingSettings, Field(discriminator="kind")
+]
 
 
 class ModelSettings(Section):

@@ -5,12 +5,13 @@ import pytest
 import torch
 from event_batches import EVENTS, SIZES, changed, cut, events
 
-from palate.config import StreamingSettings, UEMSettings
+from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
 from palate.model.events import EventBatch
 from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import UEM, EncoderSizes, build_user_encoder
 
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
+RESAMPLER_TINY = ResamplerSettings(queries=8, width=16, layers=2, heads=2)
 STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
 
 
@@ -19,7 +20,7 @@ def features(encoder, batch):
     return encoder._features(encoder.add(encoder.init_state(len(batch.item)), batch))
 
 
-@pytest.fixture(params=[UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
+@pytest.fixture(params=[UEM_TINY, RESAMPLER_TINY, STREAMING_TINY], ids=["uem", "resampler", "streaming"])
 def encoder(request):
     torch.manual_seed(0)
     return build_user_encoder(request.param, SIZES).eval()
@@ -51,6 +52,7 @@ def test_the_user_prompt_has_one_vector_an_item_or_one_a_query():
     batch = events([7, 3])
     assert UEM(UEM_TINY, SIZES)(batch).embeddings.shape == (2, 7, 32)
     for lengths in ([7, 3], [1, 1], [400, 2]):
+        assert build_user_encoder(RESAMPLER_TINY, SIZES)(events(lengths)).embeddings.shape == (2, 8, 32)
         prompt = StreamingEncoder(STREAMING_TINY, SIZES)(events(lengths))
         assert prompt.embeddings.shape == (2, 8, 32)
         assert prompt.mask.all()
@@ -115,11 +117,13 @@ def test_ten_thousand_interactions_are_pooled(streaming):
 
 
 @torch.no_grad()
-def test_pooling_does_not_look_at_the_order(streaming):
-    batch = events([12])
+@pytest.mark.parametrize("settings", [RESAMPLER_TINY, STREAMING_TINY], ids=["resampler", "streaming"])
+def test_latent_queries_do_not_look_at_the_order(settings):
+    torch.manual_seed(0)
+    encoder, batch = build_user_encoder(settings, SIZES).eval(), events([12])
     order = torch.randperm(12)
     other = changed(batch, item=batch.item[:, order], rating=batch.rating[:, order])
-    torch.testing.assert_close(streaming(batch).embeddings, streaming(other).embeddings, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder(batch).embeddings, encoder(other).embeddings, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """User encoders: a window of interactions in, a user prompt out.
 
 A user encoder is a module with ``forward(events) -> UserPrompt``. The paper's User Embedding Module is here, the
-streaming encoder in :mod:`palate.model.streaming`; :func:`build_user_encoder` picks one by the recipe's ``kind``.
+resampler in :mod:`palate.model.resampler` and the streaming encoder in :mod:`palate.model.streaming`;
+:func:`build_user_encoder` picks one by the recipe's ``kind``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from palate.config import StreamingSettings, UEMSettings, UserEncoderSettings
+from palate.config import ResamplerSettings, StreamingSettings, UEMSettings, UserEncoderSettings
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
@@ -88,4 +89,8 @@ def build_user_encoder(settings: UserEncoderSettings, sizes: EncoderSizes) -> nn
         from palate.model.streaming import StreamingEncoder
 
         return StreamingEncoder(settings, sizes)
+    if isinstance(settings, ResamplerSettings):
+        from palate.model.resampler import ResamplerEncoder
+
+        return ResamplerEncoder(settings, sizes)
     return UEM(settings, sizes)
