@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from palate.config import Recipe
@@ -15,6 +15,7 @@ from palate.files import fresh_folder
 from palate.predictors.base import Predictor
 from palate.predictors.controls import AnotherUsersHistory
 from palate.predictors.references import REFERENCES, references
+from palate.recipes import dump_recipe
 from palate.runs import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
 from palate.tasks import Task, load_task
@@ -47,6 +48,17 @@ class Comparison:
     dataset: Dataset
     task: Task
     setting: Setting
+    seeds: dict[str, list[str]] = field(default_factory=dict)
+    """The predictors that differ in nothing but their training's seed, by what they are called together."""
+
+    def at_window(self, window: int) -> Comparison:
+        """The same predictors on the examples of another window."""
+        setting = self.setting.model_copy(update={"window": window})
+        return replace(self, setting=setting, examples=_examples(self.dataset, self.task, setting))
+
+    def evaluate(self) -> Evaluation:
+        """Ask and score everybody."""
+        return evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
 
 
 def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
@@ -70,36 +82,36 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
     if runs and not options.bare:
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
-    for name, run in zip(_names(runs), runs, strict=True):
+    names = _names(runs)
+    for name, run in zip(names, runs, strict=True):
         predictor = _load(run, name, dataset, options.transfer)
         predictors += (
             [predictor] if options.bare else [AnotherUsersHistory(predictor, options.seed), predictor]
         )
-    examples = make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
-    return Comparison(predictors, examples, dataset, task, setting)
-
-
-def compare(entries: Sequence[str], options: Options) -> Evaluation:
-    """Evaluate what ``entries`` name; raises what :func:`prepare_comparison` raises."""
-    it = prepare_comparison(entries, options)
-    return evaluate(it.predictors, it.examples, it.task, it.dataset, it.setting)
+    examples = _examples(dataset, task, setting)
+    return Comparison(predictors, examples, dataset, task, setting, _seeds(runs, names))
 
 
 def compare_and_write(entries: Sequence[str], options: Options, out: Path | None = None) -> Evaluation:
-    """:func:`compare`, and write the scores and answers to a new folder, or to that of a single run.
+    """Evaluate what ``entries`` name, and write scores and answers to a new folder, or to that of a single run.
 
-    Raises :class:`OutputError` before the work when ``out`` is neither new nor empty.
+    Raises what :func:`prepare_comparison` raises and, before the work, :class:`OutputError` when ``out`` is
+    neither new nor empty.
     """
     if out is not None:
         with fresh_folder(out) as folder:
-            evaluation = compare(entries, options)
+            evaluation = prepare_comparison(entries, options).evaluate()
             write_evaluation(evaluation, folder)
         return evaluation
-    evaluation = compare(entries, options)
+    evaluation = prepare_comparison(entries, options).evaluate()
     runs = [entry for entry in entries if entry not in REFERENCES]
     if len(runs) == 1:
         write_evaluation(evaluation, Path(runs[0]))
     return evaluation
+
+
+def _examples(dataset: Dataset, task: Task, setting: Setting) -> Examples:
+    return make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
 
 
 def _find_run(entry: str) -> RunFolder:
@@ -137,6 +149,24 @@ def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
     short = [run.path.resolve().name for run in runs]
     return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+
+
+def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[str]]:
+    """The names of runs whose recipes differ in seed and name alone; a seed counts once, by its first run."""
+    groups: dict[tuple[str, str], dict[int, str]] = {}
+    called: dict[tuple[str, str], str] = {}
+    for run, name in zip(runs, names, strict=True):
+        recipe = run.recipe
+        rest = dump_recipe(recipe.model_copy(update={"seed": 0, "name": ""}))
+        key = rest, run.manifest.data_fingerprint
+        groups.setdefault(key, {}).setdefault(recipe.seed, name)
+        called.setdefault(key, recipe.name)
+    seeds: dict[str, list[str]] = {}
+    for key, by_seed in groups.items():
+        if (count := len(by_seed)) > 1:
+            label, members = f"{called[key]}, {count} seeds", list(by_seed.values())
+            seeds[f"{label} ({', '.join(members)})" if label in seeds else label] = members
+    return seeds
 
 
 def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> Predictor:

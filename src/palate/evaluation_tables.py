@@ -1,7 +1,10 @@
-"""An evaluation as a table: for the terminal, and for a document."""
+"""Evaluations as tables: for the terminal, and for a document."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from palate.evaluate import Evaluation, PredictorScores
+    from palate.window_scores import WindowScores
 
 _HEAD = (
     "predictor",
@@ -25,34 +29,84 @@ _NOTE = (
     "P, R and F1 are weighted by category; the interval is a bootstrap over users; not read: share of answers "
     "without a label."
 )
+_WINDOW_NOTE = "Liked F1, weighted by category, by the window's length. A row is a single run or a reference"
+_SEEDS_NOTE = "mean ± sample standard deviation over training seeds where it says so"
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The scores as a table for the terminal, one row a predictor."""
-    table = Table(title=escape(_title(evaluation)), caption=_NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title_justify = table.caption_justify = "left"
-    table.add_column(_HEAD[0], vertical="bottom")
-    for name in _HEAD[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in evaluation.predictors:
-        table.add_row(*map(escape, _cells(one)))
-    return table
+    return _of_evaluation(evaluation).terminal()
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """The scores as a Markdown table, one row a predictor."""
-    head = [name.replace("\n", " ") for name in _HEAD]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)], *map(_cells, evaluation.predictors)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([_title(evaluation), "", *lines, "", _NOTE, ""])
+    return _of_evaluation(evaluation).markdown()
 
 
-def _title(evaluation: Evaluation) -> str:
+def window_table(scores: WindowScores) -> Table:
+    """Liked F1 as a table for the terminal: one row a predictor and a group of seeds, one column a window."""
+    return _of_windows(scores).terminal()
+
+
+def window_markdown(scores: WindowScores) -> str:
+    """Liked F1 as a Markdown table: one row a predictor and a group of seeds, one column a window."""
+    return _of_windows(scores).markdown()
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A table before it is drawn; a line break in a cell is one on the terminal only."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+    def terminal(self) -> Table:
+        table = Table(title=escape(self.title), caption=self.note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.title_justify = table.caption_justify = "left"
+        table.add_column(self.head[0], vertical="bottom")
+        for name in self.head[1:]:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+    def markdown(self) -> str:
+        rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
+        cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        return "\n".join([self.title, "", *lines, "", self.note, ""])
+
+
+def _of_evaluation(evaluation: Evaluation) -> _Sheet:
+    rows = [_cells(one) for one in evaluation.predictors]
+    return _Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE)
+
+
+def _of_windows(scores: WindowScores) -> _Sheet:
+    f1 = [
+        {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
+        for evaluation in scores.evaluations
+    ]
+    rows = [[name, *(f"{at[name]:.3f}" for at in f1)] for name in f1[0]]
+    for together, names in scores.seeds.items():
+        rows.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
+    head = ["predictor", *(f"{evaluation.setting.window:,}" for evaluation in scores.evaluations)]
+    note = f"{_WINDOW_NOTE}; {_SEEDS_NOTE}." if scores.seeds else f"{_WINDOW_NOTE}."
+    return _Sheet(_title(scores.evaluations[0]), head, rows, note)
+
+
+def _title(evaluation: Evaluation, window: str = "") -> str:
     setting = evaluation.setting
     return (
         f"{evaluation.dataset}: {evaluation.users} {setting.split} users, "
-        f"{setting.window} {setting.kind} interactions, seed {setting.seed}"
+        f"{window}{setting.kind} interactions, seed {setting.seed}"
     )
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3f}\n± {stdev(values):.3f}"
 
 
 def _cells(one: PredictorScores) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_table
+from palate.cli.console import show_table, watched
 
 
 def evaluate(
@@ -18,14 +19,19 @@ def evaluate(
     data: Annotated[Path | None, Option(help="The dataset; the first run's own if not given.")] = None,
     split: Annotated[Literal["train", "dev", "test"], Option(help="Whose users are asked about.")] = "test",
     window: Annotated[
-        int | None, Option(min=1, help="Interactions that are seen; the recipe's if not given.")
+        str | None,
+        Option(
+            metavar="N[,N...]",
+            help="Interactions that are seen; the recipe's if not given. Several give liked F1 by window.",
+        ),
     ] = None,
     window_kind: Annotated[
         Literal["recent", "random"] | None, Option(help="Which ones; the recipe's if not given.")
     ] = None,
     seed: Annotated[int, Option(help="Decides what is drawn at random.")] = 0,
     out: Annotated[
-        Path | None, Option(help="New folder for scores and answers; that of a single run if not given.")
+        Path | None,
+        Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
     ] = None,
     transfer: Annotated[
         bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
@@ -35,8 +41,26 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score models and references on the same examples."""
+    windows = _windows(window)
     from palate.comparison import Options, compare_and_write
-    from palate.evaluation_tables import evaluation_table
+    from palate.evaluation_tables import evaluation_table, window_table
+    from palate.window_scores import compare_windows
 
-    options = Options(data, split, window, window_kind, seed, transfer, bare)
-    show_table(evaluation_table(compare_and_write(predictors, options, out)))
+    options = Options(data, split, windows[0] if windows else None, window_kind, seed, transfer, bare)
+    if len(windows) > 1:
+        show_table(window_table(compare_windows(predictors, options, windows, out, watched())))
+    else:
+        show_table(evaluation_table(compare_and_write(predictors, options, out)))
+
+
+def _windows(text: str | None) -> list[int]:
+    if text is None:
+        return []
+    parts = text.split(",")
+    windows = {int(part): None for part in parts if re.fullmatch(" *[1-9][0-9]*", part)}
+    if len(windows) < len(parts):
+        raise BadParameter(
+            f"{text!r}, expected a number of interactions like 50, or different ones like 5,20,50",
+            param_hint="'--window'",
+        )
+    return list(windows)
