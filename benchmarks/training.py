@@ -1,0 +1,221 @@
+"""How many windows a second a training step reads, and which part of the step takes how much of the time.
+
+    python benchmarks/training.py --data data/ml-1m [RECIPE] [--set key=value] [--batches 16] [--out training.json]
+
+A step of the user encoder alone and a whole step take turns on the same batches, from the middle of the recipe's
+training. It then looks into a step: whether each distinct item of a batch is projected once, and whether item vectors
+are copied anywhere. The recipe is recipes/movielens-1m.yaml unless another is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from palate.config import Recipe
+from palate.data.dataset import load_dataset
+from palate.items.encoder import ItemEncoder
+from palate.items.table import build_item_table
+from palate.machine import describe_machine
+from palate.model.build import build_model
+from palate.model.personalized import PersonalizedModel
+from palate.recipes import load_recipe
+from palate.tasks import load_task
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+from palate.training.trainer import AUXILIARY_SCALE
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-1m.yaml"
+DRAW, READ, WRITE, BACK_WRITE, BACK_READ, UPDATE = PARTS = (
+    "drawing the batch",
+    "user encoder, forward",
+    "backbone, forward",
+    "backbone, backward",
+    "user encoder, backward",
+    "optimizer",
+)
+
+
+class Stopwatch:
+    """Seconds since the last lap, added to a part."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """What has passed since the last one went into ``part``."""
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now
+
+
+class Steps:
+    """Training steps of a new model, as the trainer takes them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        dataset = load_dataset(recipe.data.path)
+        task = load_task(recipe.task, dataset.info)
+        self.model: PersonalizedModel = build_model(
+            recipe, dataset, task, build_item_table(dataset, ItemEncoder(recipe.items))
+        ).train()
+        self.settings = recipe.train
+        self.batches = TrainingBatches(recipe, dataset, task, self.model, Clock(recipe.train))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        """A batch from the middle of the training, where labels are those of full histories."""
+        return self.batches[len(self.batches) // 2 + number]
+
+    def take(self, number: int, alone: bool) -> list[float]:
+        """Take one step, of the user encoder ``alone`` or whole; the seconds of its parts, in their order."""
+        watch = Stopwatch()
+        batch = self.batch(number)
+        watch.lap(DRAW)
+        reading = self.model.user_encoder.register_forward_hook(lambda *_: watch.lap(READ))
+        loss, user = self.loss(batch, alone, watch)
+        reading.remove()
+        if user.requires_grad:
+            user.register_hook(lambda _: watch.lap(BACK_WRITE))  # the backbone's part of it is over
+        loss.backward()
+        watch.lap(BACK_READ)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        watch.lap(UPDATE)
+        return list(watch.seconds.values())
+
+    def loss(self, batch: dict[str, Tensor], alone: bool, watch: Stopwatch) -> tuple[Tensor, Tensor]:
+        """The loss, and the user prompts [B, M, E] that lie between the two parts of the model."""
+        liked, disliked = batch.pop("liked"), batch.pop("disliked")
+        output = self.model(**batch, user_encoder_alone=alone)
+        loss: Tensor = output["loss"]
+        if not alone:
+            watch.lap(WRITE)
+        if weight := self.settings.auxiliary * AUXILIARY_SCALE:
+            loss = loss + weight * self.model.category_loss(output["user"], liked, disliked)
+            watch.lap(READ)
+        return loss, output["user"].embeddings
+
+
+def timed(steps: Steps, batches: int, repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each part in a step of the user encoder alone and in a whole one, means over the batches, [6]."""
+    forms = {"alone": True, "whole": False} if steps.settings.auxiliary else {"whole": False}
+    taken: dict[str, list[list[list[float]]]] = {form: [] for form in forms}
+    for repeat in range(repeats + 1):
+        for form in forms:
+            taken[form].append([])
+        for number in range(batches):
+            for form, alone in forms.items():
+                taken[form][repeat].append(steps.take(number, alone))
+    # the first round warms up; the median over rounds leaves out what disturbed one of them
+    return {form: np.median(np.array(rounds[1:]), axis=0).mean(axis=0) for form, rounds in taken.items()}
+
+
+def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
+    """What whole steps read: rows that are projected, and the operations that item vectors pass through."""
+    model = steps.model
+    items, fields, size = model.catalogue.item_vectors.shape
+    projected: Counter[str] = Counter()
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, inputs, name=name: projected.update({name: inputs[0].shape[:-1].numel()})
+        )
+        for name, module in model.user_encoder.named_modules()
+        if isinstance(module, nn.Linear) and module.in_features == fields * size
+    ]
+    operations: Counter[str] = Counter()
+    interactions = distinct = carried = 0
+    for number in range(batches):
+        batch = steps.batch(number)
+        named = len(batch["unique"])
+        interactions += int(batch["mask"].sum())
+        distinct += named
+        carried += sum(tensor.nbytes for tensor in batch.values())
+        vectors = ([items, fields, size], [named, fields, size], [named, fields * size])
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
+            loss, _ = steps.loss(batch, alone=False, watch=Stopwatch())
+            loss.backward()
+        steps.optimizer.zero_grad()
+        operations.update(
+            event.name for event in record.events() if any(shape in vectors for shape in event.input_shapes)
+        )
+    for hook in hooks:
+        hook.remove()
+    return {
+        "batches": batches,
+        "interactions": interactions,
+        "distinct_items": distinct,
+        "projected_rows": dict(projected),
+        "bytes_a_batch": carried // batches,
+        "bytes_of_the_catalogue": model.catalogue.item_vectors.nbytes,
+        "operations_on_item_vectors": dict(operations),
+        "copies_of_item_vectors": sum(count for name, count in operations.items() if "copy" in name),
+    }
+
+
+def tell(found: dict[str, Any]) -> None:
+    print(
+        f"{found['batches']} batches: {found['interactions']:,} interactions with {found['distinct_items']:,} "
+        "distinct items, each batch's counted by themselves"
+    )
+    for name, rows in found["projected_rows"].items():
+        print(f"  {name} projects {rows:,} rows: {rows / found['distinct_items']:.2f} of an item")
+    print(
+        f"  a batch brings {found['bytes_a_batch']:,} bytes; {found['bytes_of_the_catalogue']:,} bytes of item vectors "
+        f"stay with the model and are copied {found['copies_of_item_vectors']} times"
+    )
+    print(
+        "  operations on them: "
+        + ", ".join(f"{n} {c}" for n, c in found["operations_on_item_vectors"].items())
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", nargs="?", type=Path, default=RECIPE)
+    parser.add_argument("--data", type=Path, required=True, help="folder that palate prepare wrote")
+    parser.add_argument("--set", action="append", default=[], help="change the recipe, as palate train does")
+    parser.add_argument("--batches", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    steps = Steps(load_recipe(arguments.recipe, [*arguments.set, f"data.path={arguments.data}"]))
+    print(f"set up in {time.perf_counter() - start:.1f} s; {torch.get_num_threads()} threads")
+    times = timed(steps, arguments.batches, arguments.repeats)
+    print(f"{'':<24}" + "".join(f"{form:>20}" for form in times))
+    for index, part in enumerate(PARTS):
+        cells = (f"{one[index] * 1e3:>11.1f} ms {one[index] / one.sum():>5.0%}" for one in times.values())
+        print(f"{part:<24}" + "".join(cells))
+    speed = {form: steps.settings.batch_size / one.sum() for form, one in times.items()}
+    print(f"{'windows a second':<24}" + "".join(f"{one:>14,.0f}      " for one in speed.values()))
+    found = looked_into(steps, batches=3)
+    tell(found)
+    if arguments.out:
+        written = {
+            "machine": describe_machine().model_dump(mode="json"),
+            "threads": torch.get_num_threads(),
+            "windows_a_second": {form: round(one) for form, one in speed.items()},
+            "milliseconds": {
+                form: dict(zip(PARTS, (one * 1e3).round(2).tolist(), strict=True))
+                for form, one in times.items()
+            },
+            "looked_into": found,
+        }
+        arguments.out.write_text(json.dumps(written, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
