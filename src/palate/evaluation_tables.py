@@ -29,8 +29,10 @@ _NOTE = (
     "P, R and F1 are weighted by category; the interval is a bootstrap over users; not read: share of answers "
     "without a label."
 )
-_WINDOW_NOTE = "Liked F1, weighted by category, by the window's length. A row is a single run or a reference"
-_SEEDS_NOTE = "mean ± sample standard deviation over training seeds where it says so"
+_WINDOW_NOTE = "Liked F1, weighted by category, by the window's length."
+_SEEDS_NOTE = (
+    " ± is the sample standard deviation over training seeds; every other row is a single run or a reference."
+)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -93,7 +95,7 @@ def _of_windows(scores: WindowScores) -> _Sheet:
     for together, names in scores.seeds.items():
         rows.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
     head = ["predictor", *(f"{evaluation.setting.window:,}" for evaluation in scores.evaluations)]
-    note = f"{_WINDOW_NOTE}; {_SEEDS_NOTE}." if scores.seeds else f"{_WINDOW_NOTE}."
+    note = _WINDOW_NOTE + (_SEEDS_NOTE if scores.seeds else "")
     return _Sheet(_title(scores.evaluations[0]), head, rows, note)
 
 
