@@ -126,10 +126,13 @@ def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
     model = steps.model
     items, fields, size = model.catalogue.item_vectors.shape
     projected: Counter[str] = Counter()
+
+    def count(name: str, read: Tensor) -> None:
+        if not read.requires_grad:  # item vectors are constants, what other layers read is not
+            projected[name] += read.shape[:-1].numel()
+
     hooks = [
-        module.register_forward_pre_hook(
-            lambda _, inputs, name=name: projected.update({name: inputs[0].shape[:-1].numel()})
-        )
+        module.register_forward_pre_hook(lambda _, inputs, name=name: count(name, inputs[0]))
         for name, module in model.user_encoder.named_modules()
         if isinstance(module, nn.Linear) and module.in_features == fields * size
     ]
@@ -164,20 +167,18 @@ def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
 
 
 def tell(found: dict[str, Any]) -> None:
+    distinct = found["distinct_items"]
     print(
-        f"{found['batches']} batches: {found['interactions']:,} interactions with {found['distinct_items']:,} "
-        "distinct items, each batch's counted by themselves"
+        f"{found['batches']} batches of {found['interactions']:,} interactions with {distinct:,} distinct items"
     )
     for name, rows in found["projected_rows"].items():
-        print(f"  {name} projects {rows:,} rows: {rows / found['distinct_items']:.2f} of an item")
+        print(f"  {name} projects {rows:,} rows, {rows / distinct:.2f} for a distinct item")
     print(
-        f"  a batch brings {found['bytes_a_batch']:,} bytes; {found['bytes_of_the_catalogue']:,} bytes of item vectors "
-        f"stay with the model and are copied {found['copies_of_item_vectors']} times"
+        f"  a batch brings {found['bytes_a_batch']:,} bytes; the {found['bytes_of_the_catalogue']:,} bytes of item "
+        f"vectors stay with the model, and {found['copies_of_item_vectors']} operations copy some"
     )
-    print(
-        "  operations on them: "
-        + ", ".join(f"{n} {c}" for n, c in found["operations_on_item_vectors"].items())
-    )
+    operations = ", ".join(f"{name} {count}" for name, count in found["operations_on_item_vectors"].items())
+    print(f"  operations that read them: {operations}")
 
 
 def main() -> None:
