@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
 from palate.errors import DataError
 from palate.items.encoder import EncoderIdentity
-from palate.items.probe import category_queries
+from palate.items.probe import UNKNOWN, category_probe
 from palate.items.table import ItemTable
 
 
@@ -32,37 +31,43 @@ def separable():
 
 def test_separable_categories_are_recovered(separable):
     table, categories = separable
-    queries = category_queries(table, categories, ridge=0.1)
-    assert queries.weights.shape == (5, 32)
-    assert queries.weights.dtype == queries.bias.dtype == np.float32
-    np.testing.assert_array_equal(queries.scores(table.vectors) > 0.5, categories)
+    probe = category_probe(table, categories)
+    assert probe.weights.shape == (5, 32)
+    assert probe.weights.dtype == probe.bias.dtype == np.float32
+    np.testing.assert_array_equal(probe.scores(table.vectors) > 0, categories)
 
 
 def test_new_items_of_the_same_kind_are_recognised(separable):
     table, categories = separable
     seen = make_table(table.vectors[:200])
-    queries = category_queries(seen, categories[:200], ridge=0.1)
-    np.testing.assert_array_equal(queries.scores(table.vectors[200:]) > 0.5, categories[200:])
+    probe = category_probe(seen, categories[:200])
+    np.testing.assert_array_equal(probe.scores(table.vectors[200:]) > 0, categories[200:])
 
 
-@pytest.mark.parametrize("ridge", [1e-2, 10.0])
-def test_it_is_ridge_regression(separable, ridge):
+def test_it_is_sure_of_the_items_that_it_was_fitted_on(separable):
     table, categories = separable
-    expected = Ridge(alpha=ridge).fit(table.vectors.reshape(300, -1).astype(np.float64), categories)
-    queries = category_queries(table, categories, ridge)
-    np.testing.assert_allclose(queries.weights, expected.coef_, atol=1e-4)
-    np.testing.assert_allclose(queries.bias, expected.intercept_, atol=1e-3)
+    chance = 1 / (1 + np.exp(-category_probe(table, categories).scores(table.vectors)))
+    assert np.abs(chance - categories).mean() < 0.01
+
+
+def test_a_category_of_all_items_or_of_none_is_taken_for_granted(separable):
+    table, categories = separable
+    categories = categories.copy()
+    categories[:, 0], categories[:, 1] = True, False
+    probe = category_probe(table, categories)
+    assert not probe.weights[:2].any()
+    assert probe.bias[:2].tolist() == [UNKNOWN, -UNKNOWN]
 
 
 def test_a_field_that_is_always_missing_gets_no_weight(separable):
     table, categories = separable
     vectors = table.vectors.copy()
     vectors[:, 1] = 0
-    queries = category_queries(make_table(vectors), categories, ridge=0.1)
-    np.testing.assert_allclose(queries.weights[:, 16:], 0, atol=1e-6)
+    probe = category_probe(make_table(vectors), categories)
+    np.testing.assert_allclose(probe.weights[:, 16:], 0, atol=1e-6)
 
 
 def test_another_datasets_matrix_is_refused(separable):
     table, categories = separable
     with pytest.raises(DataError, match="299 items and the item table 300"):
-        category_queries(table, categories[1:], ridge=0.1)
+        category_probe(table, categories[1:])
