@@ -1,0 +1,184 @@
+"""What a whole answer costs from a stored user state, against the same backbone asked without any personalisation.
+
+    python benchmarks/answers.py [--backbone base] [--run runs/demo/main] [--tokens 20] [--out answers.json]
+
+The bare backbone reads the instruction alone; palate makes the user prompt from a state and answers from it; the
+paper's encoder reads its window of 50 again. All write equally many tokens and take turns, so that a busy machine
+slows them alike. Weights and histories are random; --run takes a trained model. The target is 1.15 times the bare
+backbone's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import palate
+from make_ratings import GENRES
+from palate.config import RandomT5Settings, TaskSettings, UEMSettings
+from palate.items.encoder import EncoderIdentity
+from palate.items.table import ItemTable
+from palate.machine import describe_machine
+from palate.model.backbone import Backbone, generation_settings, random_t5
+from palate.model.personalized import PersonalizedModel, PersonalizedSettings, load_model
+from palate.model.streaming import StreamingEncoder
+from palate.model.user_state import UserState
+from palate.recipes import load_recipe
+from palate.schema import History, Preferences
+from palate.tasks import CategoryPreference
+from streaming import milliseconds
+
+DEMO = load_recipe(Path(palate.__file__).with_name("demo.yaml")).model
+BASE = RandomT5Settings(width=768, feed_forward=2048, heads=12, layers=12)
+BASE_VOCABULARY = 32_128
+"""T5 base has more tokens than a tokenizer of our own finds in so few texts."""
+BATCHES = {"demo": (1, 32), "base": (1,)}
+REPEATS = {"demo": 20, "base": 5}
+LENGTHS = (10, 1_000, 100_000)
+WINDOW = 50
+ITEMS, FIELDS, VECTOR, RATINGS = 4_000, 2, 384, 5
+TARGET = 1.15
+
+
+def made_up_table(rng: np.random.Generator) -> ItemTable:
+    return ItemTable(
+        item_ids=[str(number) for number in range(ITEMS)],
+        vectors=(rng.normal(size=(ITEMS, FIELDS, VECTOR)) / VECTOR**0.5).astype(np.float32),
+        present=np.ones((ITEMS, FIELDS), dtype=np.bool_),
+        rating_values=np.arange(1, RATINGS + 1, dtype=np.float32),
+        rating_vectors=(rng.normal(size=(RATINGS, VECTOR)) / VECTOR**0.5).astype(np.float32),
+        encoder=EncoderIdentity("made-up", None, "0" * 64, 64),
+    )
+
+
+def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedModel:
+    """The demo's model with random weights, on its own backbone or on one as large as T5 base."""
+    task = CategoryPreference(GENRES, "genre", TaskSettings())
+    each = np.arange(len(GENRES))[:, None]
+    texts = [task.instruction, *task.target_texts(Preferences(each, each))]
+    sizes = BASE if backbone_name == "base" else DEMO.backbone
+    assert isinstance(sizes, RandomT5Settings)
+    backbone = random_t5(sizes, texts)
+    if backbone_name == "base":
+        backbone.model.resize_token_embeddings(BASE_VOCABULARY, mean_resizing=False)
+    settings = PersonalizedSettings(
+        user_encoder=DEMO.user_encoder,
+        task_prompt=DEMO.task_prompt,
+        window=WINDOW,
+        most_new_tokens=1,
+        instruction=task.instruction,
+        task=task.settings,
+        category_field="genre",
+        categories=GENRES,
+        data_name="made-up",
+        data_fingerprint="sha256:" + "0" * 64,
+    )
+    return PersonalizedModel(settings, backbone, made_up_table(rng)).eval()
+
+
+def with_uem(model: PersonalizedModel) -> PersonalizedModel:
+    """The same backbone and items behind the paper's user encoder, in its sizes and with random weights."""
+    settings = model.settings.model_copy(update={"user_encoder": UEMSettings(), "window": WINDOW})
+    return PersonalizedModel(settings, Backbone(model.backbone, model.tokenizer), model.table).eval()
+
+
+def write_exactly(model: PersonalizedModel, tokens: int) -> None:
+    """Let every answer of this model's backbone be ``tokens`` long."""
+    model.settings = model.settings.model_copy(update={"most_new_tokens": tokens})
+    model.backbone.generation_config.min_new_tokens = tokens
+
+
+def made_up_history(table: ItemTable, length: int, rng: np.random.Generator) -> History:
+    return History(
+        "someone",
+        item_ids=[table.item_ids[index] for index in rng.integers(len(table), size=length)],
+        ratings=rng.choice(table.rating_values, length).tolist(),
+        timestamps=range(length),
+    )
+
+
+def bare_answers(model: PersonalizedModel, users: int) -> list[str]:
+    """What the backbone says to the instruction alone, asked for ``users`` at a time."""
+    asked = model.tokenizer([model.settings.instruction] * users, return_tensors="pt")
+    token_ids = model.backbone.generate(
+        input_ids=asked["input_ids"],
+        attention_mask=asked["attention_mask"],
+        **generation_settings(model.settings.most_new_tokens),
+    )
+    answers: list[str] = model.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    return answers
+
+
+def from_state(model: PersonalizedModel, encoder: StreamingEncoder, states: UserState) -> list[str]:
+    """What palate answers for the users of these states."""
+    return model.generate_from(encoder.prompt(states))
+
+
+def answering(
+    model: PersonalizedModel, users: int, rng: np.random.Generator
+) -> dict[str, Callable[[], object]]:
+    """What is timed, for ``users`` at a time: the bare backbone first."""
+    encoder = model.user_encoder
+    if not isinstance(encoder, StreamingEncoder):
+        raise SystemExit(f"a user state needs a streaming encoder, this model has {type(encoder).__name__}")
+    jobs: dict[str, Callable[[], object]] = {"the instruction alone": partial(bare_answers, model, users)}
+    for length in LENGTHS:
+        history = made_up_history(model.table, length, rng)
+        state = encoder.add(encoder.init_state(1), model.events([history]))
+        states = state[torch.zeros(users, dtype=torch.int64)]  # sums of one size, whoever's they are
+        jobs[f"from the state of {length:,} events"] = partial(from_state, model, encoder, states)
+    windows = [made_up_history(model.table, WINDOW, rng) for _ in range(users)]
+    uem = with_uem(model)
+    jobs[f"the paper's encoder, {WINDOW} events read again"] = partial(uem.generate, windows)
+    return jobs
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbone", choices=BATCHES, default="demo", help="the demo's sizes, or T5 base's")
+    parser.add_argument("--run", type=Path, help="a trained run or model in place of random weights")
+    parser.add_argument("--tokens", type=int, default=20, help="length of every answer")
+    parser.add_argument("--repeats", type=int, help="rounds in which all take turns; 20, and 5 for base")
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = load_model(arguments.run) if arguments.run else made_up_model(arguments.backbone, rng)
+    write_exactly(model, arguments.tokens)
+    rows, worst = [], {}
+    print(f"{arguments.tokens} tokens an answer, {torch.get_num_threads()} threads")
+    print(f"{'users':>5} {'':<43} {'time':>13} {'ratio':>7}")
+    for users in BATCHES[arguments.backbone]:
+        times = milliseconds(answering(model, users, rng), arguments.repeats or REPEATS[arguments.backbone])
+        bare, *personal, _ = times.values()
+        worst[users] = round(max(personal) / bare, 3)
+        for name, one in times.items():
+            rows.append(
+                {"users": users, "answer": name, "milliseconds": round(one, 2), "ratio": round(one / bare, 3)}
+            )
+            print(f"{users:>5} {name:<43} {one:>10.1f} ms {one / bare:>7.2f}")
+    for users, ratio in worst.items():
+        print(f"{users} at a time from a state: {ratio:.2f} times the bare backbone's, target {TARGET}")
+    if arguments.out:
+        found = {
+            "machine": describe_machine().model_dump(mode="json"),
+            "threads": torch.get_num_threads(),
+            "backbone": str(arguments.run or arguments.backbone),
+            "tokens": arguments.tokens,
+            "rows": rows,
+            "worst_from_a_state": worst,
+        }
+        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
