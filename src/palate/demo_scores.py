@@ -35,7 +35,7 @@ def measure(out: Path) -> DemoResults:
     """Score the finished runs and the references at the recipe's window, and by the window's length."""
     runs = {name: RunFolder(out / name) for name in (MAIN, PAPER)}
     it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options())
-    evaluation = evaluate(it.predictors, it.examples, it.task, it.dataset, it.setting)
+    evaluation = it.evaluate()
     predictors = [one for one in it.predictors if one.name in BY_LENGTH]
     at_length = [_mean_liked_f1(it, predictors, length) for length in LENGTHS]
     return DemoResults(runs, it, evaluation, {name: [f1[name] for f1 in at_length] for name in at_length[0]})

@@ -2,10 +2,12 @@
 
 import torch
 
+from palate.config import StreamingSettings
 from palate.model.events import EventBatch
 from palate.model.user_encoder import EncoderSizes
 
 SIZES = EncoderSizes(fields=2, vector=16, embedding=32, categories=5)
+STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
 EVENTS = ("item", "rating", "mask", "time")
 
 

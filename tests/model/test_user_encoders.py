@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from event_batches import EVENTS, SIZES, changed, cut, events
+from event_batches import EVENTS, SIZES, STREAMING_TINY, changed, cut, events
 
 from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
 from palate.model.events import EventBatch
@@ -12,7 +12,6 @@ from palate.model.user_encoder import UEM, EncoderSizes, build_user_encoder
 
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
 RESAMPLER_TINY = ResamplerSettings(queries=8, width=16, layers=2, heads=2)
-STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
 
 
 def features(encoder, batch):

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from event_batches import SIZES, changed, events, part
+from event_batches import EVENTS, SIZES, STREAMING_TINY, changed, events, part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -16,14 +16,13 @@ from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import EncoderSizes
 from palate.model.user_state import UserState
 
-TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
 STATE = [column.name for column in fields(UserState)]
 
 
 def make_encoder(recency=False, stretch=1.0, seed=0):
     """An encoder whose keys' logits are ``stretch`` times as far apart."""
     torch.manual_seed(seed)
-    encoder = StreamingEncoder(TINY.model_copy(update={"recency": recency}), SIZES).eval()
+    encoder = StreamingEncoder(STREAMING_TINY.model_copy(update={"recency": recency}), SIZES).eval()
     with torch.no_grad():
         encoder.reader.key.weight.mul_(stretch)
     return encoder
@@ -191,7 +190,7 @@ def test_a_dominating_event_that_leaves_is_detected_and_its_users_state_built_ag
 
     def remaining(rows):
         asked.extend(rows.tolist())
-        return changed(left, **{n: getattr(left, n)[rows] for n in ("item", "rating", "mask", "time")})
+        return changed(left, **{n: getattr(left, n)[rows] for n in EVENTS})
 
     assert_same_prompt(encoder, encoder.remove(state, last, remaining), left)
     assert asked == [0]

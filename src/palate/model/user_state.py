@@ -23,7 +23,7 @@ FORMAT = "palate-user-state-1"
 NOTHING = -(2**30)
 """The exponent of a query that has read nothing."""
 LOWEST = -(2.0**24)
-"""Logits are kept above this, in powers of two."""
+"""Logits are kept between this and its opposite, in powers of two."""
 LEAST_LEFT = 2.0**-6
 """A query of which less is left than this share of what it once held has lost precision: removing an event leaves
 about a millionth of its weight behind, because its weight is computed anew."""
@@ -88,9 +88,7 @@ class UserState:
 
     def merge(self, other: UserState) -> UserState:
         """The state of both histories together; in any order, whatever the shares."""
-        exponent = torch.maximum(self.exponent, other.exponent)
-        (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
-        sums, rest = _two_sum(mine, its, my_rest + its_rest)
+        exponent, sums, rest = self._plus(other, 1)
         peak = torch.maximum(torch.maximum(self.peak, other.peak), _log_weight(exponent, sums))
         newest = torch.maximum(self.newest, other.newest)
         return UserState(exponent, sums, rest, peak, self.count + other.count, newest)
@@ -103,21 +101,11 @@ class UserState:
 
     def without(self, other: UserState) -> UserState:
         """The state after the other's events are taken out, which must have been read; see :meth:`blurred`."""
-        exponent = torch.maximum(self.exponent, other.exponent)
-        (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
-        sums, rest = _two_sum(mine, -its, my_rest - its_rest)
-        count = self.count - other.count
-        left = UserState(exponent, sums, rest, self.peak, count, self.newest)
-        nothing = UserState.empty(len(self), *self._sizes, device=str(count.device))
-        return nothing.where(count == 0, left)
-
-    def where(self, chosen: Tensor, other: UserState) -> UserState:
-        """These states where ``chosen`` [B] is true, the other's elsewhere."""
-        columns = []
-        for column in fields(self):
-            mine, its = getattr(self, column.name), getattr(other, column.name)
-            columns.append(torch.where(chosen.reshape(-1, *[1] * (mine.dim() - 1)), mine, its))
-        return UserState(*columns)
+        exponent, sums, rest = self._plus(other, -1)
+        left = UserState(exponent, sums, rest, self.peak, self.count - other.count, self.newest)
+        emptied = (left.count == 0).nonzero().flatten()
+        queries, values = sums.shape[1], sums.shape[2] - 1
+        return left.replaced(emptied, UserState.empty(len(emptied), queries, values, sums.device))
 
     def blurred(self, floor: Tensor) -> Tensor:
         """True for users of whom so much has been taken out that rounding shows, [B]: build their states again.
@@ -152,10 +140,11 @@ class UserState:
         _check(columns, like, path)
         return cls(**columns)
 
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        """Q and V."""
-        return self.sums.shape[1], self.sums.shape[2] - 1
+    def _plus(self, other: UserState, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Exponent, sums and rest with ``sign`` times the other's."""
+        exponent = torch.maximum(self.exponent, other.exponent)
+        (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
+        return exponent, *_two_sum(mine, sign * its, my_rest + sign * its_rest)
 
     def _in_units_of(self, exponent: Tensor) -> tuple[Tensor, Tensor]:
         """Sums and rest, exactly, in other units that are not smaller."""
