@@ -47,6 +47,7 @@ def harder(make_recipe):
             "accumulate": 2,
             "auxiliary": 0.5,
             "auxiliary_alone": 0.1,
+            "answers": "view",
             "window_labels": 0.3,
             "evaluate_users": 4,
             "batch_size": 4,
@@ -387,6 +388,24 @@ def test_the_user_encoder_learns_alone_at_first(make_recipe, tmp_path, monkeypat
     model = trainer.model
     assert [learns(0, part) for part in (model.user_encoder, model.backbone)] == [True, False]
     assert [learns(2, part) for part in (model.user_encoder, model.backbone)] == [True, True]
+
+
+def test_the_backbone_learns_the_answers_of_the_view_where_the_recipe_says_so(
+    make_recipe, tmp_path, monkeypatch
+):
+    made = trainer_of(monkeypatch)
+    train(make_recipe(train={"steps": 2, "auxiliary": 0.5, "answers": "view"}), tmp_path / "run")
+    trainer = made[0]
+    batch = trainer.train_dataset[0]
+    other = {**batch, "target": batch["target"].flip(0), "target_mask": batch["target_mask"].flip(0)}
+    trainer.model.eval()
+    assert trainer.compute_loss(trainer.model, dict(batch)) == trainer.compute_loss(
+        trainer.model, dict(other)
+    )
+    monkeypatch.setattr(trainer, "settings", trainer.settings.model_copy(update={"answers": "truth"}))
+    assert trainer.compute_loss(trainer.model, dict(batch)) != trainer.compute_loss(
+        trainer.model, dict(other)
+    )
 
 
 def test_nothing_is_asked_while_the_user_encoder_learns_alone(make_recipe, tmp_path):

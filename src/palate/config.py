@@ -198,12 +198,16 @@ class TrainSettings(Section):
     """Weight of the per-category loss on the user encoder; 0 leaves it out."""
     auxiliary_alone: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
+    answers: Literal["truth", "view"] = "truth"
+    """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which labels come from the window itself."""
     evaluate_every: int = Field(500, ge=1)
     """Steps between evaluations on dev users, and between checkpoints."""
     evaluate_users: int = Field(512, ge=1)
     """Most dev users in such an evaluation."""
+    evaluate_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Windows that the dev score is the mean over; ``evaluate.window`` alone when none is given."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a better dev score."""
 
@@ -213,6 +217,15 @@ class TrainSettings(Section):
         if alone and not info.data.get("auxiliary", 1.0):
             raise ValueError("needs train.auxiliary above 0, the loss that the user encoder learns by alone")
         return alone
+
+    @field_validator("answers")
+    @classmethod
+    def _with_a_view(cls, answers: str, info: ValidationInfo) -> str:
+        if answers == "view" and not info.data.get("auxiliary", 1.0):
+            raise ValueError(
+                "'view' needs train.auxiliary above 0, the loss that the user encoder's view learns by"
+            )
+        return answers
 
 
 class EvaluateSettings(Section):

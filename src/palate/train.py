@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import torch
@@ -109,7 +110,8 @@ def _train_model(
 def _trainer(
     recipe: Recipe, run: RunFolder, dataset: Dataset, task: Task, model: PersonalizedModel
 ) -> PersonalizedTrainer:
-    examples = _dev_examples(recipe, dataset, task)
+    windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
+    examples = [_dev_examples(recipe, dataset, task, window) for window in windows]
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     clock = Clock(recipe.train)
     batches = TrainingBatches(recipe, dataset, task, model, clock)
@@ -120,14 +122,12 @@ def _trainer(
         _arguments(recipe, run),
         batches,
         clock,
-        score=lambda: _liked_f1(predictor, examples, task),
+        score=lambda: mean(_liked_f1(predictor, one, task) for one in examples),
     )
 
 
-def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task) -> Examples:
-    examples = make_examples(
-        dataset, task, "dev", recipe.evaluate.window, recipe.windows.kind, seed=recipe.seed
-    )
+def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task, window: int) -> Examples:
+    examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed=recipe.seed)
     first = slice(recipe.train.evaluate_users)
     return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
 

@@ -7,7 +7,7 @@ from event_batches import EVENTS, SIZES, STREAMING_TINY, changed, cut, events
 
 from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
 from palate.model.events import EventBatch
-from palate.model.streaming import StreamingEncoder
+from palate.model.streaming import FEATURES, SoftRank, StreamingEncoder
 from palate.model.user_encoder import UEM, EncoderSizes, build_user_encoder
 
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
@@ -224,3 +224,16 @@ def test_the_most_frequent_categories_get_the_queries(tiny_data):
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data))
     most = np.sort(np.argsort(-tiny_data.category_matrix.sum(axis=0), kind="stable")[:2])
     assert model.user_encoder.category_of_query.tolist() == most.tolist()
+
+
+def test_queries_are_ranked_by_how_their_items_were_rated():
+    torch.manual_seed(0)
+    features = torch.randn(3, 8, FEATURES) * 1e-3
+    features[..., 0] = torch.stack([torch.randperm(8) / 4 - 1 for _ in range(3)])
+    rank, high, counts = SoftRank(8, 16).places(features)
+    by_rating = features[..., 0].argsort(dim=1)
+    for ruler in range(rank.shape[-1]):
+        assert rank[..., ruler].argsort(dim=1, descending=True).equal(by_rating)
+        assert (high[..., ruler].gather(1, by_rating).diff(dim=1) >= 0).all()
+    sharpest = (rank / counts)[..., -1].gather(1, by_rating).flip(1)  # the best rated first
+    assert sharpest == pytest.approx(torch.arange(8.0).expand(3, -1), abs=0.1)

@@ -64,7 +64,11 @@ def test_a_batch_is_a_function_of_the_seed_and_its_index(make, users):
 
 def test_a_batch_is_what_the_model_and_the_losses_take(make):
     batch = make(users=20)[0]
-    arguments = set(inspect.signature(PersonalizedModel.forward).parameters) - {"self", "user_encoder_alone"}
+    arguments = set(inspect.signature(PersonalizedModel.forward).parameters) - {
+        "self",
+        "user_encoder_alone",
+        "targets_for",
+    }
     assert set(batch) == arguments | {"liked", "disliked"}
     assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape
     assert len(batch["item"]) == len(batch["target"]) == 8
@@ -145,6 +149,17 @@ def test_window_labels_are_the_rule_on_what_is_shown(tiny_data, make):
             rated = ratings[tiny_data.category_matrix[items, label]]
             eligible = len(rated) >= 3 and rated.mean() > task.settings.like_above
             assert bool(batch["liked"][row, label]) <= eligible
+
+
+def test_targets_by_the_view_say_what_the_user_encoder_believes_whatever_the_truth(make, tiny_data):
+    batches, task = make(), load_task(recipe().task, tiny_data.info)
+    logits = torch.full((2, 5, 2), -8.0)
+    logits[0, 3, 0] = logits[1, 0, 1] = logits[1, 2, 0] = 8.0
+    target, mask = batches.best_targets(logits)
+    said = task.parse(batches.tokenizer.batch_decode(target, skip_special_tokens=True))
+    assert said.liked[:, 0].tolist() == [3, 2]
+    assert said.disliked[:, 0].tolist() == [-1, 0]
+    assert mask.shape == target.shape
 
 
 @pytest.mark.parametrize(("share", "real"), [(0.0, 8), (0.25, 6), (1.0, 0)])

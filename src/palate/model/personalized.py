@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +88,14 @@ class PersonalizedModel(nn.Module):
         target: Tensor,
         target_mask: Tensor,
         user_encoder_alone: bool = False,
+        targets_for: Callable[[UserPrompt], tuple[Tensor, Tensor]] | None = None,
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
         ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`,
         ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask. With ``user_encoder_alone`` the
-        backbone is not asked, and the loss is 0.
+        backbone is not asked, and the loss is 0. ``targets_for`` makes targets and their mask from the user prompt,
+        in the place of ``target`` and ``target_mask``.
         """
         user = self.user_encoder(self.catalogue(unique, item, rating, mask, time))
         if user_encoder_alone:
@@ -101,6 +103,8 @@ class PersonalizedModel(nn.Module):
                 "loss": user.embeddings.new_zeros(()),
                 "user": replace(user, embeddings=user.embeddings.detach()),
             }
+        if targets_for is not None:
+            target, target_mask = targets_for(user)
         prompt = self._inject(user, instruction, instruction_mask)
         labels = mask_labels(target, target_mask)
         output = self.backbone(
@@ -207,8 +211,8 @@ class PersonalizedModel(nn.Module):
                 f"not the weights of this model ({reason}); copy the model again", path
             ) from error
 
-    def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
-        """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
+    def category_logits(self, user: UserPrompt) -> Tensor:
+        """The user encoder's own view, liked and disliked, [B, L, 2].
 
         Raises :class:`MismatchError` for a user encoder that has no such view.
         """
@@ -217,8 +221,16 @@ class PersonalizedModel(nn.Module):
                 f"train.auxiliary needs a user encoder with a view of its own, and "
                 f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary=0"
             )
-        truth = torch.stack([liked, disliked], dim=-1).to(user.category_logits.dtype)
-        return functional.binary_cross_entropy_with_logits(user.category_logits, truth)
+        return user.category_logits
+
+    def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
+        """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
+
+        Raises what :meth:`category_logits` raises.
+        """
+        logits = self.category_logits(user)
+        truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, truth)
 
     def _events(self, windows: Windows) -> EventBatch:
         events: EventBatch = self.catalogue(

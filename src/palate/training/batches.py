@@ -17,7 +17,8 @@ from palate.data.histories import category_statistics, draw_windows, require_tra
 from palate.data.simulate import fit_population, simulate_users
 from palate.metrics import membership
 from palate.model.events import window_tensors
-from palate.schema import Interactions, Ints, Preferences, Windows
+from palate.schema import Doubles, Interactions, Ints, Preferences, Windows
+from palate.training.decisions import best_answers
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -66,6 +67,7 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
         self.batches_a_step: int = recipe.train.accumulate * PartialState().num_processes
         self.instruction = self._tokens([task.instruction])
         self.sources = [real_source(dataset, task)]
+        self.frequency = _frequency(self.sources[0], len(dataset.categories))
         if recipe.simulation.users:
             self.sources.append(simulated_source(dataset, task, model, recipe))
 
@@ -99,6 +101,13 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
             "disliked": torch.from_numpy(membership(preferences.disliked, labels)),
         }
 
+    def best_targets(self, category_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The best answers by a user encoder's own view [B, L, 2], as token ids [B, N'] with their mask."""
+        chances = category_logits.detach().double().sigmoid().cpu().numpy()
+        answers = best_answers(chances, self.frequency, self.recipe.task.most_labels)
+        target, mask = self._tokens(self.task.target_texts(answers))
+        return target.to(category_logits.device), mask.to(category_logits.device)
+
     def _window_size(self, rng: np.random.Generator) -> int:
         windows = self.recipe.windows
         return round(math.exp(rng.uniform(math.log(windows.shortest), math.log(windows.longest))))
@@ -129,6 +138,15 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
         return tokens["input_ids"], tokens["attention_mask"]
+
+
+def _frequency(source: Source, labels: int) -> Doubles:
+    """The share of the source's users who like and who dislike each label, [2, L]."""
+    truth = source.preferences[source.users]
+    shares: Doubles = np.stack([membership(half, labels) for half in (truth.liked, truth.disliked)]).mean(
+        axis=1
+    )
+    return shares
 
 
 def _stacked(parts: list[Windows]) -> Windows:

@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from palate.config import TrainSettings
 from palate.files import write_json
 from palate.model.personalized import WEIGHTS, PersonalizedModel
+from palate.model.user_encoder import UserPrompt
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 
@@ -49,7 +50,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=model, args=arguments, train_dataset=batches, eval_dataset=batches, data_collator=_only
         )
-        self.settings, self.clock, self.score = settings, clock, score
+        self.settings, self.batches, self.clock, self.score = settings, batches, clock, score
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
@@ -67,15 +68,16 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
         liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
-        settings = self.settings
+        settings, whole = self.settings, self.accelerator.unwrap_model(model)
+        targets_for: Callable[[UserPrompt], tuple[Tensor, Tensor]] | None = None
+        if settings.answers == "view":
+            targets_for = lambda user: self.batches.best_targets(whole.category_logits(user))  # noqa: E731
         alone = self.clock.alone(self.state.global_step)
-        output = model(**inputs, user_encoder_alone=alone)
+        output = model(**inputs, user_encoder_alone=alone, targets_for=targets_for)
         loss = output["loss"]
         if settings.auxiliary:
-            whole = self.accelerator.unwrap_model(model)
-            loss = loss + settings.auxiliary * AUXILIARY_SCALE * whole.category_loss(
-                output["user"], liked, disliked
-            )
+            view = whole.category_loss(output["user"], liked, disliked)
+            loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
