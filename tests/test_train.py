@@ -12,10 +12,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+import palate
 from palate import train as training
-from palate.config import TrainSettings, UEMSettings
+from palate.config import SimulationSettings, TrainSettings, UEMSettings
+from palate.data.dataset import load_dataset
 from palate.data.histories import category_statistics
 from palate.errors import DataError, MismatchError, OutputError, RecipeError
+from palate.model.build import build_model, build_table
 from palate.model.personalized import PersonalizedModel, load_model
 from palate.recipes import dump_recipe, load_recipe
 from palate.runs import RunFolder, load_run
@@ -512,3 +515,51 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(make_recipe, 
         with pytest.raises(OutputError, match=r"disk full while writing .*run: free space and run it again"):
             train(make_recipe(), tmp_path / "run")
     assert (train(make_recipe(), tmp_path / "run") / "model").is_dir()
+
+
+def as_text(make_recipe, train=None, **backbone):
+    model = make_recipe().model.model_dump()
+    model["backbone"] |= backbone
+    model["user_encoder"] = {"kind": "text", "most_tokens": 150}
+    return make_recipe(model=model, train=train or {})
+
+
+def loss_of(run):
+    return [row["loss"] for row in json.loads((run / "logs" / "curve.json").read_text())["losses"]]
+
+
+def test_histories_as_text_are_trained_and_asked_like_any_other(make_recipe, tmp_path, tiny_data):
+    out = train(as_text(make_recipe, attention="local", radius=15), tmp_path / "run")
+    answer = palate.load_model(out).generate(
+        [palate.History("someone", tiny_data.item_ids[:3], [1.0, 5.0, 5.0], [1, 2, 3])]
+    )
+    assert len(answer) == 1
+    assert loss_of(out)[-1] < loss_of(out)[0]
+
+
+def test_checkpointed_gradients_are_the_same_gradients(make_recipe, tmp_path):
+    plain, checkpointed = (
+        train(as_text(make_recipe, train={"gradient_checkpointing": on}), tmp_path / str(on))
+        for on in (False, True)
+    )
+    assert loss_of(checkpointed) == pytest.approx(loss_of(plain), rel=1e-4)
+
+
+def test_without_steps_the_model_is_saved_as_it_starts(make_recipe, tmp_path):
+    recipe = as_text(make_recipe, train={"steps": 0})
+    out = train(recipe, tmp_path / "run")
+    started = build_model(
+        recipe,
+        data := load_dataset(recipe.data.path),
+        load_task(recipe.task, data.info),
+        build_table(recipe, data),
+    )
+    wanted = started.state_dict()
+    found = palate.load_model(out).state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_text_has_no_vectors_to_simulate_users_from(make_recipe, tmp_path):
+    recipe = as_text(make_recipe).model_copy(update={"simulation": SimulationSettings(users=10)})
+    with pytest.raises(RecipeError, match=r"simulation.users=0"):
+        train(recipe, tmp_path / "run")

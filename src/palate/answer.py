@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.items.encoder import ItemEncoder
-from palate.model.personalized import load_model
+from palate.items.table import ItemTable
+from palate.model.personalized import Table, load_model
 from palate.runs import load_run
 from palate.schema import History, Item
 
@@ -41,8 +42,12 @@ def answer(
     """
     model = load_model(run)
     if new_items:
-        encoder = ItemEncoder(load_run(run).recipe.items)
-        model = model.with_table(model.table.extended(new_items, encoder))
+        table = model.table
+        if isinstance(table, ItemTable):
+            extended: Table = table.extended(new_items, ItemEncoder(load_run(run).recipe.items))
+        else:
+            extended = table.extended(new_items)
+        model = model.with_table(extended)
     text = model.generate([history], instruction)[0]
     columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
     window = [Interaction(*row) for row in columns][-model.settings.window :]

@@ -170,13 +170,12 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
 
 
 def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> Predictor:
-    from palate.items.encoder import ItemEncoder
-    from palate.items.table import build_item_table
+    from palate.model.build import build_table
     from palate.model.personalized import load_model
     from palate.predictors.personalized import PersonalizedPredictor
 
     recipe = run.recipe
     model = load_model(run.path)
     if transfer:
-        model = model.with_table(build_item_table(dataset, ItemEncoder(recipe.items)))
+        model = model.with_table(build_table(recipe, dataset))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

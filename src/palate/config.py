@@ -83,14 +83,18 @@ class RandomT5Settings(Section):
     layers: int = Field(2, ge=1)
     """Layers of the encoder, and of the decoder."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    attention: Literal["full", "local", "transient-global"] = "full"
+    """The encoder's: T5's, or one of LongT5's two, whose cost grows with the text's length and not its square."""
+    radius: int = Field(127, ge=1)
+    """Tokens to either side that LongT5's encoder looks at."""
     vocabulary: int = Field(2000, ge=64)
     """Most tokens in the tokenizer."""
     item_texts: bool = False
-    """Build the tokenizer from the items' texts too, not only from the task's."""
+    """Build the tokenizer from the items' texts too, not only from the task's; where the history is text it is."""
 
 
 class PretrainedT5Settings(Section):
-    """A T5, T5 v1.1, LM-adapted T5 or Flan-T5 by hub name or folder."""
+    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 by hub name or folder."""
 
     kind: Literal["t5"] = "t5"
     name: str = "google/flan-t5-base"
@@ -98,6 +102,14 @@ class PretrainedT5Settings(Section):
 
 
 BackboneSettings = Annotated[RandomT5Settings | PretrainedT5Settings, Field(discriminator="kind")]
+
+
+class TextSettings(Section):
+    """No user encoder: the history as text in the backbone's own context, as in the paper's text baselines."""
+
+    kind: Literal["text"] = "text"
+    most_tokens: int = Field(16_000, ge=1)
+    """Longest history in tokens; the oldest items are left out of a longer one."""
 
 
 class UEMSettings(Section):
@@ -148,7 +160,7 @@ class StreamingSettings(Section):
 
 
 UserEncoderSettings = Annotated[
-    UEMSettings | ResamplerSettings | StreamingSettings, Field(discriminator="kind")
+    UEMSettings | ResamplerSettings | StreamingSettings | TextSettings, Field(discriminator="kind")
 ]
 
 
@@ -173,8 +185,8 @@ class SimulationSettings(Section):
 class TrainSettings(Section):
     """The training."""
 
-    steps: int = Field(10_000, ge=1)
-    """Optimizer steps."""
+    steps: int = Field(10_000, ge=0)
+    """Optimizer steps; with 0 the model is saved as it starts, and answers without any training."""
     minutes: float | None = Field(None, gt=0)
     """End earlier, with the schedule squeezed to fit, when this much time has passed."""
     batch_size: int = Field(128, ge=1)
@@ -194,6 +206,8 @@ class TrainSettings(Section):
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    """Compute the backbone's activations twice, to need less memory."""
     auxiliary: float = Field(0.0, ge=0)
     """Weight of the per-category loss on the user encoder; 0 leaves it out."""
     auxiliary_alone: float = Field(0.0, ge=0, lt=1)

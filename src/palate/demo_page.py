@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.config import ResamplerSettings, StreamingSettings
 from palate.demo_facts import demo_facts, demo_notes
 from palate.demo_scores import LENGTHS, MAIN, PAPER, DemoResults
 from palate.evaluate import Prediction, PredictorScores
@@ -117,11 +118,9 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
     if run not in SHOWN:
         return None
     settings = results.runs[run].recipe.model.user_encoder
-    return (
-        float(results.comparison.examples.windows.length.mean())
-        if settings.kind == "uem"
-        else settings.queries
-    )
+    if isinstance(settings, StreamingSettings | ResamplerSettings):
+        return settings.queries
+    return float(results.comparison.examples.windows.length.mean())
 
 
 def _curve(run: RunFolder) -> dict[str, Any]:

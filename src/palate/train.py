@@ -20,10 +20,8 @@ from palate.data.dataset import load_dataset
 from palate.data.histories import make_examples
 from palate.errors import RecipeError
 from palate.files import telling_full_disk, write_json
-from palate.items.encoder import ItemEncoder
-from palate.items.table import build_item_table
 from palate.metrics import membership, weighted_scores
-from palate.model.build import build_model
+from palate.model.build import build_model, build_table
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
 from palate.runs import RunFolder, open_run
@@ -89,9 +87,15 @@ def _train_model(
     """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
     with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
-        table = build_item_table(dataset, ItemEncoder(recipe.items), encoded)
+        table = build_table(recipe, dataset, encoded)
     model = build_model(recipe, dataset, task, table)
     tell(_described(model, dataset))
+    if recipe.train.steps == 0:
+        if PartialState().is_main_process:
+            model.eval().save_pretrained(run.model)
+        return
+    if recipe.train.gradient_checkpointing:
+        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     trainer = _trainer(recipe, run, dataset, task, model)
     trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
     if trainer.is_world_process_zero():

@@ -7,11 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    LongT5Config,
+    LongT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from palate.config import PretrainedT5Settings
 from palate.errors import MismatchError
-from palate.model.backbone import build_tokenizer, load_t5, random_t5
+from palate.model.backbone import build_tokenizer, load_t5, random_t5, rebuild_t5
 from tiny import GENRES, TEXTS, TINY_T5, tiny_backbone
 
 TOKENIZER = build_tokenizer(TEXTS, 400)
@@ -86,6 +91,44 @@ def save_as_on_the_hub(model, folder, tied, sharded=False):
 def logits(model):
     with torch.no_grad():
         return model(input_ids=IDS, labels=LABELS).logits
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one-file", "sharded"])
+@pytest.mark.parametrize("attention", ["local", "transient-global"])
+def test_a_long_t5_in_the_hubs_layout_answers_as_it_did(tmp_path, attention, sharded):
+    """The files of google/long-t5-local-base and google/long-t5-tglobal-base."""
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": len(TOKENIZER),
+        "d_model": 16,
+        "d_kv": 4,
+        "d_ff": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+    }
+    config = LongT5Config(
+        **sizes,
+        encoder_attention_type=attention,
+        local_radius=3,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+    )
+    saved = LongT5ForConditionalGeneration(config).eval()
+    saved.lm_head.weight = torch.nn.Parameter(torch.randn_like(saved.shared.weight))
+    folder = save_as_on_the_hub(saved, tmp_path / "long-t5", tied=False, sharded=sharded)
+    content = json.loads((folder / "config.json").read_text())
+    content |= {"model_type": "longt5", "encoder_attention_type": attention, "local_radius": 3}
+    content["architectures"] = ["LongT5ForConditionalGeneration"]
+    (folder / "config.json").write_text(json.dumps(content))
+    loaded = load_t5(PretrainedT5Settings(name=str(folder)))
+    assert torch.equal(logits(loaded.model.eval()), logits(saved))
+    assert loaded.model.config.encoder_attention_type == attention
+    loaded.model.config.save_pretrained(tmp_path / "again")
+    TOKENIZER.save_pretrained(tmp_path / "again")
+    rebuilt = rebuild_t5(tmp_path / "again").model.eval()
+    rebuilt.load_state_dict(loaded.model.state_dict())
+    assert torch.equal(logits(rebuilt), logits(saved))
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["one-file", "sharded"])

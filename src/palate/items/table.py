@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,14 +72,7 @@ class ItemTable:
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
         """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
-        unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in self._index))
-        if unknown:
-            some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-            raise DataError(
-                f"{len(unknown)} item ids are not among the table's {len(self)} items: {some}; "
-                "leave them out, or give their texts with ItemTable.extended"
-            )
-        return np.fromiter((self._index[item_id] for item_id in item_ids), np.int32, len(item_ids))
+        return index_of(self._index, item_ids)
 
     def extended(self, items: Sequence[Item], encoder: ItemEncoder) -> ItemTable:
         """This table with new items at its end, so that all indices stay what they are.
@@ -153,6 +146,18 @@ class ItemTable:
             "rating_values": self.rating_values,
             "rating_vectors": self.rating_vectors,
         }
+
+
+def index_of(index: Mapping[str, int], item_ids: Sequence[str]) -> Indices:
+    """Look external ids up; raises :class:`DataError` that names some of the unknown ones."""
+    unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
+    if unknown:
+        some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        raise DataError(
+            f"{len(unknown)} item ids are not among the table's {len(index)} items: {some}; "
+            "leave them out, or give their texts with its method extended"
+        )
+    return np.fromiter((index[item_id] for item_id in item_ids), np.int32, len(item_ids))
 
 
 class _Header(BaseModel):

@@ -1,4 +1,4 @@
-"""Backbones: a T5 by hub name or folder, or one with random weights and a tokenizer built from the data."""
+"""Backbones: a T5 or LongT5 by hub name or folder, or a random one with a tokenizer built from the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -14,7 +14,10 @@ from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     T5Config,
@@ -26,23 +29,32 @@ from palate.errors import DataError, MismatchError
 
 PAD, END = "<pad>", "</s>"
 
+T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
+MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
+    "t5": (T5Config, T5ForConditionalGeneration),
+    "longt5": (LongT5Config, LongT5ForConditionalGeneration),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A language model and its tokenizer."""
 
-    model: T5ForConditionalGeneration
+    model: T5
     tokenizer: PreTrainedTokenizerBase
 
 
 def load_t5(settings: PretrainedT5Settings) -> Backbone:
-    """A T5, T5 v1.1, LM-adapted T5 or Flan-T5 with its own weights in float32, from the hub or a folder.
+    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 with its own weights in float32, from the hub or a folder.
 
     Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
-        model, found = T5ForConditionalGeneration.from_pretrained(
+        kind = AutoConfig.from_pretrained(settings.name, revision=settings.revision).model_type
+        if kind not in MODELS:
+            raise _not_loadable(settings, f"it is a {kind!r}")
+        model, found = MODELS[kind][1].from_pretrained(
             settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
@@ -61,7 +73,8 @@ def rebuild_t5(folder: Path) -> Backbone:
     """
     try:
         content = json.loads((folder / "config.json").read_bytes())
-        model = T5ForConditionalGeneration(T5Config.from_dict(content))
+        config_class, model_class = MODELS[content.get("model_type", "t5")]
+        model = model_class(config_class.from_dict(content))
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise DataError(
@@ -77,20 +90,23 @@ def rebuild_t5(folder: Path) -> Backbone:
 def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
     """A T5 v1.1 of the given sizes with random weights, and a tokenizer that is built from ``texts``."""
     tokenizer = build_tokenizer(texts, settings.vocabulary)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=settings.width,
-        d_kv=settings.width // settings.heads,
-        d_ff=settings.feed_forward,
-        num_layers=settings.layers,
-        num_heads=settings.heads,
-        dropout_rate=settings.dropout,
-        feed_forward_proj="gated-gelu",
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-    )
-    return Backbone(T5ForConditionalGeneration(config), tokenizer)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": settings.width,
+        "d_kv": settings.width // settings.heads,
+        "d_ff": settings.feed_forward,
+        "num_layers": settings.layers,
+        "num_heads": settings.heads,
+        "dropout_rate": settings.dropout,
+        "feed_forward_proj": "gated-gelu",
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    if settings.attention == "full":
+        return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
+    attention = {"encoder_attention_type": settings.attention, "local_radius": settings.radius}
+    return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

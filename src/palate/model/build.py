@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from palate.config import RandomT5Settings, Recipe
+from palate.config import RandomT5Settings, Recipe, TextSettings
+from palate.items.blocks import BlockTable, build_block_table
+from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
+from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings
+from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
 from palate.model.streaming import StreamingEncoder
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.items.table import ItemTable
     from palate.tasks.base import Task
 
 
-def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: ItemTable) -> PersonalizedModel:
+def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
     """The recipe's model before training; its user encoder starts from the catalogue where it can."""
     torch.manual_seed(recipe.seed)
     settings = recipe.model.backbone
@@ -43,9 +45,16 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: ItemTable) 
         data_fingerprint=dataset.info.fingerprint,
     )
     model = PersonalizedModel(config, backbone, table)
-    if isinstance(model.user_encoder, StreamingEncoder):
+    if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
         _start_queries(model.user_encoder, dataset, table, backbone)
     return model
+
+
+def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Table:
+    """The dataset's items as the recipe's model reads them; what is cached is not encoded again."""
+    if isinstance(recipe.model.user_encoder, TextSettings):
+        return build_block_table(dataset)
+    return build_item_table(dataset, ItemEncoder(recipe.items), progress)
 
 
 def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
@@ -70,9 +79,7 @@ def _name_embeddings(names: list[str], backbone: Backbone) -> torch.Tensor:
     return torch.stack([embedding[torch.tensor(ids)].mean(dim=0) for ids in tokens])
 
 
-def _tokenizer_texts(
-    settings: RandomT5Settings, dataset: Dataset, task: Task, table: ItemTable
-) -> Iterator[str]:
+def _tokenizer_texts(settings: RandomT5Settings, dataset: Dataset, task: Task, table: Table) -> Iterator[str]:
     """What a tokenizer of our own must spell well: instruction and targets, and the items' texts if asked for."""
     labels = len(dataset.categories)
     nothing = np.full((labels, 1), -1)
@@ -80,6 +87,8 @@ def _tokenizer_texts(
     for preferences in (Preferences(each, each), Preferences(each, nothing), Preferences(nothing, each)):
         yield from task.target_texts(preferences)
     yield from [task.instruction] * labels
-    if settings.item_texts:
+    if isinstance(table, BlockTable):
+        yield from (table.block(item, item % len(table.ratings)) for item in range(len(table)))
+    elif settings.item_texts:
         for item in dataset_items(dataset):
             yield from filter(None, (table.texts.title(item), table.texts.description(item)))

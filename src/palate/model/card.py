@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from palate.items.blocks import BlockTable
+
 if TYPE_CHECKING:
     from palate.model.personalized import PersonalizedModel
 
@@ -49,7 +51,7 @@ def model_card(model: PersonalizedModel) -> str:
         architecture=type(model.backbone).__name__,
         backbone_parameters=model.backbone.num_parameters(),
         task_prompt=settings.task_prompt,
-        item_encoder=table.encoder.name,
+        item_encoder="none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name,
         data_name=settings.data_name,
         data_fingerprint=settings.data_fingerprint[:19],
         window=settings.window,

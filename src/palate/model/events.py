@@ -14,6 +14,7 @@ from palate.errors import DataError
 from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
+    from palate.items.blocks import BlockTable
     from palate.items.table import ItemTable
 
 
@@ -76,7 +77,9 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
     }
 
 
-def windows_of(histories: Sequence[History], table: ItemTable, size: int | None = None) -> Windows:
+def windows_of(
+    histories: Sequence[History], table: ItemTable | BlockTable, size: int | None = None
+) -> Windows:
     """The ``size`` most recent interactions of each history, or all of them, as indices into ``table``.
 
     Raises :class:`DataError` for an item that the table does not have, for a rating that is not on its scale, and
@@ -105,7 +108,7 @@ def _check_columns(history: History) -> None:
         )
 
 
-def _rating_indices(history: History, count: int, table: ItemTable) -> RatingIndices:
+def _rating_indices(history: History, count: int, table: ItemTable | BlockTable) -> RatingIndices:
     ratings = np.asarray(history.ratings[-count:], dtype=np.float32)
     index: RatingIndices = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1).astype(np.uint8)
     if len(wrong := ratings[table.rating_values[index] != ratings]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,17 +16,21 @@ from safetensors.torch import save_model as save_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from palate.config import TaskSettings, UserEncoderSettings
+from palate.config import TaskSettings, TextSettings, UserEncoderSettings
 from palate.errors import DataError, MismatchError, first_fault
 from palate.files import fresh_folder, write_text
+from palate.items.blocks import BlockTable
+from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.model.backbone import Backbone, generation_settings, rebuild_t5
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
 from palate.model.inject import Prompt, inject, mask_labels
+from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
 from palate.schema import History, Windows
 
+Table: TypeAlias = ItemTable | BlockTable
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 
 
@@ -54,20 +58,25 @@ class PersonalizedSettings(BaseModel):
 class PersonalizedModel(nn.Module):
     """G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
 
-    ``table`` holds the vectors of the items that histories may name; its encoder must be the one that the model
-    was trained with.
+    ``table`` holds the items that histories may name: their vectors, from the encoder that the model was trained
+    with, or their blocks where the history is read as text.
     """
 
-    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: ItemTable) -> None:
+    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__()
         self.settings = settings
         self.tokenizer = backbone.tokenizer
         self.backbone = backbone.model
         self.table = table
-        self.catalogue = Catalogue(table)
+        self.catalogue = self._catalogue(table)
         embedding = self.backbone.get_input_embeddings().weight  # [V, E]
-        sizes = EncoderSizes(table.vectors.shape[1], table.size, embedding.shape[1], len(settings.categories))
-        self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
+        if isinstance(settings.user_encoder, TextSettings):
+            self.user_encoder: nn.Module = TextHistory(self.backbone.get_input_embeddings)
+        else:
+            assert isinstance(table, ItemTable)
+            fields, labels = table.vectors.shape[1], len(settings.categories)
+            sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
+            self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
         words = torch.randint(len(self.tokenizer), (settings.task_prompt,))
         self.task_prompt = nn.Parameter(embedding.detach()[words].clone())  # [K, E], from random words
 
@@ -133,7 +142,7 @@ class PersonalizedModel(nn.Module):
         tokens = self._tokens([instruction or self.settings.instruction])
         return self._answer(self._inject(UserPrompt(user_prompt, mask), *tokens)) if len(mask) else []
 
-    def events(self, histories: Sequence[History]) -> EventBatch:
+    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
 
         Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
@@ -162,12 +171,12 @@ class PersonalizedModel(nn.Module):
         user = self._user_prompt(windows_of(histories, self.table, self.settings.window))
         return user.embeddings * user.mask[..., None]
 
-    def with_table(self, table: ItemTable) -> PersonalizedModel:
+    def with_table(self, table: Table) -> PersonalizedModel:
         """Let this model read histories over another catalogue; raises :class:`MismatchError` if it cannot."""
-        if table.encoder != self.table.encoder:
+        if _made_by(table) != _made_by(self.table):
             raise MismatchError(
-                f"the model was trained on item vectors of {self.table.encoder.name!r}, the new table's come from "
-                f"{table.encoder.name!r}; encode the items with the model's encoder"
+                f"the model was trained on {_described(self.table)}, and the new table holds {_described(table)}; "
+                "make it as the model's was made"
             )
         if not np.array_equal(table.rating_values, self.table.rating_values):
             raise MismatchError(
@@ -175,7 +184,7 @@ class PersonalizedModel(nn.Module):
                 f"{_listed(table.rating_values)}; use data on the same scale"
             )
         self.table = table
-        self.catalogue = Catalogue(table).to(self.device)
+        self.catalogue = self._catalogue(table).to(self.device)
         return self
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -193,7 +202,9 @@ class PersonalizedModel(nn.Module):
         """Load what :meth:`save_pretrained` wrote; raises :class:`DataError` when it is not whole."""
         folder = Path(folder)
         config = _read_config(folder / CONFIG)
-        model = cls(config, rebuild_t5(folder / BACKBONE), ItemTable.load(folder / ITEMS))
+        as_text = isinstance(config.user_encoder, TextSettings)
+        table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
+        model = cls(config, rebuild_t5(folder / BACKBONE), table)
         model.load_weights(folder / WEIGHTS)
         return model.eval()
 
@@ -232,8 +243,15 @@ class PersonalizedModel(nn.Module):
         truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
-    def _events(self, windows: Windows) -> EventBatch:
-        events: EventBatch = self.catalogue(
+    def _catalogue(self, table: Table) -> Catalogue | BlockCatalogue:
+        settings = self.settings.user_encoder
+        if isinstance(table, BlockTable):
+            assert isinstance(settings, TextSettings)
+            return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
+        return Catalogue(table)
+
+    def _events(self, windows: Windows) -> EventBatch | TextBatch:
+        events: EventBatch | TextBatch = self.catalogue(
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
@@ -265,6 +283,16 @@ def _read_config(path: Path) -> PersonalizedSettings:
         raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
     except ValidationError as error:
         raise DataError(f"{first_fault(error)}; copy the model again", path) from error
+
+
+def _made_by(table: Table) -> EncoderIdentity | str:
+    return table.field if isinstance(table, BlockTable) else table.encoder
+
+
+def _described(table: Table) -> str:
+    if isinstance(table, BlockTable):
+        return f"items as text, whose categories are called {table.field!r}"
+    return f"item vectors of {table.encoder.name!r}"
 
 
 def _listed(values: np.ndarray) -> str:

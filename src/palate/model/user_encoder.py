@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from palate.config import ResamplerSettings, StreamingSettings, UEMSettings, UserEncoderSettings
+from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
@@ -83,7 +83,9 @@ class UEM(nn.Module):
         return UserPrompt(self.project(hidden), events.mask)
 
 
-def build_user_encoder(settings: UserEncoderSettings, sizes: EncoderSizes) -> nn.Module:
+def build_user_encoder(
+    settings: UEMSettings | ResamplerSettings | StreamingSettings, sizes: EncoderSizes
+) -> nn.Module:
     """The user encoder that the recipe asks for, with random weights."""
     if isinstance(settings, StreamingSettings):
         from palate.model.streaming import StreamingEncoder

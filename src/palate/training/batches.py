@@ -15,6 +15,8 @@ from torch.utils.data import Dataset as TorchDataset
 from palate.config import Recipe
 from palate.data.histories import category_statistics, draw_windows, require_training_users
 from palate.data.simulate import fit_population, simulate_users
+from palate.errors import RecipeError
+from palate.items.table import ItemTable
 from palate.metrics import membership
 from palate.model.events import window_tensors
 from palate.schema import Doubles, Interactions, Ints, Preferences, Windows
@@ -46,6 +48,8 @@ def real_source(dataset: Dataset, task: Task) -> Source:
 
 def simulated_source(dataset: Dataset, task: Task, model: PersonalizedModel, recipe: Recipe) -> Source:
     """Users simulated from the training users' statistics."""
+    if not isinstance(model.table, ItemTable):
+        raise RecipeError("users are simulated from item vectors, and text has none; set simulation.users=0")
     rng = np.random.default_rng([recipe.seed, 1])
     population = fit_population(dataset, model.table.vectors, rng)
     interactions = simulate_users(population, recipe.simulation.users, rng)

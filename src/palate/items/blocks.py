@@ -1,0 +1,148 @@
+"""The history as text: one block an item, as the paper's text baselines read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.errors import DataError, first_fault
+from palate.files import fresh_folder, write_json
+from palate.items.table import index_of
+from palate.items.texts import dataset_items
+from palate.schema import Floats, Indices, Item
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+FILE = "blocks.json"
+END_OF_BLOCK = "\n---\n"
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTable:
+    """What is written of I items before and after their rating, and how R rating values are written.
+
+    A block is ``title``, ``genre``, ``rating`` and ``description``, a line each, and a line of three dashes; a line
+    whose field is missing is left out.
+    """
+
+    item_ids: list[str]  # [I], each once
+    before: list[str]  # [I]
+    after: list[str]  # [I]
+    rating_values: Floats  # [R] ascending
+    field: str
+    """What one category is called."""
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def ratings(self) -> list[str]:
+        """The rating values as they are written, [R]."""
+        return [f" {value:g}" for value in self.rating_values]
+
+    def index_of(self, item_ids: Sequence[str]) -> Indices:
+        """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
+        return index_of(self._index, item_ids)
+
+    def block(self, item: int, rating: int) -> str:
+        """The text of one interaction."""
+        return self.before[item] + self.ratings[rating] + self.after[item]
+
+    def extended(self, items: Sequence[Item]) -> BlockTable:
+        """This table with new items at its end; raises :class:`DataError` for a known id with another text."""
+        new: dict[str, tuple[str, str]] = {}
+        for item in items:
+            parts = _around_the_rating(item, self.field)
+            known = self._index.get(item.item_id)
+            there = new.setdefault(item.item_id, parts) if known is None else self._parts(known)
+            if there != parts:
+                raise DataError(f"item {item.item_id!r} is already known with other texts; give it a new id")
+        return BlockTable(
+            [*self.item_ids, *new],
+            [*self.before, *(before for before, _ in new.values())],
+            [*self.after, *(after for _, after in new.values())],
+            self.rating_values,
+            self.field,
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``blocks.json``, all or nothing, to a folder that is new or empty."""
+        content = _Content(
+            item_ids=self.item_ids,
+            before=self.before,
+            after=self.after,
+            rating_values=[float(value) for value in self.rating_values],
+            field=self.field,
+        )
+        with fresh_folder(folder) as place:
+            write_json(place / FILE, content.model_dump())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> BlockTable:
+        """Read what :meth:`save` wrote; raises :class:`DataError` when it is missing or damaged."""
+        path = Path(folder) / FILE
+        try:
+            content = _Content.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DataError("no item blocks can be read here", path) from error
+        except ValidationError as error:
+            raise DataError(f"{first_fault(error)}; copy the model again", path) from error
+        items = len(content.item_ids)
+        if not len(content.before) == len(content.after) == len(set(content.item_ids)) == items:
+            raise DataError(
+                "the columns differ in length, or an item stands there twice; copy the model again", path
+            )
+        values = np.array(content.rating_values, dtype=np.float32)
+        return cls(content.item_ids, content.before, content.after, values, content.field)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    def _parts(self, item: int) -> tuple[str, str]:
+        return self.before[item], self.after[item]
+
+
+class _Content(BaseModel):
+    """What ``blocks.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    item_ids: list[str]
+    before: list[str]
+    after: list[str]
+    rating_values: list[float]
+    field: str
+
+
+def build_block_table(dataset: Dataset) -> BlockTable:
+    """The blocks of a dataset's items."""
+    field = dataset.info.category_field
+    parts = [_around_the_rating(item, field) for item in dataset_items(dataset)]
+    return BlockTable(
+        dataset.item_ids,
+        [before for before, _ in parts],
+        [after for _, after in parts],
+        dataset.rating_values,
+        field,
+    )
+
+
+def _around_the_rating(item: Item, field: str) -> tuple[str, str]:
+    before = f"title: {_one_line(item.title)}\n"
+    if item.categories:
+        before += f"{field}: {_one_line(', '.join(item.categories))}\n"
+    description = _one_line(item.description or "")
+    return before + "rating:", (f"\ndescription: {description}" if description else "") + END_OF_BLOCK
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
