@@ -89,11 +89,11 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("evaluate: {window: 0}", "x.yaml: 'evaluate.window' is 0, expected greater than or equal to 1"),
         ("train: 5", "x.yaml: 'train' is 5, expected a section with keys of its own"),
         (
-            "train: {steps: 0, batch_size: x}",
-            "x.yaml: 'train.steps' is 0, expected greater than or equal to 1 (and 1 more)",
+            "train: {steps: -1, batch_size: x}",
+            "x.yaml: 'train.steps' is -1, expected greater than or equal to 0 (and 1 more)",
         ),
         (
-            "seed: 0\ntrain: {steps: 0, stepz: 1}",
+            "seed: 0\ntrain: {steps: -1, stepz: 1}",
             "x.yaml: unknown key 'train.stepz'; did you mean 'train.steps'? (and 1 more)",
         ),
         ("seed: 1\nname: a\nseed: 2", "x.yaml:3: not valid YAML: 'seed' stands twice"),
@@ -127,9 +127,9 @@ def test_an_override_is_key_and_value(recipe_file, override):
 
 
 def test_an_error_names_where_the_value_comes_from(recipe_file):
-    recipe_file("train: {steps: 0}", "base.yaml")
+    recipe_file("train: {steps: -1}", "base.yaml")
     top = recipe_file("extends: base.yaml")
-    with pytest.raises(RecipeError, match=r"^base\.yaml: 'train\.steps' is 0"):
+    with pytest.raises(RecipeError, match=r"^base\.yaml: 'train\.steps' is -1"):
         load_recipe(top)
     with pytest.raises(RecipeError, match=r"^--set train\.steps=-1: 'train\.steps' is -1"):
         load_recipe(top, ["train.steps=-1"])
