@@ -110,6 +110,8 @@ class TextSettings(Section):
     kind: Literal["text"] = "text"
     most_tokens: int = Field(16_000, ge=1)
     """Longest history in tokens; the oldest items are left out of a longer one."""
+    descriptions: bool = True
+    """Write the items' descriptions, which are most of the text."""
 
 
 class UEMSettings(Section):

@@ -1,6 +1,9 @@
 """The history as text: the paper's blocks, cut by tokens and never inside an item, through any T5."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,6 +66,13 @@ def test_a_block_is_the_papers(blocks):
     )
     assert blocks.block(1, 0) == "title: Untitled\nrating: 0.5\n---\n"
     assert blocks.block(2, 1) == "title: Brazil\ngenre: Comedy\nrating: 5\n---\n"
+
+
+def test_descriptions_can_be_left_out(tiny_data):
+    described = replace(tiny_data, items=tiny_data.items.with_columns(description=pl.lit("A film.")))
+    with_them, without = (build_block_table(described, keep) for keep in (True, False))
+    assert with_them.block(0, 0).splitlines()[-2] == "description: A film."
+    assert without.block(0, 0) == with_them.block(0, 0).replace("description: A film.\n", "")
 
 
 def test_blocks_come_back_from_disk(blocks, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -123,17 +123,13 @@ class _Content(BaseModel):
     field: str
 
 
-def build_block_table(dataset: Dataset) -> BlockTable:
-    """The blocks of a dataset's items."""
+def build_block_table(dataset: Dataset, descriptions: bool = True) -> BlockTable:
+    """The blocks of a dataset's items, with or without their descriptions."""
+    items = dataset_items(dataset)
+    if not descriptions:
+        items = [replace(item, description=None) for item in items]
     field = dataset.info.category_field
-    parts = [_around_the_rating(item, field) for item in dataset_items(dataset)]
-    return BlockTable(
-        dataset.item_ids,
-        [before for before, _ in parts],
-        [after for _, after in parts],
-        dataset.rating_values,
-        field,
-    )
+    return BlockTable([], [], [], dataset.rating_values, field).extended(items)
 
 
 def _around_the_rating(item: Item, field: str) -> tuple[str, str]:

@@ -52,8 +52,9 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
 
 def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Table:
     """The dataset's items as the recipe's model reads them; what is cached is not encoded again."""
-    if isinstance(recipe.model.user_encoder, TextSettings):
-        return build_block_table(dataset)
+    settings = recipe.model.user_encoder
+    if isinstance(settings, TextSettings):
+        return build_block_table(dataset, settings.descriptions)
     return build_item_table(dataset, ItemEncoder(recipe.items), progress)
 
 
