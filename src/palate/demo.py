@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from palate.config import DataSettings, Recipe
@@ -13,10 +10,9 @@ from palate.data.prepare import prepare
 from palate.demo_page import demo_page
 from palate.demo_scores import MAIN, PAPER, measure
 from palate.evaluate import write_evaluation
-from palate.files import write_json
-from palate.machine import peak_memory_gib
 from palate.recipes import load_recipe
 from palate.report.build import build_report
+from palate.stages import Stages
 from palate.train import train
 
 RECIPES = (Path(__file__).with_name("demo.yaml"), Path(__file__).with_name("demo_uem.yaml"))
@@ -59,33 +55,3 @@ def run_demo(
 
 def _on_data(recipe: Recipe, data: Path) -> Recipe:
     return recipe.model_copy(update={"data": DataSettings(path=data.resolve())})
-
-
-class Stages:
-    """Wall time and peak memory of each stage, kept in a file: over all processes that worked on it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._spent: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add what the block takes to the stage, also when it is interrupted."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            before = self._spent.get(name, {"seconds": 0.0, "peak_memory_gib": 0.0})
-            self._spent[name] = {
-                "seconds": round(before["seconds"] + time.monotonic() - start, 1),
-                "peak_memory_gib": max(before["peak_memory_gib"], peak_memory_gib()),
-            }
-            write_json(self._file, self._spent)
-
-    def seconds(self) -> dict[str, float]:
-        """Wall time by stage."""
-        return {name: spent["seconds"] for name, spent in self._spent.items()}
-
-    def peak_memory_gib(self) -> float:
-        """The most memory that a process had in use."""
-        return max(spent["peak_memory_gib"] for spent in self._spent.values())

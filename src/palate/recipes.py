@@ -27,10 +27,18 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     another ``kind`` replaces what was there. Raises :class:`RecipeError` for a file that cannot be read, an
     unknown key, or a value that is not allowed.
     """
-    layers = _file_layers(Path(path)) + [_override_layer(text) for text in overrides]
+    return _validated(_file_layers(Path(path)) + [_override_layer(text) for text in overrides])
+
+
+def recipe_from(settings: dict[str, Any], origin: str) -> Recipe:
+    """The recipe of settings that are not in a file; ``origin`` is what an error calls them."""
+    return _validated([(origin, settings)])
+
+
+def _validated(layers: Sequence[Layer]) -> Recipe:
     merged: dict[str, Any] = Recipe().model_dump(mode="json")
     for _, settings in layers:
-        merged = _merge(merged, settings)
+        merged = merge(merged, settings)
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
@@ -72,13 +80,14 @@ def _override_layer(text: str) -> Layer:
     return f"--set {text}", settings
 
 
-def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them, key by key; a section of another ``kind`` replaces what was there."""
     if "kind" in change and change["kind"] != base.get("kind"):
         return dict(change)  # the old kind's settings mean nothing to the new one
     merged = dict(base)
     for key, value in change.items():
         old = base.get(key)
-        merged[key] = _merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return merged
 
 

@@ -13,12 +13,14 @@ from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
 from palate.cli.prepare import prepare
+from palate.cli.reproduce import reproduce
 from palate.cli.train import train
 from palate.errors import PalateError
 
 _AFTER_INTERRUPT = {
     "prepare": "nothing was written; run it again",
     "train": "run the same command again to go on from the last checkpoint",
+    "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
 }
 
@@ -49,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (prepare, train, evaluate, generate, demo):
+for _command in (prepare, train, evaluate, generate, demo, reproduce):
     app.command()(_command)
 
 

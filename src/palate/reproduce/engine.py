@@ -1,0 +1,118 @@
+"""The experiment engine: trains the cells of a plan, each in a process of its own, several at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from palate.errors import OutputError, PalateError
+from palate.files import write_text
+from palate.recipes import differing_keys, dump_recipe, load_recipe
+from palate.reproduce.cell import RECIPE, CellResult, read_result, run_cell
+from palate.reproduce.plan import Cell
+
+LOG = "log.txt"
+
+
+def run_cells(
+    cells: Sequence[Cell], out: Path, jobs: int, tell: Callable[[str], None]
+) -> dict[str, CellResult]:
+    """The results of all cells by name; those that are finished are skipped, interrupted ones go on.
+
+    ``jobs`` cells run at a time and share the machine's threads evenly. A cell that fails does not keep the others
+    from being trained. Raises :class:`OutputError` where a cell's folder holds another recipe, before any work, and
+    :class:`PalateError` at the end when cells failed.
+    """
+    for cell in cells:
+        _open(cell, out / cell.name)
+    results = {cell.name: found for cell in cells if (found := read_result(out / cell.name))}
+    if results:
+        tell(f"{len(results)} of {len(cells)} cells are finished already")
+    failed: list[str] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [cell for cell in cells if cell.name not in results]
+        running = {pool.submit(_run, out / cell.name, jobs): cell for cell in waiting}
+        try:
+            for done in as_completed(running):
+                cell = running[done]
+                result = read_result(out / cell.name) if done.result() == 0 else None
+                if result is None:
+                    failed.append(cell.name)
+                    tell(f"{cell.name} FAILED: {_last_line(out / cell.name / LOG)}")
+                    continue
+                results[cell.name] = result
+                tell(_line(result, f"{len(results)}/{len(cells)}"))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failed:
+        raise PalateError(
+            f"{len(failed)} of {len(cells)} cells failed, the first {failed[0]}; see {out / failed[0] / LOG}, and "
+            "start the same command again: what is finished is not trained again"
+        )
+    return results
+
+
+def _open(cell: Cell, folder: Path) -> None:
+    """Write the cell's recipe, or check that it is the one that lies there."""
+    path = folder / RECIPE
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, dump_recipe(cell.recipe))
+    elif keys := differing_keys(load_recipe(path), cell.recipe):
+        raise OutputError(
+            f"{folder} holds a cell of another recipe (differs in {', '.join(keys[:5])}); name a new folder"
+        )
+
+
+def _run(folder: Path, jobs: int) -> int:
+    """Train and measure one cell in a process of its own; returns its exit status."""
+    process = _process(folder, max(1, (os.cpu_count() or 1) // jobs))
+    process.start()
+    try:
+        process.join()
+    finally:
+        process.terminate()
+    return process.exitcode or 0
+
+
+def _process(folder: Path, threads: int) -> BaseProcess:
+    """Where the system can, processes are forked from one that has loaded the libraries once and nothing else."""
+    if "forkserver" in get_all_start_methods():
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["palate.reproduce.cell"])
+        return context.Process(target=_work, args=(folder, threads))
+    return get_context("spawn").Process(target=_work, args=(folder, threads))
+
+
+def _work(folder: Path, threads: int) -> None:
+    """What such a process does, with all that it prints in the cell's log."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with (folder / LOG).open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        run_cell(folder)
+    except PalateError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
+
+
+def _line(result: CellResult, count: str) -> str:
+    liked = result.scores.scores.liked
+    return (
+        f"{count} {result.cell}: F1 {liked.f1.value:.3f} ({result.control.scores.liked.f1.value:.3f} with another "
+        f"user's history), {result.train_minutes:.1f} minutes, {result.answer.input_vectors:.0f} input vectors"
+    )

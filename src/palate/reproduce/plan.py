@@ -1,0 +1,154 @@
+"""What a table needs: its rows, and the cells that have to be trained for them, as small differences over a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.config import Recipe
+from palate.errors import RecipeError, first_fault
+from palate.recipes import merge, recipe_from
+from palate.yaml_file import read_yaml
+
+HERE = Path(__file__).parent
+PRESETS = ("paper", "mini", "smoke")
+TABLES = ("table1", "table2", "table3", "table4")
+FIGURE = "figure2"
+"""Drawn from Table 4."""
+Preset: TypeAlias = Literal["paper", "mini", "smoke"]
+Triple: TypeAlias = tuple[float, float, float]
+"""Weighted precision, recall and F1."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Part):
+    """A row of a table: a reference, or a system that is trained in every size."""
+
+    name: str
+    reference: str | None = None
+    window: int = 50
+    """Of a reference; a system's is in its changes."""
+    changes: tuple[str, ...] = ()
+    paper: dict[str, Triple] = {}
+    """The paper's figures by size."""
+
+
+class TableSpec(_Part):
+    """A table of the paper, and what is shown beside it."""
+
+    title: str
+    rows: tuple[Row, ...]
+    beside: tuple[Row, ...] = ()
+
+
+class PresetSpec(_Part):
+    """What a preset makes of the systems: settings by the name of a change, and of a size."""
+
+    data: Path
+    recipe: dict[str, Any]
+    sizes: dict[str, dict[str, dict[str, Any]]]
+    changes: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system of one size and seed: what is trained, evaluated and measured as a whole."""
+
+    name: str
+    """Its folder: ``uem-items-50-base-seed0``."""
+    system: str
+    size: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tables that were asked for, and the cells that they need, each once."""
+
+    preset: Preset
+    tables: dict[str, TableSpec]
+    sizes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    def rows(self) -> Iterable[Row]:
+        """All rows, those beside the tables too."""
+        for table in self.tables.values():
+            yield from table.rows + table.beside
+
+
+def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, seeds: int = 1) -> Plan:
+    """The plan for tables by name; ``all`` and ``figure2`` are understood.
+
+    A row whose system a preset does not know, as one that needs a pretrained model, has no cells. Table 1 is trained
+    with ``seeds`` seeds, the others with one. Raises :class:`RecipeError` for an unknown name.
+    """
+    tables = _tables(wanted)
+    spec = _read(PresetSpec, HERE / "presets" / f"{preset}.yaml")
+    common: dict[str, dict[str, Any]] = dict(read_yaml(HERE / "changes.yaml"))
+    cells: dict[str, Cell] = {}
+    for name, table in tables.items():
+        for row in table.rows + table.beside:
+            if not row.changes:
+                continue
+            for size, seed in ((size, seed) for size in spec.sizes for seed in range(seeds)):
+                if seed and name != "table1":
+                    continue
+                settings = _settings(spec, common, row.changes, size)
+                if settings is not None:
+                    cell = _cell(settings, row.changes, size, seed, data or spec.data)
+                    cells.setdefault(cell.name, cell)
+    return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()))
+
+
+def system_of(changes: Sequence[str]) -> str:
+    """What a row's system is called among the cells."""
+    return "-".join(changes)
+
+
+def _tables(wanted: Sequence[str]) -> dict[str, TableSpec]:
+    known = [*TABLES, FIGURE, "all"]
+    if unknown := [name for name in wanted if name not in known]:
+        raise RecipeError(f"there is no {unknown[0]!r} in the paper; choose from {', '.join(known)}")
+    names = {"table4" if name == FIGURE else name for name in wanted}
+    content = read_yaml(HERE / "tables.yaml")
+    return {
+        name: TableSpec.model_validate(content[name]) for name in TABLES if name in names or "all" in names
+    }
+
+
+def _settings(
+    spec: PresetSpec, common: dict[str, dict[str, Any]], changes: Sequence[str], size: str
+) -> dict[str, Any] | None:
+    """The merged settings of a system, or None where the preset does not have it."""
+    backbones = spec.sizes[size]
+    settings = merge(spec.recipe, backbones["default"])
+    for name in changes:
+        for known in (common, spec.changes, backbones):
+            if name in known:
+                settings = merge(settings, known[name])
+                break
+        else:
+            return None
+    return settings
+
+
+def _cell(settings: dict[str, Any], changes: Sequence[str], size: str, seed: int, data: Path) -> Cell:
+    system = system_of(changes)
+    name = f"{system}-{size}-seed{seed}"
+    recipe = recipe_from(merge(settings, {"name": f"{system}-{size}", "seed": seed}), f"the cell {name}")
+    data_settings = recipe.data.model_copy(update={"path": data})
+    return Cell(name, system, size, recipe.model_copy(update={"data": data_settings}))
+
+
+def _read(model: type[PresetSpec], path: Path) -> PresetSpec:
+    try:
+        return model.model_validate(dict(read_yaml(path)))
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {first_fault(error)}") from error

@@ -1,0 +1,182 @@
+"""The tables as values: the paper's figure, ours and the difference in every row, and what an answer costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.comparison import Options, prepare_comparison
+from palate.errors import DataError, first_fault
+from palate.evaluate import PredictorScores
+from palate.files import write_text
+from palate.machine import Machine, checkout_commit, describe_machine, package_versions
+from palate.reproduce.cell import CellResult
+from palate.reproduce.cost import AnswerCost
+from palate.reproduce.plan import Plan, Preset, Row, Triple, system_of
+from palate.schema import WindowKind
+
+RESULTS = "results.json"
+REFERENCE = "no size"
+"""The size of a row that no language model answers."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Measured(_Part):
+    """What was measured of one system in one size, over its seeds."""
+
+    seeds: int
+    liked: Triple
+    """Weighted precision, recall and F1 of the liked categories; the mean over seeds."""
+    f1_interval: tuple[float, float]
+    """95% bootstrap interval over users, of the first seed."""
+    f1_deviation: float | None
+    """Sample standard deviation of the F1 over seeds; None with one."""
+    disliked_f1: float
+    joint_f1: float
+    per_category: dict[str, float]
+    """F1 of each liked category, of the first seed."""
+    control_f1: float | None = None
+    """With another user's history; the mean over seeds."""
+    answer: AnswerCost | None = None
+    """Of the first seed."""
+    train_minutes: float | None = None
+    train_memory_gib: float | None = None
+    parameters: int | None = None
+
+
+class ResultRow(_Part):
+    """A row: the paper's figures and ours, by size."""
+
+    name: str
+    window: int
+    paper: dict[str, Triple]
+    ours: dict[str, Measured]
+
+
+class ResultTable(_Part):
+    """A table, and what is shown beside it."""
+
+    title: str
+    rows: tuple[ResultRow, ...]
+    beside: tuple[ResultRow, ...]
+
+
+class Results(_Part):
+    """What ``results.json`` holds."""
+
+    format: int = 1
+    preset: Preset
+    dataset: str
+    data_fingerprint: str
+    data_checksums: dict[str, str]
+    users: int
+    window_kind: WindowKind
+    machine: Machine
+    versions: dict[str, str]
+    commit: str | None
+    sizes: tuple[str, ...]
+    tables: dict[str, ResultTable]
+
+
+def gather(plan: Plan, found: Mapping[str, CellResult], data: Path) -> Results:
+    """The tables of a plan from its cells' results, with the references asked about the same users."""
+    windows = {cell.system: cell.recipe.evaluate.window for cell in plan.cells}
+    kind: WindowKind = plan.cells[0].recipe.windows.kind if plan.cells else "recent"
+    references: dict[tuple[str, int], PredictorScores] = {}
+    for row in plan.rows():
+        if row.reference and (row.reference, row.window) not in references:
+            options = Options(data=data, window=row.window, window_kind=kind)
+            it = prepare_comparison([row.reference], options)
+            evaluation = it.evaluate()
+            references[row.reference, row.window] = evaluation.predictors[0]
+
+    def shown(row: Row) -> ResultRow:
+        if row.reference:
+            ours = {REFERENCE: measured_reference(references[row.reference, row.window])}
+            return ResultRow(name=row.name, window=row.window, paper=row.paper, ours=ours)
+        system = system_of(row.changes)
+        ours = {}
+        for size in plan.sizes:
+            cells = [cell for cell in plan.cells if (cell.system, cell.size) == (system, size)]
+            if results := [found[cell.name] for cell in cells if cell.name in found]:
+                ours[size] = measured(results)
+        return ResultRow(name=row.name, window=windows.get(system, row.window), paper=row.paper, ours=ours)
+
+    comparison = prepare_comparison(["rule"], Options(data=data, window=50, window_kind=kind))
+    info = comparison.dataset.info
+    return Results(
+        preset=plan.preset,
+        dataset=info.name,
+        data_fingerprint=info.fingerprint,
+        data_checksums=info.checksums,
+        users=len(comparison.examples),
+        window_kind=kind,
+        machine=describe_machine(),
+        versions=package_versions(),
+        commit=checkout_commit(),
+        sizes=plan.sizes,
+        tables={
+            name: ResultTable(
+                title=table.title,
+                rows=tuple(map(shown, table.rows)),
+                beside=tuple(map(shown, table.beside)),
+            )
+            for name, table in plan.tables.items()
+        },
+    )
+
+
+def measured(results: Sequence[CellResult]) -> Measured:
+    """One system's cells, which differ in the seed, as one."""
+    first = results[0]
+    liked = [result.scores.scores.liked for result in results]
+    f1 = [one.f1.value for one in liked]
+    return Measured(
+        seeds=len(results),
+        liked=(mean(one.precision.value for one in liked), mean(one.recall.value for one in liked), mean(f1)),
+        f1_interval=(liked[0].f1.low, liked[0].f1.high),
+        f1_deviation=stdev(f1) if len(f1) > 1 else None,
+        disliked_f1=mean(result.scores.scores.disliked.f1.value for result in results),
+        joint_f1=mean(result.scores.scores.joint.f1.value for result in results),
+        per_category={name: one.liked_f1 for name, one in first.scores.per_category.items()},
+        control_f1=mean(result.control.scores.liked.f1.value for result in results),
+        answer=first.answer,
+        train_minutes=mean(result.train_minutes for result in results),
+        train_memory_gib=max(result.train_memory_gib for result in results),
+        parameters=first.parameters,
+    )
+
+
+def measured_reference(scores: PredictorScores) -> Measured:
+    """A reference's scores; it has no seeds, and costs nothing worth naming."""
+    liked = scores.scores.liked
+    return Measured(
+        seeds=1,
+        liked=(liked.precision.value, liked.recall.value, liked.f1.value),
+        f1_interval=(liked.f1.low, liked.f1.high),
+        f1_deviation=None,
+        disliked_f1=scores.scores.disliked.f1.value,
+        joint_f1=scores.scores.joint.f1.value,
+        per_category={name: one.liked_f1 for name, one in scores.per_category.items()},
+    )
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write ``results.json``, whole or not at all."""
+    write_text(path, results.model_dump_json(indent=2) + "\n")
+
+
+def read_results(path: Path) -> Results:
+    """Read what :func:`write_results` wrote; raises :class:`DataError` when it is missing or damaged."""
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError("no results here; make them with 'palate reproduce'", path) from error
+    except ValidationError as error:
+        raise DataError(f"{first_fault(error)}; make it again with 'palate reproduce'", path) from error

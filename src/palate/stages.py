@@ -1,0 +1,42 @@
+"""What the stages of a long job took, over all processes that worked on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from palate.files import write_json
+from palate.machine import peak_memory_gib
+
+
+class Stages:
+    """Wall time and peak memory of each stage, kept in a file: over all processes that worked on it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._spent: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the stage, also when it is interrupted."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            before = self._spent.get(name, {"seconds": 0.0, "peak_memory_gib": 0.0})
+            self._spent[name] = {
+                "seconds": round(before["seconds"] + time.monotonic() - start, 1),
+                "peak_memory_gib": max(before["peak_memory_gib"], peak_memory_gib()),
+            }
+            write_json(self._file, self._spent)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage."""
+        return {name: spent["seconds"] for name, spent in self._spent.items()}
+
+    def peak_memory_gib(self) -> float:
+        """The most memory that a process had in use."""
+        return max(spent["peak_memory_gib"] for spent in self._spent.values())

@@ -1,0 +1,207 @@
+"""The paper's tables: which cells they need, how cells are trained once, and what is written of them."""
+
+import json
+from statistics import mean
+
+import pytest
+from typer.testing import CliRunner
+
+from palate.cli.app import app
+from palate.config import TextSettings, UEMSettings
+from palate.errors import DataError, OutputError, PalateError, RecipeError
+from palate.recipes import differing_keys
+from palate.reproduce.cell import RESULT, read_result
+from palate.reproduce.engine import run_cells
+from palate.reproduce.markdown import as_markdown
+from palate.reproduce.plan import PRESETS, TABLES, make_plan
+from palate.reproduce.results import gather, read_results, write_results
+
+WANTED = ("uem-items-5-base-seed0", "text-items-5-base-seed0")
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_data):
+    return make_plan(["table1"], "smoke", tiny_data.path)
+
+
+@pytest.fixture(scope="module")
+def cells(plan):
+    return [cell for cell in plan.cells if cell.name in WANTED]
+
+
+@pytest.fixture(scope="module")
+def finished(cells, tmp_path_factory):
+    """The folder of two finished cells, their results, and what was told."""
+    out, lines = tmp_path_factory.mktemp("cells"), []
+    return out, run_cells(cells, out, 2, lines.append), lines
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_row_that_a_preset_can_train_has_a_cell_in_every_size(preset):
+    plan = make_plan(["all"], preset)
+    assert list(plan.tables) == list(TABLES)
+    names = {cell.name for cell in plan.cells}
+    assert len(names) == len(plan.cells)
+    for row in plan.rows():
+        if row.changes and not (preset == "mini" and {"t5-v1.1", "t5-lm"} & set(row.changes)):
+            assert {f"{'-'.join(row.changes)}-{size}-seed0" for size in ("base", "large")} <= names
+
+
+def test_cells_say_what_the_papers_rows_are():
+    cells = {cell.name: cell.recipe for cell in make_plan(["all"], "paper").cells}
+    text = cells["text-items-5-large-seed0"]
+    assert isinstance(text.model.user_encoder, TextSettings)
+    assert (text.model.backbone.name, text.evaluate.window) == ("google/flan-t5-large", 5)
+    assert (text.train.learning_rate, text.train.batch_size * text.train.accumulate) == (1e-2, 128)
+    long = cells["text-longt5-items-50-base-seed0"]
+    assert (long.model.backbone.name, long.model.user_encoder.most_tokens) == (
+        "google/long-t5-local-base",
+        16_000,
+    )
+    one = cells["uem-layers-1-items-50-base-seed0"].model.user_encoder
+    whole = cells["uem-items-50-base-seed0"]
+    assert isinstance(one, UEMSettings)
+    assert (one.layers, whole.model.user_encoder.layers) == (1, 3)
+    assert (whole.train.steps, whole.train.batch_size, whole.train.learning_rate) == (10_000, 128, 5e-3)
+    keys = differing_keys(whole, cells["uem-items-100-base-seed0"])
+    assert keys == ["name", "windows.shortest", "windows.longest", "evaluate.window"]
+
+
+def test_the_papers_figures_are_told_apart_from_ours():
+    rows = {row.name: row.paper for row in make_plan(["table1"], "mini").tables["table1"].rows}
+    assert rows["Embedding history, 50"]["base"] == (0.407, 0.405, 0.396)
+    assert rows["Counting"] == {"base": (0.330, 0.273, 0.192)}
+    four = make_plan(["figure2"], "mini")
+    assert list(four.tables) == ["table4"]
+    assert [cell.recipe.evaluate.window for cell in four.cells if cell.size == "base"] == [5, 20, 30, 50, 100]
+
+
+def test_seeds_are_for_the_first_table():
+    cells = make_plan(["table1", "table4"], "mini", seeds=3).cells
+    assert sum(cell.system == "uem-items-50" for cell in cells) == 6
+    assert sum(cell.system == "uem-items-20" for cell in cells) == 2
+    assert {cell.recipe.seed for cell in cells} == {0, 1, 2}
+
+
+def test_an_unknown_table_is_named():
+    with pytest.raises(RecipeError, match="no 'table9' in the paper; choose from table1"):
+        make_plan(["table9"], "mini")
+
+
+def test_a_cell_holds_its_scores_and_what_they_cost(finished):
+    out, results, lines = finished
+    assert set(results) == set(WANTED)
+    text, vectors = results["text-items-5-base-seed0"], results["uem-items-5-base-seed0"]
+    assert text.setting.window == vectors.setting.window == 5
+    assert text.users == vectors.users
+    assert text.answer.input_vectors > 5 * vectors.answer.input_vectors / 2
+    assert (
+        min(text.answer.multiply_adds, text.answer.milliseconds, text.train_minutes, text.train_memory_gib)
+        > 0
+    )
+    assert read_result(out / WANTED[0]) == results[WANTED[0]]
+    assert sum("another user's history" in line for line in lines) == 2
+
+
+def test_a_finished_cell_is_not_trained_again(cells, finished):
+    out, results, _ = finished
+    stamps = {name: (out / name / RESULT).stat().st_mtime_ns for name in WANTED}
+    lines = []
+    assert run_cells(cells, out, 1, lines.append) == results
+    assert {name: (out / name / RESULT).stat().st_mtime_ns for name in WANTED} == stamps
+    assert lines == ["2 of 2 cells are finished already"]
+
+
+def test_an_interrupted_cell_goes_on(cells, finished, tmp_path):
+    """A cell that was trained and not yet measured keeps its training."""
+    import shutil
+
+    out, results, _ = finished
+    shutil.copytree(out / WANTED[0], tmp_path / WANTED[0])
+    (tmp_path / WANTED[0] / RESULT).unlink()
+    ended = (tmp_path / WANTED[0] / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    again = run_cells([cell for cell in cells if cell.name == WANTED[0]], tmp_path, 1, lambda line: None)
+    assert again[WANTED[0]].scores.scores == results[WANTED[0]].scores.scores
+    assert (tmp_path / WANTED[0] / "run" / "model" / "model.safetensors").stat().st_mtime_ns == ended
+
+
+def test_a_folder_of_another_recipe_is_refused(cells, finished):
+    from dataclasses import replace
+
+    out, _, _ = finished
+    changed = replace(cells[0], recipe=cells[0].recipe.model_copy(update={"seed": 9}))
+    with pytest.raises(OutputError, match=r"another recipe \(differs in seed\)"):
+        run_cells([changed], out, 1, lambda line: None)
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_trained(cells, tmp_path):
+    from dataclasses import replace
+    from pathlib import Path
+
+    data = cells[0].recipe.data.model_copy(update={"path": Path("gone")})
+    broken = replace(cells[0], name="broken", recipe=cells[0].recipe.model_copy(update={"data": data}))
+    lines = []
+    with pytest.raises(PalateError, match=r"1 of 2 cells failed, the first broken; see .*log\.txt"):
+        run_cells([broken, cells[1]], tmp_path, 1, lines.append)
+    assert read_result(tmp_path / cells[1].name) is not None
+    assert any(line.startswith("broken FAILED: gone") for line in lines)
+
+
+def test_a_damaged_result_is_named(finished, tmp_path):
+    (tmp_path / RESULT).write_text("{}")
+    with pytest.raises(DataError, match=r"result\.json.*remove it"):
+        read_result(tmp_path)
+
+
+def test_tables_hold_the_paper_ours_and_the_difference(plan, finished, tiny_data, tmp_path):
+    _, found, _ = finished
+    results = gather(plan, found, tiny_data.path)
+    write_results(results, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == results
+    table = results.tables["table1"]
+    counting, text = table.rows[0], table.rows[1]
+    assert counting.paper["base"][2] == 0.192
+    assert text.ours["base"].liked[2] == found[WANTED[1]].scores.scores.liked.f1.value
+    assert "large" not in text.ours
+    document = as_markdown(results)
+    mine = counting.ours["no size"].liked[2]
+    line = next(line for line in document.splitlines() if line.startswith("| Counting |"))
+    assert f"{mine - 0.192:+.3f}" in line
+    assert "| Text history, 5 | large | 0.257 / 0.273 / 0.261 | not measured |" in document
+    assert f"{text.ours['base'].answer.input_vectors:,.0f}" in document
+
+
+def test_seeds_make_a_mean_and_a_deviation(finished):
+    from palate.reproduce.results import measured
+
+    _, found, _ = finished
+    both = measured(list(found.values()))
+    f1 = [one.scores.scores.liked.f1.value for one in found.values()]
+    assert both.seeds == 2
+    assert both.liked[2] == pytest.approx(mean(f1))
+    assert both.f1_deviation == pytest.approx(abs(f1[0] - f1[1]) / 2**0.5)
+
+
+def test_a_dry_run_trains_nothing(tmp_path):
+    arguments = ["reproduce", "table4", "--preset", "mini", "--out", str(tmp_path / "out"), "--dry-run"]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0
+    assert "uem-items-20-base-seed0: at most 4 minutes" in shown.output
+    assert "10 cells, about 40 minutes" in shown.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_results_and_tables(tiny_data, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["reproduce", "table3", "--preset", "smoke", "--data", str(tiny_data.path), "--out", str(out)]
+    shown = CliRunner().invoke(app, [*arguments, "--only", "layers-1-items-50-base"])
+    assert shown.exit_code == 0, shown.output
+    content = json.loads((out / "results.json").read_text())
+    assert content["tables"]["table3"]["rows"][0]["ours"]["base"]["seeds"] == 1
+    assert "## Table 3: Depth of the UEM" in (out / "results.md").read_text()
+
+
+@pytest.mark.slow
+def test_all_cells_of_the_smoke_preset(tiny_data, tmp_path):
+    plan = make_plan(["all"], "smoke", tiny_data.path)
+    assert len(run_cells(plan.cells, tmp_path, 2, lambda line: None)) == len(plan.cells)
