@@ -69,9 +69,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
         liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
-        targets_for: Callable[[UserPrompt], tuple[Tensor, Tensor]] | None = None
-        if settings.answers == "view":
-            targets_for = lambda user: self.batches.best_targets(whole.category_logits(user))  # noqa: E731
+        targets_for = self._best_targets if settings.answers == "view" else None
         alone = self.clock.alone(self.state.global_step)
         output = model(**inputs, user_encoder_alone=alone, targets_for=targets_for)
         loss = output["loss"]
@@ -79,6 +77,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             view = whole.category_loss(output["user"], liked, disliked)
             loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
+
+    def _best_targets(self, user: UserPrompt) -> tuple[Tensor, Tensor]:
+        whole = self.accelerator.unwrap_model(self.model)
+        return self.batches.best_targets(whole.category_logits(user))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Two groups: the backbone's weights, and all others, which are new."""
