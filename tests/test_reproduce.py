@@ -1,6 +1,7 @@
 """The paper's tables: which cells they need, how cells are trained once, and what is written of them."""
 
 import json
+import re
 from statistics import mean
 
 import pytest
@@ -13,7 +14,9 @@ from palate.recipes import differing_keys
 from palate.reproduce.cell import RESULT, read_result
 from palate.reproduce.engine import run_cells
 from palate.reproduce.markdown import as_markdown
+from palate.reproduce.page import ResultsView, write_page
 from palate.reproduce.plan import PRESETS, TABLES, make_plan
+from palate.reproduce.references import ask_references
 from palate.reproduce.results import gather, read_results, write_results
 
 WANTED = ("uem-items-5-base-seed0", "text-items-5-base-seed0")
@@ -73,7 +76,8 @@ def test_the_papers_figures_are_told_apart_from_ours():
     assert rows["Counting"] == {"base": (0.330, 0.273, 0.192)}
     four = make_plan(["figure2"], "mini")
     assert list(four.tables) == ["table4"]
-    assert [cell.recipe.evaluate.window for cell in four.cells if cell.size == "base"] == [5, 20, 30, 50, 100]
+    lengths = [cell.recipe.evaluate.window for cell in four.cells if cell.name.startswith("uem")]
+    assert lengths == [5, 5, 20, 20, 30, 30, 50, 50, 100, 100]
 
 
 def test_seeds_are_for_the_first_table():
@@ -95,10 +99,12 @@ def test_a_cell_holds_its_scores_and_what_they_cost(finished):
     assert text.setting.window == vectors.setting.window == 5
     assert text.users == vectors.users
     assert text.answer.input_vectors > 5 * vectors.answer.input_vectors / 2
-    assert (
-        min(text.answer.multiply_adds, text.answer.milliseconds, text.train_minutes, text.train_memory_gib)
-        > 0
-    )
+    for costs in (text.answer, text.training):
+        assert min(costs.model_dump().values()) > 0
+    assert text.training.windows == text.training.steps * 2
+    assert set(text.controls) == {"another user's history", "no history", "ratings shuffled"}
+    assert set(vectors.controls) == {*text.controls, "population prompt"}
+    assert sum(group.users for group in text.by_history) == text.users
     assert read_result(out / WANTED[0]) == results[WANTED[0]]
     assert sum("another user's history" in line for line in lines) == 2
 
@@ -153,9 +159,25 @@ def test_a_damaged_result_is_named(finished, tmp_path):
         read_result(tmp_path)
 
 
-def test_tables_hold_the_paper_ours_and_the_difference(plan, finished, tiny_data, tmp_path):
+@pytest.fixture(scope="module")
+def asked(plan, tiny_data, tmp_path_factory):
+    """The folder of the references' results, and the results."""
+    folder = tmp_path_factory.mktemp("references")
+    return folder, ask_references(plan.references, tiny_data.path, "random", folder, lambda line: None)
+
+
+def test_references_are_asked_once(plan, asked, tiny_data):
+    folder, results = asked
+    lines = []
+    assert ask_references(plan.references, tiny_data.path, "random", folder, lines.append) == results
+    assert not lines
+    with pytest.raises(DataError, match="name a new folder"):
+        ask_references(plan.references, tiny_data.path, "recent", folder, lines.append)
+
+
+def test_tables_hold_the_paper_ours_and_the_difference(plan, finished, asked, tiny_data, tmp_path):
     _, found, _ = finished
-    results = gather(plan, found, tiny_data.path)
+    results = gather(plan, found, asked[1], tiny_data.path)
     write_results(results, tmp_path / "results.json")
     assert read_results(tmp_path / "results.json") == results
     table = results.tables["table1"]
@@ -169,6 +191,23 @@ def test_tables_hold_the_paper_ours_and_the_difference(plan, finished, tiny_data
     assert f"{mine - 0.192:+.3f}" in line
     assert "| Text history, 5 | large | 0.257 / 0.273 / 0.261 | not measured |" in document
     assert f"{text.ours['base'].answer.input_vectors:,.0f}" in document
+    page = tmp_path / "report.html"
+    write_page(results, page)
+    text = page.read_text()
+    assert f"{mine - 0.192:+.3f}" in text
+    assert "Quality against cost" in text
+    assert not re.search(r"https?://", text)
+
+
+def test_the_figure_draws_ours_the_papers_and_the_rule(finished, asked, tiny_data, tmp_path):
+    plan = make_plan(["figure2"], "smoke", tiny_data.path)
+    found = {name: one for name, one in finished[1].items() if name.startswith("uem")}
+    references = ask_references(plan.references, tiny_data.path, "random", asked[0], lambda line: None)
+    chart = ResultsView(gather(plan, found, references, tiny_data.path)).figure()[0][0].chart
+    lines = {series.name: (list(series.x), list(series.y)) for series in chart.series}
+    assert lines["paper, base"] == ([5, 20, 30, 50, 100], [0.273, 0.275, 0.337, 0.396, 0.404])
+    assert lines["ours, base"][0] == [5]
+    assert lines["rule"][1][3] == references["rule", 50].scores.scores.liked.f1.value
 
 
 def test_seeds_make_a_mean_and_a_deviation(finished):
@@ -199,6 +238,7 @@ def test_the_command_writes_results_and_tables(tiny_data, tmp_path):
     content = json.loads((out / "results.json").read_text())
     assert content["tables"]["table3"]["rows"][0]["ours"]["base"]["seeds"] == 1
     assert "## Table 3: Depth of the UEM" in (out / "results.md").read_text()
+    assert "Table 3: Depth of the UEM" in (out / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -118,6 +118,8 @@ class UEMSettings(Section):
     """The paper's User Embedding Module: a T5 v1.1-style transformer, one user-prompt vector an item."""
 
     kind: Literal["uem"] = "uem"
+    width: int | None = Field(None, ge=8)
+    """Of the residual stream; as wide as an item's and its rating's vectors side by side when not given."""
     layers: int = Field(3, ge=1)
     heads: int = Field(12, ge=1)
     head_size: int = Field(64, ge=1)

@@ -13,7 +13,7 @@ from palate.machine import peak_memory_gib
 
 
 class Stages:
-    """Wall time and peak memory of each stage, kept in a file: over all processes that worked on it."""
+    """Wall time, processor time and peak memory of each stage over all processes that worked on it, in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -22,20 +22,27 @@ class Stages:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add what the block takes to the stage, also when it is interrupted."""
-        start = time.monotonic()
+        start, worked = time.monotonic(), time.process_time()
         try:
             yield
         finally:
-            before = self._spent.get(name, {"seconds": 0.0, "peak_memory_gib": 0.0})
+            before = self._spent.get(name, {})
             self._spent[name] = {
-                "seconds": round(before["seconds"] + time.monotonic() - start, 1),
-                "peak_memory_gib": max(before["peak_memory_gib"], peak_memory_gib()),
+                "seconds": round(before.get("seconds", 0.0) + time.monotonic() - start, 1),
+                "processor_seconds": round(
+                    before.get("processor_seconds", 0.0) + time.process_time() - worked, 1
+                ),
+                "peak_memory_gib": max(before.get("peak_memory_gib", 0.0), peak_memory_gib()),
             }
             write_json(self._file, self._spent)
 
     def seconds(self) -> dict[str, float]:
         """Wall time by stage."""
         return {name: spent["seconds"] for name, spent in self._spent.items()}
+
+    def processor_seconds(self) -> dict[str, float]:
+        """The time that processors worked on each stage, which a busy machine stretches little."""
+        return {name: spent.get("processor_seconds", 0.0) for name, spent in self._spent.items()}
 
     def peak_memory_gib(self) -> float:
         """The most memory that a process had in use."""

@@ -14,7 +14,10 @@ from palate.cli.console import show_table, watched
 def evaluate(
     predictors: Annotated[
         list[str],
-        Argument(metavar="RUN|REFERENCE...", help="Runs' folders; population, counting, rule or shrinkage."),
+        Argument(
+            metavar="RUN|REFERENCE...",
+            help="Runs' folders; population, counting, rule, shrinkage or boosting.",
+        ),
     ],
     data: Annotated[Path | None, Option(help="The dataset; the first run's own if not given.")] = None,
     split: Annotated[Literal["train", "dev", "test"], Option(help="Whose users are asked about.")] = "test",

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from palate.cli.console import show, tell
+from palate.cli.console import show, tell, watched
 from palate.errors import RecipeError
+from palate.files import write_text
+from palate.progress import counting_bar
 
 
 def reproduce(
@@ -32,7 +34,9 @@ def reproduce(
     """
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
+    from palate.reproduce.page import PAGE, write_page
     from palate.reproduce.plan import make_plan
+    from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
 
     plan = make_plan(tables, preset, data, seeds)
@@ -51,9 +55,12 @@ def reproduce(
                 f"{len(cells)} cells, about {sum(one or 0 for one in minutes) / jobs:,.0f} minutes of training"
             )
         return
-    results = run_cells(cells, folder / "cells", jobs, tell)
-    gathered = gather(plan, results, cells[0].recipe.data.path)
+    with counting_bar("training cells", watched()) as counted:
+        results = run_cells(cells, folder / "cells", jobs, tell, counted)
+    source = cells[0].recipe.data.path
+    asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
+    gathered = gather(plan, results, asked, source)
     write_results(gathered, folder / RESULTS)
-    document = folder / "results.md"
-    document.write_text(as_markdown(gathered), encoding="utf-8")
-    show(str(document))
+    write_text(folder / "results.md", as_markdown(gathered))
+    write_page(gathered, folder / PAGE)
+    show(str(folder / PAGE))

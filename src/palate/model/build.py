@@ -17,6 +17,7 @@ from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
 from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
 from palate.model.streaming import StreamingEncoder
+from palate.model.user_encoder import UEM
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
     model = PersonalizedModel(config, backbone, table)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
         _start_queries(model.user_encoder, dataset, table, backbone)
+    if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
+        model.user_encoder.start_from(torch.from_numpy(table.vectors), torch.from_numpy(table.rating_vectors))
     return model
 
 

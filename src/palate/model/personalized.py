@@ -81,6 +81,11 @@ class PersonalizedModel(nn.Module):
         self.task_prompt = nn.Parameter(embedding.detach()[words].clone())  # [K, E], from random words
 
     @property
+    def reads_text(self) -> bool:
+        """Whether the history is read as text, and not as vectors of a user encoder."""
+        return isinstance(self.settings.user_encoder, TextSettings)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.task_prompt.device
@@ -121,10 +126,15 @@ class PersonalizedModel(nn.Module):
         )
         return {"loss": output.loss, "user": user, "logits": output.logits}
 
+    def user_prompt(self, windows: Windows) -> UserPrompt:
+        """U_e for each of B windows: [B, M, E] with its mask."""
+        user: UserPrompt = self.user_encoder(self._events(windows))
+        return user
+
     def prompt(self, windows: Windows, instruction: str | None = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask."""
         return self._inject(
-            self._user_prompt(windows), *self._tokens([instruction or self.settings.instruction])
+            self.user_prompt(windows), *self._tokens([instruction or self.settings.instruction])
         )
 
     @torch.inference_mode()
@@ -168,7 +178,7 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def encode_users(self, histories: Sequence[History]) -> Tensor:
         """User prompts [B, M, E], what another server can be fed; zeros where a user has fewer than M."""
-        user = self._user_prompt(windows_of(histories, self.table, self.settings.window))
+        user = self.user_prompt(windows_of(histories, self.table, self.settings.window))
         return user.embeddings * user.mask[..., None]
 
     def with_table(self, table: Table) -> PersonalizedModel:
@@ -255,10 +265,6 @@ class PersonalizedModel(nn.Module):
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
-
-    def _user_prompt(self, windows: Windows) -> UserPrompt:
-        user: UserPrompt = self.user_encoder(self._events(windows))
-        return user
 
     def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")

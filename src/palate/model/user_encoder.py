@@ -53,11 +53,14 @@ class UEM(nn.Module):
 
     T5 v1.1-style layers on a residual stream as wide as the input: an item's field vectors and its rating's vector,
     side by side, (F + 1)·S; then a linear layer to E. Three layers on S = 768 and E = 768 have 65.5M parameters.
+    With a ``width`` in the settings, for small machines, a linear layer makes the stream that narrow.
     """
 
     def __init__(self, settings: UEMSettings, sizes: EncoderSizes) -> None:
         super().__init__()
-        width = (sizes.fields + 1) * sizes.vector
+        read = (sizes.fields + 1) * sizes.vector
+        width = settings.width or read
+        self.narrow = nn.Linear(read, width) if settings.width else None
         self.layers = T5Stack(
             T5Config(
                 vocab_size=2,  # no token is ever read; two, so that T5's end token is one of them
@@ -74,11 +77,27 @@ class UEM(nn.Module):
         del self.layers.embed_tokens  # it reads vectors, never token ids
         self.project = nn.Linear(width, sizes.embedding, bias=False)
 
+    @torch.no_grad()
+    def start_from(self, item_vectors: Tensor, rating_vectors: Tensor) -> None:
+        """Start a narrowed stream where what differs between items [I, F, S] and ratings [R, S] has unit variance.
+
+        Vectors of texts from one template have most in common, and that tells nothing.
+        """
+        if self.narrow is None:
+            return
+        columns = item_vectors.flatten(1), rating_vectors
+        mean = torch.cat([column.mean(dim=0) for column in columns])
+        spread = torch.cat([column.std(dim=0) for column in columns]).clamp(min=1e-4)
+        self.narrow.weight.normal_(std=len(mean) ** -0.5).div_(spread)
+        self.narrow.bias.copy_(-self.narrow.weight @ mean)
+
     def forward(self, events: EventBatch) -> UserPrompt:
         """Read each window item by item: [B, P] interactions become [B, P, E]."""
         items = events.item_vectors.flatten(1)[events.item]  # [B, P, F·S]
         ratings = events.rating_vectors[events.rating]  # [B, P, S]
         stream = torch.cat([items, ratings], dim=-1)  # [B, P, (F + 1)·S]
+        if self.narrow is not None:
+            stream = self.narrow(stream)  # [B, P, width]
         hidden = self.layers(inputs_embeds=stream, attention_mask=events.mask).last_hidden_state
         return UserPrompt(self.project(hidden), events.mask)
 

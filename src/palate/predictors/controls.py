@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,3 +61,33 @@ class AnotherUsersHistory:
         other = np.empty_like(shuffled)
         other[shuffled] = np.roll(shuffled, 1)  # one cycle through everybody: nobody keeps their own
         return self._predictor.predict(user_index[other], windows[other])
+
+
+class NoHistory:
+    """A predictor that is shown nothing: what it says of anybody."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.name = f"{predictor.name}, no history"
+        self._predictor = predictor
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The predictor's answer to B empty windows."""
+        nothing = replace(windows, length=np.zeros_like(windows.length))
+        return self._predictor.predict(user_index, nothing)
+
+
+class ShuffledRatings:
+    """A predictor that is shown the right items with each other's ratings: what it owes to the items alone."""
+
+    def __init__(self, predictor: Predictor, seed: int = 0) -> None:
+        self.name = f"{predictor.name}, ratings shuffled"
+        self._predictor = predictor
+        self._seed = seed
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The predictor's answer where each window's ratings have changed places among its items."""
+        place = np.random.default_rng(self._seed).random(windows.item_index.shape)
+        place[~windows.mask] = 2.0  # padding stays behind
+        order = place.argsort(axis=1)
+        shuffled = np.take_along_axis(windows.rating_index, order, axis=1)
+        return self._predictor.predict(user_index, replace(windows, rating_index=shuffled))

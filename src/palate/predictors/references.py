@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palate.errors import RecipeError
 from palate.predictors.base import Predictor
+from palate.predictors.boosting import Boosting
 from palate.predictors.controls import Population
 from palate.predictors.counting import Counting
 from palate.predictors.rule import Rule
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from palate.schema import WindowKind
     from palate.tasks.category_preference import CategoryPreference
 
-REFERENCES = (Population.name, Counting.name, Rule.name, Shrinkage.name)
+REFERENCES = (Population.name, Counting.name, Rule.name, Shrinkage.name, Boosting.name)
 
 
 def references(
@@ -33,6 +34,7 @@ def references(
         Counting.name: lambda: Counting(dataset, task),
         Rule.name: lambda: Rule(dataset, task),
         Shrinkage.name: lambda: Shrinkage(dataset, task, kind),
+        Boosting.name: lambda: Boosting(dataset, task, kind),
     }
     names = list(names)
     for name in names:

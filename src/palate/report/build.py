@@ -42,6 +42,11 @@ def read_report(path: Path) -> ReportData:
 
 def render_report(data: ReportData) -> str:
     """The page as text: the same data always gives the same text."""
+    return page_environment().get_template("page.html").render(data=data, view=View(data))
+
+
+def page_environment() -> Environment:
+    """The templates of pages, which share a style sheet and name no outside host."""
     environment = Environment(
         loader=PackageLoader("palate", "report"),
         autoescape=True,
@@ -51,8 +56,8 @@ def render_report(data: ReportData) -> str:
     )
     environment.filters.update(duration=duration, amount=amount, score="{:.3f}".format)
     style = resources.files("palate.report").joinpath("style.css").read_text(encoding="utf-8")
-    template = environment.get_template("page.html")
-    return template.render(data=data, view=View(data), style=Markup(style))  # our own file, not input
+    environment.globals["style"] = Markup(style)  # our own file, not input
+    return environment
 
 
 def duration(seconds: float) -> str:

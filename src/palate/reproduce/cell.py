@@ -1,26 +1,30 @@
-"""One cell, in a process of its own so that its peak memory is its own: trained, asked, measured, kept."""
+"""One cell: trained in one process, then asked and measured in another, so that each one's memory is its own."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.comparison import Options, prepare_comparison
+from palate.comparison import Comparison, Options, prepare_comparison
 from palate.errors import DataError, first_fault
-from palate.evaluate import PredictorScores, Setting, evaluate
+from palate.evaluate import PredictorScores, Setting, evaluate, write_evaluation
 from palate.files import write_text
-from palate.predictors.base import Predictor
-from palate.predictors.controls import AnotherUsersHistory
+from palate.predictors.model_controls import controls
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.recipes import load_recipe
-from palate.reproduce.cost import AnswerCost, answer_cost
+from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
+from palate.reproduce.history_scores import HistoryScore, scores_by_history
 from palate.runs import RunFolder
 from palate.stages import Stages
-from palate.train import train
+from palate.train import CURVE, train
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
 
-RECIPE, RUN, RESULT = "recipe.yaml", "run", "result.json"
+RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages.json", "result.json"
 
 
 class CellResult(BaseModel):
@@ -28,47 +32,74 @@ class CellResult(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int = 1
+    format: int = 2
     cell: str
     setting: Setting
     users: int
     scores: PredictorScores
-    control: PredictorScores
-    """Shown another user's history."""
-    train_minutes: float
-    train_memory_gib: float
-    """Peak of the process that trained."""
+    controls: dict[str, PredictorScores]
+    """By the name of what was wrong: "another user's history", …"""
+    by_history: tuple[HistoryScore, ...]
+    training: TrainingCost
     answer: AnswerCost
     parameters: int
     data_fingerprint: str
     commit: str | None
 
 
-def run_cell(folder: Path) -> CellResult:
-    """Train and measure the recipe that lies in ``folder``, going on where an earlier process stopped."""
-    recipe, stages = load_recipe(folder / RECIPE), Stages(folder / "stages.json")
+def train_cell(folder: Path) -> None:
+    """Train the recipe that lies in ``folder``, going on where an earlier process stopped."""
+    recipe, stages = load_recipe(folder / RECIPE), Stages(folder / STAGES)
     with stages.timed("training"):
-        run = RunFolder(train(recipe, folder / RUN, report=_log))
+        train(recipe, folder / RUN, report=_log)
+
+
+def measure_cell(folder: Path) -> None:
+    """Ask the model that :func:`train_cell` left, and its controls, and write ``result.json``."""
+    run = RunFolder(folder / RUN)
     it = prepare_comparison([str(run.path)], Options(bare=True))
     predictor = it.predictors[0]
     assert isinstance(predictor, PersonalizedPredictor)
-    asked: list[Predictor] = [AnotherUsersHistory(predictor), predictor]
+    answer = answer_cost(predictor.model, it.examples.windows)  # first, while the process is small
+    asked = [predictor, *controls(predictor, it.dataset, it.setting)]
     evaluation = evaluate(asked, it.examples, it.task, it.dataset, it.setting)
+    write_evaluation(evaluation, folder)
+    own, *wrong = evaluation.predictors
+    answers = [one.answer for one in evaluation.predictions if one.predictor == own.name]
     result = CellResult(
         cell=folder.name,
         setting=evaluation.setting,
         users=evaluation.users,
-        scores=evaluation.predictors[1],
-        control=evaluation.predictors[0],
-        train_minutes=stages.seconds()["training"] / 60,
-        train_memory_gib=stages.peak_memory_gib(),
-        answer=answer_cost(predictor.model, it.examples.windows),
+        scores=own,
+        controls={one.name.removeprefix(f"{own.name}, "): one for one in wrong},
+        by_history=scores_by_history(answers, it.examples, it.task, it.dataset),
+        training=_training_cost(folder, it, predictor),
+        answer=answer,
         parameters=sum(weight.numel() for weight in predictor.model.parameters()),
         data_fingerprint=run.manifest.data_fingerprint,
         commit=run.manifest.commit,
     )
     write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
-    return result
+
+
+STEPS: tuple[Callable[[Path], None], ...] = (train_cell, measure_cell)
+"""What is done with a cell's folder, each in a process of its own."""
+
+
+def _training_cost(folder: Path, it: Comparison, predictor: PersonalizedPredictor) -> TrainingCost:
+    recipe, stages = load_recipe(folder / RECIPE), Stages(folder / STAGES)
+    batches = TrainingBatches(recipe, it.dataset, it.task, predictor.model, Clock(recipe.train))
+    curve = RunFolder(folder / RUN).logs / CURVE
+    scores = json.loads(curve.read_text())["scores"] if curve.is_file() else []
+    steps = scores[-1]["step"] if scores else 0
+    return TrainingCost(
+        steps=steps,
+        windows=steps * recipe.train.batch_size * recipe.train.accumulate,
+        minutes=stages.seconds()["training"] / 60,
+        processor_minutes=stages.processor_seconds()["training"] / 60,
+        step_multiply_adds=step_multiply_adds(predictor.model, batches) if steps else 0.0,
+        memory_gib=stages.peak_memory_gib(),
+    )
 
 
 def _log(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What an answer costs: the vectors that the backbone reads, multiply-adds, time and memory."""
+"""What a system costs: the vectors that the backbone reads, multiply-adds, time and memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,36 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
+from palate.machine import peak_memory_gib
+
 if TYPE_CHECKING:
     from palate.model.personalized import PersonalizedModel
     from palate.schema import Windows
+    from palate.training.batches import TrainingBatches
 
 TIMED = 10
 """Users who are answered one by one."""
 COUNTED = 8
-"""Of them, those whose prompts' multiply-adds are counted."""
+"""Of them, those whose answers' multiply-adds are counted."""
+
+
+class TrainingCost(BaseModel):
+    """The cost of training one model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int
+    """Optimizer steps that were taken."""
+    windows: int
+    """Windows that were learned from."""
+    minutes: float
+    """Wall time."""
+    processor_minutes: float
+    """Time that processors worked, all threads together: a busy machine stretches it less than the wall time."""
+    step_multiply_adds: float
+    """Of the forward and backward pass of one batch, the whole model taking part."""
+    memory_gib: float
+    """Peak of the process that trained."""
 
 
 class AnswerCost(BaseModel):
@@ -30,10 +52,12 @@ class AnswerCost(BaseModel):
     """Of the answer, from the window to the last token; the mean over users."""
     milliseconds: float
     """The median over users."""
+    memory_gib: float
+    """Peak of a process that has loaded the model and answered these users."""
 
 
 def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
-    """Answer the first users of B windows [B, P] one by one."""
+    """Answer the first users of B windows [B, P] one by one; the process should not have done much before."""
     users = min(len(windows), TIMED + 1)
     alone = [windows[user : user + 1] for user in range(users)]
     seconds, operations = [], []
@@ -41,6 +65,7 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
         start = time.perf_counter()
         model.answer(one)
         seconds.append(time.perf_counter() - start)
+    memory = peak_memory_gib()
     for one in alone[:COUNTED]:
         with FlopCounterMode(display=False) as counter:
             model.answer(one)
@@ -50,4 +75,17 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
         input_vectors=sum(lengths) / users,
         multiply_adds=sum(operations) / len(operations),
         milliseconds=1000 * median(seconds[1:] or seconds),  # the first warms up
+        memory_gib=memory,
     )
+
+
+def step_multiply_adds(model: PersonalizedModel, batches: TrainingBatches) -> float:
+    """Multiply-adds of the forward and backward pass of the first batch."""
+    batch = batches[0]
+    del batch["liked"], batch["disliked"]
+    model.train()
+    with FlopCounterMode(display=False) as counter:
+        model(**batch)["loss"].backward()
+    model.zero_grad()
+    model.eval()
+    return float(counter.get_total_flops() / 2)

@@ -1,4 +1,4 @@
-"""The experiment engine: trains the cells of a plan, each in a process of its own, several at a time."""
+"""The experiment engine: trains and measures the cells of a plan in processes of their own, several at a time."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from pathlib import Path
 from palate.errors import OutputError, PalateError
 from palate.files import write_text
 from palate.recipes import differing_keys, dump_recipe, load_recipe
-from palate.reproduce.cell import RECIPE, CellResult, read_result, run_cell
+from palate.reproduce.cell import RECIPE, STEPS, CellResult, read_result
 from palate.reproduce.plan import Cell
 
 LOG = "log.txt"
 
 
 def run_cells(
-    cells: Sequence[Cell], out: Path, jobs: int, tell: Callable[[str], None]
+    cells: Sequence[Cell],
+    out: Path,
+    jobs: int,
+    tell: Callable[[str], None],
+    counted: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, CellResult]:
     """The results of all cells by name; those that are finished are skipped, interrupted ones go on.
 
-    ``jobs`` cells run at a time and share the machine's threads evenly. A cell that fails does not keep the others
-    from being trained. Raises :class:`OutputError` where a cell's folder holds another recipe, before any work, and
-    :class:`PalateError` at the end when cells failed.
+    ``jobs`` cells run at a time and share the machine's threads evenly; ``tell`` hears of each, ``counted`` how many
+    of all are done. A cell that fails does not keep the others from being trained. Raises :class:`OutputError` where
+    a cell's folder holds another recipe, before any work, and :class:`PalateError` at the end when cells failed.
     """
     for cell in cells:
         _open(cell, out / cell.name)
     results = {cell.name: found for cell in cells if (found := read_result(out / cell.name))}
     if results:
         tell(f"{len(results)} of {len(cells)} cells are finished already")
+    counted(len(results), len(cells))
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [cell for cell in cells if cell.name not in results]
@@ -47,6 +52,7 @@ def run_cells(
                     continue
                 results[cell.name] = result
                 tell(_line(result, f"{len(results)}/{len(cells)}"))
+                counted(len(results), len(cells))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -71,26 +77,29 @@ def _open(cell: Cell, folder: Path) -> None:
 
 
 def _run(folder: Path, jobs: int) -> int:
-    """Train and measure one cell in a process of its own; returns its exit status."""
-    process = _process(folder, max(1, (os.cpu_count() or 1) // jobs))
-    process.start()
-    try:
-        process.join()
-    finally:
-        process.terminate()
-    return process.exitcode or 0
+    """Train and measure one cell, each in a process of its own; returns the exit status of the last."""
+    for step in STEPS:
+        process = _process(step, folder, max(1, (os.cpu_count() or 1) // jobs))
+        process.start()
+        try:
+            process.join()
+        finally:
+            process.terminate()
+        if process.exitcode:
+            return process.exitcode
+    return 0
 
 
-def _process(folder: Path, threads: int) -> BaseProcess:
+def _process(step: Callable[[Path], None], folder: Path, threads: int) -> BaseProcess:
     """Where the system can, processes are forked from one that has loaded the libraries once and nothing else."""
     if "forkserver" in get_all_start_methods():
         context = get_context("forkserver")
         context.set_forkserver_preload(["palate.reproduce.cell"])
-        return context.Process(target=_work, args=(folder, threads))
-    return get_context("spawn").Process(target=_work, args=(folder, threads))
+        return context.Process(target=_work, args=(step, folder, threads))
+    return get_context("spawn").Process(target=_work, args=(step, folder, threads))
 
 
-def _work(folder: Path, threads: int) -> None:
+def _work(step: Callable[[Path], None], folder: Path, threads: int) -> None:
     """What such a process does, with all that it prints in the cell's log."""
     import torch
 
@@ -99,7 +108,7 @@ def _work(folder: Path, threads: int) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        run_cell(folder)
+        step(folder)
     except PalateError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
@@ -111,8 +120,8 @@ def _last_line(log: Path) -> str:
 
 
 def _line(result: CellResult, count: str) -> str:
-    liked = result.scores.scores.liked
+    wrong = ", ".join(f"{one.scores.liked.f1.value:.3f} with {name}" for name, one in result.controls.items())
     return (
-        f"{count} {result.cell}: F1 {liked.f1.value:.3f} ({result.control.scores.liked.f1.value:.3f} with another "
-        f"user's history), {result.train_minutes:.1f} minutes, {result.answer.input_vectors:.0f} input vectors"
+        f"{count} {result.cell}: F1 {result.scores.scores.liked.f1.value:.3f} ({wrong}), "
+        f"{result.training.minutes:.1f} minutes, {result.answer.input_vectors:.0f} input vectors"
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from palate.config import Recipe
 from palate.errors import RecipeError, first_fault
 from palate.recipes import merge, recipe_from
+from palate.schema import WindowKind
 from palate.yaml_file import read_yaml
 
 HERE = Path(__file__).parent
@@ -76,6 +77,16 @@ class Plan:
     tables: dict[str, TableSpec]
     sizes: tuple[str, ...]
     cells: tuple[Cell, ...]
+
+    @property
+    def window_kind(self) -> WindowKind:
+        """Which interactions everybody sees."""
+        return self.cells[0].recipe.windows.kind
+
+    @property
+    def references(self) -> list[tuple[str, int]]:
+        """The references that have a row, each with its window."""
+        return [(row.reference, row.window) for row in self.rows() if row.reference]
 
     def rows(self) -> Iterable[Row]:
         """All rows, those beside the tables too."""

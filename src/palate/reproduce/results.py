@@ -8,14 +8,15 @@ from statistics import mean, stdev
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.comparison import Options, prepare_comparison
+from palate.data.dataset import load_dataset
 from palate.errors import DataError, first_fault
-from palate.evaluate import PredictorScores
 from palate.files import write_text
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.reproduce.cell import CellResult
-from palate.reproduce.cost import AnswerCost
+from palate.reproduce.cost import AnswerCost, TrainingCost
+from palate.reproduce.history_scores import HistoryScore
 from palate.reproduce.plan import Plan, Preset, Row, Triple, system_of
+from palate.reproduce.references import ReferenceResult
 from palate.schema import WindowKind
 
 RESULTS = "results.json"
@@ -28,25 +29,25 @@ class _Part(BaseModel):
 
 
 class Measured(_Part):
-    """What was measured of one system in one size, over its seeds."""
+    """What was measured of one system in one size, over its seeds; of the first seed where no mean is named."""
 
     seeds: int
     liked: Triple
     """Weighted precision, recall and F1 of the liked categories; the mean over seeds."""
     f1_interval: tuple[float, float]
-    """95% bootstrap interval over users, of the first seed."""
+    """95% bootstrap interval over users."""
     f1_deviation: float | None
     """Sample standard deviation of the F1 over seeds; None with one."""
     disliked_f1: float
+    """The mean over seeds, like the next."""
     joint_f1: float
     per_category: dict[str, float]
-    """F1 of each liked category, of the first seed."""
-    control_f1: float | None = None
-    """With another user's history; the mean over seeds."""
+    """F1 of each liked category."""
+    by_history: tuple[HistoryScore, ...]
+    controls: dict[str, float] = {}
+    """Liked F1 by what was wrong; the mean over seeds."""
+    training: TrainingCost | None = None
     answer: AnswerCost | None = None
-    """Of the first seed."""
-    train_minutes: float | None = None
-    train_memory_gib: float | None = None
     parameters: int | None = None
 
 
@@ -70,12 +71,14 @@ class ResultTable(_Part):
 class Results(_Part):
     """What ``results.json`` holds."""
 
-    format: int = 1
+    format: int = 2
     preset: Preset
     dataset: str
     data_fingerprint: str
     data_checksums: dict[str, str]
     users: int
+    categories: dict[str, int]
+    """Test users who truly like each."""
     window_kind: WindowKind
     machine: Machine
     versions: dict[str, str]
@@ -84,17 +87,14 @@ class Results(_Part):
     tables: dict[str, ResultTable]
 
 
-def gather(plan: Plan, found: Mapping[str, CellResult], data: Path) -> Results:
-    """The tables of a plan from its cells' results, with the references asked about the same users."""
+def gather(
+    plan: Plan,
+    found: Mapping[str, CellResult],
+    references: Mapping[tuple[str, int], ReferenceResult],
+    data: Path,
+) -> Results:
+    """The tables of a plan from its cells' results and its references', who were asked about the same users."""
     windows = {cell.system: cell.recipe.evaluate.window for cell in plan.cells}
-    kind: WindowKind = plan.cells[0].recipe.windows.kind if plan.cells else "recent"
-    references: dict[tuple[str, int], PredictorScores] = {}
-    for row in plan.rows():
-        if row.reference and (row.reference, row.window) not in references:
-            options = Options(data=data, window=row.window, window_kind=kind)
-            it = prepare_comparison([row.reference], options)
-            evaluation = it.evaluate()
-            references[row.reference, row.window] = evaluation.predictors[0]
 
     def shown(row: Row) -> ResultRow:
         if row.reference:
@@ -108,15 +108,16 @@ def gather(plan: Plan, found: Mapping[str, CellResult], data: Path) -> Results:
                 ours[size] = measured(results)
         return ResultRow(name=row.name, window=windows.get(system, row.window), paper=row.paper, ours=ours)
 
-    comparison = prepare_comparison(["rule"], Options(data=data, window=50, window_kind=kind))
-    info = comparison.dataset.info
+    info = load_dataset(data).info
+    asked = [one.scores for one in references.values()] + [one.scores for one in found.values()]
     return Results(
         preset=plan.preset,
         dataset=info.name,
         data_fingerprint=info.fingerprint,
         data_checksums=info.checksums,
-        users=len(comparison.examples),
-        window_kind=kind,
+        users=info.split_sizes["test"],
+        categories={name: one.liked_users for name, one in asked[0].per_category.items()},
+        window_kind=plan.window_kind,
         machine=describe_machine(),
         versions=package_versions(),
         commit=checkout_commit(),
@@ -145,25 +146,29 @@ def measured(results: Sequence[CellResult]) -> Measured:
         disliked_f1=mean(result.scores.scores.disliked.f1.value for result in results),
         joint_f1=mean(result.scores.scores.joint.f1.value for result in results),
         per_category={name: one.liked_f1 for name, one in first.scores.per_category.items()},
-        control_f1=mean(result.control.scores.liked.f1.value for result in results),
+        by_history=first.by_history,
+        controls={
+            name: mean(result.controls[name].scores.liked.f1.value for result in results)
+            for name in first.controls
+        },
+        training=first.training,
         answer=first.answer,
-        train_minutes=mean(result.train_minutes for result in results),
-        train_memory_gib=max(result.train_memory_gib for result in results),
         parameters=first.parameters,
     )
 
 
-def measured_reference(scores: PredictorScores) -> Measured:
+def measured_reference(result: ReferenceResult) -> Measured:
     """A reference's scores; it has no seeds, and costs nothing worth naming."""
-    liked = scores.scores.liked
+    liked = result.scores.scores.liked
     return Measured(
         seeds=1,
         liked=(liked.precision.value, liked.recall.value, liked.f1.value),
         f1_interval=(liked.f1.low, liked.f1.high),
         f1_deviation=None,
-        disliked_f1=scores.scores.disliked.f1.value,
-        joint_f1=scores.scores.joint.f1.value,
-        per_category={name: one.liked_f1 for name, one in scores.per_category.items()},
+        disliked_f1=result.scores.scores.disliked.f1.value,
+        joint_f1=result.scores.scores.joint.f1.value,
+        per_category={name: one.liked_f1 for name, one in result.scores.per_category.items()},
+        by_history=result.by_history,
     )
 
 

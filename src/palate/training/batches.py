@@ -15,12 +15,12 @@ from torch.utils.data import Dataset as TorchDataset
 from palate.config import Recipe
 from palate.data.histories import category_statistics, draw_windows, require_training_users
 from palate.data.simulate import fit_population, simulate_users
+from palate.decisions import best_answers
 from palate.errors import RecipeError
 from palate.items.table import ItemTable
 from palate.metrics import membership
 from palate.model.events import window_tensors
 from palate.schema import Doubles, Interactions, Ints, Preferences, Windows
-from palate.training.decisions import best_answers
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset

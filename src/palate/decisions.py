@@ -27,13 +27,23 @@ def best_answers(chances: Doubles, frequency: Doubles, most: int) -> Preferences
     )
 
 
+def likeliest(chances: Doubles, frequency: Doubles, rareness: float, most: int) -> Ints:
+    """The ``most`` labels of highest chance [B, L], likeliest first, the rare ones sooner by their frequency [L]."""
+    return np.argsort(-chances / (frequency + 0.01) ** rareness, axis=1, kind="stable")[:, :most]
+
+
+def only(rank: Ints, named: Bools, most: int) -> Ints:
+    """The ranked labels [B, at most ``most``] that are named, moved to the front, [B, most]; -1 for the others."""
+    order = np.argsort(~named, axis=1, kind="stable")
+    answers = np.take_along_axis(np.where(named, rank, -1), order, axis=1)
+    return np.pad(answers, ((0, 0), (0, most - answers.shape[1])), constant_values=-1)
+
+
 def _best_half(chances: Doubles, frequency: Doubles, most: int) -> Ints:
-    rank = np.argsort(-chances / (frequency + 0.01) ** RARENESS, axis=1, kind="stable")[:, :most]
+    rank = likeliest(chances, frequency, RARENESS, most)
     ranked = np.take_along_axis(chances, rank, axis=1)
     named: Bools = ranked > 0
     for _ in range(ROUNDS):
         in_reach = 2 * ranked[named].sum() / max(chances.sum() + named.sum(), 1e-9)
         named = ranked > in_reach / 2
-    order = np.argsort(~named, axis=1, kind="stable")
-    answers = np.take_along_axis(np.where(named, rank, -1), order, axis=1)
-    return np.pad(answers, ((0, 0), (0, most - answers.shape[1])), constant_values=-1)
+    return only(rank, named, most)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
-from palate.training.decisions import best_answers
+from palate.decisions import best_answers
 
 EVERY = np.full((2, 5), 0.2)
 chances = hypothesis_numpy.arrays(np.float64, (4, 5, 2), elements=st.floats(0.0, 1.0, width=32))

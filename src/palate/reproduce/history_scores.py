@@ -1,0 +1,49 @@
+"""Scores by the length of the users' full histories: whose taste is read well, beginners' or veterans'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from palate.metrics import membership, weighted_scores
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.schema import Examples
+    from palate.tasks.base import Task
+
+GROUPS = 4
+
+
+class HistoryScore(BaseModel):
+    """Liked F1 of the users whose full histories have ``shortest`` to ``longest`` interactions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shortest: int
+    longest: int
+    users: int
+    liked_f1: float
+
+
+def scores_by_history(
+    answers: Sequence[str], examples: Examples, task: Task, dataset: Dataset
+) -> tuple[HistoryScore, ...]:
+    """Score B answers in groups of about equally many users, from the shortest histories to the longest."""
+    length = dataset.interactions.lengths[examples.user_index]
+    labels = len(task.label_names)
+    truth = membership(examples.truth.liked, labels)
+    named = membership(task.parse(answers).liked, labels)
+    groups = np.array_split(np.argsort(length, kind="stable"), min(GROUPS, len(length)))
+    return tuple(
+        HistoryScore(
+            shortest=int(length[rows].min()),
+            longest=int(length[rows].max()),
+            users=len(rows),
+            liked_f1=weighted_scores(truth[rows], named[rows])[2],
+        )
+        for rows in groups
+    )

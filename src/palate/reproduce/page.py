@@ -1,0 +1,111 @@
+"""The results as one HTML page: the paper's tables, its Figure 2, and quality against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from palate.files import write_text
+from palate.report.build import page_environment
+from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Series, draw
+from palate.reproduce.plan import Triple
+from palate.reproduce.results import REFERENCE, ResultRow, Results
+from palate.reproduce.sheets import (
+    NOTES,
+    Sheet,
+    category_sheet,
+    control_sheet,
+    cost_sheet,
+    history_sheet,
+    score_sheet,
+    summary,
+)
+
+PAGE = "report.html"
+METRICS = ("precision", "recall", "F1")
+LEVEL = "LongT5 text history, 50"
+"""The row whose F1 is drawn as a level in Figure 2."""
+
+
+def write_page(results: Results, path: Path) -> None:
+    """Write the page, whole or not at all; it names no outside host."""
+    template = page_environment().get_template("results.html")
+    write_text(path, template.render(results=results, view=ResultsView(results), notes=NOTES))
+
+
+class ResultsView:
+    """What results.html asks for beside the results themselves."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.summary = summary(results)
+
+    def tables(self) -> Iterator[tuple[str, str, list[Sheet]]]:
+        """Each table's name, its title, and its sheets."""
+        for name, table in self.results.tables.items():
+            sheets = [score_sheet(table), control_sheet(table), cost_sheet(table)]
+            yield f"Table {name.removeprefix('table')}", table.title, [sheet for sheet in sheets if sheet]
+
+    def details(self) -> list[Sheet]:
+        """Categories, and lengths of history."""
+        sheets = category_sheet(self.results), history_sheet(self.results)
+        return [sheet for sheet in sheets if sheet]
+
+    def figure(self) -> list[list[Picture]]:
+        """Figure 2: each metric against the history's length, in a wide and a narrow cut; F1 comes first."""
+        table = self.results.tables.get("table4")
+        if table is None:
+            return []
+        charts = [(self._length_chart(table.rows, table.beside, metric), metric) for metric in (2, 0, 1)]
+        return [_cuts(chart, WIDE if metric == 2 else HALF) for chart, metric in charts if chart.series]
+
+    def costs(self) -> list[Picture]:
+        """Liked F1 against the multiply-adds of an answer, one point a system of Table 1 in its smallest size."""
+        table = self.results.tables.get("table1")
+        points = []
+        for row in (*table.rows, *table.beside) if table else ():
+            one = next(iter(row.ours.values()), None)
+            if one is not None and one.answer is not None:
+                points.append((row.name, one.answer.multiply_adds / 1e6, one.liked[2]))
+        series = [
+            Series(name, _tone(name, index), [cost], [f1])
+            for index, (name, cost, f1) in enumerate(sorted(points, key=lambda point: point[1]))
+        ]
+        chart = Chart("Liked F1", "multiply-adds an answer, millions (log scale)", series, log_x=True)
+        return _cuts(chart, WIDE) if series else []
+
+    def _length_chart(self, rows: tuple[ResultRow, ...], beside: tuple[ResultRow, ...], metric: int) -> Chart:
+        lengths = sorted({row.window for row in rows})
+        series = []
+        for number, size in enumerate(self.results.sizes, start=1):
+            ours = {row.window: row.ours[size].liked for row in rows if size in row.ours}
+            series.append(_line(f"ours, {size}", f"model-{number}", ours, metric))
+            paper = {row.window: row.paper[size] for row in rows if size in row.paper}
+            series.append(_line(f"paper, {size}", "control", paper, metric))
+        for name, tone in (("Rule", "rule"), ("Boosting", "reference")):
+            curve = {
+                row.window: row.ours[REFERENCE].liked
+                for row in beside
+                if row.name.startswith(name) and REFERENCE in row.ours
+            }
+            series.append(_line(name.lower(), tone, curve, metric))
+        level = next((row for row in beside if row.name == LEVEL), None)
+        for size in self.results.sizes[:1]:
+            if level and size in level.ours:
+                reached = dict.fromkeys(lengths, level.ours[size].liked)
+                series.append(_line(f"LongT5 text, 50 items, {size}", "model-3", reached, metric, dots=False))
+        drawn = [one for one in series if one.x]
+        return Chart(METRICS[metric], "history length (items, log scale)", drawn, log_x=True, x_ticks=lengths)
+
+
+def _line(name: str, tone: str, points: dict[int, Triple], metric: int, dots: bool = True) -> Series:
+    lengths = sorted(points)
+    return Series(name, tone, lengths, [points[length][metric] for length in lengths], dots=dots)
+
+
+def _tone(name: str, index: int) -> str:
+    return "model-1" if name.startswith("Embedding") else f"model-{2 + index % 4}"
+
+
+def _cuts(chart: Chart, wide: Cut) -> list[Picture]:
+    return [draw(chart, wide), draw(chart, NARROW)]
