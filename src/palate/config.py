@@ -197,6 +197,8 @@ class TrainSettings(Section):
     """Windows a step on one device."""
     windows_per_user: int = Field(1, ge=1)
     """Windows of one user in a batch."""
+    length_groups: int = Field(1, ge=1)
+    """Draw the users of so many batches at once, and share them out by the length of their histories: less padding."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients make one optimizer step."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"

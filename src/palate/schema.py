@@ -85,6 +85,13 @@ class Windows:
             self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows]
         )
 
+    def trimmed(self) -> Windows:
+        """The same windows without the columns that none of them fills; one column stays at least."""
+        width = max(int(self.length.max(initial=0)), 1)
+        return Windows(
+            self.item_index[:, :width], self.rating_index[:, :width], self.timestamp[:, :width], self.length
+        )
+
     def interactions(self) -> Interactions:
         """The same events as flat columns, one group a window."""
         mask = self.mask

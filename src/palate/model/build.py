@@ -15,10 +15,11 @@ from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone, load_t5, random_t5
+from palate.model.events import Catalogue
 from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
 from palate.model.streaming import StreamingEncoder
 from palate.model.user_encoder import UEM
-from palate.schema import Preferences
+from palate.schema import Ints, Preferences
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -49,7 +50,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
         _start_queries(model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
-        model.user_encoder.start_from(torch.from_numpy(table.vectors), torch.from_numpy(table.rating_vectors))
+        _start_stream(model.user_encoder, dataset, table)
     return model
 
 
@@ -61,13 +62,25 @@ def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = No
     return build_item_table(dataset, ItemEncoder(recipe.items), progress)
 
 
+def _start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
+    """Start a narrowed stream from the most frequent categories, which take half of its channels at most."""
+    if encoder.narrow is None:
+        return
+    chosen = _frequent(dataset, encoder.narrow.out_features // 2)
+    probe = category_probe(table, dataset.category_matrix[:, chosen])
+    encoder.start_from(Catalogue(table), torch.from_numpy(probe.weights))
+
+
+def _frequent(dataset: Dataset, most: int) -> Ints:
+    """The most frequent categories of the catalogue, by index, ascending."""
+    frequency = dataset.category_matrix.sum(axis=0)
+    return np.sort(np.argsort(-frequency, kind="stable")[:most])
+
+
 def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
     """Start the queries from the most frequent categories, leaving one for all items."""
-    matrix = dataset.category_matrix
-    room = len(encoder.query) - 1
-    frequent = np.argsort(-matrix.sum(axis=0), kind="stable")[:room]
-    chosen = np.sort(frequent)
-    probe = category_probe(table, matrix[:, chosen])
+    chosen = _frequent(dataset, len(encoder.query) - 1)
+    probe = category_probe(table, dataset.category_matrix[:, chosen])
     encoder.start_from(
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),

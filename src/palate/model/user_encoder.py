@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from palate.model.events import EventBatch
 
 
+CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
+"""How loud the channels of a narrowed stream start that say an item's categories and its rating; others are at 1."""
+
+
+class CatalogueVectors(Protocol):
+    """What is known of all items and ratings."""
+
+    item_vectors: Tensor  # [I, F, S]
+    rating_vectors: Tensor  # [R, S]
+    rating_numbers: Tensor  # [R] from -1 to 1
+
+
 @dataclass(frozen=True, eq=False)
 class UserPrompt:
     """The user's soft prompt U_e, with a mask because windows differ in length."""
@@ -78,18 +90,29 @@ class UEM(nn.Module):
         self.project = nn.Linear(width, sizes.embedding, bias=False)
 
     @torch.no_grad()
-    def start_from(self, item_vectors: Tensor, rating_vectors: Tensor) -> None:
-        """Start a narrowed stream where what differs between items [I, F, S] and ratings [R, S] has unit variance.
+    def start_from(self, table: CatalogueVectors, probe_weights: Tensor) -> None:
+        """Start a narrowed stream from what differs between items and between ratings.
 
-        Vectors of texts from one template have most in common, and that tells nothing.
+        Vectors of texts from one template have most in common, which says nothing: the rest is brought to unit
+        variance. The first channels say how much of each of C categories an item has, by ``probe_weights`` [C, F·S],
+        and the next one says the rating: each the more loudly for being one of many. Nothing happens to a stream of
+        full width.
         """
         if self.narrow is None:
             return
-        columns = item_vectors.flatten(1), rating_vectors
-        mean = torch.cat([column.mean(dim=0) for column in columns])
-        spread = torch.cat([column.std(dim=0) for column in columns]).clamp(min=1e-4)
-        self.narrow.weight.normal_(std=len(mean) ** -0.5).div_(spread)
-        self.narrow.bias.copy_(-self.narrow.weight @ mean)
+        items, ratings = table.item_vectors.flatten(1), table.rating_vectors  # [I, F·S], [R, S]
+        mean = torch.cat([items.mean(dim=0), ratings.mean(dim=0)])
+        spread = torch.cat([items.std(dim=0), ratings.std(dim=0)]).clamp(min=1e-4)
+        weight = self.narrow.weight
+        weight.normal_(std=len(mean) ** -0.5).div_(spread)
+        categories, told = len(probe_weights), (items @ probe_weights.T).std(dim=0).clamp(min=1e-4)
+        weight[: categories + 1] = 0
+        weight[:categories, : items.shape[1]] = CATEGORY_GAIN * probe_weights / told[:, None]
+        numbers = table.rating_numbers - table.rating_numbers.mean()
+        weight[categories, items.shape[1] :] = (
+            RATING_GAIN * torch.linalg.pinv(ratings - ratings.mean(dim=0)) @ numbers
+        )
+        self.narrow.bias.copy_(-weight @ mean)
 
     def forward(self, events: EventBatch) -> UserPrompt:
         """Read each window item by item: [B, P] interactions become [B, P, E]."""

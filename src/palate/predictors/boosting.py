@@ -68,7 +68,9 @@ class Boosting:
         """Answers from the windows alone; the first call for a size of windows [B, P] takes about a minute."""
         size = windows.item_index.shape[1]
         if size not in self._fitted:
-            with threadpool_limits(1):  # so small a problem's threads would wait for each other most of the time
+            with threadpool_limits(
+                1
+            ):  # so small a problem's threads would wait for each other most of the time
                 self._fitted[size] = self._fit(size)
         seen, most = self._statistics(windows), self._task.settings.most_labels
         liked, disliked = self._fitted[size]

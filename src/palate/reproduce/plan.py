@@ -141,7 +141,7 @@ def _settings(
     backbones = spec.sizes[size]
     settings = merge(spec.recipe, backbones["default"])
     for name in changes:
-        for known in (common, spec.changes, backbones):
+        for known in (spec.changes, backbones, common):
             if name in known:
                 settings = merge(settings, known[name])
                 break

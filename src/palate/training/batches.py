@@ -82,8 +82,8 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.recipe.seed, 2, index])
         size = self._window_size(rng)
         parts = [
-            self._draw(source, count, size, rng)
-            for source, count in zip(self.sources, self._counts(), strict=True)
+            self._draw(source, self._users(number, count, index, rng), size, rng)
+            for number, (source, count) in enumerate(zip(self.sources, self._counts(), strict=True))
             if count
         ]
         windows = _stacked([part[0] for part in parts])
@@ -124,11 +124,24 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
         simulated = round(size * simulation.share)
         return [size - simulated, simulated]
 
+    def _users(self, number: int, count: int, index: int, rng: np.random.Generator) -> Ints:
+        """The users of ``count`` windows of a source in a batch; those of a group of batches are drawn as one."""
+        settings, source = self.recipe.train, self.sources[number]
+        several = -(-count // settings.windows_per_user)
+        if settings.length_groups == 1:
+            users = rng.choice(source.users, several)
+        else:
+            group, place = divmod(index, settings.length_groups)
+            common = np.random.default_rng([self.recipe.seed, 3, number, group])
+            drawn = common.choice(source.users, several * settings.length_groups)
+            seen = np.minimum(source.interactions.lengths[drawn], self.recipe.windows.longest)
+            shares = np.split(drawn[np.argsort(seen, kind="stable")], settings.length_groups)
+            users = shares[common.permutation(settings.length_groups)[place]]
+        return users.repeat(settings.windows_per_user)[:count]
+
     def _draw(
-        self, source: Source, count: int, size: int, rng: np.random.Generator
+        self, source: Source, users: Ints, size: int, rng: np.random.Generator
     ) -> tuple[Windows, Preferences]:
-        per_user = self.recipe.train.windows_per_user
-        users = rng.choice(source.users, -(-count // per_user)).repeat(per_user)[:count]
         windows = draw_windows(source.interactions, users, size, self.recipe.windows.kind, rng)
         return windows, source.preferences[users]
 
