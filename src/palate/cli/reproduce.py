@@ -26,12 +26,13 @@ def reproduce(
     seeds: Annotated[int, Option(help="Seeds for Table 1; the other tables have one.", min=1)] = 2,
     jobs: Annotated[int, Option(help="Cells trained at a time.", min=1)] = 1,
     only: Annotated[str | None, Option(help="Only cells whose name holds this.")] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say which cells there are, and stop.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what each cell would take, and stop.")] = False,
 ) -> None:
     """Rebuild the paper's tables: paper, ours, difference, and the cost.
 
     Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
     """
+    from palate.reproduce.dry_run import described
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
     from palate.reproduce.page import PAGE, write_page
@@ -45,15 +46,8 @@ def reproduce(
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
     if dry_run:
-        for cell in cells:
-            train = cell.recipe.train
-            limit = f"at most {train.minutes:g} minutes" if train.minutes else f"{train.steps:,} steps"
-            show(f"{cell.name}: {limit}, batches of {train.batch_size * train.accumulate}")
-        minutes = [cell.recipe.train.minutes for cell in cells]
-        if all(minutes):
-            show(
-                f"{len(cells)} cells, about {sum(one or 0 for one in minutes) / jobs:,.0f} minutes of training"
-            )
+        for line in described(cells, jobs):
+            show(line)
         return
     with counting_bar("training cells", watched()) as counted:
         results = run_cells(cells, folder / "cells", jobs, tell, counted)

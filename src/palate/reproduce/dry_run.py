@@ -1,0 +1,31 @@
+"""What `palate reproduce --dry-run` says: the cells, and what each will take about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from palate.data.dataset import load_dataset
+from palate.report.build import duration
+from palate.reproduce.estimate import estimate, machine_speed
+from palate.reproduce.plan import Cell
+
+
+def described(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
+    """A line a cell, and one for all of them, of which ``jobs`` are trained at a time."""
+    dataset = load_dataset(cells[0].recipe.data.path)
+    speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs))
+    total, most = 0.0, 0.0
+    for cell in cells:
+        about, train = estimate(cell.recipe, dataset), cell.recipe.train
+        seconds = 60 * min(about.minutes(speed), train.minutes or float("inf"))
+        total, most = total + seconds, max(most, about.memory_gib)
+        yield (
+            f"{cell.name}: {train.steps:,} steps of {train.batch_size * train.accumulate}, "
+            f"{about.parameters / 1e6:,.1f}M parameters, {about.input_vectors:,.0f} input vectors, "
+            f"about {duration(seconds)} and {about.memory_gib:.1f} GiB"
+        )
+    yield (
+        f"{len(cells)} cells, about {duration(total / jobs)} of training and up to {jobs * most:.1f} GiB; asking "
+        "them comes on top"
+    )

@@ -1,0 +1,162 @@
+"""What a cell will take, before it is started: its time and memory from its sizes and this machine's speed.
+
+Rough: a transformer's training runs at a share of the speed of plain matrix products, and that share differs from one
+machine and model to the next.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palate.config import (
+    PretrainedT5Settings,
+    RandomT5Settings,
+    Recipe,
+    ResamplerSettings,
+    StreamingSettings,
+    TextSettings,
+    UEMSettings,
+)
+from palate.items.blocks import build_block_table
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+CHARACTERS_A_TOKEN = 4.0
+INSTRUCTION, TARGET = 12, 20
+"""Tokens of the task's texts, about."""
+SHARE = 0.35
+"""Of the speed of matrix products that a training reaches."""
+BARE_GIB = 0.8
+"""A process with its libraries and the item table."""
+ITEM_VECTOR = 384
+"""Size of an item vector, where the encoder is not asked."""
+T5_SIZES = {
+    "base": RandomT5Settings(width=768, feed_forward=2048, heads=12, layers=12, vocabulary=32128),
+    "large": RandomT5Settings(width=1024, feed_forward=2816, heads=16, layers=24, vocabulary=32128),
+}
+"""T5 v1.1's, which its LM-adapted, Flan and LongT5 kin share, by the last part of their names."""
+_SPEED_SIZE, _SPEED_SECONDS = 512, 0.2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one cell takes."""
+
+    input_vectors: float
+    """That the backbone reads of a window."""
+    parameters: float
+    multiply_adds: float
+    """Of the whole training."""
+    memory_gib: float
+
+    def minutes(self, speed: float) -> float:
+        """Time of the training where matrix products run at ``speed`` multiply-adds a second."""
+        return self.multiply_adds / (SHARE * speed) / 60
+
+
+def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
+    """Estimate the training of a recipe; with ``train.minutes`` it may end before."""
+    backbone = _sizes(recipe.model.backbone)
+    items, history = _window(recipe, dataset), 0.0
+    settings = recipe.model.user_encoder
+    encoder = 0.0  # parameters, each used once an item
+    if isinstance(settings, TextSettings):
+        history = min(settings.most_tokens, items * _block_tokens(dataset, settings.descriptions))
+    elif isinstance(settings, UEMSettings):
+        history = items
+        width = settings.width or 3 * ITEM_VECTOR
+        layer = width * (4 * settings.heads * settings.head_size + 3 * settings.feed_forward)
+        encoder = (3 * ITEM_VECTOR * width if settings.width else 0) + settings.layers * layer
+        encoder += width * backbone.width
+    elif isinstance(settings, StreamingSettings | ResamplerSettings):
+        history = settings.queries
+        encoder = settings.width * (3 * ITEM_VECTOR + 12 * settings.width * settings.layers)
+    read = recipe.model.task_prompt + history + INSTRUCTION
+    seen = read if backbone.attention == "full" else min(read, 3 * backbone.radius)
+    width, layers = backbone.width, backbone.layers
+    attention, feed_forward = 4 * width * width, 3 * width * backbone.feed_forward
+    head = width * backbone.vocabulary
+    forward = (
+        items * encoder
+        + read * layers * (attention + feed_forward + 2 * width * seen)
+        + TARGET * (layers * (2 * attention + feed_forward) + head)
+        + read * layers * 2 * width * width  # what the decoder's cross-attention keeps of them
+    )
+    parameters = encoder + layers * (3 * attention + 2 * feed_forward) + 2 * head
+    train = recipe.train
+    windows = train.steps * train.accumulate * train.batch_size
+    passes = 4 if train.gradient_checkpointing else 3
+    return Estimate(
+        input_vectors=read,
+        parameters=parameters,
+        multiply_adds=passes * windows * forward,
+        memory_gib=BARE_GIB + _training_bytes(recipe, backbone, read, seen, items, parameters) / 2**30,
+    )
+
+
+def machine_speed(threads: int) -> float:
+    """Multiply-adds a second of matrix products with so many threads, or on the GPU; measured in a moment."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        matrix = torch.randn(_SPEED_SIZE, _SPEED_SIZE, device=device)
+        (matrix @ matrix).sum().item()
+        products, start = 0, time.perf_counter()
+        while time.perf_counter() - start < _SPEED_SECONDS:
+            (matrix @ matrix).sum().item()
+            products += 1
+        return products * _SPEED_SIZE**3 / (time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _training_bytes(
+    recipe: Recipe, backbone: RandomT5Settings, read: float, seen: float, items: float, parameters: float
+) -> float:
+    """Weights, gradients and Adam's two moments in float32, and the activations that the backward pass needs.
+
+    Activations as in Korthikanti et al. 2022, section 4.1, for numbers of four bytes; with checkpoints each layer
+    keeps its input only, and one layer at a time the rest.
+    """
+    layer = read * (68 * backbone.width + 10 * backbone.heads * seen)
+    if recipe.train.gradient_checkpointing:
+        kept = layer + backbone.layers * read * 4 * backbone.width
+    else:
+        kept = backbone.layers * layer
+    settings = recipe.model.user_encoder
+    if isinstance(settings, UEMSettings):
+        width = settings.width or 3 * ITEM_VECTOR
+        kept += items * (settings.layers * 68 * width + 12 * ITEM_VECTOR)
+    logits = 3 * 4 * TARGET * backbone.vocabulary
+    return 16 * parameters + recipe.train.batch_size * (kept + logits)
+
+
+def _sizes(settings: RandomT5Settings | PretrainedT5Settings) -> RandomT5Settings:
+    if isinstance(settings, RandomT5Settings):
+        return settings
+    size = T5_SIZES["large" if "large" in settings.name else "base"]
+    if "long-t5" not in settings.name:
+        return size
+    return size.model_copy(update={"attention": "local"})
+
+
+def _window(recipe: Recipe, dataset: Dataset) -> float:
+    """Mean items of a training window, whose size is drawn log-uniformly."""
+    shortest, longest = recipe.windows.shortest, recipe.windows.longest
+    sizes = np.exp(np.linspace(np.log(shortest), np.log(longest), 9))
+    lengths = dataset.interactions.lengths[dataset.users("train")]
+    return float(np.mean([np.minimum(lengths, size).mean() for size in sizes]))
+
+
+def _block_tokens(dataset: Dataset, descriptions: bool) -> float:
+    table = build_block_table(dataset, descriptions)
+    written = np.array([len(table.block(item, 0)) for item in range(len(table))])
+    rated = np.bincount(dataset.interactions.item_index, minlength=len(table))
+    return float((written * rated).sum() / max(rated.sum(), 1) / CHARACTERS_A_TOKEN)
