@@ -1,5 +1,7 @@
 """User encoders: what the paper's counts, what padding must not do, and what pooling promises."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -237,3 +239,43 @@ def test_queries_are_ranked_by_how_their_items_were_rated():
         assert (high[..., ruler].gather(1, by_rating).diff(dim=1) >= 0).all()
     sharpest = (rank / counts)[..., -1].gather(1, by_rating).flip(1)  # the best rated first
     assert torch.allclose(sharpest, torch.arange(8.0).expand(3, -1), atol=0.1)
+
+
+def made_up_catalogue(ratings=5):
+    """Items that have most in common, two categories that show in a linear part, and ratings close to each other."""
+    torch.manual_seed(0)
+    fields, size = SIZES.fields, SIZES.vector
+    has = torch.rand(200, 2) < 0.3
+    items = 1.0 + 0.1 * torch.randn(200, fields * size)
+    items[:, :2] += 0.3 * has
+    numbers = torch.linspace(-1, 1, ratings)
+    rating_vectors = torch.randn(size) + 0.05 * numbers[:, None] * torch.randn(size)
+    catalogue = SimpleNamespace(
+        item_vectors=items.view(200, fields, size), rating_vectors=rating_vectors, rating_numbers=numbers
+    )
+    probe = torch.zeros(2, fields * size)
+    probe[0, 0] = probe[1, 1] = 1.0
+    return catalogue, has, probe
+
+
+def test_a_narrowed_stream_starts_from_the_categories_and_the_rating():
+    catalogue, has, probe = made_up_catalogue()
+    encoder = UEM(UEM_TINY.model_copy(update={"width": 24}), SIZES)
+    encoder.start_from(catalogue, probe)
+    stream = encoder.narrow(
+        torch.cat([catalogue.item_vectors.flatten(1), catalogue.rating_vectors[torch.arange(200) % 5]], dim=1)
+    )
+    for category in (0, 1):
+        channel, truth = stream[:, category], has[:, category]
+        assert channel[truth].mean() > channel[~truth].mean() + 1
+    by_rating = [stream[torch.arange(200) % 5 == rating, 2].mean().item() for rating in range(5)]
+    assert np.diff(by_rating) == pytest.approx([3.0] * 4, rel=1e-2)  # 6 times the numbers' steps of a half
+    assert stream[:, 3:].std(dim=0).mean().item() == pytest.approx(1.0, abs=0.3)
+    assert encoder(events([7, 3])).embeddings.shape == (2, 7, 32)
+
+
+def test_a_stream_of_full_width_is_left_as_it_is():
+    encoder = UEM(UEM_TINY, SIZES)
+    before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    encoder.start_from(*made_up_catalogue()[::2])
+    assert all(torch.equal(before[name], weight) for name, weight in encoder.state_dict().items())

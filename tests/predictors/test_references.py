@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palate.data.histories import category_statistics, draw_windows, make_examples
 from palate.errors import LeakageError, PalateError, RecipeError
 from palate.metrics import membership, weighted_scores
-from palate.predictors.controls import AnotherUsersHistory
+from palate.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
 from palate.predictors.references import REFERENCES, references
 from palate.predictors.shrinkage import Shrinkage
 from palate.schema import Interactions
@@ -80,7 +82,7 @@ def test_counting_names_the_most_frequent_categories_of_the_full_history(dataset
 
 def test_the_rule_is_right_where_the_window_shows_everything(dataset, task):
     examples = make_examples(dataset, task, "test", 60, "recent", seed=0)
-    for name in ("rule", "shrinkage"):
+    for name in ("rule", "shrinkage", "boosting"):
         answers = reference(name, dataset, task).predict(examples.user_index, examples.windows)
         shorter = examples.windows.length < examples.windows.item_index.shape[1]
         expected = np.array(task.target_texts(examples.truth))
@@ -93,6 +95,12 @@ def test_the_rule_looks_at_the_window_alone(dataset, task):
     shown = windows(dataset, users, size=20)
     rule = reference("rule", dataset, task)
     assert rule.predict(users[::-1], shown) == rule.predict(users, shown)
+
+
+def test_boosting_learns_more_than_the_labels_frequencies(dataset, task):
+    examples = make_examples(dataset, task, "test", 15, "random", seed=0)
+    population = liked_f1(reference("population", dataset, task), examples, task)
+    assert liked_f1(reference("boosting", dataset, task), examples, task) > population + 0.05
 
 
 @pytest.mark.parametrize("size", [5, 10])
@@ -155,8 +163,28 @@ def test_the_control_needs_different_users(rows, dataset):
         AnotherUsersHistory(Asked()).predict(users, windows(dataset, users))
 
 
+def test_no_history_shows_nobody_anything(dataset):
+    users, asked = dataset.users("test"), Asked()
+    assert len(NoHistory(asked).predict(users, windows(dataset, users))) == len(users)
+    assert not asked.windows.mask.any()
+
+
+@given(size=st.integers(1, 70), seed=st.integers(0, 5))
+def test_shuffled_ratings_keep_the_items_and_the_ratings_of_each_window(dataset, size, seed):
+    users, asked = dataset.users("test"), Asked()
+    shown = windows(dataset, users, size, seed)
+    ShuffledRatings(asked, seed).predict(users, shown)
+    np.testing.assert_array_equal(asked.windows.item_index, shown.item_index)
+    np.testing.assert_array_equal(asked.windows.length, shown.length)
+    for row, length in enumerate(shown.length):
+        of_row = asked.windows.rating_index[row, :length], shown.rating_index[row, :length]
+        assert sorted(of_row[0]) == sorted(of_row[1])
+    if size > 3:
+        assert (asked.windows.rating_index != shown.rating_index).any()
+
+
 def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
-    known = "population, counting, rule, shrinkage"
+    known = "population, counting, rule, shrinkage, boosting"
     message = f"no reference is called 'Shrinkage'; there are {known}; did you mean 'shrinkage'?"
     with pytest.raises(RecipeError, match=re.escape(message)):
         references(dataset, task, ["rule", "Shrinkage"])

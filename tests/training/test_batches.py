@@ -188,3 +188,26 @@ def test_window_sizes_are_drawn_between_the_ends(make):
 
 def test_there_is_a_batch_for_every_step(make):
     assert len(make(steps=7, accumulate=3)) >= 21
+
+
+def padded_share(batches, count):
+    masks = [batches[index]["mask"] for index in range(count)]
+    return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+
+def test_groups_of_batches_pad_less_and_draw_everybody(make):
+    """The tiny users have 20 to 40 interactions."""
+    alone = make(window=(40, 40), batch_size=4)
+    grouped = make(window=(40, 40), batch_size=4, length_groups=8)
+    assert padded_share(grouped, 16) < padded_share(alone, 16) / 2
+    lengths = {int(row.sum()) for index in range(48) for row in grouped[index]["mask"]}
+    assert lengths == {int(row.sum()) for index in range(48) for row in alone[index]["mask"]}
+
+
+def test_a_grouped_batch_is_a_function_of_the_seed_and_its_index(make):
+    grouped, again = (make(length_groups=4, users=20) for _ in range(2))
+    in_order = [grouped[index] for index in range(9)]
+    assert all(same(again[index], in_order[index]) for index in (8, 0, 3))
+    sizes = [batch["item"].shape[0] for batch in in_order]
+    assert set(sizes) == {8}
+    assert not same(in_order[0], in_order[1], ["item"])

@@ -23,7 +23,7 @@ def reproduce(
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
     out: Annotated[Path | None, Option(help="Folder of cells and results; runs/reproduce-PRESET.")] = None,
-    seeds: Annotated[int, Option(help="Seeds for Table 1; the other tables have one.", min=1)] = 2,
+    seeds: Annotated[int, Option(help="Seeds for the rows of Table 1; all others have one.", min=1)] = 2,
     jobs: Annotated[int, Option(help="Cells trained at a time.", min=1)] = 1,
     only: Annotated[str | None, Option(help="Only cells whose name holds this.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what each cell would take, and stop.")] = False,
