@@ -2,7 +2,8 @@
 
 python docs/generate.py
 
-The README's scores come from docs/demo-report.json, a copy of the report.json that `palate demo` writes.
+The README's scores come from docs/demo-report.json, a copy of the report.json that `palate demo` writes, and
+docs/results.md from docs/results.json, a copy of what `palate reproduce` writes.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from pydantic import BaseModel
 from palate.config import Recipe
 from palate.report.build import amount, duration, read_report
 from palate.report.data import ReportData, Score, ScoreRow
+from palate.reproduce.markdown import as_markdown
+from palate.reproduce.results import read_results
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "palate"
 DEMO = ROOT / "docs" / "demo-report.json"
+RESULTS = ROOT / "docs" / "results.json"
 
 
 def documents() -> dict[Path, str]:
@@ -31,6 +35,7 @@ def documents() -> dict[Path, str]:
     return {
         readme: _filled(readme.read_text(), {"scores": _scores(), "map": _map()}),
         training: _filled(training.read_text(), {"settings": _settings()}),
+        ROOT / "docs" / "results.md": as_markdown(read_results(RESULTS)),
     }
 
 

@@ -216,6 +216,13 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     bare_metrics = json.loads((tmp_path / "scores/metrics.json").read_text())
     assert [one["name"] for one in bare_metrics["predictors"]] == ["tiny"]
     assert (bare_metrics["setting"]["window"], bare_metrics["setting"]["kind"]) == (5, "random")
+    wrong = palate("evaluate", "runs/tiny", "--bare", "--controls", "--out", "controls")
+    assert wrong.exit_code == 0, wrong.stderr
+    names = [
+        one["name"] for one in json.loads((tmp_path / "controls/metrics.json").read_text())["predictors"]
+    ]
+    shown = ("another user's history", "no history", "ratings shuffled", "population prompt")
+    assert names == [*(f"tiny, {name}" for name in shown), "tiny"]
 
     (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows[:-25], ""]))
     assert palate("prepare", tmp_path, "--out", "other").exit_code == 0

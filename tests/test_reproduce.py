@@ -10,15 +10,22 @@ from typer.testing import CliRunner
 from palate.cli.app import app
 from palate.config import TextSettings, UEMSettings
 from palate.errors import DataError, OutputError, PalateError, RecipeError
+from palate.model.build import build_model, build_table
 from palate.recipes import differing_keys
 from palate.reproduce.cell import RESULT, read_result
+from palate.reproduce.cost import step_multiply_adds
 from palate.reproduce.engine import run_cells
+from palate.reproduce.estimate import estimate
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.page import ResultsView, write_page
 from palate.reproduce.plan import PRESETS, TABLES, make_plan
 from palate.reproduce.references import ask_references
 from palate.reproduce.results import gather, read_results, write_results
+from palate.tasks import load_task
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
 
+WINDOW = {"unique", "item", "rating", "mask", "time"}
 WANTED = ("uem-items-5-base-seed0", "text-items-5-base-seed0")
 
 
@@ -221,13 +228,42 @@ def test_seeds_make_a_mean_and_a_deviation(finished):
     assert both.f1_deviation == pytest.approx(abs(f1[0] - f1[1]) / 2**0.5)
 
 
-def test_a_dry_run_trains_nothing(tmp_path):
-    arguments = ["reproduce", "table4", "--preset", "mini", "--out", str(tmp_path / "out"), "--dry-run"]
-    shown = CliRunner().invoke(app, arguments)
-    assert shown.exit_code == 0
-    assert "uem-items-20-base-seed0: at most 4 minutes" in shown.output
-    assert "10 cells, about 40 minutes" in shown.output
+def test_a_dry_run_estimates_and_trains_nothing(tiny_data, tmp_path):
+    arguments = ["reproduce", "table4", "--preset", "mini", "--data", str(tiny_data.path), "--jobs", "2"]
+    shown = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    line = next(line for line in shown.output.splitlines() if line.startswith("uem-items-20-base-seed0"))
+    assert re.search(r"450 steps of 32, \d.*M parameters, \d+ input vectors, about .* and \d.*GiB$", line)
+    assert re.search(r"^12 cells, about .* of training and up to .* GiB", shown.output, re.MULTILINE)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["text-items-5-base-seed0", "text-longt5-items-50-large-seed0"])
+def test_an_estimate_is_near_what_is_counted(tiny_data, name):
+    """Only by numbers of operations: time depends on the machine."""
+    cell = next(cell for cell in make_plan(["table1"], "mini", tiny_data.path).cells if cell.name == name)
+    task = load_task(cell.recipe.task, tiny_data.info)
+    model = build_model(cell.recipe, tiny_data, task, build_table(cell.recipe, tiny_data))
+    batches = TrainingBatches(cell.recipe, tiny_data, task, model, Clock(cell.recipe.train))
+    about, steps = estimate(cell.recipe, tiny_data), cell.recipe.train.steps
+    counted = sum(step_multiply_adds(model, [batches[index]]) for index in range(3)) / 3
+    assert about.multiply_adds / steps == pytest.approx(counted, rel=0.6)
+    read = model.user_encoder(
+        model.catalogue(**{k: v for k, v in batches[0].items() if k in WINDOW})
+    ).mask.sum(1)
+    assert about.input_vectors == pytest.approx(float(read.float().mean()), rel=0.6)
+
+
+def test_longer_and_larger_takes_more(tiny_data):
+    cells = {cell.name: cell.recipe for cell in make_plan(["all"], "paper", tiny_data.path).cells}
+    about = {name: estimate(recipe, tiny_data) for name, recipe in cells.items()}
+    short, long = about["uem-items-5-base-seed0"], about["uem-items-50-base-seed0"]
+    large, text = about["uem-items-50-large-seed0"], about["text-longt5-items-50-base-seed0"]
+    assert short.multiply_adds < long.multiply_adds < large.multiply_adds
+    assert long.multiply_adds < text.multiply_adds
+    assert long.parameters == pytest.approx(
+        248e6 + 65.5e6, rel=0.25
+    )  # Flan-T5 base, and the UEM on MiniLM's vectors
 
 
 def test_the_command_writes_results_and_tables(tiny_data, tmp_path):

@@ -14,6 +14,7 @@ from palate.evaluate import Evaluation, Setting, evaluate, write_evaluation
 from palate.files import fresh_folder
 from palate.predictors.base import Predictor
 from palate.predictors.controls import AnotherUsersHistory
+from palate.predictors.personalized import PersonalizedPredictor
 from palate.predictors.references import REFERENCES, references
 from palate.recipes import dump_recipe
 from palate.runs import RunFolder, load_run
@@ -37,6 +38,8 @@ class Options:
     """Let runs answer about other data than they were trained on."""
     bare: bool = False
     """Only what is named: no controls, and no references beside a run."""
+    controls: bool = False
+    """Every control of a run, and not another user's history alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +88,7 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
     names = _names(runs)
     for name, run in zip(names, runs, strict=True):
         predictor = _load(run, name, dataset, options.transfer)
-        predictors += (
-            [predictor] if options.bare else [AnotherUsersHistory(predictor, options.seed), predictor]
-        )
+        predictors += [*_controls(predictor, dataset, setting, options), predictor]
     examples = _examples(dataset, task, setting)
     return Comparison(predictors, examples, dataset, task, setting, _seeds(runs, names))
 
@@ -169,10 +170,19 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
     return seeds
 
 
-def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> Predictor:
+def _controls(
+    predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting, options: Options
+) -> list[Predictor]:
+    if options.controls:
+        from palate.predictors.model_controls import controls
+
+        return controls(predictor, dataset, setting)
+    return [] if options.bare else [AnotherUsersHistory(predictor, options.seed)]
+
+
+def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> PersonalizedPredictor:
     from palate.model.build import build_table
     from palate.model.personalized import load_model
-    from palate.predictors.personalized import PersonalizedPredictor
 
     recipe = run.recipe
     model = load_model(run.path)

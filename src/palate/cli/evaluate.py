@@ -42,6 +42,10 @@ def evaluate(
     bare: Annotated[
         bool, Option("--bare", help="Show neither references nor another user's history beside a run.")
     ] = False,
+    controls: Annotated[
+        bool,
+        Option("--controls", help="Show a run with every kind of wrong history, not just another user's."),
+    ] = False,
 ) -> None:
     """Score models and references on the same examples."""
     windows = _windows(window)
@@ -49,7 +53,8 @@ def evaluate(
     from palate.evaluation_tables import evaluation_table, window_table
     from palate.window_scores import compare_windows
 
-    options = Options(data, split, windows[0] if windows else None, window_kind, seed, transfer, bare)
+    window_size = windows[0] if windows else None
+    options = Options(data, split, window_size, window_kind, seed, transfer, bare, controls)
     if len(windows) > 1:
         show_table(window_table(compare_windows(predictors, options, windows, out, watched())))
     else:

@@ -97,8 +97,8 @@ class Plan:
 def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, seeds: int = 1) -> Plan:
     """The plan for tables by name; ``all`` and ``figure2`` are understood.
 
-    A row whose system a preset does not know, as one that needs a pretrained model, has no cells. The
-    rows of Table 1 are trained with ``seeds`` seeds, all others with one. Raises :class:`RecipeError` for an unknown name.
+    A row whose system a preset does not know, as one that needs a pretrained model, has no cells. The rows of Table 1
+    are trained with ``seeds`` seeds, all others with one. Raises :class:`RecipeError` for an unknown name.
     """
     tables = _tables(wanted)
     spec = _read(PresetSpec, HERE / "presets" / f"{preset}.yaml")
