@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""The names that glibc's malloc.h gives them."""
 _PACKAGES = ("palate", "torch", "transformers", "sentence-transformers", "numpy", "polars")
 
 
@@ -46,6 +49,18 @@ def peak_memory_gib() -> float:
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where its C library is glibc.
+
+    A training step on the CPU asks for the same large blocks as the one before. Blocks that go back to the system come
+    again with cleared pages, which takes a fifth of the time where they are large.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def package_versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from palate.data.dataset import load_dataset
 from palate.data.histories import make_examples
 from palate.errors import RecipeError
 from palate.files import telling_full_disk, write_json
+from palate.machine import keep_freed_memory
 from palate.metrics import membership, weighted_scores
 from palate.model.build import build_model, build_table
 from palate.predictors.personalized import PersonalizedPredictor
@@ -54,6 +55,7 @@ def train(
     launch`` or ``torchrun`` it trains on all their processes, each with a batch of its own.
     """
     tell = report or _say_nothing
+    keep_freed_memory()
     devices = PartialState(cpu=not torch.cuda.is_available())
     if not devices.is_main_process:
         tell, progress = _say_nothing, False
