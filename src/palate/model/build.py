@@ -16,7 +16,8 @@ from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone
 from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
+from palate.model.personalized import PersonalizedModel, Table
+from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
 from palate.schema import Preferences

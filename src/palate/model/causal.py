@@ -45,6 +45,8 @@ def load_causal(settings: CausalSettings) -> Backbone:
     # transformers fills what is not there with random numbers
     if absent := sorted(found["missing_keys"]):
         raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
+    if not tokenizer.is_fast:
+        raise _not_loadable(settings, "its tokenizer has no tokenizer.json")
     takes = inspect.signature(model.forward).parameters
     if not {"inputs_embeds", "position_ids", "logits_to_keep"} <= takes.keys() or getattr(
         config, "hidden_size_per_layer_input", None

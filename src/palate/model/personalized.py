@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from palate.config import TaskSettings, TextSettings, UserEncoderSettings
-from palate.errors import DataError, MismatchError, first_fault
+from palate.config import TextSettings
+from palate.errors import MismatchError
 from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
@@ -24,7 +23,8 @@ from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
 from palate.model.inject import Edges, Prompt, begin, finish, inject
-from palate.model.loading import BackboneSource, find_backbone, rebuild_backbone
+from palate.model.loading import find_backbone, rebuild_backbone
+from palate.model.settings import PersonalizedSettings
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
 from palate.model.token_like import TokenLike
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
@@ -33,30 +33,6 @@ from palate.schema import History, Windows
 
 Table: TypeAlias = ItemTable | BlockTable
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
-
-
-class PersonalizedSettings(BaseModel):
-    """What ``config.json`` of a saved model holds: what is needed to build it again, and what it was made from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_type: Literal["palate"] = "palate"
-    format: Literal[1] = 1
-    user_encoder: UserEncoderSettings
-    task_prompt: int
-    window: int
-    """Most recent interactions that the model reads of a history."""
-    most_new_tokens: int
-    """Longest answer."""
-    instruction: str
-    task: TaskSettings
-    category_field: str
-    categories: tuple[str, ...]
-    data_name: str
-    data_fingerprint: str
-    like_tokens: bool = False
-    backbone: BackboneSource | None = None
-    """Where the backbone is had from; None where all of it is saved with the model."""
 
 
 class PersonalizedModel(nn.Module):
@@ -249,7 +225,7 @@ class PersonalizedModel(nn.Module):
         or is another one.
         """
         folder = Path(folder)
-        config = _read_config(folder / CONFIG)
+        config = PersonalizedSettings.load(folder / CONFIG)
         as_text = isinstance(config.user_encoder, TextSettings)
         table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
         if config.backbone is not None:
@@ -306,8 +282,9 @@ class PersonalizedModel(nn.Module):
 
     def _encoded(self, events: EventBatch | TextBatch) -> UserPrompt:
         user: UserPrompt = self.user_encoder(events)
-        soft = self.token_like is not None and not isinstance(self.user_encoder, TextHistory)
-        return self.token_like.of_user(user) if soft else user
+        if self.token_like is None or isinstance(self.user_encoder, TextHistory):
+            return user  # text is made of tokens already
+        return self.token_like.of_user(user)
 
     def _edges(self) -> Edges | None:
         """What a decoder-only backbone reads around everything."""
@@ -339,15 +316,6 @@ def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedMode
     folder = Path(run)
     inner = folder / "model"
     return PersonalizedModel.from_pretrained(inner if inner.is_dir() else folder, backbone)
-
-
-def _read_config(path: Path) -> PersonalizedSettings:
-    try:
-        return PersonalizedSettings.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
-    except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; copy the model again", path) from error
 
 
 def _made_by(table: Table) -> EncoderIdentity | str:
