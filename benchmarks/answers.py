@@ -26,7 +26,8 @@ from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.machine import describe_machine
 from palate.model.backbone import Backbone, generation_settings
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings, load_model
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
 from palate.model.user_state import UserState
