@@ -3,8 +3,8 @@
     python benchmarks/prefix.py RUN [--users 1] [--instructions 5] [--repeats 5] [--out prefix.json]
 
 RUN is the folder of a trained decoder-only model; its dataset must still be where its recipe says. The answers of
-both ways are compared first: they must be the same. Both take turns, so that a busy machine slows them alike. The gain grows
-with the user prompt's length (a history as text) and falls with the answers' (``--tokens``).
+both ways are compared first: they must be the same. Both take turns, so that a busy machine slows them alike. The
+gain grows with the user prompt's length (a history as text) and falls with the answers' (``--tokens``).
 """
 
 from __future__ import annotations
