@@ -25,9 +25,11 @@ from palate.config import RandomT5Settings, TaskSettings, UEMSettings
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.machine import describe_machine
-from palate.model.backbone import Backbone, generation_settings, random_t5
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings, load_model
+from palate.model.backbone import Backbone, generation_settings
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
+from palate.model.t5 import random_t5
 from palate.model.user_state import UserState
 from palate.recipes import load_recipe
 from palate.schema import History, Preferences

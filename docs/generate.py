@@ -104,7 +104,8 @@ def _section(title: str, model: type[BaseModel], meanings: dict[tuple[str, str],
         only_one_value = name == "kind" and len(get_args(field.annotation)) == 1
         if not _models(field.annotation) and not only_one_value:
             default = "not given" if field.default is None else f"`{_yaml(field.default)}`"
-            rows.append(f"| `{name}` | {default} | {meanings.get((model.__name__, name), '')} |")
+            said = (meanings.get((kind.__name__, name)) for kind in model.__mro__)  # also by what it extends
+            rows.append(f"| `{name}` | {default} | {next(filter(None, said), '')} |")
     return "\n".join([f"### {title}", "", *rows])
 
 

@@ -10,8 +10,10 @@ from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.backbone import Backbone, random_t5
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings
+from palate.model.backbone import Backbone
+from palate.model.personalized import PersonalizedModel
+from palate.model.settings import PersonalizedSettings
+from palate.model.t5 import random_t5
 from palate.tasks import load_task
 
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")

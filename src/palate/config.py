@@ -93,15 +93,38 @@ class RandomT5Settings(Section):
     """Build the tokenizer from the items' texts too, not only from the task's; where the history is text it is."""
 
 
-class PretrainedT5Settings(Section):
+class PretrainedSettings(Section):
+    """A backbone with weights of its own, and how much of it is trained."""
+
+    name: str
+    revision: str | None = None
+    train: Literal["full", "lora", "frozen"] = "full"
+    """All of it, LoRA's updates alone, or nothing; of the last two a model saves no more than what was trained."""
+    lora_rank: int = Field(8, ge=1)
+    """Rank of LoRA's updates to all linear layers; their scale, alpha, is twice the rank."""
+
+
+class PretrainedT5Settings(PretrainedSettings):
     """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 by hub name or folder."""
 
     kind: Literal["t5"] = "t5"
     name: str = "google/flan-t5-base"
-    revision: str | None = None
+    """A hub name or a folder."""
 
 
-BackboneSettings = Annotated[RandomT5Settings | PretrainedT5Settings, Field(discriminator="kind")]
+class CausalSettings(PretrainedSettings):
+    """A decoder-only model (Llama, Qwen, Gemma …) by hub name, folder or GGUF file."""
+
+    kind: Literal["causal"] = "causal"
+    name: str = "packaged:gemma3-270m"
+    """A hub name, a folder, a file ``*.gguf``, or ``packaged:gemma3-270m`` for the pip package."""
+    chat: bool = False
+    """Ask in the model's own chat template, as models that were tuned to instructions expect."""
+
+
+BackboneSettings = Annotated[
+    RandomT5Settings | PretrainedT5Settings | CausalSettings, Field(discriminator="kind")
+]
 
 
 class TextSettings(Section):
@@ -175,6 +198,9 @@ class ModelSettings(Section):
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
     """Length k of the task prompt K."""
+    like_tokens: bool = False
+    """Keep user prompt and task prompt as far from the mean of the backbone's token embeddings as these are, all
+    through training: for backbones that are not trained. Recipes that do not ask for it train as they always did."""
 
 
 class SimulationSettings(Section):

@@ -16,7 +16,8 @@ from transformers import (
 
 from palate.config import PretrainedT5Settings
 from palate.errors import MismatchError
-from palate.model.backbone import build_tokenizer, load_t5, random_t5, rebuild_t5
+from palate.model.t5 import load_t5, random_t5, rebuild_t5
+from palate.model.tokenizer import build_tokenizer
 from tiny import GENRES, TEXTS, TINY_T5, tiny_backbone
 
 TOKENIZER = build_tokenizer(TEXTS, 400)

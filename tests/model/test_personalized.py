@@ -12,9 +12,9 @@ from palate.config import ItemSettings, PretrainedT5Settings, StreamingSettings,
 from palate.errors import DataError, MismatchError, OutputError
 from palate.items.encoder import ItemEncoder
 from palate.items.table import ItemTable, build_item_table
-from palate.model.backbone import load_t5
 from palate.model.events import windows_of
 from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.t5 import load_t5
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.schema import History, Item
 from tiny import ENCODER, made_up_table, tiny_model

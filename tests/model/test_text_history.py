@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from palate.config import TaskSettings, TextSettings
 from palate.errors import DataError, MismatchError
 from palate.items.blocks import BlockTable, build_block_table
-from palate.model.backbone import random_t5
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings
+from palate.model.personalized import PersonalizedModel
+from palate.model.settings import PersonalizedSettings
+from palate.model.t5 import random_t5
 from palate.model.text_history import BlockCatalogue
 from palate.schema import History, Item
 from palate.tasks import load_task

@@ -1,135 +1,90 @@
-"""Backbones: a T5 or LongT5 by hub name or folder, or a random one with a tokenizer built from the data."""
+"""Backbones: the language model, its tokenizer, and where both can be had again."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
 from safetensors import SafetensorError
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    LongT5Config,
-    LongT5ForConditionalGeneration,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
 
-from palate.config import PretrainedT5Settings, RandomT5Settings
-from palate.errors import DataError, MismatchError
+from palate.errors import DataError, first_fault
+from palate.files import write_bytes
 
-PAD, END = "<pad>", "</s>"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
-MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
-    "t5": (T5Config, T5ForConditionalGeneration),
-    "longt5": (LongT5Config, LongT5ForConditionalGeneration),
-}
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from palate.config import PretrainedSettings
+
+FRAME = "frame.json"
+NOT_LOADABLE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What transformers raises for a folder or a name that is not what it should be."""
+
+
+@checked(frozen=True)
+class Frame:
+    """The tokens that a decoder-only backbone reads around its input and writes after an answer."""
+
+    opening: tuple[int, ...]
+    """Before everything: the beginning of a text and, with a chat template, of the user's turn."""
+    closing: tuple[int, ...]
+    """After the instruction: the line's end or, with a chat template, the turn's end and the model's beginning."""
+    end: int
+    """After the answer."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``frame.json`` into a backbone's folder."""
+        write_bytes(folder / FRAME, TypeAdapter(Frame).dump_json(self, indent=2) + b"\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Frame:
+        """Read what :meth:`save` wrote; raises :class:`DataError` when it is not whole."""
+        try:
+            return TypeAdapter(Frame).validate_json((folder / FRAME).read_bytes())
+        except OSError as error:
+            raise DataError("no frame.json here; copy the model again", folder) from error
+        except ValidationError as error:
+            raise DataError(f"{first_fault(error)}; copy the model again", folder / FRAME) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A language model and its tokenizer."""
 
-    model: T5
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    frame: Frame | None = None
+    """Of a decoder-only one; an encoder-decoder has none."""
+    settings: PretrainedSettings | None = None
+    """What it was loaded by; None for one that a model's own folder holds whole."""
 
+    def save(self, folder: Path) -> None:
+        """Write config, tokenizer and frame, without the weights."""
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self.frame is not None:
+            self.frame.save(folder)
 
-def load_t5(settings: PretrainedT5Settings) -> Backbone:
-    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 with its own weights in float32, from the hub or a folder.
+    def token_embeddings(self, token_ids: Tensor) -> Tensor:
+        """What the layers are fed for tokens [...]: [..., E].
 
-    Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
-        kind = AutoConfig.from_pretrained(settings.name, revision=settings.revision).model_type
-        if kind not in MODELS:
-            raise _not_loadable(settings, f"it is a {kind!r}")
-        model, found = MODELS[kind][1].from_pretrained(
-            settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise _not_loadable(settings, _first_line(error)) from error
-    # transformers fills what is not there with random numbers
-    if absent := sorted(found["missing_keys"]):
-        raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
-    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
-    return Backbone(model, tokenizer)
+        The module is asked and not its weight, which some families (Gemma) scale on the way.
+        """
+        embedded: Tensor = self.model.get_input_embeddings()(token_ids)
+        return embedded
 
-
-def rebuild_t5(folder: Path) -> Backbone:
-    """The backbone whose config and tokenizer lie in ``folder``, with random weights that wait to be replaced.
-
-    Raises :class:`DataError` when the folder holds no config or no tokenizer.
-    """
-    try:
-        content = json.loads((folder / "config.json").read_bytes())
-        config_class, model_class = MODELS[content.get("model_type", "t5")]
-        model = model_class(config_class.from_dict(content))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise DataError(
-            f"no backbone can be read here ({_first_line(error)}); copy the model again", folder
-        ) from error
-    if not content.get("tie_word_embeddings", True):
-        # the config class ties them whatever the file says, but T5 v1.1 has an output layer of its own
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-        model.config.tie_word_embeddings = False
-    return Backbone(model, tokenizer)
-
-
-def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
-    """A T5 v1.1 of the given sizes with random weights, and a tokenizer that is built from ``texts``."""
-    tokenizer = build_tokenizer(texts, settings.vocabulary)
-    sizes: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "d_model": settings.width,
-        "d_kv": settings.width // settings.heads,
-        "d_ff": settings.feed_forward,
-        "num_layers": settings.layers,
-        "num_heads": settings.heads,
-        "dropout_rate": settings.dropout,
-        "feed_forward_proj": "gated-gelu",
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "decoder_start_token_id": tokenizer.pad_token_id,
-    }
-    if settings.attention == "full":
-        return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
-    attention = {"encoder_attention_type": settings.attention, "local_radius": settings.radius}
-    return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
-
-
-def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer in which frequent words are single tokens and no text is out of reach."""
-    tokenizer = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(r" ?[^\s,.;:?!]+|[,.;:?!]|\s+"), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[PAD, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, padding_side="right"
-    )
+    def mean_embeddings(self, texts: Sequence[str]) -> Tensor:
+        """The mean token embedding of each of C texts, [C, E]."""
+        tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            return torch.stack([self.token_embeddings(torch.tensor(ids)).mean(dim=0) for ids in tokens])
 
 
 def generation_settings(most_new_tokens: int) -> dict[str, Any]:
@@ -137,12 +92,6 @@ def generation_settings(most_new_tokens: int) -> dict[str, Any]:
     return {"max_new_tokens": most_new_tokens, "do_sample": False, "num_beams": 1}
 
 
-def _not_loadable(settings: PretrainedT5Settings, reason: str) -> MismatchError:
-    return MismatchError(
-        f"the backbone {settings.name!r} cannot be loaded as a T5 ({reason}); give a hub name that can be reached "
-        "from here or a folder with config.json, weights and a tokenizer, or use model.backbone.kind=random-t5"
-    )
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
     return str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else type(error).__name__

@@ -14,10 +14,13 @@ from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items
-from palate.model.backbone import Backbone, load_t5, random_t5
+from palate.model.backbone import Backbone
 from palate.model.events import Catalogue
-from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
+from palate.model.loading import load_backbone
+from palate.model.personalized import PersonalizedModel, Table
+from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
+from palate.model.t5 import random_t5
 from palate.model.user_encoder import UEM
 from palate.schema import Ints, Preferences
 
@@ -29,11 +32,11 @@ if TYPE_CHECKING:
 def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
     """The recipe's model before training; its user encoder starts from the catalogue where it can."""
     torch.manual_seed(recipe.seed)
-    settings = recipe.model.backbone
+    settings, source = recipe.model.backbone, None
     if isinstance(settings, RandomT5Settings):
         backbone = random_t5(settings, _tokenizer_texts(settings, dataset, task, table))
     else:
-        backbone = load_t5(settings)
+        backbone, source = load_backbone(settings)
     config = PersonalizedSettings(
         user_encoder=recipe.model.user_encoder,
         task_prompt=recipe.model.task_prompt,
@@ -45,6 +48,8 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         categories=dataset.categories,
         data_name=dataset.info.name,
         data_fingerprint=dataset.info.fingerprint,
+        like_tokens=recipe.model.like_tokens,
+        backbone=source,
     )
     model = PersonalizedModel(config, backbone, table)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
@@ -85,15 +90,8 @@ def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),
         torch.from_numpy(probe.bias),
-        _name_embeddings([dataset.categories[index] for index in chosen], backbone),
+        backbone.mean_embeddings([f" {dataset.categories[index]}" for index in chosen]),
     )
-
-
-def _name_embeddings(names: list[str], backbone: Backbone) -> torch.Tensor:
-    """Mean token embedding of each name as it stands inside a sentence, [C, E]."""
-    embedding = backbone.model.get_input_embeddings().weight.detach()
-    tokens = backbone.tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
-    return torch.stack([embedding[torch.tensor(ids)].mean(dim=0) for ids in tokens])
 
 
 def _tokenizer_texts(settings: RandomT5Settings, dataset: Dataset, task: Task, table: Table) -> Iterator[str]:

@@ -22,7 +22,7 @@ Answers for a user from their history of rated items, which it reads as soft pro
 | | |
 |---|---|
 | user encoder | {kind}, {encoder_parameters:,} parameters |
-| backbone | {architecture}, {backbone_parameters:,} parameters |
+| backbone | {architecture}, {backbone_parameters:,} parameters{source} |
 | task prompt | {task_prompt} vectors |
 | item encoder | {item_encoder} |
 | trained on | {data_name} ({data_fingerprint}) |
@@ -50,6 +50,7 @@ def model_card(model: PersonalizedModel) -> str:
         encoder_parameters=sum(weight.numel() for weight in model.user_encoder.parameters()),
         architecture=type(model.backbone).__name__,
         backbone_parameters=model.backbone.num_parameters(),
+        source=_source(model),
         task_prompt=settings.task_prompt,
         item_encoder="none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name,
         data_name=settings.data_name,
@@ -59,3 +60,9 @@ def model_card(model: PersonalizedModel) -> str:
         item_ids=table.item_ids[:2],
         ratings=[float(value) for value in table.rating_values[-2:]],
     )
+
+
+def _source(model: PersonalizedModel) -> str:
+    """How a backbone that is not in the folder was trained, and where it is had from."""
+    source = model.settings.backbone
+    return "" if source is None else f", {source.settings.train}, not in this folder: {source.settings.name}"

@@ -1,4 +1,9 @@
-"""The one door into the language model: Z = [K; U_e; I_e], its mask and its labels. Nothing else concatenates."""
+"""The one door into the language model: Z = [K; U_e; I_e], its mask and its labels. Nothing else concatenates.
+
+An encoder-decoder reads Z and writes the target elsewhere. A decoder-only backbone reads it inside its frame,
+[opening; K; U_e; I_e; closing], and the target follows: there padding stands at the left end, so that what comes
+next stands in one column for the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """The backbone's input, N = K + M + T vectors of size E, with what is padding at the right end."""
+    """The backbone's input, N = K + M + T vectors of size E (and a frame's), with what is padding at one end."""
 
     embeddings: Tensor  # [B, N, E]
     mask: Tensor  # [B, N] 1 where the backbone may look; its integers, as Hugging Face models take them
@@ -25,27 +30,81 @@ class Prompt:
         """Vectors that each user's prompt really has, [B]."""
         return self.mask.sum(dim=1)
 
+    @property
+    def positions(self) -> Tensor:
+        """Where each vector stands when padding is not counted, [B, N]; 0 for padding."""
+        return (self.mask.cumsum(dim=1) - 1).clamp(min=0) * self.mask
 
-def inject(task_prompt: Tensor, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+    def followed_by(self, embeddings: Tensor, mask: Tensor) -> Prompt:
+        """This prompt, padded at the left end, with B' vectors [B, N', E] after it where ``mask`` [B, N'] is true."""
+        joined = torch.cat([self.embeddings, embeddings.to(self.embeddings.dtype)], dim=1)
+        return Prompt(joined, torch.cat([self.mask, mask.long()], dim=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """A frame's embeddings: what a decoder-only backbone reads before and after everything else."""
+
+    opening: Tensor  # [O, E]
+    closing: Tensor  # [C, E]
+
+
+def inject(
+    task_prompt: Tensor,
+    user: UserPrompt,
+    instruction: Tensor,
+    instruction_mask: Tensor,
+    edges: Edges | None = None,
+) -> Prompt:
     """Join the task prompt K [K, E], the user prompts U_e [B, M, E] and the instructions I_e [B, T, E].
 
     ``instruction_mask`` is [B, T]. Gaps that shorter windows or instructions leave are closed by moving what is
-    there to the left, in order: a user's prompt is the same alone and in a batch, positions included.
+    there to the left, in order, or to the right with a frame's ``edges`` around it: a user's prompt is the same
+    alone and in a batch, positions included.
     """
-    batch = len(user.embeddings)
-    task = task_prompt.to(user.embeddings.dtype).expand(batch, -1, -1)
-    embeddings = torch.cat([task, user.embeddings, instruction.to(task.dtype)], dim=1)
-    mask = torch.cat([user.mask.new_ones(task.shape[:2]), user.mask, instruction_mask.bool()], dim=1)
-    if not bool(mask.all()):
-        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-        longest = int(mask.sum(dim=1).max())
-        order = order[:, :longest]
-        mask = mask.gather(1, order)
-        embeddings = embeddings.gather(1, order[..., None].expand(-1, -1, embeddings.shape[-1]))
-        embeddings = embeddings * mask[..., None]
-    return Prompt(embeddings, mask.long())
+    parts = [(task_prompt, None), (user.embeddings, user.mask), (instruction, instruction_mask.bool())]
+    if edges is not None:
+        parts = [(edges.opening, None), *parts, (edges.closing, None)]
+    return _packed(parts, user.embeddings, left_padded=edges is not None)
+
+
+def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges) -> Prompt:
+    """What :func:`inject` puts before an instruction, [opening; K; U_e]: the same for whatever is asked."""
+    parts = [(edges.opening, None), (task_prompt, None), (user.embeddings, user.mask)]
+    return _packed(parts, user.embeddings, left_padded=True)
+
+
+def finish(beginning: Prompt, instruction: Tensor, edges: Edges) -> Prompt:
+    """One instruction [T, E] for all B users after what :func:`begin` made."""
+    rest = torch.cat([instruction, edges.closing]).expand(len(beginning.mask), -1, -1)
+    return beginning.followed_by(rest, rest.new_ones(rest.shape[:2]))
 
 
 def mask_labels(token_ids: Tensor, mask: Tensor) -> Tensor:
     """Target token ids [B, N] as labels: what is padding is not scored."""
     return token_ids.masked_fill(mask == 0, IGNORED)
+
+
+def ended(token_ids: Tensor, mask: Tensor, end: int) -> tuple[Tensor, Tensor]:
+    """Targets [B, N'], padded at the right end, with ``end`` after each, and their mask: both [B, N' + 1]."""
+    room = token_ids.new_full((len(token_ids), 1), end)
+    longer = torch.cat([token_ids, room], dim=1).scatter(1, mask.sum(dim=1, keepdim=True), end)
+    return longer, torch.cat([mask.new_ones(room.shape), mask], dim=1)
+
+
+def _packed(parts: list[tuple[Tensor, Tensor | None]], like: Tensor, left_padded: bool) -> Prompt:
+    """Parts [N, E] for everybody, or [B, N, E] with a mask [B, N], one after the other and without gaps."""
+    pieces = [part.to(like.dtype).expand(len(like), -1, -1) for part, _ in parts]
+    masks = [
+        mask if mask is not None else torch.ones(piece.shape[:2], dtype=torch.bool, device=like.device)
+        for piece, (_, mask) in zip(pieces, parts, strict=True)
+    ]
+    embeddings, mask = torch.cat(pieces, dim=1), torch.cat(masks, dim=1)
+    if not bool(mask.all()):
+        order = (mask if left_padded else ~mask).to(torch.uint8).argsort(dim=1, stable=True)
+        longest = int(mask.sum(dim=1).max())
+        order = order[:, -longest:] if left_padded else order[:, :longest]
+        mask = mask.gather(1, order)
+        embeddings = embeddings.gather(1, order[..., None].expand(-1, -1, embeddings.shape[-1]))
+        embeddings = embeddings * mask[..., None]
+    return Prompt(embeddings, mask.long())

@@ -5,54 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_model as load_weights
-from safetensors.torch import save_model as save_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from palate.config import TaskSettings, TextSettings, UserEncoderSettings
-from palate.errors import DataError, MismatchError, first_fault
+from palate.config import TextSettings
+from palate.errors import MismatchError
 from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.backbone import Backbone, generation_settings, rebuild_t5
+from palate.model.ask import Prefix, read_ahead, score, write
+from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
-from palate.model.inject import Prompt, inject, mask_labels
+from palate.model.inject import Edges, Prompt, begin, finish, inject
+from palate.model.loading import find_backbone, rebuild_backbone
+from palate.model.settings import PersonalizedSettings
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
+from palate.model.token_like import TokenLike
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
+from palate.model.weights import load_weights, save_weights
 from palate.schema import History, Windows
 
 Table: TypeAlias = ItemTable | BlockTable
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
-
-
-class PersonalizedSettings(BaseModel):
-    """What ``config.json`` of a saved model holds: what is needed to build it again, and what it was made from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_type: Literal["palate"] = "palate"
-    format: Literal[1] = 1
-    user_encoder: UserEncoderSettings
-    task_prompt: int
-    window: int
-    """Most recent interactions that the model reads of a history."""
-    most_new_tokens: int
-    """Longest answer."""
-    instruction: str
-    task: TaskSettings
-    category_field: str
-    categories: tuple[str, ...]
-    data_name: str
-    data_fingerprint: str
 
 
 class PersonalizedModel(nn.Module):
@@ -66,7 +46,7 @@ class PersonalizedModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.tokenizer = backbone.tokenizer
-        self.backbone = backbone.model
+        self.backbone, self.frame = backbone.model, backbone.frame
         self.table = table
         self.catalogue = self._catalogue(table)
         embedding = self.backbone.get_input_embeddings().weight  # [V, E]
@@ -78,7 +58,12 @@ class PersonalizedModel(nn.Module):
             sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
         words = torch.randint(len(self.tokenizer), (settings.task_prompt,))
-        self.task_prompt = nn.Parameter(embedding.detach()[words].clone())  # [K, E], from random words
+        self.task_prompt = nn.Parameter(
+            backbone.token_embeddings(words).detach().clone()
+        )  # [K, E], random words
+        self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
+        if self.token_like is not None:
+            self.token_like.start_from(backbone)
 
     @property
     def reads_text(self) -> bool:
@@ -111,7 +96,7 @@ class PersonalizedModel(nn.Module):
         backbone is not asked, and the loss is 0. ``targets_for`` makes targets and their mask from the user prompt,
         in the place of ``target`` and ``target_mask``.
         """
-        user = self.user_encoder(self.catalogue(unique, item, rating, mask, time))
+        user = self._encoded(self.catalogue(unique, item, rating, mask, time))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),
@@ -120,22 +105,31 @@ class PersonalizedModel(nn.Module):
         if targets_for is not None:
             target, target_mask = targets_for(user)
         prompt = self._inject(user, instruction, instruction_mask)
-        labels = mask_labels(target, target_mask)
-        output = self.backbone(
-            inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, labels=labels, use_cache=False
-        )
-        return {"loss": output.loss, "user": user, "logits": output.logits}
-
-    def user_prompt(self, windows: Windows) -> UserPrompt:
-        """U_e for each of B windows: [B, M, E] with its mask."""
-        user: UserPrompt = self.user_encoder(self._events(windows))
-        return user
+        loss, logits = score(self.backbone, self.frame, prompt, target, target_mask)
+        return {"loss": loss, "user": user, "logits": logits}
 
     def prompt(self, windows: Windows, instruction: str | None = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask."""
         return self._inject(
             self.user_prompt(windows), *self._tokens([instruction or self.settings.instruction])
         )
+
+    def user_prompt(self, windows: Windows) -> UserPrompt:
+        """U_e for each window: [B, M, E] with its mask."""
+        return self._encoded(self._events(windows))
+
+    @property
+    def soft_task_prompt(self) -> Tensor:
+        """K as the backbone reads it, [K, E]."""
+        if self.token_like is None:
+            return self.task_prompt
+        prompt: Tensor = self.token_like(self.task_prompt)
+        return prompt
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """What the backbone's layers are fed for tokens [...]: [..., E]."""
+        embedded: Tensor = self.backbone.get_input_embeddings()(token_ids)
+        return embedded
 
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
@@ -159,12 +153,30 @@ class PersonalizedModel(nn.Module):
         """
         return self._events(windows_of(histories, self.table))
 
-    def _answer(self, prompt: Prompt) -> list[str]:
-        token_ids = self.backbone.generate(
-            inputs_embeds=prompt.embeddings,
-            attention_mask=prompt.mask,
-            **generation_settings(self.settings.most_new_tokens),
-        )
+    @torch.inference_mode()
+    def prefix(self, histories: Sequence[History]) -> Prefix:
+        """What is read before any instruction, with its keys and values, for :meth:`generate_after`.
+
+        Raises :class:`MismatchError` for an encoder-decoder, which has none, and what :meth:`generate` raises.
+        """
+        edges = self._edges()
+        if edges is None:
+            raise MismatchError(
+                "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
+            )
+        user = self.user_prompt(windows_of(histories, self.table, self.settings.window))
+        return read_ahead(self.backbone, begin(self.soft_task_prompt, user, edges))
+
+    @torch.inference_mode()
+    def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
+        """One greedy answer for each of the prefix's B users, which stays as it is for the next instruction."""
+        edges = self._edges()
+        assert edges is not None, "a prefix comes from a decoder-only backbone"
+        tokens, _ = self._tokens([instruction or self.settings.instruction])
+        return self._answer(finish(prefix.prompt, self.embedded(tokens[0]), edges), prefix)
+
+    def _answer(self, prompt: Prompt, prefix: Prefix | None = None) -> list[str]:
+        token_ids = write(self.backbone, self.frame, prompt, self.settings.most_new_tokens, prefix)
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers
 
@@ -198,39 +210,46 @@ class PersonalizedModel(nn.Module):
         return self
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing."""
+        """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing.
+
+        Where not all of the backbone is trained, only what is; the rest is had again by name.
+        """
         with fresh_folder(folder) as place:
             write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
             write_text(place / CARD, model_card(self))
             self.save_weights(place / WEIGHTS)
-            self.backbone.config.save_pretrained(place / BACKBONE)
-            self.tokenizer.save_pretrained(place / BACKBONE)
+            if self.settings.backbone is None:
+                Backbone(self.backbone, self.tokenizer, self.frame).save(place / BACKBONE)
             self.table.save(place / ITEMS)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> PersonalizedModel:
-        """Load what :meth:`save_pretrained` wrote; raises :class:`DataError` when it is not whole."""
+    def from_pretrained(cls, folder: Path | str, backbone: str | None = None) -> PersonalizedModel:
+        """Load what :meth:`save_pretrained` wrote; ``backbone`` says where a backbone that was not saved lies now.
+
+        Raises :class:`DataError` when it is not whole, and :class:`MismatchError` when the backbone cannot be had
+        or is another one.
+        """
         folder = Path(folder)
-        config = _read_config(folder / CONFIG)
+        config = PersonalizedSettings.load(folder / CONFIG)
         as_text = isinstance(config.user_encoder, TextSettings)
         table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
-        model = cls(config, rebuild_t5(folder / BACKBONE), table)
+        if config.backbone is not None:
+            found = find_backbone(config.backbone, backbone)
+        elif backbone is not None:
+            raise MismatchError(f"{folder} holds its backbone; load it without naming one")
+        else:
+            found = rebuild_backbone(folder / BACKBONE)
+        model = cls(config, found, table)
         model.load_weights(folder / WEIGHTS)
         return model.eval()
 
     def save_weights(self, path: Path) -> None:
-        """Write the weights alone, as safetensors; tied ones once."""
-        save_weights(self, str(path))
+        """Write the weights alone, as safetensors."""
+        save_weights(self, path)
 
     def load_weights(self, path: Path) -> None:
         """Read what :meth:`save_weights` wrote into this model."""
-        try:
-            load_weights(self, str(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"not the weights of this model ({reason}); copy the model again", path
-            ) from error
+        load_weights(self, path)
 
     def category_logits(self, user: UserPrompt) -> Tensor:
         """The user encoder's own view, liked and disliked, [B, L, 2].
@@ -266,29 +285,42 @@ class PersonalizedModel(nn.Module):
         )
         return events
 
+    def _encoded(self, events: EventBatch | TextBatch) -> UserPrompt:
+        user: UserPrompt = self.user_encoder(events)
+        if self.token_like is None or isinstance(self.user_encoder, TextHistory):
+            return user  # text is made of tokens already
+        return self.token_like.of_user(user)
+
+    def _edges(self) -> Edges | None:
+        """What a decoder-only backbone reads around everything."""
+        if self.frame is None:
+            return None
+        opening, closing = (
+            self.embedded(torch.tensor(ids, dtype=torch.long, device=self.device))
+            for ids in (self.frame.opening, self.frame.closing)
+        )
+        return Edges(opening, closing)
+
     def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
     def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
         batch = len(user.embeddings)
-        embedded = self.backbone.get_input_embeddings()(instruction).expand(batch, -1, -1)  # [B, T, E]
-        return inject(self.task_prompt, user, embedded, instruction_mask.expand(batch, -1))
+        embedded = self.embedded(instruction).expand(batch, -1, -1)  # [B, T, E]
+        return inject(
+            self.soft_task_prompt, user, embedded, instruction_mask.expand(batch, -1), self._edges()
+        )
 
 
-def load_model(run: Path | str) -> PersonalizedModel:
-    """The trained model of a run's folder, or of a folder that ``save_pretrained`` wrote."""
+def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedModel:
+    """The trained model of a run's folder, or of a folder that ``save_pretrained`` wrote.
+
+    ``backbone`` is the hub name, folder or file of a backbone that was not saved with it, if it has moved.
+    """
     folder = Path(run)
-    return PersonalizedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)
-
-
-def _read_config(path: Path) -> PersonalizedSettings:
-    try:
-        return PersonalizedSettings.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
-    except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; copy the model again", path) from error
+    inner = folder / "model"
+    return PersonalizedModel.from_pretrained(inner if inner.is_dir() else folder, backbone)
 
 
 def _made_by(table: Table) -> EncoderIdentity | str:

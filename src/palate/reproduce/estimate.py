@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from palate.config import (
+    BackboneSettings,
     PretrainedT5Settings,
     RandomT5Settings,
     Recipe,
@@ -22,6 +23,7 @@ from palate.config import (
     TextSettings,
     UEMSettings,
 )
+from palate.errors import RecipeError
 from palate.items.blocks import build_block_table
 
 if TYPE_CHECKING:
@@ -138,9 +140,11 @@ def _training_bytes(
     return 16 * parameters + recipe.train.batch_size * (kept + logits)
 
 
-def _sizes(settings: RandomT5Settings | PretrainedT5Settings) -> RandomT5Settings:
+def _sizes(settings: BackboneSettings) -> RandomT5Settings:
     if isinstance(settings, RandomT5Settings):
         return settings
+    if not isinstance(settings, PretrainedT5Settings):
+        raise RecipeError(f"the cost of a T5 can be estimated, and not that of {settings.name!r}")
     size = T5_SIZES["large" if "large" in settings.name else "base"]
     if "long-t5" not in settings.name:
         return size

@@ -1,0 +1,93 @@
+"""How a backbone of either kind is scored on targets and writes an answer: encoder-decoder or decoder-only."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from palate.model.backbone import generation_settings
+from palate.model.inject import IGNORED, ended, mask_labels
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
+
+    from palate.model.backbone import Frame
+    from palate.model.inject import Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What is read before every instruction, [opening; K; U_e] of B users, with its keys and values."""
+
+    prompt: Prompt
+    cache: Cache
+
+
+def score(
+    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, target_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The targets' cross entropy, a mean over tokens, and their logits [B, N', V].
+
+    ``target`` and ``target_mask`` are [B, N']; a decoder-only backbone's logits have one more, for the end.
+    """
+    if frame is None:
+        output = backbone(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.mask,
+            labels=mask_labels(target, target_mask),
+            use_cache=False,
+        )
+        return output.loss, output.logits
+    written, mask = ended(target, target_mask, frame.end)
+    whole = prompt.followed_by(backbone.get_input_embeddings()(target), target_mask)
+    logits = backbone(
+        inputs_embeds=whole.embeddings,
+        attention_mask=whole.mask,
+        position_ids=whole.positions,
+        use_cache=False,
+        logits_to_keep=written.shape[1],  # a vocabulary is too wide to score the prompt with it, too
+    ).logits
+    labels = mask_labels(written, mask)
+    loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+    return loss, logits
+
+
+def write(
+    backbone: PreTrainedModel,
+    frame: Frame | None,
+    prompt: Prompt,
+    most_new_tokens: int,
+    prefix: Prefix | None = None,
+) -> Tensor:
+    """One greedy answer for each of B prompts, as token ids [B, N']; ``prefix`` is what of them was read before."""
+    settings: dict[str, Any] = generation_settings(most_new_tokens)
+    if frame is not None:
+        settings |= {"eos_token_id": _ends(backbone, frame), "pad_token_id": frame.end}
+    if prefix is not None:
+        settings["past_key_values"] = copy.deepcopy(prefix.cache)  # generation writes into it
+    token_ids: Tensor = backbone.generate(
+        inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, **settings
+    )
+    return token_ids
+
+
+def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
+    """Keys and values of what stands before an instruction, read once."""
+    output = backbone(
+        inputs_embeds=beginning.embeddings,
+        attention_mask=beginning.mask,
+        position_ids=beginning.positions,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return Prefix(beginning, output.past_key_values)
+
+
+def _ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:
+    """The end that is trained, and those that the checkpoint stops at."""
+    own = backbone.generation_config.eos_token_id
+    return sorted({frame.end, *([own] if isinstance(own, int) else own or [])})

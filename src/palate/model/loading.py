@@ -1,0 +1,94 @@
+"""A backbone by its settings, or from a saved model's folder; and how much of it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from palate.config import CausalSettings, PretrainedSettings, PretrainedT5Settings
+from palate.errors import MismatchError, MissingExtraError
+from palate.model.backbone import FRAME, Backbone
+from palate.model.causal import load_causal, rebuild_causal
+from palate.model.t5 import load_t5, rebuild_t5
+
+
+class BackboneSource(BaseModel):
+    """Where the backbone of a model that saves only its own weights is had from, and what it must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Annotated[PretrainedT5Settings | CausalSettings, Field(discriminator="kind")]
+    digest: str
+    """sha256 of its weights as they were loaded."""
+
+
+def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Backbone, BackboneSource | None]:
+    """The backbone with what is to be trained of it; its source where not all of it is.
+
+    Raises :class:`MismatchError` when it cannot be had, and :class:`MissingExtraError` without what LoRA needs.
+    """
+    if settings.train == "lora":
+        _require_peft()
+    backbone = load_causal(settings) if isinstance(settings, CausalSettings) else load_t5(settings)
+    if settings.train == "full":
+        return backbone, None
+    source = BackboneSource(settings=settings, digest=weights_digest(backbone.model))
+    _limit_training(backbone.model, settings)
+    return backbone, source
+
+
+def find_backbone(source: BackboneSource, name: str | None = None) -> Backbone:
+    """The backbone that a model was trained with, by the name it had then or by another.
+
+    Raises :class:`MismatchError` when its weights are others.
+    """
+    settings = source.settings if name is None else source.settings.model_copy(update={"name": name})
+    backbone, found = load_backbone(settings)
+    if found is not None and found.digest != source.digest:
+        raise MismatchError(
+            f"the model was trained with the backbone {source.settings.name!r} whose weights are "
+            f"{source.digest[:19]}, and those of {settings.name!r} are {found.digest[:19]}; "
+            "load it with the backbone it was trained with: load_model(folder, backbone=NAME)"
+        )
+    return backbone
+
+
+def rebuild_backbone(folder: Path) -> Backbone:
+    """The backbone whose config and tokenizer :meth:`Backbone.save` wrote, with random weights to be replaced.
+
+    Raises :class:`DataError` when they are not whole.
+    """
+    return rebuild_causal(folder) if (folder / FRAME).exists() else rebuild_t5(folder)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 of a model's weights, whatever files they came from; tied ones count once."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(json.dumps([name, list(weight.shape), str(weight.dtype)]).encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _limit_training(model: nn.Module, settings: PretrainedSettings) -> None:
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    if settings.train == "lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        rank = settings.lora_rank
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), model)
+
+
+def _require_peft() -> None:
+    if find_spec("peft") is None:
+        raise MissingExtraError(
+            'model.backbone.train: LoRA comes from the library peft; run  pip install "palate[lora]"'
+        )

@@ -1,0 +1,46 @@
+"""What ``config.json`` of a saved model holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.config import TaskSettings, UserEncoderSettings
+from palate.errors import DataError, first_fault
+from palate.model.loading import BackboneSource
+
+
+class PersonalizedSettings(BaseModel):
+    """What is needed to build a model again, and what it was made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_type: Literal["palate"] = "palate"
+    format: Literal[1] = 1
+    user_encoder: UserEncoderSettings
+    task_prompt: int
+    window: int
+    """Most recent interactions that the model reads of a history."""
+    most_new_tokens: int
+    """Longest answer."""
+    instruction: str
+    task: TaskSettings
+    category_field: str
+    categories: tuple[str, ...]
+    data_name: str
+    data_fingerprint: str
+    like_tokens: bool = False
+    backbone: BackboneSource | None = None
+    """Where the backbone is had from; None where all of it is saved with the model."""
+
+    @classmethod
+    def load(cls, path: Path) -> PersonalizedSettings:
+        """Read a saved model's ``config.json``; raises :class:`DataError` when it is not whole."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
+        except ValidationError as error:
+            raise DataError(f"{first_fault(error)}; copy the model again", path) from error

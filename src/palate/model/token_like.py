@@ -1,0 +1,80 @@
+"""Soft prompts that look like tokens to the backbone: as far from the mean token embedding as tokens are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from palate.model.backbone import Backbone
+    from palate.model.personalized import PersonalizedModel
+    from palate.model.user_encoder import UserPrompt
+    from palate.schema import Windows
+
+AT_ONCE = 16_384
+"""Tokens that are embedded in one call: a vocabulary may be large."""
+
+
+class TokenLike(nn.Module):
+    """Moves each soft-prompt vector to the distance from the mean token embedding that the median token has.
+
+    The vector keeps its direction from there, and one that is moved again stays where it is.
+    """
+
+    mean: Tensor  # [E]
+    distance: Tensor  # []
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("distance", torch.ones(()))
+
+    @torch.no_grad()
+    def start_from(self, backbone: Backbone) -> None:
+        """Measure the backbone's token embeddings."""
+        tokens = torch.split(torch.arange(len(backbone.tokenizer)), AT_ONCE)
+        total = sum(backbone.token_embeddings(some).double().sum(dim=0) for some in tokens)
+        assert isinstance(total, Tensor)
+        self.mean = (total / len(backbone.tokenizer)).float()
+        far = [(backbone.token_embeddings(some) - self.mean).norm(dim=-1) for some in tokens]
+        self.distance = torch.cat(far).median()
+
+    def forward(self, prompt: Tensor) -> Tensor:
+        """[..., E], computed in float32 whatever the prompt is in."""
+        mean = self.mean.float()
+        moved = mean + self.distance.float() * functional.normalize(prompt.float() - mean, dim=-1)
+        return moved.to(prompt.dtype)
+
+    def of_user(self, user: UserPrompt) -> UserPrompt:
+        """The same for a user prompt."""
+        return replace(user, embeddings=self(user.embeddings))
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How long vectors are on average, and how far from the mean token embedding."""
+
+    length: float
+    from_mean: float
+
+
+@torch.no_grad()
+def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
+    """The norms of ``tokens``, ``task_prompt`` and ``user_prompt``, of the users of B windows, side by side."""
+    tokens = torch.arange(len(model.tokenizer), device=model.device)
+    embedded = torch.cat([model.embedded(some) for some in torch.split(tokens, AT_ONCE)])  # [V, E]
+    user = model.user_prompt(windows)
+    vectors = {
+        "tokens": embedded,
+        "task_prompt": model.soft_task_prompt,
+        "user_prompt": user.embeddings[user.mask],
+    }
+    mean = embedded.mean(dim=0)
+    return {
+        name: Norms(float(some.norm(dim=-1).mean()), float((some - mean).norm(dim=-1).mean()))
+        for name, some in vectors.items()
+    }

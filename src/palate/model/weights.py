@@ -1,0 +1,54 @@
+"""A model's weights on disk: all of them, or only its own beside a backbone that it does not change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+
+from palate.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from palate.model.personalized import PersonalizedModel
+
+OF_THE_BACKBONE = "backbone."
+
+
+def save_weights(model: PersonalizedModel, path: Path) -> None:
+    """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained."""
+    if model.settings.backbone is None:
+        save_model(model, str(path))
+    else:
+        save_file({name: tensor.contiguous() for name, tensor in _own(model).items()}, path)
+
+
+def load_weights(model: PersonalizedModel, path: Path) -> None:
+    """Read what :func:`save_weights` wrote; raises :class:`DataError` for another model's or a damaged file."""
+    try:
+        if model.settings.backbone is None:
+            load_model(model, str(path))
+        else:
+            _load_own(model, load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
+
+
+def _own(model: PersonalizedModel) -> dict[str, Tensor]:
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name in trained or not name.startswith(OF_THE_BACKBONE)
+    }
+
+
+def _load_own(model: PersonalizedModel, weights: dict[str, Tensor]) -> None:
+    wrong = sorted(_own(model).keys() ^ weights.keys())
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} weights are missing or unknown, the first {wrong[0]}")
+    model.load_state_dict(weights, strict=False)

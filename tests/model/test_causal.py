@@ -1,0 +1,344 @@
+"""Decoder-only backbones behind the one door: the bare model's numbers, alone, in a batch and after a prefix."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import processors
+from torch.nn import functional
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from palate.config import CausalSettings, StreamingSettings, TaskSettings, TextSettings
+from palate.data.histories import draw_windows
+from palate.errors import DataError, MismatchError
+from palate.items.blocks import build_block_table
+from palate.model.events import window_tensors, windows_of
+from palate.model.inject import Edges, inject
+from palate.model.loading import load_backbone
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.settings import PersonalizedSettings
+from palate.model.token_like import prompt_norms
+from palate.model.tokenizer import build_tokenizer
+from palate.model.user_encoder import UserPrompt
+from palate.schema import History
+from palate.tasks import load_task
+from tiny import TEXTS, made_up_table, tiny_model
+
+FAMILIES = {
+    "llama": LlamaConfig,
+    "qwen3": Qwen3Config,
+    "gemma": GemmaConfig,
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+}
+INSTRUCTION = "Which genres does this user like and dislike?"
+TARGETS = ["The user likes Drama", "The user likes Comedy, Sci-Fi and doesn't like Action"]
+CHAT = (
+    "<s>{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+)
+STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+
+
+@cache
+def tokenizer_with_a_beginning():
+    """As Llama's and Gemma's: a text begins with <s>, has no end, and padding is on the left."""
+    made = build_tokenizer(TEXTS, 400)
+    made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<turn>", "</turn>"]})
+    begin = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B:1", special_tokens=[("<s>", made.bos_token_id)]
+    )
+    backend = made.backend_tokenizer
+    backend.post_processor = begin
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
+        padding_side="left",
+    )
+
+
+def save_causal(folder, family="llama", seed=0, template=None, layers=2):
+    """A tiny random model in the hub's layout, with weights sharp enough for answers to differ."""
+    torch.manual_seed(seed)
+    tokenizer = tokenizer_with_a_beginning()
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "num_attention_heads": 4, "hidden_size": 32}
+    extra = {"sliding_window": 8, "sliding_window_pattern": 2} if family in ("gemma2", "gemma3") else {}
+    config = FAMILIES[family](
+        vocab_size=len(tokenizer),
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **sizes,
+        **extra,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def causal_model(dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, **backbone):
+    made, source = load_backbone(CausalSettings(name=str(folder), **backbone))
+    torch.manual_seed(1)
+    text = isinstance(user_encoder, TextSettings)
+    config = PersonalizedSettings(
+        user_encoder=user_encoder,
+        task_prompt=task_prompt,
+        window=10,
+        most_new_tokens=12,
+        instruction=load_task(TaskSettings(), dataset.info).instruction,
+        task=TaskSettings(),
+        category_field="genre",
+        categories=dataset.categories,
+        data_name=dataset.info.name,
+        data_fingerprint=dataset.info.fingerprint,
+        like_tokens=like_tokens,
+        backbone=source,
+    )
+    return PersonalizedModel(
+        config, made, build_block_table(dataset) if text else made_up_table(dataset)
+    ).eval()
+
+
+def histories(dataset, *sizes):
+    return [
+        History(
+            f"u{size}",
+            dataset.item_ids[:size],
+            [float(1 + place % 5) for place in range(size)],
+            [*range(size)],
+        )
+        for size in sizes
+    ]
+
+
+def loss_arguments(model, dataset, users=2):
+    windows = draw_windows(dataset.interactions, np.arange(users), 6, "random", np.random.default_rng(0))
+    target = model.tokenizer(TARGETS[:users], padding=True, return_tensors="pt")
+    instruction = model.tokenizer([INSTRUCTION], return_tensors="pt")
+    return windows, {
+        **window_tensors(windows),
+        "instruction": instruction["input_ids"],
+        "instruction_mask": instruction["attention_mask"],
+        "target": target["input_ids"],
+        "target_mask": target["attention_mask"],
+    }
+
+
+def greedy(model, prompt, most=12):
+    """Greedy decoding by hand: every row alone without its padding, the whole text anew for every token."""
+    texts = []
+    for row in range(len(prompt.mask)):
+        alone = prompt.embeddings[row][prompt.mask[row].bool()][None]
+        ids = []
+        for _ in range(most):
+            logits = model.backbone(inputs_embeds=alone, use_cache=False).logits
+            ids.append(int(logits[0, -1].argmax()))
+            if ids[-1] == model.frame.end:
+                break
+            alone = torch.cat([alone, model.embedded(torch.tensor([[ids[-1]]]))], dim=1)
+        texts.append(model.tokenizer.decode(ids, skip_special_tokens=True))
+    return texts
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(tmp_path, request):
+    return save_causal(tmp_path / "backbone", request.param)
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return save_causal(tmp_path / "backbone")
+
+
+def test_without_prompts_it_is_the_bare_backbone(tiny_data, folder):
+    model = causal_model(tiny_data, folder, task_prompt=0)
+    bare = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = tokenizer_with_a_beginning()([INSTRUCTION + "\n"], return_tensors="pt")["input_ids"]
+    nobody = UserPrompt(torch.zeros(1, 0, 32), torch.zeros(1, 0, dtype=torch.bool))
+    tokens = model.tokenizer([INSTRUCTION], return_tensors="pt")
+    edges = Edges(
+        model.embedded(torch.tensor(model.frame.opening)), model.embedded(torch.tensor(model.frame.closing))
+    )
+    prompt = inject(
+        torch.zeros(0, 32), nobody, model.embedded(tokens["input_ids"]), tokens["attention_mask"], edges
+    )
+    joined = model.backbone(inputs_embeds=prompt.embeddings, attention_mask=prompt.mask).logits
+    torch.testing.assert_close(joined, bare(ids).logits, atol=1e-5, rtol=1e-5)
+    written = bare.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    answer = model.generate_from(torch.zeros(1, 0, 32), INSTRUCTION)
+    assert answer == [model.tokenizer.decode(written, skip_special_tokens=True)]
+    assert answer[0]
+
+
+def test_a_padded_batch_is_greedy_and_equals_its_rows_alone_with_a_prefix_and_without(tiny_data, folder):
+    model = causal_model(tiny_data, folder, TextSettings())
+    people = histories(tiny_data, 5, 1, 0, 8)
+    answers = model.generate(people)
+    assert len(set(answers)) > 1
+    assert [model.generate([one])[0] for one in people] == answers
+    assert greedy(model, model.prompt(windows_of(people, model.table, 10))) == answers
+    prefix = model.prefix(people)
+    for question in (None, "Why?", None):  # the same prefix again and again
+        assert model.generate_after(prefix, question) == model.generate(people, question)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_target_and_its_end(tiny_data, folder):
+    model = causal_model(tiny_data, folder)
+    windows, arguments = loss_arguments(model, tiny_data)
+    prompt, losses = model.prompt(windows), []
+    for row, text in enumerate(TARGETS):
+        ids = torch.tensor(model.tokenizer(text)["input_ids"])
+        alone = torch.cat([prompt.embeddings[row][prompt.mask[row].bool()], model.embedded(ids)])[None]
+        logits = model.backbone(inputs_embeds=alone, use_cache=False).logits[0, -len(ids) - 1 :]
+        wanted = torch.cat([ids, torch.tensor([model.frame.end])])
+        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+    assert len(losses[0]) != len(losses[1])
+    torch.testing.assert_close(model(**arguments)["loss"], torch.cat(losses).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_chat_template_stands_around_everything(tiny_data, tmp_path):
+    folder = save_causal(tmp_path / "backbone", template=CHAT)
+    model = causal_model(tiny_data, folder, task_prompt=0, chat=True)
+    tokenizer = tokenizer_with_a_beginning()
+    text = f"<s><turn>user\n{INSTRUCTION}</turn>\n<turn>assistant\n"
+    ids = tokenizer([text], add_special_tokens=False, return_tensors="pt")["input_ids"]
+    bare = AutoModelForCausalLM.from_pretrained(folder).eval()
+    end = tokenizer.convert_tokens_to_ids("</turn>")
+    assert model.frame.end == end
+    written = bare.generate(
+        ids, max_new_tokens=12, do_sample=False, eos_token_id=[end, tokenizer.eos_token_id]
+    )
+    wanted = model.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+    assert model.generate_from(torch.zeros(1, 0, 32), INSTRUCTION) == [wanted]
+
+
+def test_a_chat_without_a_template_is_refused(tiny_data, llama):
+    with pytest.raises(MismatchError, match=r"no chat template; set model\.backbone\.chat=false"):
+        causal_model(tiny_data, llama, chat=True)
+
+
+@pytest.mark.parametrize("train", ["frozen", "lora"])
+def test_only_what_was_trained_is_saved_and_only_its_backbone_is_taken(tiny_data, tmp_path, llama, train):
+    model = causal_model(tiny_data, llama, train=train)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    _, arguments = loss_arguments(model, tiny_data)
+    optimizer = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=0.1)
+    for _ in range(2):  # LoRA's first factor learns once the second is not zero
+        optimizer.zero_grad()
+        model.train()(**arguments)["loss"].backward()
+        optimizer.step()
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert {"task_prompt", "user_encoder.name"} <= moved
+    assert any(name.startswith("backbone.") for name in moved) is (train == "lora")
+    assert all("lora_" in name for name in moved if name.startswith("backbone."))
+    people = histories(tiny_data, 5, 2)
+    answers = model.eval().generate(people)
+    model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "backbone").exists()
+    whole = sum(weight.numel() * 4 for weight in model.backbone.parameters() if not weight.requires_grad)
+    assert (tmp_path / "saved" / "model.safetensors").stat().st_size < whole + 4 * sum(
+        weight.numel() for name, weight in model.named_parameters() if not name.startswith("backbone.")
+    )
+    assert load_model(tmp_path / "saved").generate(people) == answers
+    llama.rename(tmp_path / "moved")
+    with pytest.raises(MismatchError, match="cannot be loaded as a decoder-only model"):
+        load_model(tmp_path / "saved")
+    assert load_model(tmp_path / "saved", backbone=str(tmp_path / "moved")).generate(people) == answers
+    other = save_causal(tmp_path / "other", seed=7)
+    with pytest.raises(MismatchError, match=r"was trained with the backbone .* load it with the backbone"):
+        load_model(tmp_path / "saved", backbone=str(other))
+
+
+def test_loras_first_answer_is_the_backbones_own(tiny_data, llama):
+    people = histories(tiny_data, 4)
+    assert causal_model(tiny_data, llama, train="lora").generate(people) == causal_model(
+        tiny_data, llama, train="frozen"
+    ).generate(people)
+
+
+def test_a_fully_trained_one_is_saved_whole(tiny_data, tmp_path, llama):
+    model, people = causal_model(tiny_data, llama), histories(tiny_data, 5, 2)
+    answers = model.generate(people)
+    model.save_pretrained(tmp_path / "saved")
+    for path in llama.iterdir():
+        path.unlink()
+    again = load_model(tmp_path / "saved")
+    assert again.generate(people) == answers
+    assert again.frame == model.frame
+    with pytest.raises(MismatchError, match="holds its backbone"):
+        load_model(tmp_path / "saved", backbone=str(llama))
+    (tmp_path / "saved" / "backbone" / "frame.json").write_text(json.dumps({"opening": ["x"]}))
+    with pytest.raises(DataError, match=r"frame\.json.*copy the model again"):
+        load_model(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_prompts_stay_as_far_from_the_mean_as_tokens(tiny_data, tmp_path, family):
+    folder = save_causal(tmp_path / "backbone", family)
+    model = causal_model(tiny_data, folder, train="frozen", like_tokens=True)
+    windows, arguments = loss_arguments(model, tiny_data)
+    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=0.05)
+    for _ in range(3):
+        norms = prompt_norms(model, windows)
+        for part in ("task_prompt", "user_prompt"):
+            assert norms[part].from_mean == pytest.approx(float(model.token_like.distance), rel=1e-3)
+            assert norms[part].length == pytest.approx(norms["tokens"].length, rel=0.25)
+        optimizer.zero_grad()
+        model.train()(**arguments)["loss"].backward()
+        optimizer.step()
+    free = causal_model(tiny_data, folder, train="frozen")
+    assert prompt_norms(free, windows)["user_prompt"] != norms["user_prompt"]
+
+
+def test_half_precision_stays_close_and_checkpointing_changes_nothing(tiny_data, folder):
+    model = causal_model(tiny_data, folder, train="frozen", like_tokens=True).train()
+    _, arguments = loss_arguments(model, tiny_data)
+
+    def gradient():
+        model.zero_grad()
+        loss = model(**arguments)["loss"]
+        loss.backward()
+        return loss.detach().float(), model.task_prompt.grad.clone()
+
+    exact = gradient()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = gradient()
+    assert all(part.isfinite().all() for part in rough)
+    torch.testing.assert_close(rough[0], exact[0], atol=0, rtol=0.1)
+    model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    torch.testing.assert_close(gradient(), exact)
+
+
+def test_an_encoder_decoder_has_no_prefix_and_is_no_decoder_only_model(tiny_data, tmp_path):
+    model = tiny_model(tiny_data, STREAMING)
+    with pytest.raises(MismatchError, match=r"has no prefix; use generate\(\)"):
+        model.prefix(histories(tiny_data, 3))
+    model.backbone.save_pretrained(tmp_path / "t5")
+    model.tokenizer.save_pretrained(tmp_path / "t5")
+    with pytest.raises(MismatchError, match="cannot be loaded as a decoder-only model") as caught:
+        load_backbone(CausalSettings(name=str(tmp_path / "t5")))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["packaged:gpt-5", "absent.gguf"])
+def test_what_cannot_be_had_is_told_in_one_line(name):
+    with pytest.raises(MismatchError, match=r"packaged:gemma3-270m") as caught:
+        load_backbone(CausalSettings(name=name))
+    assert "\n" not in str(caught.value)
