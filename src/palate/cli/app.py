@@ -14,6 +14,7 @@ from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
 from palate.cli.prepare import prepare
 from palate.cli.reproduce import reproduce
+from palate.cli.serve import serve
 from palate.cli.train import train
 from palate.errors import PalateError
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (prepare, train, evaluate, generate, demo, reproduce):
+for _command in (prepare, train, evaluate, generate, demo, reproduce, serve):
     app.command()(_command)
 
 

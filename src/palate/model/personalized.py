@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +32,16 @@ from palate.schema import History, Windows
 
 Table: TypeAlias = ItemTable | BlockTable
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
+
+
+class TokenStreamer(Protocol):
+    """Is told of an answer while it is written."""
+
+    def put(self, value: Tensor) -> None:
+        """The next token of each of B answers, [B]; at first what the decoder starts from, [B, 1]."""
+
+    def end(self) -> None:
+        """All answers have come to their end."""
 
 
 class PersonalizedSettings(BaseModel):
@@ -133,26 +143,47 @@ class PersonalizedModel(nn.Module):
         return self._answer(self.prompt(windows, instruction)) if len(windows) else []
 
     @torch.inference_mode()
-    def generate_from(self, user_prompt: Tensor, instruction: str | None = None) -> list[str]:
-        """One greedy answer for each user prompt of [B, M, E], all M vectors of which are read.
+    def generate_from(
+        self,
+        user_prompts: Tensor | Sequence[Tensor],
+        instruction: str | Sequence[str] | None = None,
+        streamer: TokenStreamer | None = None,
+    ) -> list[str]:
+        """One greedy answer for each user prompt, of [B, M, E] or of B different lengths [M, E].
 
-        So a prompt that was stored, or that a user encoder made from a state, is asked like a history.
+        So a prompt that was stored, or that a user encoder made from a state, is asked like a history. The
+        instruction is the same for all, or each has its own; a ``streamer`` is told of the tokens as they come.
         """
-        mask = user_prompt.new_ones(user_prompt.shape[:2], dtype=torch.bool)
-        tokens = self._tokens([instruction or self.settings.instruction])
-        return self._answer(self._inject(UserPrompt(user_prompt, mask), *tokens)) if len(mask) else []
+        if not len(user_prompts):
+            return []
+        asked = (
+            [instruction or self.settings.instruction] if isinstance(instruction, str | None) else instruction
+        )
+        return self._answer(self._inject(UserPrompt.of(user_prompts), *self._tokens(asked)), streamer)
 
-    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
+    def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
 
-        Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
+        ``table`` stands in the place of the model's own. Raises :class:`DataError` for items that are not in it and
+        ratings that are not on its scale.
         """
-        return self._events(windows_of(histories, self.table))
+        return self._events(windows_of(histories, self.table if table is None else table), table)
 
-    def _answer(self, prompt: Prompt) -> list[str]:
+    @torch.inference_mode()
+    def user_prompts(self, histories: Sequence[History], table: Table | None = None) -> list[Tensor]:
+        """The user prompts [M, E] that :meth:`generate` reads, each as long as it is, for :meth:`generate_from`.
+
+        Raises what :meth:`events` raises.
+        """
+        windows = windows_of(histories, self.table if table is None else table, self.settings.window)
+        user: UserPrompt = self.user_encoder(self._events(windows, table))
+        return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
+
+    def _answer(self, prompt: Prompt, streamer: TokenStreamer | None = None) -> list[str]:
         token_ids = self.backbone.generate(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,
+            streamer=streamer,
             **generation_settings(self.settings.most_new_tokens),
         )
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
@@ -201,7 +232,7 @@ class PersonalizedModel(nn.Module):
     def from_pretrained(cls, folder: Path | str) -> PersonalizedModel:
         """Load what :meth:`save_pretrained` wrote; raises :class:`DataError` when it is not whole."""
         folder = Path(folder)
-        config = _read_config(folder / CONFIG)
+        config = read_config(folder / CONFIG)
         as_text = isinstance(config.user_encoder, TextSettings)
         table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
         model = cls(config, rebuild_t5(folder / BACKBONE), table)
@@ -250,8 +281,9 @@ class PersonalizedModel(nn.Module):
             return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
         return Catalogue(table)
 
-    def _events(self, windows: Windows) -> EventBatch | TextBatch:
-        events: EventBatch | TextBatch = self.catalogue(
+    def _events(self, windows: Windows, table: Table | None = None) -> EventBatch | TextBatch:
+        catalogue = self.catalogue if table is None else self._catalogue(table).to(self.device)
+        events: EventBatch | TextBatch = catalogue(
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
@@ -272,11 +304,17 @@ class PersonalizedModel(nn.Module):
 
 def load_model(run: Path | str) -> PersonalizedModel:
     """The trained model of a run's folder, or of a folder that ``save_pretrained`` wrote."""
+    return PersonalizedModel.from_pretrained(model_folder(run))
+
+
+def model_folder(run: Path | str) -> Path:
+    """Where the model of a run is, which may be the folder itself."""
     folder = Path(run)
-    return PersonalizedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)
+    return folder / "model" if (folder / "model").is_dir() else folder
 
 
-def _read_config(path: Path) -> PersonalizedSettings:
+def read_config(path: Path) -> PersonalizedSettings:
+    """What ``config.json`` of a saved model holds; raises :class:`DataError` when it is not there or damaged."""
     try:
         return PersonalizedSettings.model_validate_json(path.read_bytes())
     except OSError as error:
