@@ -114,7 +114,7 @@ class Gate:
         route = getattr(scope.get("route"), "path", "none")
         metrics.requests.labels(_known_method(scope["method"]), route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
-        shown = scope["path"] if self.log_content else route
+        shown = scope["raw_path"].decode("latin-1") if self.log_content else route  # still one line of ASCII
         log.info("%s %s %d %.0f ms", _known_method(scope["method"]), shown, status, 1000 * seconds)
 
 

@@ -20,7 +20,7 @@ class Keys:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
-                f"the API keys cannot be read ({error}); give a text file with a key a line", path
+                f"no API keys can be read ({error}); give a file with a key a line", path
             ) from error
         numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
         keys = [(number, key) for number, key in numbered if key and not key.startswith("#")]

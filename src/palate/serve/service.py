@@ -61,12 +61,12 @@ class Service:
             raise DataError(f"{name}: found {found:,}, expected at most {most:,}; send them in parts")
 
     def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
-        instruction = sent.instruction or self.served.model.settings.instruction
-        if len(instruction) > self.limits.instruction:
+        if sent.instruction and len(sent.instruction) > self.limits.instruction:
             raise DataError(
-                f"questions.{number}.instruction: found {len(instruction):,} characters, "
+                f"questions.{number}.instruction: found {len(sent.instruction):,} characters, "
                 f"expected at most {self.limits.instruction:,}"
             )
+        instruction = sent.instruction or self.served.model.settings.instruction
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)
             metrics.prompts.labels(source).inc()
