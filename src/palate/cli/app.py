@@ -23,6 +23,7 @@ _AFTER_INTERRUPT = {
     "train": "run the same command again to go on from the last checkpoint",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
+    "serve": "every event that it acknowledged is in the store",
 }
 
 

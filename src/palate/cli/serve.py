@@ -40,7 +40,6 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
-    from palate.serve.run import serve as start
     from palate.serve.settings import ServeSettings, read_limits
 
     settings = ServeSettings(
@@ -53,4 +52,7 @@ def serve(
         log_content=log_content,
         limits=read_limits(overrides or ()),
     )
+    settings.check_host()  # before what takes seconds to import
+    from palate.serve.run import serve as start
+
     start(settings, tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -37,10 +38,18 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     guard = "with API keys" if settings.key_file else "without API keys, so for this machine alone"
     report(f"serving on {address} {guard}; {address}/docs describes the API")
     settings.to_environment()
-    with tempfile.TemporaryDirectory(prefix="palate-metrics-") as folder:
-        if settings.workers > 1:
+    config = _config(settings)
+    if settings.workers > 1:
+        with tempfile.TemporaryDirectory(prefix="palate-metrics-") as folder:
             os.environ[FOLDER] = folder
-        _run(settings, listening)
+            Multiprocess(config, [listening]).run()
+        return
+    # uvicorn, when it has stopped, raises anew the signal that stopped it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = uvicorn.Server(config)
+    server.run([listening])
+    if not server.started:
+        raise PalateError("the server did not start; what is wrong stands above")
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
@@ -58,8 +67,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
     return listening
 
 
-def _run(settings: ServeSettings, listening: socket.socket) -> None:
-    config = uvicorn.Config(
+def _config(settings: ServeSettings) -> uvicorn.Config:
+    return uvicorn.Config(
         APPLICATION,
         factory=True,
         workers=settings.workers,
@@ -69,10 +78,3 @@ def _run(settings: ServeSettings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=int(settings.limits.seconds) + 1,
         timeout_worker_healthcheck=60,  # loading a model may keep a worker from answering
     )
-    if settings.workers > 1:
-        Multiprocess(config, [listening]).run()
-        return
-    server = uvicorn.Server(config)
-    server.run([listening])
-    if not server.started:
-        raise PalateError("the server did not start; what is wrong stands above")
