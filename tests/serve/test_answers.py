@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -135,7 +136,7 @@ def test_what_waits_is_the_next_batch(model, tiny_data):
     batcher = Batcher(model, Limits(batch=4), lambda size: sizes.append(size) or go_on.wait(10))
     batcher.ask([Question(prompts[0], "Why?")])
     while not sizes:
-        pass
+        time.sleep(0.01)
     questions = [Question(prompt, "Why?") for prompt in prompts]
     gone = Question(prompts[0], "Why?")
     gone.answer.cancel()

@@ -288,7 +288,7 @@ def test_more_than_can_wait_is_sent_away(serve, held):
     begun.wait(10)
     asked.append(in_background(lambda: server.post("/answers", json={"questions": [QUESTION] * 2})))
     while server.app.app.state.service.batcher.waiting < 2:
-        pass
+        time.sleep(0.01)
     answered = server.post("/answers", json={"questions": [QUESTION]})
     assert "2 questions are waiting already; try again in" in refusal(answered, 429)
     assert int(answered.headers["retry-after"]) >= 1

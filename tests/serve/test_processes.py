@@ -8,12 +8,12 @@ import time
 
 import httpx
 import pytest
+from serving import started
 from typer.testing import CliRunner
 
 import palate
 from palate.cli import app
 from palate.serve.store import Event, UserStore
-from serving import started
 
 ITEMS = 60
 
@@ -26,7 +26,12 @@ class Writer(threading.Thread):
         self.url, self.writer, self.number, self.acknowledged = url, name, first, []
 
     def event(self, number):
-        return {"event_id": f"{self.writer}-{number}", "item_id": str(number % ITEMS + 1), "rating": 4, "timestamp": 7}
+        return {
+            "event_id": f"{self.writer}-{number}",
+            "item_id": str(number % ITEMS + 1),
+            "rating": 4,
+            "timestamp": 7,
+        }
 
     def user(self, number):
         return f"{self.writer}-{number // ITEMS}"

@@ -132,7 +132,7 @@ class UserState:
         Raises :class:`DataError` for a file that is damaged or was made with other weights.
         """
         try:
-            return cls.from_bytes(path.read_bytes(), reader, like, path)
+            return cls.from_bytes(Path(path).read_bytes(), reader, like, path)
         except OSError as error:
             raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
 
