@@ -1,9 +1,11 @@
 """User stores, and servers of a tiny trained run."""
 
 import shutil
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
+import serving
 import torch
 from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
@@ -103,6 +105,15 @@ def serve(run, tmp_path):
 def server(serve):
     """A server in this process."""
     return serve()
+
+
+@pytest.fixture
+def listening(run, tmp_path):
+    """Starts servers on free ports of this machine, in threads; gives their addresses."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(
+            serving.listening(run, tmp_path / "users.sqlite", **settings)
+        )
 
 
 @pytest.fixture(scope="session")

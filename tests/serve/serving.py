@@ -1,19 +1,40 @@
-"""A tiny trained run, and servers of it: in this process, and in processes of their own."""
+"""Servers that listen: in a thread of this process, and in processes of their own."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import uvicorn
 
 import palate
+from palate.serve.app import create_app
+from palate.serve.settings import ServeSettings
 
 SRC = Path(palate.__file__).parents[1]
+
+
+@contextmanager
+def listening(run, store, **settings):
+    """A server on a free port, in a thread; gives its address."""
+    app = create_app(ServeSettings(run=run, store=str(store), **settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 class Server:

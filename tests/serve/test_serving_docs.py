@@ -6,13 +6,10 @@ import json
 import re
 import shutil
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from safetensors.numpy import load_file
 
 import palate
@@ -22,28 +19,6 @@ from palate.serve.settings import Limits, ServeSettings
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"
-
-
-@pytest.fixture
-def listening(run, tmp_path):
-    """Starts a server that listens on a free port; gives its address."""
-    opened = []
-
-    def start(**settings):
-        app = create_app(ServeSettings(run=run, store=str(tmp_path / "users.sqlite"), **settings))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        opened.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-    yield start
-    for server, thread in opened:
-        server.should_exit = True
-        thread.join()
 
 
 def commands():
@@ -111,7 +86,7 @@ def test_the_client_asks_with_its_key_and_sends_nothing_twice(listening, tmp_pat
             list(client.stream("nobody"))
 
 
-def test_every_status_is_listed(listening):
+def test_every_status_is_listed():
     listed = set(re.findall(r"^\| (\d{3}) \|", DOCUMENT, re.MULTILINE))
     document = create_app(ServeSettings(run=Path("x"), store="x")).app.openapi()
     routes = [route for path in document["paths"].values() for route in path.values()]
