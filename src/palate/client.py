@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
@@ -106,19 +105,14 @@ class Client:
     ) -> Iterator[str]:
         """The answer piece by piece, while it is written."""
         sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
-        with _reaching(), self._http.stream("POST", "/answers", json=sent) as response:
-            if response.is_error:
-                response.read()
-                raise _error(response)
-            name = ""
-            for line in response.iter_lines():
-                field, _, value = line.partition(": ")
-                if field == "event":
-                    name = value
-                elif field == "data" and name == "piece":
-                    yield str(json.loads(value)["text"])
-                elif field == "data" and name == "error":
-                    raise ServerError(500, json.loads(value)["detail"])
+        try:
+            with self._http.stream("POST", "/answers", json=sent) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error(response)
+                yield from _pieces(response.iter_lines())
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
 
     def user_prompt(self, user_id: str) -> Floats:
         """The user prompt of all events so far, [M, E]."""
@@ -148,24 +142,25 @@ class Client:
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         for left in reversed(range(self.tries)):
-            with _reaching():
+            wait = 1.0
+            try:
                 response = self._http.request(method, path, **content)
-            if response.is_success:
-                return response
-            if response.status_code not in _LATER or not left:
-                break
-            time.sleep(float(response.headers.get("Retry-After", 1)))
-        raise _error(response)
+            except httpx.TransportError as error:
+                if not left:
+                    raise _unreachable(error) from error
+            else:
+                if response.is_success:
+                    return response
+                if response.status_code not in _LATER or not left:
+                    raise _error(response)
+                wait = float(response.headers.get("Retry-After", wait))
+            time.sleep(wait)
+        raise ValueError(f"tries is {self.tries}, expected at least 1")
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
-    """Say in one line that a server cannot be reached."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        reason = str(error) or type(error).__name__
-        raise PalateError(f"the server cannot be reached ({reason}); is palate serve running?") from error
+def _unreachable(error: httpx.TransportError) -> PalateError:
+    reason = str(error) or type(error).__name__
+    return PalateError(f"the server cannot be reached ({reason}); is palate serve running?")
 
 
 def _question(
@@ -181,6 +176,19 @@ def _question(
 
 def _user(user_id: str) -> str:
     return f"/users/{quote(user_id, safe='')}"
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    """The text of the pieces among server-sent events."""
+    name = ""
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data" and name == "piece":
+            yield str(json.loads(value)["text"])
+        elif field == "data" and name == "error":
+            raise ServerError(500, json.loads(value)["detail"])
 
 
 def _error(response: httpx.Response) -> ServerError:

@@ -226,6 +226,13 @@ def test_no_answer_is_of_an_older_history(server, model, tiny_data):
         assert texts == set(expected(model, [history]))
 
 
+def test_a_user_prompt_that_is_too_large_is_made_each_time(run_of, tmp_path, monkeypatch):
+    users = Users(ServedModel(run_of("text")), UserStore(tmp_path / "users.sqlite"))
+    users.append({"ann": [Event("1", 3.0, 1)]})
+    monkeypatch.setattr("palate.serve.users.MOST_KEPT", 100)
+    assert [users.encoded("ann")[1] for _ in range(2)] == ["anew", "anew"]
+
+
 def test_another_models_prompts_are_not_taken(serve, run_of, tiny_data):
     history = tiny_data.histories(tiny_data.user_ids[:1])[0]
     for kind in ("streaming", "uem", "streaming"):

@@ -13,6 +13,7 @@ from palate.serve.keys import Keys
 from palate.serve.settings import ServeSettings, read_limits
 
 KEY = "k" * 32
+LINES = {"content-type": "application/x-ndjson; charset=utf-8"}
 EVENT = {"item_id": "1", "rating": 4, "timestamp": 5}
 QUESTION = {"history": [EVENT]}
 
@@ -39,7 +40,7 @@ def test_events_come_one_by_one_many_together_and_as_lines(server):
     assert server.post("/users/ann/events", json=many).json()["version"] == 3
     lines = [{"user_id": "bob", **EVENT}, {"user_id": "ann", **many[0]}, {"user_id": "bob", **EVENT}]
     body = "\n".join(json.dumps(line) for line in lines) + "\n\n"
-    taken = server.post("/events", content=body, headers={"content-type": "application/x-ndjson"})
+    taken = server.post("/events", content=body, headers=LINES)
     assert taken.json()["users"] == [
         {"user_id": "ann", "version": 3, "new": 0, "known": 1},
         {"user_id": "bob", "version": 2, "new": 2, "known": 0},
@@ -116,10 +117,23 @@ def test_what_is_no_json_of_events_is_refused(server, body, status, said):
 )
 def test_a_wrong_line_is_named_and_nothing_is_taken(server, line, said):
     good = json.dumps({"user_id": "ann", **EVENT}).encode()
-    answered = server.post("/events", content=b"\n".join([good, b"", line, good]))
+    answered = server.post("/events", content=b"\n".join([good, b"", line, good]), headers=LINES)
     assert said in refusal(answered, 422)
     refusal(server.get("/users/ann/history"), 404)
-    assert "no events" in refusal(server.post("/events", content=b"\n \n"), 422)
+    assert "no events" in refusal(server.post("/events", content=b"\n \n", headers=LINES), 422)
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_what_a_foreign_page_can_send_unasked_is_refused(server, kind):
+    headers = {} if kind is None else {"content-type": kind}
+    line = json.dumps({"user_id": "ann", **EVENT}).encode()
+    said = refusal(server.post("/events", content=line, headers=headers), 415)
+    assert said.endswith("expected application/x-ndjson")
+    for path, body in (("/users/ann/events", EVENT), ("/answers", {"questions": [QUESTION]})):
+        refusal(server.post(path, content=json.dumps(body).encode(), headers=headers), 422)
+    refusal(server.get("/users/ann/history"), 404)
 
 
 def test_an_id_that_is_taken_is_a_conflict(server):
@@ -222,7 +236,8 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(serve):
 
     for body in (sent, in_parts()):
         for path in ("/users/ann/events", "/events"):
-            answered = server.post(path, content=body, headers={"content-type": "application/json"})
+            headers = LINES if path == "/events" else {"content-type": "application/json"}
+            answered = server.post(path, content=body, headers=headers)
             assert "the body is larger than 1,000 bytes; send it in parts" in refusal(answered, 413)
             body = in_parts()
     assert server.post("/users/ann/events", json=EVENT).status_code == 200
@@ -247,7 +262,7 @@ def test_every_limit_has_its_answer(serve):
     ):
         assert said in refusal(server.post(path, json=sent), 422)
     lines = "\n".join([json.dumps({"user_id": "ann", **EVENT})] * 4)
-    assert "events: found 4" in refusal(server.post("/events", content=lines), 422)
+    assert "events: found 4" in refusal(server.post("/events", content=lines, headers=LINES), 422)
 
 
 @pytest.fixture
@@ -314,21 +329,19 @@ def test_more_requests_than_are_taken_at_a_time_are_sent_away(serve, held):
     assert server.get("/model").status_code == 200
 
 
-def test_a_request_ends_in_its_time_and_what_waits_for_nobody_is_not_answered(serve, held):
+def test_a_request_ends_in_its_time_and_what_nobody_waits_for_is_not_answered(serve, held):
     server = serve(limits={"seconds": 0.3, "batch": 1})
-    begun, go_on = held(server)
-    thread, _ = in_background(lambda: server.post("/answers", json={"questions": [QUESTION]}))
-    begun.wait(10)
-    answered = server.post("/answers", json={"questions": [QUESTION] * 3})
+    _, go_on = held(server)
+    answered = server.post("/answers", json={"questions": [QUESTION] * 4})
     assert "not done in 0.3 seconds; ask for less, or try again" in refusal(answered, 503)
     assert answered.headers["retry-after"]
-    thread.join()
-    go_on.set()
+    sizes = []
     batcher = server.app.app.state.service.batcher
+    batcher._observe = sizes.append
+    go_on.set()
     while batcher.waiting:
         time.sleep(0.01)
-    answered = server.post("/answers", json={"questions": [QUESTION]})
-    assert answered.status_code == 200
+    assert len(sizes) <= 1  # the one that had begun
 
 
 @pytest.mark.parametrize(
@@ -370,6 +383,26 @@ def test_an_answer_needs_no_room_on_the_disk(server, monkeypatch):
 
     monkeypatch.setattr(server.app.app.state.service.store, "keep", full)
     assert server.post("/answers", json={"questions": [{"user_id": "ann"}]}).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_database_that_goes_away_and_comes_back(serve, postgres):
+    server = serve(store=postgres.new_database("served"))
+    assert server.post("/users/ann/events", json={**EVENT, "event_id": "a"}).status_code == 200
+    postgres.stop()
+    try:
+        for answered in (
+            server.post("/users/ann/events", json=EVENT),
+            server.post("/answers", json={"questions": [{"user_id": "ann"}]}),
+            server.get("/ready"),
+        ):
+            assert refusal(answered, 503) == "the user store cannot be used now; try again"
+            assert answered.headers["retry-after"] == "2"
+        assert server.post("/answers", json={"questions": [QUESTION]}).status_code == 200
+    finally:
+        postgres.start()
+    assert server.get("/ready").status_code == 200
+    assert server.post("/users/ann/events", json={**EVENT, "event_id": "a"}).json()["known"] == 1
 
 
 @pytest.fixture

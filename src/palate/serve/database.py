@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,7 @@ class Database:
         self.url = store_url(store)
         self.name = self.url.render_as_string(hide_password=True)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self._one_writer = (
-            threading.Lock() if self.sqlite else nullcontext()
-        )  # SQLite's own waiting is not fair
+        self._writer = threading.Lock()
         if self.sqlite and not (folder := Path(self.url.database or "").resolve().parent).is_dir():
             raise DataError("no such folder for the store; make it first", folder)
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
@@ -64,7 +62,7 @@ class Database:
 
         What is not ``durable`` can be computed again: a power cut may take it back.
         """
-        with self._telling(), self._one_writer, self.engine.connect() as connection:
+        with self._telling(), self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
             with connection.begin():
                 if not self.sqlite and not durable:
@@ -88,7 +86,7 @@ class Database:
                 self._scrubbed = latest
 
     def _write_anew(self) -> None:
-        with self._telling(), self._one_writer, self.engine.connect() as connection:
+        with self._telling(), self._one_writer(), self.engine.connect() as connection:
             cursor = connection.connection.cursor()
             cursor.execute("VACUUM")
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -99,6 +97,19 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        """Let SQLite's writers in this process wait in line: its own waiting is not fair."""
+        if not self.sqlite:
+            yield
+        elif not self._writer.acquire(timeout=PATIENCE):
+            raise StoreError(f"{self.name}: another write has taken longer than {PATIENCE} s; try again")
+        else:
+            try:
+                yield
+            finally:
+                self._writer.release()
 
     def _migrate(self) -> None:
         config = Config()

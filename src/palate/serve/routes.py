@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -98,7 +98,7 @@ def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
 @router.post(
     "/events",
     tags=["users"],
-    responses=_problems(409),
+    responses=_problems(409, 415),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -108,6 +108,9 @@ def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
 )
 async def add_lines(request: Request, service: Serving) -> TakenAll:
     """Take in the events of many users, one a line, all or none."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
+        raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     lines = (await request.body()).split(b"\n")
     return await run_in_threadpool(lambda: TakenAll(users=_taken(service, _by_user(service, lines))))
 

@@ -15,6 +15,9 @@ from palate.serve.store import Appended, Encoded, Event, UserStore
 Source: TypeAlias = Literal["kept", "advanced", "anew"]
 """Where a user prompt came from: it was there, or made from the last state, or from the whole history."""
 
+MOST_KEPT = 2**20
+"""Bytes of a user prompt that is kept. Histories as text are larger, and made again in no time."""
+
 
 class Users:
     """A store and the model that reads it."""
@@ -84,8 +87,9 @@ class Users:
             found = self.store.history(user_id, self.served.reads)
             self._learn(found.history.item_ids)
             key, made, source = found.key, self.served.encode(found), "anew"
-        with suppress(StoreError):  # it can be made again, and there is an answer to give
-            self.store.keep(key, self.served.identity, made)
+        if len(made.prompt) <= MOST_KEPT:
+            with suppress(StoreError):  # it can be made again, and there is an answer to give
+                self.store.keep(key, self.served.identity, made)
         return made, source
 
     def _learn(self, item_ids: Sequence[str]) -> list[str]:
