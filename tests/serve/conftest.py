@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from itertools import count
 
 import pytest
-import serving
 import torch
 from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
 
+import serving
 from palate.model.personalized import load_model
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings

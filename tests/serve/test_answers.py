@@ -13,10 +13,11 @@ from safetensors.torch import load
 
 from palate.model.personalized import load_model
 from palate.schema import History, Item
+from palate.serve.appending import Event
 from palate.serve.batcher import Batcher, Question
 from palate.serve.served_model import ServedModel
 from palate.serve.settings import Limits
-from palate.serve.store import Event, UserStore
+from palate.serve.store import UserStore
 from palate.serve.users import Users
 
 KINDS = ["streaming", "recency", "uem", "text"]

@@ -8,12 +8,13 @@ import time
 
 import httpx
 import pytest
-from serving import started
 from typer.testing import CliRunner
 
 import palate
 from palate.cli import app
-from palate.serve.store import Event, UserStore
+from palate.serve.appending import Event
+from palate.serve.store import UserStore
+from serving import started
 
 ITEMS = 60
 

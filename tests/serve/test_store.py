@@ -16,8 +16,9 @@ from sqlalchemy import create_engine, event, text
 from palate.errors import ConflictError, DataError, StoreError, StoreFullError, UnknownUserError
 from palate.schema import Item
 from palate.serve import database
+from palate.serve.appending import Event
 from palate.serve.database import Database, store_url
-from palate.serve.store import Encoded, Event, UserStore
+from palate.serve.store import Encoded, UserStore
 from palate.serve.tables import metadata
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("c", 5.0, 20, "third")]
@@ -324,8 +325,18 @@ def test_only_sqlite_and_postgresql_are_stores(name):
 
 
 def test_a_store_needs_its_folder(tmp_path):
-    with pytest.raises(DataError, match="no such folder for the store; make it first"):
+    with pytest.raises(DataError, match=r"the store cannot be made \(No such file or directory\)"):
         UserStore(tmp_path / "gone" / "users.sqlite")
+
+
+def test_nobody_else_may_read_the_files(tmp_path):
+    store = UserStore(tmp_path / "users.sqlite")
+    store.append({"ann": SOME})
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "users.sqlite": 0o600,
+        "users.sqlite-wal": 0o600,
+        "users.sqlite-shm": 0o600,
+    }
 
 
 def test_a_password_is_not_said():

@@ -18,7 +18,8 @@ from pydantic import (
 from palate.data.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
-from palate.serve.store import Event, StoredHistory
+from palate.serve.appending import Event
+from palate.serve.store import StoredHistory
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"

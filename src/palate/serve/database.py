@@ -25,7 +25,7 @@ PATIENCE = 10
 MIGRATION_LOCK = 0x70616C617465
 """PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
 _FULL = {"SQLITE_FULL", "53100"}
-_READS, _WRITES = "palate_reads", "palate_writes"
+_WRITES = "palate_writes"
 
 
 class Database:
@@ -40,9 +40,9 @@ class Database:
         self.name = self.url.render_as_string(hide_password=True)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
-        if self.sqlite and not (folder := Path(self.url.database or "").resolve().parent).is_dir():
-            raise DataError("no such folder for the store; make it first", folder)
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
+        if self.sqlite:
+            _make_private(Path(self.url.database or ""))
         self.engine = _engine(self.url)
         with self._telling():
             self._migrate()
@@ -50,7 +50,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees the database as it was at one moment."""
-        with self._telling(), self.engine.connect().execution_options(**{_READS: True}) as connection:
+        with self._telling(), self.engine.connect() as connection:
             if not self.sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -175,6 +175,14 @@ def store_url(store: Path | str) -> URL:
     raise DataError(
         "the store is named by the path of an SQLite file, by sqlite:///PATH or by postgresql://USER@HOST/DATABASE"
     )
+
+
+def _make_private(path: Path) -> None:
+    """Let nobody else on this machine read a new SQLite file; its log takes over who may."""
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise DataError(f"the store cannot be made ({error.strerror}); name a file that can", path) from error
 
 
 def _passing(error: DBAPIError | PoolTimeoutError, code: str | None) -> bool:

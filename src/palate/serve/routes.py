@@ -31,9 +31,9 @@ from palate.serve.api import (
     UserId,
     UsersEvent,
 )
+from palate.serve.appending import Appended, Event
 from palate.serve.problems import MEDIA_TYPE, first_fault
 from palate.serve.service import Service
-from palate.serve.store import Appended, Event
 
 log = logging.getLogger("palate.serve")
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"

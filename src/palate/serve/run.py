@@ -33,7 +33,8 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
         Keys(settings.key_file)
     UserStore(settings.store).close()
     listening = _listen(settings)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    name = settings.host.strip("[]")
+    host = f"[{name}]" if ":" in name else name
     address = f"http://{host}:{listening.getsockname()[1]}"
     guard = "with API keys" if settings.key_file else "without API keys, so for this machine alone"
     report(f"serving on {address} {guard}; {address}/docs describes the API")

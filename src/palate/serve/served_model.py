@@ -72,7 +72,8 @@ class ServedModel:
             table = self.model.table
             new = set(table.unknown(item.item_id for item in items))
             known = [item for item in items if item.item_id not in new]
-            self._with(table.part(item.item_id for item in known), known)
+            if known:
+                self._with(table.part(item.item_id for item in known), known)
             if new:
                 extended = self._with(table, [item for item in items if item.item_id in new])
                 with self._swapping:

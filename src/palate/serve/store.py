@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
+from palate.serve.appending import Appended, Event, append_events, in_chunks
 from palate.serve.database import Database
 from palate.serve.tables import encoded, events, items, users
-
-AT_ONCE = 1000
-"""Ids in one query: databases limit how many they take."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A rating of an item. Its id names it for good; without one, or without a time, the store gives them."""
-
-    item_id: str
-    rating: float
-    timestamp: int | None = None
-    event_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Appended:
-    """What became of a user's events: how many are new, and how many the store had already."""
-
-    version: int
-    new: int
-    known: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +67,7 @@ class UserStore:
         now = int(time.time())
         with self.database.writing() as connection:
             # in one order, so that no two writers wait for each other
-            return {user_id: _append(connection, user_id, sent[user_id], now) for user_id in sorted(sent)}
+            return {one: append_events(connection, one, sent[one], now) for one in sorted(sent)}
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
         """A user's history, oldest first: all of it, or its ``newest`` events before the last ``skip``.
@@ -165,8 +143,7 @@ class UserStore:
                 connection.execute(text("LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE"))
             ids = [item.item_id for item in new]
             known = {
-                row.item_id: row.content
-                for row in _in_chunks(connection, select(items), items.c.item_id, ids)
+                row.item_id: row.content for row in in_chunks(connection, select(items), items.c.item_id, ids)
             }
             rows = []
             for item in new:
@@ -222,96 +199,6 @@ def _history(user_id: str, rows: Sequence[Row[Any]]) -> History:
         ratings=[row.rating for row in rows],
         timestamps=[row.timestamp for row in rows],
     )
-
-
-def _append(connection: Connection, user_id: str, sent: Sequence[Event], now: int) -> Appended:
-    user = _locked_user(connection, user_id)
-    new = _new_events(connection, user, sent, now)
-    last = user.version + len(new)
-    if new:
-        _supersede(connection, user.key, new)
-        connection.execute(insert(events), new)
-        connection.execute(update(users).where(users.c.key == user.key).values(version=last))
-    return Appended(last, len(new), len(sent) - len(new))
-
-
-def _locked_user(connection: Connection, user_id: str) -> Row[Any]:
-    """The user's row, made where there is none, and held until the transaction ends."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = dialect.insert(users).values(user_id=user_id, version=0).on_conflict_do_nothing()
-    while True:
-        connection.execute(row)
-        locked = select(users).where(users.c.user_id == user_id).with_for_update()
-        if (user := connection.execute(locked).one_or_none()) is not None:  # or just deleted
-            return user
-
-
-def _new_events(
-    connection: Connection, user: Row[Any], sent: Sequence[Event], now: int
-) -> list[dict[str, Any]]:
-    """The rows of those events whose ids the user does not have yet."""
-    ids = [event.event_id for event in sent if event.event_id is not None]
-    of_user = select(events).where(events.c.user_key == user.key)
-    known: dict[str, tuple[str, float, int]] = {
-        row.event_id: (row.item_id, row.rating, row.timestamp)
-        for row in _in_chunks(connection, of_user, events.c.event_id, ids)
-    }
-    new: list[dict[str, Any]] = []
-    for event in sent:
-        event_id = event.event_id or uuid.uuid4().hex
-        found = known.get(event_id)
-        # an event without a time is sent again without one
-        timestamp = event.timestamp if event.timestamp is not None else found[2] if found else now
-        content = (event.item_id, event.rating, timestamp)
-        if found is None:
-            known[event_id] = content
-            new.append(
-                {
-                    "user_key": user.key,
-                    "version": user.version + len(new) + 1,
-                    "event_id": event_id,
-                    "item_id": event.item_id,
-                    "rating": event.rating,
-                    "timestamp": timestamp,
-                    "superseded": None,
-                }
-            )
-        elif found != content:
-            raise ConflictError(
-                f"event {event_id!r} of user {user.user_id!r} is already there with another item, rating or time; "
-                "give a new event a new id"
-            )
-    return new
-
-
-def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, Any]]) -> None:
-    """Let the last rating of each item stand alone, among the new rows and those that are there."""
-    current_of_user = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
-    item_ids = list(dict.fromkeys(row["item_id"] for row in new))
-    rows = _in_chunks(connection, current_of_user, events.c.item_id, item_ids)
-    current: dict[str, dict[str, Any]] = {row.item_id: dict(row._mapping) for row in rows}
-    there = list(current.values())
-    for row in new:
-        last = current.get(row["item_id"])
-        if last is not None and row["timestamp"] < last["timestamp"]:
-            row["superseded"] = row["version"]
-        else:
-            if last is not None:
-                last["superseded"] = row["version"]
-            current[row["item_id"]] = row
-    changed = [
-        {"old": row["version"], "by": row["superseded"]} for row in there if row["superseded"] is not None
-    ]
-    if changed:
-        old = update(events).where(events.c.user_key == user_key, events.c.version == bindparam("old"))
-        connection.execute(old.values(superseded=bindparam("by")), changed)
-
-
-def _in_chunks(
-    connection: Connection, found: Select[Any], column: Any, values: Sequence[str]
-) -> Iterator[Row[Any]]:
-    for start in range(0, len(values), AT_ONCE):
-        yield from connection.execute(found.where(column.in_(values[start : start + AT_ONCE])))
 
 
 def _item(content: str) -> Item:

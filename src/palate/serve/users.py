@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 from palate.errors import DataError, StoreError
 from palate.schema import Item
+from palate.serve.appending import Appended, Event
 from palate.serve.served_model import ServedModel
-from palate.serve.store import Appended, Encoded, Event, UserStore
+from palate.serve.store import Encoded, UserStore
 
 Source: TypeAlias = Literal["kept", "advanced", "anew"]
 """Where a user prompt came from: it was there, or made from the last state, or from the whole history."""
@@ -62,12 +63,15 @@ class Users:
             self.store.add_items(items)
 
     def refresh_items(self) -> bool:
-        """Learn the items that others have added since the last time; whether there were any."""
+        """Learn the items that others have added since the last time; whether there were any.
+
+        What a newer model has in its own table stays as it is there.
+        """
         with self._refreshing:
             items, self._items = self.store.items(self._items)
-            if items:
-                self.served.add_items(items)
-            return bool(items)
+            new = set(self.served.unknown(item.item_id for item in items))
+            self.served.add_items([item for item in items if item.item_id in new])
+            return bool(new)
 
     def encoded(self, user_id: str) -> tuple[Encoded, Source]:
         """The user prompt of all that is stored now; kept with the history's version, so that it is made once.
