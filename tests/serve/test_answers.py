@@ -260,6 +260,13 @@ def test_items_that_are_added_are_known_to_every_server_of_the_store(serve, run)
     assert ask(third, {"user_id": "ann"}) == ask(one, {"user_id": "ann"})
 
 
+def test_a_newer_models_own_items_stay_as_they_are(serve, tmp_path):
+    store = UserStore(tmp_path / "users.sqlite")
+    store.add_items([Item("1", "Once added, and in the newer model's table with other texts")])
+    server = serve()
+    assert server.post("/users/ann/events", json={"item_id": "1", "rating": 5}).status_code == 200
+
+
 @pytest.mark.parametrize("kind", ["streaming", "uem", "text"])
 def test_a_new_item_of_a_given_history_is_known_in_it_alone(serve, run_of, tiny_sentence_encoder, kind):
     server = serve(of=run_of(kind))
