@@ -22,6 +22,7 @@ from palate.report.build import amount, duration, read_report
 from palate.report.data import ReportData, Score, ScoreRow
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.results import read_results
+from palate.serve.settings import Limits
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "palate"
@@ -31,11 +32,12 @@ RESULTS = ROOT / "docs" / "results.json"
 
 def documents() -> dict[Path, str]:
     """Every document with generated parts, as it should be."""
-    readme, training = ROOT / "README.md", ROOT / "docs" / "training.md"
+    readme, training, serving = (ROOT / name for name in ("README.md", "docs/training.md", "docs/serving.md"))
     return {
         readme: _filled(readme.read_text(), {"scores": _scores(), "map": _map()}),
         training: _filled(training.read_text(), {"settings": _settings()}),
         ROOT / "docs" / "results.md": as_markdown(read_results(RESULTS)),
+        serving: _filled(serving.read_text(), {"limits": _limits()}),
     }
 
 
@@ -95,10 +97,15 @@ def _map() -> str:
 def _settings() -> str:
     """Every key that a recipe may have, section by section, with the docstring below the field."""
     meanings = _field_docstrings((PACKAGE / "config.py").read_text())
-    return "\n\n".join(_section(title, model, meanings) for title, model in _sections(Recipe))
+    return "\n\n".join(f"### {title}\n\n{_table(model, meanings)}" for title, model in _sections(Recipe))
 
 
-def _section(title: str, model: type[BaseModel], meanings: dict[tuple[str, str], str]) -> str:
+def _limits() -> str:
+    """Every limit of a server."""
+    return _table(Limits, _field_docstrings((PACKAGE / "serve" / "settings.py").read_text()))
+
+
+def _table(model: type[BaseModel], meanings: dict[tuple[str, str], str]) -> str:
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
         only_one_value = name == "kind" and len(get_args(field.annotation)) == 1
@@ -106,7 +113,7 @@ def _section(title: str, model: type[BaseModel], meanings: dict[tuple[str, str],
             default = "not given" if field.default is None else f"`{_yaml(field.default)}`"
             said = (meanings.get((kind.__name__, name)) for kind in model.__mro__)  # also by what it extends
             rows.append(f"| `{name}` | {default} | {next(filter(None, said), '')} |")
-    return "\n".join([f"### {title}", "", *rows])
+    return "\n".join(rows)
 
 
 def _yaml(value: Any) -> str:

@@ -39,7 +39,7 @@ def test_version(palate):
     assert palate("--version").stdout == f"palate {version('palate')}\n"
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "generate", "demo"])
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "generate", "serve", "demo"])
 def test_every_command_has_help(palate, command):
     assert f" {command} " in palate("--help").stdout
     assert palate(command, "--help").exit_code == 0

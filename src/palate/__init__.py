@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from palate.client import Client
     from palate.config import Recipe
     from palate.data.dataset import Dataset, load_dataset
     from palate.data.history_file import read_history
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from palate.schema import History, Item
 
 __all__ = [
+    "Client",
     "Dataset",
     "History",
     "Item",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Client": "palate.client",
     "Dataset": "palate.data.dataset",
     "History": "palate.schema",
     "Item": "palate.schema",

@@ -51,6 +51,22 @@ class MissingExtraError(PalateError):
     """An optional dependency is not installed; the message names the exact command that installs it."""
 
 
+class UnknownUserError(PalateError):
+    """The user store has no such user."""
+
+
+class ConflictError(PalateError):
+    """An id is already taken, by something else."""
+
+
+class StoreError(PalateError):
+    """The user store cannot be used now; the same may work later."""
+
+
+class StoreFullError(StoreError):
+    """The user store's disk is full."""
+
+
 def first_fault(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, as "field: what is wrong with it"."""
     fault = error.errors()[0]

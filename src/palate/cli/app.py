@@ -14,6 +14,7 @@ from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
 from palate.cli.prepare import prepare
 from palate.cli.reproduce import reproduce
+from palate.cli.serve import serve
 from palate.cli.train import train
 from palate.errors import PalateError
 
@@ -22,6 +23,7 @@ _AFTER_INTERRUPT = {
     "train": "run the same command again to go on from the last checkpoint",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
+    "serve": "every event that it acknowledged is in the store",
 }
 
 
@@ -51,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (prepare, train, evaluate, generate, demo, reproduce):
+for _command in (prepare, train, evaluate, generate, demo, reproduce, serve):
     app.command()(_command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.errors import DataError, first_fault
 from palate.files import fresh_folder, write_json
-from palate.items.table import index_of
+from palate.items.table import index_of, unknown
 from palate.items.texts import dataset_items
 from palate.schema import Floats, Indices, Item
 
@@ -54,6 +54,21 @@ class BlockTable:
     def block(self, item: int, rating: int) -> str:
         """The text of one interaction."""
         return self.before[item] + self.ratings[rating] + self.after[item]
+
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """Those of these items that are not in the table, each once."""
+        return unknown(self._index, item_ids)
+
+    def part(self, item_ids: Iterable[str]) -> BlockTable:
+        """A table of those of these items that are in this one."""
+        found = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self._index]
+        rows = self.index_of(found)
+        return replace(
+            self,
+            item_ids=found,
+            before=[self.before[row] for row in rows],
+            after=[self.after[row] for row in rows],
+        )
 
     def extended(self, items: Sequence[Item]) -> BlockTable:
         """This table with new items at its end; raises :class:`DataError` for a known id with another text."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,16 @@ class ItemTable:
     def index_of(self, item_ids: Sequence[str]) -> Indices:
         """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
         return index_of(self._index, item_ids)
+
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """Those of these items that are not in the table, each once."""
+        return unknown(self._index, item_ids)
+
+    def part(self, item_ids: Iterable[str]) -> ItemTable:
+        """A table of those of these items that are in this one."""
+        found = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self._index]
+        rows = self.index_of(found)
+        return replace(self, item_ids=found, vectors=self.vectors[rows], present=self.present[rows])
 
     def extended(self, items: Sequence[Item], encoder: ItemEncoder) -> ItemTable:
         """This table with new items at its end, so that all indices stay what they are.
@@ -150,14 +160,18 @@ class ItemTable:
 
 def index_of(index: Mapping[str, int], item_ids: Sequence[str]) -> Indices:
     """Look external ids up; raises :class:`DataError` that names some of the unknown ones."""
-    unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
-    if unknown:
-        some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+    if absent := unknown(index, item_ids):
+        some = ", ".join(repr(item_id) for item_id in absent[:3]) + (", …" if len(absent) > 3 else "")
         raise DataError(
-            f"{len(unknown)} item ids are not among the table's {len(index)} items: {some}; "
+            f"{len(absent)} item ids are not among the table's {len(index)} items: {some}; "
             "leave them out, or give their texts with its method extended"
         )
     return np.fromiter((index[item_id] for item_id in item_ids), np.int32, len(item_ids))
+
+
+def unknown(index: Mapping[str, int], item_ids: Iterable[str]) -> list[str]:
+    """Those of these external ids that are not there, each once."""
+    return list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
 
 
 class _Header(BaseModel):

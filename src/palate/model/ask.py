@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 from torch.nn import functional
@@ -25,6 +25,16 @@ class Prefix:
 
     prompt: Prompt
     cache: Cache
+
+
+class TokenStreamer(Protocol):
+    """Is told of an answer while it is written."""
+
+    def put(self, value: Tensor) -> None:
+        """The next token of each of B answers, [B]; at first what the decoder starts from, [B, 1]."""
+
+    def end(self) -> None:
+        """All answers have come to their end."""
 
 
 def score(
@@ -62,15 +72,19 @@ def write(
     prompt: Prompt,
     most_new_tokens: int,
     prefix: Prefix | None = None,
+    streamer: TokenStreamer | None = None,
 ) -> Tensor:
-    """One greedy answer for each of B prompts, as token ids [B, N']; ``prefix`` is what of them was read before."""
+    """One greedy answer for each of B prompts, as token ids [B, N']; ``prefix`` is what of them was read before.
+
+    A ``streamer`` is told of the tokens as they come.
+    """
     settings: dict[str, Any] = generation_settings(most_new_tokens)
     if frame is not None:
         settings |= {"eos_token_id": _ends(backbone, frame), "pad_token_id": frame.end}
     if prefix is not None:
         settings["past_key_values"] = copy.deepcopy(prefix.cache)  # generation writes into it
     token_ids: Tensor = backbone.generate(
-        inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, **settings
+        inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, streamer=streamer, **settings
     )
     return token_ids
 

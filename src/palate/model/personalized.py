@@ -18,7 +18,7 @@ from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.ask import Prefix, read_ahead, score, write
+from palate.model.ask import Prefix, TokenStreamer, read_ahead, score, write
 from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
@@ -137,21 +137,33 @@ class PersonalizedModel(nn.Module):
         return self._answer(self.prompt(windows, instruction)) if len(windows) else []
 
     @torch.inference_mode()
-    def generate_from(self, user_prompt: Tensor, instruction: str | None = None) -> list[str]:
-        """One greedy answer for each user prompt of [B, M, E], all M vectors of which are read.
+    def generate_from(
+        self,
+        user_prompts: Tensor | Sequence[Tensor],
+        instruction: str | Sequence[str] | None = None,
+        streamer: TokenStreamer | None = None,
+    ) -> list[str]:
+        """One greedy answer for each user prompt, of [B, M, E] or of B different lengths [M, E].
 
-        So a prompt that was stored, or that a user encoder made from a state, is asked like a history.
+        So a prompt that was stored, or that a user encoder made from a state, is asked like a history. The
+        instruction is the same for all, or each has its own; a ``streamer`` is told of the tokens as they come.
         """
-        mask = user_prompt.new_ones(user_prompt.shape[:2], dtype=torch.bool)
-        tokens = self._tokens([instruction or self.settings.instruction])
-        return self._answer(self._inject(UserPrompt(user_prompt, mask), *tokens)) if len(mask) else []
+        if not len(user_prompts):
+            return []
+        asked = (
+            [instruction or self.settings.instruction] if isinstance(instruction, str | None) else instruction
+        )
+        return self._answer(
+            self._inject(UserPrompt.of(user_prompts), *self._tokens(asked)), streamer=streamer
+        )
 
-    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
+    def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
 
-        Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
+        ``table`` stands in the place of the model's own. Raises :class:`DataError` for items that are not in it and
+        ratings that are not on its scale.
         """
-        return self._events(windows_of(histories, self.table))
+        return self._events(windows_of(histories, self.table if table is None else table), table)
 
     @torch.inference_mode()
     def prefix(self, histories: Sequence[History]) -> Prefix:
@@ -175,8 +187,21 @@ class PersonalizedModel(nn.Module):
         tokens, _ = self._tokens([instruction or self.settings.instruction])
         return self._answer(finish(prefix.prompt, self.embedded(tokens[0]), edges), prefix)
 
-    def _answer(self, prompt: Prompt, prefix: Prefix | None = None) -> list[str]:
-        token_ids = write(self.backbone, self.frame, prompt, self.settings.most_new_tokens, prefix)
+    @torch.inference_mode()
+    def user_prompts(self, histories: Sequence[History], table: Table | None = None) -> list[Tensor]:
+        """The user prompts [M, E] that :meth:`generate` reads, each as long as it is, for :meth:`generate_from`.
+
+        Raises what :meth:`events` raises.
+        """
+        windows = windows_of(histories, self.table if table is None else table, self.settings.window)
+        user = self._encoded(self._events(windows, table))
+        return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
+
+    def _answer(
+        self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
+    ) -> list[str]:
+        most = self.settings.most_new_tokens
+        token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer)
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers
 
@@ -279,8 +304,9 @@ class PersonalizedModel(nn.Module):
             return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
         return Catalogue(table)
 
-    def _events(self, windows: Windows) -> EventBatch | TextBatch:
-        events: EventBatch | TextBatch = self.catalogue(
+    def _events(self, windows: Windows, table: Table | None = None) -> EventBatch | TextBatch:
+        catalogue = self.catalogue if table is None else self._catalogue(table).to(self.device)
+        events: EventBatch | TextBatch = catalogue(
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
@@ -318,9 +344,13 @@ def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedMode
 
     ``backbone`` is the hub name, folder or file of a backbone that was not saved with it, if it has moved.
     """
+    return PersonalizedModel.from_pretrained(model_folder(run), backbone)
+
+
+def model_folder(run: Path | str) -> Path:
+    """Where the model of a run is, which may be the folder itself."""
     folder = Path(run)
-    inner = folder / "model"
-    return PersonalizedModel.from_pretrained(inner if inner.is_dir() else folder, backbone)
+    return folder / "model" if (folder / "model").is_dir() else folder
 
 
 def _made_by(table: Table) -> EncoderIdentity | str:

@@ -7,11 +7,13 @@ resampler in :mod:`palate.model.resampler` and the streaming encoder in :mod:`pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
@@ -40,6 +42,14 @@ class UserPrompt:
     embeddings: Tensor  # [B, M, E]
     mask: Tensor  # [B, M] true where the language model may look
     category_logits: Tensor | None = None  # [B, L, 2] liked and disliked, for the auxiliary loss
+
+    @classmethod
+    def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:
+        """B user prompts [M, E] of any lengths as one batch."""
+        parts = list(prompts)
+        embeddings = pad_sequence(parts, batch_first=True)  # [B, M, E]
+        lengths = torch.tensor([len(one) for one in parts], device=embeddings.device)
+        return cls(embeddings, torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None])
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ each sum is kept in two float32 numbers (Knuth's two-sum): the order in which ev
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from palate.errors import DataError
@@ -115,10 +116,14 @@ class UserState:
         left = torch.logaddexp2(_log_weight(self.exponent, self.sums), floor)
         return ((left < self.peak + math.log2(LEAST_LEFT)) & (self.count > 0)[:, None]).any(dim=1)
 
-    def save(self, path: Path, reader: str) -> None:
-        """Write safetensors, all or nothing; ``reader`` says which weights the sums were made with."""
+    def to_bytes(self, reader: str) -> bytes:
+        """The state as safetensors; ``reader`` says which weights the sums were made with."""
         columns = {column.name: getattr(self, column.name).cpu().contiguous() for column in fields(self)}
-        write_bytes(path, save(columns, metadata={"format": FORMAT, "reader": reader}))
+        return save(columns, metadata={"format": FORMAT, "reader": reader})
+
+    def save(self, path: Path, reader: str) -> None:
+        """Write :meth:`to_bytes`, all or nothing."""
+        write_bytes(path, self.to_bytes(reader))
 
     @classmethod
     def load(cls, path: Path, reader: str, like: UserState) -> UserState:
@@ -127,10 +132,17 @@ class UserState:
         Raises :class:`DataError` for a file that is damaged or was made with other weights.
         """
         try:
-            with safe_open(path, "pt", device=str(like.sums.device)) as file:
-                made = file.metadata() or {}
-                columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+            return cls.from_bytes(Path(path).read_bytes(), reader, like, path)
+        except OSError as error:
+            raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, reader: str, like: UserState, path: Path | None = None) -> UserState:
+        """Read what :meth:`to_bytes` gave, as :meth:`load` does; ``path`` is what an error names."""
+        try:
+            columns = load(data)
+            made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        except (SafetensorError, ValueError) as error:
             raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
         if made.get("format") != FORMAT or made.get("reader") != reader:
             raise DataError(
@@ -138,7 +150,7 @@ class UserState:
                 path,
             )
         _check(columns, like, path)
-        return cls(**columns)
+        return cls(**{name: tensor.to(like.sums.device) for name, tensor in columns.items()})
 
     def _plus(self, other: UserState, sign: int) -> tuple[Tensor, Tensor, Tensor]:
         """Exponent, sums and rest with ``sign`` times the other's."""
@@ -166,7 +178,7 @@ def _log_weight(exponent: Tensor, sums: Tensor) -> Tensor:
     return exponent + sums.detach()[..., 0].clamp(min=0).log2()
 
 
-def _check(columns: dict[str, Tensor], like: UserState, path: Path) -> None:
+def _check(columns: dict[str, Tensor], like: UserState, path: Path | None) -> None:
     users = {len(tensor) if tensor.dim() else 0 for tensor in columns.values()}
     finite = all(columns[name].isfinite().all() for name in ("sums", "rest") if name in columns)
     for column in fields(like):

@@ -1,0 +1,208 @@
+"""What a server answers under load, against the same model asked about one user after the other.
+
+    python benchmarks/serving.py [--run runs/demo/main] [--clients 16] [--seconds 20] [--out serving.json]
+
+Clients ask a server on a loopback address, each its next question when it has its answer, about stored users of 50
+events; then they send events, each of which is on disk when it is acknowledged. The naive loop calls
+``model.generate([history])`` for the same users in this process, without HTTP and without a store. Weights and
+histories are random unless --run names a trained model. Clients and server share the machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+import palate
+from answers import made_up_history, made_up_model
+from palate.machine import describe_machine
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.schema import History
+
+USERS, EVENTS, TOKENS = 200, 50, 20
+
+
+@contextmanager
+def server(run: Path, store: Path, workers: int) -> Iterator[tuple[str, int]]:
+    """A server's address and process, once it is ready."""
+    command = [sys.executable, "-m", "palate", "serve", str(run), "--port", "0"]
+    command += ["--store", str(store), "--workers", str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(palate.__file__).parents[1])}
+    with store.with_suffix(".log").open("w+") as log:
+        process = subprocess.Popen(command, stderr=log, env=environment)
+        try:
+            while not (found := re.search(r"http://\S+", Path(log.name).read_text())):
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.2)
+            while not palate.Client(found[0]).ready():
+                time.sleep(0.2)
+            yield found[0], process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def load(
+    url: str, clients: int, seconds: float, ask: Callable[[palate.Client, int], None]
+) -> dict[str, float]:
+    """Let ``clients`` ask, one request after the other each; requests a second and their times."""
+    numbers, times, failed = itertools.count(), [], []
+    end = time.monotonic() + seconds
+
+    def work() -> None:
+        with palate.Client(url, tries=1) as client:
+            while (started := time.monotonic()) < end:
+                try:
+                    ask(client, next(numbers))
+                except palate.PalateError as error:  # noqa: PERF203 - others may be answered
+                    failed.append(str(error))
+                else:
+                    times.append(1000 * (time.monotonic() - started))
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cuts = quantiles(times, n=100)
+    return {
+        "requests_a_second": round(len(times) / (time.monotonic() - started), 1),
+        "p50_ms": round(cuts[49], 1),
+        "p95_ms": round(cuts[94], 1),
+        "p99_ms": round(cuts[98], 1),
+        "failed": len(failed),
+    }
+
+
+def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
+    """One ``generate`` after the other, for the same users."""
+    times, started = [], time.monotonic()
+    for history in itertools.cycle(histories):
+        before = time.monotonic()
+        if before - started > seconds:
+            break
+        model.generate([history])
+        times.append(1000 * (time.monotonic() - before))
+    cuts = quantiles(times, n=100)
+    return {
+        "requests_a_second": round(len(times) / (time.monotonic() - started), 1),
+        "p50_ms": round(cuts[49], 1),
+        "p95_ms": round(cuts[94], 1),
+        "p99_ms": round(cuts[98], 1),
+        "failed": 0,
+    }
+
+
+def memory_mib(pid: int) -> float:
+    """What a process and its children have in memory."""
+    found = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid), "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
+    return round(sum(map(int, found.stdout.split())) / 1024, 1)
+
+
+def measured(run: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
+    """All figures, with the answers compared."""
+    model, rng = load_model(run), np.random.default_rng(0)
+    histories = [made_up_history(model.table, EVENTS, rng) for _ in range(USERS)]
+    last = [
+        dict(zip(one.item_ids, zip(one.ratings, one.timestamps, strict=True), strict=True))
+        for one in histories
+    ]
+    histories = [  # a store keeps the last rating of an item
+        History(f"u{row}", list(one), [pair[0] for pair in one.values()], [pair[1] for pair in one.values()])
+        for row, one in enumerate(last)
+    ]
+    rows: dict[str, dict[str, float]] = {"naive loop": naive(model, histories, arguments.seconds)}
+    with server(run, folder / "users.sqlite", arguments.workers) as (url, pid):
+        with palate.Client(url) as client:
+            for one in histories:
+                columns = zip(one.item_ids, one.ratings, one.timestamps, strict=True)
+                fields = ("item_id", "rating", "timestamp")
+                client.add_events(one.user_id, [dict(zip(fields, row, strict=True)) for row in columns])
+            answers = client.answers([{"user_id": one.user_id} for one in histories[:32]])
+            differ = sum(a["text"] != b for a, b in zip(answers, model.generate(histories[:32]), strict=True))
+        items, ratings = model.table.item_ids, model.table.rating_values
+
+        def ask(client: palate.Client, number: int) -> None:
+            client.answer(f"u{number % USERS}")
+
+        def send(client: palate.Client, number: int) -> None:
+            event = {"item_id": items[number % len(items)], "rating": float(ratings[number % len(ratings)])}
+            client.add_events(f"w{number % USERS}", [event])
+
+        def both(client: palate.Client, number: int) -> None:
+            send(client, number)
+            client.answer(f"w{number % USERS}")
+
+        load(url, arguments.clients, 2, ask)
+        before = memory_mib(pid)
+        rows[f"{arguments.clients} clients, answers"] = load(url, arguments.clients, arguments.seconds, ask)
+        after = memory_mib(pid)
+        rows["1 client, answers"] = load(url, 1, arguments.seconds / 2, ask)
+        rows[f"{arguments.clients} clients, events"] = load(
+            url, arguments.clients, arguments.seconds / 2, send
+        )
+        rows[f"{arguments.clients} clients, an event and its answer"] = load(
+            url, arguments.clients, arguments.seconds / 2, both
+        )
+    return {"rows": rows, "answers_that_differ": differ, "memory_mib": [before, after]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, help="a trained run or model in place of random weights")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        run = arguments.run
+        if run is None:
+            run = Path(folder) / "model"
+            model = made_up_model("demo", np.random.default_rng(0))
+            model.settings = model.settings.model_copy(update={"most_new_tokens": TOKENS})
+            model.save_pretrained(run)
+        found = measured(run, Path(folder), arguments)
+    rows = found["rows"]
+    assert isinstance(rows, dict)
+    base = rows["naive loop"]["requests_a_second"]
+    print(f"{'':<42} {'a second':>9} {'ratio':>6} {'p50':>8} {'p95':>8} {'p99':>8} {'failed':>7}")
+    for name, row in rows.items():
+        times = " ".join(f"{row[key]:>8.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
+        rate = row["requests_a_second"]
+        print(f"{name:<42} {rate:>9.1f} {rate / base:>6.2f} {times} {row['failed']:>7.0f}")
+    print(f"answers of 32 users that differ from the loop's: {found['answers_that_differ']}")
+    print("server's memory before and after the answers: {} and {} MiB".format(*found["memory_mib"]))
+    if arguments.out:
+        machine = describe_machine().model_dump(mode="json")
+        settings = {
+            "clients": arguments.clients,
+            "workers": arguments.workers,
+            "threads": torch.get_num_threads(),
+        }
+        arguments.out.write_text(json.dumps({"machine": machine, **settings, **found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

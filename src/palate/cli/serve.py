@@ -1,0 +1,58 @@
+"""``palate serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from palate.cli.console import tell
+from palate.errors import MissingExtraError
+
+
+def serve(
+    run: Annotated[Path, Argument(help="The run's folder.")],
+    store: Annotated[
+        str | None,
+        Option(
+            envvar="PALATE_STORE",
+            help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+        ),
+    ] = None,
+    host: Annotated[str, Option(help="The address; one that others reach needs keys.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    workers: Annotated[int, Option(min=1, help="Processes, each with a model of its own.")] = 1,
+    api_key_file: Annotated[Path | None, Option(help="File with an API key a line.")] = None,
+    overrides: Annotated[
+        list[str] | None, Option("--limit", metavar="NAME=VALUE", help="Change a limit; may be repeated.")
+    ] = None,
+    log_content: Annotated[
+        bool, Option("--log-content", help="Write users' ids and instructions to the log.")
+    ] = False,
+) -> None:
+    """Keep users' events, and answer about them over HTTP."""
+    try:
+        import alembic  # noqa: F401
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import sqlalchemy  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
+    from palate.serve.settings import ServeSettings, read_limits
+
+    settings = ServeSettings(
+        run=run,
+        store=store or str(run / "users.sqlite"),
+        host=host,
+        port=port,
+        workers=workers,
+        key_file=api_key_file,
+        log_content=log_content,
+        limits=read_limits(overrides or ()),
+    )
+    settings.check_host()  # before what takes seconds to import
+    from palate.serve.run import serve as start
+
+    start(settings, tell)

@@ -1,0 +1,199 @@
+"""A client of the server that ``palate serve`` starts."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
+
+import httpx
+
+from palate.errors import PalateError
+
+if TYPE_CHECKING:
+    from palate.schema import Floats
+
+Fields: TypeAlias = Mapping[str, Any]
+_LATER = (429, 503)
+
+
+class ServerError(PalateError):
+    """What a server answered in place of a result: its status, and what is wrong."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(f"the server said {status}: {detail}")
+
+
+class Client:
+    """Asks a server, up to ``tries`` times while it is busy or away.
+
+    Events are given ids before they are sent, so that none counts twice. Raises :class:`ServerError` for what the
+    server refuses, and :class:`PalateError` when it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        tries: int = 4,
+        seconds: float = 60,
+    ) -> None:
+        self.tries = tries
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=seconds)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def add_events(self, user_id: str, events: Sequence[Fields]) -> dict[str, Any]:
+        """Add events like ``{"item_id": "50", "rating": 4, "timestamp": 893286638}`` to a user's history."""
+        sent = [{"event_id": uuid.uuid4().hex, **event} for event in events]
+        return self._json("POST", f"{_user(user_id)}/events", json=sent)
+
+    def add_many(self, events: Sequence[Fields]) -> list[dict[str, Any]]:
+        """Add events that say whose they are, by ``user_id``, all or none."""
+        lines = [json.dumps({"event_id": uuid.uuid4().hex, **event}) for event in events]
+        sent = self._json(
+            "POST", "/events", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+        )
+        users: list[dict[str, Any]] = sent["users"]
+        return users
+
+    def history(self, user_id: str, newest: int = 1_000, skip: int = 0) -> dict[str, Any]:
+        """A user's ``newest`` events before the last ``skip``, oldest first, and the history's version."""
+        return self._json("GET", f"{_user(user_id)}/history", params={"newest": newest, "skip": skip})
+
+    def delete_user(self, user_id: str) -> int:
+        """Remove a user; returns how many events there were."""
+        return int(self._json("DELETE", _user(user_id))["events"])
+
+    def answer(
+        self,
+        user_id: str | None = None,
+        instruction: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+    ) -> str:
+        """The answer about a stored user, or about a history."""
+        return str(self.answers([_question(user_id, instruction, history)])[0]["text"])
+
+    def answers(self, questions: Sequence[Fields]) -> list[dict[str, Any]]:
+        """Answers to questions like ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``."""
+        answered: list[dict[str, Any]] = self._json("POST", "/answers", json={"questions": list(questions)})[
+            "answers"
+        ]
+        return answered
+
+    def stream(
+        self,
+        user_id: str | None = None,
+        instruction: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+    ) -> Iterator[str]:
+        """The answer piece by piece, while it is written."""
+        sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
+        try:
+            with self._http.stream("POST", "/answers", json=sent) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error(response)
+                yield from _pieces(response.iter_lines())
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+    def user_prompt(self, user_id: str) -> Floats:
+        """The user prompt of all events so far, [M, E]."""
+        from safetensors.numpy import load
+
+        prompt: Floats = load(self._send("GET", f"{_user(user_id)}/prompt").content)["user_prompt"]
+        return prompt
+
+    def add_items(self, items: Sequence[Fields]) -> int:
+        """Add items like ``{"item_id": "x", "title": "Alien (1979)", "categories": ["Horror"]}``."""
+        return int(self._json("POST", "/items", json={"items": list(items)})["items"])
+
+    def model(self) -> dict[str, Any]:
+        """The model's card, its identity, and what the server takes."""
+        return self._json("GET", "/model")
+
+    def ready(self) -> bool:
+        """Whether the server can answer now."""
+        try:
+            return self._http.get("/ready").is_success
+        except httpx.HTTPError:
+            return False
+
+    def _json(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._send(method, path, **content).json()
+        return found
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        for left in reversed(range(self.tries)):
+            wait = 1.0
+            try:
+                response = self._http.request(method, path, **content)
+            except httpx.TransportError as error:
+                if not left:
+                    raise _unreachable(error) from error
+            else:
+                if response.is_success:
+                    return response
+                if response.status_code not in _LATER or not left:
+                    raise _error(response)
+                wait = float(response.headers.get("Retry-After", wait))
+            time.sleep(wait)
+        raise ValueError(f"tries is {self.tries}, expected at least 1")
+
+
+def _unreachable(error: httpx.TransportError) -> PalateError:
+    reason = str(error) or type(error).__name__
+    return PalateError(f"the server cannot be reached ({reason}); is palate serve running?")
+
+
+def _question(
+    user_id: str | None, instruction: str | None, history: Sequence[Fields] | None
+) -> dict[str, Any]:
+    question = {
+        "user_id": user_id,
+        "history": None if history is None else list(history),
+        "instruction": instruction,
+    }
+    return {name: value for name, value in question.items() if value is not None}
+
+
+def _user(user_id: str) -> str:
+    return f"/users/{quote(user_id, safe='')}"
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    """The text of the pieces among server-sent events."""
+    name = ""
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data" and name == "piece":
+            yield str(json.loads(value)["text"])
+        elif field == "data" and name == "error":
+            raise ServerError(500, json.loads(value)["detail"])
+
+
+def _error(response: httpx.Response) -> ServerError:
+    try:
+        detail = str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = response.text[:200]
+    return ServerError(response.status_code, detail)

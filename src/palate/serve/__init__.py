@@ -1,0 +1,1 @@
+"""The user store, and the server that answers from it."""

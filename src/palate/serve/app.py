@@ -1,0 +1,78 @@
+"""The application: routes, errors and the gate before them, around one worker's model and store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from palate.serve import problems
+from palate.serve.gate import Gate
+from palate.serve.keys import Keys
+from palate.serve.problems import Problem
+from palate.serve.routes import router, watching
+from palate.serve.service import Service
+from palate.serve.settings import ServeSettings
+
+ABOUT = """Answers about users from long histories of ratings, which a language model reads as soft prompts.
+Errors are problem details (RFC 9457). Where the server was given keys, every route but `/health` and `/ready` wants
+`Authorization: Bearer KEY`."""
+
+
+def create_app(settings: ServeSettings) -> Gate:
+    """The ASGI application of one worker, which loads the model when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = await run_in_threadpool(Service, settings)
+        app.state.service = service
+        yield
+        await run_in_threadpool(service.close)
+
+    app = FastAPI(title="palate", version=version("palate"), description=ABOUT, lifespan=lifespan)
+    problems.install(app)
+    app.include_router(watching)
+    app.include_router(router)
+    _describe(app, keys=settings.key_file is not None)
+    keys = None if settings.key_file is None else Keys(settings.key_file)
+    return Gate(app, settings.limits, keys, settings.log_content)
+
+
+def worker_app() -> Gate:
+    """The application in a worker process, by the settings in its environment."""
+    settings = ServeSettings.from_environment()
+    if settings.workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
+    show_log()
+    return create_app(settings)
+
+
+def show_log() -> None:
+    """Write the server's own lines to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("palate.serve")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+
+def _describe(app: FastAPI, keys: bool) -> None:
+    """Let the OpenAPI document know problems and keys."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        if keys:
+            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,144 @@
+"""Questions of many requests, answered together: what waits while the backbone writes is its next batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from palate.errors import PalateError
+from palate.model.personalized import PersonalizedModel
+from palate.serve.settings import Limits
+
+
+class OverloadedError(PalateError):
+    """More questions wait than the server takes; ``retry_after`` seconds may make room."""
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{waiting} questions are waiting already; try again in {retry_after} s")
+
+
+@dataclass(eq=False)
+class Question:
+    """A user prompt [M, E] and an instruction; ``tell`` is given the answer's text piece by piece."""
+
+    user_prompt: Tensor
+    instruction: str
+    tell: Callable[[str], None] | None = None
+    answer: Future[str] = field(default_factory=Future)
+
+
+class Batcher:
+    """One thread that answers; no question waits for others to come.
+
+    ``observe`` is told the size of each batch.
+    """
+
+    def __init__(
+        self, model: PersonalizedModel, limits: Limits, observe: Callable[[int], None] = lambda size: None
+    ) -> None:
+        self._model, self._limits, self._observe = model, limits, observe
+        self._waiting: deque[Question] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._seconds = 0.5  # that a batch takes, about
+        self._thread = threading.Thread(target=self._work, name="palate-answers", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that no batch has taken yet."""
+        return len(self._waiting)
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Put questions in line, all or none; raises :class:`OverloadedError` when the line is too long."""
+        with self._changed:
+            if self._stopped:
+                raise OverloadedError(len(self._waiting), 1)
+            if len(self._waiting) + len(questions) > max(self._limits.waiting, len(questions)):
+                batches = 1 + len(self._waiting) // self._limits.batch
+                raise OverloadedError(len(self._waiting), max(1, round(batches * self._seconds)))
+            self._waiting.extend(questions)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Answer what waits, and end the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            started = time.monotonic()
+            try:
+                answers = self._answer(batch)
+            except Exception as error:
+                for question in batch:
+                    question.answer.set_exception(error)
+            else:
+                for question, text in zip(batch, answers, strict=True):
+                    question.answer.set_result(text)
+            self._observe(len(batch))
+            self._seconds += 0.2 * (time.monotonic() - started - self._seconds)
+
+    def _next_batch(self) -> list[Question]:
+        with self._changed:
+            batch: list[Question] = []
+            while not batch:
+                self._changed.wait_for(lambda: self._waiting or self._stopped)
+                if not self._waiting:
+                    break
+                while self._waiting and len(batch) < self._limits.batch:
+                    question = self._waiting.popleft()
+                    if question.answer.set_running_or_notify_cancel():  # or nobody waits for it any more
+                        batch.append(question)
+            return batch
+
+    def _answer(self, batch: Sequence[Question]) -> list[str]:
+        tells = [question.tell for question in batch]
+        streamer = _Pieces(self._model.tokenizer, tells) if any(tells) else None
+        prompts = [question.user_prompt.to(self._model.device) for question in batch]
+        return self._model.generate_from(prompts, [question.instruction for question in batch], streamer)
+
+
+class _Pieces:
+    """Tells each question its answer as the tokens come, in pieces that are whole characters."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, tells: Sequence[Callable[[str], None] | None]
+    ) -> None:
+        self._tokenizer, self._tells = tokenizer, tells
+        self._tokens: list[list[int]] = [[] for _ in tells]
+        self._told = [""] * len(tells)
+
+    def put(self, value: Tensor) -> None:
+        """The next token of each answer, [B]; at first the decoder's start, [B, 1]."""
+        for row, token in enumerate(value.flatten().tolist()):
+            if self._tells[row] is not None:
+                self._tokens[row].append(token)
+                self._tell(row, self._text(row))
+
+    def end(self) -> None:
+        """Tell what was held back."""
+        for row in range(len(self._tells)):
+            self._tell(row, self._text(row), whole=True)
+
+    def _text(self, row: int) -> str:
+        text: str = self._tokenizer.decode(self._tokens[row], skip_special_tokens=True)
+        return text
+
+    def _tell(self, row: int, text: str, whole: bool = False) -> None:
+        tell, told = self._tells[row], self._told[row]
+        if tell is None or text == told or not text.startswith(told):
+            return
+        if whole or not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            self._told[row] = text
+            tell(text[len(told) :])

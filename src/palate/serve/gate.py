@@ -1,0 +1,126 @@
+"""What every request passes: keys, hosts, sizes, time and numbers, and its line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from palate.serve import metrics
+from palate.serve.keys import Keys
+from palate.serve.problems import TooMuchError, problem
+from palate.serve.settings import Limits, is_loopback
+
+log = logging.getLogger("palate.serve")
+OPEN = ("/health", "/ready")
+"""Routes that ask for no key and count toward no limit: who watches a server must reach a busy one."""
+
+
+@dataclass
+class Gate:
+    """ASGI middleware around the whole application.
+
+    Without keys, only names of this machine are served: a page in a browser cannot reach the server by a name of
+    its own.
+    """
+
+    app: ASGIApp
+    limits: Limits
+    keys: Keys | None
+    log_content: bool = False
+    under_way: int = field(default=0, init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or say why not."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        if scope["path"] in OPEN:
+            await self.app(scope, receive, send)
+            return
+        self.under_way += 1
+        metrics.under_way.inc()
+        try:
+            with anyio.move_on_after(self.limits.seconds) as limit:
+                await self._serve(scope, receive, send_on)
+            if limit.cancelled_caught and not status:
+                detail = f"not done in {self.limits.seconds:g} seconds; ask for less, or try again"
+                await problem(503, detail, {"Retry-After": "2"})(scope, receive, send_on)
+        except ClientDisconnect:
+            status = 499  # nobody is there to be told
+        finally:
+            self.under_way -= 1
+            metrics.under_way.dec()
+            self._note(scope, status, time.monotonic() - started)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refused = self._refusal(headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        await self.app(scope, self._limited(receive), send)
+
+    def _refusal(self, headers: dict[bytes, str]) -> Any:
+        if self.keys is None:
+            if not is_loopback(_without_port(headers.get(b"host", ""))):
+                return problem(421, "without API keys only localhost is served; call it by that name")
+        else:
+            kind, _, key = headers.get(b"authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not self.keys.knows(key.strip()):
+                detail = "no known API key; send it as  Authorization: Bearer KEY"
+                return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+        if self.under_way > self.limits.requests:
+            return problem(
+                429, f"{self.limits.requests} requests are under way; try again", {"Retry-After": "1"}
+            )
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > self.limits.body_bytes:
+            return problem(413, self._too_large())
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Count what comes: a body need not say how large it is."""
+        got = 0
+
+        async def receive_on() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > self.limits.body_bytes:
+                raise TooMuchError(413, self._too_large())
+            return message
+
+        return receive_on
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count and log the request by its route, which names no user."""
+        route = getattr(scope.get("route"), "path", "none")
+        metrics.requests.labels(_known_method(scope["method"]), route, str(status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        shown = scope["raw_path"].decode("latin-1") if self.log_content else route  # still one line of ASCII
+        log.info("%s %s %d %.0f ms", _known_method(scope["method"]), shown, status, 1000 * seconds)
+
+
+def _without_port(host: str) -> str:
+    return host.split("]")[0] + "]" if host.startswith("[") else host.split(":")[0]
+
+
+def _known_method(method: str) -> str:
+    return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"

@@ -1,0 +1,35 @@
+"""What Prometheus reads of a server: counts and times, nothing of anybody's history."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable under which worker processes find the folder of their shared counts."""
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+requests = Counter("palate_requests", "Requests by route and status", ["method", "route", "status"])
+seconds = Histogram("palate_request_seconds", "Time of a request", ["route"], buckets=_SECONDS)
+under_way = Gauge("palate_requests_under_way", "Requests under way", multiprocess_mode="livesum")
+batches = Histogram("palate_batch_questions", "Questions in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
+events = Counter("palate_events", "Events sent, by whether the store had them", ["kind"])
+prompts = Counter("palate_user_prompts", "User prompts by where they came from", ["source"])
+
+
+def exposition() -> bytes:
+    """All metrics as text, over all worker processes where there are several."""
+    if FOLDER not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

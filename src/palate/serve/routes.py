@@ -1,0 +1,205 @@
+"""The routes of the server's API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from palate.errors import DataError
+from palate.model.card import model_card
+from palate.serve import metrics
+from palate.serve.answers import answer_all, answer_pieces
+from palate.serve.api import (
+    AddedItems,
+    Answers,
+    Deleted,
+    HistoryPage,
+    ModelFacts,
+    SentEvent,
+    SentEvents,
+    SentItems,
+    SentQuestions,
+    State,
+    Taken,
+    TakenAll,
+    UserId,
+    UsersEvent,
+)
+from palate.serve.appending import Appended, Event
+from palate.serve.problems import MEDIA_TYPE, first_fault
+from palate.serve.service import Service
+
+log = logging.getLogger("palate.serve")
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+
+
+def _service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": "What is wrong", "content": content} for status in statuses}
+
+
+Serving = Annotated[Service, Depends(_service)]
+SomeUser = Annotated[UserId, Path(description="The user's id, percent-encoded")]
+watching = APIRouter(tags=["server"])
+router = APIRouter(responses=_problems(400, 401, 413, 421, 422, 429, 503, 507))
+
+
+@watching.get("/health")
+async def health() -> State:
+    """Whether the process lives."""
+    return State(status="alive")
+
+
+@watching.get("/ready", responses=_problems(503))
+def ready(service: Serving) -> State:
+    """Whether it can answer: the model is loaded, and the store is there."""
+    service.store.check()
+    return State(status="ready")
+
+
+@router.get("/metrics", tags=["server"], response_class=Response)
+def prometheus() -> Response:
+    """Counts and times, for Prometheus."""
+    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/model", tags=["server"])
+def model(service: Serving) -> ModelFacts:
+    """The model's card, and what it takes."""
+    served = service.served
+    return ModelFacts(
+        model=served.identity,
+        card=model_card(served.model),
+        instruction=served.model.settings.instruction,
+        reads="the whole history" if served.reads is None else f"the {served.reads} most recent events",
+        ratings=served.scale,
+        items=len(served.model.table),
+        limits=service.limits.model_dump(),
+    )
+
+
+@router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
+def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
+    """Take in one event or several, all or none; when this has answered, they survive a crash."""
+    return _taken(service, {user_id: sent})[0]
+
+
+@router.post(
+    "/events",
+    tags=["users"],
+    responses=_problems(409, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {NDJSON: {"schema": {"type": "string", "description": "A UsersEvent a line"}}},
+        }
+    },
+)
+async def add_lines(request: Request, service: Serving) -> TakenAll:
+    """Take in the events of many users, one a line, all or none."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
+        raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
+    lines = (await request.body()).split(b"\n")
+    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, _by_user(service, lines))))
+
+
+@router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
+def history(
+    user_id: SomeUser,
+    service: Serving,
+    newest: Annotated[int, Query(ge=1, le=100_000, description="How many events, from the end")] = 1_000,
+    skip: Annotated[int, Query(ge=0, lt=2**40, description="Events to leave out at the end")] = 0,
+) -> HistoryPage:
+    """A user's history, oldest first: the last rating of each item."""
+    return HistoryPage.of(service.store.history(user_id, newest, skip))
+
+
+@router.get(
+    "/users/{user_id}/prompt",
+    tags=["users"],
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **_problems(404)},
+)
+def user_prompt(user_id: SomeUser, service: Serving) -> Response:
+    """The user prompt of all events so far, as safetensors: ``user_prompt`` [M, E], what another server can be fed."""
+    kept, source = service.users.encoded(user_id)
+    metrics.prompts.labels(source).inc()
+    return Response(kept.prompt, media_type="application/octet-stream", headers={"ETag": f'"{kept.version}"'})
+
+
+@router.delete("/users/{user_id}", tags=["users"])
+def delete_user(user_id: SomeUser, service: Serving) -> Deleted:
+    """Remove a user's events and all that was made of them, out of the database's files too."""
+    return Deleted(user_id=user_id, events=service.store.delete_user(user_id))
+
+
+@router.post("/items", tags=["items"], responses=_problems(409))
+def add_items(sent: SentItems, service: Serving) -> AddedItems:
+    """Add items by their texts, which are encoded now."""
+    service.check_length("items", len(sent.items), service.limits.events)
+    service.users.add_items([item.item() for item in sent.items])
+    return AddedItems(items=len(sent.items))
+
+
+@router.post(
+    "/answers",
+    tags=["answers"],
+    response_model=Answers,
+    responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}, **_problems(404, 409)},
+)
+async def answers(sent: SentQuestions, service: Serving) -> Any:
+    """Answer questions about stored users or given histories."""
+    prepared = await run_in_threadpool(service.prepare, sent.questions)
+    if service.log_content:
+        log.info("asked %r", [(one.user_id, one.question.instruction) for one in prepared])
+    if sent.stream:
+        events = answer_pieces(service.batcher, prepared, service.served.identity)
+        return StreamingResponse(events, media_type=SSE, headers={"Cache-Control": "no-store"})
+    given = await answer_all(service.batcher, prepared)
+    return Answers(answers=given, model=service.served.identity)
+
+
+def _taken(service: Service, sent: dict[str, list[SentEvent]]) -> list[Taken]:
+    everything = [event for events in sent.values() for event in events]
+    service.check_length("events", len(everything), service.limits.events)
+    by_user: dict[str, Sequence[Event]] = {
+        user_id: [event.event() for event in events] for user_id, events in sent.items()
+    }
+    taken: dict[str, Appended] = service.users.append(by_user)
+    for one in taken.values():
+        metrics.events.labels("new").inc(one.new)
+        metrics.events.labels("known").inc(one.known)
+    return [
+        Taken(user_id=user_id, version=one.version, new=one.new, known=one.known)
+        for user_id, one in taken.items()
+    ]
+
+
+def _by_user(service: Service, lines: Sequence[bytes]) -> dict[str, list[SentEvent]]:
+    by_user: dict[str, list[SentEvent]] = {}
+    for event in _events_of(lines):
+        by_user.setdefault(event.user_id, []).append(event)
+    if not by_user:
+        raise DataError(f"no events; expected {NDJSON}, an event a line")
+    return by_user
+
+
+def _events_of(lines: Sequence[bytes]) -> Iterator[UsersEvent]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield UsersEvent.model_validate_json(line)
+            except ValidationError as error:
+                raise DataError(f"line {number}: {first_fault(error.errors(include_input=False))}") from None

@@ -1,0 +1,82 @@
+"""Starting a server: what can be wrong is found before the model is loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from palate.errors import PalateError
+from palate.model.personalized import CONFIG, model_folder
+from palate.model.settings import PersonalizedSettings
+from palate.serve.keys import Keys
+from palate.serve.metrics import FOLDER
+from palate.serve.settings import ServeSettings
+from palate.serve.store import UserStore
+
+APPLICATION = "palate.serve.app:worker_app"
+
+
+def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop; requests under way are answered first.
+
+    Raises :class:`PalateError` for an address that cannot be used, for an open one without keys, and for a model,
+    a key file or a store that cannot be read.
+    """
+    settings.check_host()
+    PersonalizedSettings.load(model_folder(settings.run) / CONFIG)
+    if settings.key_file is not None:
+        Keys(settings.key_file)
+    UserStore(settings.store).close()
+    listening = _listen(settings)
+    name = settings.host.strip("[]")
+    host = f"[{name}]" if ":" in name else name
+    address = f"http://{host}:{listening.getsockname()[1]}"
+    guard = "with API keys" if settings.key_file else "without API keys, so for this machine alone"
+    report(f"serving on {address} {guard}; {address}/docs describes the API")
+    settings.to_environment()
+    config = _config(settings)
+    if settings.workers > 1:
+        with tempfile.TemporaryDirectory(prefix="palate-metrics-") as folder:
+            os.environ[FOLDER] = folder
+            Multiprocess(config, [listening]).run()
+        return
+    # uvicorn, when it has stopped, raises anew the signal that stopped it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = uvicorn.Server(config)
+    server.run([listening])
+    if not server.started:
+        raise PalateError("the server did not start; what is wrong stands above")
+
+
+def _listen(settings: ServeSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listening.close()
+        raise PalateError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); give another --port"
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _config(settings: ServeSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        APPLICATION,
+        factory=True,
+        workers=settings.workers,
+        log_level="warning",
+        access_log=False,  # its lines name users
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.limits.seconds) + 1,
+        timeout_worker_healthcheck=60,  # loading a model may keep a worker from answering
+    )

@@ -1,0 +1,93 @@
+"""How a server runs: where it listens, where its users are, and what it takes at most."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate.errors import PalateError, first_fault
+
+VARIABLE = "PALATE_SERVE"
+"""The environment variable that carries the settings to worker processes."""
+
+
+class Limits(BaseModel):
+    """What a server takes at most; beyond, it answers with an error that names the limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body_bytes: int = Field(8 * 2**20, ge=1)
+    """Size of a request's body."""
+    events: int = Field(10_000, ge=1)
+    """Events or items in one request, a given history's too."""
+    questions: int = Field(32, ge=1)
+    """Questions in one request."""
+    instruction: int = Field(2_000, ge=1)
+    """Characters of an instruction."""
+    requests: int = Field(256, ge=1)
+    """Requests at a time in one worker."""
+    waiting: int = Field(128, ge=1)
+    """Questions that wait for an answer in one worker."""
+    batch: int = Field(32, ge=1)
+    """Questions that the backbone answers at once."""
+    seconds: float = Field(30.0, gt=0)
+    """Time for a request, and for those under way when the server is told to stop."""
+
+
+class ServeSettings(BaseModel):
+    """Everything that a worker process needs to know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Path
+    store: str
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
+    key_file: Path | None = None
+    log_content: bool = False
+    limits: Limits = Limits()
+
+    def check_host(self) -> None:
+        """Raise :class:`PalateError` for an open address that no key guards."""
+        if self.key_file is None and not is_loopback(self.host):
+            raise PalateError(
+                f"--host {self.host} can be reached from elsewhere, and there is no key; give --api-key-file with "
+                "a key a line, or leave --host out"
+            )
+
+    def to_environment(self) -> None:
+        """Hand the settings to the worker processes that will be started."""
+        os.environ[VARIABLE] = self.model_dump_json()
+
+    @classmethod
+    def from_environment(cls) -> ServeSettings:
+        """What :meth:`to_environment` wrote."""
+        return cls.model_validate_json(os.environ[VARIABLE])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_limits(changes: Sequence[str]) -> Limits:
+    """Limits with changes like ``seconds=60``; raises :class:`PalateError` for one that is unknown or not allowed."""
+    given = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or name not in Limits.model_fields:
+            known = ", ".join(Limits.model_fields)
+            raise PalateError(f"--limit {change}: expected NAME=VALUE with one of {known}")
+        given[name] = value
+    try:
+        return Limits.model_validate(given)
+    except ValidationError as error:
+        raise PalateError(f"--limit {first_fault(error)}") from error

@@ -1,0 +1,96 @@
+"""The tables of the user store.
+
+A user's *version* counts the events that their history has taken in. An event's own version is its number in that
+count, so what has changed since an older version can be told without reading the rest.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+_Number = BigInteger().with_variant(Integer, "sqlite")  # there only an Integer numbers rows by itself
+
+
+def _user_key() -> Column[int]:
+    return Column("user_key", _Number, ForeignKey("users.key", ondelete="CASCADE"), primary_key=True)
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("key", _Number, primary_key=True, autoincrement=True),
+    Column("user_id", Text, nullable=False, unique=True),
+    Column("version", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # the key of a deleted user is never given to another
+)
+
+events = Table(
+    "events",
+    metadata,
+    _user_key(),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("rating", Double, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    # the version at which a later rating of the item took this one's place
+    Column("superseded", BigInteger),
+    UniqueConstraint("user_key", "event_id", name="events_by_id"),
+)
+
+_current = events.c.superseded.is_(None)
+Index(
+    "events_by_time",
+    events.c.user_key,
+    events.c.timestamp,
+    events.c.version,
+    sqlite_where=_current,
+    postgresql_where=_current,
+)
+Index(
+    "events_by_item",
+    events.c.user_key,
+    events.c.item_id,
+    unique=True,
+    sqlite_where=_current,
+    postgresql_where=_current,
+)
+Index(
+    "events_superseded",
+    events.c.user_key,
+    events.c.superseded,
+    sqlite_where=~_current,
+    postgresql_where=~_current,
+)
+
+encoded = Table(
+    "encoded",
+    metadata,
+    _user_key(),
+    Column("model", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("prompt", LargeBinary, nullable=False),
+    Column("state", LargeBinary),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("item_id", Text, nullable=False, unique=True),
+    Column("content", Text, nullable=False),  # JSON
+    sqlite_autoincrement=True,
+)

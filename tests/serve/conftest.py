@@ -1,0 +1,122 @@
+"""User stores, and servers of a tiny trained run."""
+
+import shutil
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from postgres import postgres  # noqa: F401 - a fixture
+
+import serving
+from palate.model.personalized import load_model
+from palate.serve.app import create_app
+from palate.serve.settings import Limits, ServeSettings
+from palate.serve.store import UserStore
+from palate.train import train
+from tiny import tiny_recipe
+
+_number = count()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def store_name(request, tmp_path):
+    """What a store is opened by: a path, or a URL."""
+    if request.param == "sqlite":
+        return tmp_path / "users.sqlite"
+    return request.getfixturevalue("postgres").new_database(f"store{next(_number)}")
+
+
+@pytest.fixture
+def store(store_name):
+    opened = UserStore(store_name)
+    yield opened
+    opened.close()
+
+
+def sharpen(run):
+    """Let a run's model give different answers to different users, which two steps do not teach it."""
+    model = load_model(run)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.backbone.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+    shutil.rmtree(run / "model")
+    model.save_pretrained(run / "model")
+
+
+ENCODERS = {
+    "streaming": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2},
+    "recency": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2, "recency": True},
+    "uem": {"kind": "uem", "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 16},
+    "text": {"kind": "text", "most_tokens": 200},
+}
+
+
+@pytest.fixture(scope="session")
+def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
+    """A tiny run by the kind of its user encoder, trained when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("served"), {}
+
+    def trained(kind):
+        if kind not in made:
+            model = {
+                "backbone": {"kind": "random-t5", "width": 32, "feed_forward": 64, "heads": 2, "layers": 1},
+                "user_encoder": ENCODERS[kind],
+                "task_prompt": 2,
+            }
+            recipe = tiny_recipe(
+                tiny_data.path, tiny_sentence_encoder, folder / "cache", model=model, train={"steps": 2}
+            )
+            made[kind] = folder / kind
+            train(recipe, made[kind])
+            sharpen(made[kind])
+        return made[kind]
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def run(run_of):
+    """A tiny run with a streaming user encoder."""
+    return run_of("streaming")
+
+
+@pytest.fixture
+def serve(run, tmp_path):
+    """Starts servers in this process, with other settings than usual where they are given."""
+    opened = []
+
+    def start(*, of=run, limits=None, **settings):
+        content = {"store": str(tmp_path / "users.sqlite"), "limits": Limits(**(limits or {})), **settings}
+        app = create_app(ServeSettings(run=of, **content))
+        client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        client.__enter__()
+        opened.append(client)
+        return client
+
+    yield start
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def server(serve):
+    """A server in this process."""
+    return serve()
+
+
+@pytest.fixture
+def listening(run, tmp_path):
+    """Starts servers on free ports of this machine, in threads; gives their addresses."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(
+            serving.listening(run, tmp_path / "users.sqlite", **settings)
+        )
+
+
+@pytest.fixture(scope="session")
+def model(run):
+    """The model that the servers answer with."""
+    return load_model(run)

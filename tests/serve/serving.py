@@ -1,0 +1,96 @@
+"""Servers that listen: in a thread of this process, and in processes of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+import palate
+from palate.serve.app import create_app
+from palate.serve.settings import ServeSettings
+
+SRC = Path(palate.__file__).parents[1]
+
+
+@contextmanager
+def listening(run, store, **settings):
+    """A server on a free port, in a thread; gives its address."""
+    app = create_app(ServeSettings(run=run, store=str(store), **settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Server:
+    """``palate serve`` in a process of its own."""
+
+    def __init__(self, process, url, log):
+        self.process, self.url, self.log = process, url, log
+
+    @property
+    def said(self):
+        return self.log.read_text()
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM, as an orchestrator sends it; returns the exit status."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "palate", "serve", *map(str, arguments)]
+
+
+@contextmanager
+def started(run, folder, *arguments, port=0):
+    """A server that answers; killed at the end, if it still lives."""
+    log = folder / f"log-{time.monotonic_ns()}"
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "PALATE_STORE": ""}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command(run, "--port", port, *arguments),
+            stdout=out,
+            stderr=out,
+            env=environment,
+            start_new_session=True,
+        )
+    server = Server(process, "", log)
+    try:
+        deadline = time.monotonic() + 120
+        while not server.url or not _ready(server.url):
+            assert process.poll() is None, server.said
+            assert time.monotonic() < deadline, server.said
+            time.sleep(0.1)
+            found = re.search(r"serving on (http://\S+)", server.said)
+            server.url = found[1] if found else ""
+        yield server
+    finally:
+        if process.poll() is None:
+            server.kill()
+
+
+def _ready(url):
+    try:
+        return httpx.get(f"{url}/ready", timeout=5).is_success
+    except httpx.HTTPError:
+        return False

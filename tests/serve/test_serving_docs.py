@@ -1,0 +1,94 @@
+"""docs/serving.md is true: its commands, its snippet and its statuses, on a server that listens."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import palate
+from palate.client import ServerError
+from palate.serve.app import create_app
+from palate.serve.settings import Limits, ServeSettings
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def commands():
+    blocks = re.findall(r"^```bash\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    return [block for text in blocks for block in re.split(r"\n(?=curl|printf)", text.strip())]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_do_what_they_say(listening, tmp_path):
+    url, said = listening(), []
+    assert len(commands()) == 13
+    for line in commands():
+        shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", shell], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        said.append(done.stdout)
+    assert [json.loads(one)["version"] for one in said[:2]] == [1, 3]
+    assert [one["user_id"] for one in json.loads(said[2])["users"]] == ["bob", "eve"]
+    assert len(json.loads(said[3])["answers"]) == 2
+    assert "event: done" in said[5]
+    assert load_file(tmp_path / "ann.safetensors")["user_prompt"].ndim == 2
+    assert len(json.loads(said[7])["events"]) == 3
+    assert json.loads(said[9]) == {"user_id": "ann", "events": 3}
+
+
+def test_the_snippet_runs(listening):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    names, out = {}, io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(snippet.replace(ADDRESS, listening()), names)
+    answer, streamed, *_ = out.getvalue().split("\n")
+    assert answer == streamed
+    assert names["prompt"].dtype == np.float32
+    with pytest.raises(ServerError, match="the server said 404: no user 'ann' in the store") as caught:
+        names["client"].history("ann")
+    assert caught.value.status == 404
+
+
+def test_the_client_asks_with_its_key_and_sends_nothing_twice(listening, tmp_path, monkeypatch):
+    (tmp_path / "keys").write_text("a-key-of-the-test\n")
+    url = listening(key_file=tmp_path / "keys", limits=Limits(waiting=1, batch=1))
+    with pytest.raises(ServerError, match="the server said 401"):
+        palate.Client(url).model()
+    with palate.Client(url, "a-key-of-the-test") as client:
+        send, sent = client._http.request, []
+
+        def lose_the_first_answer(*arguments, **content):
+            response = send(*arguments, **content)
+            sent.append(content)
+            if len(sent) == 1:
+                response.status_code = 503
+                response.headers["Retry-After"] = "0"
+            return response
+
+        monkeypatch.setattr(client._http, "request", lose_the_first_answer)
+        taken = client.add_many([{"user_id": "ann", "item_id": "1", "rating": 4}])
+        assert taken == [{"user_id": "ann", "version": 1, "new": 0, "known": 1}]
+        assert sent[0] == sent[1]
+        assert client.ready()
+        assert client.add_items([{"item_id": "x", "title": "y"}]) == 1
+        assert client.answers([{"user_id": "ann"}])[0]["text"] == client.answer("ann")
+        with pytest.raises(ServerError, match="the server said 404"):
+            list(client.stream("nobody"))
+
+
+def test_every_status_is_listed():
+    listed = set(re.findall(r"^\| (\d{3}) \|", DOCUMENT, re.MULTILINE))
+    document = create_app(ServeSettings(run=Path("x"), store="x")).app.openapi()
+    routes = [route for path in document["paths"].values() for route in path.values()]
+    described = {status for route in routes for status in route["responses"]}
+    assert listed == described - {"200", "400"}
