@@ -233,7 +233,7 @@ def test_a_dry_run_estimates_and_trains_nothing(tiny_data, tmp_path):
     shown = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--dry-run"])
     assert shown.exit_code == 0, shown.output
     line = next(line for line in shown.output.splitlines() if line.startswith("uem-items-20-base-seed0"))
-    assert re.search(r"450 steps of 32, \d.*M parameters, \d+ input vectors, about .* and \d.*GiB$", line)
+    assert re.search(r"700 steps of 32, \d.*M parameters, \d+ input vectors, about .* and \d.*GiB$", line)
     assert re.search(r"^12 cells, about .* of training and up to .* GiB", shown.output, re.MULTILINE)
     assert not (tmp_path / "out").exists()
 
