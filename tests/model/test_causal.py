@@ -282,3 +282,12 @@ def test_what_cannot_be_had_is_told_in_one_line(name):
     with pytest.raises(MismatchError, match=r"packaged:gemma3-270m") as caught:
         load_backbone(CausalSettings(name=name))
     assert "\n" not in str(caught.value)
+
+
+def test_a_states_prompt_is_answered_as_its_history(tiny_data, llama):
+    model = causal_model(tiny_data, llama, train="frozen", like_tokens=True)
+    people, encoder = histories(tiny_data, 5, 9), model.user_encoder
+    answers = model.generate(people)
+    state = encoder.add(encoder.init_state(2), model.events(people))
+    assert model.generate_from(encoder.prompt(state)) == answers
+    assert model.generate_from(model.encode_users(people)) == answers

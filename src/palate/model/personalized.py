@@ -91,7 +91,7 @@ class PersonalizedModel(nn.Module):
         backbone is not asked, and the loss is 0. ``targets_for`` makes targets and their mask from the user prompt,
         in the place of ``target`` and ``target_mask``.
         """
-        user = self._encoded(self.catalogue(unique, item, rating, mask, time))
+        user = self._like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),
@@ -111,7 +111,7 @@ class PersonalizedModel(nn.Module):
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """U_e for each window: [B, M, E] with its mask."""
-        return self._encoded(self._events(windows))
+        return self._like_tokens(self.user_encoder(self._events(windows)))
 
     @property
     def soft_task_prompt(self) -> Tensor:
@@ -139,7 +139,8 @@ class PersonalizedModel(nn.Module):
         """
         mask = user_prompt.new_ones(user_prompt.shape[:2], dtype=torch.bool)
         tokens = self._tokens([instruction or self.settings.instruction])
-        return self._answer(self._inject(UserPrompt(user_prompt, mask), *tokens)) if len(mask) else []
+        user = self._like_tokens(UserPrompt(user_prompt, mask))  # a state's prompt has not been moved yet
+        return self._answer(self._inject(user, *tokens)) if len(mask) else []
 
     def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
@@ -280,8 +281,7 @@ class PersonalizedModel(nn.Module):
         )
         return events
 
-    def _encoded(self, events: EventBatch | TextBatch) -> UserPrompt:
-        user: UserPrompt = self.user_encoder(events)
+    def _like_tokens(self, user: UserPrompt) -> UserPrompt:
         if self.token_like is None or isinstance(self.user_encoder, TextHistory):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)
