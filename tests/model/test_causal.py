@@ -1,22 +1,12 @@
 """Decoder-only backbones behind the one door: the bare model's numbers, alone, in a batch and after a prefix."""
 
 import json
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import processors
 from torch.nn import functional
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM
 
 from palate.config import CausalSettings, StreamingSettings, TaskSettings, TextSettings
 from palate.data.histories import draw_windows
@@ -28,19 +18,12 @@ from palate.model.loading import load_backbone
 from palate.model.personalized import PersonalizedModel, load_model
 from palate.model.settings import PersonalizedSettings
 from palate.model.token_like import prompt_norms
-from palate.model.tokenizer import build_tokenizer
 from palate.model.user_encoder import UserPrompt
 from palate.schema import History
 from palate.tasks import load_task
-from tiny import TEXTS, made_up_table, tiny_model
+from tiny import made_up_table, tiny_model
+from tiny_causal import FAMILIES, save_causal, tokenizer_with_a_beginning
 
-FAMILIES = {
-    "llama": LlamaConfig,
-    "qwen3": Qwen3Config,
-    "gemma": GemmaConfig,
-    "gemma2": Gemma2Config,
-    "gemma3": Gemma3TextConfig,
-}
 INSTRUCTION = "Which genres does this user like and dislike?"
 TARGETS = ["The user likes Drama", "The user likes Comedy, Sci-Fi and doesn't like Action"]
 CHAT = (
@@ -48,49 +31,6 @@ CHAT = (
     "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
 )
 STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
-
-
-@cache
-def tokenizer_with_a_beginning():
-    """As Llama's and Gemma's: a text begins with <s>, has no end, and padding is on the left."""
-    made = build_tokenizer(TEXTS, 400)
-    made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<turn>", "</turn>"]})
-    begin = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B:1", special_tokens=[("<s>", made.bos_token_id)]
-    )
-    backend = made.backend_tokenizer
-    backend.post_processor = begin
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<pad>",
-        eos_token="</s>",
-        bos_token="<s>",
-        padding_side="left",
-    )
-
-
-def save_causal(folder, family="llama", seed=0, template=None, layers=2):
-    """A tiny random model in the hub's layout, with weights sharp enough for answers to differ."""
-    torch.manual_seed(seed)
-    tokenizer = tokenizer_with_a_beginning()
-    sizes = {"num_key_value_heads": 2, "head_dim": 8, "num_attention_heads": 4, "hidden_size": 32}
-    extra = {"sliding_window": 8, "sliding_window_pattern": 2} if family in ("gemma2", "gemma3") else {}
-    config = FAMILIES[family](
-        vocab_size=len(tokenizer),
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        initializer_range=0.3,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **sizes,
-        **extra,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if template:
-        (folder / "chat_template.jinja").write_text(template)
-    return folder
 
 
 def causal_model(dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, **backbone):
@@ -342,3 +282,12 @@ def test_what_cannot_be_had_is_told_in_one_line(name):
     with pytest.raises(MismatchError, match=r"packaged:gemma3-270m") as caught:
         load_backbone(CausalSettings(name=name))
     assert "\n" not in str(caught.value)
+
+
+def test_a_states_prompt_is_answered_as_its_history(tiny_data, llama):
+    model = causal_model(tiny_data, llama, train="frozen", like_tokens=True)
+    people, encoder = histories(tiny_data, 5, 9), model.user_encoder
+    answers = model.generate(people)
+    state = encoder.add(encoder.init_state(2), model.events(people))
+    assert model.generate_from(encoder.prompt(state)) == answers
+    assert model.generate_from(model.encode_users(people)) == answers

@@ -96,7 +96,7 @@ class PersonalizedModel(nn.Module):
         backbone is not asked, and the loss is 0. ``targets_for`` makes targets and their mask from the user prompt,
         in the place of ``target`` and ``target_mask``.
         """
-        user = self._encoded(self.catalogue(unique, item, rating, mask, time))
+        user = self._like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),
@@ -116,7 +116,7 @@ class PersonalizedModel(nn.Module):
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """U_e for each window: [B, M, E] with its mask."""
-        return self._encoded(self._events(windows))
+        return self._like_tokens(self.user_encoder(self._events(windows)))
 
     @property
     def soft_task_prompt(self) -> Tensor:
@@ -153,9 +153,8 @@ class PersonalizedModel(nn.Module):
         asked = (
             [instruction or self.settings.instruction] if isinstance(instruction, str | None) else instruction
         )
-        return self._answer(
-            self._inject(UserPrompt.of(user_prompts), *self._tokens(asked)), streamer=streamer
-        )
+        user = self._like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
+        return self._answer(self._inject(user, *self._tokens(asked)), streamer=streamer)
 
     def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
@@ -194,7 +193,7 @@ class PersonalizedModel(nn.Module):
         Raises what :meth:`events` raises.
         """
         windows = windows_of(histories, self.table if table is None else table, self.settings.window)
-        user = self._encoded(self._events(windows, table))
+        user = self._like_tokens(self.user_encoder(self._events(windows, table)))
         return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
 
     def _answer(
@@ -311,8 +310,7 @@ class PersonalizedModel(nn.Module):
         )
         return events
 
-    def _encoded(self, events: EventBatch | TextBatch) -> UserPrompt:
-        user: UserPrompt = self.user_encoder(events)
+    def _like_tokens(self, user: UserPrompt) -> UserPrompt:
         if self.token_like is None or isinstance(self.user_encoder, TextHistory):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)

@@ -1,0 +1,69 @@
+"""Tiny random decoder-only models in the hub's layout."""
+
+from functools import cache
+
+import torch
+from tokenizers import processors
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from palate.model.tokenizer import build_tokenizer
+from tiny import TEXTS
+
+FAMILIES = {
+    "llama": LlamaConfig,
+    "qwen3": Qwen3Config,
+    "gemma": GemmaConfig,
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+}
+
+
+@cache
+def tokenizer_with_a_beginning():
+    """As Llama's and Gemma's: a text begins with <s>, has no end, and padding is on the left."""
+    made = build_tokenizer(TEXTS, 400)
+    made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<turn>", "</turn>"]})
+    begin = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B:1", special_tokens=[("<s>", made.bos_token_id)]
+    )
+    backend = made.backend_tokenizer
+    backend.post_processor = begin
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
+        padding_side="left",
+    )
+
+
+def save_causal(folder, family="llama", seed=0, template=None, layers=2):
+    """A tiny random model in the hub's layout, with weights sharp enough for answers to differ."""
+    torch.manual_seed(seed)
+    tokenizer = tokenizer_with_a_beginning()
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "num_attention_heads": 4, "hidden_size": 32}
+    extra = {"sliding_window": 8, "sliding_window_pattern": 2} if family in ("gemma2", "gemma3") else {}
+    config = FAMILIES[family](
+        vocab_size=len(tokenizer),
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **sizes,
+        **extra,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder

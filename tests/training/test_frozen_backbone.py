@@ -1,0 +1,44 @@
+"""Training around a backbone that is not trained, from recipe to answers."""
+
+import pytest
+from safetensors import safe_open
+
+from palate.comparison import Options, prepare_comparison
+from palate.model.personalized import load_model
+from palate.train import train
+from tiny import tiny_recipe
+from tiny_causal import save_causal
+
+
+@pytest.mark.parametrize("kind", ["frozen", "lora"])
+def test_a_run_around_a_frozen_backbone_goes_on_where_it_stopped_and_is_scored(
+    tiny_data, tiny_sentence_encoder, tmp_path, kind
+):
+    backbone = {"kind": "causal", "name": str(save_causal(tmp_path / "backbone")), "train": kind}
+    user_encoder = {"kind": "streaming", "queries": 6, "width": 16, "layers": 1, "heads": 2}
+    recipe = tiny_recipe(
+        tiny_data.path,
+        tiny_sentence_encoder,
+        tmp_path / "cache",
+        model={"backbone": backbone, "user_encoder": user_encoder, "like_tokens": True},
+        train={"steps": 6, "evaluate_every": 2, "auxiliary": 1.0, "auxiliary_alone": 0.3, "answers": "view"},
+    )
+    whole, lines = train(recipe, tmp_path / "whole"), []
+
+    def stop_after_a_checkpoint(line):
+        if (tmp_path / "cut" / "checkpoints" / "checkpoint-4" / "complete.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", report=stop_after_a_checkpoint)
+    cut = train(recipe, tmp_path / "cut", report=lines.append)
+    assert any(line.startswith("resuming from checkpoint-") for line in lines)
+    people = tiny_data.histories(tiny_data.user_ids[:3])
+    assert load_model(cut).generate(people) == load_model(whole).generate(people)
+    with safe_open(whole / "model" / "model.safetensors", "pt") as file:
+        of_the_backbone = [name for name in file.keys() if name.startswith("backbone.")]  # noqa: SIM118
+    assert all("lora_" in name for name in of_the_backbone)
+    assert bool(of_the_backbone) is (kind == "lora")
+    assert "not in this folder" in (whole / "model" / "README.md").read_text()
+    scored = prepare_comparison([str(whole)], Options(bare=True)).evaluate()
+    assert len(scored.predictors) == 1
