@@ -1,4 +1,4 @@
-"""Backbones: the language model, its tokenizer, and where both can be had again."""
+"""Backbones: a language model, its tokenizer, and the frame that a decoder-only one reads its input in."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from palate.config import PretrainedSettings
 
 FRAME = "frame.json"
 NOT_LOADABLE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -62,8 +60,6 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     frame: Frame | None = None
     """Of a decoder-only one; an encoder-decoder has none."""
-    settings: PretrainedSettings | None = None
-    """What it was loaded by; None for one that a model's own folder holds whole."""
 
     def save(self, folder: Path) -> None:
         """Write config, tokenizer and frame, without the weights."""

@@ -16,7 +16,7 @@ from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items
 from palate.model.backbone import Backbone
 from palate.model.events import Catalogue
-from palate.model.loading import load_backbone
+from palate.model.loading import BackboneSource, load_backbone
 from palate.model.personalized import PersonalizedModel, Table
 from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
     """The recipe's model before training; its user encoder starts from the catalogue where it can."""
     torch.manual_seed(recipe.seed)
-    settings, source = recipe.model.backbone, None
+    settings = recipe.model.backbone
+    source: BackboneSource | None = None
     if isinstance(settings, RandomT5Settings):
         backbone = random_t5(settings, _tokenizer_texts(settings, dataset, task, table))
     else:

@@ -1,4 +1,4 @@
-"""Decoder-only backbones: by hub name, folder or GGUF file, and the frame that they read their input in."""
+"""Decoder-only backbones by hub name, folder or GGUF file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
     ):
         raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
     frame = _chat_frame(settings, tokenizer) if settings.chat else _plain_frame(settings, tokenizer)
-    return Backbone(model, _plain(tokenizer), frame, settings)
+    return Backbone(model, _plain(tokenizer), frame)
 
 
 def rebuild_causal(folder: Path) -> Backbone:

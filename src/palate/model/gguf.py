@@ -1,4 +1,4 @@
-"""GGUF files, dequantised once into a cached folder of safetensors that loads in seconds."""
+"""GGUF files, dequantised once into a cached folder of safetensors."""
 
 from __future__ import annotations
 
