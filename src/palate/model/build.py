@@ -13,7 +13,7 @@ from palate.items.blocks import BlockTable, build_block_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
-from palate.items.texts import dataset_items
+from palate.items.texts import dataset_items, texts_for
 from palate.model.backbone import Backbone, load_t5, random_t5
 from palate.model.personalized import PersonalizedModel, PersonalizedSettings, Table
 from palate.model.streaming import StreamingEncoder
@@ -55,7 +55,8 @@ def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = No
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
-    return build_item_table(dataset, ItemEncoder(recipe.items), progress)
+    texts = texts_for(dataset.info, recipe.items.texts)
+    return build_item_table(dataset, ItemEncoder(recipe.items), progress, texts)
 
 
 def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
