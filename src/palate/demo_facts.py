@@ -7,6 +7,7 @@ from palate.model.personalized import load_model
 from palate.report.build import duration
 from palate.report.data import Fact
 from palate.runs import RunFolder
+from palate.tasks import load_task
 
 
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:

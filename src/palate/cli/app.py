@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
+from palate.cli.inspect import inspect
 from palate.cli.prepare import prepare
 from palate.cli.reproduce import reproduce
 from palate.cli.train import train
@@ -51,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (prepare, train, evaluate, generate, demo, reproduce):
+for _command in (prepare, inspect, train, evaluate, generate, demo, reproduce):
     app.command()(_command)
 
 

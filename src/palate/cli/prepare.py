@@ -9,7 +9,11 @@ from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
 
-_KEPT, _COLUMNS, _MEANING = "Who is kept", "Own files: columns, guessed if not given", "Own files: what they mean"
+_KEPT, _COLUMNS, _MEANING = (
+    "Who is kept",
+    "Own files: columns, guessed if not given",
+    "Own files: what they mean",
+)
 
 
 def _column(help_text: str) -> Any:
@@ -34,7 +38,8 @@ def prepare(
         str | None, Option(metavar="FILE", help="File of the items; without it, the events tell of them.")
     ] = None,
     settings: Annotated[
-        Path | None, Option(help="YAML file of the options below, like 'user: reader'; options given here win.")
+        Path | None,
+        Option(help="YAML file of the options below, like 'user: reader'; options given here win."),
     ] = None,
     least_ratings: Annotated[
         int, Option(min=1, help="Leave out users with fewer ratings.", rich_help_panel=_KEPT)

@@ -55,7 +55,11 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
         + (f", year {year}" if year else "")
     )
     rows = zip(
-        table[id_column].to_list(), _filled(table, title), _filled(table, description), _years(table, year), categories,
+        table[id_column].to_list(),
+        _filled(table, title),
+        _filled(table, description),
+        _years(table, year),
+        categories,
         strict=True,
     )
     items = [
@@ -72,7 +76,9 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
         own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),
         own.category_noun or noun_of(category),
         {
-            "items_without_title": sum(item.title == item.item_id for item in items) if own.title or "{" in title else 0,
+            "items_without_title": sum(item.title == item.item_id for item in items)
+            if own.title or "{" in title
+            else 0,
             "rare_categories_left_out": dropped,
         },
     )
@@ -131,12 +137,15 @@ def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
         return [None] * len(table)
     names = columns_of(template, table.columns, "")
     texts = [
-        table[name].list.join(", ") if isinstance(table.schema[name], pl.List) else table[name].cast(pl.String)
+        table[name].list.join(", ")
+        if isinstance(table.schema[name], pl.List)
+        else table[name].cast(pl.String)
         for name in names
     ]
     rows = zip(*(text.fill_null("").to_list() for text in texts), strict=True)
     return [
-        " ".join(template.format(**dict(zip(names, row, strict=True))).split()) if any(row) else None for row in rows
+        " ".join(template.format(**dict(zip(names, row, strict=True))).split()) if any(row) else None
+        for row in rows
     ]
 
 

@@ -43,7 +43,9 @@ def require_column(role: str, given: str | None, columns: Sequence[str], place: 
     """:func:`find_column` for a role that must be there."""
     found = find_column(role, given, columns, place)
     if found is None:
-        raise DataError(f"which column is the {role}? name it with --{role}-col; there are {_listed(columns)}", place)
+        raise DataError(
+            f"which column is the {role}? name it with --{role}-col; there are {_listed(columns)}", place
+        )
     return found
 
 
@@ -54,9 +56,13 @@ def columns_of(template: str, columns: Sequence[str], place: str) -> list[str]:
     except ValueError as error:
         raise DataError(f"the template {template!r}: {error}; write a literal brace twice") from error
     names = [name for _, name, _, _ in parts if name is not None]
-    for name, (_, _, spec, conversion) in zip(names, (part for part in parts if part[1] is not None), strict=True):
+    for name, (_, _, spec, conversion) in zip(
+        names, (part for part in parts if part[1] is not None), strict=True
+    ):
         if name not in columns or spec or conversion:
-            raise DataError(f"the template {template!r} names no column {name!r}; {_hint(name, columns)}", place)
+            raise DataError(
+                f"the template {template!r} names no column {name!r}; {_hint(name, columns)}", place
+            )
     return names
 
 

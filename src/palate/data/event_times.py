@@ -44,9 +44,7 @@ def find_times(column: str, sample: pl.Series) -> Times:
         return _numbers(pl.col(column).str.strip_chars(), sample.cast(pl.Float64, strict=False).drop_nulls())
     plain = _plain(pl.col(sample.name))
     fitting = [
-        form
-        for form in _FORMATS
-        if sample.to_frame().select(_parsed(plain, form).is_not_null().any()).item()
+        form for form in _FORMATS if sample.to_frame().select(_parsed(plain, form).is_not_null().any()).item()
     ]
     if not fitting:
         raise DataError(

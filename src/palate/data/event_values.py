@@ -16,7 +16,9 @@ LIKE_AT, DISLIKE_AT = 0.625, 0.5
 """Where the paper's thresholds, 3.5 and 3.0 on a scale from 1 to 5, stand between its ends."""
 _WORDS = {
     **dict.fromkeys(("true", "yes", "up", "like", "liked", "thumbs_up", "thumbs up", "positive"), 1.0),
-    **dict.fromkeys(("false", "no", "down", "dislike", "disliked", "thumbs_down", "thumbs down", "negative"), 0.0),
+    **dict.fromkeys(
+        ("false", "no", "down", "dislike", "disliked", "thumbs_down", "thumbs down", "negative"), 0.0
+    ),
 }
 _MOST_TIMES = 16
 _LEVELS = 5

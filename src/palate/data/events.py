@@ -72,7 +72,9 @@ def read_events(
         times = find_times(columns.time, sample)
         say(f"times are {times.told}")
     else:
-        say("there is no column of times: the order of the files is the order of time (name it with --time-col)")
+        say(
+            "there is no column of times: the order of the files is the order of time (name it with --time-col)"
+        )
     table = files.collect(files.scan().select(*_expressions(files, columns, times)))
     table, bad = _without_bad_rows(table, files, columns, skip_bad_rows, say)
     user_ids, user_index = _indexed(table.drop_in_place("user"))
@@ -97,7 +99,9 @@ def _id(column: str, files: RowFiles) -> pl.Expr:
     if dtype.is_numeric():
         return pl.col(column).cast(pl.Int64, strict=False)
     if dtype != pl.String and not isinstance(dtype, (pl.Categorical, pl.Enum)):
-        raise DataError(f"column {column!r} holds {dtype}, expected ids: text or whole numbers", files.paths[0])
+        raise DataError(
+            f"column {column!r} holds {dtype}, expected ids: text or whole numbers", files.paths[0]
+        )
     text = pl.col(column).cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text).cast(pl.Categorical)
 
@@ -127,7 +131,11 @@ def _without_bad_rows(
 
 def _blank(files: RowFiles, columns: EventColumns) -> pl.Expr:
     """Whether a row may be a blank line, which polars takes for a row of nothing."""
-    names = ["user", "item"] + ([] if columns.value is None else ["value"]) + ([] if columns.time is None else ["time"])
+    names = (
+        ["user", "item"]
+        + ([] if columns.value is None else ["value"])
+        + ([] if columns.time is None else ["time"])
+    )
     return pl.all_horizontal(pl.col(names).is_null()) if files.format == "csv" else pl.lit(False)
 
 

@@ -127,15 +127,23 @@ def _merged(events: _Interactions) -> _Interactions:
 def _scale(values: np.ndarray, columns: EventColumns, own: OwnData, say: Report) -> Scale:
     scale = rating_scale(values, own.rating_step) if columns.feedback == "ratings" else weight_scale(values)
     shown = [f"{value:g}" for value in scale.values]
-    listed = ", ".join(shown) if len(shown) <= 12 else f"{shown[0]}, {shown[1]}, … {shown[-1]} ({len(shown)} values)"
+    listed = (
+        ", ".join(shown)
+        if len(shown) <= 12
+        else f"{shown[0]}, {shown[1]}, … {shown[-1]} ({len(shown)} values)"
+    )
     say(f"{'ratings' if columns.feedback == 'ratings' else 'weights of an interaction'}: {listed}")
     return scale
 
 
 def _thresholds(columns: EventColumns, scale: Scale, say: Report) -> tuple[float, float]:
     like, dislike = default_thresholds(scale.values) if columns.feedback == "ratings" else (OFTEN, SELDOM)
-    of = "a mean rating" if columns.feedback == "ratings" else "a share, as a multiple of the training users',"
-    say(f"liked: {of} above {like:g}, disliked: below {dislike:g} (a recipe's task.like_above and task.dislike_below)")
+    of = (
+        "a mean rating" if columns.feedback == "ratings" else "a share, as a multiple of the training users',"
+    )
+    say(
+        f"liked: {of} above {like:g}, disliked: below {dislike:g} (a recipe's task.like_above and task.dislike_below)"
+    )
     return like, dislike
 
 

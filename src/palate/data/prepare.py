@@ -74,7 +74,11 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
     """Whether these are event files; raises :class:`DataError` for settings of such beside a MovieLens release."""
     if not sources:
         raise DataError("no source; name a MovieLens release, or event files")
-    if len(sources) > 1 or format_of(sources[0]) or (glob.has_magic(str(sources[0])) and not Path(sources[0]).exists()):
+    if (
+        len(sources) > 1
+        or format_of(sources[0])
+        or (glob.has_magic(str(sources[0])) and not Path(sources[0]).exists())
+    ):
         return True
     if own is not None and own != OwnData():
         given = ", ".join(own.model_dump(exclude_defaults=True))

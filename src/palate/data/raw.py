@@ -106,7 +106,9 @@ class Raw:
         described = np.asarray([item.description is not None for item in self.items])
         if not described.any() and not self.descriptions_left_over:
             return
-        covered = described[self.tables.interactions.item_index].mean() if len(self.tables.interactions) else 0.0
+        covered = (
+            described[self.tables.interactions.item_index].mean() if len(self.tables.interactions) else 0.0
+        )
         say(
             f"descriptions: {described.sum():,} of {len(described):,} items ({described.mean():.1%}), which "
             f"{covered:.1%} of the {self.words.one_rating}s are about; "

@@ -52,9 +52,7 @@ class RowFiles:
     def scan(self) -> pl.LazyFrame:
         """All rows in the order of the files, with the columns of :attr:`schema`."""
         if self.format == "csv":
-            return pl.scan_csv(
-                list(self.paths), separator=self._separator(self.paths[0]), infer_schema=False
-            )
+            return pl.scan_csv(list(self.paths), separator=self._separator(self.paths[0]), infer_schema=False)
         if self.format == "jsonl":
             return pl.scan_ndjson(list(self.paths), schema=self.schema)
         return pl.scan_parquet(list(self.paths))
@@ -149,7 +147,9 @@ def find_row_files(sources: Sequence[str | Path]) -> RowFiles:
     """Files by path or glob; raises :class:`DataError` for none, or for files of several formats."""
     paths: list[Path] = []
     for source in sources:
-        found = [Path(source)] if Path(source).exists() else [Path(one) for one in sorted(glob.glob(str(source)))]
+        found = (
+            [Path(source)] if Path(source).exists() else [Path(one) for one in sorted(glob.glob(str(source)))]  # noqa: PTH207 - an absolute pattern is one, too
+        )
         if not found:
             raise DataError("no such file, and no file that fits it as a pattern", source)
         paths += found
@@ -187,7 +187,9 @@ def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
         for number, line in enumerate(file, 1):
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
-        raise DataError("the line holds bytes that are not UTF-8 text; save the file as UTF-8", path, number) from None
+        raise DataError(
+            "the line holds bytes that are not UTF-8 text; save the file as UTF-8", path, number
+        ) from None
     except (EOFError, gzip.BadGzipFile) as error:
         raise DataError(f"not a complete gzip file ({error}); copy it again", path) from error
 
@@ -198,5 +200,5 @@ def _json(text: str, path: Path, line: int) -> Any:
     except ValueError as error:
         raise DataError(f"not valid JSON: {error}", path, line) from error
     if not isinstance(found, dict):
-        raise DataError("expected an object, like {\"user_id\": 1, \"item_id\": 2}", path, line)
+        raise DataError('expected an object, like {"user_id": 1, "item_id": 2}', path, line)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -42,6 +43,11 @@ def read_report(path: Path) -> ReportData:
 
 def render_report(data: ReportData) -> str:
     """The page as text: the same data always gives the same text."""
+    return render_page("page.html", title=data.title, data=data, view=View(data))
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template of this package, in the style that all pages share."""
     environment = Environment(
         loader=PackageLoader("palate", "report"),
         autoescape=True,
@@ -51,8 +57,7 @@ def render_report(data: ReportData) -> str:
     )
     environment.filters.update(duration=duration, amount=amount, score="{:.3f}".format)
     style = resources.files("palate.report").joinpath("style.css").read_text(encoding="utf-8")
-    template = environment.get_template("page.html")
-    return template.render(data=data, view=View(data), style=Markup(style))  # our own file, not input
+    return environment.get_template(template).render(style=Markup(style), **values)  # our own file, not input
 
 
 def duration(seconds: float) -> str:

@@ -86,4 +86,3 @@ class CategoryPreference:
     def parse(self, texts: Sequence[str]) -> Preferences:
         """What B answers say, in the order in which they say it."""
         return self._verbalizer.read(texts)
-
