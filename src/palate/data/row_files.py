@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
@@ -41,13 +42,12 @@ class RowFiles:
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
         """The columns of the first file. CSV has text only; of JSON lines, lists stay lists and all else is text."""
-        found = self._collect(self._first().head(_SAMPLE)).schema
-        if self.format == "parquet":
-            return dict(found)
-        return {
-            name: pl.List(pl.String()) if isinstance(dtype, pl.List) else pl.String()
-            for name, dtype in found.items()
-        }
+        if self.format == "jsonl":
+            return self._json_schema()
+        try:
+            return dict(self.scan().collect_schema())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            self._raise_for_first_bad_line(error)
 
     def scan(self) -> pl.LazyFrame:
         """All rows in the order of the files, with the columns of :attr:`schema`."""
@@ -78,11 +78,16 @@ class RowFiles:
                     row -= 1
         return self.paths[-1], None
 
-    def _first(self) -> pl.LazyFrame:
-        first = self.paths[0]
-        if self.format == "jsonl":
-            return pl.scan_ndjson(first, infer_schema_length=_SAMPLE)
-        return RowFiles((first,), self.format).scan()
+    def _json_schema(self) -> dict[str, pl.DataType]:
+        """The fields of the first objects; one that is ever a list is taken for a list."""
+        schema: dict[str, pl.DataType] = {}
+        for _, record in islice(self._records(self.paths[0]), _SAMPLE):
+            for name, value in record.items():
+                if isinstance(value, list):
+                    schema[name] = pl.List(pl.String())
+                else:
+                    schema.setdefault(name, pl.String())
+        return schema
 
     def _collect(self, table: pl.LazyFrame) -> pl.DataFrame:
         try:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from palate.config import TaskSettings
     from palate.data.histories import CategoryStatistics
 
+LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
+"""The paper's thresholds, on a scale from 1 to 5."""
 _LEAST_SHARE = 1e-6
 """Of a category that no training user has: nothing is a multiple of zero."""
 
@@ -33,9 +35,8 @@ class CategoryPreference:
     def __init__(
         self, categories: tuple[str, ...], field: str, settings: TaskSettings, shares: Doubles | None = None
     ) -> None:
-        assert settings.like_above is not None, "load_task takes it from the dataset"
-        assert settings.dislike_below is not None
-        self.like_above, self.dislike_below = settings.like_above, settings.dislike_below
+        self.like_above = LIKE_ABOVE if settings.like_above is None else settings.like_above
+        self.dislike_below = DISLIKE_BELOW if settings.dislike_below is None else settings.dislike_below
         if self.like_above < self.dislike_below:
             raise RecipeError(
                 f"task.like_above is {self.like_above:g}, below task.dislike_below = "
