@@ -91,6 +91,7 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
     truth = task.labels(statistics)
     labelled = (truth.liked >= 0).any(axis=1) | (truth.disliked >= 0).any(axis=1)
     described = dataset.items["description"].is_not_null().to_numpy()
+    uncategorised = dataset.category_matrix.sum(axis=1) == 0
     shown = np.linspace(0, len(dataset.user_ids) - 1, min(examples, len(dataset.user_ids))).astype(np.int64)
     return Inspection(
         info=info,
@@ -101,7 +102,7 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
         values=_values(dataset),
         categories=_categories(dataset, task, statistics),
         described_interactions=float(described[events.item_index].mean()),
-        uncategorised_interactions=float((~dataset.category_matrix.any(axis=1))[events.item_index].mean()),
+        uncategorised_interactions=float(uncategorised[events.item_index].mean()),
         without_label=float(1 - labelled.mean()),
         items=_item_texts(dataset, examples),
         users=[_user(dataset, int(user), task, statistics) for user in dict.fromkeys(shown.tolist())],

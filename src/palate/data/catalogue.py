@@ -76,9 +76,7 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
         own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),
         own.category_noun or noun_of(category),
         {
-            "items_without_title": sum(item.title == item.item_id for item in items)
-            if own.title or "{" in title
-            else 0,
+            "items_without_title": sum(item.title == item.item_id for item in items),
             "rare_categories_left_out": dropped,
         },
     )
@@ -152,7 +150,8 @@ def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
 def _years(table: pl.DataFrame, column: str | None) -> list[int | None]:
     if column is None:
         return [None] * len(table)
-    return table[column].cast(pl.String).str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32).to_list()
+    years = table[column].cast(pl.String).str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32)
+    return list(years)
 
 
 def _categories(column: pl.Series, separator: str | None) -> tuple[list[list[str]], str | None]:

@@ -14,7 +14,7 @@ from palate.data.event_values import as_numbers
 from palate.data.own_settings import OwnData
 from palate.data.row_files import RowFiles
 from palate.errors import DataError
-from palate.schema import Indices
+from palate.schema import Feedback, Indices
 
 _SAMPLE = 10_000
 
@@ -27,7 +27,7 @@ class EventColumns:
     item: str
     value: str | None
     time: str | None
-    feedback: str
+    feedback: Feedback
 
 
 @dataclass(frozen=True, eq=False)
