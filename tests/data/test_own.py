@@ -22,6 +22,7 @@ from palate.tasks import load_task
 
 BOOKS = books()
 OWN = OwnData(user="reader", title="{name} by {author}")
+BOUGHT = OwnData()
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ def test_other_weights_become_at_most_five_levels_in_order(weights):
 
 def test_purchases_are_summed_and_the_last_time_counts(tmp_path, shop):
     rows = purchases(BOOKS)
-    dataset = made(tmp_path, shop(rows, "purchases.parquet"), shop(BOOKS, "books.jsonl"))
+    dataset = made(tmp_path, shop(rows, "purchases.parquet"), shop(BOOKS, "books.jsonl"), BOUGHT)
     info = dataset.info
     assert (info.feedback, info.like_above, info.dislike_below) == ("implicit", 1.25, 0.75)
     pairs = {}
@@ -246,7 +247,7 @@ def test_purchases_are_summed_and_the_last_time_counts(tmp_path, shop):
 
 
 def test_the_shares_are_the_training_users_and_decide_the_labels(tmp_path, shop):
-    dataset = made(tmp_path, shop(purchases(BOOKS), "purchases.csv"), shop(BOOKS, "books.csv"))
+    dataset = made(tmp_path, shop(purchases(BOOKS), "purchases.csv"), shop(BOOKS, "books.csv"), BOUGHT)
     task = load_task(TaskSettings(), dataset.info)
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     train = dataset.users("train")
@@ -266,7 +267,7 @@ def test_a_category_that_is_never_chosen_is_disliked(tmp_path, shop):
     rows = [row for row in purchases(BOOKS) if row["customer_id"] > 0]
     no_crime = [book["isbn"] for book in BOOKS if "Crime" not in book["subjects"]]
     rows += [{"customer_id": 0, "isbn": isbn, "ts": 1_600_000_000_000} for isbn in no_crime[:40]]
-    dataset = made(tmp_path, shop(rows, "purchases.csv"), shop(BOOKS, "books.csv"))
+    dataset = made(tmp_path, shop(rows, "purchases.csv"), shop(BOOKS, "books.csv"), BOUGHT)
     task = load_task(TaskSettings(), dataset.info)
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     [answer] = task.target_texts(task.labels(statistics[np.array([dataset.user_index("0")])]))

@@ -202,8 +202,8 @@ def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
 def _json(text: str, path: Path, line: int) -> Any:
     try:
         found = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"not valid JSON: {error}", path, line) from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"not valid JSON: {error.msg}", path, line) from error
     if not isinstance(found, dict):
         raise DataError('expected an object, like {"user_id": 1, "item_id": 2}', path, line)
     return found
