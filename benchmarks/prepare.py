@@ -1,6 +1,7 @@
 """Measures ``palate prepare`` and ``load_dataset``: seconds of work and peak memory, each in a fresh process.
 
 python benchmarks/prepare.py                    # MovieLens 20M's layout at the paper's size, generated
+python benchmarks/prepare.py --own              # the same files by the reader of event files
 python benchmarks/prepare.py path/to/ml-1m ...  # folders or zips of one's own
 """
 
@@ -24,10 +25,14 @@ WORK = """
 import json, resource, sys, time
 from pathlib import Path
 from palate.data.dataset import load_dataset
+from palate.data.own_settings import OwnData
 from palate.data.prepare import prepare
 start = time.perf_counter()
 if sys.argv[1] == "prepare":
-    info = prepare(sys.argv[2], Path(sys.argv[3])).info
+    source, own = Path(sys.argv[2]), None
+    if len(sys.argv) > 4:
+        source, own = source / "ratings.csv", OwnData(items=str(source / "movies.csv"))
+    info = prepare(source, Path(sys.argv[3]), own=own).info
 else:
     info = load_dataset(sys.argv[3]).info
 seconds = time.perf_counter() - start
@@ -37,9 +42,9 @@ print(json.dumps({"step": sys.argv[1], **counts, "seconds": seconds, "peak_gb": 
 """
 
 
-def measure(step: str, source: Path, out: Path) -> dict[str, object]:
+def measure(step: str, source: Path, out: Path, own: bool) -> dict[str, object]:
     """One step in a fresh Python; imports are not counted in the seconds, but are in the memory."""
-    command = [sys.executable, "-c", WORK, step, str(source), str(out)]
+    command = [sys.executable, "-c", WORK, step, str(source), str(out), *(["own"] if own else [])]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {"source": source.name, **json.loads(result.stdout)}
 
@@ -64,6 +69,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", nargs="*", type=Path, help="MovieLens folders or zips; none: generate one")
+    parser.add_argument(
+        "--own", action="store_true", help="read ratings.csv and movies.csv as one's own files"
+    )
     parser.add_argument("--users", type=int, default=127_000)
     parser.add_argument("--items", type=int, default=8_200)
     parser.add_argument("--ratings", type=int, default=14_400_000)
@@ -76,7 +84,7 @@ def main() -> None:
         rows = []
         for number, source in enumerate(sources):
             out = Path(scratch) / f"dataset-{number}"
-            rows += [measure(step, source, out) for step in ("prepare", "load")]
+            rows += [measure(step, source, out, arguments.own) for step in ("prepare", "load")]
         show(rows)
 
 

@@ -39,7 +39,7 @@ def test_version(palate):
     assert palate("--version").stdout == f"palate {version('palate')}\n"
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "generate", "serve", "demo"])
+@pytest.mark.parametrize("command", ["prepare", "inspect", "train", "evaluate", "generate", "serve", "demo"])
 def test_every_command_has_help(palate, command):
     assert f" {command} " in palate("--help").stdout
     assert palate(command, "--help").exit_code == 0
@@ -118,7 +118,7 @@ def test_prepare_passes_its_options_and_prints_the_folder(palate, stand_in):
     assert done.exit_code == 0
     assert (done.stdout, done.stderr) == ("data/ml-1m\n", "1,000 ratings\n")
     assert (seen["source"], seen["out"], str(seen["descriptions"]), seen["seed"]) == (
-        "ml-1m",
+        ["ml-1m"],
         "data/ml-1m",
         "d.csv",
         5,

@@ -30,14 +30,29 @@ class TaskSettings(Section):
     """The question, and the label rule that makes its truth."""
 
     kind: Literal["category-preference"] = "category-preference"
-    like_above: float = 3.5
-    """A category is liked when its mean rating is above this."""
-    dislike_below: float = 3.0
-    """A category is disliked when its mean rating is below this."""
+    like_above: float | None = None
+    """A category is liked when its mean rating is above this; the dataset's own threshold when not given."""
+    dislike_below: float | None = None
+    """A category is disliked when its mean rating is below this; likewise."""
     least_count: int = Field(3, ge=1)
     """Categories rated less often than this carry no label."""
     most_labels: int = Field(3, ge=1)
     """How many categories are named as liked, and as disliked."""
+
+
+class ItemTextSettings(Section):
+    """What the item encoder reads of an item, where it is not to be what the dataset says."""
+
+    noun: str | None = None
+    """What an item is called."""
+    field: str | None = None
+    """What the categories are called, in the plural."""
+    listed: str | None = None
+    """Template of an item with categories: ``{noun}``, ``{field}``, ``{title}``, ``{categories}``."""
+    unlisted: str | None = None
+    """Template of an item without categories: ``{noun}``, ``{field}``, ``{title}``."""
+    rated: str | None = None
+    """Template of a rating value: ``{noun}``, ``{rating}``."""
 
 
 class ItemSettings(Section):
@@ -53,6 +68,7 @@ class ItemSettings(Section):
     """Longer texts are cut here."""
     cache: Path | None = None
     """Folder of cached item vectors; the user's cache folder when not given."""
+    texts: ItemTextSettings = ItemTextSettings()
 
 
 class WindowSettings(Section):

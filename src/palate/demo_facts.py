@@ -7,6 +7,7 @@ from palate.model.personalized import load_model
 from palate.report.build import duration
 from palate.report.data import Fact
 from palate.runs import RunFolder
+from palate.tasks import load_task
 
 
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:
@@ -37,6 +38,7 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
 def demo_notes(results: DemoResults) -> tuple[str, ...]:
     """What was used, and the honest limits."""
     main, paper = (results.runs[name].recipe for name in (MAIN, PAPER))
+    task = load_task(main.task, results.comparison.dataset.info)
     window, examples = results.evaluation.setting.window, results.comparison.examples
     lengths = results.comparison.dataset.interactions.lengths[examples.user_index]
     whole = int((lengths <= window).sum())
@@ -53,7 +55,7 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         f"CPU, windows of {paper.windows.longest} of real training users only, and the answer's loss only; backbone, "
         f"task prompt and batch size are palate's. The paper trains one for each length; this one answers for all.",
         f"The truth comes from the full history, by a rule: up to {main.task.most_labels} categories with a mean "
-        f"rating above {main.task.like_above:g} are liked, below {main.task.dislike_below:g} disliked, if rated "
+        f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
         f"{main.task.least_count} times. The same rule on the visible window is the yardstick. {whole} of the "
         f"{len(lengths)} test users have no more than {window} ratings: for them the window is the whole "
         f"history, and the rule is right by definition. Counting alone is shown the full history.",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+Feedback: TypeAlias = Literal["ratings", "implicit"]
 WindowKind: TypeAlias = Literal["recent", "random"]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -2,9 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palate.config import ItemTextSettings
 from palate.errors import DataError
 from palate.items.texts import ItemTexts, texts_for
 from palate.schema import Item
+from small_dataset import small_dataset
 
 
 def test_the_papers_three_texts():
@@ -28,16 +30,17 @@ def test_a_blank_description_is_no_text(description):
     assert ItemTexts().description(Item("1", "Toy Story", description=description)) is None
 
 
-@pytest.mark.parametrize(
-    ("field", "text"),
-    [
-        ("genre", "The movie X is listed with genres A"),
-        ("category", "The item X is listed with categories A"),
-        ("colour", "The item X is listed with colours A"),
-    ],
-)
-def test_the_datasets_category_field_gives_the_words(field, text):
-    assert texts_for(field).title(Item("1", "X", ("A",))) == text
+def test_the_dataset_gives_the_words_and_the_recipe_has_the_last_one():
+    info = small_dataset().info.model_copy(
+        update={"item_noun": "book", "category_field": "category", "rating_text": "{noun}: {rating} of 10"}
+    )
+    texts, item = texts_for(info), Item("1", "X", ("A",))
+    assert texts.title(item) == "The book X is listed with categories A"
+    assert texts.rating(7) == "book: 7 of 10"
+    changed = texts_for(info, ItemTextSettings(noun="novel", listed="{title}, a {noun}"))
+    assert (changed.title(item), changed.rating(7)) == ("X, a novel", "novel: 7 of 10")
+    with pytest.raises(DataError, match=r"the item text 'rated' holds \{title\}"):
+        texts_for(info, ItemTextSettings(rated="{title}"))
 
 
 def test_another_domain_brings_its_own_sentence():

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from palate.config import TaskSettings
 from palate.data.histories import CategoryStatistics
 from palate.errors import RecipeError
-from palate.tasks.category_preference import CategoryPreference, plural
+from palate.tasks.category_preference import CategoryPreference
+from palate.words import plural
 
 NAMES = ("Western", "Action", "Drama", "Comedy", "War")  # not in order: ties go by name, not by place
 
@@ -21,7 +22,12 @@ def statistics(*users):
     """One user is {name: ratings}."""
     count = [[len(user.get(name, ())) for name in NAMES] for user in users]
     total = [[sum(user.get(name, ())) for name in NAMES] for user in users]
-    return CategoryStatistics(np.array(count, dtype=np.int64), np.array(total, dtype=np.float64))
+    return CategoryStatistics(
+        count=np.array(count, dtype=np.int64).reshape(-1, len(NAMES)),
+        total=np.array(total, dtype=np.float64).reshape(-1, len(NAMES)),
+        length=np.array([sum(row) for row in count], dtype=np.int64),
+        whole=np.array([sum(row) for row in total], dtype=np.float64),
+    )
 
 
 def named(ranked):
@@ -50,10 +56,10 @@ USERS = st.lists(st.dictionaries(st.sampled_from(NAMES), RATINGS), max_size=5)
 
 @given(USERS, st.integers(1, 4), st.integers(1, 7))
 def test_every_user_gets_what_the_plain_rule_says(users, least_count, most_labels):
-    settings = TaskSettings(least_count=least_count, most_labels=most_labels)
-    found = task(least_count=least_count, most_labels=most_labels).labels(
-        CategoryStatistics(*(part.reshape(-1, len(NAMES)) for part in vars(statistics(*users)).values()))
+    settings = TaskSettings(
+        like_above=3.5, dislike_below=3.0, least_count=least_count, most_labels=most_labels
     )
+    found = task(least_count=least_count, most_labels=most_labels).labels(statistics(*users))
     assert found.liked.shape == found.disliked.shape == (len(users), most_labels)
     expected = [plain_rule(user, settings) for user in users]
     assert list(zip(named(found.liked), named(found.disliked), strict=True)) == expected

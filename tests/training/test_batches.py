@@ -147,7 +147,7 @@ def test_window_labels_are_the_rule_on_what_is_shown(tiny_data, make):
         ratings = tiny_data.rating_values[batch["rating"][row].numpy()]
         for label in range(5):
             rated = ratings[tiny_data.category_matrix[items, label]]
-            eligible = len(rated) >= 3 and rated.mean() > task.settings.like_above
+            eligible = len(rated) >= 3 and rated.mean() > task.like_above
             assert bool(batch["liked"][row, label]) <= eligible
 
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
+from palate.cli.inspect import inspect
 from palate.cli.prepare import prepare
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
@@ -51,9 +52,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-for _command in (prepare, train, evaluate, generate, demo, reproduce, serve):
+for _command in (prepare, inspect, train, evaluate, generate, demo, reproduce, serve):
     app.command()(_command)
 
 

@@ -3,28 +3,106 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
 
+_KEPT, _COLUMNS, _MEANING = (
+    "Who is kept",
+    "Own files: columns, guessed if not given",
+    "Own files: what they mean",
+)
+
+
+def _column(help_text: str) -> Any:
+    return Option(metavar="COLUMN", help=help_text, rich_help_panel=_COLUMNS, show_default=False)
+
+
+def _meaning(help_text: str, **settings: Any) -> Any:
+    return Option(help=help_text, rich_help_panel=_MEANING, show_default=False, **settings)
+
 
 def prepare(
-    source: Annotated[str, Argument(help="A MovieLens release, like ml-100k, or a folder or zip of one.")],
+    source: Annotated[
+        list[str],
+        Argument(
+            metavar="SOURCE...",
+            help="A MovieLens release like ml-100k, a folder or zip of one; or event files: CSV, JSON lines, Parquet.",
+        ),
+    ],
     out: Annotated[Path, Option(help="Folder to write the dataset to.")],
     descriptions: Annotated[Path | None, Option(help="CSV file of the items' descriptions.")] = None,
-    least_ratings: Annotated[int, Option(min=1, help="Leave out users with fewer ratings.")] = 20,
-    dev_share: Annotated[float, Option(min=0, max=1, help="Share of the users in dev.")] = 0.1,
-    test_share: Annotated[float, Option(min=0, max=1, help="Share of the users in test.")] = 0.1,
-    seed: Annotated[int, Option(help="Decides which users are dev and test users.")] = 0,
+    items: Annotated[
+        str | None, Option(metavar="FILE", help="File of the items; without it, the events tell of them.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        Option(help="YAML file of the options below, like 'user: reader'; options given here win."),
+    ] = None,
+    least_ratings: Annotated[
+        int, Option(min=1, help="Leave out users with fewer ratings.", rich_help_panel=_KEPT)
+    ] = 20,
+    dev_share: Annotated[
+        float, Option(min=0, max=1, help="Share of the users in dev.", rich_help_panel=_KEPT)
+    ] = 0.1,
+    test_share: Annotated[
+        float, Option(min=0, max=1, help="Share of the users in test.", rich_help_panel=_KEPT)
+    ] = 0.1,
+    seed: Annotated[
+        int, Option(help="Decides which users are dev and test users.", rich_help_panel=_KEPT)
+    ] = 0,
+    user_col: Annotated[str | None, _column("The user's id.")] = None,
+    item_col: Annotated[str | None, _column("The item's id.")] = None,
+    rating_col: Annotated[str | None, _column("The rating, on any scale.")] = None,
+    weight_col: Annotated[str | None, _column("Without ratings: how much an event counts.")] = None,
+    time_col: Annotated[str | None, _column("The time: since 1970, or ISO dates.")] = None,
+    title_col: Annotated[
+        str | None, _column("The item's title, or a template like '{name} by {author}'.")
+    ] = None,
+    category_col: Annotated[str | None, _column("The categories that are asked about.")] = None,
+    description_col: Annotated[str | None, _column("The description, or a template.")] = None,
+    year_col: Annotated[str | None, _column("The item's year.")] = None,
+    separator: Annotated[str | None, _meaning("What stands between an item's categories.")] = None,
+    item_noun: Annotated[str | None, _meaning("What an item is called: book.")] = None,
+    category_noun: Annotated[str | None, _meaning("What a category is called: genre.")] = None,
+    feedback: Annotated[
+        str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
+    ] = None,
+    rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
+    most_categories: Annotated[int | None, _meaning("Keep the commonest categories; 100.")] = None,
+    skip_bad_rows: Annotated[
+        bool, Option("--skip-bad-rows", help="Leave out rows that cannot be read.", rich_help_panel=_MEANING)
+    ] = False,
 ) -> None:
     """Make a dataset from ratings and items."""
+    from palate.data.own_settings import own_settings
     from palate.data.prepare import prepare as run
 
+    given = {
+        "items": items,
+        "user": user_col,
+        "item": item_col,
+        "rating": rating_col,
+        "weight": weight_col,
+        "time": time_col,
+        "title": title_col,
+        "category": category_col,
+        "description": description_col,
+        "year": year_col,
+        "separator": separator,
+        "item_noun": item_noun,
+        "category_noun": category_noun,
+        "feedback": feedback,
+        "rating_step": rating_step,
+        "most_categories": most_categories,
+        "skip_bad_rows": skip_bad_rows or None,
+    }
     run(
         source,
         out,
+        own=own_settings(settings, given),
         descriptions=descriptions,
         least_ratings=least_ratings,
         dev_share=dev_share,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import polars as pl
 
 from palate.data.storage import ITEM_COLUMNS, Tables
 from palate.errors import DataError, PalateError
-from palate.schema import SPLITS, Indices, Interactions, Item, RatingIndices, Split
+from palate.schema import SPLITS, Indices, Interactions, Ints, Item, RatingIndices, Split
 
 Ids = npt.NDArray[np.uint32]
 
@@ -50,6 +52,16 @@ class Dropped:
     ratings_of_left_out_users: int
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Ratings by indices into ascending users and into items, in the order of the file, [N] each."""
+
+    user_index: Indices
+    item_index: Indices
+    rating_index: RatingIndices
+    timestamp: Ints
+
+
 def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Tables, Dropped]:
     """Index, sort, clean and split.
 
@@ -64,24 +76,33 @@ def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Ta
         ratings, item_index = ratings.filter(pl.Series(known)), item_index[known]
     user_ids = ratings["user_id"].unique().sort().to_numpy()
     user_index, _ = _index_into(user_ids, ratings["user_id"].to_numpy())
-    timestamp = ratings["timestamp"].to_numpy()
-    order = np.lexsort((timestamp, user_index))
-    user_index, item_index = user_index[order], item_index[order]
+    columns = Columns(
+        user_index, item_index, ratings["rating_index"].to_numpy(), ratings["timestamp"].to_numpy()
+    )
+    tables, dropped = assemble_columns(columns, user_ids.astype(str).tolist(), items, rules)
+    return tables, replace(dropped, ratings_of_unknown_items=unknown)
 
+
+def assemble_columns(
+    columns: Columns, user_ids: Sequence[str], items: list[Item], rules: Rules
+) -> tuple[Tables, Dropped]:
+    """Sort, clean and split ratings of known items; ``user_ids`` [U] are those that ``user_index`` points to."""
+    order = np.lexsort((columns.timestamp, columns.user_index))
+    user_index, item_index = columns.user_index[order], columns.item_index[order]
     last = _last_of_each_pair(user_index, item_index, len(items))
     lengths = np.bincount(user_index[last], minlength=len(user_ids))
     keeps = lengths >= rules.least_ratings
     kept = last & keeps[user_index]
     order = order[kept]
-    users = user_ids[keeps].astype(str).tolist()
+    users = list(compress(user_ids, keeps))
     interactions = Interactions(
         offsets=np.concatenate([[0], np.cumsum(lengths[keeps])]).astype(np.int64),
         item_index=item_index[kept],
-        rating_index=ratings["rating_index"].to_numpy()[order],
-        timestamp=timestamp[order],
+        rating_index=columns.rating_index[order],
+        timestamp=columns.timestamp[order],
     )
     dropped = Dropped(
-        ratings_of_unknown_items=unknown,
+        ratings_of_unknown_items=0,
         duplicate_ratings=len(last) - int(last.sum()),
         users_with_too_few_ratings=int((~keeps).sum()),
         ratings_of_left_out_users=int(lengths[~keeps].sum()),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, first_fault
-from palate.schema import SPLITS, Bools, Floats, History, Interactions, Ints, RatingIndices, Split
+from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 
 INFO_FILE = "dataset.json"
 FORMAT = 1
@@ -34,8 +34,14 @@ class DatasetInfo(BaseModel):
     items: int
     interactions: int
     rating_values: tuple[float, ...]  # ascending; rating_index points into it
+    feedback: Feedback = "ratings"  # or "implicit": then the values are weights
+    rating_text: str = "The {noun} is rated with {rating} stars"  # what the item encoder reads for a value
+    like_above: float = 3.5  # the label rule's thresholds, for recipes that give none: of a mean rating,
+    dislike_below: float = 3.0  # or, with implicit feedback, of a share of the history as a multiple
+    item_noun: str = "movie"
     category_field: str  # singular, as the instruction says it: "genre"
     categories: tuple[str, ...]  # ascending by name
+    category_shares: tuple[float, ...] = ()  # with implicit feedback: of the training users' histories
     least_ratings: int  # users with fewer were left out
     split_seed: int
     split_sizes: dict[Split, int]

@@ -26,9 +26,11 @@ class CategoryStatistics:
 
     count: Ints  # [B, L]
     total: Doubles  # [B, L]
+    length: Ints  # [B] interactions of any category
+    whole: Doubles  # [B] sum of their ratings
 
     def __getitem__(self, rows: slice | Ints | Bools) -> CategoryStatistics:
-        return CategoryStatistics(self.count[rows], self.total[rows])
+        return CategoryStatistics(self.count[rows], self.total[rows], self.length[rows], self.whole[rows])
 
 
 def category_statistics(
@@ -46,9 +48,17 @@ def category_statistics(
         by_item = sparse.csr_matrix((values, interactions.item_index, interactions.offsets), shape=shape)
         return np.asarray((by_item @ categories).todense())
 
-    count = per_category(np.ones(len(interactions)))
-    total = per_category(rating_values.astype(np.float64)[interactions.rating_index])
-    return CategoryStatistics(count.astype(np.int64), total)
+    ratings = rating_values.astype(np.float64)[interactions.rating_index]
+    count, total = per_category(np.ones(len(interactions))), per_category(ratings)
+    summed = np.concatenate([[0.0], np.cumsum(ratings)])
+    whole = summed[interactions.offsets[1:]] - summed[interactions.offsets[:-1]]
+    return CategoryStatistics(count.astype(np.int64), total, interactions.lengths, whole)
+
+
+def category_shares(statistics: CategoryStatistics) -> Doubles:
+    """The share of the B users' histories that each category takes, weighted by rating, [L]."""
+    shares: Doubles = statistics.total.sum(axis=0) / max(statistics.whole.sum(), 1e-9)
+    return shares
 
 
 def draw_windows(

@@ -79,7 +79,10 @@ def find_layout(source: Source) -> Layout:
     if "dataset.json" in source.members:
         raise DataError("this folder is already prepared; give it to palate train as data.path", source.path)
     known = "; ".join(f"{layout.ratings_file} and {layout.items_file}" for layout in (ML_100K, ML_1M, CSV))
-    raise DataError(f"no MovieLens files found; expected one of: {known}", source.path)
+    raise DataError(
+        f"no MovieLens files found; expected one of: {known}; event files of your own are given by name or glob",
+        source.path,
+    )
 
 
 def read_items(layout: Layout, source: Source, scratch: Path) -> list[Item]:

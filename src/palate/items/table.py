@@ -186,9 +186,14 @@ class _Header(BaseModel):
     fingerprint: str
 
 
-def build_item_table(dataset: Dataset, encoder: ItemEncoder, progress: Progress | None = None) -> ItemTable:
-    """The table of a dataset's items and rating values; what is cached is not encoded again."""
-    texts = texts_for(dataset.info.category_field)
+def build_item_table(
+    dataset: Dataset, encoder: ItemEncoder, progress: Progress | None = None, texts: ItemTexts | None = None
+) -> ItemTable:
+    """The table of a dataset's items and rating values, in its own words when ``texts`` are not given.
+
+    What is cached is not encoded again.
+    """
+    texts = texts or texts_for(dataset.info)
     rating_values = dataset.rating_values
     rating_vectors = encoder.encode([texts.rating(value) for value in rating_values])
     vectors, present = _encoded(dataset_items(dataset), texts, encoder, progress)

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import Formatter
 
-from palate.data.dataset import Dataset
+from palate.config import ItemTextSettings
+from palate.data.dataset import Dataset, DatasetInfo
 from palate.errors import DataError
 from palate.schema import Item
+from palate.words import plural
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,11 @@ class ItemTexts:
         return self.rated.format(noun=self.noun, rating=f"{value:g}")
 
 
-def texts_for(category_field: str) -> ItemTexts:
-    """The templates for a dataset whose categories are called ``category_field``, in the singular.
-
-    A field other than "genre" belongs to another domain than movies, so the noun becomes "item".
-    """
-    plural = category_field[:-1] + "ies" if category_field.endswith("y") else category_field + "s"
-    return ItemTexts(noun="movie" if category_field == "genre" else "item", field=plural)
+def texts_for(info: DatasetInfo, settings: ItemTextSettings | None = None) -> ItemTexts:
+    """The templates in a dataset's own words, except for what ``settings`` give."""
+    given = {} if settings is None else settings.model_dump(exclude_none=True)
+    words = {"noun": info.item_noun, "field": plural(info.category_field), "rated": info.rating_text}
+    return ItemTexts(**{**words, **given})
 
 
 def dataset_items(dataset: Dataset) -> list[Item]:

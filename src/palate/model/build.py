@@ -13,7 +13,7 @@ from palate.items.blocks import BlockTable, build_block_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
-from palate.items.texts import dataset_items
+from palate.items.texts import dataset_items, texts_for
 from palate.model.backbone import Backbone
 from palate.model.events import Catalogue
 from palate.model.loading import BackboneSource, load_backbone
@@ -65,7 +65,8 @@ def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = No
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
-    return build_item_table(dataset, ItemEncoder(recipe.items), progress)
+    texts = texts_for(dataset.info, recipe.items.texts)
+    return build_item_table(dataset, ItemEncoder(recipe.items), progress, texts)
 
 
 def _start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.category_preference import CategoryPreference
 
+SHARE_DAMPING = 10.0  # interactions that a share is shrunk by for each rating that a mean would be
 OFFSET_DAMPING = 8.0  # ratings that a user's overall offset is shrunk by
 CHANCE_DAMPING = 5.0  # users that a category's chance is shrunk to the categories' common one by
 MOST_TUNED = 4_000  # training users that the strengths are chosen on
@@ -74,7 +75,12 @@ class Shrinkage:
         full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
         self._full = full[self._users]
         self._mean = _category_means(self._full)
-        self._unit = float(np.ptp(dataset.rating_values)) / 4  # the strengths are for a scale from 1 to 5
+        self._weight = float(self._full.whole.sum() / max(self._full.length.sum(), 1))  # of one interaction
+        if task.shares is not None:
+            often = self._full.length[:, None] * task.shares >= task.settings.least_count
+            self._chance_to_lack = np.maximum(often.mean(axis=0), 1e-6)  # [L] that a dislike could be told
+        # The strengths are for ratings from 1 to 5, or for shares as multiples of the training users'.
+        self._unit = 1.0 if task.shares is not None else float(np.ptp(dataset.rating_values)) / 4
         self._fitted: dict[int, _Fitted] = {}
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
@@ -117,16 +123,21 @@ class Shrinkage:
 
     def _liked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
         score = self._estimate(seen, strengths.damping) + strengths.caution * self._unit * np.log(chance)
-        least = self._task.settings.like_above - strengths.margin * self._unit
+        least = self._task.like_above - strengths.margin * self._unit
         return self._task.best(score, seen.count, score > least)
 
     def _disliked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
+        if self._task.shares is not None:  # not having been met is no reason against a dislike
+            chance = self._chance_to_lack
         score = strengths.caution * self._unit * np.log(chance) - self._estimate(seen, strengths.damping)
-        least = -self._task.settings.dislike_below - strengths.margin * self._unit
+        least = -self._task.dislike_below - strengths.margin * self._unit
         return self._task.best(score, seen.count, score > least)
 
     def _estimate(self, seen: CategoryStatistics, damping: float) -> Doubles:
-        """The expected mean of each category over the full history, [B, L]."""
+        """The expected score of each category over the full history, [B, L]."""
+        if (shares := self._task.shares) is not None:
+            prior = damping * SHARE_DAMPING * self._weight
+            return np.asarray((seen.total / shares + prior) / (seen.whole[:, None] + prior))
         surplus = (seen.total - seen.count * self._mean).sum(axis=1, keepdims=True)
         offset = surplus / (seen.count.sum(axis=1, keepdims=True) + OFFSET_DAMPING)
         return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -42,11 +43,11 @@ def read_report(path: Path) -> ReportData:
 
 def render_report(data: ReportData) -> str:
     """The page as text: the same data always gives the same text."""
-    return page_environment().get_template("page.html").render(data=data, view=View(data))
+    return render_page("page.html", title=data.title, data=data, view=View(data))
 
 
-def page_environment() -> Environment:
-    """The templates of pages, which share a style sheet and name no outside host."""
+def render_page(template: str, **values: Any) -> str:
+    """A template of this package, in the style that all pages share."""
     environment = Environment(
         loader=PackageLoader("palate", "report"),
         autoescape=True,
@@ -56,8 +57,7 @@ def page_environment() -> Environment:
     )
     environment.filters.update(duration=duration, amount=amount, score="{:.3f}".format)
     style = resources.files("palate.report").joinpath("style.css").read_text(encoding="utf-8")
-    environment.globals["style"] = Markup(style)  # our own file, not input
-    return environment
+    return environment.get_template(template).render(style=Markup(style), **values)  # our own file, not input
 
 
 def duration(seconds: float) -> str:

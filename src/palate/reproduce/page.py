@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from palate.files import write_text
-from palate.report.build import page_environment
+from palate.report.build import render_page
 from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Series, draw
 from palate.report.scales import log_ticks
 from palate.reproduce.plan import Triple
@@ -22,7 +22,7 @@ from palate.reproduce.sheets import (
     summary,
 )
 
-PAGE = "report.html"
+PAGE, TITLE = "report.html", "The paper's tables, rebuilt"
 METRICS = ("precision", "recall", "F1")
 LEVEL = "LongT5 text history, 50"
 """The row whose F1 is drawn as a level in Figure 2."""
@@ -30,8 +30,8 @@ LEVEL = "LongT5 text history, 50"
 
 def write_page(results: Results, path: Path) -> None:
     """Write the page, whole or not at all; it names no outside host."""
-    template = page_environment().get_template("results.html")
-    write_text(path, template.render(results=results, view=ResultsView(results), notes=NOTES))
+    view = ResultsView(results)
+    write_text(path, render_page("results.html", title=TITLE, results=results, view=view, notes=NOTES))
 
 
 class ResultsView:

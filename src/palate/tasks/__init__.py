@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from palate.tasks.base import Task
 from palate.tasks.category_preference import CategoryPreference
 
@@ -15,5 +17,13 @@ __all__ = ["CategoryPreference", "Task", "load_task"]
 
 
 def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
-    """The task of a recipe over a dataset's categories; raises what :class:`CategoryPreference` raises."""
-    return CategoryPreference(info.categories, info.category_field, settings)
+    """The task of a recipe over a dataset's categories; raises what :class:`CategoryPreference` raises.
+
+    Thresholds that the recipe does not give are the dataset's.
+    """
+    own = {"like_above": info.like_above, "dislike_below": info.dislike_below}
+    given = settings.model_dump(exclude_none=True)
+    shares = None if info.feedback == "ratings" else np.array(info.category_shares)
+    return CategoryPreference(
+        info.categories, info.category_field, settings.model_copy(update={**own, **given}), shares
+    )

@@ -10,42 +10,66 @@ import numpy as np
 from palate.errors import RecipeError
 from palate.schema import Bools, Doubles, Ints, Preferences
 from palate.tasks.verbalizer import Verbalizer
+from palate.words import plural
 
 if TYPE_CHECKING:
     from palate.config import TaskSettings
     from palate.data.histories import CategoryStatistics
 
+LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
+"""The paper's thresholds, on a scale from 1 to 5."""
+_LEAST_SHARE = 1e-6
+"""Of a category that no training user has: nothing is a multiple of zero."""
+
 
 class CategoryPreference:
-    """Liked and disliked categories by their mean rating; ``field`` is what one category is called: "genre".
+    """Liked and disliked categories by a score; ``field`` is what one category is called: "genre".
+
+    The score of a category is its mean rating. With ``shares`` [L], for histories without ratings, it is the share of
+    the history that the category takes, as a multiple of its share of all training users' histories.
 
     Raises :class:`RecipeError` for thresholds that overlap, and :class:`DataError` for category names that an
     answer cannot tell apart.
     """
 
-    def __init__(self, categories: tuple[str, ...], field: str, settings: TaskSettings) -> None:
-        if settings.like_above < settings.dislike_below:
+    def __init__(
+        self, categories: tuple[str, ...], field: str, settings: TaskSettings, shares: Doubles | None = None
+    ) -> None:
+        self.like_above = LIKE_ABOVE if settings.like_above is None else settings.like_above
+        self.dislike_below = DISLIKE_BELOW if settings.dislike_below is None else settings.dislike_below
+        if self.like_above < self.dislike_below:
             raise RecipeError(
-                f"task.like_above is {settings.like_above:g}, below task.dislike_below = "
-                f"{settings.dislike_below:g}, so a category could be both; set it at least as high"
+                f"task.like_above is {self.like_above:g}, below task.dislike_below = "
+                f"{self.dislike_below:g}, so a category could be both; set it at least as high"
             )
         self.label_names = categories
         self.settings = settings
+        self.shares = None if shares is None else np.maximum(shares, _LEAST_SHARE)
         self.instruction = f"Which {plural(field)} does this user like and dislike?"
         self._verbalizer = Verbalizer(categories, field, settings.most_labels)
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
-        """The label rule over B users: the best of what is rated high, the worst of what is rated low."""
-        count = statistics.count
-        seen = count >= self.settings.least_count
-        mean = statistics.total / np.maximum(count, 1)
+        """The label rule over B users: the best of what has a high score, the worst of what has a low one.
+
+        A category counts when it was met often enough; without ratings, where it is not being chosen that speaks
+        against a category, it can be disliked when it would have been met often enough in an average history.
+        """
+        count, least = statistics.count, self.settings.least_count
+        score = self.scores(statistics)
+        expected = count if self.shares is None else statistics.length[:, None] * self.shares
         return Preferences(
-            liked=self.best(mean, count, seen & (mean > self.settings.like_above)),
-            disliked=self.best(-mean, count, seen & (mean < self.settings.dislike_below)),
+            liked=self.best(score, count, (count >= least) & (score > self.like_above)),
+            disliked=self.best(-score, expected, (expected >= least) & (score < self.dislike_below)),
         )
 
-    def best(self, score: Doubles, count: Ints, eligible: Bools) -> Ints:
+    def scores(self, statistics: CategoryStatistics) -> Doubles:
+        """The score of each category for each of B users, [B, L]."""
+        if self.shares is None:
+            return np.asarray(statistics.total / np.maximum(statistics.count, 1))
+        return np.asarray(statistics.total / np.maximum(statistics.whole[:, None], 1e-9) / self.shares)
+
+    def best(self, score: Doubles, count: Ints | Doubles, eligible: Bools) -> Ints:
         """The eligible categories of highest score, [B, most_labels]; ties by count, then by name.
 
         All arguments are [B, L]; -1 stands where no eligible category is left.
@@ -63,10 +87,3 @@ class CategoryPreference:
     def parse(self, texts: Sequence[str]) -> Preferences:
         """What B answers say, in the order in which they say it."""
         return self._verbalizer.read(texts)
-
-
-def plural(noun: str) -> str:
-    """The regular English plural: genres, categories, classes."""
-    if noun.endswith("y") and noun[-2:-1] not in set("aeiou"):
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")

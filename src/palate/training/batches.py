@@ -50,6 +50,10 @@ def simulated_source(dataset: Dataset, task: Task, model: PersonalizedModel, rec
     """Users simulated from the training users' statistics."""
     if not isinstance(model.table, ItemTable):
         raise RecipeError("users are simulated from item vectors, and text has none; set simulation.users=0")
+    if dataset.info.feedback == "implicit":
+        raise RecipeError(
+            "users are simulated by their ratings, and this data has none; set simulation.users=0"
+        )
     rng = np.random.default_rng([recipe.seed, 1])
     population = fit_population(dataset, model.table.vectors, rng)
     interactions = simulate_users(population, recipe.simulation.users, rng)

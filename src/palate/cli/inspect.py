@@ -1,0 +1,29 @@
+"""``palate inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from palate.cli.console import show_table, tell
+
+
+def inspect(
+    data: Annotated[Path, Argument(help="Folder that palate prepare wrote.")],
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write a page of it, too.")] = None,
+    examples: Annotated[int, Option(min=0, help="Users and items that are shown.")] = 3,
+) -> None:
+    """Show what is in a dataset."""
+    from palate.data.dataset import load_dataset
+    from palate.inspection import inspect as run
+    from palate.inspection_view import tables, write_page
+
+    inspection = run(load_dataset(data), examples)
+    if html is not None:
+        write_page(inspection, html)
+    for table in tables(inspection):
+        show_table(table)
+    if html is not None:
+        tell(f"written: {html}")

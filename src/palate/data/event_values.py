@@ -1,0 +1,93 @@
+"""What an interaction is worth: a rating on the data's own scale, or a weight where nobody rated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from palate.errors import DataError
+from palate.schema import Doubles, RatingIndices
+
+MOST_VALUES = 256
+"""Distinct ratings: an index of one byte."""
+LIKE_AT, DISLIKE_AT = 0.625, 0.5
+"""Where the paper's thresholds, 3.5 and 3.0 on a scale from 1 to 5, stand between its ends."""
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "up", "like", "liked", "thumbs_up", "thumbs up", "positive"), 1.0),
+    **dict.fromkeys(
+        ("false", "no", "down", "dislike", "disliked", "thumbs_down", "thumbs down", "negative"), 0.0
+    ),
+}
+_MOST_TIMES = 16
+_LEVELS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The distinct values, ascending, and each interaction's index among them."""
+
+    values: tuple[float, ...]
+    index: RatingIndices  # [N]
+
+
+def as_numbers(column: str, dtype: pl.DataType) -> pl.Expr:
+    """The column as Float64; text may be a number, or a word like true, no, up, dislike. Null for anything else."""
+    if dtype != pl.String:
+        return pl.col(column).cast(pl.Float64, strict=False)
+    text = pl.col(column).str.strip_chars()
+    word = text.str.to_lowercase().replace_strict(
+        list(_WORDS), list(_WORDS.values()), default=None, return_dtype=pl.Float64
+    )
+    return pl.coalesce(text.cast(pl.Float64, strict=False), word)
+
+
+def rating_scale(ratings: Doubles, step: float | None) -> Scale:
+    """The ratings [N], rounded to multiples of ``step`` where one is given, as a scale.
+
+    Raises :class:`DataError` for a single value, and for more than 256.
+    """
+    if step is not None:
+        ratings = np.round(np.round(ratings / step) * step, 9)
+    values = np.unique(ratings)
+    ends = f"{values[0]:g} to {values[-1]:g}" if len(values) else "none"
+    if len(values) < 2:
+        raise DataError(
+            f"all ratings are the same ({ends}), so nothing is liked or disliked by them; "
+            "read the events with --feedback implicit"
+        )
+    if len(values) > MOST_VALUES:
+        raise DataError(
+            f"the ratings have {len(values):,} different values ({ends}), and at most {MOST_VALUES} are kept; "
+            f"round them with --rating-step {_fitting_step(values):g}"
+        )
+    return Scale(tuple(values.tolist()), np.searchsorted(values, ratings).astype(np.uint8))
+
+
+def default_thresholds(values: tuple[float, ...]) -> tuple[float, float]:
+    """Above what a category is liked and below what disliked, as the paper's thresholds stand on its scale."""
+    lowest, width = values[0], values[-1] - values[0]
+    return tuple(round(lowest + at * width, 6) for at in (LIKE_AT, DISLIKE_AT))  # type: ignore[return-value]
+
+
+def weight_scale(weights: Doubles) -> Scale:
+    """The weights [N], all above 0, as a scale on which much does not drown the rest.
+
+    Whole numbers are counts: they are rounded down to 1, 2, 4, 8 or 16. Others become five levels of equally many
+    interactions.
+    """
+    if (weights == np.floor(weights)).all():
+        worth = np.exp2(np.floor(np.log2(np.minimum(weights, _MOST_TIMES))))
+    else:
+        edges = np.quantile(weights, np.arange(1, _LEVELS) / _LEVELS)
+        worth = 1.0 + np.searchsorted(edges, weights, side="right")
+    values, index = np.unique(worth, return_inverse=True)
+    return Scale(tuple(values.tolist()), index.astype(np.uint8))
+
+
+def _fitting_step(values: Doubles) -> float:
+    """The smallest of 1, 2, 5, 10, … times a power of ten that leaves few enough values."""
+    least = (values[-1] - values[0]) / (MOST_VALUES - 1)
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= least))

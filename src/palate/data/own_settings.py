@@ -1,0 +1,73 @@
+"""How files of one's own are read: which column plays which part, and what the columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from palate.config import Section
+from palate.errors import RecipeError, first_fault
+from palate.schema import Feedback
+from palate.yaml_file import read_yaml
+
+
+class OwnData(Section):
+    """The settings of ``palate prepare`` for event files; what is not given is guessed, and the guess is told."""
+
+    items: str | None = None
+    """File of the items, or a glob of several; without one the events' own columns tell of the items."""
+    user: str | None = None
+    """Column of the user's id."""
+    item: str | None = None
+    """Column of the item's id, in the events and in the items."""
+    rating: str | None = None
+    """Column of the rating."""
+    weight: str | None = None
+    """Column of how much an event counts where there are no ratings: plays, quantity, hours."""
+    time: str | None = None
+    """Column of the time: seconds, milli- or microseconds since 1970, or ISO dates."""
+    title: str | None = None
+    """Column of the item's title, or a template of columns like ``{name} by {author}``."""
+    category: str | None = None
+    """Column of the categories that the task asks about: a list, or text with a separator."""
+    description: str | None = None
+    """Column of the item's description, or a template of columns."""
+    year: str | None = None
+    """Column of the item's year."""
+    separator: str | None = Field(None, min_length=1)
+    """What stands between the categories of one item."""
+    item_noun: str | None = Field(None, min_length=1)
+    """What an item is called, in the singular."""
+    category_noun: str | None = Field(None, min_length=1)
+    """What a category is called, in the singular."""
+    feedback: Feedback | None = None
+    """Ratings, or that something was chosen at all; ratings where there is a column of them."""
+    rating_step: float | None = Field(None, gt=0)
+    """Round ratings to multiples of this."""
+    most_categories: int = Field(100, ge=2)
+    """Keep the categories that most items have."""
+    skip_bad_rows: bool = False
+    """Leave out, and count, event rows that cannot be read; otherwise the first one ends the work."""
+
+
+def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
+    """The settings of a YAML file, if any, with what is ``given`` and not None laid over them.
+
+    Raises :class:`RecipeError` that names the key at fault.
+    """
+    written = {} if path is None else read_yaml(path)
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return OwnData.model_validate({**written, **options})
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        place = "" if path is None or name in options else f"{path}: "
+        if name in OwnData.model_fields:
+            raise RecipeError(f"{place}{first_fault(error)}") from None
+        close = get_close_matches(name, OwnData.model_fields, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(OwnData.model_fields)}"
+        raise RecipeError(f"{place}unknown key '{name}'; {hint}") from None

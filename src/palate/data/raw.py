@@ -1,0 +1,124 @@
+"""What was read from a source, before it is written as a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+
+from palate.data.assemble import Dropped, Rules
+from palate.data.dataset import Dataset, DatasetInfo
+from palate.data.histories import category_shares, category_statistics
+from palate.data.storage import Tables, fingerprint
+from palate.schema import SPLITS, Feedback, Item
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What things are called, and how a rating is put."""
+
+    item: str = "movie"
+    category: str = "genre"
+    rating: str = "The {noun} is rated with {rating} stars"
+    one_rating: str = "rating"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Tables with all that ``dataset.json`` says about them."""
+
+    name: str
+    source: str
+    licence: str
+    tables: Tables
+    items: list[Item]
+    rating_values: tuple[float, ...]
+    checksums: dict[str, str]
+    dropped: Dropped
+    descriptions_left_over: int = 0
+    words: Words = Words()
+    feedback: Feedback = "ratings"
+    thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
+    report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
+
+    def as_dataset(self, rules: Rules) -> Dataset:
+        """The dataset in memory."""
+        tables, words = self.tables, self.words
+        categories = sorted({category for item in self.items for category in item.categories})
+        info = DatasetInfo(
+            name=self.name,
+            source=self.source,
+            checksums=self.checksums,
+            licence=self.licence,
+            users=len(tables.user_ids),
+            items=len(self.items),
+            interactions=len(tables.interactions),
+            rating_values=self.rating_values,
+            feedback=self.feedback,
+            rating_text=words.rating,
+            like_above=self.thresholds[0],
+            dislike_below=self.thresholds[1],
+            item_noun=words.item,
+            category_field=words.category,
+            categories=tuple(categories),
+            least_ratings=rules.least_ratings,
+            split_seed=rules.seed,
+            split_sizes={split: int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
+            described_items=sum(item.description is not None for item in self.items),
+            report={
+                **asdict(self.dropped),
+                "items_without_category": sum(not item.categories for item in self.items),
+                "descriptions_left_over": self.descriptions_left_over,
+                **self.report,
+            },
+            fingerprint=fingerprint(tables, self.rating_values, words.category),
+        )
+        dataset = Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user)
+        return dataset if self.feedback == "ratings" else with_category_shares(dataset)
+
+    def tell(self, say: Report) -> None:
+        """What is in the dataset, and what is not and why."""
+        tables, dropped, words = self.tables, self.dropped, self.words
+        ratings = f"{words.one_rating}s"
+        sizes = np.bincount(tables.split_of_user, minlength=len(SPLITS))
+        splits = ", ".join(f"{size:,} {split}" for split, size in zip(SPLITS, sizes, strict=True))
+        say(f"{len(tables.interactions):,} {ratings} of {len(tables.user_ids):,} users ({splits})")
+        uncategorised = sum(not item.categories for item in self.items)
+        say(f"{len(self.items):,} items, {uncategorised:,} without a {words.category}")
+        if dropped.ratings_of_unknown_items:
+            say(
+                f"dropped {dropped.ratings_of_unknown_items:,} {ratings} of {words.item}s that are not in the "
+                "catalogue"
+            )
+        if dropped.duplicate_ratings:
+            say(f"dropped {dropped.duplicate_ratings:,} {ratings} that the same user gave again later")
+        if dropped.users_with_too_few_ratings:
+            say(
+                f"left out {dropped.users_with_too_few_ratings:,} users with too few {ratings} "
+                f"({dropped.ratings_of_left_out_users:,} {ratings})"
+            )
+        self._tell_descriptions(say)
+
+    def _tell_descriptions(self, say: Report) -> None:
+        described = np.asarray([item.description is not None for item in self.items])
+        if not described.any() and not self.descriptions_left_over:
+            return
+        covered = (
+            described[self.tables.interactions.item_index].mean() if len(self.tables.interactions) else 0.0
+        )
+        say(
+            f"descriptions: {described.sum():,} of {len(described):,} items ({described.mean():.1%}), which "
+            f"{covered:.1%} of the {self.words.one_rating}s are about; "
+            f"{self.descriptions_left_over:,} descriptions fit no item"
+        )
+
+
+def with_category_shares(dataset: Dataset) -> Dataset:
+    """With the training users' shares, which the label rule compares a history with where nobody rated."""
+    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    shares = category_shares(statistics[dataset.users("train")])
+    info = dataset.info.model_copy(update={"category_shares": tuple(shares.tolist())})
+    return replace(dataset, info=info)
