@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import quantiles
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -80,14 +79,7 @@ def load(
         thread.start()
     for thread in threads:
         thread.join()
-    cuts = quantiles(times, n=100)
-    return {
-        "requests_a_second": round(len(times) / (time.monotonic() - started), 1),
-        "p50_ms": round(cuts[49], 1),
-        "p95_ms": round(cuts[94], 1),
-        "p99_ms": round(cuts[98], 1),
-        "failed": len(failed),
-    }
+    return summary(times, time.monotonic() - started, len(failed))
 
 
 def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
@@ -99,14 +91,13 @@ def naive(model: PersonalizedModel, histories: list[History], seconds: float) ->
             break
         model.generate([history])
         times.append(1000 * (time.monotonic() - before))
-    cuts = quantiles(times, n=100)
-    return {
-        "requests_a_second": round(len(times) / (time.monotonic() - started), 1),
-        "p50_ms": round(cuts[49], 1),
-        "p95_ms": round(cuts[94], 1),
-        "p99_ms": round(cuts[98], 1),
-        "failed": 0,
-    }
+    return summary(times, time.monotonic() - started)
+
+
+def summary(times: list[float], seconds: float, failed: int = 0) -> dict[str, float]:
+    """Requests a second and the percentiles of their times in milliseconds."""
+    percentiles = {f"p{share}_ms": round(float(np.percentile(times, share)), 1) for share in (50, 95, 99)}
+    return {"requests_a_second": round(len(times) / seconds, 1), **percentiles, "failed": failed}
 
 
 def memory_mib(pid: int) -> float:
