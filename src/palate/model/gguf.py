@@ -69,7 +69,7 @@ def _convert(path: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         )
-    except (*NOT_LOADABLE, KeyError, IndexError, struct.error) as error:
+    except (*NOT_LOADABLE, KeyError, IndexError, struct.error) as error:  # the last of a file that ends early
         raise DataError(
             f"no GGUF file that can be read ({first_line(error)}); copy it again, or give the model it was made from",
             path,
