@@ -111,3 +111,12 @@ def test_a_single_point_can_be_drawn():
     )
     assert picture.curves[0].band == ""
     assert len(picture.curves[0].dots) == 1
+
+
+def test_a_logarithmic_axis_without_given_ticks_has_powers():
+    chart = Chart("F1", "cost", [Series("a", "rule", [6.7, 19.7, 410.0], [0.1, 0.2, 0.3])], log_x=True)
+    picture = draw(chart, WIDE)
+    assert [tick.text for tick in picture.x_ticks] == ["5", "10", "20", "50", "100", "200"]
+    places = [dot.x for dot in picture.curves[0].dots]
+    assert places == sorted(places)
+    assert picture.left <= places[0] < places[-1] <= picture.right

@@ -123,7 +123,8 @@ def draw(chart: Chart, cut: Cut) -> Picture:
     right, top, bottom = cut.width - margin, 34.0, cut.height - 46
     y_scale = Scale(y_values[0], y_values[-1], bottom, top, chart.log_y)
     every_x = [value for series in chart.series for value in series.x]
-    x_values = chart.x_ticks or [v for v in linear_ticks(min(every_x), max(every_x)) if v <= max(every_x)]
+    round_numbers = log_ticks if chart.log_x else linear_ticks
+    x_values = chart.x_ticks or [v for v in round_numbers(min(every_x), max(every_x)) if v <= max(every_x)]
     x_scale = Scale(x_values[0], max(every_x), left + 8, right - 4, chart.log_x)
     x_gap = max(len(number(value)) for value in x_values) * CHARACTER_WIDTH + 8
     curves = [

@@ -8,7 +8,6 @@ from pathlib import Path
 from palate.files import write_text
 from palate.report.build import render_page
 from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Series, draw
-from palate.report.scales import log_ticks
 from palate.reproduce.plan import Triple
 from palate.reproduce.results import REFERENCE, ResultRow, Results
 from palate.reproduce.sheets import (
@@ -72,12 +71,8 @@ class ResultsView:
             Series(name, _tone(name, index), [cost], [f1])
             for index, (name, cost, f1) in enumerate(sorted(points, key=lambda point: point[1]))
         ]
-        if not series:
-            return []
-        costs = [cost for _, cost, _ in points]
-        ticks = [tick for tick in log_ticks(min(costs), max(costs)) if tick <= max(costs)]
-        axis = "multiply-adds an answer, millions (log scale)"
-        return _cuts(Chart("Liked F1", axis, series, log_x=True, x_ticks=ticks), WIDE)
+        chart = Chart("Liked F1", "multiply-adds an answer, millions (log scale)", series, log_x=True)
+        return _cuts(chart, WIDE) if series else []
 
     def _length_chart(self, rows: tuple[ResultRow, ...], beside: tuple[ResultRow, ...], metric: int) -> Chart:
         lengths = sorted({row.window for row in rows})
