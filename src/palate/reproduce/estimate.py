@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from palate.config import (
-    BackboneSettings,
     PretrainedT5Settings,
     RandomT5Settings,
     Recipe,
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 CHARACTERS_A_TOKEN = 4.0
-INSTRUCTION, TARGET = 12, 20
-"""Tokens of the task's texts, about."""
+INSTRUCTION, TARGET, TASK_VOCABULARY = 12, 20, 500
+"""Tokens of the task's texts, about, and different ones in a tokenizer that is built from them."""
 SHARE = 0.35
 """Of the speed of matrix products that a training reaches."""
 BARE_GIB = 0.8
@@ -64,7 +63,7 @@ class Estimate:
 
 def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
     """Estimate the training of a recipe; with ``train.minutes`` it may end before."""
-    backbone = _sizes(recipe.model.backbone)
+    backbone = _sizes(recipe)
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
     encoder = 0.0  # parameters, each used once an item
@@ -137,12 +136,17 @@ def _training_bytes(
         width = settings.width or 3 * ITEM_VECTOR
         kept += items * (settings.layers * 68 * width + 12 * ITEM_VECTOR)
     logits = 3 * 4 * TARGET * backbone.vocabulary
-    return 16 * parameters + recipe.train.batch_size * (kept + logits)
+    asked = recipe.evaluate.batch_size * layer  # dev users, without a backward pass
+    return 16 * parameters + max(recipe.train.batch_size * (kept + logits), asked)
 
 
-def _sizes(settings: BackboneSettings) -> RandomT5Settings:
+def _sizes(recipe: Recipe) -> RandomT5Settings:
+    """The backbone's sizes; a tokenizer that is built from the task's texts alone has few tokens."""
+    settings = recipe.model.backbone
     if isinstance(settings, RandomT5Settings):
-        return settings
+        if settings.item_texts or isinstance(recipe.model.user_encoder, TextSettings):
+            return settings
+        return settings.model_copy(update={"vocabulary": min(settings.vocabulary, TASK_VOCABULARY)})
     if not isinstance(settings, PretrainedT5Settings):
         raise RecipeError(f"the cost of a T5 can be estimated, and not that of {settings.name!r}")
     size = T5_SIZES["large" if "large" in settings.name else "base"]
