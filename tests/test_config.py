@@ -83,7 +83,7 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("data: {zzz: 1}", "x.yaml: unknown key 'data.zzz'; known keys here: path"),
         (
             "model: {backbone: {kind: gpt}}",
-            "x.yaml: 'model.backbone.kind' is 'gpt', expected one of 'random-t5', 't5'",
+            "x.yaml: 'model.backbone.kind' is 'gpt', expected one of 'random-t5', 't5', 'causal'",
         ),
         ("windows: {kind: new}", "x.yaml: 'windows.kind' is 'new', expected 'recent' or 'random'"),
         ("evaluate: {window: 0}", "x.yaml: 'evaluate.window' is 0, expected greater than or equal to 1"),
