@@ -24,9 +24,9 @@ NOTES = (
     "Table 1, and the “+0.21 and +0.25 F1” of its abstract are differences to the counting baseline.",
     "The paper does not say which labels it scores. Scoring the liked ones brings its counting baseline out as it "
     "reports it; the disliked ones stand beside.",
-    "The presets mini and smoke train T5s with random weights: there, the names of language models and sizes are places "
-    "in the tables, not checkpoints. A system whose steps take long has learned from few windows in its minutes; one that "
-    "scores the same with every wrong history says the same of everybody.",
+    "The presets mini and smoke train T5s with random weights: there, the names of language models and sizes are "
+    "places in the tables, not checkpoints. A system whose steps take long has learned from few windows in its "
+    "minutes; one that scores the same with every wrong history says the same of everybody.",
     "Population, rule, shrinkage and boosting are not in the paper. The rule applies the label rule to what the "
     "models see; boosting is gradient-boosted trees on each category's count and mean rating in the window.",
 )
