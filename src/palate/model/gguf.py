@@ -74,5 +74,9 @@ def _convert(path: Path, folder: Path) -> None:
             f"no GGUF file that can be read ({first_line(error)}); copy it again, or give the model it was made from",
             path,
         ) from error
+    # its weights are plain float32 by now, and are saved as such
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
