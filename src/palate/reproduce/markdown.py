@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from palate.reproduce.results import Results
-from palate.reproduce.sheets import (
-    NOTES,
-    Sheet,
-    category_sheet,
-    control_sheet,
-    cost_sheet,
-    history_sheet,
-    score_sheet,
-    summary,
-)
+from palate.reproduce.sheets import NOTES, Sheet, detail_sheets, summary, table_sheets
 
 
 def as_markdown(results: Results) -> str:
@@ -27,13 +18,10 @@ def _parts(results: Results) -> Iterator[str]:
     yield summary(results)
     for name, table in results.tables.items():
         yield f"## Table {name.removeprefix('table')}: {table.title}"
-        for sheet in (score_sheet(table), control_sheet(table), cost_sheet(table)):
-            if sheet:
-                yield _table(sheet)
-    for sheet in (category_sheet(results), history_sheet(results)):
-        if sheet:
-            yield f"## {sheet.caption}"
-            yield _table(sheet, captioned=False)
+        yield from map(_table, table_sheets(table))
+    for sheet in detail_sheets(results):
+        yield f"## {sheet.caption}"
+        yield _table(sheet, captioned=False)
     yield "## Notes"
     yield from NOTES
 

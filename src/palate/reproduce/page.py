@@ -10,16 +10,7 @@ from palate.report.build import render_page
 from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Series, draw
 from palate.reproduce.plan import Triple
 from palate.reproduce.results import REFERENCE, ResultRow, Results
-from palate.reproduce.sheets import (
-    NOTES,
-    Sheet,
-    category_sheet,
-    control_sheet,
-    cost_sheet,
-    history_sheet,
-    score_sheet,
-    summary,
-)
+from palate.reproduce.sheets import NOTES, Sheet, detail_sheets, summary, table_sheets
 
 PAGE, TITLE = "report.html", "The paper's tables, rebuilt"
 METRICS = ("precision", "recall", "F1")
@@ -43,13 +34,11 @@ class ResultsView:
     def tables(self) -> Iterator[tuple[str, str, list[Sheet]]]:
         """Each table's name, its title, and its sheets."""
         for name, table in self.results.tables.items():
-            sheets = [score_sheet(table), control_sheet(table), cost_sheet(table)]
-            yield f"Table {name.removeprefix('table')}", table.title, [sheet for sheet in sheets if sheet]
+            yield f"Table {name.removeprefix('table')}", table.title, table_sheets(table)
 
     def details(self) -> list[Sheet]:
         """Categories, and lengths of history."""
-        sheets = category_sheet(self.results), history_sheet(self.results)
-        return [sheet for sheet in sheets if sheet]
+        return detail_sheets(self.results)
 
     def figure(self) -> list[list[Picture]]:
         """Figure 2: each metric against the history's length, in a wide and a narrow cut; F1 comes first."""

@@ -41,6 +41,17 @@ class Sheet:
     rows: Sequence[Sequence[str]]
 
 
+def table_sheets(table: ResultTable) -> list[Sheet]:
+    """A table's scores, its controls and its costs, as far as it has them."""
+    sheets = score_sheet(table), control_sheet(table), cost_sheet(table)
+    return [sheet for sheet in sheets if sheet]
+
+
+def detail_sheets(results: Results) -> list[Sheet]:
+    """Categories and lengths of history, as far as there are systems to compare."""
+    return [sheet for sheet in (category_sheet(results), history_sheet(results)) if sheet]
+
+
 def score_sheet(table: ResultTable) -> Sheet:
     """Paper, ours, difference; a row a system and size."""
     header = ["", "size", "paper", "ours", "difference", "disliked F1", "both F1"]
