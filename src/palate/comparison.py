@@ -19,7 +19,7 @@ from palate.predictors.references import REFERENCES, references
 from palate.recipes import dump_recipe
 from palate.runs import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
-from palate.tasks import Task, load_task
+from palate.tasks import CategoryPreference, load_task
 
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 """The references that are shown with every run."""
@@ -49,7 +49,7 @@ class Comparison:
     predictors: list[Predictor]
     examples: Examples
     dataset: Dataset
-    task: Task
+    task: CategoryPreference
     setting: Setting
     seeds: dict[str, list[str]] = field(default_factory=dict)
     """The predictors that differ in nothing but their training's seed, by what they are called together."""
@@ -111,7 +111,7 @@ def compare_and_write(entries: Sequence[str], options: Options, out: Path | None
     return evaluation
 
 
-def _examples(dataset: Dataset, task: Task, setting: Setting) -> Examples:
+def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:
     return make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from palate.schema import WindowKind
+from palate.tasks.wordings import QuestionKind
 
 
 class Section(BaseModel):
@@ -214,6 +215,8 @@ class ModelSettings(Section):
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
     """Length k of the task prompt K."""
+    task_prompt_text: str | None = None
+    """Words that K starts from, repeated or cut to its length; random tokens when not given."""
     like_tokens: bool = False
     """Keep user prompt and task prompt as far from the mean of the backbone's token embeddings as these are, all
     through training: for backbones that are not trained. Recipes that do not ask for it train as they always did."""
@@ -262,6 +265,9 @@ class TrainSettings(Section):
     """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
     answers: Literal["truth", "view"] = "truth"
     """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
+    questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = {}
+    """Share of each kind of question (preference, liked, disliked, yes-no, pair, rating), in several wordings; the
+    task's own instruction alone when none is given."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which labels come from the window itself."""
     evaluate_every: int = Field(500, ge=1)

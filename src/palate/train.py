@@ -36,7 +36,7 @@ from palate.training.trainer import PersonalizedTrainer
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.model.personalized import PersonalizedModel
-    from palate.tasks.base import Task
+    from palate.tasks import CategoryPreference
 
 CURVE = "curve.json"
 """In a run's ``logs``: the loss and the dev score by step."""
@@ -114,7 +114,7 @@ def _train_model(
 
 
 def _trainer(
-    recipe: Recipe, run: RunFolder, dataset: Dataset, task: Task, model: PersonalizedModel
+    recipe: Recipe, run: RunFolder, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel
 ) -> PersonalizedTrainer:
     windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
     examples = [_dev_examples(recipe, dataset, task, window) for window in windows]
@@ -132,13 +132,13 @@ def _trainer(
     )
 
 
-def _dev_examples(recipe: Recipe, dataset: Dataset, task: Task, window: int) -> Examples:
+def _dev_examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
     examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed=recipe.seed)
     first = slice(recipe.train.evaluate_users)
     return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
 
 
-def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Task) -> float:
+def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: CategoryPreference) -> float:
     answers = predictor.predict(examples.user_index, examples.windows)
     labels = len(task.label_names)
     truth = membership(examples.truth.liked, labels)

@@ -155,7 +155,8 @@ def test_targets_by_the_view_say_what_the_user_encoder_believes_whatever_the_tru
     batches, task = make(), load_task(recipe().task, tiny_data.info)
     logits = torch.full((2, 5, 2), -8.0)
     logits[0, 3, 0] = logits[1, 0, 1] = logits[1, 2, 0] = 8.0
-    target, mask = batches.best_targets(logits)
+    batch = batches[0]
+    target, mask = batches.best_targets(logits, batch["target"], batch["target_mask"])
     said = task.parse(batches.tokenizer.batch_decode(target, skip_special_tokens=True))
     assert said.liked[:, 0].tolist() == [3, 2]
     assert said.disliked[:, 0].tolist() == [-1, 0]

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -64,6 +65,37 @@ def score(
     labels = mask_labels(written, mask)
     loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
     return loss, logits
+
+
+def choose(
+    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, choices: Tensor, mask: Tensor
+) -> Tensor:
+    """How likely each of C answers is, beside the others, for each of B prompts: [B, C].
+
+    ``choices`` and ``mask`` are [B, C, N']. Where the first tokens of a row's answers differ, theirs are the
+    probabilities that count.
+    """
+    first = choices[:, :, 0]
+    ordered = first.sort(dim=1).values
+    if bool((ordered[:, 1:] != ordered[:, :-1]).all()):
+        _, logits = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
+        return logits[:, 0].float().gather(1, first).softmax(dim=1)
+    likely = [
+        _log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at])
+        for at in range(choices.shape[1])
+    ]
+    return torch.stack(likely, dim=1).softmax(dim=1)
+
+
+def _log_likelihood(
+    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
+) -> Tensor:
+    """Of each of B targets [B, N'] with its end, [B]."""
+    _, logits = score(backbone, frame, prompt, target, mask)
+    if frame is not None:
+        target, mask = ended(target, mask, frame.end)
+    each = logits.float().log_softmax(dim=-1).gather(2, target[..., None]).squeeze(2)
+    return (each * mask).sum(dim=1)
 
 
 def write(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from palate.config import RandomT5Settings, Recipe, TextSettings
+from palate.errors import RecipeError
 from palate.items.blocks import BlockTable, build_block_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
@@ -23,10 +24,17 @@ from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
 from palate.model.user_encoder import UEM
 from palate.schema import Ints, Preferences
+from palate.tasks.questions import YES_NO
+from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.base import Task
+
+LIKING_WORDS = (" liked", " disliked")
+"""What the vector of a category is moved towards, for a backbone that knows the words."""
+LIKING_STEP = 0.1
+"""How far for a unit of log-odds, as a share of a token's distance from the mean token."""
 
 
 def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
@@ -35,7 +43,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
     settings = recipe.model.backbone
     source: BackboneSource | None = None
     if isinstance(settings, RandomT5Settings):
-        backbone = random_t5(settings, _tokenizer_texts(settings, dataset, task, table))
+        backbone = random_t5(settings, _tokenizer_texts(recipe, settings, dataset, task, table))
     else:
         backbone, source = load_backbone(settings)
     config = PersonalizedSettings(
@@ -53,8 +61,10 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         backbone=source,
     )
     model = PersonalizedModel(config, backbone, table)
+    if recipe.model.task_prompt_text is not None:
+        _start_task_prompt(model, backbone, recipe.model.task_prompt_text)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
-        _start_queries(model.user_encoder, dataset, table, backbone)
+        _start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
         _start_stream(model.user_encoder, dataset, table)
     return model
@@ -67,6 +77,17 @@ def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = No
         return build_block_table(dataset, settings.descriptions)
     texts = texts_for(dataset.info, recipe.items.texts)
     return build_item_table(dataset, ItemEncoder(recipe.items), progress, texts)
+
+
+@torch.no_grad()
+def _start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -> None:
+    """Start K from a text's tokens, repeated or cut to its length."""
+    tokens = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not tokens:
+        raise RecipeError("model.task_prompt_text has no tokens; write some words, or leave it out")
+    length = len(model.task_prompt)
+    repeated = torch.tensor((tokens * -(-length // len(tokens)))[:length], dtype=torch.long)
+    model.task_prompt.copy_(backbone.token_embeddings(repeated))
 
 
 def _start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
@@ -84,19 +105,34 @@ def _frequent(dataset: Dataset, most: int) -> Ints:
     return np.sort(np.argsort(-frequency, kind="stable")[:most])
 
 
-def _start_queries(encoder: StreamingEncoder, dataset: Dataset, table: ItemTable, backbone: Backbone) -> None:
+def _start_queries(
+    model: PersonalizedModel,
+    encoder: StreamingEncoder,
+    dataset: Dataset,
+    table: ItemTable,
+    backbone: Backbone,
+) -> None:
     """Start the queries from the most frequent categories, leaving one for all items."""
     chosen = _frequent(dataset, len(encoder.query) - 1)
     probe = category_probe(table, dataset.category_matrix[:, chosen])
+    liking = None
+    if (
+        like := model.token_like
+    ) is not None:  # small steps, for a name that is moved far cannot be read any more
+        away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
+        liking = LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
     encoder.start_from(
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),
         torch.from_numpy(probe.bias),
         backbone.mean_embeddings([f" {dataset.categories[index]}" for index in chosen]),
+        liking,
     )
 
 
-def _tokenizer_texts(settings: RandomT5Settings, dataset: Dataset, task: Task, table: Table) -> Iterator[str]:
+def _tokenizer_texts(
+    recipe: Recipe, settings: RandomT5Settings, dataset: Dataset, task: Task, table: Table
+) -> Iterator[str]:
     """What a tokenizer of our own must spell well: instruction and targets, and the items' texts if asked for."""
     labels = len(dataset.categories)
     nothing = np.full((labels, 1), -1)
@@ -104,6 +140,9 @@ def _tokenizer_texts(settings: RandomT5Settings, dataset: Dataset, task: Task, t
     for preferences in (Preferences(each, each), Preferences(each, nothing), Preferences(nothing, each)):
         yield from task.target_texts(preferences)
     yield from [task.instruction] * labels
+    if recipe.train.questions:
+        yield from (wording for kind in recipe.train.questions for wording in WORDINGS[kind].all)
+        yield from [*YES_NO, *(f"{value:g}" for value in dataset.info.rating_values)] * labels
     if isinstance(table, BlockTable):
         yield from (table.block(item, item % len(table.ratings)) for item in range(len(table)))
     elif settings.item_texts:

@@ -18,7 +18,7 @@ from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.ask import Prefix, TokenStreamer, read_ahead, score, write
+from palate.model.ask import Prefix, TokenStreamer, choose, read_ahead, score, write
 from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
@@ -32,6 +32,8 @@ from palate.model.weights import load_weights, save_weights
 from palate.schema import History, Windows
 
 Table: TypeAlias = ItemTable | BlockTable
+Instruction: TypeAlias = str | Sequence[str] | None
+"""One for all users, or one for each; the task's own when none is given."""
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 
 
@@ -108,11 +110,9 @@ class PersonalizedModel(nn.Module):
         loss, logits = score(self.backbone, self.frame, prompt, target, target_mask)
         return {"loss": loss, "user": user, "logits": logits}
 
-    def prompt(self, windows: Windows, instruction: str | None = None) -> Prompt:
-        """Z for each window: [B, N, E] with its mask."""
-        return self._inject(
-            self.user_prompt(windows), *self._tokens([instruction or self.settings.instruction])
-        )
+    def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
+        """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""
+        return self._inject(self.user_prompt(windows), *self._tokens(self._asked(instruction)))
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """U_e for each window: [B, M, E] with its mask."""
@@ -132,15 +132,28 @@ class PersonalizedModel(nn.Module):
         return embedded
 
     @torch.inference_mode()
-    def answer(self, windows: Windows, instruction: str | None = None) -> list[str]:
+    def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
         """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
         return self._answer(self.prompt(windows, instruction)) if len(windows) else []
+
+    @torch.inference_mode()
+    def choose(
+        self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
+    ) -> Tensor:
+        """How likely each of C answers is beside the others, for each of B windows that has its own: [B, C].
+
+        By the next token's probability where the answers of each window begin with different tokens, else by that
+        of all tokens.
+        """
+        texts = [text for row in choices for text in row]
+        tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
+        return choose(self.backbone, self.frame, self.prompt(windows, instruction), tokens, mask)
 
     @torch.inference_mode()
     def generate_from(
         self,
         user_prompts: Tensor | Sequence[Tensor],
-        instruction: str | Sequence[str] | None = None,
+        instruction: Instruction = None,
         streamer: TokenStreamer | None = None,
     ) -> list[str]:
         """One greedy answer for each user prompt, of [B, M, E] or of B different lengths [M, E].
@@ -150,11 +163,8 @@ class PersonalizedModel(nn.Module):
         """
         if not len(user_prompts):
             return []
-        asked = (
-            [instruction or self.settings.instruction] if isinstance(instruction, str | None) else instruction
-        )
         user = self._like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
-        return self._answer(self._inject(user, *self._tokens(asked)), streamer=streamer)
+        return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
 
     def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.
@@ -324,6 +334,11 @@ class PersonalizedModel(nn.Module):
             for ids in (self.frame.opening, self.frame.closing)
         )
         return Edges(opening, closing)
+
+    def _asked(self, instruction: Instruction) -> Sequence[str]:
+        if isinstance(instruction, str | None):
+            return [instruction or self.settings.instruction]
+        return instruction
 
     def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")

@@ -154,17 +154,28 @@ class StreamingEncoder(nn.Module):
         self.register_buffer("category_of_query", torch.arange(named))
 
     @torch.no_grad()
-    def start_from(self, categories: Tensor, weights: Tensor, bias: Tensor, names: Tensor) -> None:
+    def start_from(
+        self,
+        categories: Tensor,
+        weights: Tensor,
+        bias: Tensor,
+        names: Tensor,
+        liking: Tensor | None = None,
+    ) -> None:
         """Let the first queries mean categories, and the one after them every item.
 
         ``categories`` [C] are the categories' indices, ``weights`` [C, F·S] and ``bias`` [C] a linear probe's
-        log-odds that an item has the category, and ``names`` [C, E] the names' mean backbone embeddings.
+        log-odds that an item has the category, and ``names`` [C, E] the names' mean backbone embeddings. ``liking``
+        [2, E] is how far a category's vector is moved from its name for a unit of liking and of disliking; it is
+        random when not given.
         """
         queries = len(categories)
         self.category_of_query = categories
         key = self.reader.key
         key.weight[:queries], key.bias[:queries] = weights, bias
         self.name[:queries] = names
+        if liking is not None:
+            self.liking.weight.copy_(liking.T)
         if queries < len(self.query):
             key.weight[queries], key.bias[queries] = 0.0, ALL_ITEMS
 

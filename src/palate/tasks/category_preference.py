@@ -10,6 +10,7 @@ import numpy as np
 from palate.errors import RecipeError
 from palate.schema import Bools, Doubles, Ints, Preferences
 from palate.tasks.verbalizer import Verbalizer
+from palate.tasks.wordings import WORDINGS, QuestionKind
 from palate.words import plural
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class CategoryPreference:
         self.label_names = categories
         self.settings = settings
         self.shares = None if shares is None else np.maximum(shares, _LEAST_SHARE)
-        self.instruction = f"Which {plural(field)} does this user like and dislike?"
+        self.instruction = WORDINGS["preference"].trained[0].format(fields=plural(field))
         self._verbalizer = Verbalizer(categories, field, settings.most_labels)
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
@@ -83,6 +84,12 @@ class CategoryPreference:
     def target_texts(self, preferences: Preferences) -> list[str]:
         """The sentence "The user likes A, B, C and doesn't like D, E" for each of B users."""
         return self._verbalizer.write(preferences)
+
+    def texts(self, kind: QuestionKind, preferences: Preferences) -> list[str]:
+        """Targets of B users for a kind of question that names categories: both halves, or one."""
+        if kind == "preference":
+            return self.target_texts(preferences)
+        return self._verbalizer.write_half(preferences, kind)
 
     def parse(self, texts: Sequence[str]) -> Preferences:
         """What B answers say, in the order in which they say it."""

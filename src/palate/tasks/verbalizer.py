@@ -11,6 +11,7 @@ from palate.errors import DataError
 from palate.schema import Ints, Preferences
 
 LIKES, DISLIKES = "The user likes ", " and doesn't like "
+DISLIKES_ALONE = "The user doesn't like "
 
 _SUBJECT = re.compile(r"\W*the\s+user\b", re.IGNORECASE)
 _NEGATION = r"do(?:es)?(?:\s*n['’]?t|\s+not)(?:\s+(?:like|enjoy))?|dislikes?"
@@ -46,6 +47,12 @@ class Verbalizer:
             LIKES + self._half(one, self._nothing[0]) + DISLIKES + self._half(other, self._nothing[1])
             for one, other in zip(liked, disliked, strict=True)
         ]
+
+    def write_half(self, preferences: Preferences, half: str) -> list[str]:
+        """The "liked" half or the other one alone, for each of B users."""
+        if half == "liked":
+            return [LIKES + self._half(row, self._nothing[0]) for row in preferences.liked.tolist()]
+        return [DISLIKES_ALONE + self._half(row, self._nothing[1]) for row in preferences.disliked.tolist()]
 
     def read(self, texts: Sequence[str]) -> Preferences:
         """The names in each of B texts, in their order; of a name that stands twice, the first place counts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
         liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
-        targets_for = self._best_targets if settings.answers == "view" else None
+        names = inputs.pop("names", None)
+        targets_for = partial(self._best_targets, inputs, names) if settings.answers == "view" else None
         alone = self.clock.alone(self.state.global_step)
         output = model(**inputs, user_encoder_alone=alone, targets_for=targets_for)
         loss = output["loss"]
@@ -78,9 +80,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
 
-    def _best_targets(self, user: UserPrompt) -> tuple[Tensor, Tensor]:
+    def _best_targets(
+        self, inputs: dict[str, Tensor], names: Tensor | None, user: UserPrompt
+    ) -> tuple[Tensor, Tensor]:
         whole = self.accelerator.unwrap_model(self.model)
-        return self.batches.best_targets(whole.category_logits(user))
+        own = inputs["target"], inputs["target_mask"]
+        return self.batches.best_targets(whole.category_logits(user), *own, names)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Two groups: the backbone's weights, and all others, which are new."""

@@ -1,0 +1,154 @@
+"""Questions about users beside the task's own, with their truth from full histories and the answers to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from palate.data.histories import CategoryStatistics
+from palate.errors import RecipeError
+from palate.schema import Doubles, Indices, Interactions, Ints, Preferences, RatingIndices, Windows
+from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.wordings import NAMING, QuestionKind
+from palate.words import plural
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+_Column = TypeVar("_Column", Indices, RatingIndices, Ints)
+
+YES_NO = ("yes", "no")
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """One question of one kind to each of B users."""
+
+    windows: Windows  # what is seen; an item that is asked for is not in it
+    instructions: list[str]
+    targets: list[str]
+    choices: list[tuple[str, ...]]  # the answers to choose from; none where categories are to be named
+    truth: Doubles  # [B] 1 or 0 of yes-no, the place among the choices of pair, the rating; else 0
+    categories: Ints  # [B, 2] that are asked about, -1 for none
+    items: Ints  # [B] that are asked about, -1 for none
+
+
+class Questioner:
+    """Asks about users whose full ``interactions`` are known: the truth is theirs, the windows are what is seen."""
+
+    def __init__(
+        self,
+        task: CategoryPreference,
+        dataset: Dataset,
+        interactions: Interactions,
+        statistics: CategoryStatistics,
+    ) -> None:
+        self.task, self.dataset, self.interactions, self.statistics = task, dataset, interactions, statistics
+        self._values = [f"{value:g}" for value in dataset.info.rating_values]
+        self._words = {
+            "fields": plural(dataset.info.category_field),
+            "low": self._values[0],
+            "high": self._values[-1],
+        }
+
+    def draw(
+        self,
+        kind: QuestionKind,
+        wordings: Sequence[str],
+        users: Ints,
+        windows: Windows,
+        preferences: Preferences,
+        rng: np.random.Generator,
+    ) -> Questions:
+        """One question for each of B users, in a random one of the wordings.
+
+        ``preferences`` are the B users' labels. Raises :class:`RecipeError` for ratings that the data does not have.
+        """
+        count = len(users)
+        worded = [wordings[at] for at in rng.integers(len(wordings), size=count)]
+        categories, items = np.full((count, 2), -1), np.full(count, -1)
+        choices: list[tuple[str, ...]] = [()] * count
+        truth = np.zeros(count)
+        if kind in NAMING:
+            targets = self.task.texts(kind, preferences)
+        elif kind == "yes-no":
+            categories[:, :1] = self._categories(users, 1, rng)
+            truth = (self._scores(users, categories[:, 0]) > self.task.like_above).astype(np.float64)
+            targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
+        elif kind == "pair":
+            categories = self._categories(users, 2, rng)
+            score = np.stack([self._scores(users, column) for column in categories.T], axis=1)
+            truth = score.argmax(axis=1).astype(np.float64)
+            choices = [(self.task.label_names[a], self.task.label_names[b]) for a, b in categories.tolist()]
+            targets = [names[int(best)] for names, best in zip(choices, truth, strict=True)]
+        else:
+            rows = self._held_out(users, windows, rng)
+            items = self.interactions.item_index[rows].astype(np.int64)
+            windows = without(windows, items)
+            value = self.interactions.rating_index[rows]
+            truth = self.dataset.rating_values[value].astype(np.float64)
+            targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
+        instructions = [
+            self._instruction(wording, *asked)
+            for wording, asked in zip(
+                worded, zip(categories.tolist(), items.tolist(), strict=True), strict=True
+            )
+        ]
+        return Questions(windows, instructions, targets, choices, truth, categories, items)
+
+    def _instruction(self, wording: str, categories: Sequence[int], item: int) -> str:
+        names = [self.task.label_names[index] if index >= 0 else "" for index in categories]
+        return wording.format(category=names[0], other=names[1], item=self._item(item), **self._words)
+
+    def _item(self, index: int) -> str:
+        """A title with its year and categories."""
+        if index < 0:
+            return ""
+        title, year, categories = self._described[index]
+        parts = [*([str(year)] if year and str(year) not in title else []), *categories]
+        return f"{title} ({', '.join(parts)})" if parts else title
+
+    @cached_property
+    def _described(self) -> list[tuple[str, int | None, list[str]]]:
+        return self.dataset.items.select("title", "year", "categories").rows()
+
+    def _scores(self, users: Ints, category: Ints) -> Doubles:
+        return self.task.scores(self.statistics[users])[np.arange(len(users)), category]
+
+    def _categories(self, users: Ints, number: int, rng: np.random.Generator) -> Ints:
+        """Different categories that each user has met often enough, [B, number]; else those met most."""
+        count = self.statistics.count[users]
+        order = np.where(count >= self.task.settings.least_count, 1 + rng.random(count.shape), 0.0)
+        order += count * 1e-9  # decides where nothing else does
+        return np.argsort(-order, axis=1, kind="stable")[:, :number]
+
+    def _held_out(self, users: Ints, windows: Windows, rng: np.random.Generator) -> Ints:
+        """One interaction of each user, as a row, whose item is not in the window where there is such a one: [B]."""
+        if self.dataset.info.feedback == "implicit":
+            raise RecipeError(
+                "ratings cannot be asked for, for this data has none; leave out the kind 'rating'"
+            )
+        offsets, rows = self.interactions.offsets, []
+        for row, user in enumerate(users):
+            own = np.arange(offsets[user], offsets[user + 1])
+            seen = windows.item_index[row, : windows.length[row]]
+            unseen = own[~np.isin(self.interactions.item_index[own], seen)]
+            rows.append(rng.choice(unseen if len(unseen) else own))
+        return np.array(rows, dtype=np.int64)
+
+
+def without(windows: Windows, items: Ints) -> Windows:
+    """B windows without any interaction with the item [B] of each."""
+    keep = windows.mask & (windows.item_index != items[:, None])
+    order = np.argsort(~keep, axis=1, kind="stable")
+    length = keep.sum(axis=1)
+    filled = np.arange(keep.shape[1]) < length[:, None]
+
+    def kept(column: _Column) -> _Column:
+        return np.where(filled, np.take_along_axis(column, order, axis=1), 0).astype(column.dtype)
+
+    return Windows(kept(windows.item_index), kept(windows.rating_index), kept(windows.timestamp), length)

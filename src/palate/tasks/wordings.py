@@ -1,0 +1,74 @@
+"""Kinds of questions about a user, each in several wordings, of which some are never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
+NAMING: tuple[QuestionKind, ...] = ("preference", "liked", "disliked")
+"""The kinds that are answered by naming categories."""
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Templates of one kind of question.
+
+    They may name ``{fields}`` (the categories' word, in the plural), ``{category}``, ``{other}``, ``{item}``, and the
+    ends of the rating scale, ``{low}`` and ``{high}``.
+    """
+
+    trained: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Those that are trained on first."""
+        return self.trained + self.held_out
+
+
+WORDINGS: dict[QuestionKind, Wordings] = {
+    "preference": Wordings(
+        (
+            "Which {fields} does this user like and dislike?",
+            "Name the {fields} that this user likes, and those that they don't like.",
+            "What are the best and the worst {fields} for this user?",
+        ),
+        ("Describe the taste of this person: favorite {fields}, and {fields} to avoid.",),
+    ),
+    "liked": Wordings(
+        (
+            "Which {fields} does this user like?",
+            "Name this user's favorite {fields}.",
+        ),
+        ("What {fields} should be recommended to this person?",),
+    ),
+    "disliked": Wordings(
+        (
+            "Which {fields} does this user dislike?",
+            "Name the {fields} that this user doesn't like.",
+        ),
+        ("What {fields} should this person not be shown?",),
+    ),
+    "yes-no": Wordings(
+        (
+            "Does this user like {category}?",
+            "Is {category} something for this user?",
+        ),
+        ("Would this person enjoy {category}?",),
+    ),
+    "pair": Wordings(
+        (
+            "Which does this user prefer, {category} or {other}?",
+            "{category} or {other}: what does this user like more?",
+        ),
+        ("Should this person be shown {category} rather than {other}, or the other way round?",),
+    ),
+    "rating": Wordings(
+        (
+            "How does this user rate {item}, from {low} to {high}?",
+            "On a scale from {low} to {high}, what is this user's rating of {item}?",
+        ),
+        ("What score between {low} and {high} would this person give to {item}?",),
+    ),
+}
