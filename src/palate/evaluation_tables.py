@@ -56,7 +56,7 @@ def window_markdown(scores: WindowScores) -> str:
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class Sheet:
     """A table before it is drawn; a line break in a cell is one on the terminal only."""
 
     title: str
@@ -65,6 +65,7 @@ class _Sheet:
     note: str
 
     def terminal(self) -> Table:
+        """For a terminal, as wide as that is."""
         table = Table(title=escape(self.title), caption=self.note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.title_justify = table.caption_justify = "left"
         table.add_column(self.head[0], vertical="bottom")
@@ -75,18 +76,19 @@ class _Sheet:
         return table
 
     def markdown(self) -> str:
+        """For a document."""
         rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
         cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
         lines = ["| " + " | ".join(row) + " |" for row in cells]
         return "\n".join([self.title, "", *lines, "", self.note, ""])
 
 
-def _of_evaluation(evaluation: Evaluation) -> _Sheet:
+def _of_evaluation(evaluation: Evaluation) -> Sheet:
     rows = [_cells(one) for one in evaluation.predictors]
-    return _Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE)
+    return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE)
 
 
-def _of_windows(scores: WindowScores) -> _Sheet:
+def _of_windows(scores: WindowScores) -> Sheet:
     f1 = [
         {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
         for evaluation in scores.evaluations
@@ -96,7 +98,7 @@ def _of_windows(scores: WindowScores) -> _Sheet:
         rows.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
     head = ["predictor", *(f"{evaluation.setting.window:,}" for evaluation in scores.evaluations)]
     note = _WINDOW_NOTE + (_SEEDS_NOTE if scores.seeds else "")
-    return _Sheet(_title(scores.evaluations[0]), head, rows, note)
+    return Sheet(_title(scores.evaluations[0]), head, rows, note)
 
 
 def _title(evaluation: Evaluation, window: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+from scipy.stats import rankdata
 
 from palate.schema import Bools, Doubles, Floats, Ints, Preferences
 
@@ -66,6 +67,14 @@ def label_f1(truth: Bools, predicted: Bools) -> Doubles:
     """F1 of each of L labels over B users, [L]; 0 for a label that is neither true nor predicted."""
     hit, named, true = _outcomes(truth, predicted).sum(axis=0, dtype=np.float64)
     return _ratio(2 * hit, named + true)
+
+
+def area_under_curve(truth: Bools, score: Doubles) -> float:
+    """The chance that a true one of B has a higher score than a false one, ties counting half; NaN without both."""
+    true, false = int(truth.sum()), int((~truth).sum())
+    if not true or not false:
+        return float("nan")
+    return float((rankdata(score)[truth].sum() - true * (true + 1) / 2) / (true * false))
 
 
 def score_preferences(

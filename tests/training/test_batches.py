@@ -19,6 +19,7 @@ from palate.data.histories import category_statistics
 from palate.model.personalized import PersonalizedModel
 from palate.schema import Preferences
 from palate.tasks import load_task
+from palate.tasks.wordings import NAMING, WORDINGS
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from tiny import TINY_T5, tiny_model
@@ -212,3 +213,45 @@ def test_a_grouped_batch_is_a_function_of_the_seed_and_its_index(make):
     sizes = [batch["item"].shape[0] for batch in in_order]
     assert set(sizes) == {8}
     assert not same(in_order[0], in_order[1], ["item"])
+
+
+MIXTURE = {"preference": 0.2, "liked": 0.2, "disliked": 0.1, "yes-no": 0.2, "pair": 0.1, "rating": 0.2}
+
+
+def test_a_mixture_gives_every_window_a_question_in_a_wording_that_is_trained(make, tiny_data):
+    batches = make(users=20, batch_size=64, questions=MIXTURE)
+    batch, again = batches[3], make(users=20, batch_size=64, questions=MIXTURE)[3]
+    assert same(batch, again)
+    assert set(batch["names"].tolist()) == {-1, 0, 1, 2}
+    said = batches.tokenizer.batch_decode(batch["instruction"], skip_special_tokens=True)
+    target = batches.tokenizer.batch_decode(batch["target"], skip_special_tokens=True)
+    starts = {"preference": "The user likes", "liked": "The user likes", "disliked": "The user doesn't like"}
+    for row, (instruction, answer) in enumerate(zip(said, target, strict=True)):
+        number = int(batch["names"][row])
+        if number >= 0:
+            kind = NAMING[number]
+            assert instruction in [wording.format(fields="genres") for wording in WORDINGS[kind].trained]
+            assert answer.startswith(starts[kind])
+        else:
+            assert answer in {"yes", "no", *tiny_data.categories, *"12345"}
+    assert not any("person" in instruction for instruction in said)
+
+
+def test_by_the_view_what_names_no_category_keeps_its_target(make, tiny_data):
+    batches, task = make(batch_size=32, questions=MIXTURE), load_task(recipe().task, tiny_data.info)
+    batch = batches[0]
+    logits = torch.full((32, 5, 2), -8.0)
+    logits[:, 3, 0] = logits[:, 0, 1] = 8.0
+    target, mask = batches.best_targets(logits, batch["target"], batch["target_mask"], batch["names"])
+    before, after = (
+        batches.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        for tokens in (batch["target"], target)
+    )
+    assert mask.sum(dim=1).min() > 0
+    for row, number in enumerate(batch["names"].tolist()):
+        if number < 0:
+            assert after[row] == before[row]
+            continue
+        read = task.parse([after[row]])
+        assert read.liked[0, 0] == (3 if NAMING[number] != "disliked" else -1)
+        assert read.disliked[0, 0] == (0 if NAMING[number] != "liked" else -1)

@@ -14,6 +14,7 @@ from palate.cli.evaluate import evaluate
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
 from palate.cli.prepare import prepare
+from palate.cli.questions import questions
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.train import train
@@ -54,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (prepare, inspect, train, evaluate, generate, demo, reproduce, serve):
+for _command in (prepare, inspect, train, evaluate, questions, generate, demo, reproduce, serve):
     app.command()(_command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,9 +32,16 @@ class Questions:
     instructions: list[str]
     targets: list[str]
     choices: list[tuple[str, ...]]  # the answers to choose from; none where categories are to be named
-    truth: Doubles  # [B] 1 or 0 of yes-no, the place among the choices of pair, the rating; else 0
+    values: (
+        Doubles  # [C] what each choice counts: 1 for "yes", 1 for the second of a pair, a rating for itself
+    )
+    truth: Doubles  # [B] in those values; 0 where categories are to be named
     categories: Ints  # [B, 2] that are asked about, -1 for none
     items: Ints  # [B] that are asked about, -1 for none
+
+    def with_windows(self, of: Ints) -> Questions:
+        """The same questions, with the window of user ``of`` [B] in the place of each."""
+        return replace(self, windows=self.windows[of])
 
 
 class Questioner:
@@ -72,17 +79,18 @@ class Questioner:
         worded = [wordings[at] for at in rng.integers(len(wordings), size=count)]
         categories, items = np.full((count, 2), -1), np.full(count, -1)
         choices: list[tuple[str, ...]] = [()] * count
-        truth = np.zeros(count)
+        values, truth = np.zeros(0), np.zeros(count)
         if kind in NAMING:
             targets = self.task.texts(kind, preferences)
         elif kind == "yes-no":
             categories[:, :1] = self._categories(users, 1, rng)
             truth = (self._scores(users, categories[:, 0]) > self.task.like_above).astype(np.float64)
+            values = np.array([1.0, 0.0])
             targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
         elif kind == "pair":
             categories = self._categories(users, 2, rng)
             score = np.stack([self._scores(users, column) for column in categories.T], axis=1)
-            truth = score.argmax(axis=1).astype(np.float64)
+            values, truth = np.array([0.0, 1.0]), score.argmax(axis=1).astype(np.float64)
             choices = [(self.task.label_names[a], self.task.label_names[b]) for a, b in categories.tolist()]
             targets = [names[int(best)] for names, best in zip(choices, truth, strict=True)]
         else:
@@ -90,7 +98,8 @@ class Questioner:
             items = self.interactions.item_index[rows].astype(np.int64)
             windows = without(windows, items)
             value = self.interactions.rating_index[rows]
-            truth = self.dataset.rating_values[value].astype(np.float64)
+            values = self.dataset.rating_values.astype(np.float64)
+            truth = values[value]
             targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
         instructions = [
             self._instruction(wording, *asked)
@@ -98,7 +107,7 @@ class Questioner:
                 worded, zip(categories.tolist(), items.tolist(), strict=True), strict=True
             )
         ]
-        return Questions(windows, instructions, targets, choices, truth, categories, items)
+        return Questions(windows, instructions, targets, choices, values, truth, categories, items)
 
     def _instruction(self, wording: str, categories: Sequence[int], item: int) -> str:
         names = [self.task.label_names[index] if index >= 0 else "" for index in categories]

@@ -1,0 +1,36 @@
+"""``palate questions``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from palate.cli.console import show_table, watched
+
+
+def questions(
+    run: Annotated[Path, Argument(help="The run's folder.")],
+    kind: Annotated[
+        list[str] | None,
+        Option(help="preference, liked, disliked, yes-no, pair or rating; all that it learned if not given."),
+    ] = None,
+    data: Annotated[Path | None, Option(help="The dataset; the run's own if not given.")] = None,
+    split: Annotated[Literal["train", "dev", "test"], Option(help="Whose users are asked about.")] = "test",
+    window: Annotated[
+        int | None, Option(min=1, help="Interactions that are seen; the recipe's if not given.")
+    ] = None,
+    users: Annotated[int | None, Option(min=2, help="Ask about so many users at most.")] = None,
+    seed: Annotated[int, Option(help="Decides what is drawn at random.")] = 0,
+    out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
+) -> None:
+    """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
+    from palate.progress import counting_bar
+    from palate.question_scores import QUESTIONS_FILE, questions_of_run, write_questions
+    from palate.question_tables import question_table
+
+    with counting_bar("asking", watched()) as progress:
+        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress)
+    write_questions(evaluation, out or run / QUESTIONS_FILE)
+    show_table(question_table(evaluation))
