@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from palate.files import telling_full_disk, write_json
 from palate.machine import keep_freed_memory
 from palate.metrics import membership, weighted_scores
 from palate.model.build import build_model, build_table
+from palate.model.token_like import prompt_norms
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
 from palate.runs import RunFolder, open_run
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from palate.model.personalized import PersonalizedModel
     from palate.tasks import CategoryPreference
 
+NORMED = 64
+"""Dev users whose prompts are measured at every evaluation."""
 CURVE = "curve.json"
 """In a run's ``logs``: the loss and the dev score by step."""
 
@@ -129,7 +133,16 @@ def _trainer(
         batches,
         clock,
         score=lambda: mean(_liked_f1(predictor, one, task) for one in examples),
+        norms=lambda: _lengths(model, examples[0]),
     )
+
+
+def _lengths(model: PersonalizedModel, examples: Examples) -> dict[str, float]:
+    """How long tokens, task prompt and user prompts are on average; nothing where the history is text."""
+    if model.reads_text:
+        return {}
+    norms = prompt_norms(model, examples.windows[:NORMED].trimmed())
+    return {name: norm.length for name, norm in norms.items() if not isnan(norm.length)}
 
 
 def _dev_examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
@@ -185,7 +198,16 @@ def _described(model: PersonalizedModel, dataset: Dataset) -> str:
 def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float) -> None:
     losses = [{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row]
     scores = [
-        {"step": row["step"], "minutes": row["eval_minutes"], "f1": row["eval_f1"]}
+        {
+            "step": row["step"],
+            "minutes": row["eval_minutes"],
+            "f1": row["eval_f1"],
+            "norms": {
+                name.removeprefix("eval_norm_"): norm
+                for name, norm in row.items()
+                if name.startswith("eval_norm_")
+            },
+        }
         for row in history
         if "eval_f1" in row
     ]

@@ -1,5 +1,7 @@
 """Training around a backbone that is not trained, from recipe to answers."""
 
+import json
+
 import pytest
 from safetensors import safe_open
 
@@ -33,6 +35,11 @@ def test_a_run_around_a_frozen_backbone_goes_on_where_it_stopped_and_is_scored(
         train(recipe, tmp_path / "cut", report=stop_after_a_checkpoint)
     cut = train(recipe, tmp_path / "cut", report=lines.append)
     assert any(line.startswith("resuming from checkpoint-") for line in lines)
+    norms = [row["norms"] for row in json.loads((whole / "logs" / "curve.json").read_text())["scores"]]
+    assert len(norms) == 3
+    for at in norms:  # soft prompts start as long as tokens are, and stay so
+        assert at["user_prompt"] == pytest.approx(at["tokens"], rel=0.3)
+        assert at["task_prompt"] == pytest.approx(at["tokens"], rel=0.3)
     people = tiny_data.histories(tiny_data.user_ids[:3])
     assert load_model(cut).generate(people) == load_model(whole).generate(people)
     with safe_open(whole / "model" / "model.safetensors", "pt") as file:

@@ -30,7 +30,7 @@ COMPLETE = "complete.json"
 
 
 class PersonalizedTrainer(Trainer):  # type: ignore[misc]
-    """Trains a :class:`PersonalizedModel`; ``score`` gives the dev F1 of the model as it is.
+    """Trains a :class:`PersonalizedModel`; ``score`` gives the dev F1 of the model as it is, ``norms`` its prompts'.
 
     The best weights by that score are kept beside the checkpoints in ``best-STEP.safetensors``.
     """
@@ -47,11 +47,13 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         batches: TrainingBatches,
         clock: Clock,
         score: Callable[[], float],
+        norms: Callable[[], dict[str, float]],
     ) -> None:
         super().__init__(
             model=model, args=arguments, train_dataset=batches, eval_dataset=batches, data_collator=_only
         )
-        self.settings, self.batches, self.clock, self.score = settings, batches, clock, score
+        self.settings, self.batches, self.clock = settings, batches, clock
+        self.score, self.norms = score, norms
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
@@ -126,12 +128,14 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         While the user encoder is trained alone nothing can be asked yet, and the score is 0.
         """
         score = 0.0
+        self.model.eval()
+        norms = self.norms()
         if not self.clock.alone(self.state.global_step):
-            self.model.eval()
             score = broadcast_object_list([self.score() if self.args.should_save else 0.0])[0]
-            self.model.train()
             self._keep_if_best(score)
+        self.model.train()
         metrics = {
+            **{f"{metric_key_prefix}_norm_{name}": norm for name, norm in norms.items()},
             f"{metric_key_prefix}_f1": score,
             f"{metric_key_prefix}_minutes": round(self.clock.seconds / 60, 3),
         }
