@@ -2,6 +2,14 @@
 
 import base64
 import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +29,8 @@ from palate.schema import History, Item
 from tiny import tiny_model
 from tiny_causal import causal_model, save_causal
 
+ENGINES = Path(__file__).parents[1] / "docs" / "engines.md"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ask_engine.py"
 INSTRUCTION = "Which genres does this user like and dislike?"
 OTHER = "The user likes no genre"
 
@@ -202,3 +212,63 @@ def test_a_view_is_saved_without_what_lies_around_it():
     text = as_prompt_embeds(whole[3:5])
     assert len(text) < 60_000
     assert torch.equal(torch.load(io.BytesIO(base64.b64decode(text)), weights_only=True), whole[3:5])
+
+
+@pytest.fixture
+def place(tiny_data, tmp_path, monkeypatch):
+    """A folder with what docs/engines.md speaks of: a dataset and a run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_data.path, "data/ml-1m")
+    saved(causal_model(tiny_data, save_causal(tmp_path / "backbone")), tmp_path / "runs" / "taste")
+    return tmp_path
+
+
+def test_the_snippets_of_the_documentation_run(place):
+    found = {}
+    for snippet in re.findall(r"^```python\n(.*?)^```$", ENGINES.read_text(), re.DOTALL | re.MULTILINE):
+        exec(snippet, found)
+    assert found["prompt"].dtype == torch.bfloat16
+    assert found["prompts"].user_ids == ["42", "7"]
+    AutoModelForCausalLM.from_pretrained(place / "backbones/taste")
+
+
+def test_the_example_asks_an_engine(place, tiny_data):
+    export_prompts("runs/taste", tiny_data.histories(["42", "7"]), "prompts", instructions=[""])
+    bare = AutoModelForCausalLM.from_pretrained("backbone", dtype=torch.float32).eval()
+    asked = []
+
+    class Engine(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            prompt = as_vllm_reads(asked[-1][1]["prompt_embeds"], bare.config, torch.float32)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"choices": [{"text": f"read {len(prompt)} vectors"}]}).encode())
+
+        def log_message(self, *_arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Engine) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, EXAMPLE, "prompts", "7", "--model", "tiny"]
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = subprocess.run([*command, "--url", url], capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    manifest = read_prompts("prompts").manifest
+    length = manifest.users[1].complete[0].shape[0]
+    assert done.stdout == f"read {length} vectors\n"
+    path, body = asked[0]
+    assert path == "/v1/completions"
+    assert body.keys() == {"model", "prompt_embeds", "max_tokens", "temperature", "stop_token_ids"}
+    assert (body["model"], body["stop_token_ids"]) == ("tiny", list(manifest.generation.stop_token_ids))
+
+
+def test_the_example_refuses_a_damaged_file(place, tiny_data):
+    manifest = export_prompts("runs/taste", tiny_data.histories(["42"]), "prompts", instructions=[""])
+    (place / "prompts" / manifest.users[0].complete[0].path).write_text("AAAA")
+    done = subprocess.run(
+        [sys.executable, EXAMPLE, "prompts", "42", "--model", "tiny"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "is damaged; copy the export again" in done.stderr
