@@ -39,7 +39,9 @@ def test_version(palate):
     assert palate("--version").stdout == f"palate {version('palate')}\n"
 
 
-@pytest.mark.parametrize("command", ["prepare", "inspect", "train", "evaluate", "generate", "serve", "demo"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "inspect", "train", "evaluate", "generate", "export", "serve", "demo"]
+)
 def test_every_command_has_help(palate, command):
     assert f" {command} " in palate("--help").stdout
     assert palate(command, "--help").exit_code == 0
@@ -168,6 +170,18 @@ def test_generate_checks_the_history_before_the_model_is_loaded(palate, stand_in
     assert (done.exit_code, done.stderr) == (2, "palate: h.csv:2: rating is 'good', expected a number\n")
 
 
+def test_export_wants_users(palate):
+    done = palate("export", "runs/demo", "--out", "prompts")
+    assert done.exit_code == 2
+    assert "give --user, --users, --split or --history" in done.stderr
+
+
+def test_export_names_what_is_no_run(palate, tmp_path):
+    done = palate("export", tmp_path, "--out", "prompts", "--user", "1")
+    assert done.exit_code == 2
+    assert "not a run" in done.stderr
+
+
 def test_generate_names_what_is_no_run(palate, tmp_path):
     done = palate("generate", tmp_path, "--user", "1")
     assert done.exit_code == 2
@@ -246,3 +260,23 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     new = palate("generate", "runs/tiny", "--history", "new.jsonl", "--json")
     assert new.exit_code == 0, new.stderr
     assert [event["item_id"] for event in json.loads(new.stdout)["window"]] == ["new: Film 99", "3"]
+
+    (tmp_path / "ids.txt").write_text("7\n8\n\n")
+    exported = palate(
+        *("export", "runs/tiny", "--out", "prompts", "--user", "9", "--users", "ids.txt"),
+        *("--split", "test", "--history", "new.jsonl", "--dtype", "bfloat16"),
+    )
+    assert exported.exit_code == 0, exported.stderr
+    assert exported.stdout == "prompts\n"
+    assert "the backbone was trained, too" in exported.stderr
+    manifest = json.loads((tmp_path / "prompts/manifest.json").read_text())
+    assert {"7", "8", "9", "new"} < {user["user_id"] for user in manifest["users"]}
+    assert manifest["dtype"] == "bfloat16"
+    (tmp_path / "ids.txt").write_text("7\nnobody\n")
+    unknown = palate("export", "runs/tiny", "--out", "again", "--users", "ids.txt")
+    assert unknown.exit_code == 2
+    assert "ids.txt:2: " in unknown.stderr
+    assert "no user 'nobody'" in unknown.stderr
+    refused = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--instruction", "")
+    assert "encoder-decoder" in refused.stderr
+    assert not (tmp_path / "again").exists()

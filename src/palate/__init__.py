@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from palate.data.history_file import read_history
     from palate.data.prepare import prepare
     from palate.errors import PalateError
+    from palate.export import export_prompts
     from palate.model.personalized import PersonalizedModel, load_model
+    from palate.prompts import read_prompts
     from palate.recipes import load_recipe
     from palate.schema import History, Item
 
@@ -27,11 +29,13 @@ __all__ = [
     "PalateError",
     "PersonalizedModel",
     "Recipe",
+    "export_prompts",
     "load_dataset",
     "load_model",
     "load_recipe",
     "prepare",
     "read_history",
+    "read_prompts",
 ]
 
 _MODULES = {
@@ -42,11 +46,13 @@ _MODULES = {
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.personalized",
     "Recipe": "palate.config",
+    "export_prompts": "palate.export",
     "load_dataset": "palate.data.dataset",
     "load_model": "palate.model.personalized",
     "load_recipe": "palate.recipes",
     "prepare": "palate.data.prepare",
     "read_history": "palate.data.history_file",
+    "read_prompts": "palate.prompts",
 }
 
 

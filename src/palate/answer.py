@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.items.encoder import ItemEncoder
 from palate.items.table import ItemTable
-from palate.model.personalized import Table, load_model
+from palate.model.personalized import PersonalizedModel, Table, load_model
 from palate.runs import load_run
 from palate.schema import History, Item
 
@@ -42,13 +42,18 @@ def answer(
     """
     model = load_model(run)
     if new_items:
-        table = model.table
-        if isinstance(table, ItemTable):
-            extended: Table = table.extended(new_items, ItemEncoder(load_run(run).recipe.items))
-        else:
-            extended = table.extended(new_items)
-        model = model.with_table(extended)
+        model = with_new_items(model, run, new_items)
     text = model.generate([history], instruction)[0]
     columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
     window = [Interaction(*row) for row in columns][-model.settings.window :]
     return Answer(history.user_id, instruction or model.settings.instruction, text, window)
+
+
+def with_new_items(model: PersonalizedModel, run: Path, new_items: Sequence[Item]) -> PersonalizedModel:
+    """Let a run's model read items that its catalogue does not have; they are encoded here."""
+    table = model.table
+    if isinstance(table, ItemTable):
+        extended: Table = table.extended(new_items, ItemEncoder(load_run(run).recipe.items))
+    else:
+        extended = table.extended(new_items)
+    return model.with_table(extended)

@@ -8,21 +8,18 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from palate.config import CausalSettings, StreamingSettings, TaskSettings, TextSettings
+from palate.config import CausalSettings, TextSettings
 from palate.data.histories import draw_windows
 from palate.errors import DataError, MismatchError
-from palate.items.blocks import build_block_table
 from palate.model.events import window_tensors, windows_of
 from palate.model.inject import Edges, inject
 from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.model.settings import PersonalizedSettings
+from palate.model.personalized import load_model
 from palate.model.token_like import prompt_norms
 from palate.model.user_encoder import UserPrompt
 from palate.schema import History
-from palate.tasks import load_task
-from tiny import made_up_table, tiny_model
-from tiny_causal import FAMILIES, save_causal, tokenizer_with_a_beginning
+from tiny import tiny_model
+from tiny_causal import FAMILIES, STREAMING, causal_model, save_causal, tokenizer_with_a_beginning
 
 INSTRUCTION = "Which genres does this user like and dislike?"
 TARGETS = ["The user likes Drama", "The user likes Comedy, Sci-Fi and doesn't like Action"]
@@ -30,30 +27,6 @@ CHAT = (
     "<s>{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
 )
-STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
-
-
-def causal_model(dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, **backbone):
-    made, source = load_backbone(CausalSettings(name=str(folder), **backbone))
-    torch.manual_seed(1)
-    text = isinstance(user_encoder, TextSettings)
-    config = PersonalizedSettings(
-        user_encoder=user_encoder,
-        task_prompt=task_prompt,
-        window=10,
-        most_new_tokens=12,
-        instruction=load_task(TaskSettings(), dataset.info).instruction,
-        task=TaskSettings(),
-        category_field="genre",
-        categories=dataset.categories,
-        data_name=dataset.info.name,
-        data_fingerprint=dataset.info.fingerprint,
-        like_tokens=like_tokens,
-        backbone=source,
-    )
-    return PersonalizedModel(
-        config, made, build_block_table(dataset) if text else made_up_table(dataset)
-    ).eval()
 
 
 def histories(dataset, *sizes):

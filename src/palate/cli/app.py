@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
+from palate.cli.export import export
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
 from palate.cli.prepare import prepare
@@ -23,6 +24,7 @@ from palate.errors import PalateError
 _AFTER_INTERRUPT = {
     "prepare": "nothing was written; run it again",
     "train": "run the same command again to go on from the last checkpoint",
+    "export": "nothing was written; run it again",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
     "serve": "every event that it acknowledged is in the store",
@@ -55,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (prepare, inspect, train, evaluate, questions, generate, demo, reproduce, serve):
+for _command in (prepare, inspect, train, evaluate, questions, generate, export, demo, reproduce, serve):
     app.command()(_command)
 
 

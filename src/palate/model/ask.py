@@ -112,7 +112,7 @@ def write(
     """
     settings: dict[str, Any] = generation_settings(most_new_tokens)
     if frame is not None:
-        settings |= {"eos_token_id": _ends(backbone, frame), "pad_token_id": frame.end}
+        settings |= {"eos_token_id": ends(backbone, frame), "pad_token_id": frame.end}
     if prefix is not None:
         settings["past_key_values"] = copy.deepcopy(prefix.cache)  # generation writes into it
     token_ids: Tensor = backbone.generate(
@@ -133,7 +133,7 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
     return Prefix(beginning, output.past_key_values)
 
 
-def _ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:
+def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:
     """The end that is trained, and those that the checkpoint stops at."""
     own = backbone.generation_config.eos_token_id
     return sorted({frame.end, *([own] if isinstance(own, int) else own or [])})

@@ -112,7 +112,11 @@ class PersonalizedModel(nn.Module):
 
     def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""
-        return self._inject(self.user_prompt(windows), *self._tokens(self._asked(instruction)))
+        return self.complete(self.user_prompt(windows), instruction)
+
+    def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
+        """Z with the user prompts U_e [B, M, E] that :meth:`user_prompt` gave: [B, N, E] with its mask."""
+        return self._inject(user, *self._tokens(self._asked(instruction)))
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """U_e for each window: [B, M, E] with its mask."""

@@ -1,0 +1,115 @@
+"""``palate export``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, BadParameter, Option
+
+from palate.cli.console import show, tell, watched
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.schema import History, Split
+
+
+def export(
+    run: Annotated[Path, Argument(help="The run's folder.")],
+    out: Annotated[Path, Option(help="New folder for the prompts and their manifest.")],
+    user: Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")] = None,
+    users: Annotated[Path | None, Option(help="A file with a user id of the data a line.")] = None,
+    split: Annotated[
+        Literal["train", "dev", "test"] | None, Option(help="All users of one of the data's splits.")
+    ] = None,
+    history: Annotated[
+        list[Path] | None,
+        Option(help="A history: a JSON, JSON lines or CSV file, whose name is the user's; may be repeated."),
+    ] = None,
+    instruction: Annotated[
+        list[str] | None,
+        Option(help='Write complete prompts for it, too; "" for what was trained. May be repeated.'),
+    ] = None,
+    data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
+    ] = "float32",
+) -> None:
+    """Write users' prompts for another engine, such as vLLM."""
+    if not (user or users or split or history):
+        raise BadParameter("give --user, --users, --split or --history")
+    from palate.data.history_file import read_history
+    from palate.files import check_fresh
+
+    check_fresh(out)
+    given = [read_history(file) for file in history or ()]
+    dataset = _dataset(run, data) if user or users or split else None
+    ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
+
+    from palate.export import export_prompts
+    from palate.progress import counting_bar
+
+    with counting_bar("Encoding users", watched()) as bar:
+        manifest = export_prompts(
+            run,
+            _histories(dataset, ids, [one for one, _ in given]),
+            out,
+            instructions=instruction or (),
+            dtype=dtype,
+            new_items={one.user_id: items for one, items in given},
+            data_fingerprint=None if dataset is None else dataset.info.fingerprint,
+            report=lambda done: bar(done, len(ids) + len(given)),
+        )
+    if manifest.backbone.train != "frozen":
+        tell("the backbone was trained, too: the engine needs the trained one (docs/engines.md)")
+    show(str(out))
+
+
+def _dataset(run: Path, data: Path | None) -> Dataset:
+    from palate.data.dataset import load_dataset
+    from palate.runs import load_run
+
+    return load_dataset(data or load_run(run).recipe.data.path)
+
+
+def _user_ids(dataset: Dataset, named: list[str], file: Path | None, split: Split | None) -> list[str]:
+    """The ids, each once; an unknown one is refused before the model is loaded."""
+    from palate.errors import DataError
+
+    ids = dict.fromkeys(named)
+    for user_id in ids:
+        dataset.user_index(user_id)
+    for number, user_id in enumerate(_lines(file), start=1):
+        try:
+            dataset.user_index(user_id)
+        except DataError as error:
+            raise DataError(str(error), file, number) from error
+        ids[user_id] = None
+    if split is not None:
+        ids |= dict.fromkeys(dataset.user_ids[index] for index in dataset.users(split))
+    return list(ids)
+
+
+def _lines(file: Path | None) -> list[str]:
+    from palate.errors import DataError
+
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot be read as UTF-8 text ({error}); give a file with a user id a line", file
+        ) from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return [line.strip() for line in lines]
+
+
+def _histories(dataset: Dataset | None, ids: list[str], given: list[History]) -> Iterator[History]:
+    """One after the other: all of a large dataset at once would fill the memory."""
+    if dataset is not None:
+        for user_id in ids:
+            yield from dataset.histories([user_id])
+    yield from given
