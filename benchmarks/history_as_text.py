@@ -2,8 +2,8 @@
 
     python benchmarks/history_as_text.py RUN TEXT_RUN... [--users 64] [--window 50] [--timed 4] [--out FILE.json]
 
-Every run answers the task's own instruction about the same users and windows, about each user and about another one
-in the user's place. Times are of single users, one after the other, each run in its turn on the same machine.
+Every run answers the task's own instruction about the same users and windows; one with user prompts also about another
+user in the place of each. Times are of single users, one after the other, each run in its turn on the same machine.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def measured(
         "run": run.name,
         "liked_f1": liked,
         "disliked_f1": disliked,
-        "another_users_liked_f1": f1(task, examples.truth, wrong)[0],
+        "another_users_liked_f1": wrong,
         "no_label": float(unread),
         "input_vectors": sum(vectors) / len(vectors),
         "milliseconds": milliseconds_each(model, examples, timed),

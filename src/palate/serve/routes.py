@@ -37,6 +37,12 @@ from palate.serve.service import Service
 
 log = logging.getLogger("palate.serve")
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "Each server-sent event of the stream.",
+    "properties": {"event": {"enum": ["piece", "answer", "error", "done"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
 
 
 def _service(request: Request) -> Service:
@@ -157,7 +163,7 @@ def add_items(sent: SentItems, service: Serving) -> AddedItems:
     "/answers",
     tags=["answers"],
     response_model=Answers,
-    responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}, **_problems(404, 409)},
+    responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409)},
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
     """Answer questions about stored users or given histories."""
