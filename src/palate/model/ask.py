@@ -81,8 +81,7 @@ def choose(
         _, logits = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
         return logits[:, 0].float().gather(1, first).softmax(dim=1)
     likely = [
-        log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at])
-        for at in range(choices.shape[1])
+        log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at]) for at in range(choices.shape[1])
     ]
     return torch.stack(likely, dim=1).softmax(dim=1)
 
