@@ -53,7 +53,9 @@ def main() -> None:
                 changed.setdefault((name, k), []).append(answer != found.answer)
                 lost.setdefault((name, k), []).append(found.log_probability - likely)
     print(describe_machine())
-    print(f"{len(drawn)} test users of {dataset.info.name}, windows of {arguments.window}, seed {arguments.seed}")
+    print(
+        f"{len(drawn)} test users of {dataset.info.name}, windows of {arguments.window}, seed {arguments.seed}"
+    )
     print(f"{'removed':>7}  {'items':<8} {'answer changed':>14} {'log-probability lost':>21}")
     for name, k in sorted(changed, key=lambda pair: (pair[1], pair[0])):
         share, mean = np.mean(changed[name, k]), np.mean(lost[name, k])
