@@ -81,16 +81,15 @@ def choose(
         _, logits = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
         return logits[:, 0].float().gather(1, first).softmax(dim=1)
     likely = [
-        _log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at])
-        for at in range(choices.shape[1])
+        log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at]) for at in range(choices.shape[1])
     ]
     return torch.stack(likely, dim=1).softmax(dim=1)
 
 
-def _log_likelihood(
+def log_likelihood(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
 ) -> Tensor:
-    """Of each of B targets [B, N'] with its end, [B]."""
+    """The log-probability of each of B targets [B, N'] with its end, [B]."""
     _, logits = score(backbone, frame, prompt, target, mask)
     if frame is not None:
         target, mask = ended(target, mask, frame.end)

@@ -18,7 +18,7 @@ from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.ask import Prefix, TokenStreamer, choose, read_ahead, score, write
+from palate.model.ask import Prefix, TokenStreamer, choose, log_likelihood, read_ahead, score, write
 from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
@@ -169,6 +169,18 @@ class PersonalizedModel(nn.Module):
             return []
         user = self._like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
         return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self, user_prompts: Tensor | Sequence[Tensor], texts: Sequence[str], instruction: str | None = None
+    ) -> Tensor:
+        """The log-probability of a text as the answer to each user prompt, of all its tokens and its end: [B].
+
+        The user prompts are those that :meth:`generate_from` takes.
+        """
+        user = self._like_tokens(UserPrompt.of(user_prompts))
+        prompt = self._inject(user, *self._tokens(self._asked(instruction)))
+        return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
 
     def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
         """All interactions of B histories, however long, as a user encoder reads them.

@@ -231,6 +231,13 @@ class StreamingEncoder(nn.Module):
         """User prompts [B, M, E] of B users."""
         return self._prompt(state).embeddings
 
+    @torch.no_grad()
+    def view(self, state: UserState) -> Tensor:
+        """The chances that each label is liked and disliked as the encoder itself sees B users, [B, L, 2]."""
+        logits = self._prompt(state).category_logits
+        assert logits is not None
+        return logits.sigmoid()
+
     def save_state(self, state: UserState, path: Path) -> None:
         """Write a state as safetensors, all or nothing."""
         state.save(path, self.reader.identity())

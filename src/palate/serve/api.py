@@ -182,12 +182,13 @@ class TakenAll(BaseModel):
 
 
 class HistoryEvent(BaseModel):
-    """An event of a stored history."""
+    """An event of a stored history; the title where the server knows it."""
 
     event_id: str
     item_id: str
     rating: float
     timestamp: int
+    title: str | None = None
 
 
 class HistoryPage(BaseModel):
@@ -198,10 +199,12 @@ class HistoryPage(BaseModel):
     events: list[HistoryEvent]
 
     @classmethod
-    def of(cls, found: StoredHistory) -> HistoryPage:
+    def of(cls, found: StoredHistory, titles: Sequence[str | None]) -> HistoryPage:
         """The page of what the store found."""
         history = found.history
-        columns = zip(found.event_ids, history.item_ids, history.ratings, history.timestamps, strict=True)
+        columns = zip(
+            found.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
+        )
         names = HistoryEvent.model_fields
         events = [HistoryEvent(**dict(zip(names, row, strict=True))) for row in columns]
         return cls(user_id=history.user_id, version=found.version, events=events)

@@ -15,14 +15,15 @@ from starlette.concurrency import run_in_threadpool
 from palate.serve import problems
 from palate.serve.gate import Gate
 from palate.serve.keys import Keys
+from palate.serve.pages import pages
 from palate.serve.problems import Problem
 from palate.serve.routes import router, watching
 from palate.serve.service import Service
 from palate.serve.settings import ServeSettings
 
 ABOUT = """Answers about users from long histories of ratings, which a language model reads as soft prompts.
-Errors are problem details (RFC 9457). Where the server was given keys, every route but `/health` and `/ready` wants
-`Authorization: Bearer KEY`."""
+Errors are problem details (RFC 9457). Where the server was given keys, every route but `/health`, `/ready` and
+the pages wants `Authorization: Bearer KEY`."""
 
 
 def create_app(settings: ServeSettings) -> Gate:
@@ -35,10 +36,18 @@ def create_app(settings: ServeSettings) -> Gate:
         yield
         await run_in_threadpool(service.close)
 
-    app = FastAPI(title="palate", version=version("palate"), description=ABOUT, lifespan=lifespan)
+    app = FastAPI(
+        title="palate",
+        version=version("palate"),
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     problems.install(app)
     app.include_router(watching)
     app.include_router(router)
+    app.include_router(pages)
     _describe(app, keys=settings.key_file is not None)
     keys = None if settings.key_file is None else Keys(settings.key_file)
     return Gate(app, settings.limits, keys, settings.log_content)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate.serve import metrics
 from palate.serve.keys import Keys
+from palate.serve.pages import is_page
 from palate.serve.problems import TooMuchError, problem
 from palate.serve.settings import Limits, is_loopback
 
@@ -68,17 +69,17 @@ class Gate:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._refusal(headers)
+        refused = self._refusal(scope["path"], headers)
         if refused is not None:
             await refused(scope, receive, send)
             return
         await self.app(scope, self._limited(receive), send)
 
-    def _refusal(self, headers: dict[bytes, str]) -> Any:
+    def _refusal(self, path: str, headers: dict[bytes, str]) -> Any:
         if self.keys is None:
             if not is_loopback(_without_port(headers.get(b"host", ""))):
                 return problem(421, "without API keys only localhost is served; call it by that name")
-        else:
+        elif not is_page(path):
             kind, _, key = headers.get(b"authorization", "").partition(" ")
             if kind.lower() != "bearer" or not self.keys.knows(key.strip()):
                 detail = "no known API key; send it as  Authorization: Bearer KEY"

@@ -24,6 +24,7 @@ from palate.serve.api import (
     SentEvent,
     SentEvents,
     SentItems,
+    SentQuestion,
     SentQuestions,
     State,
     Taken,
@@ -32,6 +33,7 @@ from palate.serve.api import (
     UsersEvent,
 )
 from palate.serve.appending import Appended, Event
+from palate.serve.explanations import Attributed, UserIds, View
 from palate.serve.problems import MEDIA_TYPE, first_fault
 from palate.serve.service import Service
 
@@ -95,6 +97,16 @@ def model(service: Serving) -> ModelFacts:
     )
 
 
+@router.get("/users", tags=["users"])
+def user_ids(
+    service: Serving,
+    starting: Annotated[str, Query(max_length=200, description="How the ids begin")] = "",
+    most: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> UserIds:
+    """Users of the store, by id."""
+    return UserIds(users=service.store.user_ids(starting, most))
+
+
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
 def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Take in one event or several, all or none; when this has answered, they survive a crash."""
@@ -129,7 +141,8 @@ def history(
     skip: Annotated[int, Query(ge=0, lt=2**40, description="Events to leave out at the end")] = 0,
 ) -> HistoryPage:
     """A user's history, oldest first: the last rating of each item."""
-    return HistoryPage.of(service.store.history(user_id, newest, skip))
+    found = service.store.history(user_id, newest, skip)
+    return HistoryPage.of(found, service.explainer.titles(found.history.item_ids))
 
 
 @router.get(
@@ -175,6 +188,18 @@ async def answers(sent: SentQuestions, service: Serving) -> Any:
         return StreamingResponse(events, media_type=SSE, headers={"Cache-Control": "no-store"})
     given = await answer_all(service.batcher, prepared)
     return Answers(answers=given, model=service.served.identity)
+
+
+@router.post("/views", tags=["answers"], responses=_problems(404, 409))
+def views(sent: SentQuestion, service: Serving) -> View:
+    """A user's likes by category: the user encoder's own view, and the rule's; the instruction plays no part."""
+    return service.explainer.view(sent)
+
+
+@router.post("/attributions", tags=["answers"], responses=_problems(404, 409))
+def attributions(sent: SentQuestion, service: Serving) -> Attributed:
+    """An answer, and by how much its log-probability falls when one item of the history is left out."""
+    return service.explainer.attribute(sent)
 
 
 def _taken(service: Service, sent: dict[str, list[SentEvent]]) -> list[Taken]:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from palate.attribution import user_prompts
 from palate.errors import MismatchError
 from palate.files import sha256_of
 from palate.items.encoder import ItemEncoder
@@ -81,14 +82,25 @@ class ServedModel:
 
     def prompt_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor:
         """The user prompt [M, E] of a history that is not stored, whose new items are known in it alone."""
-        table: Table | None = None
-        if new_items:
-            named = (*history.item_ids, *(item.item_id for item in new_items))
-            table = self._with(self.model.table.part(named), new_items)
+        table = self._table_for(history, new_items)
         with self._swapping:
             if self._streaming is None:
                 return self.model.user_prompts([history], table)[0]
             return self._streaming.prompt(self._read(history, table))[0]
+
+    def prompts_of(self, histories: Sequence[History], new_items: Sequence[Item] = ()) -> list[Tensor]:
+        """The user prompts [M, E] of histories that have no more items than the first."""
+        table = self._table_for(histories[0], new_items)
+        with self._swapping:
+            return user_prompts(self.model, histories, table)
+
+    def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
+        """The chances that each label is liked and disliked as the user encoder sees it, [L, 2], if it has a view."""
+        if self._streaming is None:
+            return None
+        table = self._table_for(history, new_items)
+        with self._swapping:
+            return self._streaming.view(self._read(history, table))[0]
 
     def encode(self, found: StoredHistory) -> Encoded:
         """What is kept of a stored history: all of it, or its most recent :attr:`reads` events."""
@@ -133,6 +145,12 @@ class ServedModel:
     @cached_property
     def _item_encoder(self) -> ItemEncoder:
         return ItemEncoder(load_run(self._run).recipe.items)
+
+    def _table_for(self, history: History, new_items: Sequence[Item]) -> Table | None:
+        if not new_items:
+            return None
+        named = (*history.item_ids, *(item.item_id for item in new_items))
+        return self._with(self.model.table.part(named), new_items)
 
     def _with(self, table: Table, items: Sequence[Item]) -> Table:
         if not isinstance(table, ItemTable):

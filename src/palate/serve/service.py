@@ -9,6 +9,8 @@ from palate.errors import DataError
 from palate.serve import metrics
 from palate.serve.api import GivenAnswer, SentQuestion, given_history, new_items
 from palate.serve.batcher import Batcher, Question
+from palate.serve.catalogue import Catalogue
+from palate.serve.explainer import Explainer
 from palate.serve.served_model import ServedModel
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store import UserStore
@@ -39,6 +41,8 @@ class Service:
         self.served = ServedModel(settings.run)
         self.store = UserStore(settings.store)
         self.users = Users(self.served, self.store)
+        catalogue = Catalogue(settings.run, self.served.model.settings)
+        self.explainer = Explainer(self.users, catalogue, self.limits)
         self.batcher = Batcher(self.served.model, self.limits, metrics.batches.observe)
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ class Limits(BaseModel):
     """Events or items in one request, a given history's too."""
     questions: int = Field(32, ge=1)
     """Questions in one request."""
+    attributed: int = Field(200, ge=1)
+    """Events of a history each of which is left out in turn, to tell what an answer rests on."""
     instruction: int = Field(2_000, ge=1)
     """Characters of an instruction."""
     requests: int = Field(256, ge=1)

@@ -79,6 +79,12 @@ class UserStore:
             rows = connection.execute(_newest_first(user.key).limit(newest).offset(skip)).all()[::-1]
         return StoredHistory(user.key, user.version, _history(user_id, rows), [row.event_id for row in rows])
 
+    def user_ids(self, starting: str, most: int) -> list[str]:
+        """Ids of users that begin so, in order."""
+        found = select(users.c.user_id).where(users.c.user_id.startswith(starting, autoescape=True))
+        with self.database.reading() as connection:
+            return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
+
     def changes(self, user_key: int, since: int) -> Changes:
         """What has changed in a history since a version; the cost does not depend on the rest of it.
 

@@ -43,7 +43,7 @@ class Users:
         """Raise :class:`DataError` for items that are neither known nor new, and for ratings off the scale."""
         given = {item.item_id for item in new_items}
         asked = [item_id for item_id in item_ids if item_id not in given]
-        if unknown := self._learn(asked):
+        if unknown := self.learn(asked):
             some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
             raise DataError(
                 f"{len(unknown)} item ids are not known: {some}; give their texts, or add them as items"
@@ -85,18 +85,18 @@ class Users:
         made = None
         if kept is not None and kept.state is not None:
             changes = self.store.changes(key, kept.version)
-            self._learn(changes.added.item_ids)
+            self.learn(changes.added.item_ids)
             made = self.served.advance(kept, changes)
         if made is None:
             found = self.store.history(user_id, self.served.reads)
-            self._learn(found.history.item_ids)
+            self.learn(found.history.item_ids)
             key, made, source = found.key, self.served.encode(found), "anew"
         if len(made.prompt) <= MOST_KEPT:
             with suppress(StoreError):  # it can be made again, and there is an answer to give
                 self.store.keep(key, self.served.identity, made)
         return made, source
 
-    def _learn(self, item_ids: Sequence[str]) -> list[str]:
+    def learn(self, item_ids: Sequence[str]) -> list[str]:
         """Those of these items that are not known, even after asking the store for what others have added."""
         unknown = self.served.unknown(item_ids)
         return self.served.unknown(unknown) if unknown and self.refresh_items() else unknown

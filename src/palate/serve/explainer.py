@@ -1,0 +1,147 @@
+"""Explains answers of a server: likes by category beside the rule, and the items that an answer rests on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from palate.attribution import attribute_prompts, left_out, part
+from palate.data.histories import CategoryStatistics
+from palate.errors import DataError
+from palate.schema import History, Item
+from palate.serve.api import SentQuestion, given_history, new_items
+from palate.serve.batcher import OverloadedError
+from palate.serve.catalogue import Catalogue, titled
+from palate.serve.explanations import Attributed, CategoryView, Influence, View
+from palate.serve.settings import Limits
+from palate.serve.users import Users
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Whose history is explained."""
+
+    user_id: str | None
+    version: int | None
+    history: History
+    new_items: Sequence[Item] = ()
+
+
+class Explainer:
+    """Reads histories anew, stored or given; one attribution at a time, since each is as dear as many answers."""
+
+    def __init__(self, users: Users, catalogue: Catalogue, limits: Limits) -> None:
+        self._users, self._served, self._store = users, users.served, users.store
+        self._catalogue, self._limits = catalogue, limits
+        self._attributing = threading.Lock()
+
+    def titles(self, item_ids: Sequence[str]) -> list[str | None]:
+        """What items are called, where it is known."""
+        if any(self._catalogue.title(item_id) is None for item_id in item_ids):
+            self._catalogue.add(self._store.items()[0])
+        return [self._catalogue.title(item_id) for item_id in item_ids]
+
+    def view(self, sent: SentQuestion) -> View:
+        """The user's likes by category; raises what :meth:`Service.prepare` raises."""
+        asked = self._asked(sent, self._limits.events)
+        self.titles(asked.history.item_ids)  # so that the categories of items added elsewhere are known
+        task = self._catalogue.task
+        found = None
+        if task is not None:
+            found = self._catalogue.statistics(asked.history, self._served.scale, asked.new_items)
+        chances = self._served.view_of(asked.history, asked.new_items)
+        categories = [
+            CategoryView(
+                name=name,
+                liked=None if chances is None else float(chances[number, 0]),
+                disliked=None if chances is None else float(chances[number, 1]),
+                **self._by_rule(found, number),
+            )
+            for number, name in enumerate(self._served.model.settings.categories)
+        ]
+        return View(
+            user_id=asked.user_id,
+            version=asked.version,
+            read=len(asked.history),
+            like_above=None if task is None else task.like_above,
+            dislike_below=None if task is None else task.dislike_below,
+            categories=categories,
+        )
+
+    def attribute(self, sent: SentQuestion) -> Attributed:
+        """The answer, and what it loses without each item.
+
+        Raises what :meth:`Service.prepare` raises, :class:`DataError` for a history that is too long to leave out
+        every item of it, and :class:`OverloadedError` while another one is worked on.
+        """
+        asked = self._asked(sent, self._served.reads or self._limits.attributed + 1)
+        history = asked.history
+        if (reads := self._served.reads) is not None:
+            history = part(history, range(len(history))[-reads:])
+        if len(history) > self._limits.attributed:
+            found = (
+                f"{len(history):,}" if sent.history is not None else f"more than {self._limits.attributed:,}"
+            )
+            raise DataError(
+                f"history: found {found} events that the model reads, expected at most "
+                f"{self._limits.attributed:,} to leave each out in turn; give the most recent ones as a history"
+            )
+        instruction = sent.instruction or self._served.model.settings.instruction
+        if not self._attributing.acquire(blocking=False):
+            raise OverloadedError(1, 2)
+        try:
+            prompts = self._served.prompts_of(left_out(history), asked.new_items)
+            found_out = attribute_prompts(self._served.model, prompts, instruction)
+        finally:
+            self._attributing.release()
+        new = {item.item_id: titled(item) for item in asked.new_items}
+        names = [
+            new.get(one, known)
+            for one, known in zip(history.item_ids, self.titles(history.item_ids), strict=True)
+        ]
+        rows = zip(history.item_ids, names, history.ratings, found_out.influence.tolist(), strict=True)
+        fields = Influence.model_fields
+        return Attributed(
+            user_id=asked.user_id,
+            version=asked.version,
+            instruction=instruction,
+            text=found_out.answer,
+            log_probability=found_out.log_probability,
+            items=[Influence(**dict(zip(fields, row, strict=True))) for row in rows],
+            model=self._served.identity,
+        )
+
+    def _asked(self, sent: SentQuestion, newest: int) -> _Asked:
+        if sent.instruction and len(sent.instruction) > self._limits.instruction:
+            raise DataError(
+                f"instruction: found {len(sent.instruction):,} characters, "
+                f"expected at most {self._limits.instruction:,}"
+            )
+        if sent.user_id is not None:
+            found = self._store.history(sent.user_id, newest)
+            self._users.learn(found.history.item_ids)
+            return _Asked(sent.user_id, found.version, found.history)
+        events = sent.history or []
+        if len(events) > self._limits.events:
+            raise DataError(f"history: found {len(events):,}, expected at most {self._limits.events:,}")
+        history, items = given_history(events), new_items(events)
+        self._users.check(history.item_ids, history.ratings, items)
+        return _Asked(None, None, history, items)
+
+    def _by_rule(self, found: CategoryStatistics | None, number: int) -> dict[str, object]:
+        task = self._catalogue.task
+        if found is None or task is None:
+            return {"count": None, "score": None, "rule": None}
+        labels, count = task.labels(found), int(found.count[0, number])
+        rule: Literal["liked", "disliked"] | None = None
+        if number in labels.liked[0]:
+            rule = "liked"
+        elif number in labels.disliked[0]:
+            rule = "disliked"
+        return {
+            "count": count,
+            "score": float(task.scores(found)[0, number]) if count else None,
+            "rule": rule,
+        }

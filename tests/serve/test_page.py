@@ -1,0 +1,123 @@
+"""The page, the API's document and what they ask for: views and attributions, in a browser and without one."""
+
+import re
+import shutil
+
+import pytest
+
+from palate.attribution import attribute
+from palate.serve.pages import _PARTS
+
+KEY = "a-key-of-the-test"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def events(tiny_data):
+    (history,) = tiny_data.histories(tiny_data.user_ids[:1])
+    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
+    return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns][:8]
+
+
+def test_an_attribution_is_the_functions_own(server, events, model):
+    from palate.serve.api import GivenEvent, given_history
+
+    history = given_history([GivenEvent(**event) for event in events])
+    expected = attribute(model, history, whole=True)
+    given = server.post("/attributions", json={"history": events}).json()
+    assert given["text"] == expected.answer
+    assert given["log_probability"] == pytest.approx(expected.log_probability, abs=1e-3)
+    assert [one["influence"] for one in given["items"]] == pytest.approx(list(expected.influence), abs=1e-3)
+    asked = {"questions": [{"history": events}]}
+    assert server.post("/answers", json=asked).json()["answers"][0]["text"] == given["text"]
+
+
+def test_a_stored_user_is_explained_like_the_same_history(server, events):
+    server.post("/users/ann/events", json=events)
+    for path in ("/views", "/attributions"):
+        stored, given = (
+            server.post(path, json=who).json() for who in ({"user_id": "ann"}, {"history": events})
+        )
+        assert {**stored, "user_id": None, "version": None} == given
+
+
+@pytest.mark.parametrize("kind", ["streaming", "uem"])
+def test_a_view_has_what_can_be_had(serve, run_of, events, kind):
+    view = serve(of=run_of(kind)).post("/views", json={"history": events}).json()
+    assert all((one["liked"] is None) == (kind == "uem") for one in view["categories"])
+    assert sum(one["count"] for one in view["categories"]) > 0
+
+
+def test_a_history_too_long_to_explain_is_refused(serve, events):
+    server = serve(limits={"attributed": 4})
+    server.post("/users/ann/events", json=events)
+    for who, found in (
+        ({"history": events}, "found 8 events"),
+        ({"user_id": "ann"}, "found more than 4 events"),
+    ):
+        refused = server.post("/attributions", json=who)
+        assert refused.status_code == 422
+        assert found in refused.json()["detail"]
+
+
+def test_users_are_found_by_how_they_begin(server, events):
+    for user_id in ("bob", "ann_2", "ann%1"):
+        server.post(f"/users/{user_id.replace('%', '%25')}/events", json=events)
+    found = [server.get("/users", params={"starting": one}).json()["users"] for one in ("", "ann_", "%")]
+    assert found == [["ann%1", "ann_2", "bob"], ["ann_2"], []]
+
+
+def test_no_page_refers_to_another_host(serve, tmp_path):
+    (tmp_path / "keys").write_text(KEY + "\n")
+    server = serve(key_file=tmp_path / "keys")
+    for path in ("/", "/docs", *(f"/page/{name}" for name in _PARTS)):
+        answered = server.get(path)
+        assert answered.status_code == 200
+        assert "script-src 'self';" in answered.headers["content-security-policy"]
+        if "swagger" not in path:
+            assert not re.search(r"(?:https?:)?//[a-z]", answered.text)
+    assert server.get("/users").status_code == 401
+    assert server.get("/page/..%2F__init__.py").status_code in (401, 404)
+
+
+@pytest.fixture
+def browser():
+    driver = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with driver.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def test_a_user_is_asked_about_with_a_key_and_the_keyboard_alone(listening, events, browser, tmp_path):
+    import palate
+
+    (tmp_path / "keys").write_text(KEY + "\n")
+    url = listening(key_file=tmp_path / "keys")
+    palate.Client(url, KEY).add_events("ann", events)
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    asked, wrong = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(url)
+    page.locator("#wrong", has_text="no known API key").wait_for()
+    page.focus("#key")
+    page.keyboard.type(KEY)
+    page.keyboard.press("Tab")
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    page.locator("#said", has_text="Done.").wait_for()
+    assert page.locator("#events tr").count() == len(events)
+    page.focus("#rating-0")
+    page.keyboard.press("Home" if page.input_value("#rating-0") != "1" else "End")
+    page.locator("#before:not(:empty)").wait_for()
+    page.locator("#said", has_text="Done.").wait_for()
+    assert page.evaluate("document.activeElement.id") == "rating-0"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert not wrong
+    assert all(one.startswith((url, "data:")) and KEY not in one for one in asked)
+    page.goto(f"{url}/docs")
+    page.locator(".opblock").first.wait_for()
+    assert all(one.startswith((url, "data:")) for one in asked)
