@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from palate.data.dataset import Dataset, load_dataset
-from palate.data.histories import category_statistics, draw_windows
+from palate.data.histories import CategoryStatistics, category_statistics, draw_windows
 from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluate import Part, Setting
 from palate.files import write_text
@@ -77,11 +77,15 @@ def score_questions(
     All wordings of a kind ask the same. The model is also asked with every user's history in another user's place,
     in the first wording; the references answer from the window and from the training users.
     """
-    questioner, preferences = _questioner(dataset, task)
+    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    questioner, preferences = (
+        Questioner(task, dataset, dataset.interactions, statistics),
+        task.labels(statistics),
+    )
     users = dataset.users(setting.split)[:most_users]
     if not len(users):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to ask about")
-    references = References(dataset, task)
+    references = References(dataset, task, statistics)
     windows = draw_windows(
         dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
     )
@@ -175,12 +179,14 @@ def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> R
 
 
 class References:
-    """Who answers without a language model: from the window's means, and from the training users'."""
+    """Who answers without a language model: from the window's means, and from the training users'.
 
-    def __init__(self, dataset: Dataset, task: CategoryPreference) -> None:
+    ``statistics`` are those of all users' full histories; only training users' are read.
+    """
+
+    def __init__(self, dataset: Dataset, task: CategoryPreference, statistics: CategoryStatistics) -> None:
         self._dataset, self._task = dataset, task
         interactions, values = dataset.interactions, dataset.rating_values.astype(np.float64)
-        statistics = category_statistics(interactions, dataset.category_matrix, dataset.rating_values)
         train = statistics[dataset.users("train")]
         self._category = train.total.sum(axis=0) / np.maximum(train.count.sum(axis=0), 1)  # [L]
         of_user = np.repeat(np.arange(len(interactions.lengths)), interactions.lengths)
@@ -222,11 +228,6 @@ class References:
         windows, values = asked.windows, self._dataset.rating_values.astype(np.float64)
         residual = (values[windows.rating_index] - self._item[windows.item_index]) * windows.mask
         return np.asarray(residual.sum(axis=1) / (windows.length + PRIOR))
-
-
-def _questioner(dataset: Dataset, task: CategoryPreference) -> tuple[Questioner, Preferences]:
-    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-    return Questioner(task, dataset, dataset.interactions, statistics), task.labels(statistics)
 
 
 def _asked(

@@ -51,13 +51,14 @@ class Explainer:
         found = None
         if task is not None:
             found = self._catalogue.statistics(asked.history, self._served.scale, asked.new_items)
+        by_rule = self._by_rule(found)
         chances = self._served.view_of(asked.history, asked.new_items)
         categories = [
             CategoryView(
                 name=name,
                 liked=None if chances is None else float(chances[number, 0]),
                 disliked=None if chances is None else float(chances[number, 1]),
-                **self._by_rule(found, number),
+                **by_rule[number],
             )
             for number, name in enumerate(self._served.model.settings.categories)
         ]
@@ -130,18 +131,16 @@ class Explainer:
         self._users.check(history.item_ids, history.ratings, items)
         return _Asked(None, None, history, items)
 
-    def _by_rule(self, found: CategoryStatistics | None, number: int) -> dict[str, object]:
+    def _by_rule(self, found: CategoryStatistics | None) -> list[dict[str, object]]:
+        """What the rule says of each category."""
         task = self._catalogue.task
         if found is None or task is None:
-            return {"count": None, "score": None, "rule": None}
-        labels, count = task.labels(found), int(found.count[0, number])
-        rule: Literal["liked", "disliked"] | None = None
-        if number in labels.liked[0]:
-            rule = "liked"
-        elif number in labels.disliked[0]:
-            rule = "disliked"
-        return {
-            "count": count,
-            "score": float(task.scores(found)[0, number]) if count else None,
-            "rule": rule,
-        }
+            nothing = {"count": None, "score": None, "rule": None}
+            return [dict(nothing) for _ in self._served.model.settings.categories]
+        labels, scores = task.labels(found), task.scores(found)[0].tolist()
+        rule: dict[int, Literal["liked", "disliked"]] = dict.fromkeys(labels.disliked[0].tolist(), "disliked")
+        rule |= dict.fromkeys(labels.liked[0].tolist(), "liked")
+        return [
+            {"count": count, "score": scores[number] if count else None, "rule": rule.get(number)}
+            for number, count in enumerate(found.count[0].tolist())
+        ]
