@@ -115,11 +115,7 @@ class Explainer:
         )
 
     def _asked(self, sent: SentQuestion, newest: int) -> _Asked:
-        if sent.instruction and len(sent.instruction) > self._limits.instruction:
-            raise DataError(
-                f"instruction: found {len(sent.instruction):,} characters, "
-                f"expected at most {self._limits.instruction:,}"
-            )
+        self._limits.check_instruction("instruction", sent.instruction)
         if sent.user_id is not None:
             found = self._store.history(sent.user_id, newest)
             self._users.learn(found.history.item_ids)

@@ -65,11 +65,7 @@ class Service:
             raise DataError(f"{name}: found {found:,}, expected at most {most:,}; send them in parts")
 
     def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
-        if sent.instruction and len(sent.instruction) > self.limits.instruction:
-            raise DataError(
-                f"questions.{number}.instruction: found {len(sent.instruction):,} characters, "
-                f"expected at most {self.limits.instruction:,}"
-            )
+        self.limits.check_instruction(f"questions.{number}.instruction", sent.instruction)
         instruction = sent.instruction or self.served.model.settings.instruction
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)

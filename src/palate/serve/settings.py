@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.errors import PalateError, first_fault
+from palate.errors import DataError, PalateError, first_fault
 
 VARIABLE = "PALATE_SERVE"
 """The environment variable that carries the settings to worker processes."""
@@ -38,6 +38,13 @@ class Limits(BaseModel):
     """Questions that the backbone answers at once."""
     seconds: float = Field(30.0, gt=0)
     """Time for a request, and for those under way when the server is told to stop."""
+
+    def check_instruction(self, field: str, instruction: str | None) -> None:
+        """Raise :class:`DataError` for an instruction that is too long; ``field`` is where it was sent."""
+        if instruction and len(instruction) > self.instruction:
+            raise DataError(
+                f"{field}: found {len(instruction):,} characters, expected at most {self.instruction:,}"
+            )
 
 
 class ServeSettings(BaseModel):
