@@ -94,9 +94,9 @@ class Steps:
         watch.lap(UPDATE)
         return list(watch.seconds.values())
 
-    def loss(self, batch: dict[str, Tensor], alone: bool, watch: Stopwatch) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: dict[str, Any], alone: bool, watch: Stopwatch) -> tuple[Tensor, Tensor]:
         """The loss, and the user prompts [B, M, E] that lie between the two parts of the model."""
-        liked, disliked = batch.pop("liked"), batch.pop("disliked")
+        liked, disliked, _ = batch.pop("liked"), batch.pop("disliked"), batch.pop("kinds")
         output = self.model(**batch, user_encoder_alone=alone)
         loss: Tensor = output["loss"]
         if not alone:

@@ -400,7 +400,9 @@ def test_the_backbone_learns_the_answers_of_the_view_where_the_recipe_says_so(
     train(make_recipe(train={"steps": 2, "auxiliary": 0.5, "answers": "view"}), tmp_path / "run")
     trainer = made[0]
     batch = trainer.train_dataset[0]
-    other = {**batch, "target": batch["target"].flip(0), "target_mask": batch["target_mask"].flip(0)}
+    (one,) = batch["rounds"]
+    flipped = {name: one[name].flip(0) for name in ("target", "target_mask")}
+    other = {**batch, "rounds": [{**one, **flipped}]}
     trainer.model.eval()
     assert trainer.compute_loss(trainer.model, dict(batch)) == trainer.compute_loss(
         trainer.model, dict(other)

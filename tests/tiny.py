@@ -10,6 +10,7 @@ from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
+from palate.model.ask import Round
 from palate.model.backbone import Backbone
 from palate.model.personalized import PersonalizedModel
 from palate.model.settings import PersonalizedSettings
@@ -69,6 +70,16 @@ TEXTS = [f"The user likes {a}, {b} and doesn't like {c}" for a in GENRES for b i
     "Which genres does this user like and dislike?",
     "The user likes no genre and doesn't like any genre",
 ]
+
+
+def asked(instruction: Any, target: Any) -> Round:
+    """A round of what a tokenizer gave for instructions and targets."""
+    return {
+        "instruction": instruction["input_ids"],
+        "instruction_mask": instruction["attention_mask"],
+        "target": target["input_ids"],
+        "target_mask": target["attention_mask"],
+    }
 
 
 def tiny_backbone(seed: int = 0, layers: int = 1) -> Backbone:

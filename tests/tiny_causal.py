@@ -77,7 +77,9 @@ def save_causal(folder, family="llama", seed=0, template=None, layers=2):
     return folder
 
 
-def causal_model(dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, **backbone):
+def causal_model(
+    dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, user_first=False, **backbone
+):
     made, source = load_backbone(CausalSettings(name=str(folder), **backbone))
     torch.manual_seed(1)
     text = isinstance(user_encoder, TextSettings)
@@ -93,6 +95,7 @@ def causal_model(dataset, folder, user_encoder=STREAMING, task_prompt=3, like_to
         data_name=dataset.info.name,
         data_fingerprint=dataset.info.fingerprint,
         like_tokens=like_tokens,
+        user_first=user_first,
         backbone=source,
     )
     return PersonalizedModel(

@@ -217,6 +217,12 @@ class ModelSettings(Section):
     """Length k of the task prompt K."""
     task_prompt_text: str | None = None
     """Words that K starts from, repeated or cut to its length; random tokens when not given."""
+    user_first: bool = False
+    """Put the task prompt between user prompt and instruction, and not first of all: what is read of a user is then
+    the same for every task, and costs a history that is text no gradients."""
+    user_encoder_from: Path | None = None
+    """Run whose trained user encoder this one starts from: of the same kind and size, on the same items and
+    categories, whatever its backbone was."""
     like_tokens: bool = False
     """Keep user prompt and task prompt as far from the mean of the backbone's token embeddings as these are, all
     through training: for backbones that are not trained. Recipes that do not ask for it train as they always did."""
@@ -240,6 +246,9 @@ class TrainSettings(Section):
     """End earlier, with the schedule squeezed to fit, when this much time has passed."""
     batch_size: int = Field(128, ge=1)
     """Windows a step on one device."""
+    rounds: int = Field(1, ge=1)
+    """Questions about each window of a batch, one kind a round; a decoder-only backbone reads what stands before them
+    once for all of them."""
     windows_per_user: int = Field(1, ge=1)
     """Windows of one user in a batch."""
     length_groups: int = Field(1, ge=1)
@@ -278,6 +287,17 @@ class TrainSettings(Section):
     """Windows that the dev score is the mean over; ``evaluate.window`` alone when none is given."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a better dev score."""
+
+    @field_validator("questions")
+    @classmethod
+    def _for_the_rounds(
+        cls, questions: dict[QuestionKind, float], info: ValidationInfo
+    ) -> dict[QuestionKind, float]:
+        if info.data.get("rounds", 1) > 1 and not questions:
+            raise ValueError(
+                "needs several kinds of questions where train.rounds asks more than one; set rounds=1"
+            )
+        return questions
 
     @field_validator("auxiliary_alone")
     @classmethod

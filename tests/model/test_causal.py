@@ -18,7 +18,7 @@ from palate.model.personalized import load_model
 from palate.model.token_like import prompt_norms
 from palate.model.user_encoder import UserPrompt
 from palate.schema import History
-from tiny import tiny_model
+from tiny import asked, tiny_model
 from tiny_causal import FAMILIES, STREAMING, causal_model, save_causal, tokenizer_with_a_beginning
 
 INSTRUCTION = "Which genres does this user like and dislike?"
@@ -47,10 +47,7 @@ def loss_arguments(model, dataset, users=2):
     instruction = model.tokenizer([INSTRUCTION], return_tensors="pt")
     return windows, {
         **window_tensors(windows),
-        "instruction": instruction["input_ids"],
-        "instruction_mask": instruction["attention_mask"],
-        "target": target["input_ids"],
-        "target_mask": target["attention_mask"],
+        "rounds": [asked(instruction, target)],
     }
 
 
@@ -124,6 +121,62 @@ def test_the_loss_is_the_cross_entropy_of_the_target_and_its_end(tiny_data, fold
         losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
     assert len(losses[0]) != len(losses[1])
     torch.testing.assert_close(model(**arguments)["loss"], torch.cat(losses).mean(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("user_first", [False, True])
+@pytest.mark.parametrize("encoder", [STREAMING, TextSettings()])
+def test_rounds_read_the_prefix_once_and_score_and_teach_as_each_round_alone(
+    tiny_data, folder, encoder, user_first
+):
+    model = causal_model(tiny_data, folder, encoder, train="frozen", user_first=user_first)
+    _, arguments = loss_arguments(model, tiny_data)
+    instructions = ["Why?", "Which of all genres would this user like to see?"]
+    if hasattr(
+        model.backbone.config, "sliding_window"
+    ):  # which counts the padding between prefix and instruction
+        instructions[1] = instructions[0]
+    targets = ["yes", "The user likes Drama, Comedy"]
+    other = asked(
+        *(model.tokenizer(texts, padding=True, return_tensors="pt") for texts in (instructions, targets))
+    )
+    rounds = [*arguments.pop("rounds"), other, other]
+
+    def taught(*some):
+        model.zero_grad()
+        losses = [model(**arguments, rounds=list(each))["loss"] for each in some]
+        torch.stack(losses).mean().backward()
+        learning = [weight for weight in model.parameters() if weight.requires_grad]
+        return torch.stack(losses).mean().detach(), [
+            weight.grad for weight in learning if weight.grad is not None
+        ]
+
+    reads = []
+    model.backbone.register_forward_hook(lambda *_: reads.append(1))
+    together = taught(rounds)
+    assert len(reads) == 4
+    alone = taught(*([one] for one in rounds))
+    assert len(together[1]) > (0 if model.reads_text else 5)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-3)
+    model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    reads.clear()
+    torch.testing.assert_close(taught(rounds), alone, atol=1e-5, rtol=1e-3)
+    assert len(reads) == 3  # a cache and checkpoints do not go together
+
+
+def test_the_task_prompt_may_stand_after_the_user(tiny_data, folder):
+    model = causal_model(tiny_data, folder, user_first=True)
+    windows, _ = loss_arguments(model, tiny_data)
+    prompt, user = model.prompt(windows), model.user_prompt(windows)
+    start = len(model.frame.opening)
+    people, task = user.embeddings.shape[1], len(model.task_prompt)
+    torch.testing.assert_close(prompt.embeddings[:, start : start + people], user.embeddings)
+    after = prompt.embeddings[:, start + people : start + people + task]
+    torch.testing.assert_close(after, model.task_prompt.expand_as(after))
+    users = histories(tiny_data, 5, 1)
+    prefix = model.prefix(users)
+    assert prefix.prompt.mask.shape[1] == start + people
+    for question in (None, "Why?"):
+        assert model.generate_after(prefix, question) == model.generate(users, question)
 
 
 def test_a_chat_template_stands_around_everything(tiny_data, tmp_path):

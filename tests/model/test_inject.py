@@ -10,7 +10,7 @@ from palate.data.histories import draw_windows
 from palate.model.events import window_tensors
 from palate.model.inject import IGNORED, inject, mask_labels
 from palate.model.user_encoder import UserPrompt
-from tiny import tiny_backbone, tiny_model
+from tiny import asked, tiny_backbone, tiny_model
 
 UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
 STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
@@ -177,10 +177,7 @@ def test_the_loss_is_the_cross_entropy_of_the_target_tokens(uem, tiny_data):
     instruction = uem.tokenizer([INSTRUCTION], return_tensors="pt")
     output = uem(
         **window_tensors(windows),
-        instruction=instruction["input_ids"],
-        instruction_mask=instruction["attention_mask"],
-        target=target["input_ids"],
-        target_mask=target["attention_mask"],
+        rounds=[asked(instruction, target)],
     )
     prompt = uem.prompt(windows)
     losses = []

@@ -25,7 +25,7 @@ from palate.training.clock import Clock
 from tiny import TINY_T5, tiny_model
 
 STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
-ANSWER = ("target", "target_mask", "liked", "disliked")
+ANSWER = ("rounds", "liked", "disliked")
 
 
 def recipe(users=0, share=0.5, seed=0, window=(5, 10), **train):
@@ -50,7 +50,15 @@ def make(tiny_data):
 
 
 def same(one, other, names=None):
-    return [name for name in names or one if not torch.equal(one[name], other[name])] == []
+    return all(equal(one[name], other[name]) for name in names or one)
+
+
+def equal(one, other):
+    if isinstance(one, dict):
+        return same(one, other)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize("users", [0, 20])
@@ -68,11 +76,11 @@ def test_a_batch_is_what_the_model_and_the_losses_take(make):
     arguments = set(inspect.signature(PersonalizedModel.forward).parameters) - {
         "self",
         "user_encoder_alone",
-        "targets_for",
+        "answered",
     }
-    assert set(batch) == arguments | {"liked", "disliked"}
+    assert set(batch) == arguments | {"liked", "disliked", "kinds"}
     assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape
-    assert len(batch["item"]) == len(batch["target"]) == 8
+    assert len(batch["item"]) == len(batch["rounds"][0]["target"]) == 8
     assert batch["liked"].shape == batch["disliked"].shape == (8, 5)
     assert int(batch["item"].max()) < len(batch["unique"])
 
@@ -97,7 +105,9 @@ def test_the_truth_changes_the_answer_and_never_what_the_model_reads(make, tiny_
     for index in range(4):
         assert same(first[index], other[index], read)
         assert torch.equal(first[index]["liked"], other[index]["disliked"])
-        assert not torch.equal(first[index]["target"], other[index]["target"])
+        (one,), (exchanged,) = first[index]["rounds"], other[index]["rounds"]
+        assert not equal(one["target"], exchanged["target"])
+        assert equal(one["instruction"], exchanged["instruction"])
 
 
 def test_only_training_users_are_shown(tiny_data, make):
@@ -122,7 +132,7 @@ def test_targets_are_the_truth_of_the_full_history(tiny_data, make):
     )
     known = set(task.target_texts(task.labels(statistics[tiny_data.users("train")])))
     batch = batches[0]
-    texts = batches.tokenizer.batch_decode(batch["target"], skip_special_tokens=True)
+    texts = batches.tokenizer.batch_decode(batch["rounds"][0]["target"], skip_special_tokens=True)
     assert set(texts) <= known
     parsed = task.parse(texts)
     for row in range(8):
@@ -157,7 +167,8 @@ def test_targets_by_the_view_say_what_the_user_encoder_believes_whatever_the_tru
     logits = torch.full((2, 5, 2), -8.0)
     logits[0, 3, 0] = logits[1, 0, 1] = logits[1, 2, 0] = 8.0
     batch = batches[0]
-    target, mask = batches.best_targets(logits, batch["target"], batch["target_mask"])
+    (best,) = batches.best_rounds(logits, batch["rounds"], batch["kinds"])
+    target, mask = best["target"], best["target_mask"]
     said = task.parse(batches.tokenizer.batch_decode(target, skip_special_tokens=True))
     assert said.liked[:, 0].tolist() == [3, 2]
     assert said.disliked[:, 0].tolist() == [-1, 0]
@@ -173,8 +184,9 @@ def test_a_batch_mixes_real_and_simulated_users(make, share, real):
 
 def test_windows_of_one_user_have_one_target(make):
     batch = make(windows_per_user=4)[0]
+    target = batch["rounds"][0]["target"]
     for rows in (slice(0, 4), slice(4, 8)):
-        assert (batch["target"][rows] == batch["target"][rows][0]).all()
+        assert (target[rows] == target[rows][0]).all()
         assert not (batch["item"][rows] == batch["item"][rows][0]).all()
 
 
@@ -218,40 +230,66 @@ def test_a_grouped_batch_is_a_function_of_the_seed_and_its_index(make):
 MIXTURE = {"preference": 0.2, "liked": 0.2, "disliked": 0.1, "yes-no": 0.2, "pair": 0.1, "rating": 0.2}
 
 
-def test_a_mixture_gives_every_window_a_question_in_a_wording_that_is_trained(make, tiny_data):
-    batches = make(users=20, batch_size=64, questions=MIXTURE)
-    batch, again = batches[3], make(users=20, batch_size=64, questions=MIXTURE)[3]
-    assert same(batch, again)
-    assert set(batch["names"].tolist()) == {-1, 0, 1, 2}
-    said = batches.tokenizer.batch_decode(batch["instruction"], skip_special_tokens=True)
-    target = batches.tokenizer.batch_decode(batch["target"], skip_special_tokens=True)
+def texts(batches, one):
+    return [
+        batches.tokenizer.batch_decode(one[name], skip_special_tokens=True)
+        for name in ("instruction", "target")
+    ]
+
+
+def test_each_round_asks_every_window_a_question_of_one_kind_in_wordings_that_are_trained(make, tiny_data):
+    settings = {"users": 20, "batch_size": 64, "questions": MIXTURE, "rounds": 10}
+    batches = make(**settings)
+    batch = batches[3]
+    assert same(batch, make(**settings)[3])
+    assert set(batch["kinds"]) == set(MIXTURE)
     starts = {"preference": "The user likes", "liked": "The user likes", "disliked": "The user doesn't like"}
-    for row, (instruction, answer) in enumerate(zip(said, target, strict=True)):
-        number = int(batch["names"][row])
-        if number >= 0:
-            kind = NAMING[number]
-            assert instruction in [wording.format(fields="genres") for wording in WORDINGS[kind].trained]
-            assert answer.startswith(starts[kind])
+    choices = {"yes-no": {"yes", "no"}, "pair": {*tiny_data.categories}, "rating": {*"12345"}}
+    for kind, one in zip(batch["kinds"], batch["rounds"], strict=True):
+        instructions, answers = texts(batches, one)
+        assert len(instructions) == len(answers) == 64
+        assert not any("person" in instruction for instruction in instructions)
+        if kind in NAMING:
+            assert set(instructions) == {
+                wording.format(fields="genres") for wording in WORDINGS[kind].trained
+            }
+            assert all(answer.startswith(starts[kind]) for answer in answers)
         else:
-            assert answer in {"yes", "no", *tiny_data.categories, *"12345"}
-    assert not any("person" in instruction for instruction in said)
+            assert len(set(instructions)) > 5
+            assert set(answers) <= choices[kind]
+
+
+def test_rounds_are_as_near_to_the_shares_as_they_go(make):
+    batches = make(questions={"preference": 0.5, "yes-no": 0.25, "rating": 0.25}, rounds=4)
+    for index in range(5):
+        assert sorted(batches[index]["kinds"]) == ["preference", "preference", "rating", "yes-no"]
+    single = [make(questions={"preference": 0.5, "pair": 0.5})[index]["kinds"] for index in range(20)]
+    assert {kind for (kind,) in single} == {"preference", "pair"}
+
+
+def test_no_round_may_see_the_items_whose_rating_is_asked_for(make, tiny_data):
+    batches = make(window=(40, 40), questions={"rating": 1.0}, rounds=3)
+    titles = tiny_data.items["title"].to_list()
+    batch = batches[0]
+    for one in batch["rounds"]:
+        for row, instruction in enumerate(texts(batches, one)[0]):
+            seen = batch["unique"][batch["item"][row][batch["mask"][row]]].tolist()
+            assert len(seen) > 5
+            (asked_for,) = [index for index, title in enumerate(titles) if f" {title} (" in instruction]
+            assert asked_for not in seen
 
 
 def test_by_the_view_what_names_no_category_keeps_its_target(make, tiny_data):
-    batches, task = make(batch_size=32, questions=MIXTURE), load_task(recipe().task, tiny_data.info)
-    batch = batches[0]
+    batches = make(batch_size=32, questions=MIXTURE, rounds=10)
+    batch, task = batches[0], load_task(recipe().task, tiny_data.info)
     logits = torch.full((32, 5, 2), -8.0)
     logits[:, 3, 0] = logits[:, 0, 1] = 8.0
-    target, mask = batches.best_targets(logits, batch["target"], batch["target_mask"], batch["names"])
-    before, after = (
-        batches.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        for tokens in (batch["target"], target)
-    )
-    assert mask.sum(dim=1).min() > 0
-    for row, number in enumerate(batch["names"].tolist()):
-        if number < 0:
-            assert after[row] == before[row]
+    best = batches.best_rounds(logits, batch["rounds"], batch["kinds"])
+    for kind, before, after in zip(batch["kinds"], batch["rounds"], best, strict=True):
+        if kind not in NAMING:
+            assert equal(before, after)
             continue
-        read = task.parse([after[row]])
-        assert read.liked[0, 0] == (3 if NAMING[number] != "disliked" else -1)
-        assert read.disliked[0, 0] == (0 if NAMING[number] != "liked" else -1)
+        assert equal(before["instruction"], after["instruction"])
+        read = task.parse(texts(batches, after)[1])
+        assert set(read.liked[:, 0]) == {3 if kind != "disliked" else -1}
+        assert set(read.disliked[:, 0]) == {0 if kind != "liked" else -1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -27,6 +27,21 @@ class Prefix:
     prompt: Prompt
     cache: Cache
 
+    def fresh_cache(self) -> Cache:
+        """The keys and values for one more reader, who appends to them; these stay as they are."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return cache
+
+
+class Round(TypedDict):
+    """One question to each of B users with its answer, as token ids and masks."""
+
+    instruction: Tensor  # [B, T], or [1, T] for all
+    instruction_mask: Tensor
+    target: Tensor  # [B, N']
+    target_mask: Tensor
+
 
 class TokenStreamer(Protocol):
     """Is told of an answer while it is written."""
@@ -39,32 +54,44 @@ class TokenStreamer(Protocol):
 
 
 def score(
-    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, target_mask: Tensor
+    backbone: PreTrainedModel,
+    frame: Frame | None,
+    prompt: Prompt,
+    target: Tensor,
+    target_mask: Tensor,
+    prefix: Prefix | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The targets' cross entropy, a mean over tokens, and their logits [B, N', V].
+    """The targets' logits [B, N', V] and their labels [B, N'], for :func:`cross_entropy`.
 
-    ``target`` and ``target_mask`` are [B, N']; a decoder-only backbone's logits have one more, for the end.
+    ``target`` and ``target_mask`` are [B, N']; a decoder-only backbone's have one more, for the end. ``prefix`` is
+    what of the prompts was read before.
     """
     if frame is None:
-        output = backbone(
+        labels = mask_labels(target, target_mask)
+        logits: Tensor = backbone(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,
-            labels=mask_labels(target, target_mask),
+            decoder_input_ids=backbone.prepare_decoder_input_ids_from_labels(labels=labels),
             use_cache=False,
-        )
-        return output.loss, output.logits
+        ).logits
+        return logits, labels
     written, mask = ended(target, target_mask, frame.end)
     whole = prompt.followed_by(backbone.get_input_embeddings()(target), target_mask)
+    read = 0 if prefix is None else prefix.prompt.mask.shape[1]
     logits = backbone(
-        inputs_embeds=whole.embeddings,
+        inputs_embeds=whole.embeddings[:, read:],
         attention_mask=whole.mask,
-        position_ids=whole.positions,
-        use_cache=False,
+        position_ids=whole.positions[:, read:],
+        past_key_values=None if prefix is None else prefix.fresh_cache(),
+        use_cache=prefix is not None,
         logits_to_keep=written.shape[1],  # a vocabulary is too wide to score the prompt with it, too
     ).logits
-    labels = mask_labels(written, mask)
-    loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
-    return loss, logits
+    return logits, mask_labels(written, mask)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of what :func:`score` gives, a mean over tokens."""
+    return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
 
 
 def choose(
@@ -78,7 +105,7 @@ def choose(
     first = choices[:, :, 0]
     ordered = first.sort(dim=1).values
     if bool((ordered[:, 1:] != ordered[:, :-1]).all()):
-        _, logits = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
+        logits, _ = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
         return logits[:, 0].float().gather(1, first).softmax(dim=1)
     likely = [
         log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at]) for at in range(choices.shape[1])
@@ -90,11 +117,10 @@ def log_likelihood(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
 ) -> Tensor:
     """The log-probability of each of B targets [B, N'] with its end, [B]."""
-    _, logits = score(backbone, frame, prompt, target, mask)
-    if frame is not None:
-        target, mask = ended(target, mask, frame.end)
-    each = logits.float().log_softmax(dim=-1).gather(2, target[..., None]).squeeze(2)
-    return (each * mask).sum(dim=1)
+    logits, labels = score(backbone, frame, prompt, target, mask)
+    scored = labels != IGNORED
+    each = logits.float().log_softmax(dim=-1).gather(2, labels.where(scored, 0)[..., None]).squeeze(2)
+    return (each * scored).sum(dim=1)
 
 
 def write(
@@ -113,7 +139,7 @@ def write(
     if frame is not None:
         settings |= {"eos_token_id": ends(backbone, frame), "pad_token_id": frame.end}
     if prefix is not None:
-        settings["past_key_values"] = copy.deepcopy(prefix.cache)  # generation writes into it
+        settings["past_key_values"] = prefix.fresh_cache()
     token_ids: Tensor = backbone.generate(
         inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, streamer=streamer, **settings
     )

@@ -22,6 +22,7 @@ from palate.model.personalized import PersonalizedModel, Table
 from palate.model.settings import PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
+from palate.model.transfer import start_user_encoder
 from palate.model.user_encoder import UEM
 from palate.schema import Ints, Preferences
 from palate.tasks.questions import YES_NO
@@ -58,6 +59,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         data_name=dataset.info.name,
         data_fingerprint=dataset.info.fingerprint,
         like_tokens=recipe.model.like_tokens,
+        user_first=recipe.model.user_first,
         backbone=source,
     )
     model = PersonalizedModel(config, backbone, table)
@@ -67,6 +69,8 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         _start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
         _start_stream(model.user_encoder, dataset, table)
+    if recipe.model.user_encoder_from is not None:
+        start_user_encoder(model, recipe.model.user_encoder_from)
     return model
 
 

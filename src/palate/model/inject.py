@@ -55,14 +55,17 @@ def inject(
     instruction: Tensor,
     instruction_mask: Tensor,
     edges: Edges | None = None,
+    user_first: bool = False,
 ) -> Prompt:
     """Join the task prompt K [K, E], the user prompts U_e [B, M, E] and the instructions I_e [B, T, E].
 
-    ``instruction_mask`` is [B, T]. Gaps that shorter windows or instructions leave are closed by moving what is
-    there to the left, in order, or to the right with a frame's ``edges`` around it: a user's prompt is the same
-    alone and in a batch, positions included.
+    ``instruction_mask`` is [B, T]. With ``user_first`` K stands between U_e and I_e. Gaps that shorter windows or
+    instructions leave are closed by moving what is there to the left, in order, or to the right with a frame's
+    ``edges`` around it: a user's prompt is the same alone and in a batch, positions included.
     """
-    parts = [(task_prompt, None), (user.embeddings, user.mask), (instruction, instruction_mask.bool())]
+    task, asked = (task_prompt, None), (instruction, instruction_mask.bool())
+    read = (user.embeddings, user.mask)
+    parts = [read, task, asked] if user_first else [task, read, asked]
     if edges is not None:
         parts = [(edges.opening, None), *parts, (edges.closing, None)]
     return _packed(parts, user.embeddings, left_padded=edges is not None)
@@ -74,10 +77,11 @@ def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges) -> Prompt:
     return _packed(parts, user.embeddings, left_padded=True)
 
 
-def finish(beginning: Prompt, instruction: Tensor, edges: Edges) -> Prompt:
-    """One instruction [T, E] for all B users after what :func:`begin` made."""
-    rest = torch.cat([instruction, edges.closing]).expand(len(beginning.mask), -1, -1)
-    return beginning.followed_by(rest, rest.new_ones(rest.shape[:2]))
+def finish(beginning: Prompt, instruction: Tensor, instruction_mask: Tensor, edges: Edges) -> Prompt:
+    """The instructions [B, T, E], with their mask [B, T], after what :func:`begin` made for B users."""
+    parts = [(instruction, instruction_mask.bool()), (edges.closing, None)]
+    rest = _packed(parts, beginning.embeddings, left_padded=True)
+    return beginning.followed_by(rest.embeddings, rest.mask)
 
 
 def mask_labels(token_ids: Tensor, mask: Tensor) -> Tensor:

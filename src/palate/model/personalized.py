@@ -18,7 +18,17 @@ from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.ask import Prefix, TokenStreamer, choose, log_likelihood, read_ahead, score, write
+from palate.model.ask import (
+    Prefix,
+    Round,
+    TokenStreamer,
+    choose,
+    cross_entropy,
+    log_likelihood,
+    read_ahead,
+    score,
+    write,
+)
 from palate.model.backbone import Backbone
 from palate.model.card import model_card
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
@@ -84,19 +94,16 @@ class PersonalizedModel(nn.Module):
         rating: Tensor,
         mask: Tensor,
         time: Tensor,
-        instruction: Tensor,
-        instruction_mask: Tensor,
-        target: Tensor,
-        target_mask: Tensor,
+        rounds: Sequence[Round],
         user_encoder_alone: bool = False,
-        targets_for: Callable[[UserPrompt], tuple[Tensor, Tensor]] | None = None,
+        answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
-        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`,
-        ``instruction`` [B, T] and ``target`` [B, N'] token ids, each with its mask. With ``user_encoder_alone`` the
-        backbone is not asked, and the loss is 0. ``targets_for`` makes targets and their mask from the user prompt,
-        in the place of ``target`` and ``target_mask``.
+        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`.
+        Every user is asked one question a round, and the loss is the rounds' mean; what a decoder-only backbone
+        reads before a question, it reads once for all of them. With ``user_encoder_alone`` the backbone is not
+        asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``.
         """
         user = self._like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
@@ -104,11 +111,19 @@ class PersonalizedModel(nn.Module):
                 "loss": user.embeddings.new_zeros(()),
                 "user": replace(user, embeddings=user.embeddings.detach()),
             }
-        if targets_for is not None:
-            target, target_mask = targets_for(user)
-        prompt = self._inject(user, instruction, instruction_mask)
-        loss, logits = score(self.backbone, self.frame, prompt, target, target_mask)
-        return {"loss": loss, "user": user, "logits": logits}
+        if answered is not None:
+            rounds = answered(user)
+        prefix = self._prefix(user) if self._shares_prefix(rounds) else None
+        losses, logits = [], []
+        for one in rounds:
+            instruction = one["instruction"], one["instruction_mask"]
+            prompt = self._inject(user, *instruction) if prefix is None else self._after(prefix, *instruction)
+            answer, labels = score(
+                self.backbone, self.frame, prompt, one["target"], one["target_mask"], prefix
+            )
+            losses.append(cross_entropy(answer, labels))
+            logits.append(answer)
+        return {"loss": torch.stack(losses).mean(), "user": user, "logits": logits}
 
     def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""
@@ -196,21 +211,16 @@ class PersonalizedModel(nn.Module):
 
         Raises :class:`MismatchError` for an encoder-decoder, which has none, and what :meth:`generate` raises.
         """
-        edges = self._edges()
-        if edges is None:
+        if self.frame is None:
             raise MismatchError(
                 "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
             )
-        user = self.user_prompt(windows_of(histories, self.table, self.settings.window))
-        return read_ahead(self.backbone, begin(self.soft_task_prompt, user, edges))
+        return self._prefix(self.user_prompt(windows_of(histories, self.table, self.settings.window)))
 
     @torch.inference_mode()
     def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
         """One greedy answer for each of the prefix's B users, which stays as it is for the next instruction."""
-        edges = self._edges()
-        assert edges is not None, "a prefix comes from a decoder-only backbone"
-        tokens, _ = self._tokens([instruction or self.settings.instruction])
-        return self._answer(finish(prefix.prompt, self.embedded(tokens[0]), edges), prefix)
+        return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
 
     @torch.inference_mode()
     def user_prompts(self, histories: Sequence[History], table: Table | None = None) -> list[Tensor]:
@@ -363,9 +373,30 @@ class PersonalizedModel(nn.Module):
     def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
         batch = len(user.embeddings)
         embedded = self.embedded(instruction).expand(batch, -1, -1)  # [B, T, E]
-        return inject(
-            self.soft_task_prompt, user, embedded, instruction_mask.expand(batch, -1), self._edges()
-        )
+        asked = embedded, instruction_mask.expand(batch, -1)
+        return inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
+
+    def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
+        """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
+        several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
+        return self.frame is not None and several and not self.backbone.is_gradient_checkpointing
+
+    def _prefix(self, user: UserPrompt) -> Prefix:
+        edges = self._edges()
+        assert edges is not None, "an encoder-decoder has no prefix"
+        first = self.soft_task_prompt[:0] if self.settings.user_first else self.soft_task_prompt
+        return read_ahead(self.backbone, begin(first, user, edges))
+
+    def _after(self, prefix: Prefix, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+        edges, batch = self._edges(), len(prefix.prompt.mask)
+        assert edges is not None, "a prefix comes from a decoder-only backbone"
+        embedded = self.embedded(instruction).expand(batch, -1, -1)  # [B, T, E]
+        mask = instruction_mask.expand(batch, -1)
+        if self.settings.user_first:
+            task = self.soft_task_prompt.expand(batch, -1, -1)
+            embedded = torch.cat([task.to(embedded.dtype), embedded], dim=1)
+            mask = torch.cat([mask.new_ones(task.shape[:2]), mask], dim=1)
+        return finish(prefix.prompt, embedded, mask, edges)
 
 
 def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedModel:

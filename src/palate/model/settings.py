@@ -32,6 +32,8 @@ class PersonalizedSettings(BaseModel):
     data_name: str
     data_fingerprint: str
     like_tokens: bool = False
+    user_first: bool = False
+    """Whether the task prompt stands after the user prompt, and not before it."""
     backbone: BackboneSource | None = None
     """Where the backbone is had from; None where all of it is saved with the model."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset as TorchDataset
 
 from palate.config import Recipe
@@ -20,16 +20,20 @@ from palate.decisions import best_answers
 from palate.errors import RecipeError
 from palate.items.table import ItemTable
 from palate.metrics import membership
+from palate.model.ask import Round
 from palate.model.events import window_tensors
 from palate.schema import Doubles, Interactions, Ints, Preferences, Windows
 from palate.tasks.questions import Questioner
-from palate.tasks.wordings import NAMING, WORDINGS
+from palate.tasks.wordings import NAMING, WORDINGS, QuestionKind
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.model.personalized import PersonalizedModel
     from palate.tasks import CategoryPreference
     from palate.training.clock import Clock
+
+_Asked: TypeAlias = tuple[list[str], list[str]]
+"""Instructions and targets of B windows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +81,11 @@ def simulated_source(
     return Source.of(dataset, task, interactions, np.arange(recipe.simulation.users))
 
 
-class TrainingBatches(TorchDataset[dict[str, Tensor]]):
+class TrainingBatches(TorchDataset[dict[str, Any]]):
     """Item i is batch i of the training: a function of the seed and i, whatever was drawn before.
 
-    A batch holds the arguments of :meth:`PersonalizedModel.forward`, and ``liked`` and ``disliked`` [B, L]. Where
-    the recipe mixes kinds of questions each window gets one of them, and ``names`` [B] says which of
-    :data:`~palate.tasks.wordings.NAMING` it is, or -1.
+    A batch holds the arguments of :meth:`PersonalizedModel.forward`, ``liked`` and ``disliked`` [B, L], and the
+    ``kinds`` of its rounds' questions.
     """
 
     def __init__(
@@ -96,7 +99,6 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
         self.recipe, self.dataset, self.task, self.clock = recipe, dataset, task, clock
         self.tokenizer = model.tokenizer
         self.batches_a_step: int = recipe.train.accumulate * PartialState().num_processes
-        self.instruction = self._tokens([task.instruction])
         self.sources = [real_source(dataset, task)]
         self.frequency = _frequency(self.sources[0], len(dataset.categories))
         if recipe.simulation.users:
@@ -105,63 +107,55 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.recipe.train.steps * self.batches_a_step
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.recipe.seed, 2, index])
         size = self._window_size(rng)
         early = self.clock.progress(index // self.batches_a_step) < self.recipe.train.window_labels
-        parts = [
+        drawn = [
             self._draw(source, self._users(number, count, index, rng), size, early, rng)
             for number, (source, count) in enumerate(zip(self.sources, self._counts(), strict=True))
             if count
         ]
+        kinds = self._kinds(rng)
+        parts = [self._asked(part, kinds, rng) for part in drawn] if kinds else drawn
         preferences = Preferences(
             np.concatenate([part.preferences.liked for part in parts]),
             np.concatenate([part.preferences.disliked for part in parts]),
         )
-        target, target_mask = self._tokens([text for part in parts for text in part.targets])
+        rounds = [self._round([part.asked[at] for part in parts]) for at in range(len(kinds) or 1)]
         labels = len(self.dataset.categories)
-        batch = {
+        return {
             **window_tensors(_stacked([part.windows for part in parts])),
-            "instruction": self.instruction[0],
-            "instruction_mask": self.instruction[1],
-            "target": target,
-            "target_mask": target_mask,
+            "rounds": rounds,
+            "kinds": kinds or [NAMING[0]],
             "liked": torch.from_numpy(membership(preferences.liked, labels)),
             "disliked": torch.from_numpy(membership(preferences.disliked, labels)),
         }
-        if self.recipe.train.questions:
-            batch["instruction"], batch["instruction_mask"] = self._tokens(
-                [text for part in parts for text in part.instructions]
-            )
-            batch["names"] = torch.from_numpy(np.concatenate([part.names for part in parts]))
-        return batch
 
-    def best_targets(
-        self, category_logits: Tensor, target: Tensor, target_mask: Tensor, names: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The best answers by a user encoder's own view [B, L, 2], as token ids [B, N'] with their mask.
-
-        What does not name categories keeps its target [B, N''].
-        """
+    def best_rounds(
+        self, category_logits: Tensor, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
+    ) -> list[Round]:
+        """The rounds with the best answers by a user encoder's own view [B, L, 2], where they name categories."""
         chances = category_logits.detach().double().sigmoid().cpu().numpy()
         answers = best_answers(chances, self.frequency, self.recipe.task.most_labels)
-        texts = self.task.target_texts(answers)
-        if names is None:
-            best, mask = self._tokens(texts)
-            return best.to(category_logits.device), mask.to(category_logits.device)
-        kinds = names.tolist()
-        for number, kind in enumerate(NAMING):
-            for row, text in enumerate(self.task.texts(kind, answers)):
-                if kinds[row] == number:
-                    texts[row] = text
-        best, mask = (made.to(target.device) for made in self._tokens(texts))
-        wider = max(best.shape[1], target.shape[1])
-        own = (names < 0)[:, None]
-        pad = self.tokenizer.pad_token_id
-        return (
-            torch.where(own, _widened(target, wider, pad), _widened(best, wider, pad)),
-            torch.where(own, _widened(target_mask, wider, 0), _widened(mask, wider, 0)),
-        )
+        return [
+            self._answered(one, self.task.texts(kind, answers)) if kind in NAMING else one
+            for one, kind in zip(rounds, kinds, strict=True)
+        ]
+
+    def _answered(self, one: Round, texts: list[str]) -> Round:
+        target, mask = (tokens.to(one["instruction"].device) for tokens in self._tokens(texts))
+        return {**one, "target": target, "target_mask": mask}
+
+    def _kinds(self, rng: np.random.Generator) -> list[QuestionKind]:
+        """One kind of question for each round, together as near to the recipe's shares as rounds go."""
+        settings = self.recipe.train
+        if not settings.questions:
+            return []
+        ends = np.cumsum([*settings.questions.values()])
+        places = (rng.random() + np.arange(settings.rounds)) / settings.rounds
+        names = [*settings.questions]
+        return [names[at] for at in np.searchsorted(ends / ends[-1], places, side="right")]
 
     def _window_size(self, rng: np.random.Generator) -> int:
         windows = self.recipe.windows
@@ -193,28 +187,28 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
     def _draw(self, source: Source, users: Ints, size: int, early: bool, rng: np.random.Generator) -> _Part:
         windows = draw_windows(source.interactions, users, size, self.recipe.windows.kind, rng)
         preferences = self._labels_of(windows) if early else source.preferences[users]
-        shares = self.recipe.train.questions
-        if not shares:
-            return _Part(windows, preferences, [], self.task.target_texts(preferences), np.empty(0, np.int64))
-        kinds = rng.choice(len(shares), len(users), p=np.array([*shares.values()]) / sum(shares.values()))
-        groups = [
-            (kind, np.flatnonzero(kinds == number)) for number, kind in enumerate(shares) if number in kinds
-        ]
-        asked = [
-            source.questioner.draw(
-                kind, WORDINGS[kind].trained, users[rows], windows[rows], preferences[rows], rng
+        only = [self.task.instruction] * len(users), self.task.target_texts(preferences)
+        return _Part(source, users, windows, preferences, [only])
+
+    def _asked(self, part: _Part, kinds: list[QuestionKind], rng: np.random.Generator) -> _Part:
+        """The part with one question of each kind about its windows, without the items that are asked for."""
+        windows, asked = part.windows, []
+        for kind in kinds:
+            drawn = part.source.questioner.draw(
+                kind, WORDINGS[kind].trained, part.users, windows, part.preferences, rng
             )
-            for kind, rows in groups
-        ]
-        order = np.argsort(np.concatenate([rows for _, rows in groups]))
-        return _Part(
-            _stacked([one.windows for one in asked])[order],
-            preferences,
-            _ordered([one.instructions for one in asked], order),
-            _ordered([one.targets for one in asked], order),
-            np.concatenate(
-                [np.full(len(rows), NAMING.index(kind) if kind in NAMING else -1) for kind, rows in groups]
-            )[order],
+            windows = drawn.windows
+            asked.append((drawn.instructions, drawn.targets))
+        return replace(part, windows=windows, asked=asked)
+
+    def _round(self, asked: list[_Asked]) -> Round:
+        instruction, instruction_mask = self._tokens([text for texts, _ in asked for text in texts])
+        target, target_mask = self._tokens([text for _, texts in asked for text in texts])
+        return Round(
+            instruction=instruction,
+            instruction_mask=instruction_mask,
+            target=target,
+            target_mask=target_mask,
         )
 
     def _labels_of(self, windows: Windows) -> Preferences:
@@ -233,20 +227,11 @@ class TrainingBatches(TorchDataset[dict[str, Tensor]]):
 class _Part:
     """What one source gives to a batch."""
 
+    source: Source
+    users: Ints
     windows: Windows
     preferences: Preferences
-    instructions: list[str]
-    targets: list[str]
-    names: Ints
-
-
-def _ordered(groups: list[list[str]], order: Ints) -> list[str]:
-    flat = [text for group in groups for text in group]
-    return [flat[at] for at in order]
-
-
-def _widened(tokens: Tensor, width: int, value: int) -> Tensor:
-    return functional.pad(tokens, (0, width - tokens.shape[1]), value=value)
+    asked: list[_Asked]
 
 
 def _frequency(source: Source, labels: int) -> Doubles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 
 from palate.config import TrainSettings
 from palate.files import write_json
+from palate.model.ask import Round
 from palate.model.personalized import WEIGHTS, PersonalizedModel
 from palate.model.user_encoder import UserPrompt
+from palate.tasks.wordings import QuestionKind
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 
@@ -67,27 +69,25 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Any:
         """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
-        liked, disliked = inputs.pop("liked"), inputs.pop("disliked")
+        liked, disliked, kinds = inputs.pop("liked"), inputs.pop("disliked"), inputs.pop("kinds")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
-        names = inputs.pop("names", None)
-        targets_for = partial(self._best_targets, inputs, names) if settings.answers == "view" else None
+        answered = partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
         alone = self.clock.alone(self.state.global_step)
-        output = model(**inputs, user_encoder_alone=alone, targets_for=targets_for)
+        output = model(**inputs, user_encoder_alone=alone, answered=answered)
         loss = output["loss"]
         if settings.auxiliary:
             view = whole.category_loss(output["user"], liked, disliked)
             loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
 
-    def _best_targets(
-        self, inputs: dict[str, Tensor], names: Tensor | None, user: UserPrompt
-    ) -> tuple[Tensor, Tensor]:
+    def _best_rounds(
+        self, rounds: Sequence[Round], kinds: Sequence[QuestionKind], user: UserPrompt
+    ) -> list[Round]:
         whole = self.accelerator.unwrap_model(self.model)
-        own = inputs["target"], inputs["target_mask"]
-        return self.batches.best_targets(whole.category_logits(user), *own, names)
+        return self.batches.best_rounds(whole.category_logits(user), rounds, kinds)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Two groups: the backbone's weights, and all others, which are new."""
@@ -211,6 +211,6 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         control.should_log |= control.should_evaluate
 
 
-def _only(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:
     """An item of :class:`TrainingBatches` is a whole batch already."""
     return batches[0]

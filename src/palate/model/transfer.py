@@ -1,0 +1,52 @@
+"""A user encoder that starts from one that another run has trained, whatever backbone that run spoke to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from palate.errors import DataError, MismatchError
+from palate.items.table import ItemTable
+from palate.model.personalized import CONFIG, ITEMS, WEIGHTS, PersonalizedModel, model_folder
+from palate.model.settings import PersonalizedSettings
+
+PART = "user_encoder."
+TO_THE_BACKBONE = frozenset({"project", "name", "liking"})
+"""Parts of user encoders that speak a backbone's language: another backbone's are of no use."""
+
+
+@torch.no_grad()
+def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
+    """Give the user encoder the weights that ``run`` trained, but for what speaks the backbone's language.
+
+    Raises :class:`MismatchError` where that run's encoder is of another kind or size, or reads other items or
+    categories, and :class:`DataError` where it cannot be read.
+    """
+    folder = model_folder(run)
+    settings = PersonalizedSettings.load(folder / CONFIG)
+    own = model.settings
+    pairs: dict[str, tuple[object, object]] = {
+        "a user encoder": (settings.user_encoder, own.user_encoder),
+        "categories": (settings.categories, own.categories),
+    }
+    if settings.user_encoder == own.user_encoder and isinstance(model.table, ItemTable):
+        pairs["item vectors"] = (ItemTable.load(folder / ITEMS).encoder, model.table.encoder)
+    for what, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise MismatchError(
+                f"model.user_encoder_from: {run} has {what} {found}, and this recipe {wanted}; make them the same, or "
+                "leave it out"
+            )
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"not the weights of a model ({error}); copy it again", folder / WEIGHTS) from error
+    state = {
+        name.removeprefix(PART): weight
+        for name, weight in weights.items()
+        if name.startswith(PART) and name.split(".")[1] not in TO_THE_BACKBONE
+    }
+    model.user_encoder.load_state_dict(state, strict=False)

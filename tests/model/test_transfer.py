@@ -1,0 +1,57 @@
+"""A user encoder that starts from another run's: what is taken, and what is refused."""
+
+import pytest
+import torch
+
+from palate.config import ResamplerSettings, StreamingSettings
+from palate.errors import DataError, MismatchError
+from palate.model.transfer import start_user_encoder
+from tiny import tiny_model
+from tiny_causal import STREAMING, causal_model, save_causal
+
+
+@pytest.fixture
+def run(tiny_data, tmp_path):
+    model = tiny_model(tiny_data, STREAMING, seed=3)
+    model.save_pretrained(tmp_path / "run" / "model")
+    return tmp_path / "run", model.user_encoder
+
+
+def test_what_is_known_of_users_is_taken_and_what_speaks_to_the_backbone_is_not(tiny_data, tmp_path, run):
+    folder, theirs = run
+    model = causal_model(tiny_data, save_causal(tmp_path / "backbone"), STREAMING, train="frozen")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    start_user_encoder(model, folder)
+    for name, weight in model.user_encoder.state_dict().items():
+        mine = name.split(".")[0] in {"project", "name", "liking"}
+        source = before[f"user_encoder.{name}"] if mine else theirs.state_dict()[name]
+        assert torch.equal(weight, source), name
+    others = {name: weight for name, weight in model.state_dict().items() if "user_encoder" not in name}
+    assert all(torch.equal(weight, before[name]) for name, weight in others.items())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StreamingSettings(queries=5, width=16, layers=1, heads=2),
+        ResamplerSettings(queries=6, width=16, layers=1, heads=2),
+    ],
+)
+def test_another_user_encoder_is_refused(tiny_data, run, other):
+    with pytest.raises(
+        MismatchError, match=r"model\.user_encoder_from: .*run has a user encoder .*leave it out"
+    ):
+        start_user_encoder(tiny_model(tiny_data, other), run[0])
+
+
+def test_other_categories_are_refused(tiny_data, run):
+    model = tiny_model(tiny_data, STREAMING, categories=tiny_data.categories[::-1])
+    with pytest.raises(MismatchError, match=r"has categories .*Action"):
+        start_user_encoder(model, run[0])
+
+
+def test_a_damaged_run_is_refused(tiny_data, run):
+    weights = run[0] / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(DataError, match="copy it again"):
+        start_user_encoder(tiny_model(tiny_data, STREAMING), run[0])
