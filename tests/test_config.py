@@ -59,6 +59,16 @@ def test_overrides_are_yaml_and_the_last_wins(recipe_file):
     assert recipe.seed == 3
 
 
+def test_a_mixture_of_questions_is_changed_by_kinds_and_taken_back_by_null(recipe_file):
+    recipe_file("train: {questions: {preference: 0.5, rating: 0.5}, rounds: 2}", "base.yaml")
+    changed = load_recipe(recipe_file("extends: base.yaml\ntrain: {questions: {rating: 0.2}}"))
+    assert changed.train.questions == {"preference": 0.5, "rating": 0.2}
+    none = load_recipe(recipe_file("extends: base.yaml\ntrain: {questions: null, rounds: 1}"))
+    assert none.train.questions == {}
+    with pytest.raises(RecipeError, match=r"x\.yaml: 'train\.questions' .*set rounds=1"):
+        load_recipe(recipe_file("extends: base.yaml\ntrain: {questions: null}", "x.yaml"))
+
+
 def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
     recipe_file("train: {steps: 5, batch_size: 4}\nseed: 9", "base.yaml")
     (tmp_path / "sub").mkdir()

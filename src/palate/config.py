@@ -276,7 +276,7 @@ class TrainSettings(Section):
     """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = {}
     """Share of each kind of question (preference, liked, disliked, yes-no, pair, rating), in several wordings; the
-    task's own instruction alone when none is given."""
+    task's own instruction alone when none is given. ``null`` takes back the kinds of an extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which labels come from the window itself."""
     evaluate_every: int = Field(500, ge=1)
@@ -287,6 +287,11 @@ class TrainSettings(Section):
     """Windows that the dev score is the mean over; ``evaluate.window`` alone when none is given."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a better dev score."""
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _taken_back(cls, questions: object) -> object:
+        return {} if questions is None else questions
 
     @field_validator("questions")
     @classmethod
