@@ -249,6 +249,10 @@ class TrainSettings(Section):
     rounds: int = Field(1, ge=1)
     """Questions about each window of a batch, one kind a round; a decoder-only backbone reads what stands before them
     once for all of them."""
+    sampled_tokens: int = Field(0, ge=0)
+    """Score answers against so many random tokens of the vocabulary, which stand for all others, beside the likely
+    ones and the answers' own; 0 scores all. For decoder-only backbones that are not trained whole: most of a step's
+    time may go into a large vocabulary."""
     windows_per_user: int = Field(1, ge=1)
     """Windows of one user in a batch."""
     length_groups: int = Field(1, ge=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from palate.model.backbone import Frame
     from palate.model.inject import Prompt
+    from palate.model.token_sample import TokenSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +90,10 @@ def score(
     return logits, mask_labels(written, mask)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of what :func:`score` gives, a mean over tokens."""
+def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = None) -> Tensor:
+    """Of what :func:`score` gives, a mean over tokens; the logits are the sample's where there is one."""
+    if sample is not None:
+        logits, labels = sample.adjusted(logits, labels)
     return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
 
 

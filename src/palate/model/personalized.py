@@ -37,6 +37,7 @@ from palate.model.loading import find_backbone, rebuild_backbone
 from palate.model.settings import PersonalizedSettings
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
 from palate.model.token_like import TokenLike
+from palate.model.token_sample import TokenSample, scoring
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
 from palate.model.weights import load_weights, save_weights
 from palate.schema import History, Windows
@@ -97,13 +98,15 @@ class PersonalizedModel(nn.Module):
         rounds: Sequence[Round],
         user_encoder_alone: bool = False,
         answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
+        sampled: Callable[[Sequence[Round]], TokenSample | None] | None = None,
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
         ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`.
         Every user is asked one question a round, and the loss is the rounds' mean; what a decoder-only backbone
         reads before a question, it reads once for all of them. With ``user_encoder_alone`` the backbone is not
-        asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``.
+        asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``, and
+        ``sampled`` says which tokens they are scored against, if not all.
         """
         user = self._like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
@@ -113,17 +116,21 @@ class PersonalizedModel(nn.Module):
             }
         if answered is not None:
             rounds = answered(user)
+        sample = None if sampled is None else sampled(rounds)
+        with scoring(self.backbone, sample):
+            scores = self._scores(user, rounds)
+        losses = [cross_entropy(logits, labels, sample) for logits, labels in scores]
+        return {"loss": torch.stack(losses).mean(), "user": user, "scores": scores, "sample": sample}
+
+    def _scores(self, user: UserPrompt, rounds: Sequence[Round]) -> list[tuple[Tensor, Tensor]]:
+        """The logits and labels of each round's targets."""
         prefix = self._prefix(user) if self._shares_prefix(rounds) else None
-        losses, logits = [], []
+        scores = []
         for one in rounds:
-            instruction = one["instruction"], one["instruction_mask"]
-            prompt = self._inject(user, *instruction) if prefix is None else self._after(prefix, *instruction)
-            answer, labels = score(
-                self.backbone, self.frame, prompt, one["target"], one["target_mask"], prefix
-            )
-            losses.append(cross_entropy(answer, labels))
-            logits.append(answer)
-        return {"loss": torch.stack(losses).mean(), "user": user, "logits": logits}
+            asked, target = (one["instruction"], one["instruction_mask"]), (one["target"], one["target_mask"])
+            prompt = self._inject(user, *asked) if prefix is None else self._after(prefix, *asked)
+            scores.append(score(self.backbone, self.frame, prompt, *target, prefix))
+        return scores
 
     def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
         """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""

@@ -17,6 +17,7 @@ from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config import TrainSettings
+from palate.errors import RecipeError
 from palate.files import write_json
 from palate.model.ask import Round
 from palate.model.personalized import WEIGHTS, PersonalizedModel
@@ -24,6 +25,7 @@ from palate.model.user_encoder import UserPrompt
 from palate.tasks.wordings import QuestionKind
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from palate.training.token_sampler import TokenSampler
 
 AUXILIARY_SCALE = 10.0
 """Brings the per-category loss, a mean over many easy decisions, to the size of the answer's."""
@@ -56,6 +58,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         )
         self.settings, self.batches, self.clock = settings, batches, clock
         self.score, self.norms = score, norms
+        self.sampler = _sampler(model, settings, arguments.seed) if settings.sampled_tokens else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
@@ -76,7 +79,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
         answered = partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
         alone = self.clock.alone(self.state.global_step)
-        output = model(**inputs, user_encoder_alone=alone, answered=answered)
+        sampled = self.sampler and partial(self.sampler.draw, self.state.global_step)
+        output = model(**inputs, user_encoder_alone=alone, answered=answered, sampled=sampled)
+        if self.sampler is not None and not alone and output["sample"] is None:
+            self.sampler.learn(*zip(*output["scores"], strict=True))
         loss = output["loss"]
         if settings.auxiliary:
             view = whole.category_loss(output["user"], liked, disliked)
@@ -167,6 +173,8 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         kept = json.loads((newest / COMPLETE).read_text())
         self.clock.restart(kept["seconds"])
         self.best_score, self.best_step, self.worse = kept["best_score"], kept["best_step"], kept["worse"]
+        if self.sampler is not None:
+            self.sampler.likely = kept["likely"]
         return str(newest)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -177,6 +185,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 "best_score": self.best_score,
                 "best_step": self.best_step,
                 "worse": self.worse,
+                "likely": self.sampler.likely if self.sampler else [],
             }
             folder = Path(self.args.output_dir)
             write_json(folder / f"checkpoint-{self.state.global_step}" / COMPLETE, kept)
@@ -209,6 +218,16 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = control.should_evaluate = True
         control.should_log |= control.should_evaluate
+
+
+def _sampler(model: PersonalizedModel, settings: TrainSettings, seed: int) -> TokenSampler:
+    if model.frame is None or model.settings.backbone is None:
+        raise RecipeError(
+            "train.sampled_tokens is for a decoder-only backbone that is not trained whole; set it to 0, or "
+            "model.backbone.train to frozen or lora"
+        )
+    vocabulary = model.backbone.get_output_embeddings().weight.shape[0]
+    return TokenSampler(settings.sampled_tokens, vocabulary, [model.frame.end], seed)
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:

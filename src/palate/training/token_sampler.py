@@ -1,0 +1,61 @@
+"""Which tokens of a large vocabulary the answers of a training step are scored against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from palate.model.ask import Round
+from palate.model.inject import IGNORED
+from palate.model.token_sample import TokenSample
+
+EXACT_EVERY = 50
+"""Every so many steps all tokens are scored, and show which are likely."""
+LIKELY = 1024
+"""Tokens that are always in the sample, beside the answers' own: the likeliest of the last exact step."""
+
+
+class TokenSampler:
+    """Draws a step's sample as a function of the seed, the step and the likely tokens.
+
+    The likeliest tokens take almost all of the probability, so that what the random ones stand for is small, and
+    its estimate good.
+    """
+
+    def __init__(self, count: int, vocabulary: int, always: Sequence[int], seed: int) -> None:
+        self.count, self.vocabulary, self.seed = count, vocabulary, seed
+        self.always = torch.tensor([*always])
+        self.likely: list[int] = []
+
+    def draw(self, step: int, rounds: Sequence[Round]) -> TokenSample | None:
+        """The sample of a step whose rounds have their targets; None for all tokens."""
+        if step % EXACT_EVERY == 0 or not self.likely:
+            return None
+        device = rounds[0]["target"].device
+        targets = [one["target"].flatten().cpu() for one in rounds]
+        kept = _distinct(torch.cat([*targets, self.always, torch.tensor(self.likely)]))
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + step)
+        drawn = _distinct(torch.randint(self.vocabulary, (self.count,), generator=generator))
+        drawn = drawn[~torch.isin(drawn, kept)]
+        ids, order = torch.cat([kept, drawn]).sort()
+        stands_for = max(self.vocabulary - len(kept), 1) / max(len(drawn), 1)
+        offset = torch.cat([torch.zeros(len(kept)), torch.full((len(drawn),), math.log(stands_for))])
+        return TokenSample(ids.to(device), offset[order].to(device))
+
+    @torch.no_grad()
+    def learn(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+        """Remember what was likely in the rounds of an exact step, [B, N', V] each with its labels [B, N']."""
+        total = sum(
+            one.detach()[scored != IGNORED].float().softmax(dim=-1).sum(dim=0)
+            for one, scored in zip(logits, labels, strict=True)
+        )
+        assert isinstance(total, Tensor)
+        self.likely = total.topk(min(LIKELY, len(total))).indices.tolist()
+
+
+def _distinct(tokens: Tensor) -> Tensor:
+    found: Tensor = torch.unique(tokens)
+    return found
