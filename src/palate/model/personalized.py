@@ -386,7 +386,10 @@ class PersonalizedModel(nn.Module):
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
         """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
         several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
-        return self.frame is not None and several and not self.backbone.is_gradient_checkpointing
+        recomputed = any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())
+        return (
+            self.frame is not None and several and not recomputed
+        )  # a cache and checkpoints exclude each other
 
     def _prefix(self, user: UserPrompt) -> Prefix:
         edges = self._edges()
