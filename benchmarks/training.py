@@ -72,7 +72,7 @@ class Steps:
         self.batches = TrainingBatches(recipe, dataset, task, self.model, Clock(recipe.train))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
 
-    def batch(self, number: int) -> dict[str, Tensor]:
+    def batch(self, number: int) -> dict[str, Any]:
         """A batch from the middle of the training, where labels are those of full histories."""
         return self.batches[len(self.batches) // 2 + number]
 
@@ -121,6 +121,10 @@ def timed(steps: Steps, batches: int, repeats: int) -> dict[str, np.ndarray]:
     return {form: np.median(np.array(rounds[1:]), axis=0).mean(axis=0) for form, rounds in taken.items()}
 
 
+def tensors(batch: dict[str, Any]) -> list[Tensor]:
+    return [value for value in batch.values() if isinstance(value, Tensor)]
+
+
 def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
     """What whole steps read: rows that are projected, and the operations that item vectors pass through."""
     model = steps.model
@@ -143,7 +147,7 @@ def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
         named = len(batch["unique"])
         interactions += int(batch["mask"].sum())
         distinct += named
-        carried += sum(tensor.nbytes for tensor in batch.values())
+        carried += sum(tensor.nbytes for part in (batch, *batch["rounds"]) for tensor in tensors(part))
         vectors = ([items, fields, size], [named, fields, size], [named, fields * size])
         with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
             loss, _ = steps.loss(batch, alone=False, watch=Stopwatch())

@@ -325,17 +325,18 @@ def test_the_loss_falls(make_recipe, tmp_path, optimizer):
     assert np.isfinite([loss for _, loss in losses]).all()
 
 
-def test_another_backbone_rate_is_the_backbones(make_recipe, tmp_path):
+@pytest.mark.parametrize("part", ["backbone", "task_prompt"])
+def test_another_rate_is_that_parts(make_recipe, tmp_path, part):
     def moved(**rates):
         name = "-".join(map(str, rates.values()))
         made = make_recipe(train={"steps": 1, "warmup": 0.0, **rates})
         one = train(made, tmp_path / name)
         return weights(one)
 
-    slow = moved(learning_rate=1e-2, backbone_learning_rate=1e-9)
-    fast = moved(learning_rate=1e-2, backbone_learning_rate=1e-2)
+    slow = moved(learning_rate=1e-2, **{f"{part}_learning_rate": 1e-9})
+    fast = moved(learning_rate=1e-2)
     changed = {name.split(".")[0] for name in slow if not torch.allclose(slow[name], fast[name], atol=1e-4)}
-    assert changed == {"backbone"}
+    assert changed == {part}
 
 
 def trainer_of(monkeypatch):

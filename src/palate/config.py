@@ -264,6 +264,9 @@ class TrainSettings(Section):
     """Peak rate of the user encoder and the task prompt."""
     backbone_learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the backbone; the same as the others when not given."""
+    task_prompt_learning_rate: float | None = Field(None, gt=0)
+    """Peak rate of the task prompt; the same as the others when not given. Its numbers are as large as a token's, and
+    beside a backbone that is not trained it moves far too slowly at the user encoder's."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of the training in which the rate rises."""

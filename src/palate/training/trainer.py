@@ -96,18 +96,20 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return self.batches.best_rounds(whole.category_logits(user), rounds, kinds)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Two groups: the backbone's weights, and all others, which are new."""
+        """Groups by their rates: the backbone's weights, the task prompt, and all others, which are new."""
         if self.optimizer is None:
             settings = self.settings
-            named = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
-            backbone_rate = settings.backbone_learning_rate or settings.learning_rate
-            groups = [
-                {
-                    "params": [w for n, w in named if not n.startswith("backbone.")],
-                    "lr": settings.learning_rate,
-                },
-                {"params": [w for n, w in named if n.startswith("backbone.")], "lr": backbone_rate},
-            ]
+            rates = {
+                "others": settings.learning_rate,
+                "backbone": settings.backbone_learning_rate or settings.learning_rate,
+                "task_prompt": settings.task_prompt_learning_rate or settings.learning_rate,
+            }
+            weights: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
+            for name, weight in self.model.named_parameters():
+                if weight.requires_grad:
+                    part = name.split(".")[0]
+                    weights[part if part in rates else "others"].append(weight)
+            groups = [{"params": weights[part], "lr": rate} for part, rate in rates.items()]
             if settings.optimizer == "adafactor":
                 self.optimizer = Adafactor(
                     groups, scale_parameter=False, relative_step=False, weight_decay=settings.weight_decay
@@ -123,7 +125,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     ) -> LambdaLR:
         """The clock's rates, in the order of the optimizer's groups."""
         if self.lr_scheduler is None:
-            rates: list[Callable[[int], float]] = [self.clock.rate, self.clock.backbone_rate]
+            rates: list[Callable[[int], float]] = [self.clock.rate, self.clock.backbone_rate, self.clock.rate]
             self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), rates)
             self._created_lr_scheduler = True
         return self.lr_scheduler

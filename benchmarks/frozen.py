@@ -1,0 +1,85 @@
+"""What a question costs in a training step beside a frozen backbone: rounds of questions, and a sampled vocabulary.
+
+    python benchmarks/frozen.py [RECIPE] [--set key=value] [--repeats 3] [--out frozen.json]
+
+Forward and backward passes of the same windows take turns in four forms: one question a window or as many as the
+recipe's ``train.rounds``, scored against all tokens or against ``train.sampled_tokens``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from palate.config import Recipe
+from palate.data.dataset import load_dataset
+from palate.machine import describe_machine
+from palate.model.build import build_model, build_table
+from palate.recipes import load_recipe
+from palate.tasks import load_task
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+from palate.training.token_sampler import TokenSampler
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "gemma3-270m-frozen.yaml"
+
+
+def measured(recipe: Recipe, repeats: int) -> dict[str, float]:
+    """Seconds a question in each form, the median of the repeats after a first that does not count."""
+    dataset = load_dataset(recipe.data.path)
+    task = load_task(recipe.task, dataset.info)
+    model = build_model(recipe, dataset, task, build_table(recipe, dataset)).train()
+    assert model.frame is not None, "the recipe's backbone is an encoder-decoder"
+    vocabulary = model.backbone.get_output_embeddings().weight.shape[0]
+    sampler = TokenSampler(recipe.train.sampled_tokens, vocabulary, [model.frame.end], recipe.seed)
+    batches = TrainingBatches(recipe, dataset, task, model, Clock(recipe.train))
+    taken: dict[str, list[float]] = {}
+    for repeat in range(repeats + 1):
+        batch = batches[repeat]
+        for part in ("liked", "disliked", "kinds"):
+            batch.pop(part)
+        rounds = batch.pop("rounds")
+        for some in (1, len(rounds)):
+            for tokens in ("all", "sampled"):
+                drawn = partial(sampler.draw, repeat + 1) if tokens == "sampled" else None
+                start = time.perf_counter()
+                # each kind of question in its turn, so that both forms ask the same ones
+                asked = [rounds] if some > 1 else [[one] for one in rounds]
+                for these in asked:
+                    output = model(**batch, rounds=these, sampled=drawn)
+                    output["loss"].backward()
+                    model.zero_grad()
+                seconds = time.perf_counter() - start
+                taken.setdefault(f"{some} a window, {tokens} tokens", []).append(seconds / len(rounds))
+                if tokens == "all":
+                    sampler.learn(*zip(*output["scores"], strict=True))
+    return {form: median(times[1:]) / recipe.train.batch_size for form, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", nargs="?", type=Path, default=RECIPE)
+    parser.add_argument("--set", action="append", default=[], help="change the recipe, as palate train does")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    found = measured(load_recipe(arguments.recipe, arguments.set), arguments.repeats)
+    first = next(iter(found.values()))
+    for form, seconds in found.items():
+        print(f"{form:<30} {1000 * seconds:>8.0f} ms a question {first / seconds:>6.2f} times as fast")
+    if arguments.out:
+        machine = describe_machine().model_dump(mode="json")
+        written = {"machine": machine, "threads": torch.get_num_threads(), "seconds_a_question": found}
+        arguments.out.write_text(json.dumps(written, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
