@@ -61,11 +61,11 @@ def test_a_server_whose_files_cannot_grow_loses_nothing_and_goes_on(run, tmp_pat
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of two megabytes, and a way to fill it up to some bytes."""
+    """A disk of eight megabytes, and a way to fill it up to some bytes."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here, which takes root: {mounted.stderr.strip()}")
@@ -104,7 +104,7 @@ def test_a_full_disk_is_told_and_left_behind(serve, disk):
     again = UserStore(place / "users.sqlite")
     assert again.history("ann").version == kept["version"]
     again.close()
-    fill(left=2**21)
+    fill(left=2**23)
     assert server.get("/ready").status_code == 200
     assert server.post("/users/ann/events", json=LARGE).json()["version"] == kept["version"] + 1999
     assert server.delete("/users/ann/events", params={"event_id": "small"}).status_code == 200
