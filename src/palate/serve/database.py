@@ -27,6 +27,8 @@ MIGRATION_LOCK = 0x70616C617465
 """PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
 """As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
+_SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
+"""What Python 3.10 tells in the place of the names."""
 _WRITES = "palate_writes"
 
 
@@ -146,7 +148,8 @@ class Database:
             yield
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             cause = getattr(error, "orig", error)
-            code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+            named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+            code = named or _SAID.get(str(cause))
             if code in _FULL:
                 self.full = True
                 raise StoreFullError(
