@@ -242,7 +242,7 @@ def test_every_limit_has_its_answer(serve):
         (
             "/answers",
             {"questions": [{"history": [EVENT] * 4}]},
-            "questions.0.history: found 4, expected at most 3",
+            "questions.0.history: found 4 events, expected at most 3; give the most recent ones",
         ),
         (
             "/answers",
