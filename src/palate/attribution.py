@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,8 @@ def attribute(
     Raises :class:`DataError` for items and ratings that the model does not know.
     """
     read = history if whole else part(history, range(len(history))[-model.settings.window :])
-    return attribute_prompts(model, user_prompts(model, left_out(read)), instruction, answer)
+    passes = (user_prompts(model, some) for some in in_passes(left_out(read)))
+    return attribute_prompts(model, passes, instruction, answer)
 
 
 def part(history: History, rows: Sequence[int]) -> History:
@@ -61,28 +62,38 @@ def left_out(history: History) -> list[History]:
     return [history, *(part(history, [row for row in rows if row != out]) for out in rows)]
 
 
+def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:
+    """As many of them at a time as are read and scored in one pass."""
+    for start in range(0, len(histories), AT_ONCE):
+        yield histories[start : start + AT_ONCE]
+
+
 @torch.inference_mode()
 def user_prompts(
     model: PersonalizedModel, histories: Sequence[History], table: Table | None = None
 ) -> list[Tensor]:
-    """The user prompt [M, E] of each history, however long, for :meth:`PersonalizedModel.generate_from`."""
-    found: list[Tensor] = []
-    for start in range(0, len(histories), AT_ONCE):
-        user = model.user_encoder(model.events(histories[start : start + AT_ONCE], table))
-        found += [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
-    return found
+    """The user prompt [M, E] of each history, which is read whole, whatever the model's window."""
+    user = model.user_encoder(model.events(histories, table))
+    return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
 
 
 def attribute_prompts(
     model: PersonalizedModel,
-    prompts: Sequence[Tensor],
+    passes: Iterable[Sequence[Tensor]],
     instruction: str | None = None,
     answer: str | None = None,
 ) -> Attribution:
-    """The attribution from user prompts of what :func:`left_out` gives, in that order."""
-    if answer is None:
-        answer = model.generate_from(prompts[:1], instruction)[0]
-    likely = log_probabilities(model, prompts, answer, instruction)
+    """The attribution from user prompts of what :func:`left_out` gives, in that order and several in each pass.
+
+    A pass is asked for when the one before it has been scored, so what makes them can end the work.
+    """
+    scored = []
+    for prompts in passes:
+        if answer is None:
+            answer = model.generate_from(prompts[:1], instruction)[0]
+        scored.append(log_probabilities(model, prompts, answer, instruction))
+    assert answer is not None, "the first pass holds the whole history"
+    likely = np.concatenate(scored)
     return Attribution(answer, float(likely[0]), likely[0] - likely[1:])
 
 
@@ -90,6 +101,5 @@ def log_probabilities(
     model: PersonalizedModel, prompts: Sequence[Tensor], answer: str, instruction: str | None = None
 ) -> Doubles:
     """How likely an answer is for each of B user prompts, [B]."""
-    parts = [prompts[start : start + AT_ONCE] for start in range(0, len(prompts), AT_ONCE)]
-    scored = [model.log_likelihood(some, [answer] * len(some), instruction).double().cpu() for some in parts]
-    return np.asarray(torch.cat(scored).numpy(), dtype=np.float64)
+    scored = model.log_likelihood(prompts, [answer] * len(prompts), instruction)
+    return np.asarray(scored.double().cpu().numpy(), dtype=np.float64)

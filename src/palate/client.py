@@ -75,6 +75,19 @@ class Client:
         """A user's ``newest`` events before the last ``skip``, oldest first, and the history's version."""
         return self._json("GET", f"{_user(user_id)}/history", params={"newest": newest, "skip": skip})
 
+    def users(self, starting: str = "", most: int = 100) -> list[str]:
+        """Ids of the store's users that begin so, in order."""
+        found = self._json("GET", "/users", params={"starting": starting, "most": most})
+        users: list[str] = found["users"]
+        return users
+
+    def delete_events(
+        self, user_id: str, *, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
+    ) -> int:
+        """Remove events by their ids, and all ratings of some items; returns how many events there were."""
+        which = {"event_id": list(event_ids), "item_id": list(item_ids)}
+        return int(self._json("DELETE", f"{_user(user_id)}/events", params=which)["events"])
+
     def delete_user(self, user_id: str) -> int:
         """Remove a user; returns how many events there were."""
         return int(self._json("DELETE", _user(user_id))["events"])
@@ -113,6 +126,20 @@ class Client:
                 yield from _pieces(response.iter_lines())
         except httpx.TransportError as error:
             raise _unreachable(error) from error
+
+    def view(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
+        """A user's likes by category: the user encoder's own view, and the rule's."""
+        return self._json("POST", "/views", json=_question(user_id, None, history))
+
+    def attribution(
+        self,
+        user_id: str | None = None,
+        instruction: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+    ) -> dict[str, Any]:
+        """The answer, and by how much its log-probability falls when one item of the history is left out."""
+        return self._json("POST", "/attributions", json=_question(user_id, instruction, history))
 
     def user_prompt(self, user_id: str) -> Floats:
         """The user prompt of all events so far, [M, E]."""

@@ -1,4 +1,4 @@
-"""Servers that listen: in a thread of this process, and in processes of their own."""
+"""Servers that listen, in a thread of this process and in processes of their own, and what they say and should say."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import torch
 import uvicorn
 
 import palate
@@ -94,3 +95,37 @@ def _ready(url):
         return httpx.get(f"{url}/ready", timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+def refusal(response, status):
+    """The detail of a problem, whose form is checked."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    said = response.json()
+    assert set(said) == {"type", "title", "status", "detail"}
+    assert said["status"] == status
+    assert "\n" not in said["detail"]
+    return said["detail"]
+
+
+def sent(history):
+    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
+    return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns]
+
+
+def prompts_of(model, histories):
+    """User prompts from scratch: a streaming encoder's of whole histories, as it was trained to read them."""
+    if hasattr(model.user_encoder, "init_state"):
+        with torch.no_grad():
+            return [model.user_encoder(model.events([one])).embeddings[0] for one in histories]
+    return model.user_prompts(histories)
+
+
+def expected(model, histories, instruction=None):
+    return [model.generate_from([prompt], instruction)[0] for prompt in prompts_of(model, histories)]
+
+
+def ask(server, *questions):
+    answered = server.post("/answers", json={"questions": list(questions)})
+    assert answered.status_code == 200, answered.text
+    return answered.json()["answers"]

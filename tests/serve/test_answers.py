@@ -19,31 +19,9 @@ from palate.serve.served_model import ServedModel
 from palate.serve.settings import Limits
 from palate.serve.store import UserStore
 from palate.serve.users import Users
+from serving import ask, expected, prompts_of, sent
 
 KINDS = ["streaming", "recency", "uem", "text"]
-
-
-def sent(history):
-    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
-    return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns]
-
-
-def prompts_of(model, histories):
-    """User prompts from scratch: a streaming encoder's of whole histories, as it was trained to read them."""
-    if hasattr(model.user_encoder, "init_state"):
-        with torch.no_grad():
-            return [model.user_encoder(model.events([one])).embeddings[0] for one in histories]
-    return model.user_prompts(histories)
-
-
-def expected(model, histories, instruction=None):
-    return [model.generate_from([prompt], instruction)[0] for prompt in prompts_of(model, histories)]
-
-
-def ask(server, *questions):
-    answered = server.post("/answers", json={"questions": list(questions)})
-    assert answered.status_code == 200, answered.text
-    return answered.json()["answers"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

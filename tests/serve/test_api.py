@@ -7,26 +7,16 @@ import time
 
 import pytest
 
-from palate.errors import DataError, PalateError, StoreError, StoreFullError
+from palate.errors import DataError, OutputError, PalateError, StoreError, StoreFullError
 from palate.serve.api import SentEvent
 from palate.serve.keys import Keys
 from palate.serve.settings import ServeSettings, read_limits
+from serving import refusal
 
 KEY = "k" * 32
 LINES = {"content-type": "application/x-ndjson; charset=utf-8"}
 EVENT = {"item_id": "1", "rating": 4, "timestamp": 5}
 QUESTION = {"history": [EVENT]}
-
-
-def refusal(response, status):
-    """The detail of a problem, whose form is checked."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    said = response.json()
-    assert set(said) == {"type", "title", "status", "detail"}
-    assert said["status"] == status
-    assert "\n" not in said["detail"]
-    return said["detail"]
 
 
 def test_events_come_one_by_one_many_together_and_as_lines(server):
@@ -252,7 +242,7 @@ def test_every_limit_has_its_answer(serve):
         (
             "/answers",
             {"questions": [{"history": [EVENT] * 4}]},
-            "questions.0.history: found 4, expected at most 3",
+            "questions.0.history: found 4 events, expected at most 3; give the most recent ones",
         ),
         (
             "/answers",
@@ -348,7 +338,16 @@ def test_a_request_ends_in_its_time_and_what_nobody_waits_for_is_not_answered(se
     ("error", "status", "said"),
     [
         (StoreError("postgresql://me@db/x is away"), 503, "the user store cannot be used now; try again"),
-        (StoreFullError("/data/users.sqlite: full"), 507, "the user store's disk is full; nothing was kept"),
+        (
+            StoreFullError("/data/users.sqlite: full"),
+            507,
+            "the server's disk is full; nothing of this request",
+        ),
+        (
+            OutputError("/home/me/cache cannot be written"),
+            507,
+            "the server's disk is full; nothing of this request",
+        ),
         (ZeroDivisionError("a secret"), 500, "the server failed; its log says more"),
     ],
 )

@@ -29,7 +29,7 @@ def commands():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_do_what_they_say(listening, tmp_path):
     url, said = listening(), []
-    assert len(commands()) == 13
+    assert len(commands()) == 19
     for line in commands():
         shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
         done = subprocess.run(
@@ -41,9 +41,14 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     assert [one["user_id"] for one in json.loads(said[2])["users"]] == ["bob", "eve"]
     assert len(json.loads(said[3])["answers"]) == 2
     assert "event: done" in said[5]
+    assert [one["item_id"] for one in json.loads(said[6])["items"]] == ["50", "12", "7"]
+    assert json.loads(said[7])["read"] == 3
+    assert json.loads(said[9]) == {"user_id": "eve", "events": 1, "version": 3}
+    assert json.loads(said[10]) == {"user_id": "ann", "events": 2, "version": 4}
     assert load_file(tmp_path / "ann.safetensors")["user_prompt"].ndim == 2
-    assert len(json.loads(said[7])["events"]) == 3
-    assert json.loads(said[9]) == {"user_id": "ann", "events": 3}
+    assert json.loads(said[12]) == {"users": ["ann"]}
+    assert len(json.loads(said[13])["events"]) == 1
+    assert json.loads(said[15]) == {"user_id": "ann", "events": 1}
 
 
 def test_the_snippet_runs(listening):
@@ -53,6 +58,7 @@ def test_the_snippet_runs(listening):
         exec(snippet.replace(ADDRESS, listening()), names)
     answer, streamed, *_ = out.getvalue().split("\n")
     assert answer == streamed
+    assert "'item_id': '50'" in out.getvalue()
     assert names["prompt"].dtype == np.float32
     with pytest.raises(ServerError, match="the server said 404: no user 'ann' in the store") as caught:
         names["client"].history("ann")

@@ -19,7 +19,6 @@ from palate.data.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
 from palate.serve.appending import Event
-from palate.serve.store import StoredHistory
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
@@ -119,6 +118,19 @@ SentEvents: TypeAlias = Annotated[
 ]
 
 
+class WhichEvents(Strict):
+    """Events of a user, by their ids or by their items."""
+
+    event_id: list[Id] = Field([], description="Ids of events")
+    item_id: list[Id] = Field([], description="Items of which every rating is meant")
+
+    @model_validator(mode="after")
+    def _names_some(self) -> WhichEvents:
+        if not self.event_id and not self.item_id:
+            raise ValueError("neither event_id nor item_id; expected one of them, once or several times")
+        return self
+
+
 class SentItems(Strict):
     """Items to add."""
 
@@ -164,57 +176,6 @@ class Answers(BaseModel):
 
     answers: list[GivenAnswer]
     model: str
-
-
-class Taken(BaseModel):
-    """What became of a user's events: how many are new, and how many were there under their ids."""
-
-    user_id: str
-    version: int
-    new: int
-    known: int
-
-
-class TakenAll(BaseModel):
-    """What became of many users' events."""
-
-    users: list[Taken]
-
-
-class HistoryEvent(BaseModel):
-    """An event of a stored history; the title where the server knows it."""
-
-    event_id: str
-    item_id: str
-    rating: float
-    timestamp: int
-    title: str | None = None
-
-
-class HistoryPage(BaseModel):
-    """A part of a user's history, oldest first."""
-
-    user_id: str
-    version: int
-    events: list[HistoryEvent]
-
-    @classmethod
-    def of(cls, found: StoredHistory, titles: Sequence[str | None]) -> HistoryPage:
-        """The page of what the store found."""
-        history = found.history
-        columns = zip(
-            found.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
-        )
-        names = HistoryEvent.model_fields
-        events = [HistoryEvent(**dict(zip(names, row, strict=True))) for row in columns]
-        return cls(user_id=history.user_id, version=found.version, events=events)
-
-
-class Deleted(BaseModel):
-    """How many events of a user were removed, with all that was made of them."""
-
-    user_id: str
-    events: int
 
 
 class AddedItems(BaseModel):

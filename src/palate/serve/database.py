@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ PATIENCE = 10
 """Seconds that a writer waits for others, and a connection for the database."""
 MIGRATION_LOCK = 0x70616C617465
 """PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
-_FULL = {"SQLITE_FULL", "53100"}
+_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
+"""As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
+_SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
+"""What Python 3.10 tells in the place of the names."""
 _WRITES = "palate_writes"
 
 
@@ -41,6 +45,7 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
+        self.full = False  # as the last write found the disk
         if self.sqlite:
             _make_private(Path(self.url.database or ""))
         self.engine = _engine(self.url)
@@ -68,6 +73,7 @@ class Database:
                 if not self.sqlite and not durable:
                     connection.execute(text("SET LOCAL synchronous_commit = off"))
                 yield connection
+            self.full = False
 
     def scrub(self) -> None:
         """Take what was deleted before this call out of SQLite's files; calls that come together share the work.
@@ -140,17 +146,19 @@ class Database:
         """Turn what a driver says into the error that a caller can act on."""
         try:
             yield
-        except (DBAPIError, PoolTimeoutError) as error:
-            cause = getattr(error, "orig", None)
-            code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", error)
+            named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+            code = named or _SAID.get(str(cause))
             if code in _FULL:
+                self.full = True
                 raise StoreFullError(
                     f"{self.name}: the disk is full; free space and send it again"
                 ) from error
             if code == "SQLITE_NOTADB":
                 raise DataError("not an SQLite database; name another file", self.name) from error
             if _passing(error, code):
-                reason = " ".join(str(cause or error).split())[:200]
+                reason = " ".join(str(cause).split())[:200]
                 raise StoreError(f"{self.name} cannot be used now ({reason}); try again") from error
             raise
 
@@ -185,11 +193,11 @@ def _make_private(path: Path) -> None:
         raise DataError(f"the store cannot be made ({error.strerror}); name a file that can", path) from error
 
 
-def _passing(error: DBAPIError | PoolTimeoutError, code: str | None) -> bool:
+def _passing(error: Exception, code: str | None) -> bool:
     """Whether the same may work later: the database is away, busy or out of order, and not what it was asked."""
     return (
         isinstance(error, PoolTimeoutError)
-        or error.connection_invalidated
+        or getattr(error, "connection_invalidated", False)
         or type(error).__name__ in ("OperationalError", "InterfaceError")
         or (code or "")[:2] in ("08", "40", "53", "55", "57")
     )

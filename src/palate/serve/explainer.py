@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from torch import Tensor
 
 from palate.attribution import attribute_prompts, left_out, part
 from palate.data.histories import CategoryStatistics
 from palate.errors import DataError
 from palate.schema import History, Item
-from palate.serve.api import SentQuestion, given_history, new_items
+from palate.serve.api import SentQuestion
 from palate.serve.batcher import OverloadedError
 from palate.serve.catalogue import Catalogue, titled
 from palate.serve.explanations import Attributed, CategoryView, Influence, View
@@ -71,8 +73,8 @@ class Explainer:
             categories=categories,
         )
 
-    def attribute(self, sent: SentQuestion) -> Attributed:
-        """The answer, and what it loses without each item.
+    def attribute(self, sent: SentQuestion, check: Callable[[], object]) -> Attributed:
+        """The answer, and what it loses without each item; ``check`` is called before each pass, and may end the work.
 
         Raises what :meth:`Service.prepare` raises, :class:`DataError` for a history that is too long to leave out
         every item of it, and :class:`OverloadedError` while another one is worked on.
@@ -93,8 +95,8 @@ class Explainer:
         if not self._attributing.acquire(blocking=False):
             raise OverloadedError(1, 2)
         try:
-            prompts = self._served.prompts_of(left_out(history), asked.new_items)
-            found_out = attribute_prompts(self._served.model, prompts, instruction)
+            passes = self._served.prompts_of(left_out(history), asked.new_items)
+            found_out = attribute_prompts(self._served.model, _checked(passes, check), instruction)
         finally:
             self._attributing.release()
         new = {item.item_id: titled(item) for item in asked.new_items}
@@ -115,17 +117,12 @@ class Explainer:
         )
 
     def _asked(self, sent: SentQuestion, newest: int) -> _Asked:
-        self._limits.check_instruction("instruction", sent.instruction)
+        self._limits.check_question(sent)
         if sent.user_id is not None:
             found = self._store.history(sent.user_id, newest)
             self._users.learn(found.history.item_ids)
             return _Asked(sent.user_id, found.version, found.history)
-        events = sent.history or []
-        if len(events) > self._limits.events:
-            raise DataError(f"history: found {len(events):,}, expected at most {self._limits.events:,}")
-        history, items = given_history(events), new_items(events)
-        self._users.check(history.item_ids, history.ratings, items)
-        return _Asked(None, None, history, items)
+        return _Asked(None, None, *self._users.given(sent.history or []))
 
     def _by_rule(self, found: CategoryStatistics | None) -> list[dict[str, object]]:
         """What the rule says of each category."""
@@ -140,3 +137,10 @@ class Explainer:
             {"count": count, "score": scores[number] if count else None, "rule": rule.get(number)}
             for number, count in enumerate(found.count[0].tolist())
         ]
+
+
+def _checked(passes: Iterator[list[Tensor]], check: Callable[[], object]) -> Iterator[list[Tensor]]:
+    check()
+    for prompts in passes:
+        yield prompts
+        check()

@@ -52,9 +52,3 @@ class Attributed(BaseModel):
     log_probability: float
     items: list[Influence]
     model: str
-
-
-class UserIds(BaseModel):
-    """Users of the store, by id."""
-
-    users: list[str]

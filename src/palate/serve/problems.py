@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from palate.errors import (
     ConflictError,
+    OutputError,
     PalateError,
     StoreError,
     StoreFullError,
@@ -23,16 +25,21 @@ from palate.errors import (
 )
 from palate.serve.batcher import OverloadedError
 
+log = logging.getLogger("palate.serve")
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2
 """Seconds after which a store that is away is worth another try."""
 ROUTE = {404: "here; /docs lists what there is", 405: "here; the header Allow lists what there is"}
+FULL = (
+    "the server's disk is full; nothing of this request was kept, and a deletion is complete when sent again"
+)
 _STATUS: tuple[tuple[type[PalateError], int], ...] = (
     (UnknownUserError, 404),
     (ConflictError, 409),
     (OverloadedError, 429),
     (StoreFullError, 507),
     (StoreError, 503),
+    (OutputError, 507),
     (PalateError, 422),
 )
 
@@ -68,7 +75,8 @@ def install(app: FastAPI) -> None:
         # which store it is, is nobody's business
         detail = "the user store cannot be used now; try again" if status == 503 else str(error)
         if status == 507:
-            detail = "the user store's disk is full; nothing was kept of this request"
+            log.error("%s", error)
+            detail = FULL
         return problem(status, detail, headers)
 
     @app.exception_handler(HTTPException)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from palate.errors import DataError
 from palate.model.card import model_card
 from palate.serve import metrics
 from palate.serve.answers import answer_all, answer_pieces
 from palate.serve.api import (
     AddedItems,
     Answers,
-    Deleted,
-    HistoryPage,
     ModelFacts,
     SentEvent,
     SentEvents,
@@ -27,18 +24,19 @@ from palate.serve.api import (
     SentQuestion,
     SentQuestions,
     State,
-    Taken,
-    TakenAll,
     UserId,
-    UsersEvent,
+    WhichEvents,
 )
 from palate.serve.appending import Appended, Event
-from palate.serve.explanations import Attributed, UserIds, View
-from palate.serve.problems import MEDIA_TYPE, first_fault
+from palate.serve.explanations import Attributed, View
+from palate.serve.histories import Deleted, DeletedEvents, HistoryPage, Taken, TakenAll, UserIds
+from palate.serve.lines import NDJSON, events_by_user
+from palate.serve.problems import MEDIA_TYPE
 from palate.serve.service import Service
+from palate.serve.waiting import while_awaited
 
 log = logging.getLogger("palate.serve")
-NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+SSE = "text/event-stream"
 EVENT_SCHEMA = {
     "type": "object",
     "description": "Each server-sent event of the stream.",
@@ -69,9 +67,9 @@ async def health() -> State:
     return State(status="alive")
 
 
-@watching.get("/ready", responses=_problems(503))
+@watching.get("/ready", responses=_problems(503, 507))
 def ready(service: Serving) -> State:
-    """Whether it can answer: the model is loaded, and the store is there."""
+    """Whether it can answer and take events: the model is loaded, and the store is there and not full."""
     service.store.check()
     return State(status="ready")
 
@@ -130,7 +128,7 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
     if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     lines = (await request.body()).split(b"\n")
-    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, _by_user(service, lines))))
+    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(lines))))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
@@ -162,6 +160,20 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 def delete_user(user_id: SomeUser, service: Serving) -> Deleted:
     """Remove a user's events and all that was made of them, out of the database's files too."""
     return Deleted(user_id=user_id, events=service.store.delete_user(user_id))
+
+
+@router.delete("/users/{user_id}/events", tags=["users"], responses=_problems(404))
+def delete_events(
+    user_id: SomeUser, which: Annotated[WhichEvents, Query()], service: Serving
+) -> DeletedEvents:
+    """Remove events, out of the database's files too; user prompts are made anew from what is left.
+
+    By its id an event alone, so that an earlier rating of its item stands again; by its item every rating of it. What
+    is not there counts as none.
+    """
+    service.check_length("events", len(which.event_id) + len(which.item_id), service.limits.events)
+    deleted = service.store.delete_events(user_id, which.event_id, which.item_id)
+    return DeletedEvents(user_id=user_id, version=deleted.version, events=deleted.events)
 
 
 @router.post("/items", tags=["items"], responses=_problems(409))
@@ -197,9 +209,9 @@ def views(sent: SentQuestion, service: Serving) -> View:
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))
-def attributions(sent: SentQuestion, service: Serving) -> Attributed:
+async def attributions(sent: SentQuestion, request: Request, service: Serving) -> Attributed:
     """An answer, and by how much its log-probability falls when one item of the history is left out."""
-    return service.explainer.attribute(sent)
+    return await while_awaited(request, partial(service.explainer.attribute, sent))
 
 
 def _taken(service: Service, sent: dict[str, list[SentEvent]]) -> list[Taken]:
@@ -216,21 +228,3 @@ def _taken(service: Service, sent: dict[str, list[SentEvent]]) -> list[Taken]:
         Taken(user_id=user_id, version=one.version, new=one.new, known=one.known)
         for user_id, one in taken.items()
     ]
-
-
-def _by_user(service: Service, lines: Sequence[bytes]) -> dict[str, list[SentEvent]]:
-    by_user: dict[str, list[SentEvent]] = {}
-    for event in _events_of(lines):
-        by_user.setdefault(event.user_id, []).append(event)
-    if not by_user:
-        raise DataError(f"no events; expected {NDJSON}, an event a line")
-    return by_user
-
-
-def _events_of(lines: Sequence[bytes]) -> Iterator[UsersEvent]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield UsersEvent.model_validate_json(line)
-            except ValidationError as error:
-                raise DataError(f"line {number}: {first_fault(error.errors(include_input=False))}") from None

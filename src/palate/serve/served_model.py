@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from palate.attribution import user_prompts
+from palate.attribution import in_passes, user_prompts
 from palate.errors import MismatchError
 from palate.files import sha256_of
 from palate.items.encoder import ItemEncoder
@@ -65,7 +66,13 @@ class ServedModel:
         return [float(value) for value in self.model.table.rating_values]
 
     def add_items(self, items: Sequence[Item]) -> None:
-        """Let histories name new items, which are encoded from their texts.
+        """Let histories name new items; raises what :meth:`adding` raises."""
+        with self.adding(items):
+            pass
+
+    @contextmanager
+    def adding(self, items: Sequence[Item]) -> Iterator[None]:
+        """Encode new items from their texts, and let histories name them when the block ends without an error.
 
         Raises :class:`DataError` for an item that is known with other texts.
         """
@@ -75,8 +82,9 @@ class ServedModel:
             known = [item for item in items if item.item_id not in new]
             if known:
                 self._with(table.part(item.item_id for item in known), known)
-            if new:
-                extended = self._with(table, [item for item in items if item.item_id in new])
+            extended = self._with(table, [item for item in items if item.item_id in new]) if new else None
+            yield
+            if extended is not None:
                 with self._swapping:
                     self.model.with_table(extended)
 
@@ -88,11 +96,15 @@ class ServedModel:
                 return self.model.user_prompts([history], table)[0]
             return self._streaming.prompt(self._read(history, table))[0]
 
-    def prompts_of(self, histories: Sequence[History], new_items: Sequence[Item] = ()) -> list[Tensor]:
-        """The user prompts [M, E] of histories that have no more items than the first."""
+    def prompts_of(
+        self, histories: Sequence[History], new_items: Sequence[Item] = ()
+    ) -> Iterator[list[Tensor]]:
+        """The user prompts [M, E] of histories that have no more items than the first, pass by pass."""
         table = self._table_for(histories[0], new_items)
-        with self._swapping:
-            return user_prompts(self.model, histories, table)
+        for some in in_passes(histories):
+            with self._swapping:
+                prompts = user_prompts(self.model, some, table)
+            yield prompts
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
         """The chances that each label is liked and disliked as the user encoder sees it, [L, 2], if it has a view."""

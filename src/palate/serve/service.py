@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from palate.errors import DataError
 from palate.serve import metrics
-from palate.serve.api import GivenAnswer, SentQuestion, given_history, new_items
+from palate.serve.api import GivenAnswer, SentQuestion
 from palate.serve.batcher import Batcher, Question
 from palate.serve.catalogue import Catalogue
 from palate.serve.explainer import Explainer
@@ -65,14 +65,11 @@ class Service:
             raise DataError(f"{name}: found {found:,}, expected at most {most:,}; send them in parts")
 
     def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
-        self.limits.check_instruction(f"questions.{number}.instruction", sent.instruction)
+        self.limits.check_question(sent, f"questions.{number}.")
         instruction = sent.instruction or self.served.model.settings.instruction
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)
             metrics.prompts.labels(source).inc()
             return Prepared(Question(self.served.prompt_from(kept), instruction), sent.user_id, kept.version)
-        events = sent.history or []
-        self.check_length(f"questions.{number}.history", len(events), self.limits.events)
-        history, items = given_history(events), new_items(events)
-        self.users.check(history.item_ids, history.ratings, items)
+        history, items = self.users.given(sent.history or [])
         return Prepared(Question(self.served.prompt_of(history, items), instruction), None, None)

@@ -6,10 +6,14 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.errors import DataError, PalateError, first_fault
+
+if TYPE_CHECKING:
+    from palate.serve.api import SentQuestion
 
 VARIABLE = "PALATE_SERVE"
 """The environment variable that carries the settings to worker processes."""
@@ -39,11 +43,17 @@ class Limits(BaseModel):
     seconds: float = Field(30.0, gt=0)
     """Time for a request, and for those under way when the server is told to stop."""
 
-    def check_instruction(self, field: str, instruction: str | None) -> None:
-        """Raise :class:`DataError` for an instruction that is too long; ``field`` is where it was sent."""
-        if instruction and len(instruction) > self.instruction:
+    def check_question(self, sent: SentQuestion, place: str = "") -> None:
+        """Raise :class:`DataError` for an instruction or a history that is too long; ``place`` says where it is."""
+        if sent.instruction and len(sent.instruction) > self.instruction:
             raise DataError(
-                f"{field}: found {len(instruction):,} characters, expected at most {self.instruction:,}"
+                f"{place}instruction: found {len(sent.instruction):,} characters, "
+                f"expected at most {self.instruction:,}"
+            )
+        if sent.history and len(sent.history) > self.events:
+            raise DataError(
+                f"{place}history: found {len(sent.history):,} events, expected at most {self.events:,}; "
+                "give the most recent ones"
             )
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
 from palate.serve.appending import Appended, Event, append_events, in_chunks
 from palate.serve.database import Database
+from palate.serve.deleting import Deletion, delete_events
 from palate.serve.tables import encoded, events, items, users
 
 
@@ -85,13 +85,15 @@ class UserStore:
         with self.database.reading() as connection:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
-    def changes(self, user_key: int, since: int) -> Changes:
+    def changes(self, user_key: int, since: int) -> Changes | None:
         """What has changed in a history since a version; the cost does not depend on the rest of it.
 
-        Raises :class:`UnknownUserError` when the user has been deleted.
+        None where events have been deleted since. Raises :class:`UnknownUserError` when the user has been.
         """
         with self.database.reading() as connection:
             user = _user(connection, users.c.key == user_key, "with that key")
+            if since < user.forgotten:
+                return None
             of_user = _newest_first(user_key, current=False)
             added = of_user.where(events.c.version > since, events.c.superseded.is_(None))
             removed = of_user.where(events.c.superseded > since, events.c.version <= since)
@@ -113,18 +115,17 @@ class UserStore:
         return user.key, user.version, None if kept is None else Encoded(*kept)
 
     def keep(self, user_key: int, model: str, made: Encoded) -> None:
-        """Keep what a model made of a history, unless there is something newer or the user is gone."""
+        """Keep what a model made of a history, unless there is something newer, or some of it has been deleted."""
         row = self._insert(encoded).values(user_key=user_key, model=model, **asdict(made))
         row = row.on_conflict_do_update(
             index_elements=[encoded.c.user_key, encoded.c.model],
             set_={name: row.excluded[name] for name in asdict(made)},
             where=encoded.c.version < row.excluded.version,
         )
-        try:
-            with self.database.writing(durable=False) as connection:
+        with self.database.writing(durable=False) as connection:
+            still = select(users.c.key).where(users.c.key == user_key, users.c.forgotten <= made.version)
+            if connection.execute(still.with_for_update(read=True)).one_or_none() is not None:
                 connection.execute(row)
-        except IntegrityError:
-            pass  # the user's row is gone, and this must not outlive it
 
     def delete_user(self, user_id: str) -> int:
         """Remove a user's events, prompts and states, from SQLite's files too; returns how many events there were.
@@ -138,6 +139,19 @@ class UserStore:
             connection.execute(delete(users).where(users.c.user_id == user_id))
         self.database.scrub()
         return int(count)
+
+    def delete_events(
+        self, user_id: str, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
+    ) -> Deletion:
+        """Remove events by their ids and all ratings of some items, as :meth:`delete_user` removes a user.
+
+        Raises :class:`UnknownUserError`.
+        """
+        with self.database.writing() as connection:
+            user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
+            deleted = delete_events(connection, user, event_ids, item_ids)
+        self.database.scrub()
+        return deleted
 
     def add_items(self, new: Sequence[Item]) -> None:
         """Keep items that were given as text.
@@ -172,9 +186,15 @@ class UserStore:
         return [_item(row.content) for row in rows], rows[-1].number if rows else after
 
     def check(self) -> None:
-        """Raise :class:`StoreError` unless the database answers."""
+        """Raise :class:`StoreError` unless the database answers, and :class:`StoreFullError` while it has no room."""
         with self.database.reading() as connection:
             connection.execute(select(1))
+        if self.database.full:
+            with (
+                self.database.writing() as connection
+            ):  # someone who comes and goes shows whether there is room again
+                connection.execute(insert(users).values(user_id="", version=0))
+                connection.execute(delete(users).where(users.c.user_id == ""))
 
     def close(self) -> None:
         """Close all connections."""
@@ -184,8 +204,9 @@ class UserStore:
         return (sqlite if self.database.sqlite else postgresql).insert(table)
 
 
-def _user(connection: Connection, which: Any, name: str) -> Row[Any]:
-    user = connection.execute(select(users).where(which)).one_or_none()
+def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:
+    found = select(users).where(which)
+    user = connection.execute(found.with_for_update() if hold else found).one_or_none()
     if user is None:
         raise UnknownUserError(f"no user {name!r} in the store; send an event of theirs first")
     return user

@@ -1,7 +1,8 @@
 """The tables of the user store.
 
-A user's *version* counts the events that their history has taken in. An event's own version is its number in that
-count, so what has changed since an older version can be told without reading the rest.
+A user's *version* counts the events that their history has taken in, and the deletions. An event's own version is its
+number in that count, so what has changed since an older version can be told without reading the rest, if nothing was
+deleted since.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ users = Table(
     Column("key", _Number, primary_key=True, autoincrement=True),
     Column("user_id", Text, nullable=False, unique=True),
     Column("version", BigInteger, nullable=False),
+    # the version at which events were last deleted: what was made of an older one knows too much
+    Column("forgotten", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,  # the key of a deleted user is never given to another
 )
 

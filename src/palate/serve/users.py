@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from palate.errors import DataError, StoreError
-from palate.schema import Item
+from palate.schema import History, Item
+from palate.serve.api import GivenEvent, given_history, new_items
 from palate.serve.appending import Appended, Event
 from palate.serve.served_model import ServedModel
 from palate.serve.store import Encoded, UserStore
@@ -52,6 +53,15 @@ class Users:
             scale = ", ".join(f"{value:g}" for value in self.served.scale)
             raise DataError(f"the rating {wrong[0]:g} is not on the model's scale; expected one of {scale}")
 
+    def given(self, events: Sequence[GivenEvent]) -> tuple[History, list[Item]]:
+        """A history that is not stored, and the items that it brings.
+
+        Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
+        """
+        history, items = given_history(events), new_items(events)
+        self.check(history.item_ids, history.ratings, items)
+        return history, items
+
     def add_items(self, items: Sequence[Item]) -> None:
         """Let histories name new items, here and in every server of this store.
 
@@ -59,8 +69,8 @@ class Users:
         """
         if items:
             self.refresh_items()
-            self.served.add_items(items)
-            self.store.add_items(items)
+            with self.served.adding(items):
+                self.store.add_items(items)
 
     def refresh_items(self) -> bool:
         """Learn the items that others have added since the last time; whether there were any.
@@ -85,8 +95,9 @@ class Users:
         made = None
         if kept is not None and kept.state is not None:
             changes = self.store.changes(key, kept.version)
-            self.learn(changes.added.item_ids)
-            made = self.served.advance(kept, changes)
+            if changes is not None:
+                self.learn(changes.added.item_ids)
+                made = self.served.advance(kept, changes)
         if made is None:
             found = self.store.history(user_id, self.served.reads)
             self.learn(found.history.item_ids)

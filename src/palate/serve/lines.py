@@ -1,0 +1,32 @@
+"""Events of many users as NDJSON: one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import ValidationError
+
+from palate.errors import DataError
+from palate.serve.api import SentEvent, UsersEvent
+from palate.serve.problems import first_fault
+
+NDJSON = "application/x-ndjson"
+
+
+def events_by_user(lines: Sequence[bytes]) -> dict[str, list[SentEvent]]:
+    """The events by whose they are, in the order of the lines; raises :class:`DataError` for a line that is none."""
+    by_user: dict[str, list[SentEvent]] = {}
+    for event in _events_of(lines):
+        by_user.setdefault(event.user_id, []).append(event)
+    if not by_user:
+        raise DataError(f"no events; expected {NDJSON}, an event a line")
+    return by_user
+
+
+def _events_of(lines: Sequence[bytes]) -> Iterator[UsersEvent]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield UsersEvent.model_validate_json(line)
+            except ValidationError as error:
+                raise DataError(f"line {number}: {first_fault(error.errors(include_input=False))}") from None

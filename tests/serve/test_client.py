@@ -1,0 +1,73 @@
+"""The client reaches every route, and gives what the server says."""
+
+import re
+
+import pytest
+
+import palate
+from palate.client import ServerError
+
+FOR_WATCHERS = {"GET /health", "GET /metrics"}
+"""What orchestrators and Prometheus ask on their own."""
+
+
+@pytest.fixture
+def client(listening):
+    with palate.Client(listening()) as opened:
+        yield opened
+
+
+def test_every_route_has_a_method(client, monkeypatch):
+    asked = []
+    client._http.event_hooks["request"].append(
+        lambda request: asked.append((request.method, request.url.raw_path.decode().partition("?")[0]))
+    )
+    client.add_events("ann", [{"item_id": "1", "rating": 4}])
+    client.add_many([{"user_id": "bob", "item_id": "1", "rating": 2}])
+    client.add_items([{"item_id": "x", "title": "y"}])
+    client.answer("ann")
+    client.user_prompt("ann")
+    client.view("ann")
+    client.attribution("ann")
+    client.history("ann")
+    client.users()
+    client.model()
+    client.ready()
+    client.delete_events("ann", item_ids=["1"])
+    client.delete_user("ann")
+    document = client._http.get("/openapi.json").json()["paths"]
+    for path, methods in document.items():
+        pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
+        for method in map(str.upper, methods):
+            reached = any(method == one and pattern.fullmatch(where) for one, where in asked)
+            assert reached != (f"{method} {path}" in FOR_WATCHERS), (method, path)
+
+
+def test_users_are_listed_by_how_they_begin(client):
+    client.add_many(
+        [{"user_id": one, "item_id": "1", "rating": 4} for one in ("ann", "anna", "bob", "a n&%")]
+    )
+    assert client.users("ann") == ["ann", "anna"]
+    assert client.users("a n&%") == ["a n&%"]
+    assert client.users(most=2) == ["a n&%", "ann"]
+
+
+def test_answers_are_explained(client):
+    history = [{"item_id": str(number), "rating": number} for number in range(1, 5)]
+    client.add_events("ann", [{**event, "timestamp": event["rating"]} for event in history])
+    given, stored = client.attribution(history=history), client.attribution("ann")
+    assert stored["text"] == given["text"] == client.answer("ann")
+    assert [one["item_id"] for one in stored["items"]] == ["1", "2", "3", "4"]
+    assert client.view("ann")["categories"] == client.view(history=history)["categories"]
+    why = client.attribution("ann", "Why?")
+    assert (why["instruction"], why["text"]) == ("Why?", client.answer("ann", "Why?"))
+
+
+def test_events_are_deleted(client):
+    events = [{"item_id": str(number), "rating": 4, "event_id": f"e/{number}"} for number in range(1, 6)]
+    client.add_events("ann", events)
+    assert client.delete_events("ann", event_ids=["e/1", "e/2"], item_ids=["5"]) == 3
+    assert client.delete_events("ann", event_ids=["e/1"]) == 0
+    assert [one["item_id"] for one in client.history("ann")["events"]] == ["3", "4"]
+    with pytest.raises(ServerError, match="422: query: neither event_id nor item_id"):
+        client.delete_events("ann")
