@@ -94,8 +94,9 @@ def tab_to(page, wanted):
     raise AssertionError(f"no way to {wanted}")
 
 
-def no_wider_than_the_screen(page):
-    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+def fits(page, selector):
+    """Whether nothing of it has to be scrolled to from side to side."""
+    return page.locator(selector).evaluate("(box) => box.scrollWidth <= box.clientWidth")
 
 
 def test_the_keyboard_alone_is_enough(visit, events):
@@ -139,11 +140,12 @@ def test_a_pasted_history_is_answered_as_by_the_api(visit, client, events):
     done(page)
     assert page.inner_text("#answer") == client.answer(history=history)
     assert page.inner_text("#read") == "Read from 9 pasted events."
-    shown = page.locator("#events tr td:first-child").all_inner_texts()
+    shown = page.locator("#events th").all_inner_texts()
     assert len(shown) == 9
     assert any(title.startswith("Alien") for title in shown)
     assert any(title.startswith("Film ") for title in shown)
-    influences = [float(one) for one in page.locator("#events tr td:last-child").all_inner_texts()]
+    influences = page.locator("#events td:last-child").all_inner_texts()
+    influences = [float(one.replace("−", "-")) for one in influences]
     assert all(one >= after for one, after in pairwise(influences))
 
 
@@ -197,7 +199,10 @@ def test_a_busy_server_says_when_to_try_again(visit, status, detail, said):
 
 
 def test_influences_wait_for_another_ones(visit, events):
-    page, busy = visit(), problem(429, "1 questions are waiting already; try again in 1 s", {"Retry-After": "1"})
+    page, busy = (
+        visit(),
+        problem(429, "1 questions are waiting already; try again in 1 s", {"Retry-After": "1"}),
+    )
     refused = {"status": 429, "headers": dict(busy.headers), "body": busy.body.decode()}
     page.route("**/attributions", lambda route: route.fulfill(**refused), times=1)
     ask(page, "ann")
@@ -243,8 +248,27 @@ def test_a_changed_rating_changes_what_is_shown_and_nothing_that_is_kept(visit, 
     assert client.history("ann")["events"] == kept
 
 
+def test_an_item_is_left_out_and_taken_in_again(visit, client, events):
+    page = visit()
+    ask(page, "ann")
+    done(page)
+    page.select_option("#rating-2", label="left out")
+    page.locator("#before:not(:empty)").wait_for()
+    done(page)
+    kept = [one for number, one in enumerate(sorted(events, key=lambda one: one["timestamp"])) if number != 2]
+    assert page.inner_text("#answer") == client.answer(history=kept)
+    assert page.locator("#events tr").count() == len(events)
+    assert page.locator("#events .meter").count() == len(kept)
+    page.select_option("#rating-2", index=0)
+    page.locator("#events .meter").nth(len(kept)).wait_for()
+    done(page)
+    assert page.input_value("#rating-2") == "1"
+
+
 def test_a_long_history_says_what_is_read_of_it(visit, client, tiny_data):
-    items = [{"item_id": f"long-{n}", "title": f"Item {n % 5}", "categories": ["Drama"]} for n in range(1_034)]
+    items = [
+        {"item_id": f"long-{n}", "title": f"Item {n % 5}", "categories": ["Drama"]} for n in range(1_034)
+    ]
     client.add_items(items)
     events = [{"item_id": one["item_id"], "rating": 1 + n % 5, "timestamp": n} for n, one in enumerate(items)]
     client.add_events("long", events)
@@ -254,7 +278,9 @@ def test_a_long_history_says_what_is_read_of_it(visit, client, tiny_data):
     assert page.inner_text("#read") == (
         "Read from the newest 1,000 of 1,034 events of user long; older ones play no part here."
     )
-    assert page.inner_text("#influence-note").startswith("Influences are not shown: history: found 1,000 events")
+    assert page.inner_text("#influence-note").startswith(
+        "Influences are not shown: history: found 1,000 events"
+    )
     assert page.locator("#events tr").count() == 50
     assert page.locator("#rating-999").count() == 1  # the newest come first
     page.click("#more")
@@ -269,7 +295,8 @@ LUMINANCE = """
   let under = found;
   while (channels(getComputedStyle(under).backgroundColor)[3] === 0) under = under.parentElement;
   return [getComputedStyle(found).color, getComputedStyle(under).backgroundColor].map((colour) => {
-    const [red, green, blue] = channels(colour).map((one) => (one /= 255) <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const linear = (one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4;
+    const [red, green, blue] = channels(colour).map((one) => linear(one / 255));
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   });
 }
@@ -286,7 +313,8 @@ TEXTS = (
     "#view-note",
     "#likes th",
     "#likes td",
-    "#events td",
+    "#events th",
+    "#events .meter",
     "#events select",
     "thead th",
     "#wrong",
@@ -303,10 +331,9 @@ def test_everything_can_be_read(visit, scheme, viewport):
         ink, paper = page.evaluate(LUMINANCE, text)
         assert (ink > paper) == ((scheme == "dark") != (text == "#send")), text
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5, text
-    assert no_wider_than_the_screen(page)
+    assert fits(page, "html")
     for table in ("#likes", "#events"):
-        fits = f"{{ const box = document.querySelector('{table}').closest('.scroll'); return box.scrollWidth <= box.clientWidth }}"
-        assert page.evaluate(f"() => {fits}")
+        assert fits(page, f".scroll:has({table})")
         cells = page.locator(f"{table} :is(th, td)")
         boxes = [cells.nth(number).bounding_box() for number in range(4)]
         assert all(one["width"] >= 40 and one["x"] + one["width"] <= viewport["width"] for one in boxes)

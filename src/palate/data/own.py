@@ -151,7 +151,7 @@ def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:
     if columns.feedback == "ratings":
         rating = f"The {{noun}} is rated with {{rating}} of {scale.values[-1]:g}"
     elif columns.value is None:
-        rating = "The {noun} was chosen {rating} times"
+        rating = "The {noun} was chosen this many times: {rating}"
     else:
         rating = "The {noun} was chosen with weight {rating}"
     one = "rating" if columns.feedback == "ratings" else "interaction"

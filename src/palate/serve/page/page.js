@@ -27,8 +27,13 @@ function tell(error, again) {
   $("again").hidden = !error?.wait;
   $("again").onclick = again ?? null;
 }
+// rows of the history: what is sent of an event, its title where it is known, and whether it is left out
 let model = null, events = [], source = "", last = null, asked = 0, rows = [], all = false;
 
+const head = (row, name) => {
+  const made = document.createElement("th");
+  made.scope = "row"; made.textContent = name; row.append(made);
+};
 const cell = (row, ...parts) => { const made = row.insertCell(); made.append(...parts); return made; };
 const meter = (value, most, text, against) => {
   const made = document.createElement("div"), bar = document.createElement("span");
@@ -60,8 +65,8 @@ function showLikes(view, before) {
   $("likes").replaceChildren();
   for (const number of rows) {
     const one = view.categories[number], was = before?.categories[number];
-    const row = $("likes").insertRow(), name = document.createElement("th");
-    name.scope = "row"; name.textContent = one.name; row.append(name);
+    const row = $("likes").insertRow();
+    head(row, one.name);
     for (const side of ["liked", "disliked"])
       cell(row, one[side] === null ? "–" : meter(one[side], 1, Math.round(100 * one[side]) + change(one[side], was?.[side]), side === "disliked"));
     cell(row, ...(one.score === null ? ["–"] : [`${one.score.toFixed(2)} (${one.count}) `, one.rule ? chip(one.rule) : ""]));
@@ -71,21 +76,25 @@ function showLikes(view, before) {
 function showEvents(influences, focused) {
   const by = new Map((influences ?? []).map((one) => [one.item_id, one]));
   const most = Math.max(0.01, ...(influences ?? []).map((one) => Math.abs(one.influence)));
-  const named = (event) => event.item_id ?? `new: ${event.title}`;
-  const order = events.map((event, at) => [at, event, by.get(named(event))]);
+  const order = events.map((one, at) => [at, one, one.out ? null : by.get(one.event.item_id ?? `new: ${one.event.title}`)]);
   order.sort((one, other) => (other[2]?.influence ?? -1e9) - (one[2]?.influence ?? -1e9) || other[0] - one[0]);
   all ||= order.findIndex(([at]) => `rating-${at}` === focused) >= SHOWN;
   $("events").replaceChildren();
-  for (const [at, event, found] of all ? order : order.slice(0, SHOWN)) {
-    const row = $("events").insertRow(), title = event.shown ?? found?.title ?? event.title ?? event.item_id;
-    cell(row, title);
+  for (const [at, one, found] of all ? order : order.slice(0, SHOWN)) {
+    const row = $("events").insertRow(), title = one.title ?? found?.title ?? one.event.title ?? one.event.item_id;
+    head(row, title);
     const choice = document.createElement("select");
     choice.id = `rating-${at}`;
     choice.setAttribute("aria-label", `Rating of ${title}`);
-    for (const value of model.ratings) choice.add(new Option(value, value, false, value === event.rating));
-    choice.addEventListener("change", () => { event.rating = Number(choice.value); explain(choice.id); });
+    for (const value of model.ratings) choice.add(new Option(value, value, false, value === one.event.rating));
+    choice.add(new Option("left out", "", false, Boolean(one.out)));
+    choice.addEventListener("change", () => {
+      one.out = !choice.value;
+      if (choice.value) one.event.rating = Number(choice.value);
+      explain(choice.id);
+    });
     cell(row, choice);
-    cell(row, found ? meter(found.influence, most, found.influence.toFixed(2), found.influence < 0) : "–");
+    cell(row, found ? meter(found.influence, most, found.influence.toFixed(2).replace("-", "−"), found.influence < 0) : "–");
   }
   $("more").hidden = all || events.length <= SHOWN;
   $("more").textContent = `Show all ${count(events.length, "item")}`;
@@ -95,7 +104,8 @@ function showEvents(influences, focused) {
 
 async function explain(focused) {
   const turn = ++asked, instruction = $("instruction").value.trim() || null;
-  const history = events.map(({ shown, ...event }) => event), question = { history, instruction };
+  const history = events.filter((one) => !one.out).map((one) => one.event);
+  const question = { history, instruction };
   tell(null); $("said").textContent = "Asking …";
   try {
     const [answers, view] = await Promise.all([api("/answers", { questions: [question] }), api("/views", { history })]);
@@ -158,7 +168,7 @@ async function readUser(user) {
   source = part
     ? `Read from the newest ${NEWEST.toLocaleString("en-US")} of ${count(found.version, "event")} of user ${user}; older ones play no part here.`
     : `Read from ${count(found.events.length, "event")} of user ${user}.`;
-  return found.events.map(({ item_id, rating, timestamp, title }) => ({ item_id, rating, timestamp, shown: title ?? item_id }));
+  return found.events.map(({ item_id, rating, timestamp, title }) => ({ event: { item_id, rating, timestamp }, title: title ?? item_id }));
 }
 function readPasted(text) {
   let found;
@@ -166,7 +176,7 @@ function readPasted(text) {
   const listed = Array.isArray(found) && found.every((one) => one !== null && typeof one === "object");
   if (!listed) throw new Error('the history is not a list of events; expected [{"item_id": …, "rating": …}, …]');
   source = `Read from ${count(found.length, "pasted event")}.`;
-  return found;
+  return found.map((event) => ({ event }));
 }
 async function ask() {
   const user = $("user").value.trim(), pasted = $("history").value.trim();
