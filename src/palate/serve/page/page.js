@@ -87,7 +87,7 @@ function showEvents(influences, focused) {
     choice.id = `rating-${at}`;
     choice.setAttribute("aria-label", `Rating of ${title}`);
     for (const value of model.ratings) choice.add(new Option(value, value, false, value === one.event.rating));
-    choice.add(new Option("left out", "", false, Boolean(one.out)));
+    choice.add(new Option("out", "", false, Boolean(one.out)));
     choice.addEventListener("change", () => {
       one.out = !choice.value;
       if (choice.value) one.event.rating = Number(choice.value);
@@ -180,6 +180,7 @@ function readPasted(text) {
 }
 async function ask() {
   const user = $("user").value.trim(), pasted = $("history").value.trim();
+  asked++; $("result").hidden = true; $("said").textContent = "";   // what is shown is about somebody else
   try {
     if (!user && !pasted) throw new Error("nobody to ask about; choose a user of the store, or paste a history");
     if (user && pasted) throw new Error("both a user and a history are given; clear one of them");
