@@ -102,3 +102,16 @@ def test_inspect_shows_what_is_there(shop, tmp_path):
         write_page(found, tmp_path / "page.txt")
     assert write_page(found, tmp_path / "again.html") is None
     assert (tmp_path / "again.html").read_text() == html
+
+
+def test_choices_that_count_alike_have_no_values_to_show(tmp_path):
+    once = {(one["customer_id"], one["isbn"]): one for one in purchases(BOOKS, readers=60)}
+    events = write_rows(list(once.values()), tmp_path / "purchases.parquet")
+    own = OwnData(items=str(write_rows(BOOKS, tmp_path / "books.jsonl")))
+    data = prepare(events, tmp_path / "data", own=own)
+    assert data.rating_values == (1.0,)
+    shown = run("inspect", data.path, "--html", tmp_path / "page.html")
+    for text in (shown, (tmp_path / "page.html").read_text()):
+        assert "liked by" in text
+        assert "mean weight" not in text
+        assert "Weights" not in text

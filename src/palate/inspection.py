@@ -82,6 +82,11 @@ class Inspection:
     items: Sequence[ItemText]
     users: Sequence[UserExample]
 
+    @property
+    def valued(self) -> bool:
+        """Whether interactions differ in their value, which choices that count alike do not."""
+        return len(self.values) > 1
+
 
 def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
     """Look at a dataset as training will: with its own label rule, over whole histories."""

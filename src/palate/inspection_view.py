@@ -53,17 +53,15 @@ def facts(inspection: Inspection) -> dict[str, str]:
 def tables(inspection: Inspection) -> Iterator[Table]:
     """What the terminal shows, one table after the other."""
     yield _rows_of([(name, value) for name, value in facts(inspection).items()], inspection.info.name)
-    ratings = inspection.info.feedback == "ratings"
-    values = _table("Ratings" if ratings else "Weights", "value", "interactions", "", "share")
-    top = max(row.share for row in inspection.values)
-    for row in inspection.values:
-        values.add_row(f"{row.value:g}", f"{row.interactions:,}", _bar(row.share / top), f"{row.share:.1%}")
-    yield values
+    if inspection.valued:
+        yield _value_table(inspection)
     yield _category_table(inspection)
     texts = [(f"{one.item_id}", f"{one.title}\n{one.description}".strip()) for one in inspection.items]
     yield _rows_of(texts, "The most popular items, as the item encoder reads them")
     for user in inspection.users:
-        newest = "\n".join(f"{value:g}  {title}" for value, title in user.newest)
+        newest = "\n".join(
+            f"{value:g}  {title}" if inspection.valued else title for value, title in user.newest
+        )
         rows = [("newest", newest), ("truth", user.truth)]
         yield _rows_of(rows, f"User {user.user_id} ({user.split}): {user.length:,} interactions")
 
@@ -89,23 +87,25 @@ def _length_pictures(inspection: Inspection) -> list[Picture]:
     return [draw(chart, WIDE), draw(chart, NARROW)] if len(lengths) > 1 else []
 
 
+def _value_table(inspection: Inspection) -> Table:
+    title = "Ratings" if inspection.info.feedback == "ratings" else "Weights"
+    table = _table(title, "value", "interactions", "", "share")
+    top = max(row.share for row in inspection.values)
+    for row in inspection.values:
+        table.add_row(f"{row.value:g}", f"{row.interactions:,}", _bar(row.share / top), f"{row.share:.1%}")
+    return table
+
+
 def _category_table(inspection: Inspection) -> Table:
-    value = "mean rating" if inspection.info.feedback == "ratings" else "mean weight"
-    columns = (
-        inspection.info.category_field,
-        "items",
-        "interactions",
-        "",
-        "share",
-        value,
-        "liked by",
-        "disliked by",
-    )
-    table = _table("Categories", *columns)
+    mean = "mean rating" if inspection.info.feedback == "ratings" else "mean weight"
+    means = [mean] if inspection.valued else []
+    columns = ("items", "interactions", "", "share", *means, "liked by", "disliked by")
+    table = _table("Categories", inspection.info.category_field, *columns)
     top = max((row.share for row in inspection.categories), default=1.0) or 1.0
     for row in inspection.categories[:_MOST_ROWS]:
         counts = (f"{row.items:,}", f"{row.interactions:,}", _bar(row.share / top), f"{row.share:.1%}")
-        table.add_row(row.name, *counts, f"{row.mean:.2f}", f"{row.liked:,}", f"{row.disliked:,}")
+        means = [f"{row.mean:.2f}"] if inspection.valued else []
+        table.add_row(row.name, *counts, *means, f"{row.liked:,}", f"{row.disliked:,}")
     if (more := len(inspection.categories) - _MOST_ROWS) > 0:
         table.caption = f"and {more} more"
     return table

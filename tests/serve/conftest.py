@@ -83,6 +83,14 @@ def run(run_of):
     return run_of("streaming")
 
 
+@pytest.fixture(scope="session")
+def events(tiny_data):
+    """Eight events of a user of the data, as the API takes them."""
+    (history,) = tiny_data.histories(tiny_data.user_ids[:1])
+    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
+    return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns][:8]
+
+
 @pytest.fixture
 def serve(run, tmp_path):
     """Starts servers in this process, with other settings than usual where they are given."""

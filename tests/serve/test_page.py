@@ -1,7 +1,6 @@
-"""The page, the API's document and what they ask for: views and attributions, in a browser and without one."""
+"""What the page asks for, views and attributions, and the files that it is made of."""
 
 import re
-import shutil
 
 import pytest
 
@@ -9,14 +8,6 @@ from palate.attribution import attribute
 from palate.serve.pages import _PARTS
 
 KEY = "a-key-of-the-test"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture
-def events(tiny_data):
-    (history,) = tiny_data.histories(tiny_data.user_ids[:1])
-    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
-    return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns][:8]
 
 
 def test_an_attribution_is_the_functions_own(server, events, model):
@@ -78,46 +69,3 @@ def test_no_page_refers_to_another_host(serve, tmp_path):
             assert not re.search(r"(?:https?:)?//[a-z]", answered.text)
     assert server.get("/users").status_code == 401
     assert server.get("/page/..%2F__init__.py").status_code in (401, 404)
-
-
-@pytest.fixture
-def browser():
-    driver = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-def test_a_user_is_asked_about_with_a_key_and_the_keyboard_alone(listening, events, browser, tmp_path):
-    import palate
-
-    (tmp_path / "keys").write_text(KEY + "\n")
-    url = listening(key_file=tmp_path / "keys")
-    palate.Client(url, KEY).add_events("ann", events)
-    page = browser.new_page(viewport={"width": 360, "height": 740})
-    asked, wrong = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(url)
-    page.locator("#wrong", has_text="no known API key").wait_for()
-    page.focus("#key")
-    page.keyboard.type(KEY)
-    page.keyboard.press("Tab")
-    page.keyboard.type("ann")
-    page.keyboard.press("Enter")
-    page.locator("#said", has_text="Done.").wait_for()
-    assert page.locator("#events tr").count() == len(events)
-    page.focus("#rating-0")
-    page.keyboard.press("Home" if page.input_value("#rating-0") != "1" else "End")
-    page.locator("#before:not(:empty)").wait_for()
-    page.locator("#said", has_text="Done.").wait_for()
-    assert page.evaluate("document.activeElement.id") == "rating-0"
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert not wrong
-    assert all(one.startswith((url, "data:")) and KEY not in one for one in asked)
-    page.goto(f"{url}/docs")
-    page.locator(".opblock").first.wait_for()
-    assert all(one.startswith((url, "data:")) for one in asked)

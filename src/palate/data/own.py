@@ -117,11 +117,17 @@ def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
 
 
 def _merged(events: _Interactions) -> _Interactions:
-    """One interaction for each user and item: the weights summed, the time that of the last."""
-    pairs = events.table.with_columns(user=events.user_index, item=events.item_index).lazy()
-    merged = pairs.group_by("user", "item").agg(pl.col("value").sum(), pl.col("time").max())
-    table = merged.sort("user", "time", "item").collect(engine="streaming")
-    return _Interactions(table["user"].to_numpy(), table["item"].to_numpy(), table.select("value", "time"))
+    """One interaction for each user and item, in that order: the weights summed, the time that of the last."""
+    pair = events.user_index.astype(np.int64) << 32 | events.item_index
+    order = np.argsort(
+        pair, kind="stable"
+    )
+    pair = pair[order]
+    first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]]))
+    value, time = (events.table[name].to_numpy()[order] for name in ("value", "time"))
+    merged = {"value": np.add.reduceat(value, first), "time": np.maximum.reduceat(time, first)}
+    kept = order[first]
+    return _Interactions(events.user_index[kept], events.item_index[kept], pl.DataFrame(merged))
 
 
 def _scale(values: np.ndarray, columns: EventColumns, own: OwnData, say: Report) -> Scale:
@@ -151,7 +157,7 @@ def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:
     if columns.feedback == "ratings":
         rating = f"The {{noun}} is rated with {{rating}} of {scale.values[-1]:g}"
     elif columns.value is None:
-        rating = "The {noun} was chosen {rating} times"
+        rating = "The {noun} was chosen this many times: {rating}"
     else:
         rating = "The {noun} was chosen with weight {rating}"
     one = "rating" if columns.feedback == "ratings" else "interaction"
