@@ -22,6 +22,8 @@ from palate.model.personalized import CONFIG, WEIGHTS, model_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from palate.export_manifest import DType
+
 _AGAIN = "run palate export again, into a new folder"
 
 
@@ -87,7 +89,8 @@ class Prompts:
                 self.prompt_embeds(user_id, instruction)
         if (weights := self.manifest.weights) is not None:
             for name, sha256 in weights.files.items():
-                _check(path := self.folder / weights.folder / name, _digest_of(path), sha256)
+                path = self.folder / weights.folder / name
+                _check(path, _digest_of(path), sha256)
 
     def check_backbone(self, backbone: nn.Module) -> None:
         """Raise :class:`MismatchError` unless these are the weights that the prompts are for.
@@ -96,7 +99,7 @@ class Prompts:
         LoRA was trained only the latter.
         """
         own, exported = self.manifest.backbone, self.manifest.weights
-        there = {} if own.train == "lora" else {own.digest: own.dtype}
+        there: dict[str, DType] = {} if own.train == "lora" else {own.digest: own.dtype}
         if exported is not None and exported.digest is not None:
             there[exported.digest] = self.manifest.dtype
         if not there:
