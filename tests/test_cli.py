@@ -279,4 +279,10 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     assert "no user 'nobody'" in unknown.stderr
     refused = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--instruction", "")
     assert "encoder-decoder" in refused.stderr
+    refused = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--weights", "adapter")
+    assert "an adapter comes from model.backbone.train: lora" in refused.stderr
     assert not (tmp_path / "again").exists()
+    whole = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--weights", "backbone")
+    assert whole.exit_code == 0, whole.stderr
+    assert "the backbone was trained, too" not in whole.stderr
+    assert (tmp_path / "again/backbone/model.safetensors").is_file()

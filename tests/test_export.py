@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from engine import as_vllm_reads, engine_answer, saved
 from palate.config import StreamingSettings, UEMSettings
 from palate.errors import DataError, MismatchError, OutputError
 from palate.export import as_prompt_embeds, export_prompts
@@ -35,41 +36,9 @@ INSTRUCTION = "Which genres does this user like and dislike?"
 OTHER = "The user likes no genre"
 
 
-def as_vllm_reads(text, config, dtype):
-    """What vLLM's ``safe_load_prompt_embeds`` does and refuses, without the engine."""
-    tensor = torch.load(
-        io.BytesIO(base64.b64decode(text, validate=True)), weights_only=True, map_location="cpu"
-    )
-    assert isinstance(tensor, torch.Tensor)
-    assert tensor.to_dense().dim() == 2
-    assert tensor.shape[1] == config.hidden_size
-    assert tensor.dtype == dtype
-    return tensor
-
-
-def engine_answer(prompts, user_id, instruction, backbone, tokenizer):
-    """The answer of a backbone that knows nothing of palate."""
-    prompt = as_vllm_reads(prompts.prompt_embeds(user_id, instruction), backbone.config, backbone.dtype)[None]
-    asked = prompts.manifest.generation
-    ids = backbone.generate(
-        inputs_embeds=prompt,
-        attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long),
-        max_new_tokens=asked.max_tokens,
-        do_sample=False,
-        eos_token_id=list(asked.stop_token_ids),
-        pad_token_id=asked.stop_token_ids[0],
-    )
-    return tokenizer.decode(ids[0], skip_special_tokens=True)
-
-
 @pytest.fixture
 def histories(tiny_data):
     return tiny_data.histories(tiny_data.user_ids[:3])
-
-
-def saved(model, folder):
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma", "gemma2", "gemma3"])
@@ -227,9 +196,9 @@ def test_the_snippets_of_the_documentation_run(place):
     found = {}
     for snippet in re.findall(r"^```python\n(.*?)^```$", ENGINES.read_text(), re.DOTALL | re.MULTILINE):
         exec(snippet, found)
-    assert found["prompt"].dtype == torch.bfloat16
-    assert found["prompts"].user_ids == ["42", "7"]
-    AutoModelForCausalLM.from_pretrained(place / "backbones/taste")
+    assert found["prompt"].dtype == torch.float32
+    assert found["prompts"].user_ids == ["42"]
+    assert read_prompts(place / "prompts/taste").user_ids == ["42", "7"]
 
 
 def test_the_example_asks_an_engine(place, tiny_data):

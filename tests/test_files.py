@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.errors import OutputError
+from palate.errors import DataError, OutputError
 from palate.files import fresh_folder, sha256_of, write_bytes, write_json, write_text
 
 
@@ -171,3 +171,53 @@ def test_checksum(tmp_path):
     write_text(tmp_path / "file", "abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "file") == f"sha256:{expected}"
+
+
+def fill(path: Path, error: BaseException | None = None) -> list[str]:
+    """What a resumable block finds in its folder, before it adds a file and ends so."""
+    with fresh_folder(path, resumable=True) as folder:
+        found = listed(folder)
+        write_text(folder / f"{len(found)}", "")
+        if error is not None:
+            raise error
+    return found
+
+
+@pytest.mark.parametrize(
+    "end",
+    [KeyboardInterrupt(), RuntimeError("crash"), OSError(errno.ENOSPC, "full"), OutputError("disk full")],
+)
+def test_a_resumable_block_goes_on_with_what_an_interrupted_one_left(tmp_path, end):
+    out = tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises((type(end), OutputError)):
+            fill(out, end)
+        assert not out.exists()
+    assert fill(out) == ["0", "1"]
+    assert listed(tmp_path) == ["out"]
+
+
+def test_a_resumable_block_that_bad_input_ended_leaves_nothing(tmp_path):
+    with pytest.raises(DataError):
+        fill(tmp_path / "out", DataError("bad"))
+    assert listed(tmp_path) == []
+
+
+def test_a_resumable_block_takes_over_what_a_killed_process_left(tmp_path):
+    code = (
+        "import os, sys; from palate.files import fresh_folder\n"
+        "with fresh_folder(sys.argv[1], resumable=True) as folder: (folder / '0').touch(); os._exit(9)"
+    )
+    out = tmp_path / "out"
+    assert subprocess.run([sys.executable, "-c", code, str(out)], check=False).returncode == 9
+    assert fill(out) == ["0"]
+    assert listed(tmp_path) == ["out"]
+    assert listed(out) == ["0", "1"]
+
+
+def test_a_resumable_block_leaves_alone_what_a_living_process_builds(tmp_path):
+    building = tmp_path / f".out.partial-{os.getppid()}"
+    building.mkdir()
+    (building / "theirs").touch()
+    assert fill(tmp_path / "out") == []
+    assert listed(building) == ["theirs"]

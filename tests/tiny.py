@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from palate.config import RandomT5Settings, Recipe, TaskSettings
+from palate.config import RandomT5Settings, Recipe, TaskSettings, TextSettings
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
+from palate.items.blocks import build_block_table
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.model.ask import Round
 from palate.model.backbone import Backbone
+from palate.model.loading import load_backbone
 from palate.model.personalized import PersonalizedModel
 from palate.model.settings import PersonalizedSettings
 from palate.model.t5 import random_t5
@@ -94,12 +96,8 @@ def tiny_backbone(seed: int = 0, layers: int = 1) -> Backbone:
     return backbone
 
 
-def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: Any) -> PersonalizedModel:
-    """A composed model with random weights over made-up vectors, in evaluation mode."""
-    import torch
-
-    backbone = tiny_backbone(seed)
-    torch.manual_seed(seed + 1)
+def tiny_settings(dataset: Dataset, user_encoder: Any, **changes: Any) -> PersonalizedSettings:
+    """What the tests' models are made by, whatever their backbone."""
     content: dict[str, Any] = {
         "user_encoder": user_encoder,
         "task_prompt": 4,
@@ -112,8 +110,30 @@ def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: A
         "data_name": dataset.info.name,
         "data_fingerprint": dataset.info.fingerprint,
     }
-    config = PersonalizedSettings(**{**content, **settings})
+    return PersonalizedSettings(**{**content, **changes})
+
+
+def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: Any) -> PersonalizedModel:
+    """A composed model with random weights over made-up vectors, in evaluation mode."""
+    import torch
+
+    backbone = tiny_backbone(seed)
+    torch.manual_seed(seed + 1)
+    config = tiny_settings(dataset, user_encoder, **settings)
     return PersonalizedModel(config, backbone, made_up_table(dataset)).eval()
+
+
+def pretrained_model(
+    dataset: Dataset, backbone: Any, user_encoder: Any, **settings: Any
+) -> PersonalizedModel:
+    """A composed model around the backbone that some settings name, in evaluation mode."""
+    import torch
+
+    made, source = load_backbone(backbone)
+    torch.manual_seed(1)
+    config = tiny_settings(dataset, user_encoder, backbone=source, **settings)
+    table = build_block_table(dataset) if isinstance(user_encoder, TextSettings) else made_up_table(dataset)
+    return PersonalizedModel(config, made, table).eval()
 
 
 def save_tiny_encoder(folder: Path) -> Path:

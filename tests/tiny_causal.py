@@ -14,14 +14,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from palate.config import CausalSettings, StreamingSettings, TaskSettings, TextSettings
-from palate.items.blocks import build_block_table
-from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel
-from palate.model.settings import PersonalizedSettings
+from palate.config import CausalSettings, StreamingSettings
 from palate.model.tokenizer import build_tokenizer
-from palate.tasks import load_task
-from tiny import TEXTS, made_up_table
+from tiny import TEXTS, pretrained_model
 
 STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
 
@@ -80,24 +75,6 @@ def save_causal(folder, family="llama", seed=0, template=None, layers=2):
 def causal_model(
     dataset, folder, user_encoder=STREAMING, task_prompt=3, like_tokens=False, user_first=False, **backbone
 ):
-    made, source = load_backbone(CausalSettings(name=str(folder), **backbone))
-    torch.manual_seed(1)
-    text = isinstance(user_encoder, TextSettings)
-    config = PersonalizedSettings(
-        user_encoder=user_encoder,
-        task_prompt=task_prompt,
-        window=10,
-        most_new_tokens=12,
-        instruction=load_task(TaskSettings(), dataset.info).instruction,
-        task=TaskSettings(),
-        category_field="genre",
-        categories=dataset.categories,
-        data_name=dataset.info.name,
-        data_fingerprint=dataset.info.fingerprint,
-        like_tokens=like_tokens,
-        user_first=user_first,
-        backbone=source,
-    )
-    return PersonalizedModel(
-        config, made, build_block_table(dataset) if text else made_up_table(dataset)
-    ).eval()
+    settings = CausalSettings(name=str(folder), **backbone)
+    prompts = {"task_prompt": task_prompt, "like_tokens": like_tokens, "user_first": user_first}
+    return pretrained_model(dataset, settings, user_encoder, **prompts)

@@ -137,6 +137,18 @@ class CausalSettings(PretrainedSettings):
     """A hub name, a folder, a file ``*.gguf``, or ``packaged:gemma3-270m`` for the pip package."""
     chat: bool = False
     """Ask in the model's own chat template, as models that were tuned to instructions expect."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What its weights lie in; bfloat16 is half the memory, for those that are not trained. All else is float32."""
+
+    @field_validator("dtype")
+    @classmethod
+    def _wide_where_it_is_trained(cls, dtype: str, info: ValidationInfo) -> str:
+        if dtype == "bfloat16" and info.data.get("train") == "full":
+            raise ValueError(
+                "bfloat16 is for weights that are not trained, and train is 'full'; set train to frozen or lora, or "
+                "leave it at float32 and set the recipe's train.precision=bf16"
+            )
+        return dtype
 
 
 BackboneSettings = Annotated[

@@ -15,14 +15,10 @@ import torch
 from safetensors.torch import save
 
 from palate.answer import with_new_items
+from palate.config import CausalSettings
 from palate.errors import DataError, MismatchError
-from palate.files import check_fresh, fresh_folder, write_text
-from palate.machine import package_versions
-from palate.model.ask import ends
-from palate.model.events import windows_of
-from palate.model.loading import weights_digest
-from palate.model.personalized import load_model
-from palate.prompts import (
+from palate.export_journal import Journal, history_digest
+from palate.export_manifest import (
     MANIFEST,
     USER_PROMPT,
     BackboneIdentity,
@@ -32,8 +28,16 @@ from palate.prompts import (
     Generation,
     ModelIdentity,
     PromptFile,
-    file_digests,
+    WeightsFolder,
 )
+from palate.export_weights import check_weights, write_weights
+from palate.files import check_fresh, fresh_folder, write_text
+from palate.machine import package_versions
+from palate.model.ask import ends
+from palate.model.events import windows_of
+from palate.model.loading import weights_digest
+from palate.model.personalized import load_model
+from palate.prompts import file_digests
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,49 +55,54 @@ def export_prompts(
     *,
     instructions: Sequence[str] = (),
     dtype: DType = "float32",
+    weights: WeightsFolder | None = None,
     new_items: Mapping[str, Sequence[Item]] | None = None,
     data_fingerprint: str | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> ExportManifest:
     """Write the user prompts of all histories into a new folder, and complete prompts for each instruction.
 
-    An empty instruction stands for what was trained. ``new_items`` are a user's items that the catalogue does not
-    have, by user id; ``report`` is told how many users are done. The folder is there when all is, or not at all.
+    An empty instruction stands for what was trained. ``weights`` adds what the engine needs where the backbone was
+    trained: ``backbone``, all of it as a folder, or ``adapter``, what LoRA adds. ``new_items`` are a user's items that
+    the catalogue does not have, by user id; ``report`` is told how many users are done. The folder is there when all
+    is, or not at all; an export that was interrupted goes on where it stopped.
 
     Raises :class:`OutputError` for a folder that is not free, :class:`MismatchError` for instructions to an
-    encoder-decoder, and :class:`DataError` for a user who comes twice and for histories that the model cannot read.
+    encoder-decoder and for an adapter without LoRA, and :class:`DataError` for a user who comes twice and for
+    histories that the model cannot read.
     """
     check_fresh(out)
     model = load_model(run)
+    check_weights(model.settings, weights)
     asked = tuple(dict.fromkeys(one or model.settings.instruction for one in instructions))
     if asked and model.frame is None:
         raise MismatchError(
             "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, which vLLM's "
             "completions do not feed with embeddings; export without --instruction"
         )
-    users: dict[str, ExportedUser] = {}
-    with fresh_folder(out) as folder:
-        for name in ("users", "complete")[: 2 if asked else 1]:
-            (folder / name).mkdir()
-        writer = _Writer(folder, getattr(torch, dtype))
-        for batch, reader in _batches(model, Path(run), _each_once(histories), new_items or {}):
-            for history, user_prompt, complete in _encoded(reader, batch, asked):
-                users[history.user_id] = writer.user(history.user_id, len(users), user_prompt, complete)
+    manifest = ExportManifest(
+        made=datetime.now(timezone.utc).replace(microsecond=0),
+        versions=package_versions(),
+        model=_model_identity(run, model),
+        backbone=_backbone_identity(model),
+        data_fingerprint=data_fingerprint,
+        dtype=dtype,
+        instructions=asked,
+        generation=_generation(model),
+        users=(),
+    )
+    users: list[ExportedUser] = []
+    with fresh_folder(out, resumable=True) as folder:
+        writer = _Writer(folder, manifest, model, Path(run), new_items or {})
+        for batch in writer.batches(_each_once(histories)):
+            users += writer.users(batch, len(users))
             report(len(users))
         if not users:
             raise DataError("no users to export; name at least one")
-        manifest = ExportManifest(
-            made=datetime.now(timezone.utc).replace(microsecond=0),
-            versions=package_versions(),
-            model=_model_identity(run, model),
-            backbone=_backbone_identity(model),
-            data_fingerprint=data_fingerprint,
-            dtype=dtype,
-            instructions=asked,
-            generation=_generation(model),
-            users=tuple(users.values()),
-        )
+        files = None if weights is None else write_weights(model, weights, folder, dtype)
+        manifest = manifest.model_copy(update={"users": tuple(users), "weights": files})
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        writer.journal.close(manifest)
     return manifest
 
 
@@ -105,21 +114,57 @@ def as_prompt_embeds(prompt: Tensor) -> str:
 
 
 class _Writer:
-    """Writes a user's files and says what is in them."""
+    """Writes users' files, unless an export that was interrupted has, and says what is in them."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self.folder, self.dtype = folder, dtype
+    def __init__(
+        self,
+        folder: Path,
+        manifest: ExportManifest,
+        model: PersonalizedModel,
+        run: Path,
+        new_items: Mapping[str, Sequence[Item]],
+    ) -> None:
+        self.folder, self.model, self.run, self.new_items = folder, model, run, new_items
+        self.asked, self.dtype = manifest.instructions, getattr(torch, manifest.dtype)
+        self.table = model.table
+        self.journal = Journal(folder, manifest)
+        for name in ("users", "complete")[: 2 if self.asked else 1]:
+            (folder / name).mkdir(exist_ok=True)
 
-    def user(
-        self, user_id: str, number: int, user_prompt: Tensor, complete: Sequence[Tensor]
-    ) -> ExportedUser:
-        """Write U_e [M, E] and complete prompts [T, E]; files are numbered, for an id may hold any character."""
-        stored = self._cast(user_prompt, user_id)
+    def batches(self, histories: Iterable[History]) -> Iterator[list[History]]:
+        """Histories over the model's own catalogue together, those with new items one by one."""
+        rest = iter(histories)
+        while batch := list(islice(rest, BATCH)):
+            if known := [one for one in batch if not self.new_items.get(one.user_id)]:
+                yield known
+            yield from ([one] for one in batch if self.new_items.get(one.user_id))
+
+    def users(self, batch: list[History], first: int) -> list[ExportedUser]:
+        """A batch's users, whose files are numbered from ``first``, for an id may hold any character."""
+        new = self.new_items.get(batch[0].user_id, ())
+        digests = {
+            f"users/{number:06d}.safetensors": history_digest(one, new)
+            for number, one in enumerate(batch, start=first)
+        }
+        users = self.journal.written(digests)
+        if users is None:
+            own = self.model.with_table(self.table)
+            made = _encoded(with_new_items(own, self.run, new) if new else own, batch, self.asked)
+            users = [
+                self._user(one.user_id, path, *prompts)
+                for one, path, prompts in zip(batch, digests, made, strict=True)
+            ]
+            self.journal.add(users, digests)
+        return users
+
+    def _user(self, user_id: str, path: str, user_prompt: Tensor, complete: Sequence[Tensor]) -> ExportedUser:
+        """Write U_e [M, E] and complete prompts [T, E]."""
+        stored, number = self._cast(user_prompt, user_id), Path(path).stem
         return ExportedUser(
             user_id=user_id,
-            user_prompt=self._file(f"users/{number:06d}.safetensors", stored, save({USER_PROMPT: stored})),
+            user_prompt=self._file(path, stored, save({USER_PROMPT: stored})),
             complete=tuple(
-                self._file(f"complete/{number:06d}-{place}.b64", cast, as_prompt_embeds(cast).encode("ascii"))
+                self._file(f"complete/{number}-{place}.b64", cast, as_prompt_embeds(cast).encode("ascii"))
                 for place, cast in enumerate(self._cast(one, user_id) for one in complete)
             ),
         )
@@ -148,33 +193,19 @@ def _each_once(histories: Iterable[History]) -> Iterator[History]:
         yield history
 
 
-def _batches(
-    model: PersonalizedModel, run: Path, histories: Iterable[History], new_items: Mapping[str, Sequence[Item]]
-) -> Iterator[tuple[list[History], PersonalizedModel]]:
-    """Histories over the model's own catalogue together, those with new items one by one."""
-    own, rest = model.table, iter(histories)
-    while batch := list(islice(rest, BATCH)):
-        if known := [history for history in batch if not new_items.get(history.user_id)]:
-            yield known, model.with_table(own)
-        for history in batch:
-            if items := new_items.get(history.user_id):
-                yield [history], with_new_items(model.with_table(own), run, items)
-
-
 @torch.inference_mode()
 def _encoded(
     model: PersonalizedModel, histories: list[History], asked: Sequence[str]
-) -> list[tuple[History, Tensor, list[Tensor]]]:
-    """Each history with its user prompt [M, E] and its complete prompts [T, E]."""
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """The user prompt [M, E] and the complete prompts [T, E] of each history."""
     user = model.user_prompt(windows_of(histories, model.table, model.settings.window))
     complete = [model.complete(user, instruction) for instruction in asked]
     return [
         (
-            history,
             user.embeddings[row][user.mask[row]],
             [one.embeddings[row][one.mask[row].bool()] for one in complete],
         )
-        for row, history in enumerate(histories)
+        for row in range(len(histories))
     ]
 
 
@@ -191,7 +222,11 @@ def _backbone_identity(model: PersonalizedModel) -> BackboneIdentity:
         return BackboneIdentity(name=None, revision=None, digest=digest, train="full")
     settings = source.settings
     return BackboneIdentity(
-        name=settings.name, revision=settings.revision, digest=source.digest, train=settings.train
+        name=settings.name,
+        revision=settings.revision,
+        digest=source.digest,
+        dtype=settings.dtype if isinstance(settings, CausalSettings) else "float32",
+        train=settings.train,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palate.errors import OutputError
+from palate.errors import OutputError, PalateError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_ELSEWHERE = ("No space left on device", "PytorchStreamWriter failed writing")
@@ -65,22 +65,28 @@ def check_fresh(path: Path | str) -> None:
 
 
 @contextmanager
-def fresh_folder(path: Path | str) -> Iterator[Path]:
+def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
     """Build a folder beside ``path`` and rename it into place when the ``with`` block ends without an error.
 
     Yields the folder to write into. A block that fails leaves nothing behind, and what a killed process left
-    is removed by the next one. Raises :class:`OutputError` before the block when ``path`` is not free or
-    cannot be made, and after it when the disk was full.
+    is removed by the next one; with ``resumable`` the next one is given it, whatever ended the block but a fault
+    in what was given. Raises :class:`OutputError` before the block when ``path`` is not free or cannot be made, and
+    after it when the disk was full.
     """
     check_fresh(path)
     place = Path(path).resolve()
     partial = _partial_of(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place)
-        partial.mkdir()
+        left = _left_by_the_dead(place)
+        taken_over = resumable and any(_taken_over(one, partial) for one in left)
+        for one in left:
+            if one != partial or not taken_over:
+                _remove(one)
+        partial.mkdir(exist_ok=taken_over)
     except OSError as error:
         raise _output_error(error, path) from error
+    keep = resumable
     try:
         yield partial
         check_fresh(path)  # another process may have been faster
@@ -89,8 +95,12 @@ def fresh_folder(path: Path | str) -> Iterator[Path]:
         if error.errno in _DISK_FULL:
             raise _output_error(error, path) from error
         raise
+    except PalateError as error:
+        keep = resumable and isinstance(error, OutputError)
+        raise
     finally:
-        _remove(partial)
+        if not keep:
+            _remove(partial)
 
 
 @contextmanager
@@ -126,13 +136,25 @@ def _rename_folder(partial: Path, place: Path) -> None:
     os.replace(partial, place)  # noqa: PTH105
 
 
-def _sweep(place: Path) -> None:
-    """Remove what dead processes left of this folder. Our own process id is a dead one's, used again."""
+def _left_by_the_dead(place: Path) -> list[Path]:
+    """What dead processes left of this folder. Our own process id is a dead one's, used again."""
     prefix = f".{place.name}.partial-"
-    for left in place.parent.iterdir():
-        pid = left.name.removeprefix(prefix)
-        if left.name.startswith(prefix) and pid.isdigit() and not _alive_elsewhere(int(pid)):
-            _remove(left)
+    partial = [path for path in place.parent.iterdir() if path.name.startswith(prefix)]
+    pids = [path.name.removeprefix(prefix) for path in partial]
+    return [
+        path
+        for path, pid in zip(partial, pids, strict=True)
+        if pid.isdigit() and not _alive_elsewhere(int(pid))
+    ]
+
+
+def _taken_over(left: Path, partial: Path) -> bool:
+    """Whether what was left is now this process's: of two that try one succeeds."""
+    try:
+        os.replace(left, partial)  # noqa: PTH105
+    except OSError:
+        return False
+    return True
 
 
 def _alive_elsewhere(pid: int) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 from palate.errors import DataError, MismatchError, first_fault
+from palate.export_manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
 from palate.files import sha256_of
 from palate.model.loading import weights_digest
 from palate.model.personalized import CONFIG, WEIGHTS, model_folder
@@ -22,94 +22,9 @@ from palate.model.personalized import CONFIG, WEIGHTS, model_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MANIFEST = "manifest.json"
-USER_PROMPT = "user_prompt"
-"""The tensor in a user's file, named as in what a server's ``GET /users/{user_id}/prompt`` gives."""
+    from palate.export_manifest import DType
 
-DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
-Digest: TypeAlias = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 _AGAIN = "run palate export again, into a new folder"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PromptFile(_Part):
-    """A file of one prompt."""
-
-    path: Annotated[str, Field(pattern=r"^(users/[0-9]+\.safetensors|complete/[0-9]+-[0-9]+\.b64)$")]
-    """Inside the export's folder."""
-    shape: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
-    """Vectors, and their size E."""
-    sha256: Digest
-
-
-class ExportedUser(_Part):
-    """The files of one user."""
-
-    user_id: str
-    user_prompt: PromptFile
-    complete: tuple[PromptFile, ...]
-    """One for each of the export's instructions, in their order."""
-
-
-class ModelIdentity(_Part):
-    """The model that made the prompts."""
-
-    config: Digest
-    weights: Digest
-    data_name: str
-    data_fingerprint: str
-    """Of the data that it was trained on."""
-
-
-class BackboneIdentity(_Part):
-    """The backbone that reads the prompts."""
-
-    name: str | None
-    """Where it was had from; None where the model holds all of it."""
-    revision: str | None
-    digest: Digest
-    """Of its weights as they were loaded, without what LoRA adds."""
-    train: Literal["full", "lora", "frozen"]
-    """What of it was trained: only a frozen one is the same wherever it comes from."""
-
-
-class Generation(_Part):
-    """How the model itself generates after a complete prompt, in the words of a completions API."""
-
-    max_tokens: int
-    temperature: Literal[0] = 0
-    stop_token_ids: tuple[int, ...]
-
-
-class ExportManifest(_Part):
-    """What ``manifest.json`` of an export holds."""
-
-    format: Literal[1] = 1
-    made: datetime
-    versions: dict[str, str]
-    model: ModelIdentity
-    backbone: BackboneIdentity
-    data_fingerprint: str | None
-    """Of the dataset whose users these are; None where all came from history files."""
-    dtype: DType
-    instructions: tuple[str, ...]
-    generation: Generation | None
-    """None for an encoder-decoder, which has no complete prompts."""
-    users: tuple[ExportedUser, ...]
-
-    @model_validator(mode="after")
-    def _belongs_together(self) -> ExportManifest:
-        if len({user.user_id for user in self.users}) < len(self.users):
-            raise ValueError("a user stands in it twice")
-        for user in self.users:
-            if len(user.complete) != len(self.instructions):
-                raise ValueError(f"user {user.user_id!r} has not one complete prompt for each instruction")
-        if len({file.shape[1] for user in self.users for file in (user.user_prompt, *user.complete)}) > 1:
-            raise ValueError("the prompts' vectors differ in size")
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +87,31 @@ class Prompts:
             self.user_prompt(user_id)
             for instruction in self.manifest.instructions:
                 self.prompt_embeds(user_id, instruction)
+        if (weights := self.manifest.weights) is not None:
+            for name, sha256 in weights.files.items():
+                path = self.folder / weights.folder / name
+                _check(path, _digest_of(path), sha256)
 
     def check_backbone(self, backbone: nn.Module) -> None:
-        """Raise :class:`MismatchError` unless these are the backbone's weights, loaded in float32."""
-        if (found := weights_digest(backbone)) != self.manifest.backbone.digest:
+        """Raise :class:`MismatchError` unless these are the weights that the prompts are for.
+
+        That is the backbone as palate loaded it, in its dtype, or the one that was exported, in the export's; where
+        LoRA was trained only the latter.
+        """
+        own, exported = self.manifest.backbone, self.manifest.weights
+        there: dict[str, DType] = {} if own.train == "lora" else {own.digest: own.dtype}
+        if exported is not None and exported.digest is not None:
+            there[exported.digest] = self.manifest.dtype
+        if not there:
             raise MismatchError(
-                f"{self.folder} was made for a backbone whose weights are {self.manifest.backbone.digest[:19]}, "
-                f"and those of this one are {found[:19]}; load the same one, in float32"
+                f"{self.folder} was made for a backbone with LoRA's updates, which are not merged here; export with "
+                "--weights backbone"
+            )
+        if (found := weights_digest(backbone)) not in there:
+            expected = " or ".join(f"{digest[:19]} in {dtype}" for digest, dtype in there.items())
+            raise MismatchError(
+                f"{self.folder} was made for a backbone whose weights are {expected}, and those of this one are "
+                f"{found[:19]}; load the same one, in the same dtype"
             )
 
     def _user(self, user_id: str) -> ExportedUser:
@@ -196,10 +129,7 @@ class Prompts:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror or error}); {_AGAIN}", path) from error
-        if (found := f"sha256:{hashlib.sha256(content).hexdigest()}") != file.sha256:
-            raise DataError(
-                f"its checksum is {found[:19]}, expected {file.sha256[:19]}; copy the export again", path
-            )
+        _check(path, f"sha256:{hashlib.sha256(content).hexdigest()}", file.sha256)
         return path, content
 
 
@@ -227,6 +157,20 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
                 f"are {found[1][:19]}; {_AGAIN}"
             )
     return Prompts(folder, manifest)
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error}); {_AGAIN}", path) from error
+
+
+def _check(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"its checksum is {found[:19]}, expected {expected[:19]}; copy the export again", path
+        )
 
 
 def file_digests(run: Path | str) -> tuple[str, str]:

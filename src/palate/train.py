@@ -23,6 +23,7 @@ from palate.errors import RecipeError
 from palate.files import telling_full_disk, write_json
 from palate.machine import keep_freed_memory
 from palate.metrics import membership, weighted_scores
+from palate.model.backbone import checkpoint_activations
 from palate.model.build import build_model, build_table
 from palate.model.token_like import prompt_norms
 from palate.predictors.personalized import PersonalizedPredictor
@@ -101,7 +102,7 @@ def _train_model(
             model.eval().save_pretrained(run.model)
         return
     if recipe.train.gradient_checkpointing:
-        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model.backbone)
     trainer = _trainer(recipe, run, dataset, task, model)
     trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
     if trainer.is_world_process_zero():

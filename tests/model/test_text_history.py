@@ -9,16 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.config import TaskSettings, TextSettings
+from palate.config import TextSettings
 from palate.errors import DataError, MismatchError
 from palate.items.blocks import BlockTable, build_block_table
 from palate.model.personalized import PersonalizedModel
-from palate.model.settings import PersonalizedSettings
 from palate.model.t5 import random_t5
 from palate.model.text_history import BlockCatalogue
 from palate.schema import History, Item
-from palate.tasks import load_task
-from tiny import TEXTS, TINY_T5, made_up_table, tiny_model
+from tiny import TEXTS, TINY_T5, made_up_table, tiny_model, tiny_settings
 
 ITEMS = [
     ("m1", "The Matrix", ("Action", "Sci-Fi"), "A hacker discovers\n---\nreality."),
@@ -41,18 +39,7 @@ def text_model(dataset, table=None, most_tokens=200, task_prompt=2, **backbone):
     with torch.no_grad():
         for weight in made.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
-    config = PersonalizedSettings(
-        user_encoder=TextSettings(most_tokens=most_tokens),
-        task_prompt=task_prompt,
-        window=10,
-        most_new_tokens=12,
-        instruction=load_task(TaskSettings(), dataset.info).instruction,
-        task=TaskSettings(),
-        category_field="genre",
-        categories=dataset.categories,
-        data_name=dataset.info.name,
-        data_fingerprint=dataset.info.fingerprint,
-    )
+    config = tiny_settings(dataset, TextSettings(most_tokens=most_tokens), task_prompt=task_prompt)
     return PersonalizedModel(config, made, table).eval()
 
 

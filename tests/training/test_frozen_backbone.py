@@ -12,11 +12,12 @@ from tiny import tiny_recipe
 from tiny_causal import save_causal
 
 
-@pytest.mark.parametrize("kind", ["frozen", "lora"])
+@pytest.mark.parametrize(("kind", "dtype"), [("frozen", "bfloat16"), ("lora", "float32")])
 def test_a_run_around_a_frozen_backbone_goes_on_where_it_stopped_and_is_scored(
-    tiny_data, tiny_sentence_encoder, tmp_path, kind
+    tiny_data, tiny_sentence_encoder, tmp_path, kind, dtype
 ):
-    backbone = {"kind": "causal", "name": str(save_causal(tmp_path / "backbone")), "train": kind}
+    name = str(save_causal(tmp_path / "backbone"))
+    backbone = {"kind": "causal", "name": name, "train": kind, "dtype": dtype}
     user_encoder = {"kind": "streaming", "queries": 6, "width": 16, "layers": 1, "heads": 2}
     recipe = tiny_recipe(
         tiny_data.path,

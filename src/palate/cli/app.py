@@ -24,7 +24,7 @@ from palate.errors import PalateError
 _AFTER_INTERRUPT = {
     "prepare": "nothing was written; run it again",
     "train": "run the same command again to go on from the last checkpoint",
-    "export": "nothing was written; run it again",
+    "export": "run the same command again to go on where it stopped",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
     "serve": "every event that it acknowledged is in the store",

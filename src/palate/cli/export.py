@@ -35,6 +35,12 @@ def export(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
     ] = "float32",
+    weights: Annotated[
+        Literal["backbone", "adapter"] | None,
+        Option(
+            help="Write the backbone that the engine needs, too, LoRA merged in; or LoRA's adapter alone."
+        ),
+    ] = None,
 ) -> None:
     """Write users' prompts for another engine, such as vLLM."""
     if not (user or users or split or history):
@@ -57,12 +63,13 @@ def export(
             out,
             instructions=instruction or (),
             dtype=dtype,
+            weights=weights,
             new_items={one.user_id: items for one, items in given},
             data_fingerprint=None if dataset is None else dataset.info.fingerprint,
             report=lambda done: bar(done, len(ids) + len(given)),
         )
-    if manifest.backbone.train != "frozen":
-        tell("the backbone was trained, too: the engine needs the trained one (docs/engines.md)")
+    if manifest.backbone.train != "frozen" and weights is None:
+        tell("the backbone was trained, too, and the engine needs it: --weights backbone writes it")
     show(str(out))
 
 

@@ -69,18 +69,24 @@ class Backbone:
             self.frame.save(folder)
 
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
-        """What the layers are fed for tokens [...]: [..., E].
+        """What the layers are fed for tokens [...], in float32: [..., E].
 
         The module is asked and not its weight, which some families (Gemma) scale on the way.
         """
         embedded: Tensor = self.model.get_input_embeddings()(token_ids)
-        return embedded
+        return embedded.float()
 
     def mean_embeddings(self, texts: Sequence[str]) -> Tensor:
         """The mean token embedding of each of C texts, [C, E]."""
         tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             return torch.stack([self.token_embeddings(torch.tensor(ids)).mean(dim=0) for ids in tokens])
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Compute the activations of its layers twice; transformers 5 has renamed the method on its way."""
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def generation_settings(most_new_tokens: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import processors
@@ -15,7 +15,7 @@ from palate.model.backbone import NOT_LOADABLE, Backbone, Frame, first_line
 from palate.model.gguf import GEMMA, converted_gguf, packaged_gemma
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from palate.config import CausalSettings
 
@@ -24,7 +24,7 @@ MARK = "palate-stands-here"
 
 
 def load_causal(settings: CausalSettings) -> Backbone:
-    """A decoder-only model with its own weights in float32, from the hub, a folder or a GGUF file.
+    """A decoder-only model with its own weights, from the hub, a folder or a GGUF file.
 
     Raises :class:`MismatchError` when it cannot be had, when weights are missing, or when it reads no embeddings.
     """
@@ -36,7 +36,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
             place,
             config=config,
             revision=revision,
-            dtype=torch.float32,
+            dtype=getattr(torch, settings.dtype),
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -52,6 +52,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
         config, "hidden_size_per_layer_input", None
     ):
         raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
+    model.register_forward_pre_hook(_narrow_what_is_read, with_kwargs=True)
     frame = _chat_frame(settings, tokenizer) if settings.chat else _plain_frame(settings, tokenizer)
     return Backbone(model, _plain(tokenizer), frame)
 
@@ -71,6 +72,16 @@ def rebuild_causal(folder: Path) -> Backbone:
             f"no backbone can be read here ({first_line(error)}); copy the model again", folder
         ) from error
     return Backbone(model, _plain(tokenizer), frame)
+
+
+def _narrow_what_is_read(
+    model: PreTrainedModel, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Prompts are joined in float32, with their gradients; weights in bfloat16 read them in bfloat16."""
+    embeddings, dtype = named.get("inputs_embeds"), model.get_input_embeddings().weight.dtype
+    if embeddings is not None and dtype != torch.float32:
+        named = {**named, "inputs_embeds": embeddings.to(dtype)}
+    return arguments, named
 
 
 def _place(settings: CausalSettings) -> str:

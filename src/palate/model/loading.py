@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from palate.config import CausalSettings, PretrainedSettings, PretrainedT5Settings
-from palate.errors import MismatchError, MissingExtraError
+from palate.config import CausalSettings, PretrainedT5Settings
+from palate.errors import MismatchError
 from palate.model.backbone import FRAME, Backbone
 from palate.model.causal import load_causal, rebuild_causal
+from palate.model.lora import add_lora, require_peft
 from palate.model.t5 import load_t5, rebuild_t5
 
 
@@ -35,12 +35,15 @@ def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Back
     Raises :class:`MismatchError` when it cannot be had, and :class:`MissingExtraError` without what LoRA needs.
     """
     if settings.train == "lora":
-        _require_peft()
+        require_peft()
     backbone = load_causal(settings) if isinstance(settings, CausalSettings) else load_t5(settings)
     if settings.train == "full":
         return backbone, None
     source = BackboneSource(settings=settings, digest=weights_digest(backbone.model))
-    _limit_training(backbone.model, settings)
+    for weight in backbone.model.parameters():
+        weight.requires_grad_(False)
+    if settings.train == "lora":
+        add_lora(backbone.model, settings.lora_rank)
     return backbone, source
 
 
@@ -75,20 +78,3 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(json.dumps([name, list(weight.shape), str(weight.dtype)]).encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _limit_training(model: nn.Module, settings: PretrainedSettings) -> None:
-    for weight in model.parameters():
-        weight.requires_grad_(False)
-    if settings.train == "lora":
-        from peft import LoraConfig, inject_adapter_in_model
-
-        rank = settings.lora_rank
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), model)
-
-
-def _require_peft() -> None:
-    if find_spec("peft") is None:
-        raise MissingExtraError(
-            'model.backbone.train: LoRA comes from the library peft; run  pip install "palate[lora]"'
-        )

@@ -66,7 +66,7 @@ class Norms:
 def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
     """The norms of ``tokens``, ``task_prompt`` and ``user_prompt``, of the users of B windows, side by side."""
     tokens = torch.arange(len(model.tokenizer), device=model.device)
-    embedded = torch.cat([model.embedded(some) for some in torch.split(tokens, AT_ONCE)])  # [V, E]
+    embedded = torch.cat([model.embedded(some).float() for some in torch.split(tokens, AT_ONCE)])  # [V, E]
     user = model.user_prompt(windows)
     vectors = {
         "tokens": embedded,

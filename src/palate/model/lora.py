@@ -1,0 +1,66 @@
+"""LoRA on a backbone: laid over its linear layers, merged into them, or written as a folder of peft's."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.torch import save_file
+
+from palate.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OUTER = "base_model.model."
+"""What names in a folder of peft's begin with, and those of the engines that read it."""
+
+
+def add_lora(model: PreTrainedModel, rank: int) -> None:
+    """Lay updates of a low rank, in float32, over all linear layers of a frozen model but the output layer."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), model)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def merge_lora(model: PreTrainedModel) -> None:
+    """Add the updates to the weights, in float32; what is left is a model as if there had never been any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model.float()  # bfloat16 would lose the most of a small update
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+    del model.peft_config
+
+
+def save_lora(model: PreTrainedModel, folder: Path, base: str) -> None:
+    """Write the updates alone, with ``base`` as the name of the backbone that they belong to."""
+    from peft import get_peft_model_state_dict
+
+    updates = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {OUTER + name: weight.contiguous() for name, weight in updates.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = copy.copy(model.peft_config["default"])
+    config.base_model_name_or_path = base
+    config.task_type = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+    config.inference_mode = True
+    config.target_modules = sorted(config.target_modules)  # a set has no order, and files should be the same
+    config.save_pretrained(str(folder))
+
+
+def require_peft() -> None:
+    """Raise :class:`MissingExtraError` without the library that LoRA comes from."""
+    if find_spec("peft") is None:
+        raise MissingExtraError(
+            'model.backbone.train: LoRA comes from the library peft; run  pip install "palate[lora]"'
+        )
