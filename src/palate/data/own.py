@@ -119,9 +119,7 @@ def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
 def _merged(events: _Interactions) -> _Interactions:
     """One interaction for each user and item, in that order: the weights summed, the time that of the last."""
     pair = events.user_index.astype(np.int64) << 32 | events.item_index
-    order = np.argsort(
-        pair, kind="stable"
-    )
+    order = np.argsort(pair, kind="stable")
     pair = pair[order]
     first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]]))
     value, time = (events.table[name].to_numpy()[order] for name in ("value", "time"))
