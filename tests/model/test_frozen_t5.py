@@ -9,7 +9,7 @@ from palate.errors import MismatchError
 from palate.model.events import window_tensors, windows_of
 from palate.model.personalized import load_model
 from palate.model.weights import OF_THE_BACKBONE
-from tiny import pretrained_model, tiny_backbone
+from tiny import asked, pretrained_model, tiny_backbone
 from tiny_causal import STREAMING
 
 INSTRUCTION = "Which genres does this user like and dislike?"
@@ -49,10 +49,7 @@ def learn(model, histories, steps=2):
         optimizer.zero_grad()
         model.train()(
             **window_tensors(windows_of(histories[:2], model.table, model.settings.window)),
-            instruction=instruction["input_ids"],
-            instruction_mask=instruction["attention_mask"],
-            target=target["input_ids"],
-            target_mask=target["attention_mask"],
+            rounds=[asked(instruction, target)],
         )["loss"].backward()
         optimizer.step()
     model.eval()

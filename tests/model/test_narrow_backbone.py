@@ -15,6 +15,7 @@ from palate.model.events import windows_of
 from palate.model.personalized import load_model
 from palate.model.token_like import prompt_norms
 from palate.prompts import read_prompts
+from tiny import asked
 from tiny_causal import causal_model, save_causal
 
 FAMILIES = ["llama", "qwen3", "gemma2", "gemma3"]
@@ -44,10 +45,7 @@ def loss_of(model, histories):
     instruction = model.tokenizer([model.settings.instruction], return_tensors="pt")
     return model(
         **window_tensors(windows_of(histories[:2], model.table, model.settings.window)),
-        instruction=instruction["input_ids"],
-        instruction_mask=instruction["attention_mask"],
-        target=target["input_ids"],
-        target_mask=target["attention_mask"],
+        rounds=[asked(instruction, target)],
     )
 
 
@@ -86,10 +84,10 @@ def test_its_logits_are_close_to_those_in_float32(tiny_data, histories, folder):
     wide.load_state_dict({n: w for n, w in narrow.state_dict().items() if "backbone." not in n}, strict=False)
     with torch.no_grad():
         (rough, exact) = (loss_of(model, histories) for model in (narrow, wide))
-    assert rough["logits"].dtype == torch.bfloat16
-    assert rough["logits"].isfinite().all()
-    difference = rough["logits"].float() - exact["logits"]
-    assert float(difference.std() / exact["logits"].std()) < CLOSE
+    found, wanted = rough["scores"][0][0], exact["scores"][0][0]
+    assert found.dtype == torch.bfloat16
+    assert found.isfinite().all()
+    assert float((found.float() - wanted).std() / wanted.std()) < CLOSE
     torch.testing.assert_close(rough["loss"], exact["loss"], atol=0, rtol=CLOSE)
 
 
