@@ -58,7 +58,7 @@ def recipe(user_encoder: dict[str, object], data: Path, batch: int) -> Recipe:
 
 def one_step(model: PersonalizedModel, batches: TrainingBatches, optimizer: torch.optim.Optimizer) -> None:
     batch = batches[0]
-    del batch["liked"], batch["disliked"]
+    del batch["liked"], batch["disliked"], batch["kinds"]
     optimizer.zero_grad()
     model.train()(**batch)["loss"].backward()
     optimizer.step()

@@ -462,7 +462,9 @@ def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_
         if step < 12:
             (tmp_path / f"checkpoint-{step}" / "complete.json").write_text(json.dumps(kept))
     trainer = SimpleNamespace(
-        args=SimpleNamespace(output_dir=str(tmp_path), should_save=True), clock=Clock(TrainSettings())
+        args=SimpleNamespace(output_dir=str(tmp_path), should_save=True),
+        clock=Clock(TrainSettings()),
+        sampler=None,
     )
     assert PersonalizedTrainer.resume(trainer) == str(tmp_path / "checkpoint-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]

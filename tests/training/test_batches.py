@@ -77,6 +77,7 @@ def test_a_batch_is_what_the_model_and_the_losses_take(make):
         "self",
         "user_encoder_alone",
         "answered",
+        "sampled",
     }
     assert set(batch) == arguments | {"liked", "disliked", "kinds"}
     assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape

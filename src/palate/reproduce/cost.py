@@ -82,7 +82,7 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
 def step_multiply_adds(model: PersonalizedModel, batches: TrainingBatches) -> float:
     """Multiply-adds of the forward and backward pass of the first batch."""
     batch = batches[0]
-    del batch["liked"], batch["disliked"]
+    del batch["liked"], batch["disliked"], batch["kinds"]
     model.train()
     with FlopCounterMode(display=False) as counter:
         model(**batch)["loss"].backward()
