@@ -50,6 +50,13 @@ def test_other_categories_are_refused(tiny_data, run):
         start_user_encoder(model, run[0])
 
 
+def test_queries_that_mean_other_categories_are_refused(tiny_data, run):
+    model = tiny_model(tiny_data, STREAMING)
+    model.user_encoder.category_of_query = model.user_encoder.category_of_query.flip(0)
+    with pytest.raises(MismatchError, match=r"the queries of .*run mean other categories"):
+        start_user_encoder(model, run[0])
+
+
 def test_a_damaged_run_is_refused(tiny_data, run):
     weights = run[0] / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from palate.errors import DataError, MismatchError
 from palate.items.table import ItemTable
@@ -41,12 +40,18 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
                 "leave it out"
             )
     try:
-        weights = load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, "pt") as file:  # a backbone that lies there, too, is not read
+            state = {
+                name.removeprefix(PART): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - it is no mapping
+                if name.startswith(PART) and name.split(".")[1] not in TO_THE_BACKBONE
+            }
     except (OSError, SafetensorError) as error:
         raise DataError(f"not the weights of a model ({error}); copy it again", folder / WEIGHTS) from error
-    state = {
-        name.removeprefix(PART): weight
-        for name, weight in weights.items()
-        if name.startswith(PART) and name.split(".")[1] not in TO_THE_BACKBONE
-    }
+    meant = state.get("category_of_query")
+    if meant is not None and not torch.equal(meant, model.user_encoder.get_buffer("category_of_query")):
+        raise MismatchError(
+            f"model.user_encoder_from: the queries of {run} mean other categories, by another catalogue's "
+            "frequencies; train both on the same data, or leave it out"
+        )
     model.user_encoder.load_state_dict(state, strict=False)
