@@ -35,9 +35,7 @@ def measured(recipe: Recipe, repeats: int) -> dict[str, float]:
     dataset = load_dataset(recipe.data.path)
     task = load_task(recipe.task, dataset.info)
     model = build_model(recipe, dataset, task, build_table(recipe, dataset)).train()
-    assert model.frame is not None, "the recipe's backbone is an encoder-decoder"
-    vocabulary = model.backbone.get_output_embeddings().weight.shape[0]
-    sampler = TokenSampler(recipe.train.sampled_tokens, vocabulary, [model.frame.end], recipe.seed)
+    sampler = TokenSampler.of(model, recipe.train.sampled_tokens, recipe.seed)
     batches = TrainingBatches(recipe, dataset, task, model, Clock(recipe.train))
     taken: dict[str, list[float]] = {}
     for repeat in range(repeats + 1):

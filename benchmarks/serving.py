@@ -119,9 +119,11 @@ def memory_over_time(pid: int, seconds: float) -> Iterator[list[float]]:
 
     sampling = threading.Thread(target=sample)
     sampling.start()
-    yield found
-    done.set()
-    sampling.join()
+    try:
+        yield found
+    finally:
+        done.set()
+        sampling.join()
     found.append(memory_mib(pid))
 
 

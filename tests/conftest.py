@@ -25,3 +25,16 @@ def tiny_sentence_encoder(tmp_path_factory) -> Path:
     from tiny import save_tiny_encoder
 
     return save_tiny_encoder(tmp_path_factory.mktemp("tiny-encoder") / "made")
+
+
+@pytest.fixture
+def new_items_read(monkeypatch):
+    """The new items that an export lets the model read, each time that it does; the model stays as it is."""
+    read = []
+
+    def with_new_items(model, _run, items):
+        read.append(list(items))
+        return model
+
+    monkeypatch.setattr("palate.export.with_new_items", with_new_items)
+    return read

@@ -162,17 +162,10 @@ def test_numbers_too_large_for_the_dtype_are_refused(tiny_data, histories, tmp_p
     export_prompts(run, histories, tmp_path / "out", instructions=[""], dtype="bfloat16")
 
 
-def test_new_items_are_read_by_their_user_alone(run, histories, tmp_path, monkeypatch):
-    seen = []
-
-    def with_new_items(model, _run, items):
-        seen.append([item.item_id for item in items])
-        return model
-
-    monkeypatch.setattr("palate.export.with_new_items", with_new_items)
+def test_new_items_are_read_by_their_user_alone(run, histories, tmp_path, new_items_read):
     mine = {histories[1].user_id: [Item("x", "Film")]}
     export_prompts(run, histories, tmp_path / "out", new_items=mine)
-    assert seen == [["x"]]
+    assert new_items_read == [mine[histories[1].user_id]]
     assert set(read_prompts(tmp_path / "out").user_ids) == {one.user_id for one in histories}
 
 

@@ -146,22 +146,15 @@ def test_a_user_whose_history_has_grown_is_encoded_again(run, histories, encoded
     assert_as_if_it_had_not_been(run, histories, tmp_path / "out", tmp_path / "whole")
 
 
-def test_new_items_that_were_written_are_not_encoded_again(run, histories, encoded, tmp_path, monkeypatch):
-    seen = []
-
-    def with_new_items(model, _run, items):
-        seen.append([item.title for item in items])
-        return model
-
-    monkeypatch.setattr("palate.export.with_new_items", with_new_items)
+def test_new_items_that_were_written_are_not_encoded_again(run, histories, encoded, tmp_path, new_items_read):
     mine = {histories[1].user_id: [Item("x", "Film")]}
     interrupted(run, histories, tmp_path / "out", new_items=mine)
     export_prompts(run, histories, tmp_path / "out", instructions=[ASKED], new_items=mine)
-    assert seen == [["Film"]]
+    assert new_items_read == [[Item("x", "Film")]]
     interrupted(run, histories, tmp_path / "next", new_items=mine)
     mine[histories[1].user_id] = [Item("x", "Another")]
     export_prompts(run, histories, tmp_path / "next", instructions=[ASKED], new_items=mine)
-    assert seen == [["Film"], ["Film"], ["Another"]]
+    assert new_items_read == [[Item("x", "Film")], [Item("x", "Film")], [Item("x", "Another")]]
 
 
 def test_one_that_ended_in_its_weights_does_not_encode_again(run, histories, encoded, tmp_path, monkeypatch):

@@ -146,13 +146,18 @@ def test_someone_faster_wins(tmp_path):
     assert listed(tmp_path) == ["out"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def killed_in_the_block(out, name, resumable):
+    """A process that died when it had written a file of this name."""
     code = (
         "import os, sys; from palate.files import fresh_folder\n"
-        "with fresh_folder(sys.argv[1]) as folder: (folder / 'half').touch(); os._exit(9)"
+        f"with fresh_folder(sys.argv[1], {resumable}) as folder: (folder / {name!r}).touch(); os._exit(9)"
     )
-    out = tmp_path / "out"
     assert subprocess.run([sys.executable, "-c", code, str(out)], check=False).returncode == 9
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    out = tmp_path / "out"
+    killed_in_the_block(out, "half", resumable=False)
     assert len(listed(tmp_path)) == 1
     with fresh_folder(out) as folder:
         assert listed(tmp_path) == [folder.name]
@@ -204,12 +209,8 @@ def test_a_resumable_block_that_bad_input_ended_leaves_nothing(tmp_path):
 
 
 def test_a_resumable_block_takes_over_what_a_killed_process_left(tmp_path):
-    code = (
-        "import os, sys; from palate.files import fresh_folder\n"
-        "with fresh_folder(sys.argv[1], resumable=True) as folder: (folder / '0').touch(); os._exit(9)"
-    )
     out = tmp_path / "out"
-    assert subprocess.run([sys.executable, "-c", code, str(out)], check=False).returncode == 9
+    killed_in_the_block(out, "0", resumable=True)
     assert fill(out) == ["0"]
     assert listed(tmp_path) == ["out"]
     assert listed(out) == ["0", "1"]

@@ -4,19 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from palate.config import RandomT5Settings, Recipe, TaskSettings, TextSettings
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
+from palate.errors import MismatchError
 from palate.items.blocks import build_block_table
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.model.ask import Round
 from palate.model.backbone import Backbone
 from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel
+from palate.model.personalized import PersonalizedModel, load_model
 from palate.model.settings import PersonalizedSettings
 from palate.model.t5 import random_t5
+from palate.schema import History
 from palate.tasks import load_task
 
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
@@ -134,6 +137,24 @@ def pretrained_model(
     config = tiny_settings(dataset, user_encoder, backbone=source, **settings)
     table = build_block_table(dataset) if isinstance(user_encoder, TextSettings) else made_up_table(dataset)
     return PersonalizedModel(config, made, table).eval()
+
+
+def assert_only_its_backbone_is_taken(
+    model: PersonalizedModel, histories: list[History], backbone: Path, other: Path, refusal: str
+) -> Path:
+    """A saved model comes back with its ``backbone`` alone, wherever that lies; gives where it was saved."""
+    saved, moved = (backbone.with_name(f"{backbone.name}-{name}") for name in ("saved", "moved"))
+    answers = model.generate(histories)
+    model.save_pretrained(saved)
+    assert not (saved / "backbone").exists()
+    assert load_model(saved).generate(histories) == answers
+    backbone.rename(moved)
+    with pytest.raises(MismatchError, match=refusal):
+        load_model(saved)
+    assert load_model(saved, backbone=str(moved)).generate(histories) == answers
+    with pytest.raises(MismatchError, match=r"was trained with the backbone .* load it with the backbone"):
+        load_model(saved, backbone=str(other))
+    return saved
 
 
 def save_tiny_encoder(folder: Path) -> Path:

@@ -5,11 +5,9 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from palate.config import PretrainedT5Settings
-from palate.errors import MismatchError
 from palate.model.events import window_tensors, windows_of
-from palate.model.personalized import load_model
 from palate.model.weights import OF_THE_BACKBONE
-from tiny import asked, pretrained_model, tiny_backbone
+from tiny import asked, assert_only_its_backbone_is_taken, pretrained_model, tiny_backbone
 from tiny_causal import STREAMING
 
 INSTRUCTION = "Which genres does this user like and dislike?"
@@ -78,17 +76,8 @@ def test_only_what_was_trained_is_saved_and_only_its_backbone_is_taken(
     assert "task_prompt" in moved
     assert bool(of_the_backbone) is (train == "lora")
     assert all("lora_" in name for name in of_the_backbone)
-    answers = model.generate(histories)
-    model.save_pretrained(tmp_path / "saved")
-    assert not (tmp_path / "saved" / "backbone").exists()
-    assert load_model(tmp_path / "saved").generate(histories) == answers
-    folder.rename(tmp_path / "moved")
-    with pytest.raises(MismatchError, match="cannot be loaded as a T5"):
-        load_model(tmp_path / "saved")
-    assert load_model(tmp_path / "saved", backbone=str(tmp_path / "moved")).generate(histories) == answers
     other = save_t5(tmp_path / "other", seed=7)
-    with pytest.raises(MismatchError, match=r"was trained with the backbone .* load it with the backbone"):
-        load_model(tmp_path / "saved", backbone=str(other))
+    assert_only_its_backbone_is_taken(model, histories, folder, other, "cannot be loaded as a T5")
 
 
 def test_loras_first_answer_is_the_backbones_own(tiny_data, histories, folder):

@@ -21,6 +21,11 @@ from palate.serve.settings import ServeSettings
 SRC = Path(palate.__file__).parents[1]
 
 
+def bytes_of(folder):
+    """All that lies in its files."""
+    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+
+
 @contextmanager
 def listening(run, store, **settings):
     """A server on a free port, in a thread; gives its address."""

@@ -20,7 +20,7 @@ from palate.serve.database import store_url
 from palate.serve.served_model import ServedModel
 from palate.serve.store import Encoded, UserStore
 from palate.serve.users import Users
-from serving import ask, expected, refusal, sent
+from serving import ask, bytes_of, expected, refusal, sent
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("a", 5.0, 30, "third")]
 
@@ -151,10 +151,6 @@ def test_the_files_hold_nothing_of_deleted_events(tmp_path):
             store.delete_events(user_id, named, items)
         assert name.encode() not in bytes_of(tmp_path)
     assert (tmp_path / "users.sqlite-wal").stat().st_size == 0
-
-
-def bytes_of(folder):
-    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
 
 
 def test_a_deletion_that_readers_hold_up_is_finished_by_the_next(tmp_path, monkeypatch):

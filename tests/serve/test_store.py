@@ -20,6 +20,7 @@ from palate.serve.appending import Event
 from palate.serve.database import Database, store_url
 from palate.serve.store import Encoded, UserStore
 from palate.serve.tables import metadata
+from serving import bytes_of
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("c", 5.0, 20, "third")]
 
@@ -176,15 +177,11 @@ def test_the_files_hold_nothing_of_deleted_users(tmp_path):
     kept = names[:2]
     before = [store.history(name) for name in kept]
     for name in names[2:]:
-        assert name.encode() in _bytes_of(tmp_path)
+        assert name.encode() in bytes_of(tmp_path)
         store.delete_user(name)
-        assert name.encode() not in _bytes_of(tmp_path)
+        assert name.encode() not in bytes_of(tmp_path)
     assert [store.history(name) for name in kept] == before
     assert (tmp_path / "users.sqlite-wal").stat().st_size == 0
-
-
-def _bytes_of(folder):
-    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
 
 
 def test_deletions_that_come_together_share_the_scrubbing(tmp_path, monkeypatch):
@@ -216,7 +213,7 @@ def test_deletions_that_come_together_share_the_scrubbing(tmp_path, monkeypatch)
     for thread in threads:
         thread.join()
     assert len(written) <= 3
-    assert b"second" not in _bytes_of(tmp_path)
+    assert b"second" not in bytes_of(tmp_path)
 
 
 def _count(store, table):

@@ -1,4 +1,4 @@
-"""The command line: ``palate prepare | inspect | train | evaluate | generate | serve | demo``.
+"""The command line: ``palate prepare | inspect | train | evaluate | questions | generate | export | serve | …``.
 
 Commands parse, call one function and print. They import what they need when they run, so that
 ``palate --help`` answers at once.

@@ -8,6 +8,7 @@ next stands in one column for the whole batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from palate.model.user_encoder import UserPrompt
 
 IGNORED = -100
 """The label that the loss skips."""
+_Part: TypeAlias = tuple[Tensor, Tensor | None]
+"""Vectors [N, E] for everybody, or [B, N, E] with a mask [B, N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +66,26 @@ def inject(
     instructions leave are closed by moving what is there to the left, in order, or to the right with a frame's
     ``edges`` around it: a user's prompt is the same alone and in a batch, positions included.
     """
-    task, asked = (task_prompt, None), (instruction, instruction_mask.bool())
-    read = (user.embeddings, user.mask)
-    parts = [read, task, asked] if user_first else [task, read, asked]
-    if edges is not None:
-        parts = [(edges.opening, None), *parts, (edges.closing, None)]
-    return _packed(parts, user.embeddings, left_padded=edges is not None)
+    before = _before(task_prompt, user, edges, user_first)
+    after = _after(task_prompt, instruction, instruction_mask, edges, user_first)
+    return _packed([*before, *after], user.embeddings, left_padded=edges is not None)
 
 
-def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges) -> Prompt:
-    """What :func:`inject` puts before an instruction, [opening; K; U_e]: the same for whatever is asked."""
-    parts = [(edges.opening, None), (task_prompt, None), (user.embeddings, user.mask)]
-    return _packed(parts, user.embeddings, left_padded=True)
+def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges, user_first: bool = False) -> Prompt:
+    """What :func:`inject` puts before an instruction, up to U_e: the same for whatever is asked."""
+    return _packed(_before(task_prompt, user, edges, user_first), user.embeddings, left_padded=True)
 
 
-def finish(beginning: Prompt, instruction: Tensor, instruction_mask: Tensor, edges: Edges) -> Prompt:
-    """The instructions [B, T, E], with their mask [B, T], after what :func:`begin` made for B users."""
-    parts = [(instruction, instruction_mask.bool()), (edges.closing, None)]
+def finish(
+    beginning: Prompt,
+    task_prompt: Tensor,
+    instruction: Tensor,
+    instruction_mask: Tensor,
+    edges: Edges,
+    user_first: bool = False,
+) -> Prompt:
+    """What :func:`inject` puts after what :func:`begin` made for B users, with their instructions [B, T, E]."""
+    parts = _after(task_prompt, instruction, instruction_mask, edges, user_first)
     rest = _packed(parts, beginning.embeddings, left_padded=True)
     return beginning.followed_by(rest.embeddings, rest.mask)
 
@@ -96,8 +102,28 @@ def ended(token_ids: Tensor, mask: Tensor, end: int) -> tuple[Tensor, Tensor]:
     return longer, torch.cat([mask.new_ones(room.shape), mask], dim=1)
 
 
-def _packed(parts: list[tuple[Tensor, Tensor | None]], like: Tensor, left_padded: bool) -> Prompt:
-    """Parts [N, E] for everybody, or [B, N, E] with a mask [B, N], one after the other and without gaps."""
+def _before(task_prompt: Tensor, user: UserPrompt, edges: Edges | None, user_first: bool) -> list[_Part]:
+    """[opening; K; U_e], K only where it stands there."""
+    opening: list[_Part] = [] if edges is None else [(edges.opening, None)]
+    task: list[_Part] = [] if user_first else [(task_prompt, None)]
+    return [*opening, *task, (user.embeddings, user.mask)]
+
+
+def _after(
+    task_prompt: Tensor,
+    instruction: Tensor,
+    instruction_mask: Tensor,
+    edges: Edges | None,
+    user_first: bool,
+) -> list[_Part]:
+    """[K; I_e; closing], K only where it stands there."""
+    task: list[_Part] = [(task_prompt, None)] if user_first else []
+    closing: list[_Part] = [] if edges is None else [(edges.closing, None)]
+    return [*task, (instruction, instruction_mask.bool()), *closing]
+
+
+def _packed(parts: list[_Part], like: Tensor, left_padded: bool) -> Prompt:
+    """Parts one after the other and without gaps."""
     pieces = [part.to(like.dtype).expand(len(like), -1, -1) for part, _ in parts]
     masks = [
         mask if mask is not None else torch.ones(piece.shape[:2], dtype=torch.bool, device=like.device)

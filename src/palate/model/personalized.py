@@ -378,35 +378,35 @@ class PersonalizedModel(nn.Module):
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
     def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
-        batch = len(user.embeddings)
-        embedded = self.embedded(instruction).expand(batch, -1, -1)  # [B, T, E]
-        asked = embedded, instruction_mask.expand(batch, -1)
+        asked = self._asked_of_each(len(user.embeddings), instruction, instruction_mask)
         return inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
         """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
         several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
-        recomputed = any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())
-        return (
-            self.frame is not None and several and not recomputed
-        )  # a cache and checkpoints exclude each other
+        if self.frame is None or not several:
+            return False
+        # a cache and activations that are computed twice exclude each other
+        return not any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())
 
     def _prefix(self, user: UserPrompt) -> Prefix:
         edges = self._edges()
         assert edges is not None, "an encoder-decoder has no prefix"
-        first = self.soft_task_prompt[:0] if self.settings.user_first else self.soft_task_prompt
-        return read_ahead(self.backbone, begin(first, user, edges))
+        beginning = begin(self.soft_task_prompt, user, edges, self.settings.user_first)
+        return read_ahead(self.backbone, beginning)
 
     def _after(self, prefix: Prefix, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
-        edges, batch = self._edges(), len(prefix.prompt.mask)
+        edges = self._edges()
         assert edges is not None, "a prefix comes from a decoder-only backbone"
-        embedded = self.embedded(instruction).expand(batch, -1, -1)  # [B, T, E]
-        mask = instruction_mask.expand(batch, -1)
-        if self.settings.user_first:
-            task = self.soft_task_prompt.expand(batch, -1, -1)
-            embedded = torch.cat([task.to(embedded.dtype), embedded], dim=1)
-            mask = torch.cat([mask.new_ones(task.shape[:2]), mask], dim=1)
-        return finish(prefix.prompt, embedded, mask, edges)
+        asked = self._asked_of_each(len(prefix.prompt.mask), instruction, instruction_mask)
+        return finish(prefix.prompt, self.soft_task_prompt, *asked, edges, self.settings.user_first)
+
+    def _asked_of_each(
+        self, users: int, instruction: Tensor, instruction_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The instructions of B users, [B, T, E] with their mask, from tokens of each or of one for all."""
+        embedded = self.embedded(instruction).expand(users, -1, -1)
+        return embedded, instruction_mask.expand(users, -1)
 
 
 def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedModel:

@@ -190,9 +190,8 @@ class UserStore:
         with self.database.reading() as connection:
             connection.execute(select(1))
         if self.database.full:
-            with (
-                self.database.writing() as connection
-            ):  # someone who comes and goes shows whether there is room again
+            # someone who comes and goes shows whether there is room again
+            with self.database.writing() as connection:
                 connection.execute(insert(users).values(user_id="", version=0))
                 connection.execute(delete(users).where(users.c.user_id == ""))
 

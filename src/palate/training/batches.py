@@ -117,7 +117,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             if count
         ]
         kinds = self._kinds(rng)
-        parts = [self._asked(part, kinds, rng) for part in drawn] if kinds else drawn
+        parts = [self._asked(part, kinds, rng) for part in drawn]
         preferences = Preferences(
             np.concatenate([part.preferences.liked for part in parts]),
             np.concatenate([part.preferences.disliked for part in parts]),
@@ -187,11 +187,16 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
     def _draw(self, source: Source, users: Ints, size: int, early: bool, rng: np.random.Generator) -> _Part:
         windows = draw_windows(source.interactions, users, size, self.recipe.windows.kind, rng)
         preferences = self._labels_of(windows) if early else source.preferences[users]
-        only = [self.task.instruction] * len(users), self.task.target_texts(preferences)
-        return _Part(source, users, windows, preferences, [only])
+        return _Part(source, users, windows, preferences)
 
     def _asked(self, part: _Part, kinds: list[QuestionKind], rng: np.random.Generator) -> _Part:
-        """The part with one question of each kind about its windows, without the items that are asked for."""
+        """The part with one question of each kind about its windows, without the items that are asked for.
+
+        Without kinds it is the task's own instruction.
+        """
+        if not kinds:
+            only = [self.task.instruction] * len(part.users), self.task.target_texts(part.preferences)
+            return replace(part, asked=[only])
         windows, asked = part.windows, []
         for kind in kinds:
             drawn = part.source.questioner.draw(
@@ -231,7 +236,7 @@ class _Part:
     users: Ints
     windows: Windows
     preferences: Preferences
-    asked: list[_Asked]
+    asked: Sequence[_Asked] = ()
 
 
 def _frequency(source: Source, labels: int) -> Doubles:

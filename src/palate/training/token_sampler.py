@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from palate.errors import RecipeError
 from palate.model.ask import Round
 from palate.model.inject import IGNORED
 from palate.model.token_sample import TokenSample
+
+if TYPE_CHECKING:
+    from palate.model.personalized import PersonalizedModel
 
 EXACT_EVERY = 50
 """Every so many steps all tokens are scored, and show which are likely."""
@@ -29,6 +34,17 @@ class TokenSampler:
         self.count, self.vocabulary, self.seed = count, vocabulary, seed
         self.always = torch.tensor([*always])
         self.likely: list[int] = []
+
+    @classmethod
+    def of(cls, model: PersonalizedModel, count: int, seed: int) -> TokenSampler:
+        """For a model's vocabulary; raises :class:`RecipeError` unless it is decoder-only and not trained whole."""
+        if model.frame is None or model.settings.backbone is None:
+            raise RecipeError(
+                "train.sampled_tokens is for a decoder-only backbone that is not trained whole; set it to 0, or "
+                "model.backbone.train to frozen or lora"
+            )
+        vocabulary = model.backbone.get_output_embeddings().weight.shape[0]
+        return cls(count, vocabulary, [model.frame.end], seed)
 
     def draw(self, step: int, rounds: Sequence[Round]) -> TokenSample | None:
         """The sample of a step whose rounds have their targets; None for all tokens."""

@@ -17,7 +17,6 @@ from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config import TrainSettings
-from palate.errors import RecipeError
 from palate.files import write_json
 from palate.model.ask import Round
 from palate.model.personalized import WEIGHTS, PersonalizedModel
@@ -58,7 +57,8 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         )
         self.settings, self.batches, self.clock = settings, batches, clock
         self.score, self.norms = score, norms
-        self.sampler = _sampler(model, settings, arguments.seed) if settings.sampled_tokens else None
+        count = settings.sampled_tokens
+        self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
@@ -220,16 +220,6 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = control.should_evaluate = True
         control.should_log |= control.should_evaluate
-
-
-def _sampler(model: PersonalizedModel, settings: TrainSettings, seed: int) -> TokenSampler:
-    if model.frame is None or model.settings.backbone is None:
-        raise RecipeError(
-            "train.sampled_tokens is for a decoder-only backbone that is not trained whole; set it to 0, or "
-            "model.backbone.train to frozen or lora"
-        )
-    vocabulary = model.backbone.get_output_embeddings().weight.shape[0]
-    return TokenSampler(settings.sampled_tokens, vocabulary, [model.frame.end], seed)
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:
