@@ -191,12 +191,17 @@ class ResamplerSettings(Section):
 
     kind: Literal["resampler"] = "resampler"
     queries: int = Field(24, ge=1)
-    """Length of the user prompt."""
+    """Vectors of the user prompt."""
     width: int = Field(256, ge=8)
     layers: int = Field(2, ge=1)
     heads: Annotated[int, AfterValidator(_divides_the_width)] = Field(8, ge=1, validate_default=True)
     """Attention heads of a layer; they share its width evenly."""
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def vectors(self) -> int:
+        """Length M of the user prompt."""
+        return self.queries
 
 
 class StreamingSettings(Section):
@@ -204,7 +209,8 @@ class StreamingSettings(Section):
 
     kind: Literal["streaming"] = "streaming"
     queries: int = Field(24, ge=2)
-    """Length of the user prompt. The first queries start from the catalogue's categories, the next from all items."""
+    """Vectors of the user prompt that read the history. The first queries start from the catalogue's categories, the
+    next from all items."""
     width: int = Field(128, ge=8)
     layers: int = Field(2, ge=0)
     """Transformer layers over what the queries read."""
@@ -213,6 +219,14 @@ class StreamingSettings(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     recency: bool = False
     """Learn how fast each query forgets; for timestamps that are times."""
+    named: int = Field(0, ge=0)
+    """Liked, and as many disliked, categories that the user prompt names in order behind the queries' vectors: a
+    backbone that is not trained then has less to learn."""
+
+    @property
+    def vectors(self) -> int:
+        """Length M of the user prompt."""
+        return self.queries + 2 * self.named
 
 
 UserEncoderSettings = Annotated[

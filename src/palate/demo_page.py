@@ -119,7 +119,7 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
         return None
     settings = results.runs[run].recipe.model.user_encoder
     if isinstance(settings, StreamingSettings | ResamplerSettings):
-        return settings.queries
+        return settings.vectors
     return float(results.comparison.examples.windows.length.mean())
 
 

@@ -17,13 +17,17 @@ def run(tiny_data, tmp_path):
     return tmp_path / "run", model.user_encoder
 
 
-def test_what_is_known_of_users_is_taken_and_what_speaks_to_the_backbone_is_not(tiny_data, tmp_path, run):
+@pytest.mark.parametrize("named", [0, 2])
+def test_what_is_known_of_users_is_taken_and_what_speaks_to_the_backbone_is_not(
+    tiny_data, tmp_path, run, named
+):
     folder, theirs = run
-    model = causal_model(tiny_data, save_causal(tmp_path / "backbone"), STREAMING, train="frozen")
+    own = STREAMING.model_copy(update={"named": named})
+    model = causal_model(tiny_data, save_causal(tmp_path / "backbone"), own, train="frozen")
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     start_user_encoder(model, folder)
     for name, weight in model.user_encoder.state_dict().items():
-        mine = name.split(".")[0] in {"project", "name", "liking"}
+        mine = name.split(".")[0] in {"project", "name", "liking", "named"}
         source = before[f"user_encoder.{name}"] if mine else theirs.state_dict()[name]
         assert torch.equal(weight, source), name
     others = {name: weight for name, weight in model.state_dict().items() if "user_encoder" not in name}

@@ -36,6 +36,10 @@ LIKING_WORDS = (" liked", " disliked")
 """What the vector of a category is moved towards, for a backbone that knows the words."""
 LIKING_STEP = 0.1
 """How far for a unit of log-odds, as a share of a token's distance from the mean token."""
+NAMED_STEPS = 3.0
+"""How many such units the vectors are moved that name the categories of a half."""
+NOTHING_WORD = " nothing"
+"""What such a vector starts from where there is no category to name."""
 
 
 def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
@@ -125,13 +129,18 @@ def _start_queries(
     ) is not None:  # small steps, for a name that is moved far cannot be read any more
         away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
         liking = LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
+    names = backbone.mean_embeddings([f" {name}" for name in dataset.categories])  # [L, E]
     encoder.start_from(
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),
         torch.from_numpy(probe.bias),
-        backbone.mean_embeddings([f" {dataset.categories[index]}" for index in chosen]),
+        names[chosen],
         liking,
     )
+    if encoder.named is not None:
+        size = names.shape[-1]
+        halves = torch.zeros(2, size) if liking is None else NAMED_STEPS * liking
+        encoder.named.start_from(torch.cat([names, backbone.mean_embeddings([NOTHING_WORD])]), halves)
 
 
 def _tokenizer_texts(

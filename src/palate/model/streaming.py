@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from palate.config import StreamingSettings
 from palate.errors import MismatchError
+from palate.model.named import NamedCategories
 from palate.model.user_encoder import EncoderSizes, UserPrompt
 from palate.model.user_state import UserState
 
@@ -111,7 +112,9 @@ class SoftRank(nn.Module):
 
 
 class StreamingEncoder(nn.Module):
-    """Q latent queries read the window: M = Q user-prompt vectors, whatever the window's length.
+    """Q latent queries read the window: M user-prompt vectors, whatever the window's length, one for each query.
+
+    With ``named`` categories in the settings, vectors that name the likeliest in order stand behind them.
 
     All that they keep of it is a :class:`UserState`, which takes events in and out in constant time and merges:
     ``prompt(add(init_state(B), events))`` is what ``forward(events)`` gives.
@@ -150,6 +153,9 @@ class StreamingEncoder(nn.Module):
         self.project = nn.Linear(width, sizes.embedding)
         self.name = nn.Parameter(torch.randn(queries, sizes.embedding))
         self.liking = nn.Linear(2, sizes.embedding, bias=False)
+        self.named: NamedCategories | None = None
+        if settings.named:
+            self.named = NamedCategories(settings.named, sizes.categories, sizes.embedding)
         named = min(sizes.categories, queries - 1)  # the next one means every item
         self.register_buffer("category_of_query", torch.arange(named))
 
@@ -180,7 +186,7 @@ class StreamingEncoder(nn.Module):
             key.weight[queries], key.bias[queries] = 0.0, ALL_ITEMS
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Read each window: [B, P] interactions become [B, Q, E]."""
+        """Read each window: [B, P] interactions become [B, M, E]."""
         return self._prompt(self.reader(events))
 
     def init_state(self, users: int) -> UserState:
@@ -251,7 +257,9 @@ class StreamingEncoder(nn.Module):
         logits = self.categories(hidden.flatten(1)).unflatten(1, (-1, 2))  # [B, L, 2]
         liking = self.liking(logits[:, self.category_of_query])  # [B, C, E]
         liking = functional.pad(liking, (0, 0, 0, hidden.shape[1] - liking.shape[1]))
-        embeddings = self.name + liking + 0.5 * self.project(hidden)
+        embeddings = self.name + liking + 0.5 * self.project(hidden)  # [B, Q, E]
+        if self.named is not None:
+            embeddings = torch.cat([embeddings, self.named(logits).to(embeddings.dtype)], dim=1)
         mask = embeddings.new_ones(embeddings.shape[:2], dtype=torch.bool)
         return UserPrompt(embeddings, mask, logits)
 

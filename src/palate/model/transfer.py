@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from palate.config import StreamingSettings
 from palate.errors import DataError, MismatchError
 from palate.items.table import ItemTable
 from palate.model.personalized import CONFIG, ITEMS, WEIGHTS, PersonalizedModel, model_folder
 from palate.model.settings import PersonalizedSettings
 
 PART = "user_encoder."
-TO_THE_BACKBONE = frozenset({"project", "name", "liking"})
+TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})
 """Parts of user encoders that speak a backbone's language: another backbone's are of no use."""
 
 
@@ -27,11 +28,14 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
     folder = model_folder(run)
     settings = PersonalizedSettings.load(folder / CONFIG)
     own = model.settings
+    theirs = settings.user_encoder
+    if isinstance(theirs, StreamingSettings) and isinstance(own.user_encoder, StreamingSettings):
+        theirs = theirs.model_copy(update={"named": own.user_encoder.named})  # speaks the backbone's language
     pairs: dict[str, tuple[object, object]] = {
-        "a user encoder": (settings.user_encoder, own.user_encoder),
+        "a user encoder": (theirs, own.user_encoder),
         "categories": (settings.categories, own.categories),
     }
-    if settings.user_encoder == own.user_encoder and isinstance(model.table, ItemTable):
+    if theirs == own.user_encoder and isinstance(model.table, ItemTable):
         pairs["item vectors"] = (ItemTable.load(folder / ITEMS).encoder, model.table.encoder)
     for what, (found, wanted) in pairs.items():
         if found != wanted:

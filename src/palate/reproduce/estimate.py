@@ -76,7 +76,7 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
         encoder = (3 * ITEM_VECTOR * width if settings.width else 0) + settings.layers * layer
         encoder += width * backbone.width
     elif isinstance(settings, StreamingSettings | ResamplerSettings):
-        history = settings.queries
+        history = settings.vectors
         encoder = settings.width * (3 * ITEM_VECTOR + 12 * settings.width * settings.layers)
     read = recipe.model.task_prompt + history + INSTRUCTION
     seen = read if backbone.attention == "full" else min(read, 3 * backbone.radius)
