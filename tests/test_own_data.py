@@ -15,7 +15,7 @@ from palate.data.prepare import prepare
 from palate.errors import OutputError, RecipeError
 from palate.inspection import inspect
 from palate.inspection_view import write_page
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 from palate.predictors.references import references
 from palate.recipes import dump_recipe
 from palate.tasks import load_task
@@ -62,7 +62,7 @@ def test_a_window_says_something_about_the_whole_history(shop):
     f1 = {}
     for one in references(data, task, ["population", "rule", "shrinkage"], "random"):
         read = task.parse(one.predict(examples.user_index, examples.windows))
-        f1[one.name.partition(":")[0]] = weighted_scores(truth, membership(read.liked, labels))[2]
+        f1[one.name.partition(":")[0]] = weighted_f1(truth, membership(read.liked, labels))
     assert f1["population"] < f1["rule"] - 0.1
     assert f1["shrinkage"] > f1["rule"] - 0.1
     whole = make_examples(data, task, "test", 1000, "recent", seed=0)

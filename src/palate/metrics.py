@@ -54,13 +54,12 @@ def membership(ranked: Ints, labels: int) -> Bools:
     return members
 
 
-def weighted_scores(truth: Bools, predicted: Bools) -> tuple[float, float, float]:
-    """Precision, recall and F1 of L classes over B users, each class weighted by its true users.
+def weighted_f1(truth: Bools, predicted: Bools) -> float:
+    """F1 of L classes over B users, each class weighted by its true users.
 
     Both arguments are [B, L]. As scikit-learn's ``average="weighted", zero_division=0``.
     """
-    precision, recall, f1 = _weighted(_outcomes(truth, predicted).sum(axis=0, dtype=np.float64))
-    return float(precision), float(recall), float(f1)
+    return float(_weighted(_outcomes(truth, predicted).sum(axis=0, dtype=np.float64))[2])
 
 
 def label_f1(truth: Bools, predicted: Bools) -> Doubles:

@@ -15,7 +15,7 @@ from palate.data.histories import CategoryStatistics, category_statistics, draw_
 from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluate import Part, Setting
 from palate.files import write_text
-from palate.metrics import area_under_curve, membership, weighted_scores
+from palate.metrics import area_under_curve, membership, weighted_f1
 from palate.runs import load_run
 from palate.schema import Doubles, Ints, Preferences, Split, Windows
 from palate.tasks import load_task
@@ -264,7 +264,7 @@ def _scores(
         }
         wanted = halves if kind == "preference" else {f"{kind}_f1": halves[f"{kind}_f1"]}
         return {
-            name: weighted_scores(membership(true, labels), membership(said, labels))[2]
+            name: weighted_f1(membership(true, labels), membership(said, labels))
             for name, (true, said) in wanted.items()
         }
     if kind == "rating":

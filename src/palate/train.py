@@ -22,7 +22,7 @@ from palate.data.histories import make_examples
 from palate.errors import RecipeError
 from palate.files import telling_full_disk, write_json
 from palate.machine import keep_freed_memory
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 from palate.model.backbone import checkpoint_activations
 from palate.model.build import build_model, build_table
 from palate.model.token_like import prompt_norms
@@ -156,7 +156,7 @@ def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: Catego
     answers = predictor.predict(examples.user_index, examples.windows)
     labels = len(task.label_names)
     truth = membership(examples.truth.liked, labels)
-    return weighted_scores(truth, membership(task.parse(answers).liked, labels))[2]
+    return weighted_f1(truth, membership(task.parse(answers).liked, labels))
 
 
 def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:

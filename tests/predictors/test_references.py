@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from palate.data.histories import category_statistics, draw_windows, make_examples
 from palate.errors import LeakageError, PalateError, RecipeError
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 from palate.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
 from palate.predictors.references import REFERENCES, references
 from palate.predictors.shrinkage import Shrinkage
@@ -39,7 +39,7 @@ def windows(dataset, users, size=5, seed=0):
 def liked_f1(predictor, examples, task):
     labels = len(task.label_names)
     answers = task.parse(predictor.predict(examples.user_index, examples.windows))
-    return weighted_scores(membership(examples.truth.liked, labels), membership(answers.liked, labels))[2]
+    return weighted_f1(membership(examples.truth.liked, labels), membership(answers.liked, labels))
 
 
 def rated_afresh(dataset, users):

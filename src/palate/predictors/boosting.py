@@ -18,7 +18,7 @@ from palate.data.histories import (
     require_training_users,
 )
 from palate.decisions import likeliest, only
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _fit_half(features: Doubles, truth: Bools, held_out: Bools, most: int) -> _H
 
     def f1(setting: tuple[float, float]) -> float:
         ranked = _named(chances, _Half([], fitted.frequency, *setting), most)
-        return weighted_scores(truth[held_out], membership(ranked, labels))[2]
+        return weighted_f1(truth[held_out], membership(ranked, labels))
 
     return _Half(fitted.classifiers, fitted.frequency, *max(_GRID, key=f1))
 

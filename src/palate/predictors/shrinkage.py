@@ -15,7 +15,7 @@ from palate.data.histories import (
     draw_windows,
     require_training_users,
 )
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Shrinkage:
 
         def best(truth: Bools, half: Callable[[CategoryStatistics, Doubles, _Strengths], Ints]) -> _Strengths:
             def f1(strengths: _Strengths) -> float:
-                return weighted_scores(truth, membership(half(seen, chance, strengths), labels))[2]
+                return weighted_f1(truth, membership(half(seen, chance, strengths), labels))
 
             return max(_GRID, key=f1)
 

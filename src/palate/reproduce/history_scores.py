@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from palate.metrics import membership, weighted_scores
+from palate.metrics import membership, weighted_f1
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -43,7 +43,7 @@ def scores_by_history(
             shortest=int(length[rows].min()),
             longest=int(length[rows].max()),
             users=len(rows),
-            liked_f1=weighted_scores(truth[rows], named[rows])[2],
+            liked_f1=weighted_f1(truth[rows], named[rows]),
         )
         for rows in groups
     )

@@ -162,13 +162,12 @@ async function listUsers() {
   $("users").replaceChildren(...found.users.map((id) => new Option(id, id)));
 }
 async function readUser(user) {
-  const found = await api(`/users/${encodeURIComponent(user)}/history?newest=${NEWEST}`);
-  // a user's version counts the events that were taken in
-  const part = found.events.length === NEWEST && found.version > NEWEST;
-  source = part
-    ? `Read from the newest ${NEWEST.toLocaleString("en-US")} of ${count(found.version, "event")} of user ${user}; older ones play no part here.`
-    : `Read from ${count(found.events.length, "event")} of user ${user}.`;
-  return found.events.map(({ item_id, rating, timestamp, title }) => ({ event: { item_id, rating, timestamp }, title: title ?? item_id }));
+  const found = await api(`/users/${encodeURIComponent(user)}/history?newest=${NEWEST + 1}`);   // one more tells of older ones
+  const read = found.events.slice(-NEWEST);
+  source = read.length < found.events.length
+    ? `Read from the newest ${count(read.length, "event")} of user ${user}; older ones play no part here.`
+    : `Read from ${count(read.length, "event")} of user ${user}.`;
+  return read.map(({ item_id, rating, timestamp, title }) => ({ event: { item_id, rating, timestamp }, title: title ?? item_id }));
 }
 function readPasted(text) {
   let found;
