@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import palate
 from palate.cli import app
 from palate.serve.appending import Event
+from palate.serve.run import _listen
+from palate.serve.settings import ServeSettings
 from palate.serve.store import UserStore
 from serving import started
 
@@ -128,6 +130,13 @@ def refused(monkeypatch):
         return done.stderr
 
     return refuse
+
+
+def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(run):
+    with _listen(ServeSettings(run=run, port=0)) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_what_is_wrong_is_said_before_the_model_is_loaded(run, tmp_path, refused):
