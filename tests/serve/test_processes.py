@@ -132,8 +132,8 @@ def refused(monkeypatch):
     return refuse
 
 
-def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(run):
-    with _listen(ServeSettings(run=run, port=0)) as listening:
+def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(run, tmp_path):
+    with _listen(ServeSettings(run=run, store=str(tmp_path / "users.sqlite"), port=0)) as listening:
         listening.listen()
         with socket.create_connection(listening.getsockname()), listening.accept()[0] as connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
