@@ -20,7 +20,7 @@ demo: $(VENV)/minilm.stamp ## Prepare, train, evaluate and report on MovieLens 1
 	$(BIN)/palate demo
 
 test: $(VENV)/dev.stamp ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/dev.stamp ## Check style and types
 	$(BIN)/ruff check .

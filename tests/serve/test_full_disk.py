@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -64,13 +65,12 @@ def test_a_server_whose_files_cannot_grow_loses_nothing_and_goes_on(run, tmp_pat
     opened.close()
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of eight megabytes, and a way to fill it up to some bytes."""
-    place = tmp_path / "disk"
+@contextmanager
+def small_disk(place, size="8m"):
+    """A disk of some megabytes that is there for the time of the block; gives a way to fill it up to some bytes."""
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here, which takes root: {mounted.stderr.strip()}")
@@ -80,8 +80,16 @@ def disk(tmp_path):
         there = os.statvfs(place)
         (place / "filler").write_bytes(bytes(max(0, there.f_bavail * there.f_frsize - left)))
 
-    yield place, fill
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as fill:
+        yield tmp_path / "disk", fill
 
 
 def test_a_full_disk_is_told_and_left_behind(serve, disk):
@@ -114,6 +122,23 @@ def test_a_full_disk_is_told_and_left_behind(serve, disk):
     assert server.post("/users/ann/events", json=LARGE).json()["version"] == kept["version"] + 1999
     assert server.delete("/users/ann/events", params={"event_id": "small"}).status_code == 200
     assert b"small" not in b"".join(path.read_bytes() for path in place.iterdir())
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_postgresql_is_told_and_left_behind(serve, postgres):
+    place = postgres.folder / "disk"
+    with small_disk(place, "32m") as fill, postgres.database_in(place, "small") as url:
+        server = serve(store=url)
+        assert server.post("/users/ann/events", json=SMALL).status_code == 200
+        before = history(server)
+        fill()
+        assert FULL in refusal(server.post("/users/ann/events", json=LARGE), 507)
+        assert history(server) == before
+        assert server.post("/answers", json={"questions": [{"user_id": "ann"}]}).status_code == 200
+        assert server.delete("/users/ann/events", params={"event_id": "small"}).status_code == 200
+        fill(left=2**24)
+        assert server.post("/users/ann/events", json=LARGE).json()["new"] == 2000
+        assert server.get("/ready").status_code == 200
 
 
 def test_an_item_that_could_not_be_kept_is_not_known(server, monkeypatch):
