@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from palate.attribution import attribute, log_probabilities, part, user_prompts
+from palate.attribution import attribute, log_probabilities, part
 from palate.data.dataset import load_dataset
 from palate.machine import describe_machine
 from palate.model.personalized import load_model
@@ -47,7 +47,7 @@ def main() -> None:
             for k in REMOVED:
                 out = set(order[:k].tolist())
                 left = part(window, [row for row in range(len(window)) if row not in out])
-                prompt = user_prompts(model, [left])
+                prompt = model.user_prompts([left], whole=True)
                 answer = model.generate_from(prompt)[0]
                 likely = log_probabilities(model, prompt, found.answer)[0]
                 changed.setdefault((name, k), []).append(answer != found.answer)

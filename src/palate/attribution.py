@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from palate.schema import Doubles, History
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from palate.model.personalized import PersonalizedModel, Table
+    from palate.model.personalized import PersonalizedModel
 
 AT_ONCE = 32
 """Histories that are read and scored in one pass."""
@@ -46,7 +45,7 @@ def attribute(
     Raises :class:`DataError` for items and ratings that the model does not know.
     """
     read = history if whole else part(history, range(len(history))[-model.settings.window :])
-    passes = (user_prompts(model, some) for some in in_passes(left_out(read)))
+    passes = (model.user_prompts(some, whole=True) for some in in_passes(left_out(read)))
     return attribute_prompts(model, passes, instruction, answer)
 
 
@@ -66,15 +65,6 @@ def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:
     """As many of them at a time as are read and scored in one pass."""
     for start in range(0, len(histories), AT_ONCE):
         yield histories[start : start + AT_ONCE]
-
-
-@torch.inference_mode()
-def user_prompts(
-    model: PersonalizedModel, histories: Sequence[History], table: Table | None = None
-) -> list[Tensor]:
-    """The user prompt [M, E] of each history, which is read whole, whatever the model's window."""
-    user = model.user_encoder(model.events(histories, table))
-    return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
 
 
 def attribute_prompts(

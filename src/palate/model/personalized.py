@@ -140,9 +140,9 @@ class PersonalizedModel(nn.Module):
         """Z with the user prompts U_e [B, M, E] that :meth:`user_prompt` gave: [B, N, E] with its mask."""
         return self._inject(user, *self._tokens(self._asked(instruction)))
 
-    def user_prompt(self, windows: Windows) -> UserPrompt:
-        """U_e for each window: [B, M, E] with its mask."""
-        return self._like_tokens(self.user_encoder(self._events(windows)))
+    def user_prompt(self, windows: Windows, table: Table | None = None) -> UserPrompt:
+        """U_e for each window: [B, M, E] with its mask. ``table`` stands in the place of the model's own."""
+        return self._like_tokens(self.user_encoder(self._events(windows, table)))
 
     @property
     def soft_task_prompt(self) -> Tensor:
@@ -230,13 +230,17 @@ class PersonalizedModel(nn.Module):
         return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
 
     @torch.inference_mode()
-    def user_prompts(self, histories: Sequence[History], table: Table | None = None) -> list[Tensor]:
+    def user_prompts(
+        self, histories: Sequence[History], table: Table | None = None, *, whole: bool = False
+    ) -> list[Tensor]:
         """The user prompts [M, E] that :meth:`generate` reads, each as long as it is, for :meth:`generate_from`.
 
-        Raises what :meth:`events` raises.
+        Histories are read ``whole``, or only their window's most recent interactions. Raises what :meth:`events`
+        raises.
         """
-        windows = windows_of(histories, self.table if table is None else table, self.settings.window)
-        user = self._like_tokens(self.user_encoder(self._events(windows, table)))
+        window = None if whole else self.settings.window
+        windows = windows_of(histories, self.table if table is None else table, window)
+        user = self.user_prompt(windows, table)
         return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
 
     def _answer(

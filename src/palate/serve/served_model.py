@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from palate.attribution import in_passes, user_prompts
+from palate.attribution import in_passes
 from palate.errors import MismatchError
 from palate.files import sha256_of
 from palate.items.encoder import ItemEncoder
@@ -103,7 +103,7 @@ class ServedModel:
         table = self._table_for(histories[0], new_items)
         for some in in_passes(histories):
             with self._swapping:
-                prompts = user_prompts(self.model, some, table)
+                prompts = self.model.user_prompts(some, table, whole=True)
             yield prompts
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
