@@ -1,5 +1,7 @@
 """The controls of a trained model: what each shows it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,13 @@ def test_the_population_prompt_is_the_mean_of_training_users_prompts(tiny_data, 
     with torch.inference_mode():
         alone = [predictor.model.user_prompt(windows[row : row + 1]).embeddings for row in range(len(some))]
     torch.testing.assert_close(asked[0], torch.cat(alone).mean(dim=0, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+def test_ratings_that_are_all_the_same_are_not_shuffled(tiny_data):
+    predictor = PersonalizedPredictor(tiny_model(tiny_data, UEM_TINY), "tiny")
+    info = tiny_data.info.model_copy(update={"rating_values": (1.0,)})
+    names = [one.name for one in controls(predictor, replace(tiny_data, info=info), SETTING)]
+    assert names == ["tiny, another user's history", "tiny, no history", "tiny, population prompt"]
 
 
 def test_every_control_answers_for_everybody(tiny_data):

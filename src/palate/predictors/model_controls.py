@@ -52,13 +52,12 @@ class PopulationPrompt:
 def controls(predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> list[Predictor]:
     """Every control of a trained model: what it scores with one, it does not owe to the user's own ratings.
 
-    The population prompt is for models with a user encoder: histories as text have no mean.
+    Ratings that are all the same cannot be shuffled. The population prompt is for models with a user encoder:
+    histories as text have no mean.
     """
-    wrong: list[Predictor] = [
-        AnotherUsersHistory(predictor, setting.seed),
-        NoHistory(predictor),
-        ShuffledRatings(predictor, setting.seed),
-    ]
+    wrong: list[Predictor] = [AnotherUsersHistory(predictor, setting.seed), NoHistory(predictor)]
+    if len(dataset.rating_values) > 1:
+        wrong.append(ShuffledRatings(predictor, setting.seed))
     if not predictor.model.reads_text:
         wrong.append(PopulationPrompt(predictor, dataset, setting))
     return wrong
