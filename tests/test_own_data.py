@@ -1,5 +1,6 @@
 """From files of one's own to answers: prepare, inspect, train, evaluate and generate, with ratings and without."""
 
+import json
 import re
 
 import pytest
@@ -51,6 +52,14 @@ def test_all_the_way_to_an_answer(shop, tiny_sentence_encoder, tmp_path, monkeyp
     assert all(name in shown for name in ("shrinkage", "rule", "another user's history"))
     user = load_dataset(shop / "data").user_ids[0]
     assert run("generate", "run", "--user", user).endswith("\n")
+    bought = [{"item_id": book["isbn"]} for book in BOOKS[:9]]
+    (tmp_path / "me.json").write_text(json.dumps(bought))
+    done = CliRunner().invoke(app, ["generate", "run", "--history", "me.json"])
+    if load_dataset(shop / "data").info.feedback == "implicit":
+        (tmp_path / "me.json").write_text(json.dumps([{**one, "rating": 1} for one in bought]))
+        assert done.stdout == run("generate", "run", "--history", "me.json")
+    else:
+        assert "interaction 1: rating is missing" in done.stderr
 
 
 def test_a_window_says_something_about_the_whole_history(shop):

@@ -143,7 +143,11 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         ("h.csv", "item_id,rating\n1,2\n3\n", "h.csv:3: expected 2 fields, as in the first line"),
         ("h.csv", "item_id,rating\n1,2,3\n", "h.csv:2: expected 2 fields, as in the first line"),
         ("h.csv", "item_id,rating\n1,good\n", "h.csv:2: rating is 'good', expected a number"),
-        ("h.csv", "item_id,rating\n1,\n", "h.csv:2: rating is missing, expected a number"),
+        (
+            "h.csv",
+            "item_id,rating\n1,\n",
+            "h.csv:2: rating is missing, expected a number",
+        ),
         (
             "h.json",
             '[{"item_id": "1", "rating": NaN}]',

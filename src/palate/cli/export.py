@@ -47,9 +47,10 @@ def export(
         raise BadParameter("give --user, --users, --split or --history")
     from palate.data.history_file import read_history
     from palate.files import check_fresh
+    from palate.model.personalized import model_settings
 
     check_fresh(out)
-    given = [read_history(file) for file in history or ()]
+    given = [read_history(file, model_settings(run).unrated) for file in history or ()]
     dataset = _dataset(run, data) if user or users or split else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
 

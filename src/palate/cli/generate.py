@@ -36,8 +36,9 @@ def generate(
 def _history(run: Path, user: str | None, file: Path | None, data: Path | None) -> tuple[History, list[Item]]:
     if file is not None:
         from palate.data.history_file import read_history
+        from palate.model.personalized import model_settings
 
-        return read_history(file)
+        return read_history(file, model_settings(run).unrated)
     from palate.data.dataset import load_dataset
     from palate.runs import load_run
 

@@ -19,13 +19,14 @@ from palate.schema import History, Item
 FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp")
 
 
-def read_history(path: Path | str) -> tuple[History, list[Item]]:
+def read_history(path: Path | str, unrated: float | None = None) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
     An interaction has a ``rating`` and an ``item_id`` of the catalogue. A new item has a ``title`` instead,
     or beside it, with ``categories`` (a list, or ``Action|Comedy``) and a ``description`` where there are any.
     ``timestamp``, in seconds, is optional: without it the file's order is the order. JSON is a list of
-    interactions or ``{"events": […]}``.
+    interactions or ``{"events": […]}``. An interaction without a rating counts ``unrated``, if that is given: 1 for
+    models of data without ratings.
 
     Returns the history, oldest first, and the new items. Raises :class:`DataError` with the line and field.
     """
@@ -33,7 +34,7 @@ def read_history(path: Path | str) -> tuple[History, list[Item]]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"expected a file that ends in {', '.join(_READERS)}", path)
-    events = [_event(fields, place) for place, fields in reader(path, _text(path))]
+    events = [_event(fields, place, unrated) for place, fields in reader(path, _text(path))]
     if not events:
         raise DataError("no interactions; expected at least one", path)
     return _history(events, path), _new_items(events)
@@ -125,7 +126,7 @@ def _mapping(fields: Any, place: _Place) -> tuple[_Place, Mapping[str, Any]]:
     return place, {name: value for name, value in fields.items() if value is not None}
 
 
-def _event(fields: Mapping[str, Any], place: _Place) -> _Event:
+def _event(fields: Mapping[str, Any], place: _Place, unrated: float | None) -> _Event:
     for name in fields:
         if name not in FIELDS:
             close = difflib.get_close_matches(name, FIELDS, n=1)
@@ -140,7 +141,7 @@ def _event(fields: Mapping[str, Any], place: _Place) -> _Event:
         place,
         _item_id(fields, place) if item is None else item.item_id,
         item,
-        _rating(fields.get("rating"), place),
+        _rating(fields.get("rating", unrated), place),
         _timestamp(fields.get("timestamp"), place),
     )
 

@@ -62,6 +62,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         categories=dataset.categories,
         data_name=dataset.info.name,
         data_fingerprint=dataset.info.fingerprint,
+        feedback=dataset.info.feedback,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
         backbone=source,

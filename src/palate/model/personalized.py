@@ -427,6 +427,11 @@ def model_folder(run: Path | str) -> Path:
     return folder / "model" if (folder / "model").is_dir() else folder
 
 
+def model_settings(run: Path | str) -> PersonalizedSettings:
+    """What a run's model was made from, without loading it; raises :class:`DataError` where there is none."""
+    return PersonalizedSettings.load(model_folder(run) / CONFIG)
+
+
 def _made_by(table: Table) -> EncoderIdentity | str:
     return table.field if isinstance(table, BlockTable) else table.encoder
 

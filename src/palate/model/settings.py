@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from palate.config import TaskSettings, UserEncoderSettings
 from palate.errors import DataError, first_fault
 from palate.model.loading import BackboneSource
+from palate.schema import Feedback
 
 
 class PersonalizedSettings(BaseModel):
@@ -31,11 +32,18 @@ class PersonalizedSettings(BaseModel):
     categories: tuple[str, ...]
     data_name: str
     data_fingerprint: str
+    feedback: Feedback = "ratings"
+    """Whether the data's interactions have ratings."""
     like_tokens: bool = False
     user_first: bool = False
     """Whether the task prompt stands after the user prompt, and not before it."""
     backbone: BackboneSource | None = None
     """Where the backbone is had from; None where all of it is saved with the model."""
+
+    @property
+    def unrated(self) -> float | None:
+        """What an interaction counts that comes without a rating; None where the data has ratings."""
+        return 1.0 if self.feedback == "implicit" else None
 
     @classmethod
     def load(cls, path: Path) -> PersonalizedSettings:

@@ -40,6 +40,11 @@ Timestamp: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**40)]
 Rating: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
+_RATING = Field(
+    None, description="On the model's scale; 1 if not given, where the model's data has no ratings"
+)
+
+
 class Strict(BaseModel):
     """No unknown fields, so that a misspelled one is told."""
 
@@ -63,13 +68,13 @@ class SentEvent(Strict):
     """A rating of a known item."""
 
     item_id: Id
-    rating: Rating
+    rating: Rating | None = _RATING
     timestamp: Timestamp | None = Field(None, description="When, in seconds since 1970; now if not given")
     event_id: Id | None = Field(None, description="What is sent again under the same id counts once")
 
-    def event(self) -> Event:
-        """The event as the store keeps it."""
-        return Event(self.item_id, self.rating, self.timestamp, self.event_id)
+    def event(self, unrated: float | None, place: str) -> Event:
+        """The event as the store keeps it; raises :class:`DataError` as :func:`rated` does."""
+        return Event(self.item_id, rated(self.rating, unrated, place), self.timestamp, self.event_id)
 
 
 class GivenEvent(Strict):
@@ -79,7 +84,7 @@ class GivenEvent(Strict):
     title: Title | None = None
     categories: tuple[Title, ...] = Field((), max_length=100)
     description: Text | None = None
-    rating: Rating
+    rating: Rating | None = _RATING
     timestamp: Timestamp | None = None
 
     @model_validator(mode="after")
@@ -198,6 +203,7 @@ class ModelFacts(BaseModel):
     instruction: str
     reads: str
     ratings: list[float]
+    unrated: float | None
     items: int
     limits: dict[str, Any]
 
@@ -212,8 +218,22 @@ def new_items(events: Iterable[GivenEvent]) -> list[Item]:
     return list(items.values())
 
 
-def given_history(events: Sequence[GivenEvent]) -> History:
-    """A history that is not stored; raises :class:`DataError` when some events have a time and some have none."""
+def rated(rating: float | None, unrated: float | None, place: str) -> float:
+    """A rating as it was sent, or what an event counts without one.
+
+    Raises :class:`DataError`, which begins with the place, without either.
+    """
+    found = unrated if rating is None else rating
+    if found is None:
+        raise DataError(f"{place}rating: missing; expected one that is on the model's scale")
+    return found
+
+
+def given_history(events: Sequence[GivenEvent], unrated: float | None) -> History:
+    """A history that is not stored.
+
+    Raises :class:`DataError` when some events have a time and some have none, and as :func:`rated` does.
+    """
     times = [event.timestamp for event in events]
     if None in times and any(time is not None for time in times):
         raise DataError("some events have a timestamp and some have none; give it to all or to none")
@@ -224,7 +244,7 @@ def given_history(events: Sequence[GivenEvent]) -> History:
     return History(
         "",
         item_ids=[event.names for _, event in kept],
-        ratings=[event.rating for _, event in kept],
+        ratings=[rated(event.rating, unrated, f"history.{order}.") for order, event in kept],
         timestamps=[order if event.timestamp is None else event.timestamp for order, event in kept],
     )
 

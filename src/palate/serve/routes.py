@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,7 +17,6 @@ from palate.serve.api import (
     AddedItems,
     Answers,
     ModelFacts,
-    SentEvent,
     SentEvents,
     SentItems,
     SentQuestion,
@@ -90,6 +88,7 @@ def model(service: Serving) -> ModelFacts:
         instruction=served.model.settings.instruction,
         reads="the whole history" if served.reads is None else f"the {served.reads} most recent events",
         ratings=served.scale,
+        unrated=served.model.settings.unrated,
         items=len(served.model.table),
         limits=service.limits.model_dump(),
     )
@@ -108,7 +107,8 @@ def user_ids(
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
 def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Take in one event or several, all or none; when this has answered, they survive a crash."""
-    return _taken(service, {user_id: sent})[0]
+    unrated = service.served.model.settings.unrated
+    return _taken(service, {user_id: [one.event(unrated, f"{at}.") for at, one in enumerate(sent)]})[0]
 
 
 @router.post(
@@ -128,7 +128,8 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
     if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     lines = (await request.body()).split(b"\n")
-    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(lines))))
+    unrated = service.served.model.settings.unrated
+    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(lines, unrated))))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
@@ -214,13 +215,9 @@ async def attributions(sent: SentQuestion, request: Request, service: Serving) -
     return await while_awaited(request, partial(service.explainer.attribute, sent))
 
 
-def _taken(service: Service, sent: dict[str, list[SentEvent]]) -> list[Taken]:
-    everything = [event for events in sent.values() for event in events]
-    service.check_length("events", len(everything), service.limits.events)
-    by_user: dict[str, Sequence[Event]] = {
-        user_id: [event.event() for event in events] for user_id, events in sent.items()
-    }
-    taken: dict[str, Appended] = service.users.append(by_user)
+def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
+    service.check_length("events", sum(map(len, sent.values())), service.limits.events)
+    taken: dict[str, Appended] = service.users.append(sent)
     for one in taken.values():
         metrics.events.labels("new").inc(one.new)
         metrics.events.labels("known").inc(one.known)

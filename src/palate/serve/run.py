@@ -12,8 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
-from palate.model.personalized import CONFIG, model_folder
-from palate.model.settings import PersonalizedSettings
+from palate.model.personalized import model_settings
 from palate.serve.keys import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
@@ -29,7 +28,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
-    PersonalizedSettings.load(model_folder(settings.run) / CONFIG)
+    model_settings(settings.run)
     if settings.key_file is not None:
         Keys(settings.key_file)
     UserStore(settings.store).close()

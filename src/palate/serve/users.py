@@ -58,7 +58,7 @@ class Users:
 
         Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
         """
-        history, items = given_history(events), new_items(events)
+        history, items = given_history(events, self.served.model.settings.unrated), new_items(events)
         self.check(history.item_ids, history.ratings, items)
         return history, items
 

@@ -175,7 +175,8 @@ function readPasted(text) {
   const listed = Array.isArray(found) && found.every((one) => one !== null && typeof one === "object");
   if (!listed) throw new Error('the history is not a list of events; expected [{"item_id": …, "rating": …}, …]');
   source = `Read from ${count(found.length, "pasted event")}.`;
-  return found.map((event) => ({ event }));
+  const rated = model.unrated === null ? {} : { rating: model.unrated };
+  return found.map((event) => ({ event: { ...rated, ...event } }));
 }
 async function ask() {
   const user = $("user").value.trim(), pasted = $("history").value.trim();
