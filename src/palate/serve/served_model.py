@@ -58,7 +58,8 @@ class ServedModel:
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
         """Those of these ratings that the model does not know."""
         known = set(self.scale)
-        return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
+        with np.errstate(over="ignore"):  # what is too large is not on the scale either
+            return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
 
     @cached_property
     def scale(self) -> list[float]:
