@@ -4,16 +4,18 @@ import json
 import re
 from statistics import mean
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from palate.cli.app import app
 from palate.config import TextSettings, UEMSettings
+from palate.data.histories import draw_windows
 from palate.errors import DataError, OutputError, PalateError, RecipeError
 from palate.model.build import build_model, build_table
 from palate.recipes import differing_keys
 from palate.reproduce.cell import RESULT, read_result
-from palate.reproduce.cost import step_multiply_adds
+from palate.reproduce.cost import answer_cost, step_multiply_adds
 from palate.reproduce.engine import run_cells
 from palate.reproduce.estimate import estimate
 from palate.reproduce.markdown import as_markdown
@@ -24,6 +26,7 @@ from palate.reproduce.results import gather, read_results, write_results
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from tiny_causal import causal_model, save_causal
 
 WINDOW = {"unique", "item", "rating", "mask", "time"}
 WANTED = ("uem-items-5-base-seed0", "text-items-5-base-seed0")
@@ -253,6 +256,19 @@ def test_an_estimate_is_near_what_is_counted(tiny_data, name):
         model.catalogue(**{k: v for k, v in batches[0].items() if k in WINDOW})
     ).mask.sum(1)
     assert about.input_vectors == pytest.approx(float(read.float().mean()), rel=0.6)
+
+
+def test_what_an_answer_costs_is_counted_beside_a_frozen_backbone(tiny_data, tmp_path):
+    model = causal_model(
+        tiny_data, save_causal(tmp_path / "backbone"), train="frozen", like_tokens=True
+    ).eval()
+    learning = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    windows = draw_windows(tiny_data.interactions, np.arange(3), 8, "random", np.random.default_rng(0))
+    cost = answer_cost(model, windows)
+    assert cost.input_vectors == mean(model.prompt(windows).lengths.tolist())
+    matrices = sum(weight.numel() for weight in model.backbone.model.layers.parameters() if weight.ndim == 2)
+    assert cost.multiply_adds > cost.input_vectors * matrices
+    assert learning == [name for name, weight in model.named_parameters() if weight.requires_grad]
 
 
 def test_longer_and_larger_takes_more(tiny_data):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -67,7 +69,7 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
         seconds.append(time.perf_counter() - start)
     memory = peak_memory_gib()
     for one in alone[:COUNTED]:
-        with FlopCounterMode(display=False) as counter:
+        with _nothing_learns(model), FlopCounterMode(display=False) as counter:
             model.answer(one)
         operations.append(counter.get_total_flops() / 2)
     lengths = [int(model.prompt(one).lengths[0]) for one in alone]
@@ -77,6 +79,19 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
         milliseconds=1000 * median(seconds[1:] or seconds),  # the first warms up
         memory_gib=memory,
     )
+
+
+@contextmanager
+def _nothing_learns(model: PersonalizedModel) -> Iterator[None]:
+    """No weight asks for gradients: the counter would look for the graph, which an answer does not have."""
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
 
 
 def step_multiply_adds(model: PersonalizedModel, batches: TrainingBatches) -> float:
