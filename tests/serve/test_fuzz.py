@@ -39,6 +39,8 @@ def with_known_items(value, draw):
     """The same with items and ratings that the model knows, so that events get past them."""
     if isinstance(value, dict):
         known = {"item_id": lambda: str(draw(st.integers(1, 60))), "rating": lambda: draw(st.integers(1, 5))}
+        if "item_id" in value and "title" not in value:
+            value = {**value, "rating": None}
         return {
             key: known[key]() if key in known else with_known_items(one, draw) for key, one in value.items()
         }
