@@ -10,8 +10,7 @@ from safetensors import SafetensorError, safe_open
 from palate.config import StreamingSettings
 from palate.errors import DataError, MismatchError
 from palate.items.table import ItemTable
-from palate.model.personalized import CONFIG, ITEMS, WEIGHTS, PersonalizedModel, model_folder
-from palate.model.settings import PersonalizedSettings
+from palate.model.personalized import ITEMS, WEIGHTS, PersonalizedModel, model_folder, model_settings
 
 PART = "user_encoder."
 TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})
@@ -26,7 +25,7 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
     categories, and :class:`DataError` where it cannot be read.
     """
     folder = model_folder(run)
-    settings = PersonalizedSettings.load(folder / CONFIG)
+    settings = model_settings(run)
     own = model.settings
     theirs = settings.user_encoder
     if isinstance(theirs, StreamingSettings) and isinstance(own.user_encoder, StreamingSettings):
