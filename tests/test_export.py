@@ -92,6 +92,9 @@ def test_so_does_one_in_bfloat16(tiny_data, histories, tmp_path, family):
         found = bare(inputs_embeds=torch.cat([read, written], dim=1)).logits.float()
         expected = model.backbone(inputs_embeds=torch.cat([narrow.embeddings, written], dim=1)).logits.float()
         assert (found - expected).std() < 0.03 * expected.std()
+        places = found[0, len(read[0]) - 1 : -1]  # where each token of the answer was chosen
+        chosen = places.gather(1, answer[0][:, None]).squeeze(1)
+        assert (places.max(dim=1).values - chosen).max() < 0.15 * expected.std()
 
 
 def test_user_prompts_are_those_that_the_model_reads(tiny_data, histories, tmp_path):

@@ -37,12 +37,10 @@ UserId: TypeAlias = Annotated[
 Title: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Timestamp: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**40)]
-Rating: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-_RATING = Field(
-    None, description="On the model's scale; 1 if not given, where the model's data has no ratings"
-)
+Rating: TypeAlias = Annotated[
+    Annotated[float, Field(strict=True, allow_inf_nan=False)] | None,
+    Field(description="On the model's scale; 1 if not given, where the model's data has no ratings"),
+]
 
 
 class Strict(BaseModel):
@@ -68,7 +66,7 @@ class SentEvent(Strict):
     """A rating of a known item."""
 
     item_id: Id
-    rating: Rating | None = _RATING
+    rating: Rating = None
     timestamp: Timestamp | None = Field(None, description="When, in seconds since 1970; now if not given")
     event_id: Id | None = Field(None, description="What is sent again under the same id counts once")
 
@@ -84,7 +82,7 @@ class GivenEvent(Strict):
     title: Title | None = None
     categories: tuple[Title, ...] = Field((), max_length=100)
     description: Text | None = None
-    rating: Rating | None = _RATING
+    rating: Rating = None
     timestamp: Timestamp | None = None
 
     @model_validator(mode="after")

@@ -57,8 +57,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # or the end of an answer waits 40 ms for a client's acknowledgement of its beginning; connections inherit it, and
-    # asyncio sets it for those of sockets of its own alone
+    # or the end of an answer may wait 40 ms for a client's acknowledgement of its beginning; connections inherit
+    # it, and asyncio sets it for those of sockets of its own alone
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listening.bind((settings.host.strip("[]"), settings.port))
