@@ -102,6 +102,16 @@ def test_without_times_the_order_of_the_file_counts_and_it_is_said(tmp_path, sho
     own = [row["isbn"] for row in rows if row["reader"] == "reader-3"]
     assert dataset.histories(["reader-3"])[0].item_ids == own
     assert any("no column of times" in line for line in lines)
+    assert not dataset.info.has_times
+    assert not load_dataset(tmp_path / "out").info.has_times
+
+
+def test_a_dataset_says_that_it_has_times_and_so_does_one_from_before_it_was_said(tmp_path, shop):
+    dataset = made(tmp_path, shop(ratings(BOOKS), "ratings.csv"), shop(BOOKS, "books.csv"))
+    assert dataset.info.has_times
+    info = tmp_path / "out" / "dataset.json"
+    info.write_text(json.dumps({k: v for k, v in json.loads(info.read_text()).items() if k != "has_times"}))
+    assert load_dataset(tmp_path / "out").info == dataset.info
 
 
 @pytest.mark.parametrize(

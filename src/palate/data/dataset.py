@@ -35,6 +35,9 @@ class DatasetInfo(BaseModel):
     interactions: int
     rating_values: tuple[float, ...]  # ascending; rating_index points into it
     feedback: Feedback = "ratings"  # or "implicit": then the values are weights
+    has_times: bool = (
+        True  # False: timestamps are the rows' numbers in the files, which had no column of times
+    )
     rating_text: str = "The {noun} is rated with {rating} stars"  # what the item encoder reads for a value
     like_above: float = 3.5  # the label rule's thresholds, for recipes that give none: of a mean rating,
     dislike_below: float = 3.0  # or, with implicit feedback, of a share of the history as a multiple

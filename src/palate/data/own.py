@@ -64,6 +64,7 @@ def read_own(
         descriptions_left_over=left_over,
         words=_words(catalogue, columns, scale),
         feedback=columns.feedback,
+        has_times=columns.time is not None,
         thresholds=_thresholds(columns, scale, say),
         report={
             **catalogue.report,

@@ -41,6 +41,7 @@ class Raw:
     descriptions_left_over: int = 0
     words: Words = Words()
     feedback: Feedback = "ratings"
+    has_times: bool = True
     thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
     report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
 
@@ -58,6 +59,7 @@ class Raw:
             interactions=len(tables.interactions),
             rating_values=self.rating_values,
             feedback=self.feedback,
+            has_times=self.has_times,
             rating_text=words.rating,
             like_above=self.thresholds[0],
             dislike_below=self.thresholds[1],
