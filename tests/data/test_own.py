@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -313,13 +312,6 @@ def test_categories_in_text_fall_apart_as_they_are_written(tmp_path, shop, writt
     assert any(
         ("separated by" in line) == (expected is not None) for line in lines if line.startswith("items:")
     )
-
-
-def test_a_name_with_a_comma_is_no_list():
-    from palate.data.catalogue import _categories
-
-    names = pl.Series(["Food & Drink, Household", "Toys", "Games", "Toys"])
-    assert _categories(names, None) == ([["Food & Drink, Household"], ["Toys"], ["Games"], ["Toys"]], None)
 
 
 def test_only_the_commonest_categories_are_kept(tmp_path, shop):

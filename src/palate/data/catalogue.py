@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import polars as pl
 
+from palate.data.category_cells import CellError, Column, as_text, read_column
 from palate.data.column_roles import columns_of, find_column, noun_of
-from palate.data.item_files import NOT_CATEGORIES
 from palate.data.own_settings import OwnData
 from palate.data.row_files import RowFiles
 from palate.errors import DataError
 from palate.schema import Item
 
-_SEPARATORS = ("|", ";", ",", "/")
-_LEAST_SHARE = 0.01
-"""Of the values must hold a separator that nobody named."""
+_ROW, _ROWS = "__row", "__rows"
+"""Columns beside those of the files."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,16 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
     title = _text("title", own.title, columns, place) or f"{{{id_column}}}"
     description = _text("description", own.description, columns, place)
     year = find_column("year", own.year, columns, place)
-    category = _category_column(own.category, files, {id_column, year})
+    category, field = _category_column(own.category, files, {id_column, year})
     used = {id_column, category, *columns_of(title, columns, place)}
     used |= set(columns_of(description, columns, place)) if description else set()
     used |= {year} if year else set()
-    table = _distinct(files, id_column, sorted(used))
-    categories, separator = _categories(table[category], own.separator)
+    table, others = _distinct(files, id_column, sorted(used))
+    categories = _categories(table, category, field, files, own)
+    separator = categories.separator
     say(
         f"items: id {id_column}, title {title}, categories {category}"
+        + (f", field {field}," if field else "")
         + (f" separated by {separator!r}" if separator else "")
         + (f", description {description}" if description else ", no descriptions (--description-col)")
         + (f", year {year}" if year else "")
@@ -59,7 +58,7 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
         _filled(table, title),
         _filled(table, description),
         _years(table, year),
-        categories,
+        categories.names,
         strict=True,
     )
     items = [
@@ -68,6 +67,8 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
     ]
     if not items:
         raise DataError("lists no items; expected at least one row with an id", place)
+    repeated = _repeated(table, others, own)
+    _tell_repeated(repeated, others, files, say)
     items, dropped = _most_common(items, own.most_categories)
     if dropped:
         say(f"kept the {own.most_categories} most common of {own.most_categories + dropped:,} categories")
@@ -78,6 +79,7 @@ def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable
         {
             "items_without_title": sum(item.title == item.item_id for item in items),
             "rare_categories_left_out": dropped,
+            **repeated,
         },
     )
 
@@ -104,11 +106,16 @@ def _text(role: str, given: str | None, columns: list[str], place: str) -> str |
     return None if found is None else f"{{{found}}}"
 
 
-def _category_column(given: str | None, files: RowFiles, others: set[str | None]) -> str:
+def _category_column(given: str | None, files: RowFiles, others: set[str | None]) -> tuple[str, str | None]:
+    """The column of the categories and, for one given like ``genres.code``, the field of its records."""
     columns, place = list(files.schema), str(files.paths[0])
+    if given is not None and given not in columns:
+        column, dot, field = given.partition(".")
+        if dot and field and column in columns:
+            return column, field
     found = find_column("category", given, columns, place)
     if found is None:
-        lists = [name for name, dtype in files.schema.items() if isinstance(dtype, pl.List)]
+        lists = [name for name, dtype in files.schema.items() if isinstance(dtype, (pl.List, pl.Array))]
         found = lists[0] if len(lists) == 1 and lists[0] not in others else None
     if found is None:
         raise DataError(
@@ -116,17 +123,60 @@ def _category_column(given: str | None, files: RowFiles, others: set[str | None]
             f"there are {', '.join(map(repr, columns[:12]))}",
             place,
         )
-    return found
+    return found, None
 
 
-def _distinct(files: RowFiles, id_column: str, used: list[str]) -> pl.DataFrame:
-    """One row an id, as text; rows without one are left out."""
+def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Collect the rows that have an id, by what the used columns hold.
+
+    Returns:
+        The first row of each id, and the rows that say something else of it, both in the order of the files.
+        ``_ROW`` is the row in the files, ``_ROWS`` how many rows hold just the same.
+    """
     dtype = files.schema[id_column]
+    if dtype.is_nested():
+        raise DataError(
+            f"column {id_column!r} holds {dtype}, expected ids: text or whole numbers; name another with --item-col",
+            files.paths[0],
+        )
     item_id = pl.col(id_column)
     item_id = item_id.cast(pl.Int64) if dtype.is_numeric() else item_id
-    query = files.scan().select(used).with_columns(item_id.cast(pl.String).str.strip_chars())
+    query = files.scan().select(used).with_row_index(_ROW)
+    query = query.with_columns(item_id.cast(pl.String).str.strip_chars())
     query = query.filter(pl.col(id_column).is_not_null() & (pl.col(id_column) != ""))
-    return files.collect(query.unique(subset=[id_column], keep="first", maintain_order=True))
+    query = query.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS)).sort(_ROW)
+    versions = files.collect(query)
+    first = pl.col(id_column).is_first_distinct()
+    return versions.filter(first), versions.filter(~first)
+
+
+def _repeated(first: pl.DataFrame, others: pl.DataFrame, own: OwnData) -> dict[str, int]:
+    """How many rows have an id that stands earlier, and how many of them say something else than its first row."""
+    conflicting = int(others[_ROWS].sum())
+    same = int(first[_ROWS].sum()) - len(first)
+    if own.items is None:  # rows are events, and an item has one for each of its own
+        same = 0
+    return {"duplicate_items": same + conflicting, "conflicting_items": conflicting}
+
+
+def _tell_repeated(
+    repeated: dict[str, int], others: pl.DataFrame, files: RowFiles, say: Callable[[str], None]
+) -> None:
+    if not repeated["duplicate_items"]:
+        return
+    conflict = ""
+    if repeated["conflicting_items"]:
+        path, line = files.line_of(int(others[_ROW][0]))
+        place = f"{path}:{line}" if line is not None else str(path)
+        conflict = f", {repeated['conflicting_items']:,} of them with other content (the first at {place})"
+    say(f"left out {repeated['duplicate_items']:,} rows of items that stand earlier{conflict}")
+
+
+def _texts(column: pl.Series) -> list[str | None]:
+    """The cells as text: lists and records by what is in them."""
+    if column.dtype.is_nested() or column.dtype in (pl.String, pl.Binary, pl.Duration):
+        return [None if cell is None else as_text(cell) for cell in column.to_list()]
+    return list(column.cast(pl.String))
 
 
 def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
@@ -134,13 +184,7 @@ def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
     if template is None:
         return [None] * len(table)
     names = columns_of(template, table.columns, "")
-    texts = [
-        table[name].list.join(", ")
-        if isinstance(table.schema[name], pl.List)
-        else table[name].cast(pl.String)
-        for name in names
-    ]
-    rows = zip(*(text.fill_null("").to_list() for text in texts), strict=True)
+    rows = zip(*([text or "" for text in _texts(table[name])] for name in names), strict=True)
     return [
         " ".join(template.format(**dict(zip(names, row, strict=True))).split()) if any(row) else None
         for row in rows
@@ -150,47 +194,22 @@ def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
 def _years(table: pl.DataFrame, column: str | None) -> list[int | None]:
     if column is None:
         return [None] * len(table)
-    years = table[column].cast(pl.String).str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32)
-    return list(years)
+    texts = pl.Series(_texts(table[column]), dtype=pl.String)
+    return list(texts.str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32))
 
 
-def _categories(column: pl.Series, separator: str | None) -> tuple[list[list[str]], str | None]:
-    """The names of each row in ascending order, and the separator that they were split at."""
-    if isinstance(column.dtype, pl.List):
-        return [_clean(names or ()) for names in column.to_list()], None
-    texts = column.cast(pl.String).fill_null("").to_list()
-    if separator is None and sum(text.lstrip().startswith("[") for text in texts) * 2 > sum(map(bool, texts)):
-        return [_clean(_written_list(text)) for text in texts], None
-    separator = separator or _guessed_separator(texts)
-    return [_clean(text.split(separator) if separator else [text]) for text in texts], separator
-
-
-def _guessed_separator(texts: list[str]) -> str | None:
-    """A character at which the texts fall into fewer different names than they are themselves."""
-    distinct = set(filter(None, texts))
-    for separator in _SEPARATORS:
-        holding = sum(separator in text for text in texts)
-        names = {name.strip() for text in distinct for name in text.split(separator)}
-        if holding >= _LEAST_SHARE * len(texts) and len(names) < len(distinct):
-            return separator
-    return None
-
-
-def _written_list(text: str) -> Iterable[str]:
-    """A list as JSON or Python writes it; anything else is a name."""
-    for read in (json.loads, ast.literal_eval):  # neither executes anything
-        try:
-            found = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(found, list):
-            return [str(name) for name in found if name is not None]
-    return [text]
-
-
-def _clean(names: Iterable[str | None]) -> list[str]:
-    kept = {" ".join(name.split()).strip(", ") for name in names if name}
-    return sorted(kept - NOT_CATEGORIES)
+def _categories(table: pl.DataFrame, column: str, field: str | None, files: RowFiles, own: OwnData) -> Column:
+    """The names of each row; raises :class:`DataError` that names the line of a cell that holds none."""
+    try:
+        return read_column(table[column].to_list(), own.separator, field)
+    except CellError as error:
+        path, line = files.line_of(int(table[_ROW][error.row]))
+        raise DataError(
+            f"the categories in column {column!r} cannot be told: {error}; write them as a list or with a separator, "
+            f"or name the field that holds the name, like --category-col {column}.title",
+            path,
+            line,
+        ) from None
 
 
 def _most_common(items: list[Item], most: int) -> tuple[list[Item], int]:
