@@ -24,7 +24,7 @@ from palate.data.histories import make_examples
 from palate.machine import describe_machine
 from palate.model.build import build_model, build_table
 from palate.model.personalized import PersonalizedModel
-from palate.recipes import recipe_from
+from palate.recipes import Layer, recipe_from
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
@@ -40,20 +40,18 @@ SYSTEMS: dict[str, dict[str, object]] = {
 
 
 def recipe(user_encoder: dict[str, object], data: Path, batch: int) -> Recipe:
-    return recipe_from(
-        {
-            "data": {"path": data},
-            "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
-            "model": {
-                "backbone": {"kind": "random-t5", "layers": 2, "vocabulary": 4000, "item_texts": True},
-                "user_encoder": user_encoder,
-                "task_prompt": 20,
-            },
-            "train": {"batch_size": batch},
-            "evaluate": {"window": WINDOW, "most_new_tokens": TOKENS},
+    settings = {
+        "data": {"path": data},
+        "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
+        "model": {
+            "backbone": {"kind": "random-t5", "layers": 2, "vocabulary": 4000, "item_texts": True},
+            "user_encoder": user_encoder,
+            "task_prompt": 20,
         },
-        "benchmark",
-    )
+        "train": {"batch_size": batch},
+        "evaluate": {"window": WINDOW, "most_new_tokens": TOKENS},
+    }
+    return recipe_from([Layer("benchmark", settings)])
 
 
 def one_step(model: PersonalizedModel, batches: TrainingBatches, optimizer: torch.optim.Optimizer) -> None:

@@ -1,12 +1,13 @@
 """Recipes: layers, overrides, and errors that name the file, the key and the nearest known one."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import RandomT5Settings, Recipe, StreamingSettings
+from palate.config import RandomT5Settings, Recipe, StreamingSettings, UEMSettings
 from palate.errors import RecipeError
 from palate.recipes import differing_keys, dump_recipe, load_recipe
 
@@ -49,9 +50,63 @@ def test_another_kind_replaces_the_section(recipe_file):
     assert recipe.model.backbone == RandomT5Settings(width=64, heads=2)
 
 
-def test_overrides_are_yaml_and_the_last_wins(recipe_file):
+def test_a_kind_that_is_no_other_set_of_settings_leaves_the_settings_beside_it(recipe_file):
+    path = recipe_file("windows: {kind: random, shortest: 5, longest: 12}")
+    windows = load_recipe(path, ["windows.kind=recent"]).windows
+    assert (windows.kind, windows.shortest, windows.longest) == ("recent", 5, 12)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model.user_encoder.layers=7", "model.user_encoder.kind=uem"], UEMSettings(layers=7)),
+        (
+            ["model.user_encoder={kind: uem, heads: 2}", "model.user_encoder.layers=7"],
+            UEMSettings(layers=7, heads=2),
+        ),
+        (
+            ["model.user_encoder.queries=8", "model.user_encoder.width=16"],
+            StreamingSettings(queries=8, width=16),
+        ),
+    ],
+    ids=["another kind", "a section and a key", "the same kind"],
+)
+def test_the_order_of_overrides_does_not_matter(recipe_file, overrides, expected, backwards):
+    path = recipe_file("model: {user_encoder: {kind: streaming}}")
+    given = overrides[::-1] if backwards else overrides
+    assert load_recipe(path, given).model.user_encoder == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=2", "seed=3"], "--set seed=2 and --set seed=3 contradict each other; give one of them"),
+        (["train.steps=2", "train=null"], "--set train.steps=2 and --set train=null contradict each other"),
+        (
+            ["train={steps: 2}", "seed=1", "train.steps=3"],
+            "--set train={steps: 2} and --set train.steps=3 contra",
+        ),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(recipe_file, overrides, message):
+    with pytest.raises(RecipeError, match=f"^{re.escape(message)}"):
+        load_recipe(recipe_file(""), overrides)
+
+
+def test_the_same_override_twice_is_one(recipe_file):
+    assert load_recipe(recipe_file(""), ["seed=2", "train={steps: 3}", "seed=2", "train.steps=3"]).seed == 2
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(recipe_file, seed):
+    with pytest.raises(RecipeError, match=f"'seed' is {seed}, expected"):
+        load_recipe(recipe_file(f"seed: {seed}"))
+
+
+def test_overrides_are_yaml(recipe_file):
     path = recipe_file("seed: 1")
-    overrides = ["train.learning_rate=1e-4", "train.minutes=null", "data.path=data/a=b", "seed=2", "seed=3"]
+    overrides = ["train.learning_rate=1e-4", "train.minutes=null", "data.path=data/a=b", "seed=3"]
     recipe = load_recipe(path, overrides)
     assert recipe.train.learning_rate == 1e-4
     assert recipe.train.minutes is None
@@ -100,11 +155,13 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("train: 5", "x.yaml: 'train' is 5, expected a section with keys of its own"),
         (
             "train: {steps: -1, batch_size: x}",
-            "x.yaml: 'train.steps' is -1, expected greater than or equal to 0 (and 1 more)",
+            "x.yaml: 'train.steps' is -1, expected greater than or equal to 0; "
+            "'train.batch_size' is 'x', expected a valid integer, unable to parse string as an integer",
         ),
         (
             "seed: 0\ntrain: {steps: -1, stepz: 1}",
-            "x.yaml: unknown key 'train.stepz'; did you mean 'train.steps'? (and 1 more)",
+            "x.yaml: unknown key 'train.stepz'; did you mean 'train.steps'?; "
+            "'train.steps' is -1, expected greater than or equal to 0",
         ),
         ("seed: 1\nname: a\nseed: 2", "x.yaml:3: not valid YAML: 'seed' stands twice"),
         ("- 1", "x.yaml: found list, expected settings like 'seed: 0'"),
@@ -145,8 +202,21 @@ def test_an_error_names_where_the_value_comes_from(recipe_file):
         load_recipe(top, ["train.steps=-1"])
 
 
+def test_all_that_is_wrong_is_said_by_where_it_comes_from(recipe_file):
+    path = recipe_file("train: {steps: -1, accumulate: 0}\nwindows: {kind: new}")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, ["evaluate.windw=5", "train.rounds=0"])
+    assert str(caught.value) == (
+        "--set evaluate.windw=5: unknown key 'evaluate.windw'; did you mean 'evaluate.window'?; "
+        "x.yaml: 'windows.kind' is 'new', expected 'recent' or 'random'; "
+        "'train.steps' is -1, expected greater than or equal to 0; "
+        "'train.accumulate' is 0, expected greater than or equal to 1; "
+        "--set train.rounds=0: 'train.rounds' is 0, expected greater than or equal to 1"
+    )
+
+
 @given(
-    seed=st.integers(-(2**40), 2**40),
+    seed=st.integers(0, 2**32 - 1),
     name=st.text(max_size=20),
     rate=st.floats(1e-12, 1e3),
     kind=st.sampled_from(["uem", "streaming"]),

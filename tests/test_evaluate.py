@@ -127,7 +127,7 @@ def test_damage_is_told_by_file_and_line(evaluation, tmp_path):
     with pytest.raises(DataError, match=r"predictions\.jsonl:2: .*run palate evaluate again"):
         read_evaluation(tmp_path)
     (tmp_path / "metrics.json").write_text('{"format": 1}')
-    with pytest.raises(DataError, match=r"metrics\.json: dataset: Field required"):
+    with pytest.raises(DataError, match=r"metrics\.json: dataset: is missing"):
         read_evaluation(tmp_path)
 
 

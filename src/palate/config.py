@@ -368,7 +368,7 @@ class Recipe(Section):
     """Everything that a run needs to know."""
 
     name: str = "run"
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     data: DataSettings = DataSettings()
     task: TaskSettings = TaskSettings()
     items: ItemSettings = ItemSettings()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class PalateError(Exception):
@@ -67,7 +68,19 @@ class StoreFullError(StoreError):
     """The user store's disk is full."""
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, as "field: what is wrong with it"."""
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']}"
+def faults(error: ValidationError) -> str:
+    """Word all that pydantic found wrong, as "field: what is wrong with it; field: …"."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault_message(fault)}"
+        for fault in error.errors(include_url=False)
+    )
+
+
+def fault_message(fault: ErrorDetails) -> str:
+    """Word one of pydantic's faults, without its place and without the value that was found."""
+    if fault["type"] == "extra_forbidden":
+        return "unknown field; leave it out"
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "expected a section with keys of its own"
+    message = fault["msg"].removeprefix("Value error, ")
+    return "is missing" if fault["type"] == "missing" else message.replace("Input should be", "expected")

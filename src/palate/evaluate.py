@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.errors import DataError, LeakageError, PalateError
+from palate.errors import DataError, LeakageError, PalateError, faults
 from palate.files import write_text
 from palate.metrics import PreferenceScores, label_f1, membership, score_preferences
 from palate.schema import Examples, Ints, Preferences, Split, WindowKind
@@ -222,7 +222,4 @@ def _parsed(model: type[_Model], content: str, path: Path, line: int | None = No
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        message = f"{field}: {first['msg']}" if field else first["msg"]
-        raise DataError(f"{message}; run palate evaluate again", path, line) from error
+        raise DataError(f"{faults(error)}; run palate evaluate again", path, line) from error

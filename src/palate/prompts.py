@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from palate.errors import DataError, MismatchError, first_fault
+from palate.errors import DataError, MismatchError, faults
 from palate.export_manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
 from palate.files import sha256_of
 from palate.model.loading import weights_digest
@@ -148,7 +148,7 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
             "no manifest.json here; expected a folder that palate export wrote", folder
         ) from error
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; {_AGAIN}", path) from error
+        raise DataError(f"{faults(error)}; {_AGAIN}", path) from error
     if run is not None:
         found = file_digests(run)
         if found != (manifest.model.config, manifest.model.weights):

@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeAlias, Union, get_args, get_origin
+from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from palate.config import Recipe
-from palate.errors import RecipeError
+from palate.errors import RecipeError, fault_message
 from palate.yaml_file import parse_yaml, read_yaml
 
-Layer: TypeAlias = tuple[str, dict[str, Any]]
-"""Where settings come from, as an error should name it, and the settings."""
+
+class Layer(NamedTuple):
+    """Settings that are laid over those of the layers before."""
+
+    origin: str
+    """Where they come from, as an error should name it."""
+    settings: Mapping[str, Any]
+
+
+Names: TypeAlias = tuple[str, ...]
+"""A dotted key, in its parts."""
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.steps=500``.
 
     A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that one of
-    another ``kind`` replaces what was there. Raises :class:`RecipeError` for a file that cannot be read, an
-    unknown key, or a value that is not allowed.
+    another ``kind`` replaces what was there. All overrides together are one change, whatever their order.
+
+    Raises:
+        RecipeError: For a file that cannot be read, for unknown keys and values that are not allowed, all of which
+            it names, and for overrides that contradict each other.
     """
-    return _validated(_file_layers(Path(path)) + [_override_layer(text) for text in overrides])
+    return recipe_from(_file_layers(Path(path)), [_override(text) for text in overrides])
 
 
-def recipe_from(settings: dict[str, Any], origin: str) -> Recipe:
-    """The recipe of settings that are not in a file; ``origin`` is what an error calls them."""
-    return _validated([(origin, settings)])
+def recipe_from(layers: Sequence[Layer], overrides: Sequence[Layer] = ()) -> Recipe:
+    """Lay settings over the defaults and validate the result.
 
+    Args:
+        layers: Settings that are laid over the defaults one after the other.
+        overrides: Settings that are laid over these as one change.
 
-def _validated(layers: Sequence[Layer]) -> Recipe:
+    Raises:
+        RecipeError: For unknown keys and values that are not allowed, all of which it names, and for overrides
+            that contradict each other.
+    """
     merged: dict[str, Any] = Recipe().model_dump(mode="json")
-    for _, settings in layers:
-        merged = merge(merged, settings)
+    for settings in (*(layer.settings for layer in layers), _joined(overrides)):
+        merged = _merge(merged, settings, Recipe)
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        raise _recipe_error(error, merged, layers) from None
+        raise _recipe_error(error, merged, [*layers, *overrides]) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -63,42 +80,84 @@ def _file_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
     settings = dict(read_yaml(path))
     extended = settings.pop("extends", None)
     if extended is None:
-        return [(str(path), settings)]
+        return [Layer(str(path), settings)]
     if not isinstance(extended, str):
         raise RecipeError(f"{path}: 'extends' is {extended!r}, expected the path of one recipe")
-    return [*_file_layers(path.parent / extended, (*above, path.resolve())), (str(path), settings)]
+    return [*_file_layers(path.parent / extended, (*above, path.resolve())), Layer(str(path), settings)]
 
 
-def _override_layer(text: str) -> Layer:
+def _override(text: str) -> Layer:
     key, equals, value = text.partition("=")
-    names = key.strip().split(".")
+    names = tuple(key.strip().split("."))
     if not equals or not all(names):
         raise RecipeError(f"--set {text}: expected key=value, for example train.steps=500")
-    settings: Any = parse_yaml(value, f"--set {text}")
-    for name in reversed(names):
-        settings = {name: settings}
-    return f"--set {text}", settings
+    return Layer(f"--set {text}", _nested([(names, parse_yaml(value, f"--set {text}"))]))
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others laid over them, key by key; a section of another ``kind`` replaces what was there."""
-    if "kind" in change and change["kind"] != base.get("kind"):
-        return dict(change)  # the old kind's settings mean nothing to the new one
+def _joined(overrides: Sequence[Layer]) -> dict[str, Any]:
+    """What all overrides say, whatever their order; raises :class:`RecipeError` where two contradict each other."""
+    said: dict[Names, tuple[Any, str]] = {}
+    for origin, settings in overrides:
+        for names, value in _leaves(settings):
+            for known, (other, whose) in said.items():
+                shared = min(len(known), len(names))
+                if known[:shared] == names[:shared] and (known != names or other != value):
+                    raise RecipeError(f"{whose} and {origin} contradict each other; give one of them")
+            said[names] = value, origin
+    return _nested([(names, value) for names, (value, _) in said.items()])
+
+
+def _leaves(settings: Mapping[str, Any], above: Names = ()) -> Iterator[tuple[Names, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, str(name)))
+        else:
+            yield (*above, str(name)), value
+
+
+def _nested(leaves: Iterable[tuple[Names, Any]]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for (*sections, name), value in leaves:
+        section = settings
+        for above in sections:
+            section = section.setdefault(above, {})
+        section[name] = value
+    return settings
+
+
+def _merge(
+    base: Mapping[str, Any], change: Mapping[str, Any], model: type[BaseModel] | None
+) -> dict[str, Any]:
+    """Lay settings over others, key by key; a section that takes another ``kind`` replaces what was there.
+
+    ``model`` describes the section. Only one that is described by several models, one a kind, is replaced: a
+    ``kind`` among other settings, as that of ``windows``, is a setting like them.
+    """
     merged = dict(base)
     for key, value in change.items():
         old = base.get(key)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        field = None if model is None else model.model_fields.get(key)
+        kinds = [] if field is None else _sections(field.annotation)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+            merged[key] = value
+        elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
+            merged[key] = dict(value)  # the old kind's settings mean nothing to the new one
+        else:
+            merged[key] = _merge(old, value, kinds[0] if len(kinds) == 1 else None)
     return merged
 
 
 def _recipe_error(error: ValidationError, merged: dict[str, Any], layers: Sequence[Layer]) -> RecipeError:
+    """All that is wrong, by where it comes from; a typo first, for it may explain the rest."""
     problems = error.errors(include_url=False)
-    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")  # a typo explains the rest
-    first = problems[0]
-    names = _names(first["loc"], merged)
-    origin = next((origin for origin, settings in reversed(layers) if _has(settings, names)), layers[0][0])
-    more = "" if len(problems) == 1 else f" (and {len(problems) - 1} more)"
-    return RecipeError(f"{origin}: {_describe(first, names, merged)}{more}")
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    by_origin: dict[str, list[str]] = {}
+    for problem in problems:
+        names = _names(problem["loc"], merged)
+        origin = next((origin for origin, settings in reversed(layers) if _has(settings, names)), None)
+        described = _describe(problem, names, merged)
+        by_origin.setdefault(origin or layers[0].origin, []).append(described)
+    return RecipeError("; ".join(f"{origin}: {'; '.join(found)}" for origin, found in by_origin.items()))
 
 
 def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any]) -> str:
@@ -108,14 +167,12 @@ def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         return f"'{key}.kind' is {context['tag']!r}, expected one of {context['expected_tags']}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        message = "expected a section with keys of its own"
+    message = fault_message(problem)
     if not key:
         return message
     found = repr(problem["input"])
     found = found if len(found) <= 60 else found[:57] + "..."
-    return f"'{key}' is {found}, {message.replace('Input should be', 'expected')}"
+    return f"'{key}' is {found}, {message}"
 
 
 def _suggestion(names: Sequence[str], merged: dict[str, Any]) -> str:

@@ -155,7 +155,7 @@ def test_a_folder_without_a_model_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("surprise", 1, "surprise: Extra inputs"),
+        ("surprise", 1, "surprise: unknown field"),
         ("window", "many", "window: "),
         ("user_encoder", {"kind": "magic"}, "user_encoder: "),
         ("format", 2, "format"),

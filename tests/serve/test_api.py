@@ -80,7 +80,7 @@ def test_wrong_events_are_refused_by_field(server, sent, said):
         (b'{"item_id": "\\ud800", "rating": 4}', 422, "0.item_id: "),
         (b'{"item_id": "1", "rating": ' + b"9" * 5000 + b"}", 400, "There was an error parsing the body"),
         (b"[" * 100_000, 422, ""),
-        (b"", 422, "the body: Field required"),
+        (b"", 422, "the body: is missing"),
     ],
 )
 def test_what_is_no_json_of_events_is_refused(server, body, status, said):
@@ -548,8 +548,8 @@ def test_the_document_describes_every_route_with_its_problems(server):
     [
         ("waiting", "--limit waiting: expected NAME=VALUE with one of body_bytes, events"),
         ("wait=1", "--limit wait=1: expected NAME=VALUE"),
-        ("waiting=many", "--limit waiting: Input should be a valid integer"),
-        ("seconds=0", "--limit seconds: Input should be greater than 0"),
+        ("waiting=many", "--limit waiting: expected a valid integer"),
+        ("seconds=0", "--limit seconds: expected greater than 0"),
     ],
 )
 def test_limits_are_checked(change, said):

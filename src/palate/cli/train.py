@@ -13,7 +13,12 @@ from palate.cli.console import show, tell, watched
 def train(
     recipe: Annotated[Path, Argument(help="The recipe, a YAML file.")],
     overrides: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; may be repeated. All of them are one change, whose order does not matter.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, Option(help="The run's folder; runs/NAME of the recipe if not given.")

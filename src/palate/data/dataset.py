@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.storage import Tables, read_tables
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 
 INFO_FILE = "dataset.json"
@@ -178,4 +178,4 @@ def _read_info(folder: Path) -> DatasetInfo:
     try:
         return DatasetInfo.model_validate(content)
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; run palate prepare again", path) from error
+        raise DataError(f"{faults(error)}; run palate prepare again", path) from error

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from palate.config import Section
-from palate.errors import RecipeError, first_fault
+from palate.errors import RecipeError, fault_message
 from palate.schema import Feedback
 from palate.yaml_file import read_yaml
 
@@ -64,10 +65,16 @@ def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
     try:
         return OwnData.model_validate({**written, **options})
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-        place = "" if path is None or name in options else f"{path}: "
-        if name in OwnData.model_fields:
-            raise RecipeError(f"{place}{first_fault(error)}") from None
-        close = get_close_matches(name, OwnData.model_fields, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(OwnData.model_fields)}"
-        raise RecipeError(f"{place}unknown key '{name}'; {hint}") from None
+        raise RecipeError("; ".join(_worded(fault, path, options) for fault in error.errors())) from None
+
+
+def _worded(fault: ErrorDetails, path: Path | None, options: Mapping[str, Any]) -> str:
+    """One fault, by the file that it stands in or as an option."""
+    key = [str(part) for part in fault["loc"]]
+    name = key[0] if key else ""
+    place = "" if path is None or name in options else f"{path}: "
+    if name in OwnData.model_fields:
+        return f"{place}{'.'.join(key)}: {fault_message(fault)}"
+    close = get_close_matches(name, OwnData.model_fields, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(OwnData.model_fields)}"
+    return f"{place}unknown key '{name}'; {hint}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.files import fresh_folder, write_json
 from palate.items.table import index_of, unknown
 from palate.items.texts import dataset_items
@@ -108,7 +108,7 @@ class BlockTable:
         except OSError as error:
             raise DataError("no item blocks can be read here", path) from error
         except ValidationError as error:
-            raise DataError(f"{first_fault(error)}; copy the model again", path) from error
+            raise DataError(f"{faults(error)}; copy the model again", path) from error
         items = len(content.item_ids)
         if not len(content.before) == len(content.after) == len(set(content.item_ids)) == items:
             raise DataError(

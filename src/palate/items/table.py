@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
-from palate.errors import DataError, MismatchError, first_fault
+from palate.errors import DataError, MismatchError, faults
 from palate.files import fresh_folder, write_bytes, write_json
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
@@ -221,7 +221,7 @@ def _read_header(path: Path) -> _Header:
     except OSError as error:
         raise DataError("no item table can be read here", path) from error
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; copy the item table again", path) from error
+        raise DataError(f"{faults(error)}; copy the item table again", path) from error
     except DataError as error:  # a template of the item texts
         raise DataError(str(error), path) from error
 

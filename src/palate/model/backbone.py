@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 from safetensors import SafetensorError
 
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.files import write_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Frame:
         except OSError as error:
             raise DataError("no frame.json here; copy the model again", folder) from error
         except ValidationError as error:
-            raise DataError(f"{first_fault(error)}; copy the model again", folder / FRAME) from error
+            raise DataError(f"{faults(error)}; copy the model again", folder / FRAME) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.config import TaskSettings, UserEncoderSettings
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.model.loading import BackboneSource
 from palate.schema import Feedback
 
@@ -53,4 +53,4 @@ class PersonalizedSettings(BaseModel):
         except OSError as error:
             raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
         except ValidationError as error:
-            raise DataError(f"{first_fault(error)}; copy the model again", path) from error
+            raise DataError(f"{faults(error)}; copy the model again", path) from error

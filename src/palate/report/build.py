@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from palate.errors import DataError, OutputError, first_fault
+from palate.errors import DataError, OutputError, faults
 from palate.files import write_text
 from palate.report.data import ReportData
 from palate.report.view import View
@@ -38,7 +38,7 @@ def read_report(path: Path) -> ReportData:
             f"cannot be read ({error.strerror}); expected the .json beside a report", path
         ) from error
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; expected the .json beside a report", path) from error
+        raise DataError(f"{faults(error)}; expected the .json beside a report", path) from error
 
 
 def render_report(data: ReportData) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.comparison import Comparison, Options, prepare_comparison
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.evaluate import PredictorScores, Setting, evaluate, write_evaluation
 from palate.files import write_text
 from palate.predictors.model_controls import controls
@@ -115,4 +115,4 @@ def read_result(folder: Path) -> CellResult | None:
     try:
         return CellResult.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; remove it, and the cell is measured again", path) from error
+        raise DataError(f"{faults(error)}; remove it, and the cell is measured again", path) from error

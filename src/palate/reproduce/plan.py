@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.config import Recipe
-from palate.errors import RecipeError, first_fault
-from palate.recipes import merge, recipe_from
+from palate.errors import RecipeError, faults
+from palate.recipes import Layer, recipe_from
 from palate.schema import WindowKind
 from palate.yaml_file import read_yaml
 
@@ -111,9 +111,9 @@ def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, s
             for size, seed in ((size, seed) for size in spec.sizes for seed in range(seeds)):
                 if seed and (name != "table1" or row in table.beside):
                     continue
-                settings = _settings(spec, common, row.changes, size)
-                if settings is not None:
-                    cell = _cell(settings, row.changes, size, seed, data or spec.data)
+                layers = _layers(spec, common, row.changes, size)
+                if layers is not None:
+                    cell = _cell(layers, row.changes, size, seed, data or spec.data)
                     cells.setdefault(cell.name, cell)
     return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()))
 
@@ -134,32 +134,29 @@ def _tables(wanted: Sequence[str]) -> dict[str, TableSpec]:
     }
 
 
-def _settings(
+def _layers(
     spec: PresetSpec, common: dict[str, dict[str, Any]], changes: Sequence[str], size: str
-) -> dict[str, Any] | None:
-    """The merged settings of a system, or None where the preset does not have it."""
+) -> list[Layer] | None:
+    """What a system's recipe is made of, or None where the preset does not have it."""
     backbones = spec.sizes[size]
-    settings = merge(spec.recipe, backbones["default"])
+    layers = [Layer("the preset's recipe", spec.recipe), Layer(f"the size {size}", backbones["default"])]
     for name in changes:
-        for known in (spec.changes, backbones, common):
-            if name in known:
-                settings = merge(settings, known[name])
-                break
-        else:
+        known = [settings[name] for settings in (spec.changes, backbones, common) if name in settings]
+        if not known:
             return None
-    return settings
+        layers.append(Layer(f"the change {name}", known[0]))
+    return layers
 
 
-def _cell(settings: dict[str, Any], changes: Sequence[str], size: str, seed: int, data: Path) -> Cell:
+def _cell(layers: Sequence[Layer], changes: Sequence[str], size: str, seed: int, data: Path) -> Cell:
     system = system_of(changes)
     name = f"{system}-{size}-seed{seed}"
-    recipe = recipe_from(merge(settings, {"name": f"{system}-{size}", "seed": seed}), f"the cell {name}")
-    data_settings = recipe.data.model_copy(update={"path": data})
-    return Cell(name, system, size, recipe.model_copy(update={"data": data_settings}))
+    own = {"name": f"{system}-{size}", "seed": seed, "data": {"path": data}}
+    return Cell(name, system, size, recipe_from([*layers, Layer(f"the cell {name}", own)]))
 
 
 def _read(model: type[PresetSpec], path: Path) -> PresetSpec:
     try:
         return model.model_validate(dict(read_yaml(path)))
     except ValidationError as error:
-        raise RecipeError(f"{path}: {first_fault(error)}") from error
+        raise RecipeError(f"{path}: {faults(error)}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.comparison import Options, prepare_comparison
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.evaluate import PredictorScores, Setting
 from palate.files import write_text
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
@@ -67,4 +67,4 @@ def _read(path: Path) -> ReferenceResult | None:
     try:
         return ReferenceResult.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; remove it, and the reference is asked again", path) from error
+        raise DataError(f"{faults(error)}; remove it, and the reference is asked again", path) from error

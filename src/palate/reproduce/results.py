@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.dataset import load_dataset
-from palate.errors import DataError, first_fault
+from palate.errors import DataError, faults
 from palate.files import write_text
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.reproduce.cell import CellResult
@@ -184,4 +184,4 @@ def read_results(path: Path) -> Results:
     except OSError as error:
         raise DataError("no results here; make them with 'palate reproduce'", path) from error
     except ValidationError as error:
-        raise DataError(f"{first_fault(error)}; make it again with 'palate reproduce'", path) from error
+        raise DataError(f"{faults(error)}; make it again with 'palate reproduce'", path) from error

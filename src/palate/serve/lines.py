@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from palate.errors import DataError
 from palate.serve.api import UsersEvent
 from palate.serve.appending import Event
-from palate.serve.problems import first_fault
+from palate.serve.problems import faults_of
 
 NDJSON = "application/x-ndjson"
 
@@ -33,4 +33,4 @@ def _events_of(lines: Sequence[bytes]) -> Iterator[tuple[int, UsersEvent]]:
             try:
                 yield number, UsersEvent.model_validate_json(line)
             except ValidationError as error:
-                raise DataError(f"line {number}: {first_fault(error.errors(include_input=False))}") from None
+                raise DataError(f"line {number}: {faults_of(error.errors(include_input=False))}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -22,11 +22,14 @@ from palate.errors import (
     StoreError,
     StoreFullError,
     UnknownUserError,
+    fault_message,
 )
 from palate.serve.batcher import OverloadedError
 
 log = logging.getLogger("palate.serve")
 MEDIA_TYPE = "application/problem+json"
+SHOWN = 20
+"""Faults of a request that are worded; a request may have thousands."""
 RETRY_AFTER = 2
 """Seconds after which a store that is away is worth another try."""
 ROUTE = {404: "here; /docs lists what there is", 405: "here; the header Allow lists what there is"}
@@ -88,21 +91,27 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _of_validation(request: Request, error: RequestValidationError) -> Response:
-        return problem(422, first_fault(error.errors()))
+        return problem(422, faults_of(error.errors()))
 
     @app.exception_handler(Exception)
     def _of_a_bug(request: Request, error: Exception) -> Response:
         return problem(500, "the server failed; its log says more")
 
 
-def first_fault(faults: Any) -> str:
-    """The first thing that is wrong, as "place: found …, expected …", without repeating much of what was sent."""
-    fault: ErrorDetails = faults[0]
-    place = ".".join(str(part) for part in fault["loc"] if part != "body") or "the body"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+def faults_of(found: Sequence[Any]) -> str:
+    """What is wrong with a request, as "place: expected …; place: …", without what was sent.
+
+    Args:
+        found: Pydantic's faults, of which the first :data:`SHOWN` are worded and the others counted.
+    """
+    shown = [_worded(fault) for fault in found[:SHOWN]]
+    rest = [f"and {len(found) - SHOWN:,} more faults"] if len(found) > SHOWN else []
+    return "; ".join([*shown, *rest])
+
+
+def _worded(fault: ErrorDetails) -> str:
     if fault["type"] in ("json_invalid", "json_type"):
         return f"not valid JSON: {fault.get('ctx', {}).get('error', 'expected text')}"
-    if fault["type"] == "extra_forbidden":
-        return f"{place}: unknown field; leave it out, or see /docs for its name{more}"
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return f"{place}: {message}{more}"
+    place = ".".join(str(part) for part in fault["loc"] if part != "body") or "the body"
+    hint = ", or see /docs for its name" if fault["type"] == "extra_forbidden" else ""
+    return f"{place}: {fault_message(fault)}{hint}"

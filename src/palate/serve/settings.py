@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.errors import DataError, PalateError, first_fault
+from palate.errors import DataError, PalateError, faults
 
 if TYPE_CHECKING:
     from palate.serve.api import SentQuestion
@@ -109,4 +109,4 @@ def read_limits(changes: Sequence[str]) -> Limits:
     try:
         return Limits.model_validate(given)
     except ValidationError as error:
-        raise PalateError(f"--limit {first_fault(error)}") from error
+        raise PalateError(f"--limit {faults(error)}") from error
