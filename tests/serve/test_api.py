@@ -93,7 +93,7 @@ def test_what_is_no_json_of_events_is_refused(server, body, status, said):
     ("line", "said"),
     [
         (b'{"user_id": "b", "item_id": "1"}', "line 3: rating: missing; expected one"),
-        (b'{"item_id": "1", "rating": 4}', "line 3: user_id: Field required"),
+        (b'{"item_id": "1", "rating": 4}', "line 3: user_id: is missing"),
         (b'{"user_id": "b/c", "item_id": "1", "rating": 4}', "line 3: user_id: String should match pattern"),
         (
             b'{"user_id": "..", "item_id": "1", "rating": 4}',
