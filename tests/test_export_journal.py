@@ -51,7 +51,7 @@ def interrupted(run, histories, out, after=4, **settings):
     with pytest.raises(KeyboardInterrupt):
         export_prompts(run, histories, out, instructions=[ASKED], report=stop, **settings)
     assert not out.exists()
-    (left,) = out.parent.glob(f".{out.name}.partial-*")
+    (left,) = out.parent.glob(f".{out.name}.partial")
     return left
 
 

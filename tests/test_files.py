@@ -10,9 +10,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
+from holding import held_elsewhere
 from palate.errors import DataError, OutputError
-from palate.files import fresh_folder, sha256_of, write_bytes, write_json, write_text
+from palate.files import (
+    check_readable,
+    fresh_folder,
+    read_bytes,
+    read_text,
+    remove_leftovers,
+    replacing,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def listed(folder: Path) -> list[str]:
@@ -158,18 +171,104 @@ def killed_in_the_block(out, name, resumable):
 def test_what_a_killed_process_left_is_removed(tmp_path):
     out = tmp_path / "out"
     killed_in_the_block(out, "half", resumable=False)
-    assert len(listed(tmp_path)) == 1
+    assert listed(tmp_path) == [".out.lock", ".out.partial"]
     with fresh_folder(out) as folder:
-        assert listed(tmp_path) == [folder.name]
+        assert listed(folder) == []
     assert listed(tmp_path) == ["out"]
 
 
-def test_what_a_living_process_builds_is_left_alone(tmp_path):
-    building = tmp_path / f".out.partial-{os.getppid()}"
-    building.mkdir()
-    with fresh_folder(tmp_path / "out"):
+def test_a_folder_that_another_process_builds_is_refused_at_once(tmp_path):
+    out = tmp_path / "out"
+    with held_elsewhere(out) as process:
+        refused = (
+            rf"out is in use by process {process.pid} on .* since \d{{4}}-.* UTC .*; wait until that is done"
+        )
+        with pytest.raises(OutputError, match=refused), fresh_folder(out):
+            pytest.fail("the block ran")
+        assert listed(tmp_path) == [".out.lock"]
+    with fresh_folder(out):
         pass
-    assert listed(tmp_path) == [building.name, "out"]
+    assert listed(tmp_path) == ["out"]
+
+
+def test_what_killed_processes_left_of_files_is_removed_but_not_what_is_written_now(tmp_path):
+    for name in ("dead", "living"):
+        (tmp_path / f".{name}.partial").mkdir()
+        (tmp_path / f".{name}.lock").touch()
+    (tmp_path / "data").touch()
+    with held_elsewhere(tmp_path / "living"):
+        remove_leftovers(tmp_path)
+        assert listed(tmp_path) == [".living.lock", ".living.partial", "data"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_who_may_read_a_file_follows_the_umask_whatever_a_library_does(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "file") as partial:
+            private(partial)
+        with fresh_folder(tmp_path / "folder") as folder:
+            (folder / "below").mkdir()
+            private(folder / "below" / "file")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "file", tmp_path / "folder" / "below" / "file"):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def private(path: Path) -> None:
+    """Write a file as safetensors does: under a name of its own, for its owner alone, then renamed."""
+    own = path.with_name(".tmpAbCdEf")
+    own.touch(mode=0o600)
+    own.replace(path)
+
+
+def test_what_a_library_leaves_beside_a_file_goes_with_it(tmp_path):
+    def write() -> None:
+        with replacing(tmp_path / "file") as partial:
+            partial.with_name(".tmpAbCdEf").touch()
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert listed(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EFBIG, "File too large"), "disk full while writing"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "disk full while writing"),
+        (SafetensorError("I/O error: Read-only file system (os error 30)"), "cannot write .*: Read-only"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing"),
+            "disk full",
+        ),
+    ],
+)
+def test_what_a_library_says_of_a_disk_is_told_in_one_way(tmp_path, error, said):
+    with pytest.raises(OutputError, match=said), replacing(tmp_path / "file"):
+        raise error
+
+
+def test_a_file_that_is_not_there_is_another_fault_than_one_that_is_barred(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"file: make it$"):
+        read_bytes(tmp_path / "file", "make it")
+    with pytest.raises(DataError, match="is a folder, and a file is expected"):
+        check_readable(tmp_path, "make it")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pathlib.Path.open", fail_with(errno.EACCES))  # root may read everything
+    for reads in (read_bytes, read_text, check_readable):
+        with pytest.raises(
+            DataError, match=r"file: cannot be read \(Permission denied\); let this user read it"
+        ):
+            reads(tmp_path / "file", "make it")
+
+
+def test_text_that_is_none_is_told_with_its_place(tmp_path):
+    (tmp_path / "file").write_bytes(b"ab\xff")
+    with pytest.raises(DataError, match=r"not UTF-8 text .* at byte 2"):
+        read_text(tmp_path / "file", "make it")
 
 
 def test_checksum(tmp_path):
@@ -214,11 +313,3 @@ def test_a_resumable_block_takes_over_what_a_killed_process_left(tmp_path):
     assert fill(out) == ["0"]
     assert listed(tmp_path) == ["out"]
     assert listed(out) == ["0", "1"]
-
-
-def test_a_resumable_block_leaves_alone_what_a_living_process_builds(tmp_path):
-    building = tmp_path / f".out.partial-{os.getppid()}"
-    building.mkdir()
-    (building / "theirs").touch()
-    assert fill(tmp_path / "out") == []
-    assert listed(building) == ["theirs"]

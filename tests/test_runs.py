@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
+from holding import held_elsewhere
 from palate.config import Recipe, TrainSettings
 from palate.data.dataset import DatasetInfo
 from palate.errors import DataError, MismatchError, OutputError
 from palate.machine import checkout_commit, describe_machine, package_versions
-from palate.runs import RunFolder, load_run, open_run
+from palate.runs import COMPLETE, RunFolder, load_run, open_run
 
 
 def dataset_info(fingerprint: str = "sha256:aaaa") -> DatasetInfo:
@@ -67,8 +68,17 @@ def test_the_same_recipe_goes_on(tmp_path):
     assert second.manifest.ended is None
 
 
+def begun(path):
+    """A run with a checkpoint."""
+    run = open_run(path, Recipe(), dataset_info())
+    checkpoint = run.checkpoints / "checkpoint-5"
+    checkpoint.mkdir()
+    (checkpoint / COMPLETE).touch()
+    return run
+
+
 def test_another_recipe_is_refused_with_its_differences(tmp_path):
-    open_run(tmp_path / "run", Recipe(), dataset_info())
+    begun(tmp_path / "run")
     other = Recipe(seed=1, train=TrainSettings(steps=3))
     with pytest.raises(
         OutputError, match=r"a run of another recipe \(differs in seed, train\.steps\); name a new"
@@ -77,9 +87,53 @@ def test_another_recipe_is_refused_with_its_differences(tmp_path):
 
 
 def test_other_data_is_refused(tmp_path):
-    open_run(tmp_path / "run", Recipe(), dataset_info())
+    begun(tmp_path / "run")
     with pytest.raises(MismatchError, match="was trained on other data"):
         open_run(tmp_path / "run", Recipe(), dataset_info("sha256:bbbb"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data"), [(Recipe(seed=1), dataset_info()), (Recipe(), dataset_info("sha256:bbbb"))]
+)
+def test_a_run_without_a_checkpoint_or_a_model_makes_room_for_another(tmp_path, recipe, data):
+    left = open_run(tmp_path / "run", Recipe(), dataset_info())
+    (left.checkpoints / "checkpoint-5").mkdir()  # cut before it was whole
+    (left.logs / "events").touch()
+    run = open_run(tmp_path / "run", recipe, data)
+    assert (run.recipe, run.manifest.data_fingerprint) == (recipe, data.fingerprint)
+    assert [*run.checkpoints.iterdir(), *run.logs.iterdir()] == []
+
+
+def test_what_lies_beside_a_run_is_never_removed(tmp_path):
+    run = open_run(tmp_path / "run", Recipe(), dataset_info())
+    (run.path / "notes.txt").touch()
+    with pytest.raises(OutputError, match="a run of another recipe"):
+        open_run(tmp_path / "run", Recipe(seed=1), dataset_info())
+    assert (run.path / "notes.txt").exists()
+    assert run.recipe == Recipe()
+
+
+def test_a_recipe_of_ones_own_is_no_run(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("seed: 3\n")
+    with pytest.raises(OutputError, match="another recipe"):
+        open_run(tmp_path, Recipe(), dataset_info())
+    assert (tmp_path / "recipe.yaml").read_text() == "seed: 3\n"
+
+
+def test_what_a_killed_training_left_half_written_is_removed(tmp_path):
+    run = begun(tmp_path / "run")
+    for folder in (run.path, run.checkpoints, run.logs):
+        (folder / ".file.partial").mkdir()
+    open_run(tmp_path / "run", Recipe(), dataset_info())
+    assert not list(run.path.rglob(".*"))
+
+
+def test_a_run_that_another_process_trains_is_refused(tmp_path):
+    with (
+        held_elsewhere(tmp_path / "run") as process,
+        pytest.raises(OutputError, match=f"process {process.pid} "),
+    ):
+        open_run(tmp_path / "run", Recipe(), dataset_info())
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

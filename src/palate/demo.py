@@ -10,6 +10,8 @@ from palate.data.prepare import prepare
 from palate.demo_page import demo_page
 from palate.demo_scores import MAIN, PAPER, measure
 from palate.evaluate import write_evaluation
+from palate.files import remove_leftovers
+from palate.locks import locked
 from palate.recipes import load_recipe
 from palate.report.build import build_report
 from palate.stages import Stages
@@ -34,7 +36,18 @@ def run_demo(
 
     Raises what :func:`palate.data.prepare.prepare` and :func:`palate.train.train` raise.
     """
-    tell = report or (lambda line: None)
+    with locked(out):
+        remove_leftovers(out)
+        return _run(out, report or (lambda line: None), progress, source, recipes)
+
+
+def _run(
+    out: Path,
+    tell: Callable[[str], None],
+    progress: bool,
+    source: str | Path,
+    recipes: tuple[Path, Path],
+) -> Path:
     main, paper = (_on_data(load_recipe(recipe), out / "data") for recipe in recipes)
     stages = Stages(out / "stages.json")
     if not (out / "data").is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.errors import DataError, LeakageError, PalateError, faults
-from palate.files import write_text
+from palate.files import read_text, write_text
+from palate.locks import locked
 from palate.metrics import PreferenceScores, label_f1, membership, score_preferences
 from palate.schema import Examples, Ints, Preferences, Split, WindowKind
 
@@ -86,6 +88,8 @@ class Evaluation(Part):
     users: int
     predictors: tuple[PredictorScores, ...]
     predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)
+    predictions_digest: str | None = None
+    """sha256 of ``predictions.jsonl``, in the file: a process that is killed between the two leaves no wrong pair."""
 
 
 def evaluate(
@@ -133,17 +137,24 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n"
         for prediction in evaluation.predictions
     ]
-    write_text(folder / PREDICTIONS_FILE, "".join(lines))
-    write_text(folder / METRICS_FILE, evaluation.model_dump_json(indent=2) + "\n")
+    answers = "".join(lines)
+    digest = f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"
+    with locked(folder / METRICS_FILE, wait=True):  # of two evaluations at once one pair stays
+        write_text(folder / PREDICTIONS_FILE, answers)
+        metrics = evaluation.model_copy(update={"predictions_digest": digest})
+        write_text(folder / METRICS_FILE, metrics.model_dump_json(indent=2) + "\n")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Read what :func:`write_evaluation` wrote; raises :class:`DataError` that names the file and the line."""
     metrics, lines = folder / METRICS_FILE, folder / PREDICTIONS_FILE
     evaluation = _parsed(Evaluation, _read(metrics), metrics)
-    rows = enumerate(_read(lines).removesuffix("\n").split("\n"), start=1)
+    answers = _read(lines)
+    if evaluation.predictions_digest not in (None, f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"):
+        raise DataError(f"not the answers that {METRICS_FILE} is of; run palate evaluate again", lines)
+    rows = enumerate(answers.removesuffix("\n").split("\n"), start=1)
     predictions = tuple(_parsed(Prediction, row, lines, number) for number, row in rows)
-    return evaluation.model_copy(update={"predictions": predictions})
+    return evaluation.model_copy(update={"predictions": predictions, "predictions_digest": None})
 
 
 def _check(predictors: Sequence[Predictor], examples: Examples, dataset: Dataset, setting: Setting) -> None:
@@ -212,10 +223,7 @@ def _predictions(
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error}); run palate evaluate again", path) from error
+    return read_text(path, "the file is missing; run palate evaluate again")
 
 
 def _parsed(model: type[_Model], content: str, path: Path, line: int | None = None) -> _Model:

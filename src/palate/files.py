@@ -6,37 +6,65 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palate.errors import OutputError, PalateError
+from palate.errors import DataError, OutputError, PalateError
+from palate.locks import LOCK, beside, locked, place_of
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_ELSEWHERE = ("No space left on device", "PytorchStreamWriter failed writing")
-"""How safetensors and torch put it."""
+PARTIAL = "partial"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
+"""How safetensors and tokenizers tell of an error of the system."""
+_OF_TORCH = ("PytorchStreamWriter failed writing", "basic_ios::clear: iostream error")
+"""How torch tells of a full disk."""
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
     """Write a file in one piece, with its parent folders: a reader sees the old content or the new, no part.
 
-    Raises :class:`OutputError` when the place cannot be written or the disk is full; the old file then stays.
+    Yields the path at which the block, or a library that it calls, writes the new content. It has the old file's place
+    when the block ends without an error. Who may read it follows the umask, whatever a library thinks of that.
+
+    Raises:
+        OutputError: The place cannot be written or the disk is full; the old file then stays.
     """
     path = Path(path)
-    partial = _partial_of(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # noqa: PTH105 - one name for the rename that tests make fail
-    except OSError as error:
-        raise _output_error(error, path) from error
-    finally:
-        _remove(partial)
+    with locked(path, wait=True), telling_failed_writes(path):
+        scratch = beside(path, PARTIAL)
+        try:
+            _remove(scratch)  # what a killed process left
+            scratch.mkdir()
+            partial = scratch / path.name
+            partial.touch()
+            mode = partial.stat().st_mode
+        except OSError as error:
+            _remove(scratch)
+            raise _output_error(error, path) from error
+        try:
+            yield partial
+            try:
+                partial.chmod(mode)
+                _to_disk(partial)
+                os.replace(partial, path)  # noqa: PTH105 - one name for the rename that tests make fail
+            except OSError as error:
+                raise _output_error(error, path) from error
+        finally:
+            _remove(scratch)
+
+
+def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
+    """Write a file in one piece, see :func:`replacing`."""
+    with replacing(path) as partial:
+        try:
+            partial.write_bytes(data)
+        except OSError as error:
+            raise _output_error(error, path) from error
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -70,51 +98,113 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
 
     Yields the folder to write into. A block that fails leaves nothing behind, and what a killed process left
     is removed by the next one; with ``resumable`` the next one is given it, whatever ended the block but a fault
-    in what was given. Raises :class:`OutputError` before the block when ``path`` is not free or cannot be made, and
-    after it when the disk was full.
+    in what was given. Who may read the files follows the umask.
+
+    Raises:
+        OutputError: Before the block, when ``path`` is not free, cannot be made or is being made by another process;
+            after it, when the disk was full.
     """
     check_fresh(path)
     place = Path(path).resolve()
-    partial = _partial_of(place)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        left = _left_by_the_dead(place)
-        taken_over = resumable and any(_taken_over(one, partial) for one in left)
-        for one in left:
-            if one != partial or not taken_over:
-                _remove(one)
-        partial.mkdir(exist_ok=taken_over)
-    except OSError as error:
-        raise _output_error(error, path) from error
-    keep = resumable
-    try:
-        yield partial
-        check_fresh(path)  # another process may have been faster
-        _rename_folder(partial, place)
-    except OSError as error:
-        if error.errno in _DISK_FULL:
+    with locked(place):
+        check_fresh(path)  # whoever held it may have filled it
+        partial = beside(place, PARTIAL)
+        try:
+            if not resumable:
+                _remove(partial)
+            partial.mkdir(exist_ok=resumable)
+        except OSError as error:
             raise _output_error(error, path) from error
-        raise
-    except PalateError as error:
-        keep = resumable and isinstance(error, OutputError)
-        raise
-    finally:
-        if not keep:
-            _remove(partial)
+        keep = resumable
+        try:
+            yield partial
+            check_fresh(path)
+            _follow_umask(partial)
+            _rename_folder(partial, place)
+        except OSError as error:
+            if error.errno in _DISK_FULL or _inside(error.filename, partial):
+                raise _output_error(error, path) from error
+            raise
+        except PalateError as error:
+            keep = resumable and isinstance(error, OutputError)
+            raise
+        finally:
+            if not keep:
+                _remove(partial)
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove what killed processes left in a folder of files that were being written; what is written now stays."""
+    with suppress(OSError):
+        left = {place_of(path, kind) for path in Path(folder).iterdir() for kind in (PARTIAL, LOCK)}
+        for place in left - {None}:
+            assert place is not None
+            with suppress(OutputError), locked(place):
+                _remove(beside(place, PARTIAL))
 
 
 @contextmanager
-def telling_full_disk(path: Path | str) -> Iterator[None]:
-    """Turn what libraries that write on their own say of a full disk into an :class:`OutputError`."""
+def telling_failed_writes(path: Path | str) -> Iterator[None]:
+    """Turn what libraries that write on their own say of a full or barred disk into an :class:`OutputError`."""
     try:
         yield
-    except OutputError:
+    except PalateError:
         raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in _DISK_FULL
-        if full or any(words in str(error) for words in _FULL_ELSEWHERE):
-            raise OutputError(f"disk full while writing {path}: free space and run it again") from error
+        if isinstance(error, OSError) and (error.errno in _DISK_FULL or _inside(error.filename, Path(path))):
+            raise _output_error(error, path) from error
+        if said := _OF_RUST.search(str(error)):
+            number = int(said[1])
+            raise _output_error(OSError(number, os.strerror(number)), path) from error
+        if any(words in str(error) for words in _OF_TORCH):
+            raise _output_error(OSError(errno.ENOSPC, ""), path) from error
         raise
+
+
+def read_bytes(path: Path | str, missing: str) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: The file.
+        missing: What the error says where there is no such file: what was expected, and what to do.
+
+    Raises:
+        DataError: It is not there, or this user may not read it.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise unreadable(error, path, missing) from error
+
+
+def read_text(path: Path | str, missing: str) -> str:
+    """:func:`read_bytes` as UTF-8 text; also raises :class:`DataError` where it is none."""
+    try:
+        return read_bytes(path, missing).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 text ({error.reason} at byte {error.start})", path) from error
+
+
+def check_readable(path: Path | str, missing: str) -> None:
+    """Raise what :func:`read_bytes` raises, before a library reads the file in words of its own."""
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise unreadable(error, path, missing) from error
+
+
+def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
+    """What to raise for a file that cannot be opened: being absent is another fault than being barred."""
+    if isinstance(error, PermissionError):
+        return DataError(
+            f"cannot be read ({error.strerror}); let this user read it (chmod), or run as its owner", path
+        )
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return DataError(missing, path)
+    if isinstance(error, IsADirectoryError):
+        return DataError("is a folder, and a file is expected", path)
+    return DataError(f"cannot be read ({error.strerror or error})", path)
 
 
 def sha256_of(path: Path | str) -> str:
@@ -126,8 +216,20 @@ def sha256_of(path: Path | str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _partial_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial-{os.getpid()}")
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _follow_umask(folder: Path) -> None:
+    """Let who may read the files of a folder be as for any other new file: some libraries keep theirs private."""
+    probe = folder / f".{PARTIAL}"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode != mode:
+            path.chmod(mode)
 
 
 def _rename_folder(partial: Path, place: Path) -> None:
@@ -136,41 +238,12 @@ def _rename_folder(partial: Path, place: Path) -> None:
     os.replace(partial, place)  # noqa: PTH105
 
 
-def _left_by_the_dead(place: Path) -> list[Path]:
-    """What dead processes left of this folder. Our own process id is a dead one's, used again."""
-    prefix = f".{place.name}.partial-"
-    partial = [path for path in place.parent.iterdir() if path.name.startswith(prefix)]
-    pids = [path.name.removeprefix(prefix) for path in partial]
-    return [
-        path
-        for path, pid in zip(partial, pids, strict=True)
-        if pid.isdigit() and not _alive_elsewhere(int(pid))
-    ]
-
-
-def _taken_over(left: Path, partial: Path) -> bool:
-    """Whether what was left is now this process's: of two that try one succeeds."""
-    try:
-        os.replace(left, partial)  # noqa: PTH105
-    except OSError:
-        return False
-    return True
-
-
-def _alive_elsewhere(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it lives, and belongs to someone else
-    return True
+def _inside(name: Any, folder: Path) -> bool:
+    return isinstance(name, (str, os.PathLike)) and Path(name).is_relative_to(folder)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from palate.errors import DataError, MismatchError, faults
 from palate.export_manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
-from palate.files import sha256_of
+from palate.files import check_readable, read_bytes, sha256_of, unreadable
 from palate.model.loading import weights_digest
 from palate.model.personalized import CONFIG, WEIGHTS, model_folder
 
@@ -125,10 +125,7 @@ class Prompts:
 
     def _content(self, file: PromptFile) -> tuple[Path, bytes]:
         path = self.folder / file.path
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror or error}); {_AGAIN}", path) from error
+        content = read_bytes(path, f"the file is missing; {_AGAIN}")
         _check(path, f"sha256:{hashlib.sha256(content).hexdigest()}", file.sha256)
         return path, content
 
@@ -141,12 +138,9 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
     """
     folder = Path(folder)
     path = folder / MANIFEST
+    content = read_bytes(path, "no manifest.json here; expected a folder that palate export wrote")
     try:
-        manifest = ExportManifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(
-            "no manifest.json here; expected a folder that palate export wrote", folder
-        ) from error
+        manifest = ExportManifest.model_validate_json(content)
     except ValidationError as error:
         raise DataError(f"{faults(error)}; {_AGAIN}", path) from error
     if run is not None:
@@ -163,7 +157,7 @@ def _digest_of(path: Path) -> str:
     try:
         return sha256_of(path)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error}); {_AGAIN}", path) from error
+        raise unreadable(error, path, f"the file is missing; {_AGAIN}") from error
 
 
 def _check(path: Path, found: str, expected: str) -> None:
@@ -176,7 +170,6 @@ def _check(path: Path, found: str, expected: str) -> None:
 def file_digests(run: Path | str) -> tuple[str, str]:
     """sha256 of a run's config and weights; raises :class:`DataError` where there are none."""
     folder = model_folder(run)
-    try:
-        return sha256_of(folder / CONFIG), sha256_of(folder / WEIGHTS)
-    except OSError as error:
-        raise DataError("no model here; expected a folder that 'palate train' finished", folder) from error
+    for name in (CONFIG, WEIGHTS):
+        check_readable(folder / name, "no model here; expected a folder that 'palate train' finished")
+    return sha256_of(folder / CONFIG), sha256_of(folder / WEIGHTS)

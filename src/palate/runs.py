@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.config import Recipe
 from palate.errors import DataError, MismatchError, OutputError
-from palate.files import fresh_folder, write_text
+from palate.files import check_fresh, fresh_folder, read_bytes, remove_leftovers, unreadable, write_text
+from palate.locks import locked
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.recipes import differing_keys, dump_recipe, load_recipe
 
 if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
+
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: a folder without it is what a killed process left."""
 
 
 class Manifest(BaseModel):
@@ -89,10 +96,27 @@ class RunFolder:
     @property
     def manifest(self) -> Manifest:
         """The manifest, read anew; raises :class:`DataError` when it is damaged."""
+        content = read_bytes(self.manifest_file, "the run cannot be used without it; copy it again")
         try:
-            return Manifest.model_validate_json(self.manifest_file.read_bytes())
-        except (OSError, ValidationError) as error:
+            return Manifest.model_validate_json(content)
+        except ValidationError as error:
             raise DataError("not a run's manifest; the run cannot be used", self.manifest_file) from error
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is there that training has made: a model, or a checkpoint to go on from."""
+        return self.model.is_dir() or any(self.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
+
+    def discard(self) -> None:
+        """Remove a run in which training has made nothing, unless its folder holds anything else."""
+        ours = (self.checkpoints, self.logs, self.manifest_file, self.recipe_file)
+        if self.begun or not self.manifest_file.is_file() or {*self.path.iterdir()} - {*ours}:
+            return
+        for path in ours:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):
+            self.path.rmdir()
 
     def finish(self) -> None:
         """Note in the manifest that training came to its end."""
@@ -106,30 +130,54 @@ class RunFolder:
 def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
     """Make a run's folder, or go on with the one that is there; one with a trained model is left as it is.
 
-    Raises :class:`OutputError` when ``path`` holds something else or a run of another recipe, and
-    :class:`MismatchError` when the run was made from other data.
+    A run in which training has made nothing yet, neither a checkpoint nor a model, makes room for another one.
+    What a killed training has left half written is removed.
+
+    Raises:
+        OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
+        MismatchError: The run was made from other data.
     """
-    run = RunFolder(Path(path))
-    if run.recipe_file.exists():
-        _check_same(run, recipe, data)
-        if not run.model.is_dir():
-            run._update(resumed=(*run.manifest.resumed, _now()), ended=None)
+    with locked(path):
+        check_run(path, recipe, data)
+        run = RunFolder(Path(path))
+        if run.recipe_file.exists():
+            for folder in (run.path, run.checkpoints, run.logs):
+                remove_leftovers(folder)
+            if not run.model.is_dir():
+                run._update(resumed=(*run.manifest.resumed, _now()), ended=None)
+            return run
+        with fresh_folder(path) as partial:
+            new = RunFolder(partial)
+            for folder in (new.logs, new.checkpoints):
+                folder.mkdir()
+            write_text(new.manifest_file, _new_manifest(recipe, data).model_dump_json(indent=2) + "\n")
+            write_text(new.recipe_file, dump_recipe(recipe))
         return run
-    with fresh_folder(path) as partial:
-        new = RunFolder(partial)
-        for folder in (new.logs, new.checkpoints):
-            folder.mkdir()
-        write_text(new.manifest_file, _new_manifest(recipe, data).model_dump_json(indent=2) + "\n")
-        write_text(new.recipe_file, dump_recipe(recipe))
-    return run
+
+
+def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
+    """Raise what :func:`open_run` raises, before the work that comes before it."""
+    run = RunFolder(Path(path))
+    if not run.recipe_file.exists():
+        check_fresh(path)
+        return
+    try:
+        _check_same(run, recipe, data)
+    except (OutputError, MismatchError):
+        run.discard()
+        if run.path.exists():
+            raise
 
 
 def load_run(path: Path | str) -> RunFolder:
     """The run in a folder; raises :class:`DataError` when there is none."""
     run = RunFolder(Path(path))
-    if not run.recipe_file.is_file():
-        raise DataError("not a run: expected a folder that 'palate train' wrote, with a recipe.yaml", path)
-    return run
+    try:
+        if run.recipe_file.is_file():
+            return run
+    except OSError as error:
+        raise unreadable(error, run.recipe_file, "") from error
+    raise DataError("not a run: expected a folder that 'palate train' wrote, with a recipe.yaml", path)
 
 
 def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from palate.files import write_json
+from pydantic import TypeAdapter, ValidationError
+
+from palate.errors import DataError, faults
+from palate.files import read_bytes, write_json
 from palate.machine import peak_memory_gib
 
 
@@ -17,7 +19,7 @@ class Stages:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._spent: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
+        self._spent: dict[str, dict[str, float]] = _read(file) if file.is_file() else {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -47,3 +49,12 @@ class Stages:
     def peak_memory_gib(self) -> float:
         """The most memory that a process had in use."""
         return max(spent["peak_memory_gib"] for spent in self._spent.values())
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    try:
+        return TypeAdapter(dict[str, dict[str, float]]).validate_json(read_bytes(file, "the file is missing"))
+    except ValidationError as error:
+        raise DataError(
+            f"{faults(error)}; remove it, and what was spent is counted anew", file
+        ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from math import isnan
 from pathlib import Path
 from statistics import mean
@@ -19,8 +20,9 @@ from transformers.integrations import TensorBoardCallback
 from palate.config import Recipe
 from palate.data.dataset import load_dataset
 from palate.data.histories import make_examples
-from palate.errors import RecipeError
-from palate.files import telling_full_disk, write_json
+from palate.errors import PalateError, RecipeError
+from palate.files import remove_leftovers, telling_failed_writes, write_json
+from palate.locks import locked
 from palate.machine import keep_freed_memory
 from palate.metrics import membership, weighted_f1
 from palate.model.backbone import checkpoint_activations
@@ -28,7 +30,7 @@ from palate.model.build import build_model, build_table
 from palate.model.token_like import prompt_norms
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
-from palate.runs import RunFolder, open_run
+from palate.runs import RunFolder, check_run, open_run
 from palate.schema import Examples
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
@@ -66,22 +68,45 @@ def train(
         tell, progress = _say_nothing, False
     if devices.num_processes > 1 and recipe.train.minutes is not None:
         raise RecipeError("train.minutes is for one process, whose clock it follows; set train.steps alone")
-    dataset = load_dataset(recipe.data.path)
-    if devices.is_main_process:
-        open_run(out, recipe, dataset.info)
-    devices.wait_for_everyone()
-    run = RunFolder(out)
-    if run.model.is_dir():
-        tell(f"{out} is finished already")
-    else:
-        with telling_full_disk(out):
+    with locked(out) if devices.is_main_process else nullcontext():  # all processes are one training
+        dataset = load_dataset(recipe.data.path)
+        if devices.is_main_process:
+            check_run(out, recipe, dataset.info)
+        devices.wait_for_everyone()
+        run = RunFolder(out)
+        if run.model.is_dir():
+            tell(f"{out} is finished already")
+        else:
             _train_model(recipe, run, dataset, tell, progress)
-    devices.wait_for_everyone()
-    if devices.is_main_process:
-        shutil.rmtree(run.checkpoints, ignore_errors=True)
-        if run.manifest.ended is None:  # also of a run that was cut after its model was saved
-            run.finish()
+        devices.wait_for_everyone()
+        if devices.is_main_process:
+            _close(run)
     return out
+
+
+def _close(run: RunFolder) -> None:
+    """Remove what a finished run needs no more; also of one that was cut after its model was saved."""
+    with telling_failed_writes(run.path):
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        remove_leftovers(run.path)
+        if run.manifest.ended is None:
+            run.finish()
+
+
+@contextmanager
+def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset) -> Iterator[None]:
+    """Make the run's folder when all that could be refused has been; a start that fails leaves no folder."""
+    devices = PartialState()
+    if devices.is_main_process:
+        open_run(run.path, recipe, dataset.info)
+    devices.wait_for_everyone()
+    try:
+        with telling_failed_writes(run.path):
+            yield
+    except PalateError:
+        if devices.is_main_process:
+            run.discard()
+        raise
 
 
 def _say_nothing(line: str) -> None:
@@ -98,12 +123,27 @@ def _train_model(
     model = build_model(recipe, dataset, task, table)
     tell(_described(model, dataset))
     if recipe.train.steps == 0:
-        if PartialState().is_main_process:
-            model.eval().save_pretrained(run.model)
+        with _opened(recipe, run, dataset):
+            if PartialState().is_main_process:
+                model.eval().save_pretrained(run.model)
         return
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model.backbone)
-    trainer = _trainer(recipe, run, dataset, task, model)
+    windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
+    examples = [_dev_examples(recipe, dataset, task, window) for window in windows]
+    clock = Clock(recipe.train)
+    batches = TrainingBatches(recipe, dataset, task, model, clock)
+    with _opened(recipe, run, dataset):
+        _run_trainer(_trainer(recipe, run, task, model, examples, batches, clock), run, model, tell, progress)
+
+
+def _run_trainer(
+    trainer: PersonalizedTrainer,
+    run: RunFolder,
+    model: PersonalizedModel,
+    tell: Callable[[str], None],
+    progress: bool,
+) -> None:
     trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
     if trainer.is_world_process_zero():
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
@@ -119,13 +159,15 @@ def _train_model(
 
 
 def _trainer(
-    recipe: Recipe, run: RunFolder, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel
+    recipe: Recipe,
+    run: RunFolder,
+    task: CategoryPreference,
+    model: PersonalizedModel,
+    examples: list[Examples],
+    batches: TrainingBatches,
+    clock: Clock,
 ) -> PersonalizedTrainer:
-    windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
-    examples = [_dev_examples(recipe, dataset, task, window) for window in windows]
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
-    clock = Clock(recipe.train)
-    batches = TrainingBatches(recipe, dataset, task, model, clock)
     clock.restart(0.0)
     return PersonalizedTrainer(
         model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from palate.cli.prepare import prepare
 from palate.cli.questions import questions
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
+from palate.cli.signals import exit_code, stop_in_order
 from palate.cli.train import train
 from palate.errors import PalateError
 
@@ -37,15 +39,25 @@ class _PalateGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except PalateError as error:
+        except (PalateError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever reads the output has had enough
             if ctx.params["verbose"]:
                 traceback.print_exc()
-            typer.echo(f"palate: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"palate: {_one_line(error)}", err=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             hint = _AFTER_INTERRUPT.get(ctx.invoked_subcommand, "run it again")
             typer.echo(f"\npalate: stopped; {hint}", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code(interrupt)) from None
+
+
+def _one_line(error: PalateError | OSError) -> str:
+    """What was wrong; of a file or a disk that no part of palate speaks of itself, what the system says."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
 
 
 app = typer.Typer(
@@ -81,4 +93,5 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    stop_in_order()
     sys.exit(app())

@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
 from palate.errors import RecipeError
-from palate.files import write_text
+from palate.files import remove_leftovers, write_text
+from palate.locks import locked
 from palate.progress import counting_bar
 
 
@@ -49,12 +50,15 @@ def reproduce(
         for line in described(cells, jobs):
             show(line)
         return
-    with counting_bar("training cells", watched()) as counted:
-        results = run_cells(cells, folder / "cells", jobs, tell, counted)
-    source = cells[0].recipe.data.path
-    asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
-    gathered = gather(plan, results, asked, source)
-    write_results(gathered, folder / RESULTS)
-    write_text(folder / "results.md", as_markdown(gathered))
-    write_page(gathered, folder / PAGE)
-    show(str(folder / PAGE))
+    with locked(folder):
+        for place in (folder, folder / "references"):
+            remove_leftovers(place)
+        with counting_bar("training cells", watched()) as counted:
+            results = run_cells(cells, folder / "cells", jobs, tell, counted)
+        source = cells[0].recipe.data.path
+        asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
+        gathered = gather(plan, results, asked, source)
+        write_results(gathered, folder / RESULTS)
+        write_text(folder / "results.md", as_markdown(gathered))
+        write_page(gathered, folder / PAGE)
+        show(str(folder / PAGE))

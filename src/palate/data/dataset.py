@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, faults
+from palate.files import read_text
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 
 INFO_FILE = "dataset.json"
@@ -164,10 +165,9 @@ def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:
 
 def _read_info(folder: Path) -> DatasetInfo:
     path = folder / INFO_FILE
-    if not path.is_file():
-        raise DataError("the file is missing; give a folder that palate prepare wrote", path)
+    text = read_text(path, "the file is missing; give a folder that palate prepare wrote")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except ValueError as error:
         raise DataError(f"not JSON ({error}); run palate prepare again", path) from error
     found = content.get("format") if isinstance(content, dict) else None

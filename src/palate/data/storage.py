@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from palate.errors import DataError
+from palate.files import check_readable, write_bytes
 from palate.schema import SPLITS, Interactions, RatingIndices
 
 INTERACTIONS_FILE = "interactions.parquet"
@@ -81,7 +82,7 @@ def write_tables(folder: Path, tables: Tables) -> None:
         # By way of memory: polars tells of a full disk in an error of its own, without the system's number.
         content = io.BytesIO()
         table.write_parquet(content, compression="zstd", compression_level=1)
-        (folder / name).write_bytes(content.getbuffer())
+        write_bytes(folder / name, content.getbuffer())
 
 
 def read_tables(folder: Path) -> Tables:
@@ -113,8 +114,7 @@ def read_tables(folder: Path) -> Tables:
 
 
 def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    if not path.is_file():
-        raise DataError("the file is missing; run palate prepare again", path)
+    check_readable(path, "the file is missing; run palate prepare again")
     try:
         table = pl.read_parquet(path, columns=list(columns)).rechunk()
     except (pl.exceptions.PolarsError, OSError) as error:

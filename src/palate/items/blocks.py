@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.errors import DataError, faults
-from palate.files import fresh_folder, write_json
+from palate.files import fresh_folder, read_bytes, write_json
 from palate.items.table import index_of, unknown
 from palate.items.texts import dataset_items
 from palate.schema import Floats, Indices, Item
@@ -103,10 +103,9 @@ class BlockTable:
     def load(cls, folder: Path | str) -> BlockTable:
         """Read what :meth:`save` wrote; raises :class:`DataError` when it is missing or damaged."""
         path = Path(folder) / FILE
+        written = read_bytes(path, "no item blocks can be read here")
         try:
-            content = _Content.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise DataError("no item blocks can be read here", path) from error
+            content = _Content.model_validate_json(written)
         except ValidationError as error:
             raise DataError(f"{faults(error)}; copy the model again", path) from error
         items = len(content.item_ids)

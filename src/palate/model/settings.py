@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.config import TaskSettings, UserEncoderSettings
 from palate.errors import DataError, faults
+from palate.files import read_bytes
 from palate.model.loading import BackboneSource
 from palate.schema import Feedback
 
@@ -48,9 +49,8 @@ class PersonalizedSettings(BaseModel):
     @classmethod
     def load(cls, path: Path) -> PersonalizedSettings:
         """Read a saved model's ``config.json``; raises :class:`DataError` when it is not whole."""
+        content = read_bytes(path, "no model here; expected a folder that 'palate train' finished")
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise DataError("no model here; expected a folder that 'palate train' finished", path) from error
+            return cls.model_validate_json(content)
         except ValidationError as error:
             raise DataError(f"{faults(error)}; copy the model again", path) from error

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from palate.errors import DataError
+from palate.files import check_readable, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +21,16 @@ OF_THE_BACKBONE = "backbone."
 
 def save_weights(model: PersonalizedModel, path: Path) -> None:
     """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained."""
-    if model.settings.backbone is None:
-        save_model(model, str(path))
-    else:
-        save_file({name: tensor.contiguous() for name, tensor in _own(model).items()}, path)
+    with replacing(path) as partial:
+        if model.settings.backbone is None:
+            save_model(model, str(partial))
+        else:
+            save_file({name: tensor.contiguous() for name, tensor in _own(model).items()}, partial)
 
 
 def load_weights(model: PersonalizedModel, path: Path) -> None:
     """Read what :func:`save_weights` wrote; raises :class:`DataError` for another model's or a damaged file."""
+    check_readable(path, "copy the model again")
     try:
         if model.settings.backbone is None:
             load_model(model, str(path))

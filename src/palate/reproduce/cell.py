@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from palate.comparison import Comparison, Options, prepare_comparison
 from palate.errors import DataError, faults
 from palate.evaluate import PredictorScores, Setting, evaluate, write_evaluation
-from palate.files import write_text
+from palate.files import read_bytes, write_text
 from palate.predictors.model_controls import controls
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.recipes import load_recipe
@@ -112,7 +112,8 @@ def read_result(folder: Path) -> CellResult | None:
     path = folder / RESULT
     if not path.is_file():
         return None
+    content = read_bytes(path, "the file is missing")
     try:
-        return CellResult.model_validate_json(path.read_bytes())
+        return CellResult.model_validate_json(content)
     except ValidationError as error:
         raise DataError(f"{faults(error)}; remove it, and the cell is measured again", path) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from palate.errors import OutputError, PalateError
 from palate.files import write_text
 from palate.recipes import differing_keys, dump_recipe, load_recipe
-from palate.reproduce.cell import RECIPE, STEPS, CellResult, read_result
+from palate.reproduce.cell import RECIPE, RESULT, RUN, STEPS, CellResult, read_result
 from palate.reproduce.plan import Cell
 
 LOG = "log.txt"
@@ -67,8 +67,8 @@ def run_cells(
 def _open(cell: Cell, folder: Path) -> None:
     """Write the cell's recipe, or check that it is the one that lies there."""
     path = folder / RECIPE
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    begun = (folder / RUN).exists() or (folder / RESULT).exists()
+    if not path.is_file() or not begun:
         write_text(path, dump_recipe(cell.recipe))
     elif keys := differing_keys(load_recipe(path), cell.recipe):
         raise OutputError(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from palate.comparison import Options, prepare_comparison
 from palate.errors import DataError, faults
 from palate.evaluate import PredictorScores, Setting
-from palate.files import write_text
+from palate.files import read_bytes, write_text
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
 from palate.schema import WindowKind
 
@@ -64,7 +64,8 @@ def ask_references(
 def _read(path: Path) -> ReferenceResult | None:
     if not path.is_file():
         return None
+    content = read_bytes(path, "the file is missing")
     try:
-        return ReferenceResult.model_validate_json(path.read_bytes())
+        return ReferenceResult.model_validate_json(content)
     except ValidationError as error:
         raise DataError(f"{faults(error)}; remove it, and the reference is asked again", path) from error

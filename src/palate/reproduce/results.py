@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.dataset import load_dataset
 from palate.errors import DataError, faults
-from palate.files import write_text
+from palate.files import read_bytes, write_text
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.reproduce.cell import CellResult
 from palate.reproduce.cost import AnswerCost, TrainingCost
@@ -179,9 +179,8 @@ def write_results(results: Results, path: Path) -> None:
 
 def read_results(path: Path) -> Results:
     """Read what :func:`write_results` wrote; raises :class:`DataError` when it is missing or damaged."""
+    content = read_bytes(path, "no results here; make them with 'palate reproduce'")
     try:
-        return Results.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError("no results here; make them with 'palate reproduce'", path) from error
+        return Results.model_validate_json(content)
     except ValidationError as error:
         raise DataError(f"{faults(error)}; make it again with 'palate reproduce'", path) from error

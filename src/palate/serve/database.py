@@ -19,7 +19,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from palate.errors import DataError, StoreError, StoreFullError
+from palate.errors import DataError, OutputError, StoreError, StoreFullError
+from palate.locks import locked
 
 PATIENCE = 10
 """Seconds that a writer waits for others, and a connection for the database."""
@@ -46,10 +47,8 @@ class Database:
         self._writer = threading.Lock()
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
         self.full = False  # as the last write found the disk
-        if self.sqlite:
-            _make_private(Path(self.url.database or ""))
         self.engine = _engine(self.url)
-        with self._telling():
+        with self._alone(), self._telling():
             self._migrate()
 
     @contextmanager
@@ -103,6 +102,20 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time make an SQLite file: one that is just being put into WAL mode lets nobody wait."""
+        if not self.sqlite:
+            yield
+            return
+        path = Path(self.url.database or "")
+        try:
+            with locked(path, wait=True):
+                _make_private(path)
+                yield
+        except OutputError as error:
+            raise DataError(f"the store cannot be made ({error}); name a file that can", path) from error
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
@@ -231,7 +244,9 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "secure_delete = ON"):
+    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        cursor.execute("PRAGMA journal_mode = WAL")
+    for pragma in ("foreign_keys = ON", "secure_delete = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,10 +18,11 @@ from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config import TrainSettings
-from palate.files import write_json
+from palate.files import sha256_of, write_json
 from palate.model.ask import Round
 from palate.model.personalized import WEIGHTS, PersonalizedModel
 from palate.model.user_encoder import UserPrompt
+from palate.runs import COMPLETE
 from palate.tasks.wordings import QuestionKind
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
@@ -28,8 +30,6 @@ from palate.training.token_sampler import TokenSampler
 
 AUXILIARY_SCALE = 10.0
 """Brings the per-category loss, a mean over many easy decisions, to the size of the answer's."""
-COMPLETE = "complete.json"
-"""Written last into a checkpoint: a folder without it is what a killed process left."""
 
 
 class PersonalizedTrainer(Trainer):  # type: ignore[misc]
@@ -165,14 +165,13 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         """The newest whole checkpoint, with its clock and best score restored; what is not whole is removed."""
         whole = {}
         for folder in Path(self.args.output_dir).glob("checkpoint-*"):
-            if (folder / COMPLETE).is_file():
-                whole[int(folder.name.removeprefix("checkpoint-"))] = folder
+            if kept := _whole(folder):
+                whole[int(folder.name.removeprefix("checkpoint-"))] = folder, kept
             elif self.args.should_save:
                 shutil.rmtree(folder)
         if not whole:
             return None
-        newest = whole[max(whole)]
-        kept = json.loads((newest / COMPLETE).read_text())
+        newest, kept = whole[max(whole)]
         self.clock.restart(kept["seconds"])
         self.best_score, self.best_step, self.worse = kept["best_score"], kept["best_step"], kept["worse"]
         if self.sampler is not None:
@@ -181,6 +180,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process has written the state of its random numbers
         if self.args.should_save:
             kept = {
                 "seconds": self.clock.seconds,
@@ -190,7 +190,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 "likely": self.sampler.likely if self.sampler else [],
             }
             folder = Path(self.args.output_dir)
-            write_json(folder / f"checkpoint-{self.state.global_step}" / COMPLETE, kept)
+            checkpoint = folder / f"checkpoint-{self.state.global_step}"
+            files = [*(path for path in checkpoint.iterdir() if path.is_file()), self.best_weights]
+            kept["files"] = {
+                os.path.relpath(path, checkpoint): sha256_of(path) for path in files if path.exists()
+            }
+            write_json(checkpoint / COMPLETE, kept)
             for path in set(folder.glob("best-*.safetensors")) - {self.best_weights}:
                 path.unlink()  # only now: a resumed training may still need what its checkpoint calls the best
 
@@ -220,6 +225,16 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = control.should_evaluate = True
         control.should_log |= control.should_evaluate
+
+
+def _whole(checkpoint: Path) -> dict[str, Any] | None:
+    """What was kept with a checkpoint; None where it is not whole: cut, or damaged since."""
+    try:
+        kept: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_bytes())
+        files: dict[str, str] = kept.get("files", {})
+        return kept if all(sha256_of(checkpoint / name) == digest for name, digest in files.items()) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""One process at a time: a file or a folder that is being made is held by an operating system's lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.errors import OutputError
+
+LOCK = "lock"
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LONGEST = 200
+"""Bytes of a name beside which another one is made: file systems take 255 in all."""
+
+
+class Holder(BaseModel):
+    """What a lock file says of the process that holds it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    pid: int
+    host: str
+    since: datetime
+    command: str
+
+
+class _Held(threading.local):
+    def __init__(self) -> None:
+        self.files: set[Path] = set()
+
+
+_HELD = _Held()
+
+
+@contextmanager
+def locked(path: Path | str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a place for the time of the block: no other process, and no other thread, holds it meanwhile.
+
+    The lock is the operating system's and lies on a file beside the place, so it is gone when its process is, however
+    that ends; the file is removed. A thread that holds the place already holds it on. A file system without locks is
+    warned about and used without one.
+
+    Args:
+        path: The file or folder, which need not be there.
+        wait: Wait until the place is free, for work of a moment; otherwise a place that is held is refused.
+
+    Raises:
+        OutputError: The place is held by another process, which the message names, or nothing can be written here.
+    """
+    place = Path(path).resolve()
+    file = beside(place, LOCK)
+    if file in _HELD.files:
+        yield
+        return
+    with _parents(place):
+        lock = _acquired(file, path, wait)
+        _HELD.files.add(file)
+        try:
+            yield
+        finally:
+            _HELD.files.discard(file)
+            if lock is not None:
+                with suppress(OSError):  # Windows removes no file that is open
+                    file.unlink()  # while it is held: who waits for it sees that it is gone, and makes it anew
+                lock.release()
+
+
+def beside(place: Path, kind: str) -> Path:
+    """The name of what lies beside a place while it is made, like ``.out.lock``; a long name is cut."""
+    name = place.name.encode()[:_LONGEST].decode(errors="ignore")
+    return place.parent / f".{name}.{kind}"
+
+
+def place_of(path: Path, kind: str) -> Path | None:
+    """The place beside which a file of :func:`beside` lies; None for any other file."""
+    begin, end = ".", f".{kind}"
+    name = path.name
+    if not (name.startswith(begin) and name.endswith(end) and len(name) > len(begin) + len(end)):
+        return None
+    return path.with_name(name[len(begin) : -len(end)])
+
+
+def _acquired(file: Path, path: Path | str, wait: bool) -> FileLock | None:
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=wait)
+        with suppress(OSError):  # a full disk keeps nobody from a lock
+            file.write_text(_this_process().model_dump_json() + "\n", encoding="utf-8")
+    except Timeout:
+        raise OutputError(
+            f"{path} is in use by {_holder(file)}; wait until that is done, or name another place"
+        ) from None
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        warnings.warn(
+            f"{path} lies on a file system without locks: start nothing else that writes there", stacklevel=4
+        )
+        return None
+    return lock
+
+
+def _this_process() -> Holder:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    return Holder(pid=os.getpid(), host=socket.gethostname(), since=now, command=command)
+
+
+def _holder(file: Path) -> str:
+    try:
+        holder = Holder.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):  # it has only just been taken
+        return "another process"
+    since = holder.since.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"process {holder.pid} on {holder.host} since {since} ({holder.command[:200]})"
+
+
+@contextmanager
+def _parents(place: Path) -> Iterator[None]:
+    """Make the folders above a place; those that are still empty afterwards are taken away again."""
+    missing = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {place}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()

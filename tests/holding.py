@@ -1,0 +1,23 @@
+"""A process that holds a place as a training holds its run's folder."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+HOLD = (
+    "import sys; from palate.locks import locked\n"
+    "with locked(sys.argv[1]): print('held', flush=True); sys.stdin.readline()"
+)
+
+
+@contextmanager
+def held_elsewhere(place):
+    """Another process that holds a place for the time of the block, unless it is ended before."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.communicate("\n")
