@@ -118,7 +118,7 @@ def test_predictions_are_one_user_a_line_by_names(dataset, task, examples, tmp_p
 
 
 def test_damage_is_told_by_file_and_line(evaluation, tmp_path):
-    with pytest.raises(DataError, match=r"metrics\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"metrics\.json: the file is missing"):
         read_evaluation(tmp_path)
     write_evaluation(evaluation, tmp_path)
     path = tmp_path / "predictions.jsonl"
@@ -128,6 +128,17 @@ def test_damage_is_told_by_file_and_line(evaluation, tmp_path):
         read_evaluation(tmp_path)
     (tmp_path / "metrics.json").write_text('{"format": 1}')
     with pytest.raises(DataError, match=r"metrics\.json: dataset: is missing"):
+        read_evaluation(tmp_path)
+
+
+def test_answers_of_another_evaluation_are_not_taken_for_its_own(evaluation, tmp_path):
+    """A process that is killed between the two files leaves such a pair."""
+    write_evaluation(evaluation, tmp_path)
+    first, *others = evaluation.predictions
+    changed = (first.model_copy(update={"answer": "no"}), *others)
+    write_evaluation(evaluation.model_copy(update={"predictions": changed}), tmp_path / "other")
+    (tmp_path / "other" / "predictions.jsonl").replace(tmp_path / "predictions.jsonl")
+    with pytest.raises(DataError, match=r"predictions\.jsonl: not the answers that metrics\.json is of"):
         read_evaluation(tmp_path)
 
 

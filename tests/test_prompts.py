@@ -80,7 +80,7 @@ def test_a_changed_file_is_refused(out, path):
 @pytest.mark.parametrize("path", [USER_FILE, COMPLETE_FILE])
 def test_a_missing_file_is_named(out, path):
     (out / path).unlink()
-    with pytest.raises(DataError, match=rf"{path}: cannot be read"):
+    with pytest.raises(DataError, match=rf"{path}: the file is missing"):
         read_prompts(out).check()
 
 

@@ -138,10 +138,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         for prediction in evaluation.predictions
     ]
     answers = "".join(lines)
-    digest = f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"
     with locked(folder / METRICS_FILE, wait=True):  # of two evaluations at once one pair stays
         write_text(folder / PREDICTIONS_FILE, answers)
-        metrics = evaluation.model_copy(update={"predictions_digest": digest})
+        metrics = evaluation.model_copy(update={"predictions_digest": _digest(answers)})
         write_text(folder / METRICS_FILE, metrics.model_dump_json(indent=2) + "\n")
 
 
@@ -150,10 +149,10 @@ def read_evaluation(folder: Path) -> Evaluation:
     metrics, lines = folder / METRICS_FILE, folder / PREDICTIONS_FILE
     evaluation = _parsed(Evaluation, _read(metrics), metrics)
     answers = _read(lines)
-    if evaluation.predictions_digest not in (None, f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"):
-        raise DataError(f"not the answers that {METRICS_FILE} is of; run palate evaluate again", lines)
     rows = enumerate(answers.removesuffix("\n").split("\n"), start=1)
     predictions = tuple(_parsed(Prediction, row, lines, number) for number, row in rows)
+    if evaluation.predictions_digest not in (None, _digest(answers)):
+        raise DataError(f"not the answers that {METRICS_FILE} is of; run palate evaluate again", lines)
     return evaluation.model_copy(update={"predictions": predictions, "predictions_digest": None})
 
 
@@ -220,6 +219,10 @@ def _predictions(
             truth_liked=truth_liked,
             truth_disliked=truth_disliked,
         )
+
+
+def _digest(answers: str) -> str:
+    return f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"
 
 
 def _read(path: Path) -> str:

@@ -125,8 +125,10 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
             if error.errno in _DISK_FULL or _inside(error.filename, partial):
                 raise _output_error(error, path) from error
             raise
-        except PalateError as error:
-            keep = resumable and isinstance(error, OutputError)
+        except OutputError as error:
+            raise OutputError(str(error).replace(str(partial), str(path))) from error
+        except PalateError:
+            keep = False
             raise
         finally:
             if not keep:

@@ -103,12 +103,15 @@ cache.append([b"b" * 32], np.ones((1, 4), dtype=np.float32))
 """
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert killed.returncode == -9
-    assert len(list(tmp_path.iterdir())) == 2  # the whole chunk, and what was being written
+    left = {path for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert len(left) == 2  # what was being written, and its lock
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cache = opened(tmp_path)
     assert b"a" * 32 in cache
     assert b"b" * 32 not in cache
+    cache.check_writable()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):

@@ -322,7 +322,7 @@ def test_only_sqlite_and_postgresql_are_stores(name):
 
 
 def test_a_store_needs_its_folder(tmp_path):
-    with pytest.raises(DataError, match=r"the store cannot be made \(No such file or directory\)"):
+    with pytest.raises(DataError, match=r"the store cannot be made \(no such folder\)"):
         UserStore(tmp_path / "gone" / "users.sqlite")
 
 

@@ -110,6 +110,8 @@ class Database:
             yield
             return
         path = Path(self.url.database or "")
+        if not path.parent.is_dir():
+            raise DataError("the store cannot be made (no such folder); make its folder first", path)
         try:
             with locked(path, wait=True):
                 _make_private(path)
