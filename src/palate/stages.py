@@ -55,6 +55,4 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
     try:
         return TypeAdapter(dict[str, dict[str, float]]).validate_json(read_bytes(file, "the file is missing"))
     except ValidationError as error:
-        raise DataError(
-            f"{faults(error)}; remove it, and what was spent is counted anew", file
-        ) from error
+        raise DataError(f"{faults(error)}; remove it, and what was spent is counted anew", file) from error
