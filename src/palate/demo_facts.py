@@ -8,6 +8,7 @@ from palate.report.build import duration
 from palate.report.data import Fact
 from palate.runs import RunFolder
 from palate.tasks import load_task
+from palate.words import counted
 
 
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:
@@ -19,7 +20,7 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
     stages = ", ".join(f"{name} {duration(spent)}" for name, spent in seconds.items())
     facts = {
         "Dataset": f"{info.name}: {info.interactions:,} ratings of {info.items:,} items, "
-        f"{len(info.categories)} {info.category_field}s",
+        f"{counted(len(info.categories), info.category_field)}",
         "Users": ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items()),
         "Licence": info.licence,
         "Simulated users": f"{simulation.users:,}, {simulation.share:.0%} of a batch; palate only",

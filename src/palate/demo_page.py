@@ -30,6 +30,7 @@ from palate.report.data import (
 )
 from palate.runs import RunFolder
 from palate.train import CURVE
+from palate.words import plural
 
 SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
 NOTES = {
@@ -57,10 +58,10 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
         title="palate demo: what does this user like?",
         lead=(
             f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
-            f"in words which {info.category_field}s the user likes and dislikes over the whole history. palate's "
-            f"streaming user encoder was trained for {trained[MAIN] / 60:.1f} minutes, the paper's User Embedding "
-            f"Module for {trained[PAPER] / 60:.1f}. All predictors below answered for the same {users} test users, "
-            "whom no model saw in training."
+            f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
+            f"palate's streaming user encoder was trained for {trained[MAIN] / 60:.1f} minutes, the paper's User "
+            f"Embedding Module for {trained[PAPER] / 60:.1f}. All predictors below answered for the same "
+            f"{users} test users, whom no model saw in training."
         ),
         facts=demo_facts(results, seconds, peak_memory_gib),
         scores=tuple(sorted((_score_row(one, results, trained) for one in scores.values()), key=_order)),

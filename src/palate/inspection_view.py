@@ -14,6 +14,7 @@ from palate.files import write_text
 from palate.inspection import QUANTILES, Inspection
 from palate.report.build import render_page
 from palate.report.pictures import NARROW, WIDE, Chart, Picture, Series, draw
+from palate.words import counted
 
 _BAR = 24
 _MOST_ROWS = 20
@@ -39,7 +40,7 @@ def facts(inspection: Inspection) -> dict[str, str]:
         "Feedback": info.feedback,
         "Interactions": f"{info.interactions:,}, {inspection.period}",
         "Users": f"{info.users:,}: {splits}",
-        "Items": f"{info.items:,} {info.item_noun}s in {len(info.categories)} {info.category_field} values",
+        "Items": f"{counted(info.items, info.item_noun)} in {counted(len(info.categories), info.category_field)}",
         "History length": f"{inspection.mean_length:.1f} in the mean; {lengths}",
         "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
         f"{inspection.described_interactions:.1%} of the interactions",

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from bookshop import SUBJECTS, books, purchases, ratings, write_rows
 from palate.config import TaskSettings
-from palate.data.column_roles import noun_of
 from palate.data.dataset import load_dataset
 from palate.data.event_values import default_thresholds, rating_scale, weight_scale
 from palate.data.histories import category_statistics
@@ -330,20 +329,3 @@ def test_settings_come_from_a_file_and_options_win(tmp_path):
         own_settings(path, {})
     with pytest.raises(RecipeError, match=r"^feedback: "):
         own_settings(None, {"feedback": "maybe"})
-
-
-@pytest.mark.parametrize(
-    ("column", "noun"),
-    [
-        ("book_id", "book"),
-        ("movieId", "movie"),
-        ("genres", "genre"),
-        ("categories", "category"),
-        ("item_id", "item"),
-        ("parent_asin", "product"),
-        ("class", "class"),
-        ("main_category", "category"),
-    ],
-)
-def test_a_columns_name_says_what_it_is_about(column, noun):
-    assert noun_of(column) == noun

@@ -39,7 +39,7 @@ def test_descriptions_are_joined_and_their_coverage_is_told(raw, place):
     share = rated / len(content().ratings)
     assert (
         f"descriptions: 1 of 40 items (2.5%), which {share:.1%} of the ratings are about; "
-        "1 descriptions fit no item"
+        "1 description without an item"
     ) in lines
     assert dataset.items["description"].drop_nulls().to_list() == ["Red or blue."]
     assert dataset.info.described_items == 1
@@ -65,8 +65,8 @@ def test_what_is_dropped_is_counted_and_told(raw, place):
     assert report["ratings_of_left_out_users"] == 1
     told = "\n".join(lines)
     assert "dropped 3 ratings of movies that are not in the catalogue" in told
-    assert "dropped 1 ratings that the same user gave again later" in told
-    assert "left out 1 users with too few ratings (1 ratings)" in told
+    assert "dropped 1 rating that the same user gave again later" in told
+    assert "left out 1 user with too few ratings (1 rating)" in told
 
 
 def test_without_enough_ratings_nothing_is_written(raw, place):

@@ -14,6 +14,7 @@ from palate.data.own_settings import OwnData
 from palate.data.row_files import RowFiles
 from palate.errors import DataError
 from palate.schema import Item
+from palate.words import counted
 
 _ROW, _ROWS = "__row", "__rows"
 """Columns beside those of the files."""
@@ -169,7 +170,7 @@ def _tell_repeated(
         path, line = files.line_of(int(others[_ROW][0]))
         place = f"{path}:{line}" if line is not None else str(path)
         conflict = f", {repeated['conflicting_items']:,} of them with other content (the first at {place})"
-    say(f"left out {repeated['duplicate_items']:,} rows of items that stand earlier{conflict}")
+    say(f"left out {counted(repeated['duplicate_items'], 'row')} of items that stand earlier{conflict}")
 
 
 def _texts(column: pl.Series) -> list[str | None]:

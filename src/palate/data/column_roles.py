@@ -8,22 +8,64 @@ from collections.abc import Iterable, Sequence
 from string import Formatter
 
 from palate.errors import DataError
+from palate.words import singular
 
 _NAMES = {
-    "user": "user_id user uid userid customer_id customer member_id visitor_id account_id reviewer_id profile_id",
+    "user": "user_id user uid userid customer_id customer member_id visitor_id account_id reviewer_id profile_id "
+    "reviewer user_name username profile_name review_profilename user_mboxsha1 steam_id user_md5",
     "item": "item_id item movie_id book_id product_id parent_asin asin isbn sku track_id song_id artist_id article_id "
-    "news_id game_id recipe_id business_id content_id anime_id show_id video_id",
-    "rating": "rating stars score overall review_score review_rating user_rating vote thumb thumbs liked",
-    "weight": "weight count plays play_count playcount quantity views clicks purchases times hours",
+    "news_id game_id recipe_id business_id content_id anime_id show_id video_id app_id series_id album_id gmap_id "
+    "beer_id venue_id place_id poi_id hotel_id restaurant_id location_id podcast_id episode_id course_id photo_id "
+    "track_uri spotify_track_uri stock_code mal_id musicbrainz_artist_id art_id tra_id beer_beerid movie_md5",
+    "rating": "rating stars score overall review_score review_rating user_rating my_rating my_score book_rating "
+    "review_overall vote thumb thumbs liked is_recommended recommended voted_up",
+    "weight": "weight count plays play_count playcount listen_count quantity qty views clicks purchases times hours "
+    "hours_played playtime_forever ms_played",
     "time": "timestamp time ts datetime date event_time created_at updated_at unix_review_time review_time rated_at "
-    "viewed_at purchased_at order_date date_added",
-    "title": "title name item_title item_name movie_title book_title product_title product_name track_name song_title",
+    "viewed_at purchased_at order_date date_added t_dat end_time",
+    "title": "title name item_title item_name movie_title book_title product_title product_name track_name song_title "
+    "prod_name artist_name art_name tra_name beer_name business_name game_title master_metadata_track_name "
+    "original_title headline",
     "category": "genres genre categories category tags tag topics topic subjects subject shelves department "
-    "main_category cuisines cuisine type",
-    "description": "description plot overview synopsis summary abstract about blurb body content text movie_info",
-    "year": "year release_year publication_year published_year original_publication_year",
+    "main_category cuisines cuisine listed_in popular_shelves bookshelves keywords product_group_name "
+    "product_type_name department_name aisle beer_style style type",
+    "description": "description plot overview synopsis sypnopsis summary abstract about blurb body content text "
+    "movie_info detail_desc",
+    "year": "year release_year publication_year published_year original_publication_year year_of_publication",
 }
-"""Common names by role, the likeliest first."""
+"""Common names by role, the likeliest first. The sets that people publish have them so."""
+
+_EVENT = (
+    "order|event|review|rating|purchase|transaction|invoice|visit|click|check_?in|interaction|creation|post|comment|"
+    "vote|action|activity|submission|server|request|log|sale|update|scrobble|buy|booking"
+)
+_DONE = (
+    "created|updated|modified|ordered|purchased|bought|listened|watched|read|played|rated|viewed|reviewed|liked|"
+    "clicked|visited|added|submitted|posted|logged|streamed|scrobbled|voted|consumed|checked_?in|downloaded|"
+    "subscribed|completed|finished|started|interacted|inserted|occurred|recorded|cooked|eaten|seen|heard|borrowed|"
+    "used|tried|sold|favou?rited|bookmarked|saved|shared"
+)
+_PATTERNS = {
+    "time": (
+        rf"(?:.*_)?(?:{_EVENT})_?(?:unix_?)?(?:timestamp|datetime|time|date|day|ts|dt)(?:_?(?:utc|ms|unix))?",
+        rf"(?:.*_)?(?:{_DONE})_?(?:at|on|timestamp|datetime|date|utc|ts)(?:_?(?:utc|ms|unix))?",
+        rf"(?:date|time|timestamp)_?(?:of_?)?(?:last_?)?(?:{_DONE}|{_EVENT})",
+        r"(?:.*_)?(?:timestamp|datetime|unix_?time|epoch)(?:_.*)?",
+        rf"(?:.*_)?last_?(?:mod|update|{_DONE})",
+        r"created|updated|modified|ordered|purchased|bought|submitted|posted|scrobbled",
+    ),
+    "category": (
+        r"(?:.*_)?(?:genres?|categor(?:y|ies)|tags?|topics?|cuisines?)(?:_?(?:list|names?|labels?|array|str|text))?",
+    ),
+}
+"""What other names look like, the likeliest first; with underscores between their words."""
+_NEVER = {
+    "time": "released? publish(ed)? publication birth(day)? expir(y|ed|es)? deliver(y|ed)? due return(ed)? cancell?ed "
+    "estimated scheduled zone timezone count number num hour dow prior duration since joined signup registration "
+    "by is has was id",
+    "category": "price age size count number num user by id is has",
+}
+"""Words that such a name must not have: a release's date is nobody's event."""
 
 
 def find_column(role: str, given: str | None, columns: Sequence[str], place: str) -> str | None:
@@ -36,7 +78,19 @@ def find_column(role: str, given: str | None, columns: Sequence[str], place: str
             raise DataError(f"no column {given!r} for the {role}; {_hint(given, columns)}", place)
         return given
     plain = {_plain(name): name for name in reversed(columns)}
-    return next((plain[_plain(name)] for name in _NAMES[role].split() if _plain(name) in plain), None)
+    known = next((plain[_plain(name)] for name in _NAMES[role].split() if _plain(name) in plain), None)
+    return known or _by_pattern(role, columns)
+
+
+def _by_pattern(role: str, columns: Sequence[str]) -> str | None:
+    """The first column whose name looks like those of its role."""
+    never = re.compile("|".join(_NEVER.get(role, "").split()))
+    names = {name: words for name in columns if not any(map(never.fullmatch, words := _words(name)))}
+    for pattern in _PATTERNS.get(role, ()):
+        for name, words in names.items():
+            if re.fullmatch(pattern, "_".join(words)):
+                return name
+    return None
 
 
 def require_column(role: str, given: str | None, columns: Sequence[str], place: str) -> str:
@@ -67,19 +121,33 @@ def columns_of(template: str, columns: Sequence[str], place: str) -> list[str]:
 
 
 def noun_of(column: str) -> str:
-    """What a column's name calls one of its things: book_id is about a book, genres about a genre."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).replace("_", " ").replace("-", " ").lower().split()
-    kept = [word for word in words if word not in ("id", "ids", "parent", "main")] or ["item"]
-    noun = {"asin": "product", "sku": "product", "isbn": "book"}.get(kept[-1], kept[-1])
-    if noun.endswith("ies") and len(noun) > 4:
-        return noun[:-3] + "y"
-    if noun.endswith("s") and not noun.endswith(("ss", "us", "is", "series")):
-        return noun[:-1] if not noun.endswith(("sses", "xes", "ches")) else noun[:-2]
-    return noun
+    """Return what a column's name calls one of its things: book_id is about a book, tag_list about a tag."""
+    known = next(
+        (name for names in _NAMES.values() for name in names.split() if _plain(name) == _plain(column)), None
+    )
+    words = _words(column if known is None else known)
+    kept = [word for word in words if word not in _NOT_NOUNS.split()] or ["item"]
+    noun = singular(kept[-1])
+    return _NOUNS.get(noun, noun)
+
+
+_NOT_NOUNS = (
+    "id ids uri url key code no number num uuid md5 index idx parent main primary list lists array str text string "
+    "name names title label labels in of"
+)
+"""Words in a column's name that do not say what it is about."""
+_NOUNS = {"asin": "product", "sku": "product", "stock": "product", "prod": "product", "isbn": "book"}
+_NOUNS |= {"listed": "genre", "gmap": "place", "mal": "anime", "tra": "track", "art": "artist", "app": "app"}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, however they are joined: unixReviewTime, Date Read, review-date."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.sub(r"[\W_]+", " ", parted.lower()).split()
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return "".join(_words(name))
 
 
 def _hint(given: str, columns: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from palate.data.dataset import Dataset, DatasetInfo
 from palate.data.histories import category_shares, category_statistics
 from palate.data.storage import Tables, fingerprint
 from palate.schema import SPLITS, Feedback, Item
+from palate.words import counted, plural
 
 Report = Callable[[str], None]
 
@@ -84,23 +85,25 @@ class Raw:
     def tell(self, say: Report) -> None:
         """What is in the dataset, and what is not and why."""
         tables, dropped, words = self.tables, self.dropped, self.words
-        ratings = f"{words.one_rating}s"
+        ratings, users = plural(words.one_rating), counted(len(tables.user_ids), "user")
         sizes = np.bincount(tables.split_of_user, minlength=len(SPLITS))
         splits = ", ".join(f"{size:,} {split}" for split, size in zip(SPLITS, sizes, strict=True))
-        say(f"{len(tables.interactions):,} {ratings} of {len(tables.user_ids):,} users ({splits})")
+        say(f"{counted(len(tables.interactions), words.one_rating)} of {users} ({splits})")
         uncategorised = sum(not item.categories for item in self.items)
-        say(f"{len(self.items):,} items, {uncategorised:,} without a {words.category}")
+        say(f"{counted(len(self.items), 'item')}, {uncategorised:,} without a {words.category}")
         if dropped.ratings_of_unknown_items:
             say(
-                f"dropped {dropped.ratings_of_unknown_items:,} {ratings} of {words.item}s that are not in the "
-                "catalogue"
+                f"dropped {counted(dropped.ratings_of_unknown_items, words.one_rating)} of {plural(words.item)} "
+                "that are not in the catalogue"
             )
         if dropped.duplicate_ratings:
-            say(f"dropped {dropped.duplicate_ratings:,} {ratings} that the same user gave again later")
+            say(
+                f"dropped {counted(dropped.duplicate_ratings, words.one_rating)} that the same user gave again later"
+            )
         if dropped.users_with_too_few_ratings:
             say(
-                f"left out {dropped.users_with_too_few_ratings:,} users with too few {ratings} "
-                f"({dropped.ratings_of_left_out_users:,} {ratings})"
+                f"left out {counted(dropped.users_with_too_few_ratings, 'user')} with too few {ratings} "
+                f"({counted(dropped.ratings_of_left_out_users, words.one_rating)})"
             )
         self._tell_descriptions(say)
 
@@ -113,8 +116,8 @@ class Raw:
         )
         say(
             f"descriptions: {described.sum():,} of {len(described):,} items ({described.mean():.1%}), which "
-            f"{covered:.1%} of the {self.words.one_rating}s are about; "
-            f"{self.descriptions_left_over:,} descriptions fit no item"
+            f"{covered:.1%} of the {plural(self.words.one_rating)} are about; "
+            f"{counted(self.descriptions_left_over, 'description')} without an item"
         )
 
 
