@@ -6,11 +6,13 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 import httpx
 
+from palate.data.event_fields import shown
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
@@ -58,13 +60,16 @@ class Client:
         self._http.close()
 
     def add_events(self, user_id: str, events: Sequence[Fields]) -> dict[str, Any]:
-        """Add events like ``{"item_id": "50", "rating": 4, "timestamp": 893286638}`` to a user's history."""
+        """Add events like ``{"item_id": "50", "rating": 4, "timestamp": 893286638}`` to a user's history.
+
+        A timestamp may be a ``datetime`` or an ISO date, too, each in UTC where it names no zone.
+        """
         sent = [{"event_id": uuid.uuid4().hex, **event} for event in events]
-        return self._json("POST", f"{_user(user_id)}/events", json=sent)
+        return self._json("POST", f"{_user(user_id)}/events", **_body(sent))
 
     def add_many(self, events: Sequence[Fields]) -> list[dict[str, Any]]:
         """Add events that say whose they are, by ``user_id``, all or none."""
-        lines = [json.dumps({"event_id": uuid.uuid4().hex, **event}) for event in events]
+        lines = [_text({"event_id": uuid.uuid4().hex, **event}) for event in events]
         sent = self._json(
             "POST", "/events", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
         )
@@ -104,9 +109,9 @@ class Client:
 
     def answers(self, questions: Sequence[Fields]) -> list[dict[str, Any]]:
         """Answers to questions like ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``."""
-        answered: list[dict[str, Any]] = self._json("POST", "/answers", json={"questions": list(questions)})[
-            "answers"
-        ]
+        answered: list[dict[str, Any]] = self._json(
+            "POST", "/answers", **_body({"questions": list(questions)})
+        )["answers"]
         return answered
 
     def stream(
@@ -119,7 +124,7 @@ class Client:
         """The answer piece by piece, while it is written."""
         sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
         try:
-            with self._http.stream("POST", "/answers", json=sent) as response:
+            with self._http.stream("POST", "/answers", **_body(sent)) as response:
                 if response.is_error:
                     response.read()
                     raise _error(response)
@@ -129,7 +134,7 @@ class Client:
 
     def view(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
         """A user's likes by category: the user encoder's own view, and the rule's."""
-        return self._json("POST", "/views", json=_question(user_id, None, history))
+        return self._json("POST", "/views", **_body(_question(user_id, None, history)))
 
     def attribution(
         self,
@@ -139,7 +144,7 @@ class Client:
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
         """The answer, and by how much its log-probability falls when one item of the history is left out."""
-        return self._json("POST", "/attributions", json=_question(user_id, instruction, history))
+        return self._json("POST", "/attributions", **_body(_question(user_id, instruction, history)))
 
     def user_prompt(self, user_id: str) -> Floats:
         """The user prompt of all events so far, [M, E]."""
@@ -150,7 +155,7 @@ class Client:
 
     def add_items(self, items: Sequence[Fields]) -> int:
         """Add items like ``{"item_id": "x", "title": "Alien (1979)", "categories": ["Horror"]}``."""
-        return int(self._json("POST", "/items", json={"items": list(items)})["items"])
+        return int(self._json("POST", "/items", **_body({"items": list(items)}))["items"])
 
     def model(self) -> dict[str, Any]:
         """The model's card, its identity, and what the server takes."""
@@ -199,6 +204,23 @@ def _question(
         "instruction": instruction,
     }
     return {name: value for name, value in question.items() if value is not None}
+
+
+def _body(content: Any) -> dict[str, Any]:
+    return {"content": _text(content), "headers": {"Content-Type": "application/json"}}
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, default=_written)
+
+
+def _written(value: Any) -> Any:
+    """What JSON has no type for: times as ISO text, numbers of numpy as numbers."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise PalateError(f"{shown(value)} cannot be sent; expected text, numbers, times, and lists of such")
 
 
 def _user(user_id: str) -> str:

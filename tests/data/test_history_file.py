@@ -163,7 +163,11 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
             '[{"rating": 1}]',
             "h.json: interaction 1: neither item_id nor title; expected one of them",
         ),
-        ("h.json", '[{"item_id": " ", "rating": 1}]', "h.json: interaction 1: item_id is ' ', expected text"),
+        (
+            "h.json",
+            '[{"item_id": " ", "rating": 1}]',
+            "h.json: interaction 1: item_id is ' ', expected text or a whole number",
+        ),
         (
             "h.json",
             '[{"item_id": "1", "description": "x", "rating": 1}]',
@@ -182,7 +186,8 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         (
             "h.csv",
             "item_id,rating,timestamp\n1,1,yesterday\n",
-            "h.csv:2: timestamp is 'yesterday', expected whole seconds since 1970",
+            "h.csv:2: timestamp is 'yesterday', expected a time since 1970: a number of seconds, or "
+            "an ISO date like 2024-05-31T23:59:00Z",
         ),
         (
             "h.csv",

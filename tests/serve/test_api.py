@@ -43,20 +43,29 @@ def test_events_come_one_by_one_many_together_and_as_lines(server):
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        ({"item_id": "1"}, "0.rating: missing; expected one"),
-        ({"item_id": "1", "rating": "4"}, "0.rating: expected a valid number"),
-        ({"item_id": "1", "rating": True}, "0.rating: expected a valid number"),
+        ({"item_id": "1"}, "0: rating is missing, expected a number"),
+        ({"item_id": "1", "rating": "four"}, "0: rating is 'four', expected a number"),
+        ({"item_id": "1", "rating": True}, "0: rating is True, expected a number"),
         (
             {"item_id": "1", "rating": 4.2},
             "the rating 4.2 is not on the model's scale; expected one of 1, 2, 3, 4, 5",
         ),
-        ({"item_id": "1", "rating": 10**400}, "0.rating: "),
-        ({"item_id": "1", "rating": 4, "stars": 1}, "0.stars: unknown field; leave it out"),
-        ({"item_id": "1", "rating": 4, "timestamp": -1}, "0.timestamp: expected greater than or equal to 0"),
-        ({"item_id": "1", "rating": 4, "timestamp": 10**30}, "0.timestamp: expected less than 1099511627776"),
-        ({"item_id": "1", "rating": 4, "timestamp": 5.5}, "0.timestamp: expected a valid integer"),
-        ({"item_id": "", "rating": 4}, "0.item_id: String should have at least 1 character"),
-        ({"item_id": "a\0b", "rating": 4}, "0.item_id: String should match pattern"),
+        ({"item_id": "1", "rating": 10**400}, "0: rating is 1000"),
+        (
+            {"item_id": "1", "rating": 4, "stars": 1},
+            "0: unknown field 'stars'; expected item_id, rating, timestamp, event_id",
+        ),
+        ({"item_id": "1", "rating": 4, "timestamp": -1}, "0: timestamp is -1, expected a time since 1970"),
+        ({"item_id": "1", "rating": 4, "timestamp": 10**30}, "0: timestamp is 1000"),
+        (
+            {"item_id": "1", "rating": 4, "timestamp": "soon"},
+            "0: timestamp is 'soon', expected a time since 1970",
+        ),
+        ({"item_id": "", "rating": 4}, "0: item_id is '', expected text or a whole number"),
+        (
+            {"item_id": "a\0b", "rating": 4},
+            "0: item_id is 'a\\x00b', expected text without control characters",
+        ),
         ({"item_id": "x" * 201, "rating": 4}, "0.item_id: String should have at most 200 characters"),
         ({"item_id": "none of ours", "rating": 4}, "1 item ids are not known: 'none of ours'; "),
         ({"item_id": "1'; DROP TABLE users; --", "rating": 4}, "1 item ids are not known"),
@@ -71,28 +80,28 @@ def test_wrong_events_are_refused_by_field(server, sent, said):
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "said"),
     [
-        (b'{"item_id": "1", "rating": NaN}', 422, "0.rating: expected a finite number"),
-        (b'{"item_id": "1", "rating": 1e999}', 422, "0.rating: expected a finite number"),
-        (b'{"item_id": "1", "rating":', 422, "not valid JSON: "),
-        (b'{"item_id": "\xff", "rating": 4}', 400, "There was an error parsing the body"),
-        (b'{"item_id": "\\ud800", "rating": 4}', 422, "0.item_id: "),
-        (b'{"item_id": "1", "rating": ' + b"9" * 5000 + b"}", 400, "There was an error parsing the body"),
-        (b"[" * 100_000, 422, ""),
-        (b"", 422, "the body: is missing"),
+        (b'{"item_id": "1", "rating": NaN}', "0: rating is nan, expected a number"),
+        (b'{"item_id": "1", "rating": 1e999}', "0: rating is inf, expected a number"),
+        (b'{"item_id": "1", "rating":', "not valid JSON: "),
+        (b'{"item_id": "\xff", "rating": 4}', "not valid JSON: expected UTF-8 text"),
+        (b'{"item_id": "\\ud800", "rating": 4}', "expected text without control characters"),
+        (b'{"item_id": "1", "rating": ' + b"9" * 5000 + b"}", "not valid JSON: a number has too many digits"),
+        (b'{"item_id": "1", "item_id": "2"}', "the key 'item_id' stands twice in one object"),
+        (b"[" * 100_000, "not valid JSON: nested too deeply"),
+        (b"", "the body: is missing"),
     ],
 )
-def test_what_is_no_json_of_events_is_refused(server, body, status, said):
+def test_what_is_no_json_of_events_is_refused(server, body, said):
     answered = server.post("/users/ann/events", content=body, headers={"content-type": "application/json"})
-    assert said in refusal(answered, answered.status_code)
-    assert answered.status_code in (status, 400)
+    assert said in refusal(answered, 422)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"user_id": "b", "item_id": "1"}', "line 3: rating: missing; expected one"),
+        (b'{"user_id": "b", "item_id": "1"}', "line 3: rating is missing, expected a number"),
         (b'{"item_id": "1", "rating": 4}', "line 3: user_id: is missing"),
         (b'{"user_id": "b/c", "item_id": "1", "rating": 4}', "line 3: user_id: String should match pattern"),
         (
@@ -148,7 +157,7 @@ def test_an_id_that_is_taken_is_a_conflict(server):
         ),
         (
             {"history": [EVENT, {"item_id": "2", "rating": 4}]},
-            "some events have a timestamp and some have none",
+            "history.1: no timestamp, where others have one",
         ),
         ({"history": [{"item_id": "1", "rating": 0.3}]}, "the rating 0.3 is not on the model's scale"),
         (
@@ -164,7 +173,7 @@ def test_wrong_questions_are_refused(server, question, said):
 def test_one_new_item_has_one_text(server):
     history = [{"title": "A", "rating": 1}, {"title": "A", "categories": ["Drama"], "rating": 2}]
     said = refusal(server.post("/answers", json={"questions": [{"history": history}]}), 409)
-    assert "item 'new: A' is given twice with other texts" in said
+    assert "history.1: item 'new: A' stands earlier with other texts" in said
 
 
 def test_an_unknown_user_is_told(server):

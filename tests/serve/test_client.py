@@ -1,11 +1,14 @@
 """The client reaches every route, and gives what the server says."""
 
 import re
+from datetime import date, datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 
 import palate
 from palate.client import ServerError
+from palate.errors import PalateError
 
 FOR_WATCHERS = {"GET /health", "GET /metrics"}
 """What orchestrators and Prometheus ask on their own."""
@@ -71,3 +74,27 @@ def test_events_are_deleted(client):
     assert [one["item_id"] for one in client.history("ann")["events"]] == ["3", "4"]
     with pytest.raises(ServerError, match="422: query: neither event_id nor item_id"):
         client.delete_events("ann")
+
+
+def test_times_may_be_given_as_python_has_them(client):
+    zone = timezone(timedelta(hours=2))
+    when = [
+        datetime(2024, 5, 31, 12),
+        datetime(2024, 5, 31, 15, tzinfo=zone),
+        date(2024, 6, 1),
+        "2024-06-02",
+        np.int64(1717326600),
+    ]
+    events = [{"item_id": at + 1, "rating": np.float32(4), "timestamp": time} for at, time in enumerate(when)]
+    client.add_events("ann", events[:3])
+    client.add_many([{"user_id": "ann", **event} for event in events[3:]])
+    kept = client.history("ann")["events"]
+    assert [one["timestamp"] for one in kept] == [1717156800, 1717160400, 1717200000, 1717286400, 1717326600]
+    assert client.answer("ann") == client.answer(history=events)
+
+
+def test_what_cannot_be_sent_is_named(client):
+    with pytest.raises(ServerError, match="422: 0: rating is nan, expected a number"):
+        client.add_events("ann", [{"item_id": "1", "rating": float("nan")}])
+    with pytest.raises(PalateError, match=r"\{1\} cannot be sent; expected text, numbers, times"):
+        client.add_events("ann", [{"item_id": "1", "rating": {1}}])

@@ -13,7 +13,7 @@ KEY = "a-key-of-the-test"
 def test_an_attribution_is_the_functions_own(server, events, model):
     from palate.serve.api import GivenEvent, given_history
 
-    history = given_history([GivenEvent(**event) for event in events], None)
+    history, _ = given_history([GivenEvent(**event) for event in events], None)
     expected = attribute(model, history, whole=True)
     given = server.post("/attributions", json={"history": events}).json()
     assert given["text"] == expected.answer

@@ -53,9 +53,9 @@ def test_events_without_ratings_are_taken_in_and_asked_about(serve, shop):
 
 
 def test_a_model_of_ratings_wants_them(server):
-    said = "rating: missing; expected one that is on the model's scale"
+    said = "rating is missing, expected a number"
     events = [{"item_id": "1", "rating": 4}, {"item_id": "2"}]
-    assert refusal(server.post("/users/ann/events", json=events), 422) == f"1.{said}"
+    assert refusal(server.post("/users/ann/events", json=events), 422) == f"1: {said}"
     given = {"questions": [{"history": events}]}
-    assert refusal(server.post("/answers", json=given), 422) == f"history.1.{said}"
+    assert refusal(server.post("/answers", json=given), 422) == f"history.1: {said}"
     assert server.get("/users/ann/history").status_code == 404

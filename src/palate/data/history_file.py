@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from palate.data.item_files import split_year
+from palate.data.event_fields import FieldError, read_fields
+from palate.data.given_history import ReadEvent, history_of, new_items, read_event
+from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
 from palate.schema import History, Item
 
-FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp")
+_LONGEST_FIELD = 1 << 24
+"""Characters of a CSV field; the csv module takes 131,072 where nothing is said."""
 
 
 def read_history(path: Path | str, unrated: float | None = None) -> tuple[History, list[Item]]:
@@ -24,20 +25,33 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
 
     An interaction has a ``rating`` and an ``item_id`` of the catalogue. A new item has a ``title`` instead,
     or beside it, with ``categories`` (a list, or ``Action|Comedy``) and a ``description`` where there are any.
-    ``timestamp``, in seconds, is optional: without it the file's order is the order. JSON is a list of
-    interactions or ``{"events": […]}``. An interaction without a rating counts ``unrated``, if that is given: 1 for
-    models of data without ratings.
+    ``timestamp``, a number since 1970 or an ISO date, is optional: without it the file's order is the order. JSON is
+    a list of interactions or ``{"events": […]}``. Every field is read as :mod:`palate.data.event_fields` says.
 
-    Returns the history, oldest first, and the new items. Raises :class:`DataError` with the line and field.
+    Args:
+        path: The file; UTF-8, with or without a byte order mark.
+        unrated: What an interaction without a rating counts: 1 for models of data without ratings, None where it
+            needs one.
+
+    Returns:
+        The history, oldest first, and the new items.
+
+    Raises:
+        DataError: The file cannot be read, or an interaction of it; with the line and field.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"expected a file that ends in {', '.join(_READERS)}", path)
-    events = [_event(fields, place, unrated) for place, fields in reader(path, _text(path))]
-    if not events:
+    rows = [(place, _event(fields, place, unrated)) for place, fields in reader(path, _bytes(path))]
+    if not rows:
         raise DataError("no interactions; expected at least one", path)
-    return _history(events, path), _new_items(events)
+    events = [event for _, event in rows]
+
+    def wrong(index: int, said: str) -> DataError:
+        return rows[index][0].error(said)
+
+    return history_of(path.stem, events, wrong), new_items(events, wrong)
 
 
 @dataclass(frozen=True)
@@ -53,48 +67,42 @@ class _Place:
         return DataError(event + message, self.path, self.line)
 
 
-@dataclass(frozen=True)
-class _Event:
-    place: _Place
-    item_id: str
-    item: Item | None  # given where the event brings its own texts
-    rating: float
-    timestamp: int | None
+_Rows: TypeAlias = Iterator[tuple[_Place, Any]]
 
 
-_Rows: TypeAlias = Iterator[tuple[_Place, Mapping[str, Any]]]
-
-
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", path) from None
-    except UnicodeDecodeError:
-        raise DataError("expected UTF-8 text", path) from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", path) from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a file at all
+        raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from error
 
 
-def _read_json(path: Path, text: str) -> _Rows:
-    found = _parse_json(text, path, 1)
+def _read_json(path: Path, data: bytes) -> _Rows:
+    found = _parse_json(data, path, 1)
     if isinstance(found, dict) and set(found) == {"events"}:
         found = found["events"]
     if not isinstance(found, list):
         raise DataError('expected a list of interactions, or {"events": […]}', path)
     for number, fields in enumerate(found, 1):
-        yield _mapping(fields, _Place(path, None, number))
+        yield _Place(path, None, number), fields
 
 
-def _read_json_lines(path: Path, text: str) -> _Rows:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _mapping(_parse_json(line, path, number), _Place(path, number, number))
+def _read_json_lines(path: Path, data: bytes) -> _Rows:
+    for number, line in filled_lines(data):
+        yield _Place(path, number, number), _parse_json(line, path, number)
 
 
-def _read_csv(path: Path, text: str) -> _Rows:
+def _read_csv(path: Path, data: bytes) -> _Rows:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("expected UTF-8 text", path, data.count(b"\n", 0, error.start) + 1) from None
+    csv.field_size_limit(_LONGEST_FIELD)
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        _check_header(rows.fieldnames or (), path)
         for number, row in enumerate(rows, 1):
             place = _Place(path, rows.line_num, number)
             if None in row or None in row.values():
@@ -104,130 +112,28 @@ def _read_csv(path: Path, text: str) -> _Rows:
         raise DataError(f"not valid CSV: {error}", path, rows.line_num) from None
 
 
-_READERS: dict[str, Callable[[Path, str], _Rows]] = {
+def _check_header(names: Sequence[str], path: Path) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"the column {name!r} stands twice; expected each once", path, 1)
+
+
+_READERS: dict[str, Callable[[Path, bytes], _Rows]] = {
     ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".csv": _read_csv,
 }
 
 
-def _parse_json(text: str, path: Path, first_line: int) -> Any:
+def _parse_json(data: bytes, path: Path, first_line: int) -> Any:
     try:
-        return json.loads(text)
+        return read_json(data)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", path, first_line + error.lineno - 1) from None
-    except (RecursionError, ValueError):
-        raise DataError("not JSON of interactions", path, first_line) from None
 
 
-def _mapping(fields: Any, place: _Place) -> tuple[_Place, Mapping[str, Any]]:
-    if not isinstance(fields, dict):
-        raise place.error(f"found {_shown(fields)}, expected an object with item_id or title, and rating")
-    return place, {name: value for name, value in fields.items() if value is not None}
-
-
-def _event(fields: Mapping[str, Any], place: _Place, unrated: float | None) -> _Event:
-    for name in fields:
-        if name not in FIELDS:
-            close = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected {', '.join(FIELDS)}"
-            raise place.error(f"unknown field '{name}'; {hint}")
-    item = _item(fields, place) if "title" in fields else None
-    if item is None and "item_id" not in fields:
-        raise place.error("neither item_id nor title; expected one of them")
-    if item is None and ("categories" in fields or "description" in fields):
-        raise place.error("categories or description without a title; a new item needs one")
-    return _Event(
-        place,
-        _item_id(fields, place) if item is None else item.item_id,
-        item,
-        _rating(fields.get("rating", unrated), place),
-        _timestamp(fields.get("timestamp"), place),
-    )
-
-
-def _item(fields: Mapping[str, Any], place: _Place) -> Item:
-    written = _string(fields, "title", place)
-    item_id = _item_id(fields, place) if "item_id" in fields else f"new: {written}"
-    title, year = split_year(written)
-    description = _string(fields, "description", place) if "description" in fields else None
-    return Item(item_id, title, _categories(fields.get("categories", ()), place), description, year)
-
-
-def _item_id(fields: Mapping[str, Any], place: _Place) -> str:
-    found = fields["item_id"]
-    if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
-    return _string(fields, "item_id", place)
-
-
-def _string(fields: Mapping[str, Any], name: str, place: _Place) -> str:
-    found = fields[name]
-    if not isinstance(found, str) or not found.strip():
-        raise place.error(f"{name} is {_shown(found)}, expected text")
-    return found.strip()
-
-
-def _categories(found: Any, place: _Place) -> tuple[str, ...]:
-    names = found.split("|") if isinstance(found, str) else found
-    if not isinstance(names, Sequence) or not all(isinstance(one, str) and one.strip() for one in names):
-        raise place.error(f"categories is {_shown(found)}, expected names like 'Action|Comedy' or a list")
-    return tuple(dict.fromkeys(one.strip() for one in names))
-
-
-def _rating(found: Any, place: _Place) -> float:
-    number = _number(found)
-    if number is None:
-        raise place.error(f"rating is {_shown(found)}, expected a number")
-    return number
-
-
-def _timestamp(found: Any, place: _Place) -> int | None:
-    if found is None:
-        return None
-    number = _number(found)
-    if number is None or not number.is_integer() or not 0 <= number < 2**40:
-        raise place.error(f"timestamp is {_shown(found)}, expected whole seconds since 1970")
-    return int(number)
-
-
-def _number(found: Any) -> float | None:
-    """The number, from text too (CSV has nothing else); None for what is none, or not finite."""
-    if isinstance(found, bool) or not isinstance(found, (int, float, str)):
-        return None
+def _event(fields: Any, place: _Place, unrated: float | None) -> ReadEvent:
     try:
-        number = float(found)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _shown(found: Any) -> str:
-    if found is None:
-        return "missing"
-    text = repr(found)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _history(events: Sequence[_Event], path: Path) -> History:
-    timed = [event for event in events if event.timestamp is not None]
-    if timed and len(timed) < len(events):
-        event = next(event for event in events if event.timestamp is None)
-        raise event.place.error("no timestamp, where others have one; give it to all or to none")
-    ordered = sorted(enumerate(events), key=lambda pair: (pair[1].timestamp or 0, pair[0]))
-    return History(
-        user_id=path.stem,
-        item_ids=[event.item_id for _, event in ordered],
-        ratings=[event.rating for _, event in ordered],
-        timestamps=[event.timestamp if event.timestamp is not None else order for order, event in ordered],
-    )
-
-
-def _new_items(events: Sequence[_Event]) -> list[Item]:
-    items: dict[str, Item] = {}
-    for event in events:
-        if event.item and items.setdefault(event.item_id, event.item) != event.item:
-            raise event.place.error(
-                f"item '{event.item_id}' stands earlier with other texts; give it its own id"
-            )
-    return list(items.values())
+        return read_event(read_fields(fields), unrated)
+    except FieldError as error:
+        raise place.error(str(error)) from None

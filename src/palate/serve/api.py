@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields, read_rating
+from palate.data.given_history import ReadEvent, history_of, new_items, read_event
 from palate.data.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
@@ -30,15 +32,35 @@ def _no_step(user_id: str) -> str:
     return user_id
 
 
+def _written(as_type: Any) -> BeforeValidator:
+    """How a field may be written; :class:`EventFields` has read it before its own type is checked."""
+    return BeforeValidator(lambda found: found, json_schema_input_type=as_type)
+
+
 Id: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
 UserId: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=_IN_A_PATH), AfterValidator(_no_step)
 ]
+WrittenId: TypeAlias = Annotated[Id, _written(Id | int)]
 Title: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
-Timestamp: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**40)]
+Categories: TypeAlias = Annotated[
+    Annotated[tuple[Title, ...], Field(max_length=100)],
+    _written(Annotated[list[Title], Field(max_length=100)] | str | None),
+    Field(description="Names in a list, or in a text like 'Action|Comedy'"),
+]
+Timestamp: TypeAlias = Annotated[
+    int | None,
+    _written(Annotated[float, Field(ge=0, lt=UNITS[-1][0])] | str | None),
+    Field(
+        description="When: seconds, milli-, micro- or nanoseconds since 1970, told apart by their size, or an ISO "
+        "date or time, in UTC where it names no zone; kept in whole seconds",
+        examples=[893286638, "2024-05-31T23:59:00Z"],
+    ),
+]
 Rating: TypeAlias = Annotated[
-    Annotated[float, Field(strict=True, allow_inf_nan=False)] | None,
+    float | None,
+    _written(float | str | None),
     Field(description="On the model's scale; 1 if not given, where the model's data has no ratings"),
 ]
 
@@ -49,66 +71,76 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SentItem(Strict):
+class EventFields(Strict):
+    """Fields that are read as those of a history file are: see :mod:`palate.data.event_fields`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, sent: Any) -> Any:
+        return sent if isinstance(sent, cls) else read_fields(sent, cls.model_fields)
+
+
+class SentItem(EventFields):
     """An item by its texts."""
 
-    item_id: Id
+    item_id: WrittenId
     title: Title = Field(description="May end with the year, as in 'Alien (1979)'")
-    categories: tuple[Title, ...] = Field((), max_length=100)
+    categories: Categories = ()
     description: Text | None = None
 
     def item(self) -> Item:
         """The item as the item encoder reads it."""
-        return _item(self.item_id, self.title, self.categories, self.description)
+        title, year = split_year(self.title)
+        return Item(self.item_id, title, self.categories, self.description, year)
 
 
-class SentEvent(Strict):
+class SentEvent(EventFields):
     """A rating of a known item."""
 
-    item_id: Id
+    item_id: WrittenId
     rating: Rating = None
-    timestamp: Timestamp | None = Field(None, description="When, in seconds since 1970; now if not given")
-    event_id: Id | None = Field(None, description="What is sent again under the same id counts once")
+    timestamp: Timestamp = None
+    event_id: Annotated[Id, _written(Id | int)] | None = Field(
+        None, description="What is sent again under the same id counts once"
+    )
 
     def event(self, unrated: float | None, place: str) -> Event:
-        """The event as the store keeps it; raises :class:`DataError` as :func:`rated` does."""
-        return Event(self.item_id, rated(self.rating, unrated, place), self.timestamp, self.event_id)
+        """The event as the store keeps it, now where it has no time.
+
+        Args:
+            unrated: What an event counts without a rating, None where it needs one.
+            place: Where the event stands, for the error.
+
+        Raises:
+            DataError: There is no rating.
+        """
+        try:
+            rating = read_rating(unrated if self.rating is None else self.rating)
+        except FieldError as error:
+            raise DataError(f"{place}: {error}") from None
+        return Event(self.item_id, rating, self.timestamp, self.event_id)
 
 
-class GivenEvent(Strict):
+class GivenEvent(EventFields):
     """A rating in a history that is not stored: of a known item, or of a new one that is given by its title."""
 
-    item_id: Id | None = None
+    item_id: WrittenId | None = None
     title: Title | None = None
-    categories: tuple[Title, ...] = Field((), max_length=100)
+    categories: Categories = ()
     description: Text | None = None
     rating: Rating = None
-    timestamp: Timestamp | None = None
+    timestamp: Timestamp = None
 
     @model_validator(mode="after")
     def _names_an_item(self) -> GivenEvent:
-        if self.item_id is None and self.title is None:
-            raise ValueError("neither item_id nor title; expected one of them")
-        if self.title is None and (self.categories or self.description):
-            raise ValueError("categories or description without a title; a new item needs one")
+        check_names_an_item(self.model_dump(exclude_none=True))
         return self
-
-    @property
-    def names(self) -> str:
-        """The item's id, which a new item may go without."""
-        return self.item_id or f"new: {self.title}"
-
-    def item(self) -> Item | None:
-        """The new item that it brings."""
-        if self.title is None:
-            return None
-        return _item(self.names, self.title, self.categories, self.description)
 
 
 class UsersEvent(SentEvent):
     """An event that says whose it is: a line of NDJSON."""
 
-    user_id: UserId
+    user_id: Annotated[UserId, _written(UserId | int)]
 
 
 SentEvents: TypeAlias = Annotated[
@@ -206,47 +238,32 @@ class ModelFacts(BaseModel):
     limits: dict[str, Any]
 
 
-def new_items(events: Iterable[GivenEvent]) -> list[Item]:
-    """The items that these events bring; raises :class:`ConflictError` for one id with different texts."""
-    items: dict[str, Item] = {}
-    for event in events:
-        item = event.item()
-        if item is not None and items.setdefault(item.item_id, item) != item:
-            raise ConflictError(f"item {item.item_id!r} is given twice with other texts; give it its own id")
-    return list(items.values())
+def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[History, list[Item]]:
+    """A history that is not stored, and the items that it brings.
 
+    As in a stored history, the last rating of an item stands alone.
 
-def rated(rating: float | None, unrated: float | None, place: str) -> float:
-    """A rating as it was sent, or what an event counts without one.
+    Args:
+        events: The events as they were sent.
+        unrated: What an event counts without a rating, None where it needs one.
 
-    Raises :class:`DataError`, which begins with the place, without either.
+    Raises:
+        DataError: Some events have a time and some have none, or one has no rating.
+        ConflictError: Two new items have one id and other texts.
     """
-    found = unrated if rating is None else rating
-    if found is None:
-        raise DataError(f"{place}rating: missing; expected one that is on the model's scale")
-    return found
-
-
-def given_history(events: Sequence[GivenEvent], unrated: float | None) -> History:
-    """A history that is not stored.
-
-    Raises :class:`DataError` when some events have a time and some have none, and as :func:`rated` does.
-    """
-    times = [event.timestamp for event in events]
-    if None in times and any(time is not None for time in times):
-        raise DataError("some events have a timestamp and some have none; give it to all or to none")
-    timed = sorted(enumerate(events), key=lambda pair: (pair[1].timestamp or 0, pair[0]))
-    # as in a stored history, the last rating of an item stands alone
-    last = {event.names: (order, event) for order, event in timed}
-    kept = sorted(last.values(), key=lambda pair: (pair[1].timestamp or 0, pair[0]))
-    return History(
-        "",
-        item_ids=[event.names for _, event in kept],
-        ratings=[rated(event.rating, unrated, f"history.{order}.") for order, event in kept],
-        timestamps=[order if event.timestamp is None else event.timestamp for order, event in kept],
+    read = [_given(index, event, unrated) for index, event in enumerate(events)]
+    history = history_of("", read, lambda index, said: DataError(f"history.{index}: {said}"))
+    items = new_items(read, lambda index, said: ConflictError(f"history.{index}: {said}"))
+    last = sorted({item_id: at for at, item_id in enumerate(history.item_ids)}.values())
+    item_ids, ratings, timestamps = history.item_ids, history.ratings, history.timestamps
+    kept = History(
+        "", [item_ids[at] for at in last], [ratings[at] for at in last], [timestamps[at] for at in last]
     )
+    return kept, items
 
 
-def _item(item_id: str, written: str, categories: Sequence[str], description: str | None) -> Item:
-    title, year = split_year(written)
-    return Item(item_id, title, tuple(dict.fromkeys(categories)), description, year)
+def _given(index: int, event: GivenEvent, unrated: float | None) -> ReadEvent:
+    try:
+        return read_event(event.model_dump(exclude_none=True), unrated)
+    except FieldError as error:
+        raise DataError(f"history.{index}: {error}") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
 
 from pydantic import ValidationError
 
+from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
 from palate.serve.api import UsersEvent
 from palate.serve.appending import Event
@@ -14,23 +15,26 @@ from palate.serve.problems import faults_of
 NDJSON = "application/x-ndjson"
 
 
-def events_by_user(lines: Sequence[bytes], unrated: float | None) -> dict[str, list[Event]]:
-    """The events by whose they are, in the order of the lines; raises :class:`DataError` for a line that is none.
+def events_by_user(body: bytes, unrated: float | None) -> dict[str, list[Event]]:
+    """Parse NDJSON and group the events by user, in the order of the lines.
 
-    ``unrated`` is what one counts without a rating, None where it needs one.
+    Args:
+        body: The lines, as UTF-8 with or without a byte order mark; blank ones are passed over.
+        unrated: What an event counts without a rating, None where it needs one.
+
+    Raises:
+        DataError: A line is no event, or there is none.
     """
     by_user: dict[str, list[Event]] = {}
-    for number, sent in _events_of(lines):
-        by_user.setdefault(sent.user_id, []).append(sent.event(unrated, f"line {number}: "))
+    for number, line in filled_lines(body):
+        try:
+            sent = UsersEvent.model_validate(read_json(line))
+        except json.JSONDecodeError as error:
+            raise DataError(f"line {number}: not valid JSON: {error.msg}") from None
+        except ValidationError as error:
+            fault = faults_of(error.errors(include_input=False)).removeprefix("the body: ")
+            raise DataError(f"line {number}: {fault}") from None
+        by_user.setdefault(sent.user_id, []).append(sent.event(unrated, f"line {number}"))
     if not by_user:
         raise DataError(f"no events; expected {NDJSON}, an event a line")
     return by_user
-
-
-def _events_of(lines: Sequence[bytes]) -> Iterator[tuple[int, UsersEvent]]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield number, UsersEvent.model_validate_json(line)
-            except ValidationError as error:
-                raise DataError(f"line {number}: {faults_of(error.errors(include_input=False))}") from None

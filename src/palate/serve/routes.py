@@ -30,6 +30,7 @@ from palate.serve.explanations import Attributed, View
 from palate.serve.histories import Deleted, DeletedEvents, HistoryPage, Taken, TakenAll, UserIds
 from palate.serve.lines import NDJSON, events_by_user
 from palate.serve.problems import MEDIA_TYPE
+from palate.serve.requests import JsonRoute
 from palate.serve.service import Service
 from palate.serve.waiting import while_awaited
 
@@ -56,7 +57,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 Serving = Annotated[Service, Depends(_service)]
 SomeUser = Annotated[UserId, Path(description="The user's id, percent-encoded")]
 watching = APIRouter(tags=["server"])
-router = APIRouter(responses=_problems(400, 401, 413, 421, 422, 429, 503, 507))
+router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 413, 421, 422, 429, 503, 507))
 
 
 @watching.get("/health")
@@ -108,7 +109,7 @@ def user_ids(
 def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Take in one event or several, all or none; when this has answered, they survive a crash."""
     unrated = service.served.model.settings.unrated
-    return _taken(service, {user_id: [one.event(unrated, f"{at}.") for at, one in enumerate(sent)]})[0]
+    return _taken(service, {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]})[0]
 
 
 @router.post(
@@ -127,9 +128,9 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
-    lines = (await request.body()).split(b"\n")
+    body = await request.body()
     unrated = service.served.model.settings.unrated
-    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(lines, unrated))))
+    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(body, unrated))))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from palate.errors import DataError, StoreError
 from palate.schema import History, Item
-from palate.serve.api import GivenEvent, given_history, new_items
+from palate.serve.api import GivenEvent, given_history
 from palate.serve.appending import Appended, Event
 from palate.serve.served_model import ServedModel
 from palate.serve.store import Encoded, UserStore
@@ -58,7 +58,7 @@ class Users:
 
         Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
         """
-        history, items = given_history(events, self.served.model.settings.unrated), new_items(events)
+        history, items = given_history(events, self.served.model.settings.unrated)
         self.check(history.item_ids, history.ratings, items)
         return history, items
 

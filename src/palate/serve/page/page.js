@@ -86,7 +86,7 @@ function showEvents(influences, focused) {
     const choice = document.createElement("select");
     choice.id = `rating-${at}`;
     choice.setAttribute("aria-label", `Rating of ${title}`);
-    for (const value of model.ratings) choice.add(new Option(value, value, false, value === one.event.rating));
+    for (const value of model.ratings) choice.add(new Option(value, value, false, value === Number(one.event.rating)));
     choice.add(new Option("out", "", false, Boolean(one.out)));
     choice.addEventListener("change", () => {
       one.out = !choice.value;

@@ -1,0 +1,195 @@
+"""The fields of an event, one at a time: what history files, requests and clients may write for each."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import reprlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Final
+
+from palate.errors import PalateError
+
+EVENT_FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp")
+UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+"""Up to which size a number since 1970 counts seconds, milli-, micro- and nanoseconds, and how many a second has."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TIME = re.compile(
+    r"(?P<date>\d{4}([-/])\d\d\2\d\d)"
+    r"([ T](?P<time>\d\d:\d\d(:\d\d)?)(\.\d+)?( ?(?P<zone>Z|UTC|[+-]\d\d(:?\d\d)?))?)?",
+    re.ASCII,
+)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SHOWN: Final = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 60
+
+
+class FieldError(PalateError, ValueError):
+    """A field that is not what it should be: its name, what was found, and what was expected."""
+
+
+def read_fields(found: Any, known: Collection[str] = EVENT_FIELDS) -> dict[str, Any]:
+    """Read an event's fields, each by its own rule; one that is null is as good as missing.
+
+    Args:
+        found: What was sent or stands in a file for an event.
+        known: The fields that it may have.
+
+    Returns:
+        The fields that are there: ids and texts as ``str``, ``categories`` as a tuple, ``rating`` as a finite
+        ``float``, ``timestamp`` in whole seconds since 1970.
+
+    Raises:
+        FieldError: It is no object, has an unknown field, or a field holds something else.
+    """
+    if not isinstance(found, Mapping):
+        raise FieldError(f"found {shown(found)}, expected an object with {_named(known)}")
+    for name in found:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(known)}"
+            raise FieldError(f"unknown field {shown(name)}; {hint}")
+    sent = {name: value for name, value in found.items() if value is not None}
+    return {name: _READERS[name](value, name) for name, value in sent.items()}
+
+
+def check_names_an_item(fields: Mapping[str, Any]) -> None:
+    """Raise :class:`FieldError` for a history's event that names no item, or describes one without a title."""
+    if "title" not in fields and "item_id" not in fields:
+        raise FieldError("neither item_id nor title; expected one of them")
+    if "title" not in fields and (fields.get("categories") or fields.get("description")):
+        raise FieldError("categories or description without a title; a new item needs one")
+
+
+def read_item_id(found: Any, name: str = "item_id") -> str:
+    """An item's id: printable text without the blanks around it, or a whole number."""
+    found_id = read_exact_id(found, name)
+    if not (item_id := found_id.strip()):
+        raise FieldError(f"{name} is {shown(found)}, expected text or a whole number")
+    return item_id
+
+
+def read_exact_id(found: Any, name: str) -> str:
+    """An id that is kept as it was sent: printable text, or a whole number."""
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if not isinstance(found, str) or not found:
+        raise FieldError(f"{name} is {shown(found)}, expected text or a whole number")
+    if _UNPRINTABLE.search(found):
+        raise FieldError(f"{name} is {shown(found)}, expected text without control characters")
+    return found
+
+
+def read_text(found: Any, name: str) -> str:
+    """Text that is not blank, without the blanks around it."""
+    if not isinstance(found, str) or not found.strip() or _SURROGATE.search(found):
+        raise FieldError(f"{name} is {shown(found)}, expected text")
+    return found.strip()
+
+
+def read_categories(found: Any, name: str = "categories") -> tuple[str, ...]:
+    """Names in a list, or in a text that separates them by ``|``; each once."""
+    names = found.split("|") if isinstance(found, str) else found
+    if not isinstance(names, Sequence) or not all(isinstance(one, str) and one.strip() for one in names):
+        raise FieldError(f"{name} is {shown(found)}, expected names like 'Action|Comedy' or a list")
+    return tuple(dict.fromkeys(read_text(one, name) for one in names))
+
+
+def read_rating(found: Any, name: str = "rating") -> float:
+    """A finite number, which may be written as text; true and false are none."""
+    number = _number(found)
+    if number is None:
+        raise FieldError(f"{name} is {shown(found)}, expected a number")
+    return number + 0.0  # -0.0 is 0.0
+
+
+def read_timestamp(found: Any, name: str = "timestamp") -> int:
+    """A time in whole seconds since 1970, rounded down.
+
+    Args:
+        found: Seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; an ISO date or time as
+            text, or a ``datetime``, each in UTC where it names no zone.
+        name: What an error calls it.
+    """
+    if isinstance(found, date):
+        seconds: int | None = _seconds(found)
+    elif isinstance(found, str) and not _NUMBER.fullmatch(found.strip()):
+        seconds = _seconds_of_text(found.strip())
+    else:
+        seconds = _seconds_of_number(found)
+    if seconds is None or seconds < 0:
+        raise FieldError(
+            f"{name} is {shown(found)}, expected a time since 1970: a number of seconds, or an ISO date like "
+            "2024-05-31T23:59:00Z"
+        )
+    return seconds
+
+
+def shown(found: Any) -> str:
+    """What was found, cut short for a message of one line."""
+    return "missing" if found is None else _SHOWN.repr(found)
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "item_id": read_item_id,
+    "user_id": read_exact_id,
+    "event_id": read_exact_id,
+    "title": read_text,
+    "description": read_text,
+    "categories": read_categories,
+    "rating": read_rating,
+    "timestamp": read_timestamp,
+}
+
+
+def _number(found: Any) -> float | None:
+    """The number, from text too (CSV has nothing else); None for what is none, or not finite."""
+    if isinstance(found, str) and not _NUMBER.fullmatch(found.strip()):
+        return None
+    if isinstance(found, bool) or not isinstance(found, (int, float, str)):
+        return None
+    try:
+        number = float(found)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _seconds_of_number(found: Any) -> int | None:
+    number = _number(found)
+    if number is None or not 0 <= number < UNITS[-1][0]:
+        return None
+    per_second = next(per_second for most, per_second in UNITS if number < most)
+    exact = (
+        int(found)
+        if isinstance(found, int) or (isinstance(found, str) and found.strip().isdecimal())
+        else number
+    )
+    return int(exact // per_second)
+
+
+def _seconds_of_text(text: str) -> int | None:
+    parts = _TIME.fullmatch(text)
+    if parts is None:
+        return None
+    zone = parts["zone"] or "Z"
+    offset = "+00:00" if zone in ("Z", "UTC") else f"{zone[:3]}:{zone[3:].removeprefix(':') or '00'}"
+    when = f"{parts['date'].replace('/', '-')}T{parts['time'] or '00:00'}{offset}"
+    try:
+        return _seconds(datetime.fromisoformat(when))
+    except ValueError:
+        return None
+
+
+def _seconds(when: date) -> int:
+    if not isinstance(when, datetime):
+        return (when - _EPOCH.date()).days * 86_400
+    return ((when if when.tzinfo else when.replace(tzinfo=timezone.utc)) - _EPOCH) // timedelta(seconds=1)
+
+
+def _named(known: Collection[str]) -> str:
+    return "item_id or title, and rating" if "title" in known else "item_id and rating"

@@ -1,0 +1,82 @@
+"""A history that somebody gives: its events in order, and the new items that they bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palate.data.event_fields import check_names_an_item, read_rating
+from palate.data.item_files import split_year
+from palate.errors import PalateError
+from palate.schema import History, Item
+
+
+@dataclass(frozen=True)
+class ReadEvent:
+    """An interaction with an item of the catalogue, or with one that it brings."""
+
+    item_id: str
+    item: Item | None  # given where the event brings its own texts
+    rating: float
+    timestamp: int | None
+
+
+def read_event(fields: Mapping[str, Any], unrated: float | None) -> ReadEvent:
+    """The event of some fields.
+
+    Args:
+        fields: As :func:`palate.data.event_fields.read_fields` gives them.
+        unrated: What an event without a rating counts, None where it needs one.
+
+    Raises:
+        FieldError: No item is named, or there is no rating.
+    """
+    check_names_an_item(fields)
+    item = _item(fields) if "title" in fields else None
+    item_id = fields["item_id"] if item is None else item.item_id
+    rating = read_rating(fields.get("rating", unrated))
+    return ReadEvent(item_id, item, rating, fields.get("timestamp"))
+
+
+def history_of(
+    user_id: str, events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateError]
+) -> History:
+    """The events as a history, oldest first; without times their order is the order.
+
+    Args:
+        user_id: Whose history it is.
+        events: The events in the order of the file.
+        wrong: Makes the error about an event without a time among others that have one.
+    """
+    timed = any(event.timestamp is not None for event in events)
+    for index, event in enumerate(events):
+        if timed and event.timestamp is None:
+            raise wrong(index, "no timestamp, where others have one; give it to all or to none")
+    ordered = sorted(enumerate(events), key=lambda pair: pair[1].timestamp or 0)
+    return History(
+        user_id=user_id,
+        item_ids=[event.item_id for _, event in ordered],
+        ratings=[event.rating for _, event in ordered],
+        timestamps=[index if event.timestamp is None else event.timestamp for index, event in ordered],
+    )
+
+
+def new_items(events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateError]) -> list[Item]:
+    """The items that the events bring.
+
+    Args:
+        events: The events in the order of the file.
+        wrong: Makes the error about an event whose item an earlier one brings with other texts.
+    """
+    items: dict[str, Item] = {}
+    for index, event in enumerate(events):
+        if event.item and items.setdefault(event.item_id, event.item) != event.item:
+            raise wrong(index, f"item {event.item_id!r} stands earlier with other texts; give it its own id")
+    return list(items.values())
+
+
+def _item(fields: Mapping[str, Any]) -> Item:
+    title, year = split_year(fields["title"])
+    item_id = fields.get("item_id", f"new: {fields['title']}")
+    return Item(item_id, title, fields.get("categories", ()), fields.get("description"), year)
