@@ -82,17 +82,17 @@ def histories(draw, new=True):
             del event["item_id"]
     odd = {**ODD, **(ODD_NEW if new else {})}
     event = draw(st.sampled_from(events))
-    if draw(st.booleans()):
+    oddness = draw(st.sampled_from(["none", "field", "gap", "form"]))
+    if oddness == "field":
         name = draw(st.sampled_from(sorted(odd)))
         event[name] = draw(st.sampled_from(odd[name]))
-    elif draw(st.booleans()):
+    elif oddness == "gap":
         event.pop(draw(st.sampled_from(["item_id", "rating", "timestamp"])), None)
     texts = [", ".join(f'"{name}": {value}' for name, value in event.items()) for event in events]
     written = [f"{{{text}}}" for text in texts]
-    if draw(st.integers(0, 3)) == 0:
+    if oddness == "form":
         at = draw(st.integers(0, len(texts) - 1))
-        form = draw(st.sampled_from(FORMS))
-        written[at] = form.replace("%s", texts[at])
+        written[at] = draw(st.sampled_from(FORMS)).replace("%s", texts[at])
     return written
 
 
@@ -213,7 +213,7 @@ def test_lines_of_a_file_and_of_a_request_agree(server, tmp_path):
         kept = server.get(f"/users/{user}/history").json()["events"]
         found = last_of_each_item(history)
         assert [(one["item_id"], one["rating"]) for one in kept] == [row[:2] for row in found]
-        if '"timestamp"' in events[0]:
+        if re.search('"timestamp": (?!null)', "".join(events)):
             assert [one["timestamp"] for one in kept] == [row[2] for row in found]
 
     check()
