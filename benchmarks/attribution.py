@@ -41,13 +41,13 @@ def main() -> None:
     lost: dict[tuple[str, int], list[float]] = {}
     for history in dataset.histories([dataset.user_ids[index] for index in drawn]):
         window = part(history, range(len(history))[-arguments.window :])
-        found = attribute(model, window, whole=True)
+        found = attribute(model, window)
         rankings = {"driving": np.argsort(-found.influence), "random": rng.permutation(len(window))}
         for name, order in rankings.items():
             for k in REMOVED:
                 out = set(order[:k].tolist())
                 left = part(window, [row for row in range(len(window)) if row not in out])
-                prompt = model.user_prompts([left], whole=True)
+                prompt = model.encode([left]).split()
                 answer = model.generate_from(prompt)[0]
                 likely = log_probabilities(model, prompt, found.answer)[0]
                 changed.setdefault((name, k), []).append(answer != found.answer)

@@ -34,9 +34,10 @@ def new_items_read(monkeypatch):
     """The new items that an export lets the model read, each time that it does; the model stays as it is."""
     read = []
 
-    def with_new_items(model, _run, items):
-        read.append(list(items))
+    def with_items(model, items):
+        if items:
+            read.append(list(items))
         return model
 
-    monkeypatch.setattr("palate.export.with_new_items", with_new_items)
+    monkeypatch.setattr("palate.model.personalized.PersonalizedModel.with_items", with_items)
     return read

@@ -22,7 +22,6 @@ from palate.errors import DataError, MismatchError, OutputError
 from palate.export import as_prompt_embeds, export_prompts
 from palate.files import sha256_of
 from palate.model.ask import write
-from palate.model.events import windows_of
 from palate.model.inject import Prompt
 from palate.model.personalized import load_model
 from palate.prompts import read_prompts
@@ -65,7 +64,7 @@ def assert_reads_the_same(bare, model, prompts, histories):
     first = []
     for one in histories:
         prompt = as_vllm_reads(prompts.prompt_embeds(one.user_id), bare.config, bare.dtype)[None]
-        own = model.prompt(windows_of([one], model.table, model.settings.window)).embeddings
+        own = model.complete(model.encode([one])).embeddings
         first.append(bare(inputs_embeds=prompt).logits[0, -1])
         torch.testing.assert_close(
             first[-1], model.backbone(inputs_embeds=own).logits[0, -1], atol=1e-4, rtol=1e-4
@@ -82,7 +81,7 @@ def test_so_does_one_in_bfloat16(tiny_data, histories, tmp_path, family):
     export_prompts(run, histories, tmp_path / "out", instructions=[""], dtype="bfloat16")
     model, prompts = load_model(run), read_prompts(tmp_path / "out")
     bare = AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.bfloat16).eval()
-    own = [model.prompt(windows_of([one], model.table, model.settings.window)) for one in histories]
+    own = [model.complete(model.encode([one])) for one in histories]
     model.backbone.to(torch.bfloat16)
     for one, prompt in zip(histories, own, strict=True):
         narrow = Prompt(prompt.embeddings.to(torch.bfloat16), prompt.mask)
@@ -108,7 +107,7 @@ def test_user_prompts_are_those_that_the_model_reads(tiny_data, histories, tmp_p
     assert prompts.user_ids == [*(one.user_id for one in histories), "short"]
     assert prompts.user_prompt("short").shape == (3, 32)  # one vector an interaction, no padding
     for one, expected in zip(
-        [*histories, short], load_model(run).user_prompts([*histories, short]), strict=True
+        [*histories, short], load_model(run).encode([*histories, short]).split(), strict=True
     ):
         torch.testing.assert_close(prompts.user_prompt(one.user_id), expected)
     assert manifest == prompts.manifest

@@ -12,7 +12,6 @@ from engine import engine_answer, saved
 from palate.config import PretrainedT5Settings
 from palate.errors import DataError, MismatchError
 from palate.export import export_prompts
-from palate.model.events import windows_of
 from palate.model.personalized import load_model
 from palate.prompts import read_prompts
 from tiny import pretrained_model, tiny_backbone
@@ -61,7 +60,7 @@ def test_the_exported_backbone_answers_as_the_model_does(tiny_data, histories, t
     prompts.check_backbone(engine)
     expected = [model.generate([one], ASKED)[0] for one in histories]
     assert answers(prompts, engine, model.tokenizer) == expected
-    own = model.prompt(windows_of(histories, model.table, model.settings.window), ASKED)
+    own = model.complete(model.encode(histories), ASKED)
     read = [
         one(inputs_embeds=own.embeddings, attention_mask=own.mask, position_ids=own.positions).logits[:, -1]
         for one in (engine, model.backbone, hub)
@@ -184,7 +183,7 @@ def test_an_encoder_decoder_can_be_exported_too(tiny_data, histories, tmp_path, 
     model = load_model(run)
     engine = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out" / "backbone").eval()
     read_prompts(tmp_path / "out").check_backbone(engine)
-    own = model.prompt(windows_of(histories, model.table, model.settings.window))
+    own = model.complete(model.encode(histories))
     ids = engine.generate(
         inputs_embeds=own.embeddings, attention_mask=own.mask, max_new_tokens=12, do_sample=False
     )

@@ -61,11 +61,10 @@ def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):
     for snippet in SNIPPET.findall(CONCEPTS):
         exec(snippet, found)
     model, state = found["model"], found["state"]
-    assert int(state.count) == len(found["history"][0])
-    torch.testing.assert_close(
-        found["encoder"].prompt(state), found["encoder"](model.events(found["history"])).embeddings
-    )
-    assert torch.equal(found["encoder"].load_state("user-42.safetensors").sums, state.sums)
+    assert len(state) == len(found["history"])
+    expected = model.encode([found["history"]]).embeddings[0]
+    torch.testing.assert_close(state.prompt(), expected)
+    assert torch.equal(model.load_state("user-42.safetensors").prompt(), state.prompt())
 
 
 def test_the_readme_predictor_is_scored(names):
@@ -92,7 +91,7 @@ def test_the_readme_user_encoder_fits_the_model(names):
     sizes = EncoderSizes(2, model.table.size, model.task_prompt.shape[1], len(model.settings.categories))
     before, model.user_encoder = model.user_encoder, names["MeanEncoder"](UEMSettings(), sizes)
     try:
-        assert model.encode_users(history).shape == (1, 1, sizes.embedding)
+        assert model.encode(history).embeddings.shape == (1, 1, sizes.embedding)
         assert len(model.generate(history)) == 1
     finally:
         model.user_encoder = before

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.items.encoder import ItemEncoder
-from palate.items.table import ItemTable
-from palate.model.personalized import PersonalizedModel, Table, load_model
-from palate.runs import load_run
+from palate.model.personalized import load_model
 from palate.schema import History, Item
 
 
@@ -40,20 +37,9 @@ def answer(
     Raises :class:`DataError` for items that are neither new nor known, and for ratings that are not on the
     model's scale.
     """
-    model = load_model(run)
-    if new_items:
-        model = with_new_items(model, run, new_items)
+    model = load_model(run).with_items(new_items)
     text = model.generate([history], instruction)[0]
-    columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
-    window = [Interaction(*row) for row in columns][-model.settings.window :]
+    read = model.visible(history)
+    columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)
+    window = [Interaction(*row) for row in columns]
     return Answer(history.user_id, instruction or model.settings.instruction, text, window)
-
-
-def with_new_items(model: PersonalizedModel, run: Path, new_items: Sequence[Item]) -> PersonalizedModel:
-    """Let a run's model read items that its catalogue does not have; they are encoded here."""
-    table = model.table
-    if isinstance(table, ItemTable):
-        extended: Table = table.extended(new_items, ItemEncoder(load_run(run).recipe.items))
-    else:
-        extended = table.extended(new_items)
-    return model.with_table(extended)

@@ -37,28 +37,27 @@ def attribute(
     instruction: str | None = None,
     *,
     answer: str | None = None,
-    whole: bool = False,
 ) -> Attribution:
-    """Leave-one-out over what the model reads of a history: its most recent window, or all where ``whole``.
+    """Leave out, one at a time, each interaction that the model reads.
 
-    The answer is the model's own unless another is given. A left-out interaction is not replaced by an older one.
-    Raises :class:`DataError` for items and ratings that the model does not know.
+    Args:
+        model: The model that answers.
+        history: Oldest interaction first; ``model.visible`` says what is read of it. An interaction that is left
+            out is not replaced by an older one.
+        instruction: What is asked; what the model was trained to answer if not given.
+        answer: The answer that is explained; the model's own if not given.
+
+    Raises:
+        DataError: The model does not know an item or a rating.
     """
-    read = history if whole else part(history, range(len(history))[-model.settings.window :])
-    passes = (model.user_prompts(some, whole=True) for some in in_passes(left_out(read)))
+    passes = (model.encode(some).split() for some in in_passes(left_out(model.visible(history))))
     return attribute_prompts(model, passes, instruction, answer)
-
-
-def part(history: History, rows: Sequence[int]) -> History:
-    """These interactions of a history alone."""
-    columns = (history.item_ids, history.ratings, history.timestamps)
-    return History(history.user_id, *([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
 
 
 def left_out(history: History) -> list[History]:
     """The whole history of P interactions, then the P that lack one each."""
     rows = range(len(history))
-    return [history, *(part(history, [row for row in rows if row != out]) for out in rows)]
+    return [history, *(history.take(row for row in rows if row != out) for out in rows)]
 
 
 def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from palate.answer import with_new_items
 from palate.config import CausalSettings
 from palate.errors import DataError, MismatchError
 from palate.export_journal import Journal, history_digest
@@ -34,7 +33,6 @@ from palate.export_weights import check_weights, write_weights
 from palate.files import check_fresh, fresh_folder, write_text
 from palate.machine import package_versions
 from palate.model.ask import ends
-from palate.model.events import windows_of
 from palate.model.loading import weights_digest
 from palate.model.personalized import load_model
 from palate.prompts import file_digests
@@ -93,7 +91,7 @@ def export_prompts(
     )
     users: list[ExportedUser] = []
     with fresh_folder(out, resumable=True) as folder:
-        writer = _Writer(folder, manifest, model, Path(run), new_items or {})
+        writer = _Writer(folder, manifest, model, new_items or {})
         for batch in writer.batches(_each_once(histories)):
             users += writer.users(batch, len(users))
             report(len(users))
@@ -121,12 +119,10 @@ class _Writer:
         folder: Path,
         manifest: ExportManifest,
         model: PersonalizedModel,
-        run: Path,
         new_items: Mapping[str, Sequence[Item]],
     ) -> None:
-        self.folder, self.model, self.run, self.new_items = folder, model, run, new_items
+        self.folder, self.model, self.new_items = folder, model, new_items
         self.asked, self.dtype = manifest.instructions, getattr(torch, manifest.dtype)
-        self.table = model.table
         self.journal = Journal(folder, manifest)
         for name in ("users", "complete")[: 2 if self.asked else 1]:
             (folder / name).mkdir(exist_ok=True)
@@ -148,8 +144,7 @@ class _Writer:
         }
         users = self.journal.written(digests)
         if users is None:
-            own = self.model.with_table(self.table)
-            made = _encoded(with_new_items(own, self.run, new) if new else own, batch, self.asked)
+            made = _encoded(self.model.with_items(new), batch, self.asked)
             users = [
                 self._user(one.user_id, path, *prompts)
                 for one, path, prompts in zip(batch, digests, made, strict=True)
@@ -198,14 +193,11 @@ def _encoded(
     model: PersonalizedModel, histories: list[History], asked: Sequence[str]
 ) -> list[tuple[Tensor, list[Tensor]]]:
     """The user prompt [M, E] and the complete prompts [T, E] of each history."""
-    user = model.user_prompt(windows_of(histories, model.table, model.settings.window))
+    user = model.encode(histories)
     complete = [model.complete(user, instruction) for instruction in asked]
     return [
-        (
-            user.embeddings[row][user.mask[row]],
-            [one.embeddings[row][one.mask[row].bool()] for one in complete],
-        )
-        for row in range(len(histories))
+        (prompt, [one.embeddings[row][one.mask[row].bool()] for one in complete])
+        for row, prompt in enumerate(user.split())
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -45,6 +45,29 @@ class History:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def take(self, rows: Iterable[int]) -> History:
+        """Select interactions by their positions, in the order given."""
+        at = list(rows)
+        columns = (self.item_ids, self.ratings, self.timestamps)
+        return History(self.user_id, *([column[row] for row in at] for column in columns))  # type: ignore[arg-type]
+
+    def latest(self, count: int | None = None) -> History:
+        """Drop superseded interactions, then keep the most recent ones.
+
+        A later interaction with an item supersedes the earlier ones, as in prepared data and in the user store.
+
+        Args:
+            count: How many interactions to keep; None keeps all.
+
+        Returns:
+            The last interaction with each item, oldest first, at most ``count`` of them.
+        """
+        last = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        if len(last) == len(self) and (count is None or count >= len(self)):
+            return self
+        rows = sorted(last.values())
+        return self.take(rows if count is None else rows[max(len(rows) - count, 0) :])
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -85,6 +108,12 @@ class Windows:
         return Windows(
             self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows]
         )
+
+    def columns(self, start: int, stop: int) -> Windows:
+        """Cut out the interactions at the positions from ``start`` to ``stop``: [B, stop - start] at most."""
+        length = np.clip(self.length - start, 0, stop - start)
+        at = slice(start, stop)
+        return Windows(self.item_index[:, at], self.rating_index[:, at], self.timestamp[:, at], length)
 
     def trimmed(self) -> Windows:
         """The same windows without the columns that none of them fills; one column stays at least."""

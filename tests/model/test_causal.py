@@ -309,4 +309,4 @@ def test_a_states_prompt_is_answered_as_its_history(tiny_data, llama):
     answers = model.generate(people)
     state = encoder.add(encoder.init_state(2), model.events(people))
     assert model.generate_from(encoder.prompt(state)) == answers
-    assert model.generate_from(model.encode_users(people)) == answers
+    assert model.generate_from(model.encode(people).embeddings) == answers

@@ -72,9 +72,9 @@ def test_a_model_that_names_is_built_and_loaded_again(tiny_data, tmp_path, most)
         ids = torch.tensor(model.tokenizer(word, add_special_tokens=False)["input_ids"])
         torch.testing.assert_close(name, model.embedded(ids).mean(dim=0))
     histories = tiny_data.histories(tiny_data.user_ids[:3])
-    prompts = model.encode_users(histories)
+    prompts = model.encode(histories).embeddings
     assert prompts.shape[1] == settings.vectors == 5 + 2 * most
     model.save_pretrained(tmp_path / "model")
     loaded = PersonalizedModel.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.encode_users(histories), prompts)
+    assert torch.equal(loaded.encode(histories).embeddings, prompts)
     assert loaded.generate(histories) == model.generate(histories)

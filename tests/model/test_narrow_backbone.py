@@ -59,7 +59,7 @@ def test_only_the_backbone_is_narrow_and_a_saved_model_comes_back_so(tiny_data, 
         assert dtypes(one, lambda name: name.startswith("backbone.")) == {torch.bfloat16}
         assert dtypes(one, lambda name: not name.startswith("backbone.")) == {torch.float32}
         assert one.generate(histories) == model.generate(histories)
-        assert one.encode_users(histories).dtype == torch.float32
+        assert one.encode(histories).embeddings.dtype == torch.float32
     assert json.loads((tmp_path / "run" / "config.json").read_text())["backbone"]["settings"]["dtype"] == (
         "bfloat16"
     )

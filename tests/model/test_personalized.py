@@ -54,7 +54,7 @@ def refused(folder, error=DataError):
 def test_a_saved_model_answers_as_it_did(model, histories, tmp_path):
     model.save_pretrained(tmp_path / "model")
     loaded = PersonalizedModel.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.encode_users(histories), model.encode_users(histories))
+    assert torch.equal(loaded.encode(histories).embeddings, model.encode(histories).embeddings)
     assert loaded.generate(histories) == model.generate(histories)
     assert loaded.generate(histories, "Why?") == model.generate(histories, "Why?")
     assert loaded.settings == model.settings
@@ -178,11 +178,11 @@ def test_weights_of_another_model_are_told(saved, tiny_data, tmp_path):
 def test_user_prompts_are_padded_with_zeros(tiny_data, histories):
     model = tiny_model(tiny_data, UEM_TINY)
     short = replace_columns(histories[0], 3)
-    prompts = model.encode_users([short, histories[1]])
+    prompts = model.encode([short, histories[1]]).embeddings
     assert prompts.shape == (2, 10, 32)
     assert not prompts[0, 3:].any()
     assert prompts[0, :3].any(dim=-1).all()
-    torch.testing.assert_close(prompts[:1, :3], model.encode_users([short]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(prompts[:1, :3], model.encode([short]).embeddings, atol=1e-5, rtol=1e-5)
 
 
 def replace_columns(history, count):
@@ -190,14 +190,41 @@ def replace_columns(history, count):
     return History(history.user_id, *(column[-count:] for column in columns))
 
 
-def test_only_the_most_recent_interactions_are_read(model, histories):
+def test_a_streaming_model_reads_everything_and_others_their_window(tiny_data, histories):
+    longer = [replace_columns(history, 11) for history in histories]
     newest = [replace_columns(history, 10) for history in histories]
-    assert torch.equal(model.encode_users(newest), model.encode_users(histories))
+    for settings, reads, same in ((UEM_TINY, 10, True), (STREAMING_TINY, None, False)):
+        model = tiny_model(tiny_data, settings)
+        assert model.max_events == reads
+        first, second = (model.encode(some).embeddings for some in (longer, newest))
+        assert torch.equal(first, second) is same
+
+
+def test_a_long_history_is_read_in_passes_to_the_same_prompt(streaming, histories, monkeypatch):
+    whole = streaming.encode(histories)
+    monkeypatch.setattr("palate.model.personalized.EVENTS_AT_ONCE", 7)
+    in_passes = streaming.encode(histories)
+    torch.testing.assert_close(in_passes.embeddings, whole.embeddings, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(in_passes.category_logits, whole.category_logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_rating_of_an_item_stands_and_in_its_place(model):
+    repeated = History("someone", ["1", "2", "1", "3"], [1.0, 4.0, 5.0, 2.0], [1, 2, 3, 4])
+    once = History("someone", ["2", "1", "3"], [4.0, 5.0, 2.0], [2, 3, 4])
+    assert model.visible(repeated) == once
+    assert torch.equal(model.encode([repeated]).embeddings, model.encode([once]).embeddings)
+    assert model.generate([repeated]) == model.generate([once])
+
+
+def test_only_the_most_recent_interactions_are_read(tiny_data, histories):
+    model = tiny_model(tiny_data, UEM_TINY)
+    newest = [replace_columns(history, 10) for history in histories]
+    assert torch.equal(model.encode(newest).embeddings, model.encode(histories).embeddings)
     older = [replace_columns(history, 11) for history in histories]
     changed = [
         History(h.user_id, h.item_ids, [5.0 - h.ratings[0] + 1, *h.ratings[1:]], h.timestamps) for h in older
     ]
-    assert torch.equal(model.encode_users(changed), model.encode_users(histories))
+    assert torch.equal(model.encode(changed).embeddings, model.encode(histories).embeddings)
 
 
 @pytest.mark.filterwarnings("error")
@@ -245,8 +272,9 @@ def test_a_table_in_another_order_gives_the_same_answers(model, histories):
         table.rating_vectors,
         ENCODER,
     )
-    before = model.encode_users(histories)
-    torch.testing.assert_close(model.with_table(shuffled).encode_users(histories), before, atol=1e-6, rtol=0)
+    before = model.encode(histories).embeddings
+    again = model.with_table(shuffled).encode(histories).embeddings
+    torch.testing.assert_close(again, before, atol=1e-6, rtol=0)
 
 
 def test_a_table_of_another_encoder_is_refused(model, tiny_data):
@@ -268,14 +296,54 @@ def test_new_items_are_known_by_their_texts(tiny_data, tiny_sentence_encoder, tm
         model.settings, load_backbone(model), build_item_table(tiny_data, encoder)
     ).eval()
     known = tiny_data.histories(tiny_data.user_ids[:2])
-    before = model.encode_users(known)
+    before = model.encode(known).embeddings
     item = Item("new", "Film 99", ("Comedy",), "the movie is rated")
-    model.with_table(model.table.extended([item], encoder))
-    assert torch.equal(model.encode_users(known), before)
+    more = model.with_items([item], encoder)
+    assert torch.equal(more.encode(known).embeddings, before)
     liked, disliked = (
-        model.encode_users([History("someone", ["new"], [rating], [1])]) for rating in (5.0, 1.0)
+        more.encode([History("someone", ["new"], [rating], [1])]).embeddings for rating in (5.0, 1.0)
     )
     assert not torch.allclose(liked, disliked, atol=1e-4)
+
+
+def test_a_model_with_more_items_shares_its_weights_and_leaves_the_first_as_it_is(
+    tiny_data, tiny_sentence_encoder, tmp_path
+):
+    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_tokens=32, cache=tmp_path))
+    made = tiny_model(tiny_data, STREAMING_TINY)
+    table = build_item_table(tiny_data, encoder)
+    model = PersonalizedModel(made.settings, load_backbone(made), table).eval()
+    more = model.with_items([Item("new", "Film 99", ("Comedy",))], encoder)
+    assert (len(more.table), len(model.table)) == (len(table) + 1, len(table))
+    assert model.table is table
+    with pytest.raises(DataError, match="'new'"):
+        model.encode([History("someone", ["new"], [5.0], [1])])
+    assert more.backbone is model.backbone
+    weights = dict(model.named_parameters())
+    assert all(weight is weights[name] for name, weight in more.named_parameters())
+    assert model.with_items([]) is model
+
+
+def test_a_device_that_is_not_there_is_refused_with_what_may_be_given(saved):
+    with pytest.raises(MismatchError, match=r"device 'cuda:77' cannot be used .*expected 'auto', 'cpu'"):
+        load_model(saved, device="cuda:77")
+    with pytest.raises(MismatchError, match=r"device 'warp' cannot be used"):
+        load_model(saved, device="warp")
+    with pytest.raises(MismatchError, match=r"dtype 'int8' is unknown; expected 'float32'"):
+        load_model(saved, dtype="int8")
+    assert load_model(saved, device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_backbone_may_compute_in_another_number_format(saved, histories):
+    narrow = load_model(saved, dtype="bfloat16")
+    assert narrow.backbone.dtype == torch.bfloat16
+    assert narrow.encode(histories).embeddings.dtype == torch.float32
+    windows = windows_of(histories, narrow.table, 10)
+    likely, wide = (
+        one.choose(windows, [("Action", "Drama")] * 4) for one in (narrow, load_model(saved, device="cpu"))
+    )
+    torch.testing.assert_close(likely.float().cpu(), wide, atol=0.05, rtol=0)
+    assert len(narrow.generate(histories)) == 4
 
 
 def load_backbone(model):

@@ -50,8 +50,11 @@ ENCODERS = {
     "streaming": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2},
     "recency": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2, "recency": True},
     "uem": {"kind": "uem", "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 16},
+    "resampler": {"kind": "resampler", "queries": 6, "width": 16, "layers": 1, "heads": 2},
     "text": {"kind": "text", "most_tokens": 200},
 }
+LIKE_TOKENS = "like-tokens"
+"""Of a run's name: its soft prompts are kept as long as tokens."""
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +66,9 @@ def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
         if kind not in made:
             model = {
                 "backbone": {"kind": "random-t5", "width": 32, "feed_forward": 64, "heads": 2, "layers": 1},
-                "user_encoder": ENCODERS[kind],
+                "user_encoder": ENCODERS[kind.removesuffix(LIKE_TOKENS).removesuffix("-") or "streaming"],
                 "task_prompt": 2,
+                "like_tokens": kind.endswith(LIKE_TOKENS),
             }
             recipe = tiny_recipe(
                 tiny_data.path, tiny_sentence_encoder, folder / "cache", model=model, train={"steps": 2}

@@ -123,7 +123,7 @@ def prompts_of(model, histories):
     if hasattr(model.user_encoder, "init_state"):
         with torch.no_grad():
             return [model.user_encoder(model.events([one])).embeddings[0] for one in histories]
-    return model.user_prompts(histories)
+    return model.encode(histories).split()
 
 
 def expected(model, histories, instruction=None):

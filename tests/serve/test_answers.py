@@ -67,11 +67,11 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
     items = tiny_data.item_ids
     users.append({"ann": [Event(item, 3.0, number) for number, item in enumerate(items)]})
     assert users.encoded("ann")[1] == "anew"
-    read, events = [], served.model.events
+    read, read_into = [], served.model.read_into
     monkeypatch.setattr(
         served.model,
-        "events",
-        lambda histories, table=None: read.extend(histories) or events(histories, table),
+        "read_into",
+        lambda encoder, state, histories: read.extend(histories) or read_into(encoder, state, histories),
     )
     users.append({"ann": [Event(items[3], 5.0, 1000)]})
     assert users.encoded("ann")[1] == "advanced"

@@ -14,7 +14,7 @@ def test_an_attribution_is_the_functions_own(server, events, model):
     from palate.serve.api import GivenEvent, given_history
 
     history, _ = given_history([GivenEvent(**event) for event in events], None)
-    expected = attribute(model, history, whole=True)
+    expected = attribute(model, history)
     given = server.post("/attributions", json={"history": events}).json()
     assert given["text"] == expected.answer
     assert given["log_probability"] == pytest.approx(expected.log_probability, abs=1e-3)

@@ -57,6 +57,14 @@ class ItemEncoder:
     def __init__(self, settings: ItemSettings) -> None:
         self.settings = settings
 
+    @classmethod
+    def of(cls, identity: EncoderIdentity) -> ItemEncoder:
+        """Make the encoder that an identity describes; its :attr:`identity` tells whether its files are the same."""
+        settings = ItemSettings(
+            encoder=identity.name, revision=identity.revision, max_tokens=identity.max_tokens
+        )
+        return cls(settings)
+
     @cached_property
     def identity(self) -> EncoderIdentity:
         """Which encoder this is; raises what :func:`palate.items.encoder_files.encoder_folder` raises."""

@@ -26,7 +26,7 @@ Answers for a user from their history of rated items, which it reads as soft pro
 | task prompt | {task_prompt} vectors |
 | item encoder | {item_encoder} |
 | trained on | {data_name} ({data_fingerprint}) |
-| reads | the {window} most recent interactions |
+| reads | {reads} |
 | instruction | {instruction} |
 
 ```python
@@ -55,11 +55,16 @@ def model_card(model: PersonalizedModel) -> str:
         item_encoder="none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name,
         data_name=settings.data_name,
         data_fingerprint=settings.data_fingerprint[:19],
-        window=settings.window,
+        reads=reading(model.max_events),
         instruction=settings.instruction,
         item_ids=table.item_ids[:2],
         ratings=[float(value) for value in table.rating_values[-2:]],
     )
+
+
+def reading(max_events: int | None) -> str:
+    """Say how much of a history a model reads."""
+    return "the whole history" if max_events is None else f"the {max_events} most recent events"
 
 
 def _source(model: PersonalizedModel) -> str:

@@ -80,22 +80,32 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
 def windows_of(
     histories: Sequence[History], table: ItemTable | BlockTable, size: int | None = None
 ) -> Windows:
-    """The ``size`` most recent interactions of each history, or all of them, as indices into ``table``.
+    """Look histories up in a table: what a model reads of each, as indices.
 
-    Raises :class:`DataError` for an item that the table does not have, for a rating that is not on its scale, and
-    for columns of different lengths.
+    Args:
+        histories: B histories, oldest interaction first.
+        table: The items that they may name, and the scale of their ratings.
+        size: The most interactions that are read of one, the most recent; None reads all.
+
+    Returns:
+        Windows [B, P] with the last interaction with each item (:meth:`History.latest`).
+
+    Raises:
+        DataError: An item is not in the table, a rating is not on its scale, or the columns of a history differ in
+            length.
     """
     for history in histories:
         _check_columns(history)
-    length = np.array([min(len(history), size or len(history)) for history in histories], dtype=np.int64)
+    histories = [history.latest(size) for history in histories]
+    length = np.array([len(history) for history in histories], dtype=np.int64)
     shape = (len(histories), int(length.max(initial=1)))  # transformers' layers take no empty window
     item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)
     timestamp = np.zeros(shape, dtype=np.int64)
     for row, (history, count) in enumerate(zip(histories, length, strict=True)):
         if count:
-            item[row, :count] = table.index_of(history.item_ids[-count:])
-            rating[row, :count] = _rating_indices(history, int(count), table)
-            timestamp[row, :count] = history.timestamps[-count:]
+            item[row, :count] = table.index_of(history.item_ids)
+            rating[row, :count] = _rating_indices(history, table)
+            timestamp[row, :count] = history.timestamps
     return Windows(item, rating, timestamp, length)
 
 
@@ -108,8 +118,8 @@ def _check_columns(history: History) -> None:
         )
 
 
-def _rating_indices(history: History, count: int, table: ItemTable | BlockTable) -> RatingIndices:
-    ratings = np.asarray(history.ratings[-count:], dtype=np.float32)
+def _rating_indices(history: History, table: ItemTable | BlockTable) -> RatingIndices:
+    ratings = np.asarray(history.ratings, dtype=np.float32)
     index: RatingIndices = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1).astype(np.uint8)
     if len(wrong := ratings[table.rating_values[index] != ratings]):
         scale = ", ".join(f"{value:g}" for value in table.rating_values)

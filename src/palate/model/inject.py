@@ -38,6 +38,10 @@ class Prompt:
         """Where each vector stands when padding is not counted, [B, N]; 0 for padding."""
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0) * self.mask
 
+    def to(self, dtype: torch.dtype) -> Prompt:
+        """The same vectors in another number format."""
+        return self if self.embeddings.dtype == dtype else Prompt(self.embeddings.to(dtype), self.mask)
+
     def followed_by(self, embeddings: Tensor, mask: Tensor) -> Prompt:
         """This prompt, padded at the left end, with B' vectors [B, N', E] after it where ``mask`` [B, N'] is true."""
         joined = torch.cat([self.embeddings, embeddings.to(self.embeddings.dtype)], dim=1)

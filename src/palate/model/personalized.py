@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from palate.config import TextSettings
 from palate.errors import MismatchError
 from palate.files import fresh_folder, write_text
 from palate.items.blocks import BlockTable
-from palate.items.encoder import EncoderIdentity
+from palate.items.encoder import EncoderIdentity, ItemEncoder
 from palate.items.table import ItemTable
 from palate.model.ask import (
     Prefix,
@@ -31,20 +32,26 @@ from palate.model.ask import (
 )
 from palate.model.backbone import Backbone
 from palate.model.card import model_card
+from palate.model.device import dtype_of, find_device
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
+from palate.model.history_state import HistoryState
 from palate.model.inject import Edges, Prompt, begin, finish, inject
 from palate.model.loading import find_backbone, rebuild_backbone
 from palate.model.settings import PersonalizedSettings
+from palate.model.streaming import StreamingEncoder
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
 from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
 from palate.model.user_encoder import EncoderSizes, UserPrompt, build_user_encoder
+from palate.model.user_state import UserState
 from palate.model.weights import load_weights, save_weights
-from palate.schema import History, Windows
+from palate.schema import History, Item, Windows
 
 Table: TypeAlias = ItemTable | BlockTable
 Instruction: TypeAlias = str | Sequence[str] | None
 """One for all users, or one for each; the task's own when none is given."""
+EVENTS_AT_ONCE = 4096
+"""Events of a history that a streaming encoder reads in one pass, whose memory grows with them."""
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 
 
@@ -108,7 +115,7 @@ class PersonalizedModel(nn.Module):
         asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``, and
         ``sampled`` says which tokens they are scored against, if not all.
         """
-        user = self._like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
+        user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),
@@ -140,9 +147,9 @@ class PersonalizedModel(nn.Module):
         """Z with the user prompts U_e [B, M, E] that :meth:`user_prompt` gave: [B, N, E] with its mask."""
         return self._inject(user, *self._tokens(self._asked(instruction)))
 
-    def user_prompt(self, windows: Windows, table: Table | None = None) -> UserPrompt:
-        """U_e for each window: [B, M, E] with its mask. ``table`` stands in the place of the model's own."""
-        return self._like_tokens(self.user_encoder(self._events(windows, table)))
+    def user_prompt(self, windows: Windows) -> UserPrompt:
+        """U_e for each window: [B, M, E] with its mask."""
+        return self.like_tokens(self.user_encoder(self._events(windows)))
 
     @property
     def soft_task_prompt(self) -> Tensor:
@@ -189,7 +196,7 @@ class PersonalizedModel(nn.Module):
         """
         if not len(user_prompts):
             return []
-        user = self._like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
+        user = self.like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
         return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
 
     @torch.inference_mode()
@@ -200,17 +207,90 @@ class PersonalizedModel(nn.Module):
 
         The user prompts are those that :meth:`generate_from` takes.
         """
-        user = self._like_tokens(UserPrompt.of(user_prompts))
+        user = self.like_tokens(UserPrompt.of(user_prompts))
         prompt = self._inject(user, *self._tokens(self._asked(instruction)))
         return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
 
-    def events(self, histories: Sequence[History], table: Table | None = None) -> EventBatch | TextBatch:
-        """All interactions of B histories, however long, as a user encoder reads them.
+    @property
+    def max_events(self) -> int | None:
+        """The most events of a history that are read, the most recent ones; None where all are.
 
-        ``table`` stands in the place of the model's own. Raises :class:`DataError` for items that are not in it and
-        ratings that are not on its scale.
+        A streaming user encoder reads whole histories; every other kind reads a window of ``settings.window``.
         """
-        return self._events(windows_of(histories, self.table if table is None else table), table)
+        return None if isinstance(self.user_encoder, StreamingEncoder) else self.settings.window
+
+    def visible(self, history: History) -> History:
+        """Return the part of a history that is read: the last event of each item, :attr:`max_events` at most."""
+        return history.latest(self.max_events)
+
+    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
+        """Look up what is read of B histories, as the user encoder's input.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, or a rating is not on its scale.
+        """
+        return self._events(windows_of(histories, self.table, self.max_events))
+
+    @torch.inference_mode()
+    def encode(self, histories: Sequence[History]) -> UserPrompt:
+        """Encode histories as user prompts, exactly as the backbone reads them.
+
+        Args:
+            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
+
+        Returns:
+            User prompts [B, M, E] with their mask [B, M]; vectors beyond a user's own are zeros.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
+                differ in length.
+
+        Example:
+            >>> user = model.encode(data.histories(["42"]))  # doctest: +SKIP
+            >>> user.embeddings.shape  # doctest: +SKIP
+            torch.Size([1, 24, 128])
+        """
+        encoder = self.user_encoder
+        if isinstance(encoder, StreamingEncoder):
+            state = self.read_into(encoder, encoder.init_state(len(histories)), histories)
+            user = self.like_tokens(encoder.user_prompt(state))
+        else:
+            user = self.like_tokens(encoder(self.events(histories)))
+        return replace(user, embeddings=user.embeddings * user.mask[..., None])
+
+    def new_state(self) -> HistoryState:
+        """Start the running state of one user's history.
+
+        Raises:
+            MismatchError: The user encoder is not a streaming one.
+
+        Example:
+            >>> state = model.new_state()  # doctest: +SKIP
+            >>> state.add(data.histories(["42"])[0])  # doctest: +SKIP
+            >>> model.generate_from([state.prompt()])  # doctest: +SKIP
+        """
+        return HistoryState(self)
+
+    def load_state(self, source: bytes | Path | str) -> HistoryState:
+        """Read a state from a file that :meth:`HistoryState.save` wrote, or from its bytes.
+
+        Raises:
+            DataError: It is damaged, or was made with other weights.
+        """
+        empty = HistoryState(self)
+        return HistoryState(self, empty.parse(source))
+
+    @torch.no_grad()
+    def read_into(
+        self, encoder: StreamingEncoder, state: UserState, histories: Sequence[History]
+    ) -> UserState:
+        """Add what is read of B histories to their states, in passes whose memory is bounded."""
+        windows = windows_of(histories, self.table, self.max_events)
+        for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
+            events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
+            assert isinstance(events, EventBatch)
+            state = encoder.add(state, events)
+        return state
 
     @torch.inference_mode()
     def prefix(self, histories: Sequence[History]) -> Prefix:
@@ -222,26 +302,12 @@ class PersonalizedModel(nn.Module):
             raise MismatchError(
                 "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
             )
-        return self._prefix(self.user_prompt(windows_of(histories, self.table, self.settings.window)))
+        return self._prefix(self.encode(histories))
 
     @torch.inference_mode()
     def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
         """One greedy answer for each of the prefix's B users, which stays as it is for the next instruction."""
         return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
-
-    @torch.inference_mode()
-    def user_prompts(
-        self, histories: Sequence[History], table: Table | None = None, *, whole: bool = False
-    ) -> list[Tensor]:
-        """The user prompts [M, E] that :meth:`generate` reads, each as long as it is, for :meth:`generate_from`.
-
-        Histories are read ``whole``, or only their window's most recent interactions. Raises what :meth:`events`
-        raises.
-        """
-        window = None if whole else self.settings.window
-        windows = windows_of(histories, self.table if table is None else table, window)
-        user = self.user_prompt(windows, table)
-        return [prompt[mask] for prompt, mask in zip(user.embeddings, user.mask, strict=True)]
 
     def _answer(
         self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
@@ -251,21 +317,46 @@ class PersonalizedModel(nn.Module):
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers
 
-    def generate(self, histories: Sequence[History], instruction: str | None = None) -> list[str]:
-        """One greedy answer for each history; only its ``settings.window`` most recent interactions are read.
-
-        Raises :class:`DataError` for items that are not in :attr:`table` and ratings that are not on its scale.
-        """
-        return self.answer(windows_of(histories, self.table, self.settings.window), instruction)
-
     @torch.inference_mode()
-    def encode_users(self, histories: Sequence[History]) -> Tensor:
-        """User prompts [B, M, E], what another server can be fed; zeros where a user has fewer than M."""
-        user = self.user_prompt(windows_of(histories, self.table, self.settings.window))
-        return user.embeddings * user.mask[..., None]
+    def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
+        """Answer an instruction for each history, greedily.
+
+        Args:
+            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
+            instruction: One for all users or one for each; what the model was trained to answer if not given.
+
+        Returns:
+            B answers.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
+                differ in length.
+        """
+        return self._answer(self.complete(self.encode(histories), instruction)) if len(histories) else []
+
+    def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> PersonalizedModel:
+        """Return a model that also knows new items; this one stays as it is, and both share their weights.
+
+        Args:
+            items: New items by their texts. One that is known already is taken when its texts are the same.
+            encoder: The item encoder of the model's table, where its files are not where they were in training.
+
+        Raises:
+            DataError: An item is known with other texts.
+            MismatchError: ``encoder`` is not the one that the table was made with.
+        """
+        if not items:
+            return self
+        if not isinstance(self.table, ItemTable):
+            return self.with_table(self.table.extended(items))
+        return self.with_table(self.table.extended(items, encoder or ItemEncoder.of(self.table.encoder)))
 
     def with_table(self, table: Table) -> PersonalizedModel:
-        """Let this model read histories over another catalogue; raises :class:`MismatchError` if it cannot."""
+        """Return a model that reads histories over another catalogue and shares this one's weights.
+
+        Raises:
+            MismatchError: The table was made with another item encoder, or has another scale of ratings.
+        """
         if _made_by(table) != _made_by(self.table):
             raise MismatchError(
                 f"the model was trained on {_described(self.table)}, and the new table holds {_described(table)}; "
@@ -276,9 +367,11 @@ class PersonalizedModel(nn.Module):
                 f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
                 f"{_listed(table.rating_values)}; use data on the same scale"
             )
-        self.table = table
-        self.catalogue = self._catalogue(table).to(self.device)
-        return self
+        other = copy(self)
+        other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
+        other.table = table
+        other.catalogue = other._catalogue(table).to(self.device)
+        return other
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing.
@@ -350,14 +443,14 @@ class PersonalizedModel(nn.Module):
             return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
         return Catalogue(table)
 
-    def _events(self, windows: Windows, table: Table | None = None) -> EventBatch | TextBatch:
-        catalogue = self.catalogue if table is None else self._catalogue(table).to(self.device)
-        events: EventBatch | TextBatch = catalogue(
+    def _events(self, windows: Windows) -> EventBatch | TextBatch:
+        events: EventBatch | TextBatch = self.catalogue(
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
 
-    def _like_tokens(self, user: UserPrompt) -> UserPrompt:
+    def like_tokens(self, user: UserPrompt) -> UserPrompt:
+        """Scale user-prompt vectors as the settings ask (``like_tokens``); twice is as once."""
         if self.token_like is None or isinstance(self.user_encoder, TextHistory):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)
@@ -383,7 +476,8 @@ class PersonalizedModel(nn.Module):
 
     def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
         asked = self._asked_of_each(len(user.embeddings), instruction, instruction_mask)
-        return inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
+        prompt = inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
+        return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
         """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
@@ -413,12 +507,33 @@ class PersonalizedModel(nn.Module):
         return embedded, instruction_mask.expand(users, -1)
 
 
-def load_model(run: Path | str, backbone: str | None = None) -> PersonalizedModel:
-    """The trained model of a run's folder, or of a folder that ``save_pretrained`` wrote.
+def load_model(
+    run: Path | str,
+    backbone: str | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype | None = None,
+) -> PersonalizedModel:
+    """Load the trained model of a run's folder, or of a folder that ``save_pretrained`` wrote.
 
-    ``backbone`` is the hub name, folder or file of a backbone that was not saved with it, if it has moved.
+    Args:
+        run: The folder.
+        backbone: Hub name, folder or file of a backbone that was not saved with the model, if it has moved.
+        device: Where to compute: "auto" is the first GPU if there is one, else the CPU; or a device of torch's,
+            like "cpu" or "cuda:1".
+        dtype: What the backbone computes in, like "bfloat16"; as it was trained if not given.
+
+    Raises:
+        DataError: The folder holds no whole model.
+        MismatchError: The backbone cannot be had or is another one, or there is no such device.
+
+    Example:
+        >>> model = palate.load_model("runs/demo/main", device="cpu")  # doctest: +SKIP
     """
-    return PersonalizedModel.from_pretrained(model_folder(run), backbone)
+    model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
+    if dtype is not None:
+        model.backbone.to(dtype=dtype_of(dtype))
+    return model.to(find_device(device))
 
 
 def model_folder(run: Path | str) -> Path:

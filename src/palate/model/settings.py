@@ -24,7 +24,7 @@ class PersonalizedSettings(BaseModel):
     user_encoder: UserEncoderSettings
     task_prompt: int
     window: int
-    """Most recent interactions that the model reads of a history."""
+    """Most recent interactions that a user encoder reads which does not read whole histories."""
     most_new_tokens: int
     """Longest answer."""
     instruction: str

@@ -187,7 +187,7 @@ class StreamingEncoder(nn.Module):
 
     def forward(self, events: EventBatch) -> UserPrompt:
         """Read each window: [B, P] interactions become [B, M, E]."""
-        return self._prompt(self.reader(events))
+        return self.user_prompt(self.reader(events))
 
     def init_state(self, users: int) -> UserState:
         """The state of ``users`` without a history."""
@@ -213,7 +213,14 @@ class StreamingEncoder(nn.Module):
         is built again: ``remaining`` is given the users' rows and returns the events that they still have. Raises
         :class:`MismatchError` where it is needed and not given, and for more events than the state has read.
         """
-        taken = self.reader(events)
+        left = None if remaining is None else lambda rows: self.reader(remaining(rows))
+        return self.subtract(state, self.reader(events), left)
+
+    @torch.no_grad()
+    def subtract(
+        self, state: UserState, taken: UserState, remaining: Callable[[Tensor], UserState] | None = None
+    ) -> UserState:
+        """Take the events of one state out of another; :meth:`remove` with states in the place of events."""
         if bool((taken.count > state.count).any()):
             raise MismatchError(
                 "more events were to be removed than the state has read; build it from the stored events"
@@ -230,19 +237,12 @@ class StreamingEncoder(nn.Module):
                 "events that are left"
             )
         rows = lost.nonzero().flatten()
-        return left.replaced(rows, self.reader(remaining(rows)))
+        return left.replaced(rows, remaining(rows))
 
     @torch.no_grad()
     def prompt(self, state: UserState) -> Tensor:
         """User prompts [B, M, E] of B users."""
-        return self._prompt(state).embeddings
-
-    @torch.no_grad()
-    def view(self, state: UserState) -> Tensor:
-        """The chances that each label is liked and disliked as the encoder itself sees B users, [B, L, 2]."""
-        logits = self._prompt(state).category_logits
-        assert logits is not None
-        return logits.sigmoid()
+        return self.user_prompt(state).embeddings
 
     def save_state(self, state: UserState, path: Path) -> None:
         """Write a state as safetensors, all or nothing."""
@@ -252,7 +252,8 @@ class StreamingEncoder(nn.Module):
         """Read what :meth:`save_state` wrote; raises :class:`DataError` for a damaged file or another encoder's."""
         return UserState.load(path, self.reader.identity(), self.init_state(0))
 
-    def _prompt(self, state: UserState) -> UserPrompt:
+    def user_prompt(self, state: UserState) -> UserPrompt:
+        """Make the user prompts of B users from their states: [B, M, E], with the category logits [B, L, 2]."""
         hidden = self._think(self._features(state))  # [B, Q, width]
         logits = self.categories(hidden.flatten(1)).unflatten(1, (-1, 2))  # [B, L, 2]
         liking = self.liking(logits[:, self.category_of_query])  # [B, C, E]

@@ -51,6 +51,10 @@ class UserPrompt:
         lengths = torch.tensor([len(one) for one in parts], device=embeddings.device)
         return cls(embeddings, torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None])
 
+    def split(self) -> list[Tensor]:
+        """Return each user's vectors without padding: B tensors [M, E] of their own lengths."""
+        return [vectors[mask] for vectors, mask in zip(self.embeddings, self.mask, strict=True)]
+
 
 @dataclass(frozen=True)
 class EncoderSizes:

@@ -254,12 +254,7 @@ def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[
     read = [_given(index, event, unrated) for index, event in enumerate(events)]
     history = history_of("", read, lambda index, said: DataError(f"history.{index}: {said}"))
     items = new_items(read, lambda index, said: ConflictError(f"history.{index}: {said}"))
-    last = sorted({item_id: at for at, item_id in enumerate(history.item_ids)}.values())
-    item_ids, ratings, timestamps = history.item_ids, history.ratings, history.timestamps
-    kept = History(
-        "", [item_ids[at] for at in last], [ratings[at] for at in last], [timestamps[at] for at in last]
-    )
-    return kept, items
+    return history.latest(), items
 
 
 def _given(index: int, event: GivenEvent, unrated: float | None) -> ReadEvent:

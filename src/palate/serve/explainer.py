@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from palate.attribution import attribute_prompts, left_out, part
+from palate.attribution import attribute_prompts, left_out
 from palate.data.histories import CategoryStatistics
 from palate.errors import DataError
 from palate.schema import History, Item
@@ -80,9 +80,7 @@ class Explainer:
         every item of it, and :class:`OverloadedError` while another one is worked on.
         """
         asked = self._asked(sent, self._served.reads or self._limits.attributed + 1)
-        history = asked.history
-        if (reads := self._served.reads) is not None:
-            history = part(history, range(len(history))[-reads:])
+        history = self._served.model.visible(asked.history)
         if len(history) > self._limits.attributed:
             found = (
                 f"{len(history):,}" if sent.history is not None else f"more than {self._limits.attributed:,}"

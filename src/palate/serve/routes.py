@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from palate.model.card import model_card
+from palate.model.card import model_card, reading
 from palate.serve import metrics
 from palate.serve.answers import answer_all, answer_pieces
 from palate.serve.api import (
@@ -87,7 +87,7 @@ def model(service: Serving) -> ModelFacts:
         model=served.identity,
         card=model_card(served.model),
         instruction=served.model.settings.instruction,
-        reads="the whole history" if served.reads is None else f"the {served.reads} most recent events",
+        reads=reading(served.reads),
         ratings=served.scale,
         unrated=served.model.settings.unrated,
         items=len(served.model.table),

@@ -10,46 +10,37 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from palate.attribution import in_passes
 from palate.errors import MismatchError
 from palate.files import sha256_of
-from palate.items.encoder import ItemEncoder
-from palate.items.table import ItemTable
-from palate.model.events import EventBatch
-from palate.model.personalized import CARD, Table, load_model, model_folder
-from palate.model.streaming import StreamingEncoder
-from palate.model.user_state import UserState
-from palate.runs import load_run
+from palate.model.personalized import CARD, PersonalizedModel, load_model, model_folder
 from palate.schema import History, Item
 from palate.serve.store import Changes, Encoded, StoredHistory
 
-AT_ONCE = 4096
-"""Events that are read into a state in one pass, whose memory grows with them."""
+KEPT = b"palate-kept-2"
+"""Changes with the meaning of what is kept, so that what an older palate kept is made again."""
 
 
 class ServedModel:
     """A trained model beside what a server has to know of it; its methods may be called from any thread.
 
-    A streaming user encoder reads whole histories and keeps a state of them; the others read the most recent window.
+    What is read of a history, and how, is the model's alone (:meth:`PersonalizedModel.encode` and its states). A
+    model with more items is another model, which takes this one's place when it is whole: a reader keeps the one
+    that it began with.
     """
 
     def __init__(self, run: Path) -> None:
         self.model = load_model(run)
-        if torch.cuda.is_available():
-            self.model.to("cuda")
         self.identity = _identity(run)
-        self._run = run
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
-        self._swapping = threading.Lock()  # a reader must find table and vectors that belong together
 
     @property
     def reads(self) -> int | None:
         """How many of a history's events the model reads, the most recent ones; all where it is None."""
-        return None if self._streaming else self.model.settings.window
+        return self.model.max_events
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
         """Those of these items that the model does not know."""
@@ -81,115 +72,66 @@ class ServedModel:
             table = self.model.table
             new = set(table.unknown(item.item_id for item in items))
             known = [item for item in items if item.item_id not in new]
-            if known:
-                self._with(table.part(item.item_id for item in known), known)
-            extended = self._with(table, [item for item in items if item.item_id in new]) if new else None
+            if known:  # checked against what is known of them alone
+                self._knowing([item.item_id for item in known], known)
+            extended = self.model.with_items([item for item in items if item.item_id in new])
             yield
-            if extended is not None:
-                with self._swapping:
-                    self.model.with_table(extended)
+            self.model = extended
 
     def prompt_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor:
         """The user prompt [M, E] of a history that is not stored, whose new items are known in it alone."""
-        table = self._table_for(history, new_items)
-        with self._swapping:
-            if self._streaming is None:
-                return self.model.user_prompts([history], table)[0]
-            return self._streaming.prompt(self._read(history, table))[0]
+        return self._knowing(history.item_ids, new_items).encode([history]).split()[0]
 
     def prompts_of(
         self, histories: Sequence[History], new_items: Sequence[Item] = ()
     ) -> Iterator[list[Tensor]]:
         """The user prompts [M, E] of histories that have no more items than the first, pass by pass."""
-        table = self._table_for(histories[0], new_items)
+        model = self._knowing(histories[0].item_ids, new_items)
         for some in in_passes(histories):
-            with self._swapping:
-                prompts = self.model.user_prompts(some, table, whole=True)
-            yield prompts
+            yield model.encode(some).split()
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
         """The chances that each label is liked and disliked as the user encoder sees it, [L, 2], if it has a view."""
-        if self._streaming is None:
-            return None
-        table = self._table_for(history, new_items)
-        with self._swapping:
-            return self._streaming.view(self._read(history, table))[0]
+        logits = self._knowing(history.item_ids, new_items).encode([history]).category_logits
+        return None if logits is None else logits[0].sigmoid()
 
     def encode(self, found: StoredHistory) -> Encoded:
-        """What is kept of a stored history: all of it, or its most recent :attr:`reads` events."""
-        with self._swapping:
-            if self._streaming is None:
-                return self._encoded(found.version, self.model.user_prompts([found.history])[0])
-            return self._encoded_state(found.version, self._read(found.history))
+        """What is kept of a stored history: its user prompt, and its state where the encoder has one."""
+        model = self.model
+        if model.max_events is not None:
+            return self._encoded(found.version, model.encode([found.history]).split()[0])
+        state = model.new_state()
+        state.add(found.history)
+        return self._encoded(found.version, state.prompt(), state.to_bytes())
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
         """What was kept of an older version, brought up to date at a cost that does not depend on the history.
 
         None where only the whole history can tell: without a state, or when rounding would show.
         """
-        if self._streaming is None or kept.state is None:
+        if kept.state is None:
             return None
-        empty = self._streaming.init_state(1)
-        with self._swapping:
-            state = UserState.from_bytes(kept.state, self._reader, empty)
-            state = self._streaming.merge(state, self._read(changes.added))
-            if len(changes.removed):
-                try:
-                    state = self._streaming.remove(state, self._events(changes.removed))
-                except MismatchError:
-                    return None
-            return self._encoded_state(changes.version, state)
+        state = self.model.load_state(kept.state)
+        state.add(changes.added)
+        if len(changes.removed):
+            try:
+                state.remove(changes.removed)
+            except MismatchError:
+                return None
+        return self._encoded(changes.version, state.prompt(), state.to_bytes())
 
     @staticmethod
     def prompt_from(kept: Encoded) -> Tensor:
         """The user prompt [M, E] that was kept."""
         return load(kept.prompt)["user_prompt"]
 
-    @cached_property
-    def _streaming(self) -> StreamingEncoder | None:
-        encoder = self.model.user_encoder
-        return encoder if isinstance(encoder, StreamingEncoder) else None
-
-    @cached_property
-    def _reader(self) -> str:
-        assert self._streaming is not None
-        return self._streaming.reader.identity()
-
-    @cached_property
-    def _item_encoder(self) -> ItemEncoder:
-        return ItemEncoder(load_run(self._run).recipe.items)
-
-    def _table_for(self, history: History, new_items: Sequence[Item]) -> Table | None:
+    def _knowing(self, item_ids: Sequence[str], new_items: Sequence[Item]) -> PersonalizedModel:
+        """The model with new items beside those of ``item_ids``; without new items, as it is."""
+        model = self.model
         if not new_items:
-            return None
-        named = (*history.item_ids, *(item.item_id for item in new_items))
-        return self._with(self.model.table.part(named), new_items)
-
-    def _with(self, table: Table, items: Sequence[Item]) -> Table:
-        if not isinstance(table, ItemTable):
-            return table.extended(items)
-        with self._extending:
-            return table.extended(items, self._item_encoder) if items else table
-
-    def _read(self, history: History, table: Table | None = None) -> UserState:
-        assert self._streaming is not None
-        state = self._streaming.init_state(1)
-        for start in range(0, len(history), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            some = History(
-                history.user_id, history.item_ids[part], history.ratings[part], history.timestamps[part]
-            )
-            state = self._streaming.add(state, self._events(some, table))
-        return state
-
-    def _events(self, history: History, table: Table | None = None) -> EventBatch:
-        events = self.model.events([history], table)
-        assert isinstance(events, EventBatch)
-        return events
-
-    def _encoded_state(self, version: int, state: UserState) -> Encoded:
-        assert self._streaming is not None
-        return self._encoded(version, self._streaming.prompt(state)[0], state.to_bytes(self._reader))
+            return model
+        named = (*item_ids, *(item.item_id for item in new_items))
+        return model.with_table(model.table.part(named)).with_items(new_items)
 
     def _encoded(self, version: int, prompt: Tensor, state: bytes | None = None) -> Encoded:
         made = {"model": self.identity, "version": str(version)}
@@ -199,7 +141,7 @@ class ServedModel:
 def _identity(run: Path) -> str:
     """sha256 over all that a saved model computes with, so that nothing made by another is taken for its own."""
     folder = model_folder(run)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(KEPT)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != CARD:
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())

@@ -1,0 +1,123 @@
+"""A history is read in one way: by generate, export, evaluate and the server, for every kind of user encoder."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load
+from typer.testing import CliRunner
+
+import palate
+from palate.answer import answer
+from palate.cli.app import app
+from palate.config import TaskSettings
+from palate.data.histories import make_examples
+from palate.export import export_prompts
+from palate.model.events import windows_of
+from palate.model.personalized import load_model
+from palate.predictors.personalized import PersonalizedPredictor
+from palate.prompts import read_prompts
+from palate.schema import History
+from palate.tasks import load_task
+from serving import ask, sent
+
+KINDS = ["streaming", "recency", "uem", "resampler", "text", "like-tokens", "uem-like-tokens"]
+WINDOW = 10  # of the tiny runs
+
+
+def long_history(data):
+    """More events than any window, and most items rated twice."""
+    first, second = data.histories(data.user_ids[:2])
+    both = [
+        *zip(first.item_ids, first.ratings, strict=True),
+        *zip(second.item_ids, second.ratings, strict=True),
+    ]
+    both += [(item, 6 - rating) for item, rating in both[: len(both) // 2]]
+    items, ratings = zip(*both, strict=True)
+    return History("long", items, ratings, range(1_000, 1_000 + len(both)))
+
+
+def short_history(data):
+    (first,) = data.histories(data.user_ids[:1])
+    return History("short", first.item_ids[:3], first.ratings[:3], range(3))
+
+
+def repeated_history(data):
+    items = data.item_ids
+    return History("repeated", [items[0], items[1], items[0], items[2]], [1.0, 4.0, 5.0, 2.0], range(4))
+
+
+HISTORIES = {"long": long_history, "short": short_history, "repeated": repeated_history}
+
+
+@pytest.mark.parametrize("length", HISTORIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_to_ask_reads_the_same(serve, run_of, tiny_data, tmp_path, kind, length):
+    run, history = run_of(kind), HISTORIES[length](tiny_data)
+    model = load_model(run)
+    user = model.encode([history]).split()[0]
+    text = model.generate([history])[0]
+
+    written = tmp_path / "history.json"
+    written.write_text(json.dumps(sent(history)))
+    said = CliRunner().invoke(app, ["generate", str(run), "--history", str(written)])
+    assert (said.exit_code, said.stdout.strip()) == (0, text.strip()), said.output
+    assert answer(run, history).text == text
+
+    export_prompts(run, [history], tmp_path / "prompts")
+    exported = read_prompts(tmp_path / "prompts").user_prompt(history.user_id)
+    torch.testing.assert_close(exported, user.cpu(), atol=1e-5, rtol=0)
+
+    server = serve(of=run)
+    server.post(f"/users/{history.user_id}/events", json=sent(history)).raise_for_status()
+    stored, given = ask(server, {"user_id": history.user_id}, {"history": sent(history)})
+    assert (stored["text"], given["text"]) == (text, text)
+    kept = server.get(f"/users/{history.user_id}/prompt")
+    torch.testing.assert_close(load(kept.content)["user_prompt"], user.cpu(), atol=1e-5, rtol=0)
+
+    windows = windows_of([model.visible(history)], model.table)
+    assert PersonalizedPredictor(model, "ours").predict([0], windows) == [text]
+    torch.testing.assert_close(model.user_prompt(windows).split()[0], user, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["streaming", "uem"])
+def test_evaluate_asks_what_generate_asks(run_of, tiny_data, kind):
+    """The newest window of a user of the data, as evaluate draws it, gives generate's answer about that user."""
+    model = load_model(run_of(kind))
+    task = load_task(TaskSettings(), tiny_data.info)
+    window = WINDOW if model.max_events else 1_000
+    examples = make_examples(tiny_data, task, "test", window, "recent", seed=0)
+    answers = PersonalizedPredictor(model, "ours").predict(examples.user_index, examples.windows)
+    users = [tiny_data.user_ids[index] for index in examples.user_index]
+    assert len(set(answers)) > 1
+    assert model.generate(tiny_data.histories(users)) == answers
+
+
+@pytest.mark.parametrize("kind", ["streaming", "recency", "like-tokens"])
+def test_a_state_is_what_encode_reads(run_of, tiny_data, kind):
+    model = palate.load_model(run_of(kind), device="cpu")
+    (history,) = tiny_data.histories(tiny_data.user_ids[:1])
+    user = model.encode([history])
+    state = model.new_state()
+    for row in range(len(history)):
+        state.add(history.take([row]))
+    torch.testing.assert_close(state.prompt(), user.embeddings[0], atol=1e-5, rtol=0)
+    chances = user.category_logits[0].sigmoid()
+    torch.testing.assert_close(state.category_probabilities(), chances, atol=1e-5, rtol=0)
+    assert len(state) == len(history)
+
+    first, rest = history.take(range(5)), history.take(range(5, len(history)))
+    one, other = model.new_state(), model.new_state()
+    one.add(rest)
+    other.add(first)
+    other.merge(one)
+    torch.testing.assert_close(other.prompt(), user.embeddings[0], atol=1e-5, rtol=0)
+    other.remove(rest, remaining=first)
+    torch.testing.assert_close(other.prompt(), model.encode([first]).embeddings[0], atol=1e-4, rtol=0)
+    again = model.load_state(state.to_bytes())
+    assert torch.equal(again.prompt(), state.prompt())
+
+
+def test_an_encoder_without_a_state_says_so(run_of):
+    with pytest.raises(palate.PalateError, match=r"'uem' user encoder keeps no state.*use encode\(\)"):
+        load_model(run_of("uem")).new_state()
