@@ -251,7 +251,9 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     assert answered.exit_code == 0, answered.stderr
     answer = json.loads(answered.stdout)
     assert answer["user_id"] == "7"
-    assert [event["item_id"] for event in answer["window"]] == [str(movie) for movie in range(1, 26)]  # all of it
+    assert [event["item_id"] for event in answer["window"]] == [
+        str(movie) for movie in range(1, 26)
+    ]  # all of it
     assert palate("generate", "runs/tiny", "--user", "7").stdout == answer["text"] + "\n"
     assert "99" in palate("generate", "runs/tiny", "--user", "99").stderr
 

@@ -12,7 +12,8 @@ from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluate import Setting, evaluate, read_evaluation, write_evaluation
 from palate.evaluation_tables import evaluation_markdown, evaluation_table
 from palate.metrics import score_preferences
-from palate.predictors.references import REFERENCES, references
+from palate.predictors.references import references
+from palate.registry import predictors as registered
 from palate.schema import Examples
 from small_dataset import CATEGORIES, small_dataset, small_task
 
@@ -36,7 +37,7 @@ def examples(dataset, task):
 
 @pytest.fixture(scope="module")
 def evaluation(dataset, task, examples):
-    return evaluate(references(dataset, task, REFERENCES, "random"), examples, task, dataset, SETTING)
+    return evaluate(references(dataset, task, registered.kinds, "random"), examples, task, dataset, SETTING)
 
 
 class Says:
@@ -68,7 +69,7 @@ def test_the_evaluation_says_what_was_asked(evaluation, dataset):
     assert evaluation.setting == SETTING
     assert (evaluation.dataset, evaluation.fingerprint) == (dataset.info.name, dataset.info.fingerprint)
     assert evaluation.users == dataset.info.split_sizes["test"]
-    assert [one.name for one in evaluation.predictors] == list(REFERENCES)
+    assert [one.name for one in evaluation.predictors] == list(registered.kinds)
 
 
 def test_true_answers_score_one(dataset, task, examples):
@@ -179,5 +180,5 @@ def test_the_tables_show_every_predictor_with_its_score(dataset, task, examples,
 
 def test_every_line_of_the_markdown_table_has_the_same_cells(evaluation):
     lines = [line for line in evaluation_markdown(evaluation).split("\n") if line.startswith("|")]
-    assert len(lines) == 2 + len(REFERENCES)
+    assert len(lines) == 2 + len(registered.kinds)
     assert {line.count("|") for line in lines} == {9}

@@ -17,6 +17,7 @@ from palate.data.prepare import prepare
 from palate.model.user_encoder import EncoderSizes
 from palate.recipes import load_recipe
 from palate.train import train
+from tiny import with_own_registries
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,7 @@ def names(demo):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(demo)
+        with_own_registries(patch)
         for snippet in SNIPPET.findall(README):
             exec(snippet, found)
     return found

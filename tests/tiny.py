@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate import registry
 from palate.config import RandomT5Settings, Recipe, TaskSettings, TextSettings
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
@@ -25,6 +26,13 @@ from palate.tasks import load_task
 GENRES = ("Action", "Comedy", "Drama", "Film-Noir", "Sci-Fi")
 ENCODER = EncoderIdentity("made-up", None, "0" * 64, 64)
 WORDS = ["the", "movie", "film", "is", "listed", "with", "no", "genres", "rated", "stars"]
+
+
+def with_own_registries(patch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    for one in (registry.user_encoders, registry.tasks, registry.predictors):
+        assert one.kinds  # palate's own are there
+        patch.setattr(one, "_entries", dict(one._entries))
 
 
 def write_movielens(folder: Path, users: int = 50, movies: int = 60, seed: int = 0) -> Path:

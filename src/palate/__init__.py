@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from palate.model.personalized import PersonalizedModel, load_model
     from palate.prompts import read_prompts
     from palate.recipes import load_recipe
+    from palate.registry import register_predictor, register_task, register_user_encoder
     from palate.schema import History, Item
+    from palate.section import KindSettings
 
 __all__ = [
     "Client",
     "Dataset",
     "History",
     "Item",
+    "KindSettings",
     "PalateError",
     "PersonalizedModel",
     "Recipe",
@@ -36,6 +39,9 @@ __all__ = [
     "prepare",
     "read_history",
     "read_prompts",
+    "register_predictor",
+    "register_task",
+    "register_user_encoder",
 ]
 
 _MODULES = {
@@ -43,6 +49,7 @@ _MODULES = {
     "Dataset": "palate.data.dataset",
     "History": "palate.schema",
     "Item": "palate.schema",
+    "KindSettings": "palate.section",
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.personalized",
     "Recipe": "palate.config",
@@ -53,6 +60,9 @@ _MODULES = {
     "prepare": "palate.data.prepare",
     "read_history": "palate.data.history_file",
     "read_prompts": "palate.prompts",
+    "register_predictor": "palate.registry",
+    "register_task": "palate.registry",
+    "register_user_encoder": "palate.registry",
 }
 
 

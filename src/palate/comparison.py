@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from palate import registry
 from palate.config import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.histories import make_examples
@@ -15,7 +16,7 @@ from palate.files import fresh_folder
 from palate.predictors.base import Predictor
 from palate.predictors.controls import AnotherUsersHistory
 from palate.predictors.personalized import PersonalizedPredictor
-from palate.predictors.references import REFERENCES, references
+from palate.predictors.references import references
 from palate.recipes import dump_recipe
 from palate.runs import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
@@ -70,7 +71,7 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
     Raises :class:`DataError` for an entry that is neither, and :class:`MismatchError` for runs of different
     tasks or, without ``transfer``, a run of other data.
     """
-    runs = [_find_run(entry) for entry in entries if entry not in REFERENCES]
+    runs = [_find_run(entry) for entry in entries if entry not in registry.predictors]
     recipe = runs[0].recipe if runs else Recipe()
     setting = Setting(
         split=options.split,
@@ -81,7 +82,7 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
     dataset = load_dataset(_data_path(runs, options))
     _check_runs(runs, dataset, options.transfer)
     task = load_task(recipe.task, dataset.info)
-    named = [entry for entry in entries if entry in REFERENCES]
+    named = [entry for entry in entries if entry in registry.predictors]
     if runs and not options.bare:
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
@@ -105,7 +106,7 @@ def compare_and_write(entries: Sequence[str], options: Options, out: Path | None
             write_evaluation(evaluation, folder)
         return evaluation
     evaluation = prepare_comparison(entries, options).evaluate()
-    runs = [entry for entry in entries if entry not in REFERENCES]
+    runs = [entry for entry in entries if entry not in registry.predictors]
     if len(runs) == 1:
         write_evaluation(evaluation, Path(runs[0]))
     return evaluation
@@ -119,7 +120,9 @@ def _find_run(entry: str) -> RunFolder:
     try:
         return load_run(entry)
     except DataError as error:
-        raise DataError(f"{error}; or the name of a reference: {', '.join(REFERENCES)}") from None
+        raise DataError(
+            f"{error}; or the name of a reference: {', '.join(registry.predictors.kinds)}"
+        ) from None
 
 
 def _data_path(runs: Sequence[RunFolder], options: Options) -> Path:

@@ -8,16 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
+from palate import registry
 from palate.schema import WindowKind
+from palate.section import KindSettings, OfKind, Section
 from palate.tasks.wordings import QuestionKind
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataSettings(Section):
@@ -27,10 +23,11 @@ class DataSettings(Section):
     """Folder that ``palate prepare`` wrote."""
 
 
-class TaskSettings(Section):
+class TaskSettings(KindSettings):
     """The question, and the label rule that makes its truth."""
 
-    kind: Literal["category-preference"] = "category-preference"
+    kind: str = "category-preference"
+    """Which question; a task that is registered."""
     like_above: float | None = None
     """A category is liked when its mean rating is above this; the dataset's own threshold when not given."""
     dislike_below: float | None = None
@@ -39,6 +36,10 @@ class TaskSettings(Section):
     """Categories rated less often than this carry no label."""
     most_labels: int = Field(3, ge=1)
     """How many categories are named as liked, and as disliked."""
+
+
+AnyTaskSettings = Annotated[SerializeAsAny[TaskSettings], BeforeValidator(OfKind(registry.tasks))]
+"""The settings of a registered task, palate's own or another's."""
 
 
 class ItemTextSettings(Section):
@@ -156,7 +157,7 @@ BackboneSettings = Annotated[
 ]
 
 
-class TextSettings(Section):
+class TextSettings(KindSettings):
     """No user encoder: the history as text in the backbone's own context, as in the paper's text baselines."""
 
     kind: Literal["text"] = "text"
@@ -166,7 +167,7 @@ class TextSettings(Section):
     """Write the items' descriptions, which are most of the text."""
 
 
-class UEMSettings(Section):
+class UEMSettings(KindSettings):
     """The paper's User Embedding Module: a T5 v1.1-style transformer, one user-prompt vector an item."""
 
     kind: Literal["uem"] = "uem"
@@ -186,7 +187,7 @@ def _divides_the_width(heads: int, info: ValidationInfo) -> int:
     return heads
 
 
-class ResamplerSettings(Section):
+class ResamplerSettings(KindSettings):
     """Learned latent queries that attend to the window's items, as in PERSOMA: a user prompt of fixed length."""
 
     kind: Literal["resampler"] = "resampler"
@@ -204,7 +205,7 @@ class ResamplerSettings(Section):
         return self.queries
 
 
-class StreamingSettings(Section):
+class StreamingSettings(KindSettings):
     """Attention pooling into a fixed number of latent queries, whose state takes events in and out one by one."""
 
     kind: Literal["streaming"] = "streaming"
@@ -229,9 +230,8 @@ class StreamingSettings(Section):
         return self.queries + 2 * self.named
 
 
-UserEncoderSettings = Annotated[
-    UEMSettings | ResamplerSettings | StreamingSettings | TextSettings, Field(discriminator="kind")
-]
+UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]
+"""The settings of a registered user encoder, palate's own or another's."""
 
 
 class ModelSettings(Section):
@@ -307,7 +307,7 @@ class TrainSettings(Section):
     """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
     answers: Literal["truth", "view"] = "truth"
     """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
-    questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = {}
+    questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Share of each kind of question (preference, liked, disliked, yes-no, pair, rating), in several wordings; the
     task's own instruction alone when none is given. ``null`` takes back the kinds of an extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
@@ -370,7 +370,7 @@ class Recipe(Section):
     name: str = "run"
     seed: int = Field(0, ge=0, le=2**32 - 1)
     data: DataSettings = DataSettings()
-    task: TaskSettings = TaskSettings()
+    task: AnyTaskSettings = TaskSettings()
     items: ItemSettings = ItemSettings()
     windows: WindowSettings = WindowSettings()
     model: ModelSettings = ModelSettings()

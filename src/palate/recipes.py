@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from palate.config import Recipe
 from palate.errors import RecipeError, fault_message
+from palate.section import UNKNOWN_KIND, OfKind
 from palate.yaml_file import parse_yaml, read_yaml
 
 
@@ -137,7 +139,7 @@ def _merge(
     for key, value in change.items():
         old = base.get(key)
         field = None if model is None else model.model_fields.get(key)
-        kinds = [] if field is None else _sections(field.annotation)
+        kinds = [] if field is None else _sections(field)
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):
             merged[key] = value
         elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
@@ -167,6 +169,8 @@ def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         return f"'{key}.kind' is {context['tag']!r}, expected one of {context['expected_tags']}"
+    if problem["type"] == UNKNOWN_KIND:
+        return f"'{key}.kind': {problem['msg']}"
     message = fault_message(problem)
     if not key:
         return message
@@ -193,11 +197,16 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key that some recipe may have, over all kinds of a section."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        for section in _sections(field.annotation):
+        for section in _sections(field):
             yield from _known_keys(section, f"{prefix}{name}.")
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    """The models of a field that is a section: one for each kind that it may be of."""
+    annotation = field.annotation
+    for marker in field.metadata:
+        if isinstance(validate := getattr(marker, "func", None), OfKind):
+            return validate.sections
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
 

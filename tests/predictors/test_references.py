@@ -12,8 +12,9 @@ from palate.data.histories import category_statistics, draw_windows, make_exampl
 from palate.errors import LeakageError, PalateError, RecipeError
 from palate.metrics import membership, weighted_f1
 from palate.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
-from palate.predictors.references import REFERENCES, references
+from palate.predictors.references import references
 from palate.predictors.shrinkage import Shrinkage
+from palate.registry import predictors as registered
 from palate.schema import Interactions
 from small_dataset import CATEGORIES, small_dataset, small_task
 
@@ -53,7 +54,7 @@ def rated_afresh(dataset, users):
     )
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", registered.kinds)
 def test_every_reference_answers_each_user_in_the_words_of_the_task(name, dataset, task):
     users = dataset.users("test")
     answers = reference(name, dataset, task).predict(users, windows(dataset, users))
@@ -61,7 +62,7 @@ def test_every_reference_answers_each_user_in_the_words_of_the_task(name, datase
     assert task.target_texts(task.parse(answers)) == answers
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", registered.kinds)
 def test_no_reference_has_seen_the_ratings_of_other_users_than_training_ones(name, dataset, task):
     users = dataset.users("test")
     shown = windows(dataset, users)
@@ -185,8 +186,8 @@ def test_shuffled_ratings_keep_the_items_and_the_ratings_of_each_window(dataset,
 
 def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
     known = "population, counting, rule, shrinkage, boosting"
-    message = f"no reference is called 'Shrinkage'; there are {known}; did you mean 'shrinkage'?"
+    message = f"there is no reference 'Shrinkage'; registered are {known}; did you mean 'shrinkage'?"
     with pytest.raises(RecipeError, match=re.escape(message)):
         references(dataset, task, ["rule", "Shrinkage"])
-    with pytest.raises(RecipeError, match=r"'svd'; there are [a-z, ]+$"):
+    with pytest.raises(RecipeError, match=r"'svd'; registered are [a-z, ]+; a package"):
         references(dataset, task, ["svd"])

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from palate.config import Section
 from palate.errors import RecipeError, fault_message
 from palate.schema import Feedback
+from palate.section import Section
 from palate.yaml_file import read_yaml
 
 

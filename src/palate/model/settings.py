@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.config import TaskSettings, UserEncoderSettings
-from palate.errors import DataError, faults
+from palate.config import AnyTaskSettings, UserEncoderSettings
+from palate.errors import DataError, MismatchError, faults
 from palate.files import read_bytes
 from palate.model.loading import BackboneSource
 from palate.schema import Feedback
+from palate.section import UNKNOWN_KIND
 
 
 class PersonalizedSettings(BaseModel):
@@ -28,7 +29,7 @@ class PersonalizedSettings(BaseModel):
     most_new_tokens: int
     """Longest answer."""
     instruction: str
-    task: TaskSettings
+    task: AnyTaskSettings
     category_field: str
     categories: tuple[str, ...]
     data_name: str
@@ -53,4 +54,6 @@ class PersonalizedSettings(BaseModel):
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
+            if any(fault["type"] == UNKNOWN_KIND for fault in error.errors()):
+                raise MismatchError(f"{path}: {faults(error)}") from error
             raise DataError(f"{faults(error)}; copy the model again", path) from error

@@ -2,14 +2,14 @@
 
 A user encoder is a module with ``forward(events) -> UserPrompt``. The paper's User Embedding Module is here, the
 resampler in :mod:`palate.model.resampler` and the streaming encoder in :mod:`palate.model.streaming`;
-:func:`build_user_encoder` picks one by the recipe's ``kind``.
+:func:`build_user_encoder` builds one by the recipe's ``kind``; :mod:`palate.registry` says how to add another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
+from palate.config import UEMSettings
+from palate.registry import user_encoders
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
@@ -139,16 +140,8 @@ class UEM(nn.Module):
         return UserPrompt(self.project(hidden), events.mask)
 
 
-def build_user_encoder(
-    settings: UEMSettings | ResamplerSettings | StreamingSettings, sizes: EncoderSizes
-) -> nn.Module:
-    """The user encoder that the recipe asks for, with random weights."""
-    if isinstance(settings, StreamingSettings):
-        from palate.model.streaming import StreamingEncoder
-
-        return StreamingEncoder(settings, sizes)
-    if isinstance(settings, ResamplerSettings):
-        from palate.model.resampler import ResamplerEncoder
-
-        return ResamplerEncoder(settings, sizes)
-    return UEM(settings, sizes)
+def build_user_encoder(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    """Build the user encoder of a registered kind, with random weights."""
+    build = user_encoders.find(settings.kind).build
+    assert build is not None, "a history as text needs no user encoder"
+    return build(settings, sizes)

@@ -66,7 +66,7 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
     backbone = _sizes(recipe)
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
-    encoder = 0.0  # parameters, each used once an item
+    encoder = 0.0  # parameters, each used once an item; not known of a kind that is not palate's own
     if isinstance(settings, TextSettings):
         history = min(settings.most_tokens, items * _block_tokens(dataset, settings.descriptions))
     elif isinstance(settings, UEMSettings):
@@ -78,6 +78,8 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
     elif isinstance(settings, StreamingSettings | ResamplerSettings):
         history = settings.vectors
         encoder = settings.width * (3 * ITEM_VECTOR + 12 * settings.width * settings.layers)
+    else:
+        history = items
     read = recipe.model.task_prompt + history + INSTRUCTION
     seen = read if backbone.attention == "full" else min(read, 3 * backbone.radius)
     width, layers = backbone.width, backbone.layers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palate.registry import tasks
 from palate.tasks.base import Task
 from palate.tasks.category_preference import CategoryPreference
 
@@ -24,6 +25,6 @@ def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
     own = {"like_above": info.like_above, "dislike_below": info.dislike_below}
     given = settings.model_dump(exclude_none=True)
     shares = None if info.feedback == "ratings" else np.array(info.category_shares)
-    return CategoryPreference(
+    return tasks.find(settings.kind).build(
         info.categories, info.category_field, settings.model_copy(update={**own, **given}), shares
     )

@@ -1,0 +1,56 @@
+"""Sections of a recipe: settings that are validated, and sections of several registered kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from palate.errors import RecipeError
+
+if TYPE_CHECKING:
+    from palate.registry import Registry
+
+UNKNOWN_KIND = "unknown_kind"
+"""The type of pydantic's fault where a kind is not registered."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KindSettings(Section):
+    """Settings of one of several registered kinds, such as a user encoder's: what one's own settings inherit from."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """Validates a section by the settings that its ``kind`` is registered with; stands in a field's annotation."""
+
+    registry: Registry[Any]
+
+    def __call__(self, value: Any) -> Any:
+        """Validate a mapping, or let settings of a registered kind pass."""
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if kind is None:
+            raise PydanticCustomError(
+                UNKNOWN_KIND,
+                "needs a kind; expected one of {kinds}",
+                {"kinds": ", ".join(map(repr, self.registry.kinds))},
+            )
+        try:
+            settings = self.registry.find(str(kind)).settings
+        except RecipeError as error:
+            raise PydanticCustomError(UNKNOWN_KIND, "{said}", {"said": str(error)}) from None
+        return value if isinstance(value, settings) else settings.model_validate(value)
+
+    @property
+    def sections(self) -> list[type[BaseModel]]:
+        """The settings of all kinds that are registered now."""
+        return [self.registry.find(kind).settings for kind in self.registry.kinds]

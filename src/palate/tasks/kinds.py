@@ -1,0 +1,9 @@
+"""Registers palate's own tasks."""
+
+from __future__ import annotations
+
+from palate.config import TaskSettings
+from palate.registry import TaskKind, tasks
+from palate.tasks.category_preference import CategoryPreference
+
+tasks.register("category-preference", TaskKind(TaskSettings, CategoryPreference))
