@@ -157,7 +157,6 @@ def test_a_folder_without_a_model_is_told(tmp_path):
     [
         ("surprise", 1, "surprise: unknown field"),
         ("window", "many", "window: "),
-        ("user_encoder", {"kind": "magic"}, "user_encoder: "),
         ("format", 2, "format"),
     ],
 )
