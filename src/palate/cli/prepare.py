@@ -53,6 +53,10 @@ def prepare(
     seed: Annotated[
         int, Option(help="Decides which users are dev and test users.", rich_help_panel=_KEPT)
     ] = 0,
+    columns: Annotated[
+        str | None,
+        _column("Names of all columns, separated by commas, where event files have no header line."),
+    ] = None,
     user_col: Annotated[str | None, _column("The user's id.")] = None,
     item_col: Annotated[str | None, _column("The item's id.")] = None,
     rating_col: Annotated[str | None, _column("The rating, on any scale.")] = None,
@@ -72,6 +76,15 @@ def prepare(
     ] = None,
     rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
     most_categories: Annotated[int | None, _meaning("Keep the commonest categories; 100.")] = None,
+    quotes: Annotated[
+        bool | None,
+        Option(
+            "--quotes/--no-quotes",
+            help="Whether quotes may enclose a field of CSV files; yes.",
+            rich_help_panel=_MEANING,
+            show_default=False,
+        ),
+    ] = None,
     skip_bad_rows: Annotated[
         bool, Option("--skip-bad-rows", help="Leave out rows that cannot be read.", rich_help_panel=_MEANING)
     ] = False,
@@ -82,6 +95,8 @@ def prepare(
 
     given = {
         "items": items,
+        "columns": columns,
+        "quotes": quotes,
         "user": user_col,
         "item": item_col,
         "rating": rating_col,

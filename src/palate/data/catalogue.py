@@ -10,8 +10,9 @@ import polars as pl
 
 from palate.data.category_cells import CellError, Column, as_text, read_column
 from palate.data.column_roles import columns_of, find_column, noun_of
+from palate.data.ids import check_not_rounded, read_ids
 from palate.data.own_settings import OwnData
-from palate.data.row_files import RowFiles
+from palate.data.row_files import Batch, RowFiles
 from palate.errors import DataError
 from palate.schema import Item
 from palate.words import counted
@@ -136,17 +137,25 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
     """
     dtype = files.schema[id_column]
     if dtype.is_nested():
+        path, line = files.first_nested(id_column)
         raise DataError(
-            f"column {id_column!r} holds {dtype}, expected ids: text or whole numbers; name another with --item-col",
-            files.paths[0],
+            f"column {id_column!r} holds {dtype}, expected ids: text or whole numbers; name another with "
+            "--item-col",
+            path,
+            line,
         )
-    item_id = pl.col(id_column)
-    item_id = item_id.cast(pl.Int64) if dtype.is_numeric() else item_id
-    query = files.scan().select(used).with_row_index(_ROW)
-    query = query.with_columns(item_id.cast(pl.String).str.strip_chars())
-    query = query.filter(pl.col(id_column).is_not_null() & (pl.col(id_column) != ""))
-    query = query.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS)).sort(_ROW)
-    versions = files.collect(query)
+    rows = 0
+
+    def versions_in(batch: Batch) -> pl.DataFrame:
+        nonlocal rows
+        table = batch.table.with_columns(read_ids(batch.table[id_column], batch.path).cast(pl.String))
+        table = table.with_row_index(_ROW, rows).filter(pl.col(id_column).is_not_null())
+        rows += len(batch.table)
+        return table.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS))
+
+    table, _ = files.read(used, versions_in)
+    versions = table.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
+    check_not_rounded(id_column, versions[id_column], files)
     first = pl.col(id_column).is_first_distinct()
     return versions.filter(first), versions.filter(~first)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -10,65 +12,104 @@ from palate.errors import DataError
 
 _UNITS = ((10**11, "seconds", 1), (10**14, "milliseconds", 10**3), (10**17, "microseconds", 10**6))
 """A number of years that nobody's events are in: the size up to which a number is in that unit."""
+_LARGEST = "nanoseconds"
 _NUMBER = r"^\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*$"
 _FORMATS = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H:%M%#z",
     "%Y/%m/%d",
+    "%Y/%m/%d %H:%M",
     "%Y/%m/%d %H:%M:%S%.f",
+    "%Y/%m/%d %H:%M:%S%.f%#z",
 )
+_ZONE_NAME = re.compile(r":\d\d\S*\s*([A-Za-z][\w/+-]*|\[.*\])$")
+_EXPECTED = "expected numbers since 1970 or ISO dates like 2024-05-31 or 2024-05-31T23:59:00Z"
 
 
 @dataclass(frozen=True)
 class Times:
     """How a column of times is read: as ticks, ``per_second`` of them a second."""
 
-    ticks: pl.Expr  # Int64; null where a value is no time
+    ticks: pl.Expr  # Int64; null where a value is no time, or one of another unit
     per_second: int
     told: str
 
+    def complaint(self, value: object) -> str:
+        """Say why a value of the column is no time, of which ``ticks`` is null."""
+        zone = _ZONE_NAME.search(str(value).strip())
+        if zone:
+            return (
+                f"the time {value!r} names its zone {zone[1]!r} by letters, which several zones share; "
+                "expected UTC or an offset like +02:00"
+            )
+        try:
+            size = abs(float(value))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return f"cannot be read as a time like the others: {value!r}; {self.told} are expected"
+        return f"the time {value!r} is in {_unit(size)[0]}, but most of the column are {self.told}; write one unit"
 
-def find_times(column: str, sample: pl.Series) -> Times:
-    """Tell from some of its values how a column is read; raises :class:`DataError` when they are no times."""
+
+def find_times(column: str, sample: pl.Series, path: Path | None = None) -> Times:
+    """Tell from some of its values how a column is read.
+
+    Args:
+        column: Its name.
+        sample: Some of its values.
+        path: The file, for errors.
+
+    Raises:
+        DataError: The values are no times.
+    """
     sample = sample.drop_nulls()
-    if sample.dtype.is_temporal():
-        ticks = pl.col(column).cast(pl.Datetime("us")).dt.timestamp("us")
-        return Times(ticks, 10**6, "dates")
-    if sample.dtype.is_numeric():
+    dtype = sample.dtype
+    if dtype in (pl.Date, pl.Datetime):
+        return Times(pl.col(column).cast(pl.Datetime("us")).dt.timestamp("us"), 10**6, "dates")
+    if dtype.is_numeric():
         return _numbers(pl.col(column), sample.cast(pl.Float64))
-    if sample.dtype != pl.String:
-        raise DataError(f"the time column {column!r} holds {sample.dtype}, expected numbers or ISO dates")
-    if sample.str.contains(_NUMBER).mean() or not len(sample):
-        return _numbers(pl.col(column).str.strip_chars(), sample.cast(pl.Float64, strict=False).drop_nulls())
-    plain = _plain(pl.col(sample.name))
-    fitting = [
-        form for form in _FORMATS if sample.to_frame().select(_parsed(plain, form).is_not_null().any()).item()
-    ]
+    if dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise DataError(f"the time column {column!r} holds {dtype}, expected numbers or ISO dates", path)
+    text, sample = pl.col(column).cast(pl.String).str.strip_chars(), sample.cast(pl.String).str.strip_chars()
+    if sample.is_empty() or sample.str.contains(_NUMBER).mean() > 0.5:  # type: ignore[operator]
+        return _numbers(text, sample.cast(pl.Float64, strict=False).drop_nulls())
+    fitting = [form for form in _FORMATS if _fits(sample, form)]
     if not fitting:
-        raise DataError(
-            f"the time column {column!r} holds {sample[0]!r}, expected numbers since 1970 or ISO dates like "
-            "2024-05-31 or 2024-05-31T23:59:00Z"
-        )
-    ticks = pl.coalesce(_parsed(_plain(pl.col(column)), form) for form in fitting)
-    return Times(ticks, 10**6, "ISO dates")
+        zone = _ZONE_NAME.search(sample[0])
+        hint = f"; the zone {zone[1]!r} must be UTC or an offset like +02:00" if zone else ""
+        raise DataError(f"the time column {column!r} holds {sample[0]!r}, {_EXPECTED}{hint}", path)
+    return Times(pl.coalesce(_parsed(_plain(text), form) for form in fitting), 10**6, "ISO dates")
 
 
 def _numbers(column: pl.Expr, sample: pl.Series) -> Times:
-    size = abs(float(sample.median() or 0.0))  # type: ignore[arg-type]
-    unit, per_second = next(
-        ((unit, per_second) for most, unit, per_second in _UNITS if size < most), ("nanoseconds", 10**9)
-    )
+    unit, per_second = _unit(abs(float(sample.median() or 0.0)))  # type: ignore[arg-type]
     whole = column.cast(pl.Int64, strict=False)
     rounded = column.cast(pl.Float64, strict=False).round().cast(pl.Int64, strict=False)
-    return Times(pl.coalesce(whole, rounded), per_second, f"{unit} since 1970")
+    ticks = pl.coalesce(whole, rounded)
+    size = ticks.abs()
+    lowest = max((most for most, _, each in _UNITS if each < per_second), default=0)
+    most = next((most for most, _, each in _UNITS if each == per_second), None)
+    same_unit = (size == 0) | (size >= lowest)  # 0 is 1970 in every unit, and often stands for none
+    if most is not None:
+        same_unit &= size < most
+    return Times(pl.when(same_unit).then(ticks), per_second, f"{unit} since 1970")
 
 
-def _plain(column: pl.Expr) -> pl.Expr:
-    """A blank between date and time, and Z as an offset."""
-    text = column.str.strip_chars().str.replace("T", " ", literal=True)
-    return text.str.replace(r" ?(Z|UTC)$", "+00:00")
+def _unit(size: float) -> tuple[str, int]:
+    return next(((unit, each) for most, unit, each in _UNITS if size < most), (_LARGEST, 10**9))
+
+
+def _fits(sample: pl.Series, form: str) -> bool:
+    parsed = sample.to_frame().select(_parsed(_plain(pl.col(sample.name)), form).is_not_null().any())
+    return bool(parsed.item())
+
+
+def _plain(text: pl.Expr) -> pl.Expr:
+    """A blank between date and time, none before the zone, and the zone as an offset of hours and minutes."""
+    text = text.str.replace(r"[Tt](\d)", " $1")
+    text = text.str.replace(r"\s*(?i:Z|UTC|GMT)$", "+00:00")
+    return text.str.replace(r"(:\d\d(?:\.\d+)?)\s+([+-]\d\d)", "${1}${2}")
 
 
 def _parsed(text: pl.Expr, form: str) -> pl.Expr:

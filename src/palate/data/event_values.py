@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -32,11 +33,27 @@ class Scale:
     index: RatingIndices  # [N]
 
 
-def as_numbers(column: str, dtype: pl.DataType) -> pl.Expr:
-    """The column as Float64; text may be a number, or a word like true, no, up, dislike. Null for anything else."""
-    if dtype != pl.String:
+def as_numbers(column: str, dtype: pl.DataType, path: Path) -> pl.Expr:
+    """Read a column of ratings or weights as Float64.
+
+    Args:
+        column: Its name.
+        dtype: Its type; text may be a number, or a word like true, no, up, dislike.
+        path: The file, for errors.
+
+    Returns:
+        The numbers, null where a value is none.
+
+    Raises:
+        DataError: The type holds no numbers, as dates and lists do not.
+    """
+    if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
         return pl.col(column).cast(pl.Float64, strict=False)
-    text = pl.col(column).str.strip_chars()
+    if dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise DataError(
+            f"column {column!r} holds {dtype}, expected ratings or weights: numbers or words", path
+        )
+    text = pl.col(column).cast(pl.String).str.strip_chars()
     word = text.str.to_lowercase().replace_strict(
         list(_WORDS), list(_WORDS.values()), default=None, return_dtype=pl.Float64
     )

@@ -1,9 +1,10 @@
-"""Event files as columns: one streaming pass, and the line of the first row that cannot be read."""
+"""Event files as columns: read in batches, and the line of the first row that cannot be read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,9 @@ import polars as pl
 from palate.data.column_roles import find_column, require_column
 from palate.data.event_times import Times, find_times
 from palate.data.event_values import as_numbers
+from palate.data.ids import check_not_rounded, read_ids
 from palate.data.own_settings import OwnData
-from palate.data.row_files import RowFiles
+from palate.data.row_files import Batch, RowFiles
 from palate.errors import DataError
 from palate.schema import Feedback, Indices
 
@@ -28,6 +30,17 @@ class EventColumns:
     value: str | None
     time: str | None
     feedback: Feedback
+
+    @property
+    def value_role(self) -> str:
+        """What the value is called."""
+        return "rating" if self.feedback == "ratings" else "weight"
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """The columns that are read."""
+        roles = {"user": self.user, "item": self.item, self.value_role: self.value, "time": self.time}
+        return {role: name for role, name in roles.items() if name is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,112 +71,131 @@ def find_event_columns(files: RowFiles, own: OwnData) -> EventColumns:
     )
 
 
-def read_events(
-    files: RowFiles, columns: EventColumns, skip_bad_rows: bool, say: Callable[[str], None]
-) -> Events:
+def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Events:
     """Read all events.
 
-    A row is bad without a user or an item, with a value that is no number (or, as a weight, not above 0), or with a
-    time that is none. Raises :class:`DataError` that names the first one's line, unless they are to be skipped.
+    A row is bad without a user or an item, with a value that is no number (or, as a weight, not above 0), with a
+    time that is none or in another unit than most, or with another number of fields than its file has columns.
+
+    Args:
+        files: The files; they say whether bad rows are left out.
+        columns: Which columns to read.
+        say: Told how times are read, and which rows are left out.
+
+    Returns:
+        The events, in the order of the files.
+
+    Raises:
+        DataError: There are no events, a row is bad and is not to be left out, or ids have lost digits.
     """
-    times = None
-    if columns.time is not None:
-        sample = files.collect(files.scan().select(columns.time).head(_SAMPLE))[columns.time]
-        times = find_times(columns.time, sample)
-        say(f"times are {times.told}")
-    else:
-        say(
-            "there is no column of times: the order of the files is the order of time (name it with --time-col)"
-        )
-    table = files.collect(files.scan().select(*_expressions(files, columns, times)))
-    table, bad = _without_bad_rows(table, files, columns, skip_bad_rows, say)
+    _check_not_nested(files, columns)
+    times = _find_times(files, columns, say)
+    wanted = list(dict.fromkeys(columns.by_role.values()))
+    table, skipped = files.read(wanted, lambda batch: _converted(batch, columns, times))
+    if times is None:
+        table = table.with_columns(time=pl.int_range(pl.len(), dtype=pl.Int64))
+    table, bad = _without_bad_rows(table, skipped, files, columns, times, say)
     user_ids, user_index = _indexed(table.drop_in_place("user"))
     item_ids, item_index = _indexed(table.drop_in_place("item"))
+    for column, ids in ((columns.user, user_ids), (columns.item, item_ids)):
+        check_not_rounded(column, ids, files)
     per_second = 1 if times is None else times.per_second
     return Events(user_ids, item_ids, user_index, item_index, table, per_second, bad)
 
 
-def _expressions(files: RowFiles, columns: EventColumns, times: Times | None) -> list[pl.Expr]:
-    value = pl.lit(1.0) if columns.value is None else as_numbers(columns.value, files.schema[columns.value])
-    return [
-        _id(columns.user, files).alias("user"),
-        _id(columns.item, files).alias("item"),
-        value.alias("value"),
-        (pl.int_range(pl.len(), dtype=pl.Int64) if times is None else times.ticks).alias("time"),
-    ]
-
-
-def _id(column: str, files: RowFiles) -> pl.Expr:
-    """Text as a category, which keeps each id once; whole numbers, also those that were written as floats."""
-    dtype = files.schema[column]
-    if dtype.is_numeric():
-        return pl.col(column).cast(pl.Int64, strict=False)
-    if dtype != pl.String and not isinstance(dtype, (pl.Categorical, pl.Enum)):
-        raise DataError(
-            f"column {column!r} holds {dtype}, expected ids: text or whole numbers", files.paths[0]
+def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Times | None:
+    if columns.time is None:
+        say(
+            "there is no column of times: the order of the files is the order of time (name it with --time-col)"
         )
-    text = pl.col(column).cast(pl.String).str.strip_chars()
-    return pl.when(text != "").then(text).cast(pl.Categorical)
+        return None
+    sample, _ = files.read([columns.time], lambda batch: batch.table, most_rows=_SAMPLE)
+    times = find_times(columns.time, sample[columns.time], files.paths[0])
+    say(f"times are {times.told}")
+    return times
+
+
+def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.DataFrame:
+    """The columns user, item, value and time; text ids as categories, which keep each id once."""
+    table, path = batch.table, batch.path
+    ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
+    user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
+    value = (
+        pl.lit(1.0) if columns.value is None else as_numbers(columns.value, table.schema[columns.value], path)
+    )
+    time = pl.lit(0, pl.Int64) if times is None else times.ticks
+    return table.select(user.alias("user"), item.alias("item"), value.alias("value"), time.alias("time"))
+
+
+def _check_not_nested(files: RowFiles, columns: EventColumns) -> None:
+    for role, name in columns.by_role.items():
+        if files.schema[name].is_nested():
+            path, line = files.first_nested(name)
+            raise DataError(
+                f"column {name!r} of the {role} holds lists or objects, expected a text or a number",
+                path,
+                line,
+            )
 
 
 def _without_bad_rows(
-    table: pl.DataFrame, files: RowFiles, columns: EventColumns, skip: bool, say: Callable[[str], None]
+    table: pl.DataFrame,
+    skipped: int,
+    files: RowFiles,
+    columns: EventColumns,
+    times: Times | None,
+    say: Callable[[str], None],
 ) -> tuple[pl.DataFrame, int]:
-    """The rows that can be read, and how many cannot; blank lines count as neither."""
+    """The rows that can be read, and how many cannot; ``skipped`` of these are not in the table."""
     fault = pl.any_horizontal(pl.col("user", "item", "value", "time").is_null())
     fault |= ~pl.col("value").is_finite().fill_null(False)
     if columns.feedback == "implicit":
         fault |= (pl.col("value") <= 0).fill_null(True)
     bad = table.select(fault).to_series()
-    if not bad.any():
+    rows = bad.arg_true()
+    faults = [_fault(int(rows[0]), files, columns, times)] if len(rows) else []
+    if faults and not files.skip_bad_rows:
+        raise DataError(f"{faults[0]}; put it right, or leave such rows out with --skip-bad-rows")
+    if skipped:
+        faults += [error for error in [files.first_skipped()] if error is not None]
+    if not faults and len(table):
         return table, 0
-    rows = table.select(fault & ~_blank(files, columns)).to_series().arg_true()
-    if len(rows):
-        error = _first_fault(int(rows[0]), files, columns)
-        if not skip:
-            raise DataError(f"{error}; put it right, or leave such rows out with --skip-bad-rows")
-        say(f"left out {len(rows):,} bad rows, the first is {error}")
     table = table.filter(~bad)
     if table.is_empty():
         raise DataError("no events; expected at least one row that can be read", files.paths[0])
-    return table, len(rows)
+    order = {path: number for number, path in enumerate(files.paths)}
+    first = min(faults, key=lambda error: (order.get(error.path or files.paths[0], 0), error.line or 0))
+    say(f"left out {len(rows) + skipped:,} bad rows, the first is {first}")
+    return table, len(rows) + skipped
 
 
-def _blank(files: RowFiles, columns: EventColumns) -> pl.Expr:
-    """Whether a row may be a blank line, which polars takes for a row of nothing."""
-    names = (
-        ["user", "item"]
-        + ([] if columns.value is None else ["value"])
-        + ([] if columns.time is None else ["time"])
-    )
-    return pl.all_horizontal(pl.col(names).is_null()) if files.format == "csv" else pl.lit(False)
-
-
-def _first_fault(row: int, files: RowFiles, columns: EventColumns) -> DataError:
+def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None) -> DataError:
     """What is wrong with a row, and where it stands."""
     path, line = files.line_of(row)
-    value = "rating" if columns.feedback == "ratings" else "weight"
-    roles = {"user": columns.user, "item": columns.item, value: columns.value, "time": columns.time}
-    named = {role: name for role, name in roles.items() if name is not None}
-    found = files.collect(files.scan().select(named.values()).slice(row, 1)).row(0, named=True)
-    for role, name in named.items():
-        if found[name] is None or not str(found[name]).strip():
-            return DataError(f"no {role} in column {name!r}", path, line)
+    found = files.row(row, list(dict.fromkeys(columns.by_role.values())))
+    where = "" if line is not None else f"row {row + 1:,}: " if len(files.paths) == 1 else "a row: "
+    return DataError(where + _complaint(found, columns, times, path), path, line)
+
+
+def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
+    for role, name in columns.by_role.items():
+        if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
+            return f"no {role} in column {name!r}"
     if columns.value is not None:
-        number = pl.DataFrame({columns.value: [found[columns.value]]})
-        as_number = number.select(as_numbers(columns.value, number.schema[columns.value])).item()
-        if as_number is None or not np.isfinite(as_number):
-            return DataError(f"the {value} {found[columns.value]!r} is not a number", path, line)
-        if value == "weight" and as_number <= 0:
-            return DataError(f"the weight {found[columns.value]!r} is not above 0", path, line)
-    read_as = "a time like the others" if columns.time and found[columns.time] else "an event"
-    shown = ", ".join(f"{name} {found[name]!r}" for name in named.values())
-    return DataError(f"cannot be read as {read_as}: {shown}", path, line)
+        written = pl.DataFrame({columns.value: [found[columns.value]]})
+        number = written.select(as_numbers(columns.value, written.schema[columns.value], path)).item()
+        if number is None or not np.isfinite(number):
+            return f"the {columns.value_role} {found[columns.value]!r} is not a number"
+        if columns.feedback == "implicit" and number <= 0:
+            return f"the weight {found[columns.value]!r} is not above 0"
+    if times is not None and columns.time is not None:
+        return times.complaint(found[columns.time])
+    return f"cannot be read as an event: {found}"
 
 
 def _indexed(ids: pl.Series) -> tuple[list[str], Indices]:
     """The distinct ids in ascending order as text, and every row's index among them."""
-    if ids.dtype == pl.Int64:
+    if ids.dtype.is_integer():
         values = ids.unique().sort()
         index = np.searchsorted(values.to_numpy(), ids.to_numpy()).astype(np.int32)
         return values.cast(pl.String).to_list(), index

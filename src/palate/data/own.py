@@ -31,16 +31,16 @@ def read_own(
     sources: Sequence[str | Path], own: OwnData, descriptions: Path | None, rules: Rules, say: Report
 ) -> Raw:
     """Read event files and items; raises :class:`DataError` for what cannot be read or told."""
-    event_files = find_row_files(sources)
+    event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows)
     columns = find_event_columns(event_files, own)
     _tell_columns(columns, say)
-    item_files = event_files if own.items is None else find_row_files([own.items])
+    item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
     catalogue = read_catalogue(item_files, own, columns.item, say)
     described = [] if descriptions is None else read_descriptions(descriptions)
     joined, left_over = describe(catalogue.items, described)
     items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
     _check_categories(catalogue)
-    events = read_events(event_files, columns, own.skip_bad_rows, say)
+    events = read_events(event_files, columns, say)
     known = _of_known_items(events, catalogue)
     merged = known if columns.feedback == "ratings" else _merged(known)
     scale = _scale(merged.table["value"].to_numpy(), columns, own, say)

@@ -7,13 +7,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from palate.data.csv_files import CsvOptions
 from palate.errors import RecipeError, fault_message
 from palate.schema import Feedback
 from palate.section import Section
 from palate.yaml_file import read_yaml
+
+EVENT_COLUMNS = (("user_id", "item_id", "rating", "timestamp"), ("user_id", "item_id", "rating"))
+ITEM_COLUMNS = (("item_id", "title", "genres"),)
+"""Columns of files that ``::`` separates and that have no header line: MovieLens' order."""
 
 
 class OwnData(Section):
@@ -21,6 +26,10 @@ class OwnData(Section):
 
     items: str | None = None
     """File of the items, or a glob of several; without one the events' own columns tell of the items."""
+    columns: tuple[str, ...] | None = Field(None, min_length=2)
+    """Names of the columns of CSV event files that have no header line."""
+    quotes: bool = True
+    """Whether quotes may enclose a field of a CSV file, as its standard says."""
     user: str | None = None
     """Column of the user's id."""
     item: str | None = None
@@ -53,6 +62,22 @@ class OwnData(Section):
     """Keep the categories that most items have."""
     skip_bad_rows: bool = False
     """Leave out, and count, event rows that cannot be read; otherwise the first one ends the work."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _split(cls, columns: object) -> object:
+        """As an option, the names are separated by commas."""
+        return tuple(name.strip() for name in columns.split(",")) if isinstance(columns, str) else columns
+
+    @property
+    def event_csv(self) -> CsvOptions:
+        """How CSV event files are read."""
+        return CsvOptions(self.columns or (), EVENT_COLUMNS, self.quotes)
+
+    @property
+    def item_csv(self) -> CsvOptions:
+        """How CSV item files are read."""
+        return CsvOptions((), ITEM_COLUMNS, self.quotes)
 
 
 def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:

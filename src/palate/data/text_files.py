@@ -1,0 +1,80 @@
+"""Text files, plain or compressed: opened by their first bytes, split into lines, decoded as UTF-8."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from palate.errors import DataError
+
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive (as .xlsx files are); unpack it, or save the table as CSV",
+    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
+    b"PAR1": "a Parquet file; give it a name that ends in .parquet",
+    b"\xff\xfe": "UTF-16 text; save the file as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save the file as UTF-8",
+}
+_LONGEST_MAGIC = 8
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as ``surrogateescape`` decodes them."""
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a text file for reading bytes, unpacked if it is compressed.
+
+    Args:
+        path: The file. Its content tells how it is compressed (gzip, zstd, bzip2 or not), not its name.
+
+    Returns:
+        A buffered stream. Reading from it raises OSError where compressed data breaks off; see :func:`unreadable`.
+
+    Raises:
+        DataError: The file cannot be opened, or holds something other than UTF-8 text.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LONGEST_MAGIC)
+        compression = next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        raw = pa.input_stream(str(path), compression=compression)
+        stream = cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
+        content = cast(io.BufferedReader, stream).peek(_LONGEST_MAGIC)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    for magic, what in _OTHERS.items():
+        if content.startswith(magic):
+            raise DataError(f"the file is {what}", path)
+    return stream
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    r"""Yield the lines of a text file with their ends: ``\n``, ``\r\n`` or ``\r``.
+
+    Bytes that are not UTF-8 are kept as lone surrogates, so that lines can be counted; see :func:`check_text`.
+
+    Raises:
+        DataError: The file cannot be opened, or its compressed data breaks off.
+    """
+    try:
+        with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline="") as text:
+            yield from text
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def check_text(text: str, path: Path, line: int) -> None:
+    """Raise :class:`DataError` when a line of :func:`text_lines` holds bytes that are not UTF-8."""
+    if not text.isascii() and _ESCAPED.search(text):
+        raise DataError("the line holds bytes that are not UTF-8 text; save the file as UTF-8", path, line)
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error for a file that the system, or its compression, does not let us read."""
+    if error.strerror:
+        return DataError(f"cannot be read: {error.strerror}", path)
+    return DataError(f"not a complete compressed file ({error}); copy it again", path)
