@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from palate.evaluate import Evaluation, PredictorScores
     from palate.window_scores import WindowScores
 
+_NAME, _NUMBER = 12, 9
+"""Columns of a terminal that a name gets at least, and up to which a cell stays in one line."""
 _HEAD = (
     "predictor",
     "liked\nP",
@@ -68,9 +70,10 @@ class Sheet:
         """For a terminal, as wide as that is."""
         table = Table(title=escape(self.title), caption=self.note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.title_justify = table.caption_justify = "left"
-        table.add_column(self.head[0], vertical="bottom")
-        for name in self.head[1:]:
-            table.add_column(name, justify="right", no_wrap=True)
+        names, *others = (max(map(len, column)) for column in zip(*self.rows, strict=True))
+        table.add_column(self.head[0], vertical="bottom", overflow="fold", min_width=min(names, _NAME))
+        for name, longest in zip(self.head[1:], others, strict=True):
+            table.add_column(name, justify="right", no_wrap=longest <= _NUMBER)
         for row in self.rows:
             table.add_row(*map(escape, row))
         return table

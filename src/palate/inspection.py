@@ -70,7 +70,7 @@ class Inspection:
     """What ``palate inspect`` shows."""
 
     info: DatasetInfo
-    period: str
+    period: str | None  # of the times; None where there are none
     lengths: Sequence[int]  # at QUANTILES
     mean_length: float
     longer: Sequence[tuple[int, float]]  # a length, and the share of users with at least so many interactions
@@ -100,7 +100,7 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
     shown = np.linspace(0, len(dataset.user_ids) - 1, min(examples, len(dataset.user_ids))).astype(np.int64)
     return Inspection(
         info=info,
-        period=_period(events.timestamp),
+        period=_period(events.timestamp) if info.has_times else None,
         lengths=[int(one) for one in np.quantile(events.lengths, QUANTILES, method="nearest")],
         mean_length=float(events.lengths.mean()),
         longer=_longer(events.lengths),

@@ -13,11 +13,13 @@ from palate.errors import OutputError
 from palate.files import write_text
 from palate.inspection import QUANTILES, Inspection
 from palate.report.build import render_page
+from palate.report.fitted import Bars, Column, fitted_table
 from palate.report.pictures import NARROW, WIDE, Chart, Picture, Series, draw
 from palate.words import counted
 
-_BAR = 24
 _MOST_ROWS = 20
+_LABEL = 24
+"""Columns of what stands before a text, at most: ids may be long."""
 
 
 def facts(inspection: Inspection) -> dict[str, str]:
@@ -38,7 +40,8 @@ def facts(inspection: Inspection) -> dict[str, str]:
     return {
         "Source": info.source,
         "Feedback": info.feedback,
-        "Interactions": f"{info.interactions:,}, {inspection.period}",
+        "Interactions": f"{info.interactions:,}, "
+        + (inspection.period or "without times: in the order of the files"),
         "Users": f"{info.users:,}: {splits}",
         "Items": f"{counted(info.items, info.item_noun)} in {counted(len(info.categories), info.category_field)}",
         "History length": f"{inspection.mean_length:.1f} in the mean; {lengths}",
@@ -51,12 +54,12 @@ def facts(inspection: Inspection) -> dict[str, str]:
     }
 
 
-def tables(inspection: Inspection) -> Iterator[Table]:
-    """What the terminal shows, one table after the other."""
+def tables(inspection: Inspection, width: int) -> Iterator[Table]:
+    """Yield what a terminal of ``width`` columns shows, one table after the other."""
     yield _rows_of([(name, value) for name, value in facts(inspection).items()], inspection.info.name)
     if inspection.valued:
-        yield _value_table(inspection)
-    yield _category_table(inspection)
+        yield _value_table(inspection, width)
+    yield _category_table(inspection, width)
     texts = [(f"{one.item_id}", f"{one.title}\n{one.description}".strip()) for one in inspection.items]
     yield _rows_of(texts, "The most popular items, as the item encoder reads them")
     for user in inspection.users:
@@ -88,49 +91,53 @@ def _length_pictures(inspection: Inspection) -> list[Picture]:
     return [draw(chart, WIDE), draw(chart, NARROW)] if len(lengths) > 1 else []
 
 
-def _value_table(inspection: Inspection) -> Table:
+def _value_table(inspection: Inspection, width: int) -> Table:
+    rows = inspection.values
     title = "Ratings" if inspection.info.feedback == "ratings" else "Weights"
-    table = _table(title, "value", "interactions", "", "share")
-    top = max(row.share for row in inspection.values)
-    for row in inspection.values:
-        table.add_row(f"{row.value:g}", f"{row.interactions:,}", _bar(row.share / top), f"{row.share:.1%}")
-    return table
+    return fitted_table(
+        title,
+        Column("value", [f"{row.value:g}" for row in rows]),
+        [
+            Column("interactions", [f"{row.interactions:,}" for row in rows]),
+            Bars([row.share for row in rows]),
+            Column("share", [f"{row.share:.1%}" for row in rows]),
+        ],
+        width,
+    )
 
 
-def _category_table(inspection: Inspection) -> Table:
-    mean = "mean rating" if inspection.info.feedback == "ratings" else "mean weight"
-    means = [mean] if inspection.valued else []
-    columns = ("items", "interactions", "", "share", *means, "liked by", "disliked by")
-    table = _table("Categories", inspection.info.category_field, *columns)
-    top = max((row.share for row in inspection.categories), default=1.0) or 1.0
-    for row in inspection.categories[:_MOST_ROWS]:
-        counts = (f"{row.items:,}", f"{row.interactions:,}", _bar(row.share / top), f"{row.share:.1%}")
-        means = [f"{row.mean:.2f}"] if inspection.valued else []
-        table.add_row(row.name, *counts, *means, f"{row.liked:,}", f"{row.disliked:,}")
+def _category_table(inspection: Inspection, width: int) -> Table:
+    rows = inspection.categories[:_MOST_ROWS]
+    mean = "mean\nrating" if inspection.info.feedback == "ratings" else "mean\nweight"
+    means = [Column(mean, [f"{row.mean:.2f}" for row in rows])] if inspection.valued else []
+    table = fitted_table(
+        "Categories",
+        Column(inspection.info.category_field, [row.name for row in rows]),
+        [
+            Column("items", [f"{row.items:,}" for row in rows], needed=False),
+            Column("interactions", [f"{row.interactions:,}" for row in rows]),
+            Bars([row.share for row in rows]),
+            Column("share", [f"{row.share:.1%}" for row in rows], needed=False),
+            *means,
+            Column("liked\nby", [f"{row.liked:,}" for row in rows]),
+            Column("disliked\nby", [f"{row.disliked:,}" for row in rows]),
+        ],
+        width,
+    )
     if (more := len(inspection.categories) - _MOST_ROWS) > 0:
         table.caption = f"and {more} more"
     return table
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    return table
-
-
 def _rows_of(rows: list[tuple[str, str]], title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
+    table = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False
+    )
+    table.add_column(style="dim", overflow="fold", max_width=_LABEL)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     return table
-
-
-def _bar(share: float) -> str:
-    return "█" * round(share * _BAR)
 
 
 def _quantile(at: float) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
 from palate.cli.export import export
@@ -44,11 +45,11 @@ class _PalateGroup(TyperGroup):
                 raise  # whoever reads the output has had enough
             if ctx.params["verbose"]:
                 traceback.print_exc()
-            typer.echo(f"palate: {_one_line(error)}", err=True)
+            tell(f"palate: {_one_line(error)}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interrupt:
             hint = _AFTER_INTERRUPT.get(ctx.invoked_subcommand, "run it again")
-            typer.echo(f"\npalate: stopped; {hint}", err=True)
+            tell(f"\npalate: stopped; {hint}")
             raise typer.Exit(exit_code(interrupt)) from None
 
 
@@ -77,7 +78,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"palate {version('palate')}")
+        show(f"palate {version('palate')}")
         raise typer.Exit
 
 
@@ -94,4 +95,5 @@ def _options(
 def main() -> None:
     """Run the command line."""
     stop_in_order()
+    print_whatever_can_be_printed()
     sys.exit(app())

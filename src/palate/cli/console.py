@@ -2,35 +2,90 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import sys
-from typing import TYPE_CHECKING
-
-import typer
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 120
 """Columns of a table that is written to a file or a pipe."""
+_PLAIN = "palate-plain"
+# fmt: off
+_LOOK_ALIKES = {
+    "█": "#", "─": "-", "━": "-", "╸": "-", "╺": "-", "–": "-", "—": "-", "…": "...", "✓": "+", "✗": "x", "±": "+/-",
+    "×": "x", "·": ".", "•": "*", "→": "->", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">=", "≤": "<=",
+}
+# fmt: on
+"""What stands for palate's own characters where they cannot be printed."""
+
+
+def print_whatever_can_be_printed() -> None:
+    """Make stdout and stderr take every text: what their encoding lacks becomes its like, or an escape.
+
+    A terminal or a pipe may be ASCII, Latin-1 or a code page; names of items, users and files are any text.
+    """
+    codecs.register_error(_PLAIN, _in_plain_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_PLAIN)
 
 
 def tell(line: str) -> None:
     """Say what happens, to stderr."""
-    typer.echo(line, err=True)
+    _write(line, sys.stderr)
 
 
 def show(line: str) -> None:
     """Print a result, to stdout."""
-    typer.echo(line)
+    _write(line, sys.stdout)
+
+
+def show_json(value: Any) -> None:
+    """Print a result as JSON, to stdout; with JSON's own escapes where the encoding lacks a character."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    show(text)
 
 
 def show_table(table: Table) -> None:
     """Print a table, to stdout."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    Console(width=_width()).print(table)
+
+
+def columns() -> int:
+    """Return how many columns a table on stdout may have: the terminal's, or 120 in a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=_width()).width
 
 
 def watched() -> bool:
     """Whether someone sees progress bars: stderr is a terminal."""
     return sys.stderr.isatty()
+
+
+def _write(line: str, stream: IO[str]) -> None:
+    """Not click's echo, which writes UTF-8 into a stream that is ASCII."""
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def _width() -> int | None:
+    return None if sys.stdout.isatty() else _WIDE
+
+
+def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    failed = error.object[error.start : error.end]
+    plain = (_LOOK_ALIKES.get(one) or one.encode("ascii", "backslashreplace").decode() for one in failed)
+    return "".join(plain), error.end

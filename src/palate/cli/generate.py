@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show
+from palate.cli.console import show, show_json
 
 if TYPE_CHECKING:
-    from palate.answer import Answer
     from palate.schema import History, Item
 
 
@@ -30,7 +29,10 @@ def generate(
     from palate.answer import answer
 
     given = answer(run, asked, new_items, instruction)
-    show(_as_json(given) if as_json else given.text)
+    if as_json:
+        show_json(asdict(given))
+    else:
+        show(given.text)
 
 
 def _history(run: Path, user: str | None, file: Path | None, data: Path | None) -> tuple[History, list[Item]]:
@@ -44,9 +46,3 @@ def _history(run: Path, user: str | None, file: Path | None, data: Path | None) 
 
     dataset = load_dataset(data or load_run(run).recipe.data.path)
     return dataset.histories([str(user)])[0], []
-
-
-def _as_json(given: Answer) -> str:
-    import json
-
-    return json.dumps(asdict(given), indent=2, ensure_ascii=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from palate.cli.console import show_table, tell
+from palate.cli.console import columns, show_table, tell
 
 
 def inspect(
@@ -23,7 +23,7 @@ def inspect(
     inspection = run(load_dataset(data), examples)
     if html is not None:
         write_page(inspection, html)
-    for table in tables(inspection):
+    for table in tables(inspection, columns()):
         show_table(table)
     if html is not None:
         tell(f"written: {html}")

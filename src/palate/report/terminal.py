@@ -19,7 +19,7 @@ def print_report(data: ReportData, console: Console) -> None:
 
 def _example(example: ExampleUser) -> Table:
     table = Table(
-        title=f"User {example.user_id}: a window of {example.window_size} interactions",
+        title=Text(f"User {example.user_id}: a window of {example.window_size} interactions"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -28,10 +28,11 @@ def _example(example: ExampleUser) -> Table:
         table.add_column(name, overflow="fold")
     table.add_row("rated", _items(example.highest), _items(example.lowest))
     truth = example.truth
-    table.add_row("truth", ", ".join(truth.liked) or "–", ", ".join(truth.disliked) or "–", style="bold")
+    halves = (Text(", ".join(names) or "–") for names in (truth.liked, truth.disliked))
+    table.add_row("truth", *halves, style="bold")
     for answer in example.answers:
         sides = ((answer.labels.liked, truth.liked), (answer.labels.disliked, truth.disliked))
-        table.add_row(answer.predictor, *(_verdicts(named, true) for named, true in sides))
+        table.add_row(Text(answer.predictor), *(_verdicts(named, true) for named, true in sides))
     return table
 
 
@@ -59,7 +60,7 @@ def _scores(data: ReportData) -> Table:
     for row in data.scores:
         style = "bold" if row.kind == "model" else None
         others = ("–" if one is None else f"{one.value:.3f}" for one in (row.disliked_f1, row.joint_f1))
-        table.add_row(row.predictor, _with_interval(row.f1), *others, style=style)
+        table.add_row(Text(row.predictor), _with_interval(row.f1), *others, style=style)
     return table
 
 

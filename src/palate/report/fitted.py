@@ -1,0 +1,87 @@
+"""Tables that fit a terminal: names stay readable, and what is less needed gives way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+_GAP = 3
+"""Columns between two of a table's."""
+_WIDEST_BAR, _NARROWEST_BAR = 24, 6
+_NAME = 24
+"""Columns that names get before others are shown beside them, if they are so long."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Texts under a heading, which may have two lines."""
+
+    head: str
+    cells: Sequence[str]
+    needed: bool = True
+    """Or it is left out where there is no room."""
+
+    @property
+    def width(self) -> int:
+        """Columns of a terminal that it takes in one line a cell."""
+        return max(map(cell_len, (*self.head.split("\n"), *self.cells)), default=0)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Shares, drawn as bars that are as long as there is room, or left out."""
+
+    shares: Sequence[float]
+
+
+def fitted_table(title: str, names: Column, others: Sequence[Column | Bars], width: int) -> Table:
+    """Make a table of no more than ``width`` columns of a terminal.
+
+    Bars give way first, then the columns that are not needed, the last of them first; names that are longer than the
+    room that is left go on in a second line.
+    """
+    shown, room = next(_fitting(names, others, width))
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text(names.head), overflow="fold", width=max(min(names.width, room), 1), vertical="top")
+    columns: list[list[str]] = []
+    for one in shown:
+        if isinstance(one, Bars):
+            columns.append(_drawn(one.shares, room - names.width - _GAP))
+            table.add_column(Text(), no_wrap=True)
+        else:
+            columns.append(list(one.cells))
+            table.add_column(Text(one.head), justify="right", no_wrap=True)
+    for row in zip(names.cells, *columns, strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _fitting(
+    names: Column, others: Sequence[Column | Bars], width: int
+) -> Iterator[tuple[list[Column | Bars], int]]:
+    """What may stand beside the names and the room for these, the best first."""
+    plain = [one for one in others if isinstance(one, Column)]
+    optional = [one for one in reversed(plain) if not one.needed]
+    enough = min(names.width, _NAME)
+    room = _room(plain, width)
+    if room >= names.width + _GAP + _NARROWEST_BAR:
+        yield list(others), room
+    for left_out in range(len(optional) + 1):
+        kept = [one for one in plain if one not in optional[:left_out]]
+        room = _room(kept, width)
+        if room >= enough or left_out == len(optional):
+            yield list(kept), room
+
+
+def _room(columns: Sequence[Column], width: int) -> int:
+    return width - sum(one.width + _GAP for one in columns) - 2
+
+
+def _drawn(shares: Sequence[float], room: int) -> list[str]:
+    top = max(shares, default=0.0) or 1.0
+    return ["█" * round(share / top * min(room, _WIDEST_BAR)) for share in shares]
