@@ -22,6 +22,7 @@ from palate.report.build import amount, duration, read_report
 from palate.report.data import ReportData, Score, ScoreRow
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.results import read_results
+from palate.section import sections_of
 from palate.serve.settings import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -109,8 +110,9 @@ def _table(model: type[BaseModel], meanings: dict[tuple[str, str], str]) -> str:
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
         only_one_value = name == "kind" and len(get_args(field.annotation)) == 1
-        if not _models(field.annotation) and not only_one_value:
-            default = "not given" if field.default is None else f"`{_yaml(field.default)}`"
+        if not sections_of(field) and not only_one_value:
+            value = field.get_default(call_default_factory=True)
+            default = "not given" if value is None else f"`{_yaml(value)}`"
             said = (meanings.get((kind.__name__, name)) for kind in model.__mro__)  # also by what it extends
             rows.append(f"| `{name}` | {default} | {next(filter(None, said), '')} |")
     return "\n".join(rows)
@@ -123,17 +125,12 @@ def _yaml(value: Any) -> str:
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield f"`{prefix}`" if prefix else "Top level", model
     for name, field in model.model_fields.items():
-        for section in _models(field.annotation):
+        for section in sections_of(field):
             key = f"{prefix}.{name}".lstrip(".")
             kind = section.model_fields.get("kind")
             for title, found in _sections(section, key):
-                several = len(_models(field.annotation)) > 1 and found is section
+                several = len(sections_of(field)) > 1 and found is section
                 yield f"`{key}`, `kind: {kind.default}`" if kind and several else title, found
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    members = get_args(annotation) or (annotation,)
-    return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _field_docstrings(source: str) -> dict[tuple[str, str], str]:

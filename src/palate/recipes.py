@@ -5,17 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from palate.config import Recipe
 from palate.errors import RecipeError, fault_message
-from palate.section import UNKNOWN_KIND, OfKind
+from palate.section import UNKNOWN_KIND, sections_of
 from palate.yaml_file import parse_yaml, read_yaml
 
 
@@ -139,7 +137,7 @@ def _merge(
     for key, value in change.items():
         old = base.get(key)
         field = None if model is None else model.model_fields.get(key)
-        kinds = [] if field is None else _sections(field)
+        kinds = [] if field is None else sections_of(field)
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):
             merged[key] = value
         elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
@@ -197,18 +195,8 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key that some recipe may have, over all kinds of a section."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        for section in _sections(field):
+        for section in sections_of(field):
             yield from _known_keys(section, f"{prefix}{name}.")
-
-
-def _sections(field: FieldInfo) -> list[type[BaseModel]]:
-    """The models of a field that is a section: one for each kind that it may be of."""
-    annotation = field.annotation
-    for marker in field.metadata:
-        if isinstance(validate := getattr(marker, "func", None), OfKind):
-            return validate.sections
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _names(location: tuple[int | str, ...], merged: Any) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from palate.errors import RecipeError
@@ -54,3 +56,13 @@ class OfKind:
     def sections(self) -> list[type[BaseModel]]:
         """The settings of all kinds that are registered now."""
         return [self.registry.find(kind).settings for kind in self.registry.kinds]
+
+
+def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """List the models of a field that is a section: one for each kind that it may be of; none for a plain setting."""
+    for marker in field.metadata:
+        if isinstance(validate := getattr(marker, "func", None), OfKind):
+            return validate.sections
+    annotation = field.annotation
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
