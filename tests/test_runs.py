@@ -115,9 +115,16 @@ def test_what_lies_beside_a_run_is_never_removed(tmp_path):
 
 def test_a_recipe_of_ones_own_is_no_run(tmp_path):
     (tmp_path / "recipe.yaml").write_text("seed: 3\n")
-    with pytest.raises(OutputError, match="another recipe"):
+    with pytest.raises(OutputError, match="is not empty; name a new folder"):
         open_run(tmp_path, Recipe(), dataset_info())
     assert (tmp_path / "recipe.yaml").read_text() == "seed: 3\n"
+
+
+def test_a_recipe_that_is_cut_is_not_filled_with_defaults(tmp_path):
+    run = open_run(tmp_path / "run", Recipe(seed=3), dataset_info())
+    run.recipe_file.write_text(run.recipe_file.read_text().split("train:")[0])
+    with pytest.raises(DataError, match=r"recipe\.yaml: not the whole recipe of a run: it has no 'evaluate'"):
+        load_run(run.path).recipe  # noqa: B018
 
 
 def test_what_a_killed_training_left_half_written_is_removed(tmp_path):

@@ -6,12 +6,17 @@ it and exits with code 2; a Python caller can catch :class:`PalateError` for all
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""How a system tells that there is no room: on the disk, for the user, or for a file of this size."""
 
 
 class PalateError(Exception):
@@ -30,6 +35,13 @@ class DataError(PalateError):
 
 class OutputError(PalateError):
     """An output path cannot be used: not empty, not writable, or the disk is full."""
+
+
+def output_error(error: OSError, path: Path | str) -> OutputError:
+    """What to raise where the system could not write."""
+    if error.errno in DISK_FULL:
+        return OutputError(f"disk full while writing {path}: free space and run it again")
+    return OutputError(f"cannot write {path}: {error.strerror or error}")
 
 
 class RecipeError(PalateError):

@@ -11,6 +11,7 @@ import torch
 from palate.errors import DataError, MismatchError
 from palate.export_manifest import DType, EngineWeights, WeightsFolder
 from palate.files import sha256_of
+from palate.model.backbone import save_tokenizer
 from palate.model.loading import weights_digest
 from palate.model.lora import merge_lora, save_lora
 
@@ -48,7 +49,7 @@ def write_weights(model: PersonalizedModel, weights: WeightsFolder, out: Path, d
         backbone.to(getattr(torch, dtype))
         _check_finite(model, dtype)
         backbone.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
+        save_tokenizer(model.tokenizer, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return EngineWeights(
         folder=weights,

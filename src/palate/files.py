@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palate.errors import DataError, OutputError, PalateError
+from palate.errors import DISK_FULL, DataError, OutputError, PalateError, output_error
 from palate.locks import LOCK, beside, locked, place_of
 
 PARTIAL = "partial"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 """How safetensors and tokenizers tell of an error of the system."""
 _OF_TORCH = ("PytorchStreamWriter failed writing", "basic_ios::clear: iostream error")
@@ -45,7 +44,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             mode = partial.stat().st_mode
         except OSError as error:
             _remove(scratch)
-            raise _output_error(error, path) from error
+            raise output_error(error, path) from error
         try:
             yield partial
             try:
@@ -53,7 +52,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
                 _to_disk(partial)
                 os.replace(partial, path)  # noqa: PTH105 - one name for the rename that tests make fail
             except OSError as error:
-                raise _output_error(error, path) from error
+                raise output_error(error, path) from error
         finally:
             _remove(scratch)
 
@@ -64,7 +63,7 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
         try:
             partial.write_bytes(data)
         except OSError as error:
-            raise _output_error(error, path) from error
+            raise output_error(error, path) from error
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -89,7 +88,7 @@ def check_fresh(path: Path | str) -> None:
         elif path.is_mount():
             raise OutputError(f"{path} is a mount point, which cannot be replaced; name a folder inside it")
     except OSError as error:
-        raise _output_error(error, path) from error
+        raise output_error(error, path) from error
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
                 _remove(partial)
             partial.mkdir(exist_ok=resumable)
         except OSError as error:
-            raise _output_error(error, path) from error
+            raise output_error(error, path) from error
         keep = resumable
         try:
             yield partial
@@ -122,8 +121,8 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
             _follow_umask(partial)
             _rename_folder(partial, place)
         except OSError as error:
-            if error.errno in _DISK_FULL or _inside(error.filename, partial):
-                raise _output_error(error, path) from error
+            if error.errno in DISK_FULL or _inside(error.filename, partial):
+                raise output_error(error, path) from error
             raise
         except OutputError as error:
             raise OutputError(str(error).replace(str(partial), str(path))) from error
@@ -153,13 +152,13 @@ def telling_failed_writes(path: Path | str) -> Iterator[None]:
     except PalateError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and (error.errno in _DISK_FULL or _inside(error.filename, Path(path))):
-            raise _output_error(error, path) from error
+        if isinstance(error, OSError) and (error.errno in DISK_FULL or _inside(error.filename, Path(path))):
+            raise output_error(error, path) from error
         if said := _OF_RUST.search(str(error)):
             number = int(said[1])
-            raise _output_error(OSError(number, os.strerror(number)), path) from error
+            raise output_error(OSError(number, os.strerror(number)), path) from error
         if any(words in str(error) for words in _OF_TORCH):
-            raise _output_error(OSError(errno.ENOSPC, ""), path) from error
+            raise output_error(OSError(errno.ENOSPC, ""), path) from error
         raise
 
 
@@ -194,6 +193,14 @@ def check_readable(path: Path | str, missing: str) -> None:
             pass
     except OSError as error:
         raise unreadable(error, path, missing) from error
+
+
+def iterated(folder: Path | str, missing: str) -> list[Path]:
+    """What lies in a folder, by name; raises :class:`DataError` as :func:`read_bytes` does."""
+    try:
+        return sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise unreadable(error, folder, missing) from error
 
 
 def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
@@ -250,9 +257,3 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
-
-
-def _output_error(error: OSError, path: Path | str) -> OutputError:
-    if error.errno in _DISK_FULL:
-        return OutputError(f"disk full while writing {path}: free space and run it again")
-    return OutputError(f"cannot write {path}: {error.strerror or error}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.errors import OutputError
+from palate.errors import OutputError, output_error
 
 LOCK = "lock"
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -104,7 +104,7 @@ def _acquired(file: Path, path: Path | str, wait: bool) -> FileLock | None:
         ) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+            raise output_error(error, path) from error
         warnings.warn(
             f"{path} lies on a file system without locks: start nothing else that writes there", stacklevel=4
         )
@@ -134,7 +134,7 @@ def _parents(place: Path) -> Iterator[None]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write {place}: {error.strerror or error}") from error
+        raise output_error(error, place) from error
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from palate.files import check_fresh, fresh_folder, read_bytes, remove_leftovers
 from palate.locks import locked
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.recipes import differing_keys, dump_recipe, load_recipe
+from palate.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
@@ -90,8 +91,14 @@ class RunFolder:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, read anew."""
-        return load_recipe(self.recipe_file)
+        """The recipe, read anew; raises :class:`DataError` when it is cut, where defaults would fill what is gone."""
+        recipe = load_recipe(self.recipe_file)
+        if absent := Recipe.model_fields.keys() - read_yaml(self.recipe_file).keys():
+            raise DataError(
+                f"not the whole recipe of a run: it has no {min(absent)!r}; copy the run again",
+                self.recipe_file,
+            )
+        return recipe
 
     @property
     def manifest(self) -> Manifest:
@@ -101,6 +108,11 @@ class RunFolder:
             return Manifest.model_validate_json(content)
         except ValidationError as error:
             raise DataError("not a run's manifest; the run cannot be used", self.manifest_file) from error
+
+    @property
+    def there(self) -> bool:
+        """Whether the folder is a run's."""
+        return self.recipe_file.is_file() and self.manifest_file.is_file()
 
     @property
     def begun(self) -> bool:
@@ -140,7 +152,7 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
     with locked(path):
         check_run(path, recipe, data)
         run = RunFolder(Path(path))
-        if run.recipe_file.exists():
+        if run.there:
             for folder in (run.path, run.checkpoints, run.logs):
                 remove_leftovers(folder)
             if not run.model.is_dir():
@@ -158,7 +170,7 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
 def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
     """Raise what :func:`open_run` raises, before the work that comes before it."""
     run = RunFolder(Path(path))
-    if not run.recipe_file.exists():
+    if not run.there:
         check_fresh(path)
         return
     try:

@@ -63,7 +63,7 @@ class Backbone:
     def save(self, folder: Path) -> None:
         """Write config, tokenizer and frame, without the weights."""
         self.model.config.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder)
         if self.frame is not None:
             self.frame.save(folder)
 
@@ -80,6 +80,14 @@ class Backbone:
         tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             return torch.stack([self.token_embeddings(torch.tensor(ids)).mean(dim=0) for ids in tokens])
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer as it was loaded: how the last texts were padded stays in it, and is no part of it."""
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(folder)
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from palate.config import CausalSettings, PretrainedT5Settings
 from palate.errors import MismatchError
+from palate.files import check_readable, iterated
 from palate.model.backbone import FRAME, Backbone
 from palate.model.causal import load_causal, rebuild_causal
 from palate.model.lora import add_lora, require_peft
@@ -68,6 +69,8 @@ def rebuild_backbone(folder: Path) -> Backbone:
 
     Raises :class:`DataError` when they are not whole.
     """
+    for path in iterated(folder, "the backbone is missing; copy the model again"):
+        check_readable(path, "the file is missing; copy the model again")
     return rebuild_causal(folder) if (folder / FRAME).exists() else rebuild_t5(folder)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_file
 
 from palate.errors import DataError
 from palate.files import check_readable, replacing
@@ -21,16 +22,14 @@ OF_THE_BACKBONE = "backbone."
 
 def save_weights(model: PersonalizedModel, path: Path) -> None:
     """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained."""
+    kept = _each_once(model.state_dict()) if model.settings.backbone is None else _own(model)
     with replacing(path) as partial:
-        if model.settings.backbone is None:
-            save_model(model, str(partial))
-        else:
-            save_file({name: tensor.contiguous() for name, tensor in _own(model).items()}, partial)
+        save_file({name: tensor.contiguous() for name, tensor in kept.items()}, partial)
 
 
 def load_weights(model: PersonalizedModel, path: Path) -> None:
     """Read what :func:`save_weights` wrote; raises :class:`DataError` for another model's or a damaged file."""
-    check_readable(path, "copy the model again")
+    check_readable(path, "the weights are missing; copy the model again")
     try:
         if model.settings.backbone is None:
             load_model(model, str(path))
@@ -39,6 +38,19 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
+
+
+def _each_once(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tied weights by their first name alone.
+
+    safetensors' own ``save_model`` notes the other names in an order that changes from file to file.
+    """
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name in sorted(state):
+        tensor = state[name]
+        if tensor.numel():
+            first.setdefault((tensor.data_ptr(), tensor.shape), name)
+    return {name: state[name] for name in state if not state[name].numel() or name in first.values()}
 
 
 def _own(model: PersonalizedModel) -> dict[str, Tensor]:

@@ -1,0 +1,31 @@
+"""A world that commands have been through undisturbed, and new ones to disturb."""
+
+import itertools
+
+import pytest
+from faulty import Commands
+from world import NAMES, World
+
+from tiny import write_movielens
+
+
+@pytest.fixture(scope="session")
+def new_world(tmp_path_factory, tiny_sentence_encoder):
+    """A function that gives worlds with the same source, encoder and recipe."""
+    base = tmp_path_factory.mktemp("worlds")
+    source = write_movielens(base / "source", users=30, movies=30)
+    (base / "logs").mkdir()
+    commands, numbers = Commands(base / "logs"), itertools.count()
+    return lambda: World(base / f"{next(numbers)}", commands, source, tiny_sentence_encoder)
+
+
+@pytest.fixture(scope="session")
+def whole(new_world):
+    """A world in which nothing went wrong, and how many operations on files each of its commands took."""
+    world = new_world()
+    operations = {}
+    for name in NAMES:
+        ended = world.do(name, at=0)
+        assert ended.code == 0, ended.output
+        operations[name] = ended.operations
+    return world, operations

@@ -1,0 +1,130 @@
+"""A place for commands: a source, a sentence encoder and a recipe, and what each command makes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faulty import Commands, Ended, Fault, Setting
+
+from palate.recipes import dump_recipe
+from tiny import tiny_recipe
+
+NAMES = ("prepare", "train", "export")
+
+
+@dataclass
+class World:
+    """A folder in which ``data``, ``run`` and ``prompts`` come to be, from the same files as in any other."""
+
+    folder: Path
+    commands: Commands
+    source: Path
+    encoder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True)
+        recipe = tiny_recipe(
+            self.data,
+            self.encoder,
+            self.folder / "cache",
+            train={"steps": 6, "evaluate_every": 2, "evaluate_users": 3, "batch_size": 4},
+        )
+        (self.folder / "recipe.yaml").write_text(dump_recipe(recipe))
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def prompts(self) -> Path:
+        return self.folder / "prompts"
+
+    def arguments(self, name: str) -> list[object]:
+        """One of the commands by name."""
+        return {
+            "prepare": ["prepare", self.source, "--out", self.data, "--dev-share", 0.2, "--test-share", 0.2],
+            "train": ["train", self.folder / "recipe.yaml", "--out", self.run_folder],
+            "export": [
+                "export",
+                self.run_folder,
+                "--out",
+                self.prompts,
+                "--split",
+                "train",
+                "--weights",
+                "backbone",
+            ],
+            "evaluate": ["evaluate", self.run_folder],
+            "inspect": ["inspect", self.data, "--html", self.folder / "inspection.html"],
+            "generate": ["generate", self.run_folder, "--user", "1"],
+        }[name]
+
+    def do(self, name: str, at: int | None = None, error: int = 0, **circumstances: Any) -> Ended:
+        """A command, with a fault at an operation on a file, or with all operations counted (0)."""
+        fault = None if at is None else Fault(self.folder, at, error)
+        return self.commands.run(*self.arguments(name), setting=Setting(fault, **circumstances))
+
+    def take(self, other: World, *names: str) -> World:
+        """Copy what another world's commands have made."""
+        for name in names:
+            for made in {"prepare": ["data"], "train": ["run", "cache"], "export": ["prompts"]}[name]:
+                shutil.copytree(other.folder / made, self.folder / made)
+        recipe = self.run_folder / "recipe.yaml"
+        if recipe.exists():
+            recipe.write_text(recipe.read_text().replace(str(other.folder), str(self.folder)))
+        return self
+
+    def made_by(self, name: str) -> dict[str, Any]:
+        """Every file that a command has made, by its place, without what tells of times and places."""
+        place = {"prepare": self.data, "train": self.run_folder, "export": self.prompts}[name]
+        return {
+            str(path.relative_to(place)): _content(path)
+            for path in sorted(place.rglob("*"))
+            if path.is_file() and not path.name.startswith("events.out")
+        } | self._vectors(name)
+
+    def _vectors(self, name: str) -> dict[str, Any]:
+        if name != "train":
+            return {}
+        return {f"cache/{path.name}": path.read_bytes() for path in self.folder.glob("cache/*/*.safetensors")}
+
+    def differs_from(self, other: World, name: str) -> str:
+        """What is not as another world's command made it; nothing where all is."""
+        own, others = self.made_by(name), other.made_by(name)
+        wrong = [place for place in own.keys() | others.keys() if own.get(place) != others.get(place)]
+        return ", ".join(sorted(wrong) + self.leftovers())
+
+    def remove(self) -> None:
+        """Free the room that it takes."""
+        shutil.rmtree(self.folder)
+
+    def leftovers(self) -> list[str]:
+        """Files that nobody should see when all is done."""
+        return [
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if path.name.startswith(".") or path.name == "checkpoints"
+        ]
+
+
+def _content(path: Path) -> Any:
+    if path.name == "recipe.yaml":
+        return [
+            line for line in path.read_text().splitlines() if not line.strip().startswith(("path:", "cache:"))
+        ]
+    if path.name == "curve.json":
+        curve = json.loads(path.read_text())
+        return curve["losses"], [(one["step"], one["f1"], one["norms"]) for one in curve["scores"]]
+    if path.name in ("manifest.json", "dataset.json"):
+        content = json.loads(path.read_text())
+        varying = ("started", "ended", "resumed", "command", "made", "commit", "source")
+        return {name: value for name, value in content.items() if name not in varying}
+    return path.read_bytes()
