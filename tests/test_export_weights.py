@@ -156,7 +156,7 @@ def test_damaged_weights_are_told(tiny_data, histories, tmp_path, name):
     with pytest.raises(DataError, match=rf"{name}: its checksum is sha256:\w+, expected"):
         read_prompts(tmp_path / "out").check()
     path.unlink()
-    with pytest.raises(DataError, match=rf"{name}: cannot be read"):
+    with pytest.raises(DataError, match=rf"{name}: the file is missing"):
         read_prompts(tmp_path / "out").check()
 
 
