@@ -6,7 +6,8 @@ from datetime import date
 import polars as pl
 import pytest
 
-from palate.data.catalogue import read_catalogue
+from palate.data.catalogue import find_item_columns, read_catalogue
+from palate.data.faults import Faults
 from palate.data.own_settings import OwnData
 from palate.data.row_files import find_row_files
 from palate.errors import DataError
@@ -18,10 +19,11 @@ RECORDS = [[{"id": 1, "name": one} for one in names] for names in LISTS]
 
 
 def catalogue_of(path, said=None, **own):
-    settings = OwnData(items=str(path), **own)
-    return read_catalogue(
-        find_row_files([path]), settings, "item_id", (said if said is not None else []).append
-    )
+    settings = OwnData(**{"items": str(path), **own})
+    files, faults = find_row_files([path]), Faults()
+    columns = find_item_columns(files, settings, "item_id", faults)
+    faults.check()
+    return read_catalogue(files, columns, settings, "item_id", (said if said is not None else []).append)
 
 
 def parquet(tmp_path, **columns):
@@ -178,7 +180,7 @@ def test_of_events_that_tell_of_their_items_only_contradictions_count(tmp_path):
         "user_id,item_id,title,genres\nu,a,One,Folk\nv,a,One,Folk\nw,b,Two,Jazz\nw,a,Other,Folk\n"
     )
     said = []
-    found = read_catalogue(find_row_files([path]), OwnData(), "item_id", said.append)
+    found = catalogue_of(path, said, items=None)
     assert [item.title for item in found.items] == ["One", "Two"]
     assert (found.report["duplicate_items"], found.report["conflicting_items"]) == (1, 1)
 

@@ -1,8 +1,10 @@
 """CSV files mean what Python's csv module reads in them, or are refused with the line."""
 
 import csv
+import gzip
 import io
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -84,3 +86,84 @@ def test_what_the_csv_module_writes_is_read_back_at_every_block_boundary(scratch
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(csv_files, "_BLOCK", block)
             assert rows_of(scratch)[0] == [tuple(field or None for field in row) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.csv.zst"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_compressed_or_not_with_every_line_end_the_rows_are_the_same(file, name, end):
+    content = end.join(["\ufeffuser,item,note", "1,2,x", "", "3,4,", ""]).encode()
+    if name.endswith(".gz"):
+        content = gzip.compress(content)
+    elif name.endswith(".zst"):
+        content = pa.Codec("zstd").compress(content).to_pybytes()
+    assert rows_of(file(content, name))[0] == [("1", "2", "x"), ("3", "4", None)]
+
+
+def test_a_bare_quote_in_a_column_that_nobody_asked_for_loses_no_row(file):
+    rows = [f"u{n},i{n},{'7'}{chr(34)} single" if n in (100, 140) else f"u{n},i{n},lp" for n in range(600)]
+    path = file(HEADER + "\n".join(rows).encode())
+    assert rows_of(path, ["user", "item"])[0] == [(f"u{n}", f"i{n}") for n in range(600)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ('1,2,x\n3,4,"open\n5,6,x\n', 3, "a quote opens here and is never closed"),
+        ('1,2,"a\nb"\n3,4,"open\n5,6,x', 4, "a quote opens here and is never closed"),
+        (
+            '1,2,x\n3,4,"open\n5,6,"open\n',
+            3,
+            "a quote opens here and is closed on line 4 with text behind it",
+        ),
+        ("1,2,x\n3,4\n", 3, "2 fields where the header has 3"),
+        ("1,2,x\n\n3,4,5,6\n", 4, "4 fields where the header has 3"),
+    ],
+)
+def test_what_would_lose_rows_is_refused_with_the_line_where_it_begins(file, text, line, message):
+    path = file(HEADER + text.encode())
+    with pytest.raises(DataError, match=message) as caught:
+        rows_of(path, ["user"])
+    assert caught.value.line == line
+
+
+def test_rows_of_another_width_may_be_left_out_and_are_counted(file):
+    path = file(HEADER + b"1,2,x\n3,4\n5,6,7,8\n9,10,y\n")
+    assert rows_of(path, ["user", "note"], skip=True) == ([("1", "x"), ("9", "y")], 2)
+    assert [line for line, _ in csv_rows(path, find_dialect(path, PLAIN), SkippedRows(True))] == [2, 5]
+
+
+def test_quotes_may_be_text(file):
+    path = file(HEADER.replace(b",", b"\t") + b'1\t2\t"open\n3\t4\t"open\n')
+    assert rows_of(path, options=CsvOptions(quotes=False))[0] == [("1", "2", '"open'), ("3", "4", '"open')]
+
+
+def test_two_colons_separate_at_every_block_boundary(file, monkeypatch):
+    rows = [(str(n), f"Film: {n}{':' * (n % 2)} x", f"{n % 11}") for n in range(500)]
+    path = file("\n".join("::".join(row) for row in rows).encode(), "movies.dat")
+    options = CsvOptions(double_colon_columns=(("item", "title", "rating"),))
+    for block in (1 << 20, 120, 121):
+        monkeypatch.setattr(csv_files, "_BLOCK", block)
+        found, _ = rows_of(path, ["item", "title", "rating"], options)
+        assert found == [tuple(line.split("::")) for line in path.read_text().split("\n")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user,item\n".encode("utf-16"), "UTF-16 text; save the file as UTF-8"),
+        ("user,item\n".encode("utf-16-le"), "NUL bytes, as UTF-16 text does; save the file as UTF-8"),
+        (b"user,item,user\n1,2,3\n", "names column 'user' more than once; rename one of them"),
+        (b"PK\x03\x04 and so on", "a zip archive"),
+        (b"\n\n", "the file is empty"),
+        (gzip.compress(b"user,item\n" * 9999)[:60], "not a complete compressed file"),
+        (HEADER + "1,2,é\n".encode("latin-1"), "bytes that are not UTF-8 text"),
+    ],
+)
+def test_what_is_no_csv_is_refused_saying_so(file, content, message):
+    with pytest.raises(DataError, match=message):
+        rows_of(file(content))
+
+
+def test_columns_without_a_name_are_passed_over(file):
+    path = file(b",user,item,\n0,1,2,\n1,3,4,\n")
+    assert rows_of(path, ["user", "item"])[0] == [("1", "2"), ("3", "4")]

@@ -1,14 +1,16 @@
 """palate prepare with files of one's own: every format, any scale or none, and errors that name the line."""
 
+import gzip
 import json
 import re
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookshop import SUBJECTS, books, purchases, ratings, write_rows
+from bookshop import START, SUBJECTS, books, purchases, ratings, write_rows
 from palate.config import TaskSettings
 from palate.data.dataset import load_dataset
 from palate.data.event_values import default_thresholds, rating_scale, weight_scale
@@ -329,3 +331,110 @@ def test_settings_come_from_a_file_and_options_win(tmp_path):
         own_settings(path, {})
     with pytest.raises(RecipeError, match=r"^feedback: "):
         own_settings(None, {"feedback": "maybe"})
+
+
+def test_faults_of_events_and_items_are_told_at_once_with_the_nearest_columns(tmp_path):
+    events, items = tmp_path / "events.csv", tmp_path / "items.csv"
+    events.write_text("usr_id,thing,stars\n1,2,3\n")
+    items.write_text("thing,label\n2,x\n")
+    with pytest.raises(DataError) as caught:
+        made(tmp_path, events, items, OwnData(time="when"))
+    said = str(caught.value)
+    assert "\n" not in said
+    for part in (
+        "which column is the user? name it with --user-col, perhaps 'usr_id'",
+        "which column is the item? name it with --item-col",
+        "no column 'when' for the time",
+        "there are 'usr_id', 'thing', 'stars'",
+        "which column holds the categories",
+        "there are 'thing', 'label'",
+    ):
+        assert said.count(part) == 1, said
+
+
+def test_a_first_line_of_data_is_no_header_and_columns_may_be_named(tmp_path, shop):
+    rows = [{**row, "reader": row["reader"].removeprefix("reader-")} for row in ratings(BOOKS)]
+    path, items = shop(rows, "u.data"), shop(BOOKS, "books.csv")
+    path.write_text(path.read_text().partition("\n")[2].replace(",", "\t"))
+    with pytest.raises(
+        DataError, match=r"u.data: the first line holds data, .*; name all columns with --columns"
+    ):
+        made(tmp_path, path, items, OwnData())
+    lines = []
+    own = own_settings(None, {"columns": "user,isbn,rating,time", "title": "name"})
+    dataset = made(tmp_path, path, items, own, report=lines.append)
+    assert len(dataset.interactions) == len(rows)
+    assert f"{path} has no header line, its columns are taken for user, isbn, rating, time" in lines
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_folder_in_movielens_layout_on_another_scale_is_read_by_its_own(tmp_path, ending):
+    rows = ratings(BOOKS)
+    number = {book["isbn"]: n for n, book in enumerate(BOOKS)}
+    events = [
+        f"{row['reader'][7:]}::{number[row['isbn']]:07}::{row['stars']}::{1_600_000_000 + n}"
+        for n, row in enumerate(rows)
+    ]
+    items = [
+        f"{n:07}::{book['name']}: a book (1999)::{'|'.join(book['subjects'])}" for n, book in enumerate(BOOKS)
+    ]
+    for name, lines in (("ratings.dat", events), ("movies.dat", items)):
+        content = "\n".join(lines).encode()
+        (tmp_path / f"{name}{ending}").write_bytes(gzip.compress(content) if ending else content)
+    dataset = prepare(tmp_path, tmp_path / "out")
+    assert dataset.info.rating_values == tuple(range(1, 11))
+    assert len(dataset.interactions) == len(rows)
+    assert dataset.item_ids[3] == "0000003"
+    assert dataset.info.categories == SUBJECTS
+    pair = [tmp_path / f"{name}.dat{ending}" for name in ("ratings", "movies")]
+    again = made(tmp_path, *pair, OwnData(), out="again")
+    assert again.info.fingerprint == dataset.info.fingerprint
+
+
+def test_times_of_two_units_are_refused_with_the_line_or_left_out(tmp_path, shop):
+    rows = [{**row, "rated_at": 1_600_000_000 + n} for n, row in enumerate(ratings(BOOKS))]
+    rows[30]["rated_at"] *= 1000
+    path, items = shop(rows, "ratings.csv"), shop(BOOKS, "books.csv")
+    with pytest.raises(
+        DataError, match=r"ratings.csv:32: the time '1600000030000' is in milliseconds, but most"
+    ):
+        made(tmp_path, path, items)
+    dataset = made(tmp_path, path, items, OWN.model_copy(update={"skip_bad_rows": True}))
+    assert dataset.info.report["bad_rows"] == 1
+
+
+def test_of_rows_left_out_for_several_reasons_the_first_is_named_and_all_are_counted(tmp_path, shop):
+    rows = ratings(BOOKS)
+    path, items = shop(rows, "ratings.csv"), shop(BOOKS, "books.csv")
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([*lines[:10], "reader-1,978-00001", *lines[10:], "reader-1,978-00001,five,2020-01-01"])
+    )
+    said = []
+    dataset = made(tmp_path, path, items, OWN.model_copy(update={"skip_bad_rows": True}), report=said.append)
+    assert dataset.info.report["bad_rows"] == 2
+    assert len(dataset.interactions) == len(rows)
+    assert any(
+        re.search(r"left out 2 bad rows, the first is .*:11: 2 fields where the header has 4", one)
+        for one in said
+    )
+
+
+def test_ratings_of_every_type_are_the_same_scale(tmp_path, shop):
+    table = pl.DataFrame(ratings(BOOKS))
+    items = shop(BOOKS, "books.csv")
+    plain = made(tmp_path, shop(ratings(BOOKS), "plain.csv"), items, out="plain").info.fingerprint
+    text = pl.col("stars").cast(pl.String)
+    for number, stars in enumerate(
+        (
+            text.cast(pl.Categorical),
+            text.cast(pl.Enum([str(n) for n in range(11)])),
+            text.cast(pl.Decimal(5, 2)),
+        )
+    ):
+        path = tmp_path / f"{number}.parquet"
+        table.with_columns(stars=stars, reader=pl.col("reader").cast(pl.Categorical)).write_parquet(path)
+        assert made(tmp_path, path, items, out=f"{number}").info.fingerprint == plain
+    table.with_columns(stars=pl.lit(START)).write_parquet(tmp_path / "dates.parquet")
+    with pytest.raises(DataError, match=r"dates.parquet: column 'stars' holds Datetime"):
+        made(tmp_path, tmp_path / "dates.parquet", items, out="dates")

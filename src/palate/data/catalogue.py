@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from string import Formatter
 
 import polars as pl
 
 from palate.data.category_cells import CellError, Column, as_text, read_column
 from palate.data.column_roles import columns_of, find_column, noun_of
-from palate.data.ids import check_not_rounded, read_ids
+from palate.data.faults import Faults
+from palate.data.ids import check_ids, read_ids
 from palate.data.own_settings import OwnData
 from palate.data.row_files import Batch, RowFiles
 from palate.errors import DataError
@@ -31,21 +33,74 @@ class Catalogue:
     report: dict[str, int]
 
 
-def read_catalogue(files: RowFiles, own: OwnData, event_item: str, say: Callable[[str], None]) -> Catalogue:
-    """Read the items, in the order of the file; of those with the same id the first counts.
+@dataclass(frozen=True)
+class ItemColumns:
+    """Which columns tell what of an item; texts are templates like ``{name} by {author}``."""
 
-    ``event_item`` is the events' column of item ids. Raises :class:`DataError` for a column that cannot be told.
+    item_id: str
+    title: str
+    description: str | None
+    year: str | None
+    category: str
+    category_field: str | None
+    """The field of the categories' records that holds a name."""
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that are read, in ascending order."""
+        names = {self.item_id, self.category, *(name for name in (self.year,) if name)}
+        for template in (self.title, self.description or ""):
+            names |= {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        return sorted(names)
+
+
+def find_item_columns(files: RowFiles, own: OwnData, event_item: str, faults: Faults) -> ItemColumns | None:
+    """Tell which columns hold what.
+
+    Args:
+        files: The item files.
+        own: Columns that the user named.
+        event_item: The events' column of item ids.
+        faults: Told of every column that is needed and cannot be told.
+
+    Returns:
+        The columns; None when there were faults.
     """
     columns, place = list(files.schema), str(files.paths[0])
-    id_column = _id_column(columns, event_item, files)
-    title = _text("title", own.title, columns, place) or f"{{{id_column}}}"
-    description = _text("description", own.description, columns, place)
-    year = find_column("year", own.year, columns, place)
-    category, field = _category_column(own.category, files, {id_column, year})
-    used = {id_column, category, *columns_of(title, columns, place)}
-    used |= set(columns_of(description, columns, place)) if description else set()
-    used |= {year} if year else set()
-    table, others = _distinct(files, id_column, sorted(used))
+    before = Faults()
+    id_column = before.catch(_id_column, columns, event_item, files)
+    title = before.catch(_text, "title", own.title, columns, place)
+    description = before.catch(_text, "description", own.description, columns, place)
+    year = before.catch(find_column, "year", own.year, columns, place)
+    category = before.catch(_category_column, own.category, files, {id_column, year})
+    if before and files.first_line_looks_like_data:
+        faults.add(files.no_header())
+    elif before or id_column is None or category is None:
+        faults.extend(before)
+    else:
+        return ItemColumns(id_column, title or f"{{{id_column}}}", description, year, *category)
+    return None
+
+
+def read_catalogue(
+    files: RowFiles, columns: ItemColumns, own: OwnData, event_item: str, say: Callable[[str], None]
+) -> Catalogue:
+    """Read the items, in the order of the file; of those with the same id the first counts.
+
+    Args:
+        files: The item files.
+        columns: What :func:`find_item_columns` found.
+        own: What else the user said.
+        event_item: The events' column of item ids; its name says what an item is called.
+        say: Told which columns are read, and what is left out.
+
+    Raises:
+        DataError: A row cannot be read, or there is none with an id.
+    """
+    place = str(files.paths[0])
+    id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
+    category, field = columns.category, columns.category_field
+    table, others = _distinct(files, id_column, columns.used)
     categories = _categories(table, category, field, files, own)
     separator = categories.separator
     say(
@@ -155,7 +210,7 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
 
     table, _ = files.read(used, versions_in)
     versions = table.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
-    check_not_rounded(id_column, versions[id_column], files)
+    check_ids(id_column, versions[id_column], files)
     first = pl.col(id_column).is_first_distinct()
     return versions.filter(first), versions.filter(~first)
 

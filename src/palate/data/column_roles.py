@@ -98,7 +98,9 @@ def require_column(role: str, given: str | None, columns: Sequence[str], place: 
     found = find_column(role, given, columns, place)
     if found is None:
         raise DataError(
-            f"which column is the {role}? name it with --{role}-col; there are {_listed(columns)}", place
+            f"which column is the {role}? name it with --{role}-col{_nearest(role, columns)}; "
+            f"there are {_listed(columns)}",
+            place,
         )
     return found
 
@@ -148,6 +150,17 @@ def _words(name: str) -> list[str]:
 
 def _plain(name: str) -> str:
     return "".join(_words(name))
+
+
+def _nearest(role: str, columns: Sequence[str]) -> str:
+    """The columns whose names are most like common ones of the role."""
+    plain = {_plain(name): name for name in columns}
+    close = {
+        plain[one]: None
+        for known in _NAMES[role].split()
+        for one in difflib.get_close_matches(_plain(known), plain, n=1, cutoff=0.75)
+    }
+    return f", perhaps {' or '.join(map(repr, [*close][:2]))}" if close else ""
 
 
 def _hint(given: str, columns: Sequence[str]) -> str:

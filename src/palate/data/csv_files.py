@@ -118,7 +118,8 @@ def find_dialect(path: Path, options: CsvOptions) -> Dialect:
     names = tuple(cell.strip() for cell in cells)
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"the header names column {twice!r} more than once; rename one of them", path, line)
+        advice = "name all columns with --columns" if looks_like_data(names) else "rename one of them"
+        raise DataError(f"the header names column {twice!r} more than once; {advice}", path, line)
     return Dialect(separator, dialect.quotes, names, has_header=True)
 
 

@@ -14,7 +14,10 @@ _UNITS = ((10**11, "seconds", 1), (10**14, "milliseconds", 10**3), (10**17, "mic
 """A number of years that nobody's events are in: the size up to which a number is in that unit."""
 _LARGEST = "nanoseconds"
 _NUMBER = r"^\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*$"
+_COMPACT = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
+"""20240531: a date, where all values look so; as a number of seconds it would be a day of 1970."""
 _FORMATS = (
+    "%Y%m%d",
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f%#z",
@@ -67,12 +70,15 @@ def find_times(column: str, sample: pl.Series, path: Path | None = None) -> Time
     dtype = sample.dtype
     if dtype in (pl.Date, pl.Datetime):
         return Times(pl.col(column).cast(pl.Datetime("us")).dt.timestamp("us"), 10**6, "dates")
+    if dtype.is_integer() and len(sample) and sample.cast(pl.String).str.contains(_COMPACT).all():
+        return Times(_parsed(pl.col(column).cast(pl.String), "%Y%m%d"), 10**6, "dates like 20240531")
     if dtype.is_numeric():
         return _numbers(pl.col(column), sample.cast(pl.Float64))
     if dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         raise DataError(f"the time column {column!r} holds {dtype}, expected numbers or ISO dates", path)
     text, sample = pl.col(column).cast(pl.String).str.strip_chars(), sample.cast(pl.String).str.strip_chars()
-    if sample.is_empty() or sample.str.contains(_NUMBER).mean() > 0.5:  # type: ignore[operator]
+    compact = len(sample) > 0 and sample.str.contains(_COMPACT).all()
+    if not compact and (sample.is_empty() or sample.str.contains(_NUMBER).mean() > 0.5):  # type: ignore[operator]
         return _numbers(text, sample.cast(pl.Float64, strict=False).drop_nulls())
     fitting = [form for form in _FORMATS if _fits(sample, form)]
     if not fitting:

@@ -47,6 +47,8 @@ def as_numbers(column: str, dtype: pl.DataType, path: Path) -> pl.Expr:
     Raises:
         DataError: The type holds no numbers, as dates and lists do not.
     """
+    if dtype == pl.Float32:  # as text 3.3 is 3.3, not 3.299999952316284
+        return pl.col(column).cast(pl.String).cast(pl.Float64, strict=False)
     if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
         return pl.col(column).cast(pl.Float64, strict=False)
     if dtype not in (pl.String, pl.Categorical, pl.Enum):

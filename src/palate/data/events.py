@@ -12,7 +12,8 @@ import polars as pl
 from palate.data.column_roles import find_column, require_column
 from palate.data.event_times import Times, find_times
 from palate.data.event_values import as_numbers
-from palate.data.ids import check_not_rounded, read_ids
+from palate.data.faults import Faults
+from palate.data.ids import check_ids, read_ids
 from palate.data.own_settings import OwnData
 from palate.data.row_files import Batch, RowFiles
 from palate.errors import DataError
@@ -56,19 +57,34 @@ class Events:
     bad_rows: int
 
 
-def find_event_columns(files: RowFiles, own: OwnData) -> EventColumns:
-    """The parts of the columns; raises :class:`DataError` for one that is needed and cannot be told."""
+def find_event_columns(files: RowFiles, own: OwnData, faults: Faults) -> EventColumns | None:
+    """Tell which column plays which part.
+
+    Args:
+        files: The event files.
+        own: Columns that the user named.
+        faults: Told of every column that is needed and cannot be told.
+
+    Returns:
+        The columns; None when there were faults.
+    """
     columns, place = list(files.schema), str(files.paths[0])
-    rating = None if own.feedback == "implicit" else find_column("rating", own.rating, columns, place)
-    if rating is None and own.feedback == "ratings":
-        rating = require_column("rating", own.rating, columns, place)
-    return EventColumns(
-        user=require_column("user", own.user, columns, place),
-        item=require_column("item", own.item, columns, place),
-        value=rating or find_column("weight", own.weight, columns, place),
-        time=find_column("time", own.time, columns, place),
-        feedback="implicit" if rating is None else "ratings",
-    )
+    before = Faults()
+    rating = None
+    if own.feedback != "implicit":
+        find_rating = require_column if own.feedback == "ratings" else find_column
+        rating = before.catch(find_rating, "rating", own.rating, columns, place)
+    user = before.catch(require_column, "user", own.user, columns, place)
+    item = before.catch(require_column, "item", own.item, columns, place)
+    weight = None if rating else before.catch(find_column, "weight", own.weight, columns, place)
+    time = before.catch(find_column, "time", own.time, columns, place)
+    if before and files.first_line_looks_like_data:
+        faults.add(files.no_header("name all columns with --columns user_id,item_id,rating,timestamp"))
+    elif before or user is None or item is None:
+        faults.extend(before)
+    else:
+        return EventColumns(user, item, rating or weight, time, "implicit" if rating is None else "ratings")
+    return None
 
 
 def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Events:
@@ -98,7 +114,7 @@ def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], Non
     user_ids, user_index = _indexed(table.drop_in_place("user"))
     item_ids, item_index = _indexed(table.drop_in_place("item"))
     for column, ids in ((columns.user, user_ids), (columns.item, item_ids)):
-        check_not_rounded(column, ids, files)
+        check_ids(column, ids, files)
     per_second = 1 if times is None else times.per_second
     return Events(user_ids, item_ids, user_index, item_index, table, per_second, bad)
 

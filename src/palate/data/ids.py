@@ -15,6 +15,7 @@ _MANTISSA = {"Float64": 53, "Float32": 24, "Float16": 11}
 _TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
 _ROUNDED = r"^[+-]?\d(?:\.\d+)?[eE]\+\d+$"
 """1.23457E+11, as a spreadsheet writes a long number."""
+_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\ufffd]"
 _ADVICE = "write the ids as text or as whole numbers"
 
 
@@ -52,8 +53,11 @@ def read_ids(ids: pl.Series, path: Path) -> pl.Series:
     return text.set(text == "", None)
 
 
-def check_not_rounded(column: str, ids: Iterable[str], files: RowFiles) -> None:
-    """Raise :class:`DataError`, with its line, for an id that a spreadsheet has rounded, like ``1.23457E+11``.
+def check_ids(column: str, ids: Iterable[str], files: RowFiles) -> None:
+    """Raise :class:`DataError`, with its line, for an id that has lost something on its way into the file.
+
+    These are numbers that a spreadsheet has rounded, like ``1.23457E+11``, and text with control characters or with
+    characters that could not be decoded.
 
     Args:
         column: The ids' column.
@@ -61,7 +65,7 @@ def check_not_rounded(column: str, ids: Iterable[str], files: RowFiles) -> None:
         files: The files that they are from.
     """
     found = pl.Series([*ids], dtype=pl.String)
-    found = found.filter(found.str.contains(_ROUNDED))
+    found = found.filter(found.str.contains(f"{_ROUNDED}|{_UNPRINTABLE}"))
     if found.is_empty():
         return
     rows = 0
@@ -71,8 +75,8 @@ def check_not_rounded(column: str, ids: Iterable[str], files: RowFiles) -> None:
             path, line = files.line_of(rows + int(at[0]))
             shown = batch.table[column][int(at[0])]
             raise DataError(
-                f"the id {shown!r} in column {column!r} is a rounded number, which other ids may have become, too; "
-                f"{_ADVICE}",
+                f"the id {shown!r} in column {column!r} is a rounded number, or has unprintable characters; "
+                f"other ids may have become the same; {_ADVICE}",
                 path,
                 line,
             )

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from palate.data.json_text import unique_keys
 from palate.data.skipped_rows import SkippedRows
 from palate.data.text_files import check_text, text_lines
 from palate.errors import DataError
@@ -28,8 +29,13 @@ NESTED = pl.Struct([])
 def find_fields(path: Path, skipped: SkippedRows) -> dict[str, pl.DataType]:
     """Tell the fields of a file's objects, of all of them: a field may be missing from many.
 
+    Args:
+        path: The file.
+        skipped: Whether lines that hold no object are left out.
+
     Returns:
-        By name: a list of text where the field is ever a list, :data:`NESTED` where it is ever an object, else text.
+        By name: a list of text where the field is ever a list, :data:`NESTED` where it is ever an object, true and
+        false where it is never anything else, and else text.
     """
     fields: dict[str, pl.DataType] = {}
     known: set[tuple[Any, ...]] = set()
@@ -39,7 +45,7 @@ def find_fields(path: Path, skipped: SkippedRows) -> dict[str, pl.DataType]:
             known.add(shape)
             for name, value in record.items():
                 fields[name] = _wider(fields.get(name), value)
-    return fields
+    return {name: pl.String() if dtype == pl.Null else dtype for name, dtype in fields.items()}
 
 
 def read_json(path: Path, wanted: Mapping[str, pl.DataType], skipped: SkippedRows) -> Iterator[pl.DataFrame]:
@@ -67,7 +73,7 @@ def json_rows(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, dict[str,
     Raises:
         DataError: A line holds something else and is not to be skipped.
     """
-    for number, line in enumerate(text_lines(path), 1):
+    for number, line in enumerate(text_lines(path, "\n"), 1):
         if line.isspace():
             continue
         try:
@@ -99,13 +105,15 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         found = _DECODER.decode(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON: {error.msg}", path, number) from error
-    except ValueError as error:  # Python's limit on the digits of a number
+        raise DataError(
+            f"not valid JSON: {error.msg}; expected one object on each line", path, number
+        ) from error
+    except ValueError as error:  # a key that stands twice, or Python's limit on the digits of a number
         raise DataError(f"not valid JSON: {error}", path, number) from error
     except RecursionError:
         raise DataError("not valid JSON: nested too deeply", path, number) from None
     if not isinstance(found, dict):
-        raise DataError('expected an object, like {"user_id": 1, "item_id": 2}', path, number)
+        raise DataError('expected an object on each line, like {"user_id": 1, "item_id": 2}', path, number)
     if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
         raise DataError(
             "a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character", path, number
@@ -124,19 +132,28 @@ def _constant(name: str) -> str | None:
     return None if name == "NaN" else name
 
 
-_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_constant)
+_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_constant, object_pairs_hook=unique_keys)
 
 
 def _wider(known: pl.DataType | None, value: object) -> pl.DataType:
+    """The type that a field has with one more value."""
     if isinstance(value, list) or isinstance(known, pl.List):
         return pl.List(pl.String())
-    return NESTED if isinstance(value, dict) or known == NESTED else pl.String()
+    if isinstance(value, dict) or known == NESTED:
+        return NESTED
+    if value is None:
+        return pl.Null() if known is None else known
+    return (
+        pl.Boolean() if isinstance(value, bool) and known in (None, pl.Boolean(), pl.Null()) else pl.String()
+    )
 
 
 def _column(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, Any]]) -> pl.Series:
     values = [row.get(name) for row in rows]
     if isinstance(dtype, pl.List):
         return pl.Series(name, [None if value is None else [*_texts(value)] for value in values], dtype)
+    if dtype == pl.Boolean:
+        return pl.Series(name, values, dtype)
     texts = [value if value is None or value.__class__ is str else _text(value) for value in values]
     return pl.Series(name, texts, pl.String())
 

@@ -24,7 +24,7 @@ def read_json(data: bytes | str) -> Any:
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=unique_keys)
     except json.JSONDecodeError:
         raise
     except UnicodeDecodeError as error:
@@ -47,7 +47,8 @@ class _TwiceError(ValueError):
     """A key stands twice in one object."""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its pairs; raises ValueError for a key that stands twice, of which one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from palate.data.item_files import read_100k_items, read_csv_items, read_dat_items, read_recbole_items
 from palate.data.rating_files import HALF_STARS, WHOLE_STARS, RatingLayout
 from palate.data.sources import Source
+from palate.data.text_files import text_lines
 from palate.errors import DataError
 from palate.schema import Item
 
@@ -39,6 +41,7 @@ class Layout:
         return (self.ratings_file, self.items_file, *self.other_files)
 
 
+_SAMPLE = 10_000
 _DAT = ("ratings.dat", "movies.dat")
 _CSV_HEADER = ("userId", "movieId", "rating", "timestamp")
 _RECBOLE_HEADER = ("user_id", "item_id", "rating", "timestamp")
@@ -83,6 +86,25 @@ def find_layout(source: Source) -> Layout:
         f"no MovieLens files found; expected one of: {known}; event files of your own are given by name or glob",
         source.path,
     )
+
+
+def find_other_ratings(folder: Path) -> tuple[Path, Path] | None:
+    """Find files that are laid out as MovieLens 1M's, but are no release of it.
+
+    Returns:
+        ``ratings.dat`` and ``movies.dat`` of the folder where they are compressed, or where one of the first ratings
+        is above MovieLens' five stars, as in MovieTweetings. Else None.
+    """
+    for ending in ("", ".gz", ".zst", ".bz2"):
+        ratings, movies = (folder / f"{name}{ending}" for name in _DAT)
+        if ratings.is_file() and movies.is_file():
+            return (ratings, movies) if ending or _has_other_scale(ratings) else None
+    return None
+
+
+def _has_other_scale(ratings: Path) -> bool:
+    fields = (line.split("::") for line in islice(text_lines(ratings), _SAMPLE))
+    return any(len(one) == 4 and one[2].isdecimal() and int(one[2]) > WHOLE_STARS[-1] for one in fields)
 
 
 def read_items(layout: Layout, source: Source, scratch: Path) -> list[Item]:

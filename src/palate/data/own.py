@@ -12,13 +12,14 @@ import polars as pl
 from palate import files
 from palate.config import TaskSettings
 from palate.data.assemble import Columns, Rules, assemble_columns
-from palate.data.catalogue import Catalogue, read_catalogue
+from palate.data.catalogue import Catalogue, find_item_columns, read_catalogue
 from palate.data.descriptions import describe, read_descriptions
 from palate.data.event_values import Scale, default_thresholds, rating_scale, weight_scale
 from palate.data.events import EventColumns, Events, find_event_columns, read_events
+from palate.data.faults import Faults
 from palate.data.own_settings import OwnData
 from palate.data.raw import Raw, Report, Words
-from palate.data.row_files import find_row_files
+from palate.data.row_files import RowFiles, find_row_files
 from palate.errors import DataError
 from palate.schema import Indices
 from palate.tasks.verbalizer import Verbalizer
@@ -32,10 +33,16 @@ def read_own(
 ) -> Raw:
     """Read event files and items; raises :class:`DataError` for what cannot be read or told."""
     event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows)
-    columns = find_event_columns(event_files, own)
-    _tell_columns(columns, say)
     item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
-    catalogue = read_catalogue(item_files, own, columns.item, say)
+    faults = Faults()
+    columns = find_event_columns(event_files, own, faults)
+    event_item = own.item or "" if columns is None else columns.item
+    item_columns = find_item_columns(item_files, own, event_item, faults)
+    faults.check()
+    assert columns is not None
+    assert item_columns is not None
+    _tell_columns(event_files, item_files, columns, say)
+    catalogue = read_catalogue(item_files, item_columns, own, event_item, say)
     described = [] if descriptions is None else read_descriptions(descriptions)
     joined, left_over = describe(catalogue.items, described)
     items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
@@ -74,7 +81,10 @@ def read_own(
     )
 
 
-def _tell_columns(columns: EventColumns, say: Report) -> None:
+def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say: Report) -> None:
+    for group in dict.fromkeys((events, items)):
+        for path in group.without_header:
+            say(f"{path} has no header line, its columns are taken for {', '.join(group.schema)}")
     value = "rating" if columns.feedback == "ratings" else "weight"
     parts = {"user": columns.user, "item": columns.item, value: columns.value, "time": columns.time}
     say("events: " + ", ".join(f"{part} {name}" for part, name in parts.items() if name is not None))

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from palate.data.csv_files import CsvOptions
+from palate.data.row_files import expanded
 from palate.errors import RecipeError, fault_message
 from palate.schema import Feedback
 from palate.section import Section
@@ -85,7 +86,7 @@ def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
 
     Raises :class:`RecipeError` that names the key at fault.
     """
-    written = {} if path is None else read_yaml(path)
+    written = {} if path is None else read_yaml(expanded(path))
     options = {name: value for name, value in given.items() if value is not None}
     try:
         return OwnData.model_validate({**written, **options})

@@ -19,7 +19,7 @@ from palate.data.own import read_own
 from palate.data.own_settings import OwnData
 from palate.data.rating_files import read_ratings
 from palate.data.raw import Raw, Report
-from palate.data.row_files import format_of
+from palate.data.row_files import expanded, format_of
 from palate.data.sources import Source, open_source
 from palate.data.storage import write_tables
 from palate.errors import DataError
@@ -43,7 +43,8 @@ def prepare(
     """Write a dataset folder from a MovieLens release, or from event files, and return the dataset.
 
     ``source`` is the name of a release (``ml-100k`` … ``ml-32m``), fetched and kept in ``cache``, or a folder
-    or zip of one; or event files, by path or glob, of which ``own`` says what is not to be guessed.
+    or zip of one; or event files, by path or glob, of which ``own`` says what is not to be guessed; or a folder
+    with MovieLens' ``ratings.dat`` and ``movies.dat`` on another scale or compressed, which are read as such files.
     ``descriptions`` is a CSV file of item descriptions, or a folder with one. Users with fewer than
     ``least_ratings`` are left out; the others are split by ``seed``, with at most ``most_held_out`` users in
     dev and in test each. ``report`` is told what happens, a line at a time; ``progress`` shows a bar.
@@ -53,7 +54,12 @@ def prepare(
     """
     rules = Rules(least_ratings, dev_share, test_share, most_held_out, seed)
     say = report or (lambda line: None)
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    sources: Sequence[Path] = [
+        expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)
+    ]
+    out, descriptions = expanded(out), None if descriptions is None else expanded(descriptions)
+    if len(sources) == 1 and (pair := movielens.find_other_ratings(sources[0])):
+        sources, own = [pair[0]], (own or OwnData()).model_copy(update={"items": str(pair[1])})
     with files.fresh_folder(out) as folder:
         if _are_own_files(sources, own):
             raw = read_own(sources, own or OwnData(), descriptions, rules, say)
@@ -67,7 +73,7 @@ def prepare(
         write_tables(folder, raw.tables)
         files.write_text(folder / INFO_FILE, dataset.info.model_dump_json(indent=2) + "\n")
     say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")
-    return replace(dataset, path=Path(out))
+    return replace(dataset, path=out)
 
 
 def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:

@@ -88,6 +88,7 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
         has_header=False,
         skip_rows=_lines_before_ratings(path, layout),
         quote_char=None,
+        glob=False,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import pyarrow.parquet
 
 from palate.data import csv_files, json_lines
 from palate.data.csv_files import CsvOptions, Dialect, csv_rows, find_dialect, looks_like_data, read_csv
-from palate.data.json_lines import find_fields, json_rows, read_json
+from palate.data.json_lines import NESTED, find_fields, json_rows, read_json
 from palate.data.skipped_rows import SkippedRows
 from palate.data.text_files import unreadable
 from palate.errors import DataError
@@ -27,6 +28,7 @@ _FORMATS: dict[str, Format] = {
     ".dat": "csv",
     ".data": "csv",
     ".txt": "csv",
+    ".json": "jsonl",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
@@ -35,6 +37,8 @@ _FORMATS: dict[str, Format] = {
 _COMPRESSED = (".gz", ".zst", ".bz2")
 _BATCH = 1 << 17
 _PLAIN_CSV = CsvOptions()
+_JSON_TYPES = [pl.Boolean(), pl.String(), NESTED, pl.List(pl.String())]
+"""The types of JSON fields; one that has several has the last of them."""
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
 
 
@@ -71,13 +75,29 @@ class RowFiles:
         for path in self.paths:
             for name, dtype in find_fields(path, self._skipped()).items():
                 known = fields.setdefault(name, dtype)
-                fields[name] = dtype if known == pl.String() else known
+                fields[name] = max(known, dtype, key=_JSON_TYPES.index)
         return fields
 
     @property
     def first_line_looks_like_data(self) -> bool:
         """Whether what should be the columns' names holds numbers or dates, as where there is no header line."""
-        return self.format == "csv" and looks_like_data(self._dialect(self.paths[0]).columns)
+        if self.format != "csv":
+            return False
+        dialect = self._dialect(self.paths[0])
+        return dialect.has_header and looks_like_data(dialect.columns)
+
+    @property
+    def without_header(self) -> list[Path]:
+        """The files whose columns are named by :attr:`csv`, not by a header line."""
+        return [path for path in self.paths if self.format == "csv" and not self._dialect(path).has_header]
+
+    def no_header(self, advice: str = "") -> DataError:
+        """Return the error for data where the names of columns are looked for."""
+        return DataError(
+            f"the first line holds data, not the names of columns: {', '.join(map(repr, self.schema))}; "
+            f"{advice and advice + ', or '}put a line with the names above it",
+            self.paths[0],
+        )
 
     def batches(self, columns: Sequence[str], skipped: SkippedRows | None = None) -> Iterator[Batch]:
         """Yield all rows in the order of the files.
@@ -246,8 +266,13 @@ def format_of(source: str | Path) -> Format | None:
     return _FORMATS.get(Path(name).suffix)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return the path with a leading ``~`` or ``~user`` replaced by that user's home folder, if there is one."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+
+
 def _found(source: str | Path) -> list[Path]:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return [path]
     if path.is_symlink():

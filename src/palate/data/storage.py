@@ -116,7 +116,7 @@ def read_tables(folder: Path) -> Tables:
 def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     check_readable(path, "the file is missing; run palate prepare again")
     try:
-        table = pl.read_parquet(path, columns=list(columns)).rechunk()
+        table = pl.read_parquet(path, columns=list(columns), glob=False).rechunk()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"not a readable Parquet table ({reason}); run palate prepare again", path) from error

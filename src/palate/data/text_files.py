@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
@@ -52,8 +52,12 @@ def open_bytes(path: Path) -> BinaryIO:
     return stream
 
 
-def text_lines(path: Path) -> Iterator[str]:
-    r"""Yield the lines of a text file with their ends: ``\n``, ``\r\n`` or ``\r``.
+def text_lines(path: Path, ends: Literal["", "\n"] = "") -> Iterator[str]:
+    r"""Yield the lines of a text file with their ends.
+
+    Args:
+        path: The file.
+        ends: What ends a line: ``"\n"`` alone, or by default ``\n``, ``\r\n`` and ``\r``.
 
     Bytes that are not UTF-8 are kept as lone surrogates, so that lines can be counted; see :func:`check_text`.
 
@@ -61,7 +65,7 @@ def text_lines(path: Path) -> Iterator[str]:
         DataError: The file cannot be opened, or its compressed data breaks off.
     """
     try:
-        with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline="") as text:
+        with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline=ends) as text:
             yield from text
     except OSError as error:
         raise unreadable(path, error) from error
