@@ -438,3 +438,45 @@ def test_ratings_of_every_type_are_the_same_scale(tmp_path, shop):
     table.with_columns(stars=pl.lit(START)).write_parquet(tmp_path / "dates.parquet")
     with pytest.raises(DataError, match=r"dates.parquet: column 'stars' holds Datetime"):
         made(tmp_path, tmp_path / "dates.parquet", items, out="dates")
+
+
+TABLE = "user_id,item_id,rating,timestamp\n"
+CATALOGUE = "item_id,genres\ni1,A\ni2,B\n"
+
+
+def read_text(tmp_path, events, items=CATALOGUE, **own):
+    (tmp_path / "e.csv").write_text(TABLE + events)
+    (tmp_path / "i.csv").write_text(items)
+    own = OwnData(items=str(tmp_path / "i.csv"), **own)
+    return prepare(tmp_path / "e.csv", tmp_path / "out", own=own, least_ratings=1)
+
+
+def test_of_ratings_within_a_second_the_last_counts(tmp_path):
+    events = "a,i1,5,1600000002.25\nb,i1,1,1600000000\nc,i2,3,1600000001.5\na,i1,2,1600000001.75\n"
+    dataset = read_text(tmp_path, events)
+    [history] = dataset.histories(["a"])
+    assert (history.ratings, history.timestamps) == ([5.0], [1_600_000_002])
+    assert dataset.info.report["duplicate_ratings"] == 1
+
+
+def test_rows_of_items_without_an_id_are_counted(tmp_path):
+    events = "a,i1,5,1600000002\nb,i1,1,1600000000\nc,i2,3,1600000001\n"
+    dataset = read_text(tmp_path, events, CATALOGUE + ",C\n  ,D\n")
+    assert dataset.info.report["items_without_id"] == 2
+    assert list(dataset.item_ids) == ["i1", "i2"]
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "message"),
+    [
+        ("a,i1,5,1\nb,i1,5,2\nc,i2,5,3\n", CATALOGUE, "e.csv: all ratings are the same"),
+        ("a,i1,5,1\nb,i1,1,2\n", CATALOGUE, "e.csv: 2 users with at least 1 ratings are too few"),
+        ("a,i8,5,1\nb,i9,1,2\n", CATALOGUE, "e.csv: no event is about an item of the catalogue"),
+        ("a,i1,5,1\nb,i1,1,2\n", "item_id,genres\ni1,A\n", "i.csv: the items have 1 genre in all"),
+    ],
+)
+def test_what_is_wrong_with_a_file_as_a_whole_names_it(tmp_path, events, items, message):
+    with pytest.raises(DataError) as caught:
+        read_text(tmp_path, events, items)
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
+    assert not (tmp_path / "out").exists()

@@ -100,7 +100,7 @@ def read_catalogue(
     place = str(files.paths[0])
     id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
     category, field = columns.category, columns.category_field
-    table, others = _distinct(files, id_column, columns.used)
+    table, others, without_id = _distinct(files, id_column, columns.used)
     categories = _categories(table, category, field, files, own)
     separator = categories.separator
     say(
@@ -124,6 +124,10 @@ def read_catalogue(
     ]
     if not items:
         raise DataError("lists no items; expected at least one row with an id", place)
+    if own.items is None:  # an event without an item is a bad row
+        without_id = 0
+    if without_id:
+        say(f"left out {counted(without_id, 'row')} of items without an id")
     repeated = _repeated(table, others, own)
     _tell_repeated(repeated, others, files, say)
     items, dropped = _most_common(items, own.most_categories)
@@ -136,6 +140,7 @@ def read_catalogue(
         {
             "items_without_title": sum(item.title == item.item_id for item in items),
             "rare_categories_left_out": dropped,
+            "items_without_id": without_id,
             **repeated,
         },
     )
@@ -183,12 +188,12 @@ def _category_column(given: str | None, files: RowFiles, others: set[str | None]
     return found, None
 
 
-def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Collect the rows that have an id, by what the used columns hold.
 
     Returns:
         The first row of each id, and the rows that say something else of it, both in the order of the files.
-        ``_ROW`` is the row in the files, ``_ROWS`` how many rows hold just the same.
+        ``_ROW`` is the row in the files, ``_ROWS`` how many rows hold just the same. Then how many have no id.
     """
     dtype = files.schema[id_column]
     if dtype.is_nested():
@@ -199,11 +204,12 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
             path,
             line,
         )
-    rows = 0
+    rows = without_id = 0
 
     def versions_in(batch: Batch) -> pl.DataFrame:
-        nonlocal rows
+        nonlocal rows, without_id
         table = batch.table.with_columns(read_ids(batch.table[id_column], batch.path).cast(pl.String))
+        without_id += table[id_column].null_count()
         table = table.with_row_index(_ROW, rows).filter(pl.col(id_column).is_not_null())
         rows += len(batch.table)
         return table.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS))
@@ -212,7 +218,7 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
     versions = table.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
     check_ids(id_column, versions[id_column], files)
     first = pl.col(id_column).is_first_distinct()
-    return versions.filter(first), versions.filter(~first)
+    return versions.filter(first), versions.filter(~first), without_id
 
 
 def _repeated(first: pl.DataFrame, others: pl.DataFrame, own: OwnData) -> dict[str, int]:

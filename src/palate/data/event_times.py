@@ -90,16 +90,18 @@ def find_times(column: str, sample: pl.Series, path: Path | None = None) -> Time
 
 def _numbers(column: pl.Expr, sample: pl.Series) -> Times:
     unit, per_second = _unit(abs(float(sample.median() or 0.0)))  # type: ignore[arg-type]
-    whole = column.cast(pl.Int64, strict=False)
-    rounded = column.cast(pl.Float64, strict=False).round().cast(pl.Int64, strict=False)
-    ticks = pl.coalesce(whole, rounded)
-    size = ticks.abs()
+    finer = 10**6 if per_second == 1 else 1  # seconds may have fractions, which tell what was earlier
+    number = column.cast(pl.Float64, strict=False)
+    whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False)) * finer
+    rounded = (number * finer).round().cast(pl.Int64, strict=False)
+    ticks = pl.when(number == number.floor()).then(whole).otherwise(rounded)
+    size = number.abs()
     lowest = max((most for most, _, each in _UNITS if each < per_second), default=0)
     most = next((most for most, _, each in _UNITS if each == per_second), None)
     same_unit = (size == 0) | (size >= lowest)  # 0 is 1970 in every unit, and often stands for none
     if most is not None:
         same_unit &= size < most
-    return Times(pl.when(same_unit).then(ticks), per_second, f"{unit} since 1970")
+    return Times(pl.when(same_unit).then(ticks), per_second * finer, f"{unit} since 1970")
 
 
 def _unit(size: float) -> tuple[str, int]:

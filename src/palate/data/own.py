@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,17 +47,19 @@ def read_own(
     described = [] if descriptions is None else read_descriptions(descriptions)
     joined, left_over = describe(catalogue.items, described)
     items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
-    _check_categories(catalogue)
+    with _about(item_files.paths[0]):
+        _check_categories(catalogue)
     events = read_events(event_files, columns, say)
-    known = _of_known_items(events, catalogue)
-    merged = known if columns.feedback == "ratings" else _merged(known)
-    scale = _scale(merged.table["value"].to_numpy(), columns, own, say)
-    tables, dropped = assemble_columns(
-        Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
-        events.user_ids,
-        items,
-        rules,
-    )
+    with _about(event_files.paths[0]):
+        known = _of_known_items(events, catalogue)
+        merged = known if columns.feedback == "ratings" else _merged(known)
+        scale = _scale(merged.table["value"].to_numpy(), columns, own, say)
+        tables, dropped = assemble_columns(
+            Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
+            events.user_ids,
+            items,
+            rules,
+        )
     seconds = tables.interactions.timestamp // events.ticks_per_second
     read = dict.fromkeys((*event_files.paths, *item_files.paths, *([descriptions] if descriptions else [])))
     return Raw(
@@ -79,6 +82,15 @@ def read_own(
             "repeated_events": len(known.table) - len(merged.table),
         },
     )
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file in errors about what it holds as a whole."""
+    try:
+        yield
+    except DataError as error:
+        raise error if error.path is not None else DataError(str(error), path) from None
 
 
 def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say: Report) -> None:
