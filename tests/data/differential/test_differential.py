@@ -270,7 +270,7 @@ def folder(tmp_path):
 
 
 def test_some_hundred_files(folder):
-    counts = check(range(250), folder)
+    counts = check(range(150), folder)
     assert counts["files"] > 300
     assert counts["read"] > counts["worlds"] / 2
 
