@@ -11,7 +11,7 @@ model:
   task_prompt: 2
   user_encoder: {encoder}
 simulation: {{users: {simulated}}}
-train: {{steps: {steps}, minutes: null, batch_size: 8, evaluate_every: 2}}
+train: {{steps: {steps}, batch_size: 8, evaluate_every: 2}}
 evaluate: {{window: 8, most_new_tokens: 12}}
 """
 STREAMING = "{queries: 4, width: 16, layers: 1, heads: 2}"

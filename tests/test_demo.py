@@ -8,9 +8,11 @@ from rich.console import Console
 from demo_sample import small_recipes, write_movielens
 from palate import demo, demo_scores
 from palate.data.dataset import load_dataset
-from palate.errors import OutputError
+from palate.errors import OutputError, PalateError
+from palate.recipes import load_recipe
 from palate.report.build import read_report
 from palate.report.terminal import print_report
+from palate.train import train
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +27,53 @@ def raw(place):
 
 @pytest.fixture(scope="module")
 def finished(place, raw):
-    """The report of a demo that was interrupted in its first training, and what its second half told."""
-
-    def until_step_4(line):
-        if line.startswith("step 4"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        demo.run_demo(place / "out", until_step_4, source=raw, recipes=small_recipes(place))
+    """The report of a demo, and what it told."""
     lines = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_scores, "DRAWS", 1)
         return demo.run_demo(place / "out", lines.append, source=raw, recipes=small_recipes(place)), lines
 
 
-def test_an_interrupted_training_goes_on(finished):
-    assert finished[1].count("resuming from checkpoint-2") == 1
+def test_both_trainings_are_told_by_name(finished):
+    for name in ("main ", "paper"):
+        own = [line for line in finished[1] if line.startswith(f"{name}  ")]
+        assert own[0].startswith(f"{name}  training on 37 users")
+        assert [line.split(":")[0] for line in own if "  step " in line] == [
+            f"{name}  step 2 of 4",
+            f"{name}  step 4 of 4",
+        ]
+
+
+def test_a_training_beside_another_gives_what_it_gives_alone(place, finished, tmp_path):
+    alone = train(load_recipe(place / "out" / "main" / "recipe.yaml"), tmp_path / "alone")
+    path = "model/model.safetensors"
+    assert (alone / path).read_bytes() == (place / "out" / "main" / path).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_demo_goes_on(place, raw, finished, tmp_path):
+    def until_step_2(line):
+        if line.startswith("main ") and "step 2 of" in line:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(out, until_step_2, source=raw, recipes=small_recipes(place))
+    assert (out / "main" / "recipe.yaml").is_file()
+    lines = []
+    demo.run_demo(out, lines.append, source=raw, recipes=small_recipes(place))
+    path = "main/model/model.safetensors"
+    assert (out / path).read_bytes() == (place / "out" / path).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_failure_of_one_training_is_told_and_the_other_goes_on_later(place, raw, tmp_path):
+    main, paper = small_recipes(place)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(f"extends: {main}\ntrain: {{learning_rate: 1.0e+30}}\n")
+    with pytest.raises(PalateError, match=r"^training main failed: .*train\.learning_rate \(now 1e\+30\)"):
+        demo.run_demo(tmp_path / "out", source=raw, recipes=(broken, paper))
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_everything_lies_in_its_folder(place, finished):
@@ -64,7 +97,7 @@ def test_what_is_complete_is_not_done_again(place, finished, monkeypatch):
     lines = []
     again = demo.run_demo(place / "out", lines.append, source="nowhere", recipes=small_recipes(place))
     assert again.read_bytes() == before
-    assert [line.rpartition("/")[2] for line in lines] == [
+    assert [line.rpartition("/")[2] for line in lines if not line.startswith("warning: ")] == [
         "main is finished already",
         "paper is finished already",
     ]
@@ -94,8 +127,9 @@ def test_the_report_compares_models_references_and_controls(finished):
     assert {line.name for line in data.lengths} == {"palate", "the paper's UEM", "rule", "shrinkage"}
     rule = next(line for line in data.lengths if line.name == "rule")
     assert rule.f1[0] < rule.f1[-1] == 1  # every history is shorter than the longest window
+    asked = {"palate": (4,), "the paper's UEM": (2, 4)}  # at step 2 palate's user encoder still learns alone
     for curve in data.training.curves:
-        assert (len(curve.loss), len(curve.dev_f1)) == (4, 2)
+        assert (len(curve.loss), curve.dev_x) == (4, asked[curve.name])
         assert list(curve.x) == sorted(curve.x)
 
 

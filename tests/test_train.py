@@ -20,12 +20,14 @@ from palate.data.histories import category_statistics
 from palate.errors import DataError, MismatchError, OutputError, RecipeError
 from palate.model.build import build_model, build_table
 from palate.model.personalized import PersonalizedModel, load_model
+from palate.predictors.personalized import PersonalizedPredictor
 from palate.recipes import dump_recipe, load_recipe
 from palate.runs import RunFolder, load_run
 from palate.tasks import load_task
 from palate.train import train
 from palate.training import batches
 from palate.training.clock import Clock
+from palate.training.dev import DevScore, DevUsers
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 
@@ -114,7 +116,7 @@ def test_what_happens_is_told(finished):
     _, lines = finished
     assert lines[0].startswith("training on 30 users of ")
     assert sum(line.startswith("step ") for line in lines) == 3
-    assert lines[-1].startswith("best dev F1 ")
+    assert any(line.startswith("best dev F1 ") for line in lines)
 
 
 def test_the_trained_model_answers(finished, tiny_data):
@@ -136,7 +138,7 @@ def test_a_finished_run_is_left_as_it_is(finished, make_recipe):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     lines = []
     assert train(make_recipe(), out, report=lines.append) == out
-    assert lines == [f"{out} is finished already"]
+    assert lines[0] == f"{out} is finished already"
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -273,7 +275,7 @@ def test_best_weights_that_were_half_written_do_not_count(finished, make_recipe,
             raise Power
 
     scores = iter([0.5, 0.6])
-    monkeypatch.setattr(training, "_liked_f1", lambda *_: next(scores))
+    monkeypatch.setattr(DevUsers, "score", lambda *_: DevScore(next(scores, 0.0), 0.0))
     with monkeypatch.context() as patch:
         patch.setattr(PersonalizedModel, "save_weights", half)
         with pytest.raises(Power):
@@ -281,7 +283,7 @@ def test_best_weights_that_were_half_written_do_not_count(finished, make_recipe,
     scores = iter([0.4, 0.3])  # after all, the first were the best
     lines = []
     train(make_recipe(), out, report=lines.append)
-    assert lines[-1] == "best dev F1 0.500 at step 4"
+    assert sum(" at step 4 (" in line for line in lines) == 1
     assert load_model(out).generate([]) == []
 
 
@@ -289,16 +291,17 @@ def test_patience_ends_a_training_that_no_longer_improves(make_recipe, tmp_path,
     scores = iter([0.2, 0.5, 0.4, 0.5, 0.9])
     kept = []
 
-    def score(predictor, *_):
-        kept.append({name: weight.clone() for name, weight in predictor.model.state_dict().items()})
-        return next(scores)
+    def score(_, predictor):
+        if isinstance(predictor, PersonalizedPredictor):
+            kept.append({name: weight.clone() for name, weight in predictor.model.state_dict().items()})
+        return DevScore(next(scores, 0.0), 0.0)
 
-    monkeypatch.setattr(training, "_liked_f1", score)
+    monkeypatch.setattr(DevUsers, "score", score)
     lines = []
     recipe = make_recipe(train={"steps": 10, "evaluate_every": 1, "patience": 2})
     out = train(recipe, tmp_path / "run", report=lines.append)
     assert [round(value, 3) for _, value in curve(out)[1]] == [0.2, 0.5, 0.4, 0.5]
-    assert lines[-1] == "best dev F1 0.500 at step 2"
+    assert sum(" at step 2 (" in line for line in lines) == 1
     saved = load_model(out).state_dict()
     assert all(torch.equal(saved[name], kept[1][name]) for name in saved)
 
@@ -418,7 +421,7 @@ def test_nothing_is_asked_while_the_user_encoder_learns_alone(make_recipe, tmp_p
     settings = {"steps": 8, "auxiliary": 0.5, "auxiliary_alone": 0.5, "evaluate_every": 2, "patience": 1}
     out = train(make_recipe(train=settings), tmp_path / "run")
     scores = json.loads((out / "logs" / "curve.json").read_text())["scores"]
-    assert [row["f1"] for row in scores if row["step"] < 4] == [0.0]
+    assert [row["f1"] for row in scores if row["step"] < 4] == [None]
     assert scores[-1]["step"] >= 6  # and patience has not begun before
 
 

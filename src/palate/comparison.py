@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class Comparison:
     setting: Setting
     seeds: dict[str, list[str]] = field(default_factory=dict)
     """The predictors that differ in nothing but their training's seed, by what they are called together."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong with the training of a run, by its name."""
 
     def at_window(self, window: int) -> Comparison:
         """The same predictors on the examples of another window."""
@@ -62,7 +64,8 @@ class Comparison:
 
     def evaluate(self) -> Evaluation:
         """Ask and score everybody."""
-        return evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
+        evaluation = evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
+        return evaluation.model_copy(update={"warnings": self.warnings})
 
 
 def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
@@ -91,7 +94,9 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
         predictor = _load(run, name, dataset, options.transfer)
         predictors += [*_controls(predictor, dataset, setting, options), predictor]
     examples = _examples(dataset, task, setting)
-    return Comparison(predictors, examples, dataset, task, setting, _seeds(runs, names))
+    return Comparison(
+        predictors, examples, dataset, task, setting, _seeds(runs, names), tuple(_warnings(runs, names))
+    )
 
 
 def compare_and_write(entries: Sequence[str], options: Options, out: Path | None = None) -> Evaluation:
@@ -171,6 +176,14 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
             label, members = f"{called[key]}, {count} seeds", list(by_seed.values())
             seeds[f"{label} ({', '.join(members)})" if label in seeds else label] = members
     return seeds
+
+
+def _warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> Iterator[str]:
+    from palate.model.personalized import model_settings
+
+    for run, name in zip(runs, names, strict=True):
+        if (record := model_settings(run.path).training) is not None:
+            yield from (f"{name}: {warning}" for warning in record.warnings())
 
 
 def _controls(

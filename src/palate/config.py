@@ -269,7 +269,11 @@ class TrainSettings(Section):
     steps: int = Field(10_000, ge=0)
     """Optimizer steps; with 0 the model is saved as it starts, and answers without any training."""
     minutes: float | None = Field(None, gt=0)
-    """End earlier, with the schedule squeezed to fit, when this much time has passed."""
+    """End earlier, with the schedule squeezed to fit, when this much time has passed: for a trial, because the result
+    then depends on how fast and how busy the machine is. What it cut short is said wherever the model is scored."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads, on which results depend in their last digits; one a core when not given. With as many threads on
+    the same kind of processor a recipe gives the same weights, bit for bit."""
     batch_size: int = Field(128, ge=1)
     """Windows a step on one device."""
     rounds: int = Field(1, ge=1)

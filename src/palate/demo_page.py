@@ -13,6 +13,7 @@ from palate.demo_facts import demo_facts, demo_notes
 from palate.demo_scores import LENGTHS, MAIN, PAPER, DemoResults
 from palate.evaluate import Prediction, PredictorScores
 from palate.metrics import Score as Measured
+from palate.model.personalized import model_settings
 from palate.report.data import (
     CategoryComparison,
     CategoryF1,
@@ -59,10 +60,11 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
         lead=(
             f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
             f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
-            f"palate's streaming user encoder was trained for {trained[MAIN] / 60:.1f} minutes, the paper's User "
-            f"Embedding Module for {trained[PAPER] / 60:.1f}. All predictors below answered for the same "
-            f"{users} test users, whom no model saw in training."
+            f"palate's streaming user encoder was trained for {_steps(MAIN, results):,} steps, the paper's User Embedding "
+            f"Module beside it for {_steps(PAPER, results):,}. All predictors below answered for the same {users} "
+            "test users, whom no model saw in training."
         ),
+        warnings=tuple(_by_shown_name(warning) for warning in results.evaluation.warnings),
         facts=demo_facts(results, seconds, peak_memory_gib),
         scores=tuple(sorted((_score_row(one, results, trained) for one in scores.values()), key=_order)),
         interval=f"95% bootstrap interval over {users} test users",
@@ -71,7 +73,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
             for name, f1 in results.liked_f1.items()
         ),
         training=Training(
-            unit="minutes",
+            unit="steps",
             curves=tuple(_training_curve(SHOWN[name], curve) for name, curve in curves.items()),
         ),
         examples=tuple(_examples(results)),
@@ -81,12 +83,23 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
     )
 
 
+def _by_shown_name(text: str) -> str:
+    """What begins with a run's name, with what the report calls it."""
+    run, colon, rest = text.partition(":")
+    return SHOWN.get(run, run) + colon + rest
+
+
 def _kind(name: str) -> PredictorKind:
     if name in SHOWN:
         return "model"
     if name in CONTROLS:
         return "control"
     return "rule" if name == "rule" else "reference"
+
+
+def _steps(name: str, results: DemoResults) -> int:
+    record = model_settings(results.runs[name].path).training
+    return 0 if record is None else record.steps
 
 
 def _order(row: ScoreRow) -> tuple[int, float]:
@@ -130,16 +143,15 @@ def _curve(run: RunFolder) -> dict[str, Any]:
 
 
 def _training_curve(name: str, curve: dict[str, Any]) -> TrainingCurve:
-    """Loss and dev score over minutes: between two evaluations, steps take the same time."""
-    steps = [0, *(row["step"] for row in curve["scores"])]
-    minutes = [0.0, *(row["minutes"] for row in curve["scores"])]
+    """Loss and dev score by step."""
     losses = curve["losses"]
+    asked = [row for row in curve["scores"] if row["f1"] is not None]  # not while the user encoder is alone
     return TrainingCurve(
         name=name,
-        x=tuple(np.interp([row["step"] for row in losses], steps, minutes).tolist()),
+        x=tuple(row["step"] for row in losses),
         loss=tuple(row["loss"] for row in losses),
-        dev_x=tuple(minutes[1:]),
-        dev_f1=tuple(row["f1"] for row in curve["scores"]),
+        dev_x=tuple(row["step"] for row in asked),
+        dev_f1=tuple(row["f1"] for row in asked),
     )
 
 

@@ -56,6 +56,10 @@ class MismatchError(PalateError):
     """A checkpoint, a dataset, an item encoder or a backbone do not belong together."""
 
 
+class TrainingError(PalateError):
+    """A training has come apart: a loss, a gradient or a weight is no finite number any more."""
+
+
 class LeakageError(PalateError):
     """A target would be made from data that the example must not have seen."""
 

@@ -87,6 +87,8 @@ class Evaluation(Part):
     setting: Setting
     users: int
     predictors: tuple[PredictorScores, ...]
+    warnings: tuple[str, ...] = ()
+    """What went wrong with the training of a model that is scored here."""
     predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)
     predictions_digest: str | None = None
     """sha256 of ``predictions.jsonl``, in the file: a process that is killed between the two leaves no wrong pair."""
@@ -115,7 +117,7 @@ def evaluate(
                 name=predictor.name,
                 scores=score_preferences(examples.truth, read, len(task.label_names), setting.seed),
                 per_category=_per_category(examples.truth, read, task.label_names),
-                unreadable=_unreadable(answers, read, task),
+                unreadable=unreadable_share(answers, read, task),
                 seconds=round(seconds, 3),
             )
         )
@@ -189,7 +191,8 @@ def _per_category(truth: Preferences, read: Preferences, names: Sequence[str]) -
     }
 
 
-def _unreadable(answers: Sequence[str], read: Preferences, task: Task) -> float:
+def unreadable_share(answers: Sequence[str], read: Preferences, task: Task) -> float:
+    """The share of B answers in which no label was read and which do not say that there is none."""
     empty = np.concatenate([read.liked, read.disliked], axis=1).max(axis=1) < 0
     of_nothing = task.target_texts(read[empty])
     rows: list[int] = np.flatnonzero(empty).tolist()

@@ -9,7 +9,10 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +31,8 @@ class Machine(BaseModel):
     cores: int  # that this process may use
     memory_gib: float | None
     gpu: str | None
+    threads: int | None = None
+    """That torch computed with on the CPU, where it was loaded."""
 
 
 def describe_machine() -> Machine:
@@ -38,17 +43,22 @@ def describe_machine() -> Machine:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=_memory_gib(),
         gpu=_gpu(),
+        threads=_threads(),
     )
 
 
 def peak_memory_gib() -> float:
-    """The most memory that this process has had in use so far; 0 where the system does not say."""
+    """The most memory that this process, or one of those that it started and that have ended, has had in use so far.
+
+    0 where the system does not say.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return most * unit / 2**30
 
 
 def keep_freed_memory() -> None:
@@ -61,6 +71,33 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def reproducible(threads: int | None) -> Iterator[None]:
+    """Let a computation on the CPU give the same bits each time, with so many threads; as many as now if None.
+
+    Sums in another order round differently: numpy's and scikit-learn's libraries are held to the same threads, and of
+    torch's operations those are taken that add in a fixed order. On a GPU, where some have no such order, the threads
+    alone are set.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before, fixed = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    deterministic: Any = torch.utils.deterministic
+    filling = deterministic.fill_uninitialized_memory
+    threads = threads or before
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(fixed or not torch.cuda.is_available())
+    deterministic.fill_uninitialized_memory = False  # nothing reads what it has not written
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(fixed)
+        deterministic.fill_uninitialized_memory = filling
 
 
 def package_versions() -> dict[str, str]:
@@ -112,6 +149,11 @@ def _memory_gib() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _threads() -> int | None:
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None else None
 
 
 def _gpu() -> str | None:

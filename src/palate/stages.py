@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ class Stages:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add what the block takes to the stage, also when it is interrupted."""
-        start, worked = time.monotonic(), time.process_time()
+        start, worked = time.monotonic(), _processor_seconds()
         try:
             yield
         finally:
@@ -32,7 +33,7 @@ class Stages:
             self._spent[name] = {
                 "seconds": round(before.get("seconds", 0.0) + time.monotonic() - start, 1),
                 "processor_seconds": round(
-                    before.get("processor_seconds", 0.0) + time.process_time() - worked, 1
+                    before.get("processor_seconds", 0.0) + _processor_seconds() - worked, 1
                 ),
                 "peak_memory_gib": max(before.get("peak_memory_gib", 0.0), peak_memory_gib()),
             }
@@ -56,3 +57,8 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
         return TypeAdapter(dict[str, dict[str, float]]).validate_json(read_bytes(file, "the file is missing"))
     except ValidationError as error:
         raise DataError(f"{faults(error)}; remove it, and what was spent is counted anew", file) from error
+
+
+def _processor_seconds() -> float:
+    """The time that processors worked for this process, and for those that it started and that have ended."""
+    return sum(os.times()[:4])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from math import isnan
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,29 +18,29 @@ from transformers.integrations import TensorBoardCallback
 
 from palate.config import Recipe
 from palate.data.dataset import load_dataset
-from palate.data.histories import make_examples
 from palate.errors import PalateError, RecipeError
 from palate.files import remove_leftovers, telling_failed_writes, write_json
 from palate.locks import locked
-from palate.machine import keep_freed_memory
-from palate.metrics import membership, weighted_f1
+from palate.machine import keep_freed_memory, reproducible
 from palate.model.backbone import checkpoint_activations
 from palate.model.build import build_model, build_table
+from palate.model.personalized import model_settings
+from palate.model.record import DevScores, TrainingRecord
 from palate.model.token_like import prompt_norms
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
 from palate.runs import RunFolder, check_run, open_run
-from palate.schema import Examples
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from palate.training.dev import DevUsers
 from palate.training.progress import TrainingReport
 from palate.training.trainer import PersonalizedTrainer
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.model.personalized import PersonalizedModel
-    from palate.tasks import CategoryPreference
+    from palate.schema import Examples
 
 NORMED = 64
 """Dev users whose prompts are measured at every evaluation."""
@@ -60,9 +59,16 @@ def train(
     A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
     is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
     launch`` or ``torchrun`` it trains on all their processes, each with a batch of its own.
+
+    With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
+    ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more.
     """
-    tell = report or _say_nothing
     keep_freed_memory()
+    with reproducible(recipe.train.threads):
+        return _train(recipe, out, report or _say_nothing, progress)
+
+
+def _train(recipe: Recipe, out: Path, tell: Callable[[str], None], progress: bool) -> Path:
     devices = PartialState(cpu=not torch.cuda.is_available())
     if not devices.is_main_process:
         tell, progress = _say_nothing, False
@@ -76,6 +82,7 @@ def train(
         run = RunFolder(out)
         if run.model.is_dir():
             tell(f"{out} is finished already")
+            _warn(model_settings(out).training, tell)
         else:
             _train_model(recipe, run, dataset, tell, progress)
         devices.wait_for_everyone()
@@ -129,54 +136,92 @@ def _train_model(
         return
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model.backbone)
-    windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
-    examples = [_dev_examples(recipe, dataset, task, window) for window in windows]
-    clock = Clock(recipe.train)
+    clock, dev = Clock(recipe.train), DevUsers(recipe, dataset, task)
     batches = TrainingBatches(recipe, dataset, task, model, clock)
+    predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     with _opened(recipe, run, dataset):
-        _run_trainer(_trainer(recipe, run, task, model, examples, batches, clock), run, model, tell, progress)
+        trainer = _trainer(recipe, run, predictor, dev, batches, clock)
+        _run_trainer(trainer, run, tell, progress)
+        if trainer.is_world_process_zero():
+            record = _record(recipe, dataset, trainer, dev.compared(predictor))
+            _finish(run, trainer, record, tell)
 
 
 def _run_trainer(
-    trainer: PersonalizedTrainer,
-    run: RunFolder,
-    model: PersonalizedModel,
-    tell: Callable[[str], None],
-    progress: bool,
+    trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool
 ) -> None:
-    trainer.add_callback(TrainingReport(trainer.clock, tell, progress))
+    """Train, and leave the model with its best weights."""
+    shown = TrainingReport(trainer.clock, tell, progress)
+    trainer.add_callback(shown)
     if trainer.is_world_process_zero():
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
-    trainer.train(resume_from_checkpoint=checkpoint)
-    model.load_weights(trainer.best_weights)
-    tell(f"best dev F1 {trainer.best_score:.3f} at step {trainer.best_step}")
-    if trainer.is_world_process_zero():
-        _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
-        model.eval().save_pretrained(run.model)
+    with shown:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.model.load_weights(trainer.best_weights)
+    trainer.model.eval()
+
+
+def _finish(
+    run: RunFolder, trainer: PersonalizedTrainer, record: TrainingRecord, tell: Callable[[str], None]
+) -> None:
+    """Say how the training went, and save the model with it."""
+    tell(_ended(record))
+    _warn(record, tell)
+    model: PersonalizedModel = trainer.model
+    model.settings = model.settings.model_copy(update={"training": record})
+    _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
+    model.save_pretrained(run.model)
 
 
 def _trainer(
     recipe: Recipe,
     run: RunFolder,
-    task: CategoryPreference,
-    model: PersonalizedModel,
-    examples: list[Examples],
+    predictor: PersonalizedPredictor,
+    dev: DevUsers,
     batches: TrainingBatches,
     clock: Clock,
 ) -> PersonalizedTrainer:
-    predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     clock.restart(0.0)
     return PersonalizedTrainer(
-        model,
+        predictor.model,
         recipe.train,
         _arguments(recipe, run),
         batches,
         clock,
-        score=lambda: mean(_liked_f1(predictor, one, task) for one in examples),
-        norms=lambda: _lengths(model, examples[0]),
+        score=lambda: dev.score(predictor),
+        norms=lambda: _lengths(predictor.model, dev.examples[0]),
+    )
+
+
+def _record(recipe: Recipe, dataset: Dataset, trainer: PersonalizedTrainer, dev: DevScores) -> TrainingRecord:
+    return TrainingRecord(
+        steps=trainer.state.global_step,
+        planned_steps=recipe.train.steps,
+        ended_by=trainer.ended_by,
+        minutes=recipe.train.minutes,
+        best_step=trainer.best_step,
+        threads=torch.get_num_threads(),
+        train_users=len(dataset.users("train")),
+        learning_rate=recipe.train.learning_rate,
+        longest_window=recipe.windows.longest,
+        dev=dev,
+    )
+
+
+def _warn(record: TrainingRecord | None, tell: Callable[[str], None]) -> None:
+    for warning in record.warnings() if record is not None else ():
+        tell(f"warning: {warning}")
+
+
+def _ended(record: TrainingRecord) -> str:
+    dev = record.dev
+    other = "" if dev.another_user is None else f"{dev.another_user:.3f} with another user's history, "
+    return (
+        f"best dev F1 {dev.f1:.3f} at step {record.best_step:,} ({other}{dev.population:.3f} for the answer that "
+        "suits most users)"
     )
 
 
@@ -186,19 +231,6 @@ def _lengths(model: PersonalizedModel, examples: Examples) -> dict[str, float]:
         return {}
     norms = prompt_norms(model, examples.windows[:NORMED].trimmed())
     return {name: norm.length for name, norm in norms.items() if not isnan(norm.length)}
-
-
-def _dev_examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
-    examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed=recipe.seed)
-    first = slice(recipe.train.evaluate_users)
-    return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
-
-
-def _liked_f1(predictor: PersonalizedPredictor, examples: Examples, task: CategoryPreference) -> float:
-    answers = predictor.predict(examples.user_index, examples.windows)
-    labels = len(task.label_names)
-    truth = membership(examples.truth.liked, labels)
-    return weighted_f1(truth, membership(task.parse(answers).liked, labels))
 
 
 def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
@@ -219,6 +251,7 @@ def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
         save_strategy="steps",
         save_steps=settings.evaluate_every,
         save_total_limit=2,
+        logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
         logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
         report_to=[],
         disable_tqdm=True,
@@ -240,11 +273,11 @@ def _described(model: PersonalizedModel, dataset: Dataset) -> str:
 
 def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float) -> None:
     losses = [{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row]
-    scores = [
+    evaluated = [
         {
             "step": row["step"],
             "minutes": row["eval_minutes"],
-            "f1": row["eval_f1"],
+            "f1": row.get("eval_f1"),  # none while the user encoder is trained alone
             "norms": {
                 name.removeprefix("eval_norm_"): norm
                 for name, norm in row.items()
@@ -252,6 +285,6 @@ def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float)
             },
         }
         for row in history
-        if "eval_f1" in row
+        if "eval_minutes" in row
     ]
-    write_json(run.logs / CURVE, {"seconds": seconds, "losses": losses, "scores": scores})
+    write_json(run.logs / CURVE, {"seconds": seconds, "losses": losses, "scores": evaluated})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_table, watched
+from palate.cli.console import show_table, tell, watched
 
 
 def evaluate(
@@ -56,9 +56,15 @@ def evaluate(
     window_size = windows[0] if windows else None
     options = Options(data, split, window_size, window_kind, seed, transfer, bare, controls)
     if len(windows) > 1:
-        show_table(window_table(compare_windows(predictors, options, windows, out, watched())))
+        scores = compare_windows(predictors, options, windows, out, watched())
+        show_table(window_table(scores))
+        warnings = scores.evaluations[0].warnings
     else:
-        show_table(evaluation_table(compare_and_write(predictors, options, out)))
+        evaluation = compare_and_write(predictors, options, out)
+        show_table(evaluation_table(evaluation))
+        warnings = evaluation.warnings
+    for warning in warnings:
+        tell(f"warning: {warning}")
 
 
 def _windows(text: str | None) -> list[int]:

@@ -11,6 +11,7 @@ from palate.config import AnyTaskSettings, UserEncoderSettings
 from palate.errors import DataError, MismatchError, faults
 from palate.files import read_bytes
 from palate.model.loading import BackboneSource
+from palate.model.record import TrainingRecord
 from palate.schema import Feedback
 from palate.section import UNKNOWN_KIND
 
@@ -41,6 +42,8 @@ class PersonalizedSettings(BaseModel):
     """Whether the task prompt stands after the user prompt, and not before it."""
     backbone: BackboneSource | None = None
     """Where the backbone is had from; None where all of it is saved with the model."""
+    training: TrainingRecord | None = None
+    """How its training went; None where there was none, or where an earlier version saved the model."""
 
     @property
     def unrated(self) -> float | None:

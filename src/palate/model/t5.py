@@ -24,6 +24,8 @@ from palate.model.backbone import NOT_LOADABLE, Backbone, first_line
 from palate.model.tokenizer import build_tokenizer
 
 T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
+GATED_GELU = "gated-gelu_pytorch_tanh"
+"""The feed-forward layers of T5 v1.1, "gated-gelu" in transformers: the same function, as one operation for eight."""
 MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
     "t5": (T5Config, T5ForConditionalGeneration),
     "longt5": (LongT5Config, LongT5ForConditionalGeneration),
@@ -84,7 +86,7 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
         "num_layers": settings.layers,
         "num_heads": settings.heads,
         "dropout_rate": settings.dropout,
-        "feed_forward_proj": "gated-gelu",
+        "feed_forward_proj": GATED_GELU,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": tokenizer.pad_token_id,

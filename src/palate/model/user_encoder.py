@@ -19,6 +19,7 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from palate.config import UEMSettings
 from palate.registry import user_encoders
+from palate.model.t5 import GATED_GELU
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
@@ -97,7 +98,7 @@ class UEM(nn.Module):
                 num_layers=settings.layers,
                 num_heads=settings.heads,
                 dropout_rate=settings.dropout,
-                feed_forward_proj="gated-gelu",
+                feed_forward_proj=GATED_GELU,
                 use_cache=False,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
 
-from palate.errors import DataError
+from palate.errors import DataError, TrainingError
 from palate.files import check_readable, replacing
 
 if TYPE_CHECKING:
@@ -21,14 +22,24 @@ OF_THE_BACKBONE = "backbone."
 
 
 def save_weights(model: PersonalizedModel, path: Path) -> None:
-    """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained."""
+    """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained.
+
+    Raises:
+        TrainingError: A weight is not a finite number; nothing is written.
+    """
     kept = _each_once(model.state_dict()) if model.settings.backbone is None else _own(model)
+    if broken := not_finite(kept):
+        raise TrainingError(f"the weights {broken} hold numbers that are not finite; {path} is not written")
     with replacing(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in kept.items()}, partial)
 
 
 def load_weights(model: PersonalizedModel, path: Path) -> None:
-    """Read what :func:`save_weights` wrote; raises :class:`DataError` for another model's or a damaged file."""
+    """Read what :func:`save_weights` wrote.
+
+    Raises:
+        DataError: The file is another model's or damaged, or holds numbers that are not finite.
+    """
     check_readable(path, "the weights are missing; copy the model again")
     try:
         if model.settings.backbone is None:
@@ -38,6 +49,17 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
+    if broken := not_finite(_own(model)):
+        raise DataError(
+            f"the weights {broken} hold numbers that are not finite, so that it can answer nothing; train it again, "
+            "with a lower train.learning_rate",
+            path,
+        )
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a number that is not finite, if there is one."""
+    return next((name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())), None)
 
 
 def _each_once(state: dict[str, Tensor]) -> dict[str, Tensor]:

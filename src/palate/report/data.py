@@ -153,7 +153,9 @@ class ReportData(Part):
 
     title: str
     lead: str
-    """One paragraph: the data, the model, the minutes."""
+    """One paragraph: the data, the model, the training."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong with a training, where something did: a sentence each."""
     facts: tuple[Fact, ...] = ()
     scores: tuple[ScoreRow, ...] = ()
     interval: str = "95% bootstrap interval over users"

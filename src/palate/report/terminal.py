@@ -11,10 +11,12 @@ from palate.report.data import ExampleItem, ExampleUser, ReportData, Score
 
 
 def print_report(data: ReportData, console: Console) -> None:
-    """Print the examples and the scores; hits are marked with ✓, what is wrong with ✗."""
+    """Print the examples, the scores and what went wrong; hits are marked with ✓, what is wrong with ✗."""
     for example in data.examples:
         console.print(_example(example), "")
     console.print(_scores(data))
+    for warning in data.warnings:
+        console.print(Text(f"warning: {warning}", "bold red"))
 
 
 def _example(example: ExampleUser) -> Table:

@@ -28,7 +28,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
-    model_settings(settings.run)
+    trained = model_settings(settings.run).training
     if settings.key_file is not None:
         Keys(settings.key_file)
     UserStore(settings.store).close()
@@ -38,6 +38,8 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     address = f"http://{host}:{listening.getsockname()[1]}"
     guard = "with API keys" if settings.key_file else "without API keys, so for this machine alone"
     report(f"serving on {address} {guard}; {address}/docs describes the API")
+    for warning in trained.warnings() if trained is not None else ():
+        report(f"warning: {warning}")
     settings.to_environment()
     config = _config(settings)
     if settings.workers > 1:

@@ -24,13 +24,14 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         self._bar = new_bar() if watched else None
         self._task = self._bar.add_task("training", total=1.0, note="") if self._bar else None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+    def __enter__(self) -> TrainingReport:
         """Show the bar."""
         if self._bar:
             self._bar.start()
+        return self
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Take the bar away."""
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away, whatever ended the training."""
         if self._bar:
             self._bar.stop()
 
@@ -39,9 +40,10 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Move the bar."""
         if self._bar and self._task is not None:
-            done = self.clock.progress(state.global_step)
+            done, alone = self.clock.progress(state.global_step), self.clock.settings.auxiliary_alone
+            part = f"user encoder alone, {done / alone:.0%} of its time, " if done < alone else ""
             self._bar.update(
-                self._task, completed=done, note=f"step {state.global_step:,}, loss {self.loss:.3f}"
+                self._task, completed=done, note=f"{part}step {state.global_step:,}, loss {self.loss:.3f}"
             )
 
     def on_log(
@@ -66,6 +68,15 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         """Tell of the evaluation."""
         tell = self._bar.console.print if self._bar else self.report
         tell(
-            f"step {state.global_step:,}: loss {self.loss:.3f}, dev F1 {metrics['eval_f1']:.3f}, "
+            f"step {state.global_step:,} of {state.max_steps:,}: loss {self.loss:.3f}, {self._scored(metrics)}, "
             f"{metrics['eval_minutes']:.1f} minutes"
+        )
+
+    @staticmethod
+    def _scored(metrics: dict[str, float]) -> str:
+        if "eval_f1" not in metrics:
+            return "the user encoder alone, not asked yet"
+        unread = metrics["eval_unreadable"]
+        return f"dev F1 {metrics['eval_f1']:.3f}" + (
+            f" ({unread:.0%} of answers unreadable)" if unread else ""
         )

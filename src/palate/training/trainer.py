@@ -18,14 +18,18 @@ from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config import TrainSettings
+from palate.errors import TrainingError
 from palate.files import sha256_of, write_json
 from palate.model.ask import Round
 from palate.model.personalized import WEIGHTS, PersonalizedModel
+from palate.model.record import Ending
 from palate.model.user_encoder import UserPrompt
+from palate.model.weights import not_finite
 from palate.runs import COMPLETE
 from palate.tasks.wordings import QuestionKind
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from palate.training.dev import DevScore
 from palate.training.token_sampler import TokenSampler
 
 AUXILIARY_SCALE = 10.0
@@ -33,9 +37,10 @@ AUXILIARY_SCALE = 10.0
 
 
 class PersonalizedTrainer(Trainer):  # type: ignore[misc]
-    """Trains a :class:`PersonalizedModel`; ``score`` gives the dev F1 of the model as it is, ``norms`` its prompts'.
+    """Trains a :class:`PersonalizedModel`; ``score`` gives its dev score as it is, ``norms`` its prompts' lengths.
 
-    The best weights by that score are kept beside the checkpoints in ``best-STEP.safetensors``.
+    The best weights by that score are kept beside the checkpoints in ``best-STEP.safetensors``. Raises
+    :class:`TrainingError` at the first loss or gradient that is not finite, before a weight is moved by it.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -49,7 +54,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         arguments: TrainingArguments,
         batches: TrainingBatches,
         clock: Clock,
-        score: Callable[[], float],
+        score: Callable[[], DevScore],
         norms: Callable[[], dict[str, float]],
     ) -> None:
         super().__init__(
@@ -62,11 +67,20 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
+        self.add_callback(_FiniteGradients(self))
 
     @property
     def best_weights(self) -> Path:
         """Where the best weights so far lie."""
         return Path(self.args.output_dir) / f"best-{self.best_step}.safetensors"
+
+    @property
+    def ended_by(self) -> Ending:
+        """What ended a training that is over."""
+        if self.state.global_step >= self.settings.steps:
+            return "steps"
+        patience = self.settings.patience
+        return "patience" if patience is not None and self.worse >= patience else "minutes"
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
@@ -88,6 +102,24 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             view = whole.category_loss(output["user"], liked, disliked)
             loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
+
+    def training_step(self, *given: Any, **named: Any) -> Tensor:
+        """The loss of a batch, with its gradients added up; raises :class:`TrainingError` where it is not finite."""
+        loss: Tensor = super().training_step(*given, **named)
+        if not bool(torch.isfinite(loss).all()):
+            raise self.come_apart(f"the loss is {float(loss):g}")
+        return loss
+
+    def come_apart(self, found: str) -> TrainingError:
+        """What to raise where a number is not finite: what can be tried, and what is left of the run."""
+        settings, step = self.settings, self.state.global_step + 1
+        bf16 = ", train.precision=fp32" if settings.precision == "bf16" else ""
+        return TrainingError(
+            f"{found} at step {step:,} of {settings.steps:,}, from which nothing can be learned; train into a new "
+            f"folder with a lower train.learning_rate (now {settings.learning_rate:g}), a longer train.warmup "
+            f"({settings.warmup:g}) or a lower train.clip_norm ({settings.clip_norm:g}){bf16}; the checkpoint in "
+            f"{self.args.output_dir} is from before, but the same recipe comes from there to the same step"
+        )
 
     def _best_rounds(
         self, rounds: Sequence[Round], kinds: Sequence[QuestionKind], user: UserPrompt
@@ -116,7 +148,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 )
             else:
                 self.optimizer = torch.optim.AdamW(
-                    groups, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+                    groups, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
                 )
         return self.optimizer
 
@@ -133,20 +165,22 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The dev score; keeps the weights when it is the best so far, and stops when patience is out.
 
-        While the user encoder is trained alone nothing can be asked yet, and the score is 0.
+        While the user encoder is trained alone nothing can be asked yet, and there is no score. Raises
+        :class:`TrainingError` where a weight is not finite.
         """
-        score = 0.0
+        if broken := not_finite(dict(self.model.named_parameters())):
+            raise self.come_apart(f"the weights {broken} are not finite")
         self.model.eval()
-        norms = self.norms()
+        metrics = {f"{metric_key_prefix}_norm_{name}": norm for name, norm in self.norms().items()}
         if not self.clock.alone(self.state.global_step):
-            score = broadcast_object_list([self.score() if self.args.should_save else 0.0])[0]
-            self._keep_if_best(score)
+            score = broadcast_object_list([self.score() if self.args.should_save else None])[0]
+            self._keep_if_best(score.f1)
+            metrics |= {
+                f"{metric_key_prefix}_f1": score.f1,
+                f"{metric_key_prefix}_unreadable": score.unreadable,
+            }
         self.model.train()
-        metrics = {
-            **{f"{metric_key_prefix}_norm_{name}": norm for name, norm in norms.items()},
-            f"{metric_key_prefix}_f1": score,
-            f"{metric_key_prefix}_minutes": round(self.clock.seconds / 60, 3),
-        }
+        metrics[f"{metric_key_prefix}_minutes"] = round(self.clock.seconds / 60, 3)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -235,6 +269,19 @@ def _whole(checkpoint: Path) -> dict[str, Any] | None:
         return kept if all(sha256_of(checkpoint / name) == digest for name, digest in files.items()) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+class _FiniteGradients(TrainerCallback):  # type: ignore[misc]
+    """Stops before the optimizer takes gradients that are not finite."""
+
+    def __init__(self, trainer: PersonalizedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)  # after clipping, which makes infinite ones NaN
+        if not bool(torch.isfinite(norm)):
+            raise self.trainer.come_apart("the gradients are not finite")
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:
