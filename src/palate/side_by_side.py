@@ -111,11 +111,10 @@ def _work() -> int:
     )  # a terminal interrupts all: whoever started this one says what then
     given = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    from palate.recipes import recipe_from
     from palate.train import train
 
     try:
-        train(recipe_from(given["recipe"], "the recipe"), Path(given["out"]), report=_say)
+        train(Recipe.model_validate(given["recipe"]), Path(given["out"]), report=_say)
     except PalateError as error:
         _say(" ".join(str(error).split()))
         return REFUSED

@@ -18,8 +18,8 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from palate.config import UEMSettings
-from palate.registry import user_encoders
 from palate.model.t5 import GATED_GELU
+from palate.registry import user_encoders
 
 if TYPE_CHECKING:
     from palate.model.events import EventBatch
