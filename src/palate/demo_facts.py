@@ -40,6 +40,7 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
     """What was used, and the honest limits."""
     main, paper = (results.runs[name].recipe for name in (MAIN, PAPER))
     task = load_task(main.task, results.comparison.dataset.info)
+    width = getattr(paper.model.user_encoder, "width", None) or "as many"
     window, examples = results.evaluation.setting.window, results.comparison.examples
     lengths = results.comparison.dataset.interactions.lengths[examples.user_index]
     whole = int((lengths <= window).sum())
@@ -53,8 +54,10 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         "category liked or not, read from the user encoder itself. In the first "
         f"{main.train.window_labels:.0%} of the training the labels come from the window itself.",
         f"The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on a "
-        f"CPU, windows of {paper.windows.longest} of real training users only, and the answer's loss only; backbone, "
-        f"task prompt and batch size are palate's. The paper trains one for each length; this one answers for all.",
+        f"CPU: its input is narrowed to {width} channels, at first to what a linear probe reads of an item's "
+        f"categories and rating. It learns from windows of {paper.windows.longest} of real training users only, by the "
+        f"answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the window "
+        "itself; backbone and task prompt are palate's. The paper trains one for each length; this one answers for all.",
         f"The truth comes from the full history, by a rule: up to {main.task.most_labels} categories with a mean "
         f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
         f"{main.task.least_count} times. The same rule on the visible window is the yardstick. {whole} of the "

@@ -61,8 +61,8 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
             f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
             f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
             f"palate's streaming user encoder was trained for {_steps(MAIN, results):,} steps, the paper's User "
-            f"Embedding Module beside it for {_steps(PAPER, results):,}. All predictors below answered for the same {users} "
-            "test users, whom no model saw in training."
+            f"Embedding Module beside it for {_steps(PAPER, results):,}. All predictors below answered for the same "
+            f"{users} test users, whom no model saw in training."
         ),
         warnings=tuple(_by_shown_name(warning) for warning in results.evaluation.warnings),
         facts=demo_facts(results, seconds, peak_memory_gib),
