@@ -53,11 +53,12 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         "who are drawn from the training users' statistics, with the answer's loss and an auxiliary one: each "
         "category liked or not, read from the user encoder itself. In the first "
         f"{main.train.window_labels:.0%} of the training the labels come from the window itself.",
-        f"The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on a "
-        f"CPU: its input is narrowed to {width} channels, at first to what a linear probe reads of an item's "
-        f"categories and rating. It learns from windows of {paper.windows.longest} of real training users only, by the "
-        f"answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the window "
-        "itself; backbone and task prompt are palate's. The paper trains one for each length; this one answers for all.",
+        "The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on "
+        f"a CPU: its input is narrowed to {width} channels, at first to what a linear probe reads of an item's "
+        f"categories and rating. It learns from windows of {paper.windows.longest} of real training users only, by "
+        f"the answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the "
+        "window itself; backbone and task prompt are palate's. The paper trains one for each length; this one "
+        "answers for all.",
         f"The truth comes from the full history, by a rule: up to {main.task.most_labels} categories with a mean "
         f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
         f"{main.task.least_count} times. The same rule on the visible window is the yardstick. {whole} of the "
