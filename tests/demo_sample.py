@@ -12,7 +12,7 @@ model:
   user_encoder: {encoder}
 simulation: {{users: {simulated}}}
 train: {{steps: {steps}, batch_size: 8, evaluate_every: 2}}
-evaluate: {{window: 8, most_new_tokens: 12}}
+evaluate: {{window: 8, most_new_tokens: 40}}
 """
 STREAMING = "{queries: 4, width: 16, layers: 1, heads: 2}"
 UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"

@@ -204,11 +204,11 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
         "items: {cache: cache}\n"
         "windows: {shortest: 4, longest: 8}\n"
         "model:\n"
-        "  backbone: {kind: random-t5, width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 200}\n"
+        "  backbone: {kind: random-t5, width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 400}\n"
         "  user_encoder: {kind: streaming, queries: 4, width: 16, layers: 1, heads: 2}\n"
         "  task_prompt: 2\n"
         "train: {steps: 4, batch_size: 4, evaluate_every: 2}\n"
-        "evaluate: {window: 8, most_new_tokens: 6}\n"
+        "evaluate: {window: 8, most_new_tokens: 24}\n"
     )
     assert palate("prepare", tmp_path, "--out", "prepared").exit_code == 0
     trained = palate("train", "x.yaml")

@@ -58,7 +58,7 @@ def harder(make_recipe):
             "batch_size": 4,
             "learning_rate": 1e-3,
         },
-        evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 4},
+        evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 24},
     )
 
 

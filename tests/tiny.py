@@ -214,7 +214,7 @@ def tiny_recipe(data: Path, encoder: Path, cache: Path, /, **sections: dict[str,
             "evaluate_every": 4,
             "evaluate_users": 6,
         },
-        "evaluate": {"window": 10, "batch_size": 8, "most_new_tokens": 16},
+        "evaluate": {"window": 10, "batch_size": 8, "most_new_tokens": 24},
     }
     for name, changes in sections.items():
         content[name] = {**content[name], **changes}

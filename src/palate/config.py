@@ -364,8 +364,8 @@ class EvaluateSettings(Section):
     window: int = Field(50, ge=1)
     """Interactions that the model sees."""
     batch_size: int = Field(128, ge=1)
-    most_new_tokens: int = Field(48, ge=1)
-    """Longest answer."""
+    most_new_tokens: int | None = Field(None, ge=1)
+    """Longest answer in tokens; when not given 48, or as many as the longest target of the data may have."""
 
 
 class Recipe(Section):

@@ -7,10 +7,13 @@ it and exits with code 2; a Python caller can catch :class:`PalateError` for all
 from __future__ import annotations
 
 import errno
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -82,6 +85,21 @@ class StoreError(PalateError):
 
 class StoreFullError(StoreError):
     """The user store's disk is full."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """The nearest known name as "; did you mean 'x'?", or nothing where none is near.
+
+    Names that differ in case, spaces or leading zeros alone are the nearest of all.
+    """
+    names = list(known)
+    plain = _plain(wrong)
+    close = [name for name in names if _plain(name) == plain][:1] or get_close_matches(wrong, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _plain(name: str) -> str:
+    return "".join(name.split()).casefold().lstrip("0")
 
 
 def faults(error: ValidationError) -> str:

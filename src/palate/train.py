@@ -23,7 +23,7 @@ from palate.files import remove_leftovers, telling_failed_writes, write_json
 from palate.locks import locked
 from palate.machine import keep_freed_memory, reproducible
 from palate.model.backbone import checkpoint_activations
-from palate.model.build import build_model, build_table
+from palate.model.build import build_backbone, build_model, build_table
 from palate.model.personalized import model_settings
 from palate.model.record import DevScores, TrainingRecord
 from palate.model.token_like import prompt_norms
@@ -31,6 +31,7 @@ from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
 from palate.runs import RunFolder, check_run, open_run
 from palate.tasks import load_task
+from palate.tasks.questions import check_kinds
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevUsers
@@ -125,9 +126,11 @@ def _train_model(
 ) -> None:
     """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
+    check_kinds(recipe.train.questions, dataset)
+    backbone = build_backbone(recipe, dataset, task, tell)
     with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
         table = build_table(recipe, dataset, encoded)
-    model = build_model(recipe, dataset, task, table)
+    model = build_model(recipe, dataset, task, table, backbone)
     tell(_described(model, dataset))
     if recipe.train.steps == 0:
         with _opened(recipe, run, dataset):

@@ -48,7 +48,7 @@ def make(tiny_data, tiny_sentence_encoder, tmp_path, monkeypatch):
             tmp_path / "cache",
             model=content,
             train=settings,
-            evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 4},
+            evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 24},
         )
 
     return recipe

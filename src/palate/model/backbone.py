@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
-from safetensors import SafetensorError
 
-from palate.errors import DataError, faults
+from palate.errors import DataError, PalateError, faults
 from palate.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FRAME = "frame.json"
-NOT_LOADABLE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What transformers raises for a folder or a name that is not what it should be."""
+MOST_SAID = 240
+"""Characters of what a library says that an error repeats."""
 
 
 @checked(frozen=True)
@@ -67,6 +67,11 @@ class Backbone:
         if self.frame is not None:
             self.frame.save(folder)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are: what the tokenizer knows and the embedding has a row for."""
+        return vocabulary_of(self.model, self.tokenizer)
+
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
         """What the layers are fed for tokens [...], in float32: [..., E].
 
@@ -90,6 +95,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def vocabulary_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens both know; some tokenizers have special ones that no text holds, behind the embedding's end."""
+    return min(len(tokenizer), int(model.get_input_embeddings().weight.shape[0]))
+
+
 def checkpoint_activations(model: PreTrainedModel) -> None:
     """Compute the activations of its layers twice; transformers 5 has renamed the method on its way."""
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
@@ -101,6 +111,27 @@ def generation_settings(most_new_tokens: int) -> dict[str, Any]:
     return {"max_new_tokens": most_new_tokens, "do_sample": False, "num_beams": 1}
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
-    return str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else type(error).__name__
+def not_saved(folder: Path, reason: str) -> DataError:
+    """The error for a saved model's folder that holds no backbone."""
+    return DataError(f"no backbone can be read here ({reason}); copy the model again", folder)
+
+
+@contextmanager
+def telling(say: Callable[[str], PalateError]) -> Iterator[None]:
+    """Raise what ``say`` makes of the reason when a library cannot load what it was given.
+
+    Everything is caught: for files that are not what they should be transformers raises many kinds of errors, and its
+    tokenizers plain exceptions.
+    """
+    try:
+        yield
+    except (PalateError, MemoryError):
+        raise
+    except Exception as error:
+        raise say(_in_one_line(error)) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch prints in bold
+    said = " ".join(plain.split()).rstrip(". ") or type(error).__name__
+    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]} …"

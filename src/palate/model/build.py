@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from palate.config import RandomT5Settings, Recipe, TextSettings
+from palate.config import RandomT5Settings, Recipe, TextSettings, UEMSettings
 from palate.errors import RecipeError
-from palate.items.blocks import BlockTable, build_block_table
+from palate.items.blocks import build_block_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
@@ -24,8 +26,16 @@ from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
 from palate.model.transfer import start_user_encoder
 from palate.model.user_encoder import UEM
+from palate.model.wording import (
+    check_room,
+    longest_text,
+    most_new_tokens,
+    teach_names,
+    tell_changed,
+    tell_unread,
+)
 from palate.schema import Ints, Preferences
-from palate.tasks.questions import YES_NO
+from palate.tasks.questions import YES_NO, described
 from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
@@ -42,20 +52,65 @@ NOTHING_WORD = " nothing"
 """What such a vector starts from where there is no category to name."""
 
 
-def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> PersonalizedModel:
-    """The recipe's model before training; its user encoder starts from the catalogue where it can."""
+@dataclass(frozen=True, eq=False)
+class BuiltBackbone:
+    """A backbone that can say and read what a recipe asks of it."""
+
+    backbone: Backbone
+    source: BackboneSource | None
+    most_new_tokens: int
+    """Longest answer in tokens."""
+    random_state: Tensor
+    """Of torch, after the backbone was made: whatever happens before the model is made, it draws the same numbers."""
+
+
+def build_backbone(
+    recipe: Recipe, dataset: Dataset, task: Task, tell: Callable[[str], None] = lambda line: None
+) -> BuiltBackbone:
+    """Make or load the recipe's backbone, and check that it can do what the training will ask of it.
+
+    It comes before the items are encoded, which may take long.
+
+    Args:
+        recipe: Whose ``model.backbone`` it is.
+        dataset: Whose names and titles it writes and reads.
+        task: Whose targets it writes.
+        tell: Hears what was done about names that it could not write, and which texts it cannot read.
+
+    Raises:
+        MismatchError: For a backbone that cannot be had, and names that it cannot write.
+        RecipeError: For answers that would be cut, and prompts that are longer than it reads.
+    """
     torch.manual_seed(recipe.seed)
     settings = recipe.model.backbone
     source: BackboneSource | None = None
     if isinstance(settings, RandomT5Settings):
-        backbone = random_t5(settings, _tokenizer_texts(recipe, settings, dataset, task, table))
+        backbone = random_t5(settings, _tokenizer_texts(recipe, settings, dataset, task))
+        trained, called = True, str(settings.kind)
     else:
         backbone, source = load_backbone(settings)
+        trained, called = settings.train == "full", settings.name
+    teach_names(backbone, task, trained, called, tell)
+    most = most_new_tokens(backbone, task, recipe.task.most_labels, recipe.evaluate.most_new_tokens)
+    _check_what_is_read(backbone, recipe, dataset, task, most, tell)
+    return BuiltBackbone(backbone, source, most, torch.get_rng_state())
+
+
+def build_model(
+    recipe: Recipe, dataset: Dataset, task: Task, table: Table, built: BuiltBackbone | None = None
+) -> PersonalizedModel:
+    """The recipe's model before training; its user encoder starts from the catalogue where it can.
+
+    ``built`` is what :func:`build_backbone` made for the recipe; it is made here when not given.
+    """
+    built = built or build_backbone(recipe, dataset, task)
+    torch.set_rng_state(built.random_state)
+    backbone = built.backbone
     config = PersonalizedSettings(
         user_encoder=recipe.model.user_encoder,
         task_prompt=recipe.model.task_prompt,
         window=recipe.windows.longest,
-        most_new_tokens=recipe.evaluate.most_new_tokens,
+        most_new_tokens=built.most_new_tokens,
         instruction=task.instruction,
         task=recipe.task,
         category_field=dataset.info.category_field,
@@ -65,7 +120,7 @@ def build_model(recipe: Recipe, dataset: Dataset, task: Task, table: Table) -> P
         feedback=dataset.info.feedback,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
-        backbone=source,
+        backbone=built.source,
     )
     model = PersonalizedModel(config, backbone, table)
     if recipe.model.task_prompt_text is not None:
@@ -145,7 +200,7 @@ def _start_queries(
 
 
 def _tokenizer_texts(
-    recipe: Recipe, settings: RandomT5Settings, dataset: Dataset, task: Task, table: Table
+    recipe: Recipe, settings: RandomT5Settings, dataset: Dataset, task: Task
 ) -> Iterator[str]:
     """What a tokenizer of our own must spell well: instruction and targets, and the items' texts if asked for."""
     labels = len(dataset.categories)
@@ -157,8 +212,44 @@ def _tokenizer_texts(
     if recipe.train.questions:
         yield from (wording for kind in recipe.train.questions for wording in WORDINGS[kind].all)
         yield from [*YES_NO, *(f"{value:g}" for value in dataset.info.rating_values)] * labels
-    if isinstance(table, BlockTable):
+    if isinstance(recipe.model.user_encoder, TextSettings):
+        table = build_block_table(dataset, recipe.model.user_encoder.descriptions)
         yield from (table.block(item, item % len(table.ratings)) for item in range(len(table)))
     elif settings.item_texts:
+        texts = texts_for(dataset.info, recipe.items.texts)
         for item in dataset_items(dataset):
-            yield from filter(None, (table.texts.title(item), table.texts.description(item)))
+            yield from filter(None, (texts.title(item), texts.description(item)))
+
+
+def _check_what_is_read(
+    backbone: Backbone, recipe: Recipe, dataset: Dataset, task: Task, answer: int, tell: Callable[[str], None]
+) -> None:
+    """Check that prompts fit into the backbone, and tell which of their texts it cannot read."""
+    tokenizer, encoder = backbone.tokenizer, recipe.model.user_encoder
+    kinds = list(recipe.train.questions)
+    wordings = [wording for kind in kinds for wording in WORDINGS[kind].all] or [task.instruction]
+    tell_changed(tokenizer, [task.instruction], "the instruction", tell)
+    asked = longest_text(tokenizer, wordings)
+    if "rating" in kinds:
+        rows = dataset.items.select("title", "year", "categories").rows()
+        items = [described(*row) for row in rows]
+        tell_unread(tokenizer, items, "items that are named in questions", tell)
+        asked += longest_text(tokenizer, items)
+    history = recipe.windows.longest
+    if isinstance(encoder, TextSettings):
+        table = build_block_table(dataset, encoder.descriptions)
+        tell_unread(tokenizer, table.before, "items' texts", tell)
+        blocks = [table.block(item, 0) for item in range(len(table))]
+        history = min(encoder.most_tokens, recipe.windows.longest * longest_text(tokenizer, blocks))
+    elif not isinstance(encoder, UEMSettings):
+        history = encoder.vectors
+    frame = 0 if backbone.frame is None else len(backbone.frame.opening) + len(backbone.frame.closing)
+    check_room(
+        backbone,
+        {
+            "the task prompt": recipe.model.task_prompt,
+            "the history": history,
+            "the question": asked + frame,
+            "the answer": answer,
+        },
+    )

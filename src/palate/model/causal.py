@@ -10,9 +10,10 @@ import torch
 from tokenizers import processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from palate.errors import DataError, MismatchError
-from palate.model.backbone import NOT_LOADABLE, Backbone, Frame, first_line
+from palate.errors import MismatchError
+from palate.model.backbone import Backbone, Frame, not_saved, telling
 from palate.model.gguf import GEMMA, converted_gguf, packaged_gemma
+from palate.model.special_tokens import check_reads_forwards, settle_special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +30,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
     Raises :class:`MismatchError` when it cannot be had, when weights are missing, or when it reads no embeddings.
     """
     place, revision = _place(settings), settings.revision
-    try:
+    with telling(lambda reason: _not_loadable(settings, reason)):
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -40,20 +41,20 @@ def load_causal(settings: CausalSettings) -> Backbone:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except NOT_LOADABLE as error:
-        raise _not_loadable(settings, first_line(error)) from error
-    # transformers fills what is not there with random numbers
-    if absent := sorted(found["missing_keys"]):
-        raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
-    if not tokenizer.is_fast:
-        raise _not_loadable(settings, "its tokenizer has no tokenizer.json")
-    takes = inspect.signature(model.forward).parameters
-    if not {"inputs_embeds", "position_ids", "logits_to_keep"} <= takes.keys() or getattr(
-        config, "hidden_size_per_layer_input", None
-    ):
-        raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
+        # transformers fills what is not there with random numbers
+        if absent := sorted(found["missing_keys"]):
+            raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
+        if not tokenizer.is_fast:
+            raise _not_loadable(settings, "its tokenizer has no tokenizer.json")
+        takes = inspect.signature(model.forward).parameters
+        if not {"inputs_embeds", "position_ids", "logits_to_keep"} <= takes.keys() or getattr(
+            config, "hidden_size_per_layer_input", None
+        ):
+            raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
+        settle_special_tokens(model, tokenizer)
+        check_reads_forwards(model)
     model.register_forward_pre_hook(_narrow_what_is_read, with_kwargs=True)
-    frame = _chat_frame(settings, tokenizer) if settings.chat else _plain_frame(settings, tokenizer)
+    frame = _chat_frame(settings, tokenizer) if settings.chat else _plain_frame(tokenizer)
     return Backbone(model, _plain(tokenizer), frame)
 
 
@@ -63,14 +64,10 @@ def rebuild_causal(folder: Path) -> Backbone:
     Raises :class:`DataError` when one of them cannot be read.
     """
     frame = Frame.load(folder)
-    try:
+    with telling(lambda reason: not_saved(folder, reason)):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except NOT_LOADABLE as error:
-        raise DataError(
-            f"no backbone can be read here ({first_line(error)}); copy the model again", folder
-        ) from error
     return Backbone(model, _plain(tokenizer), frame)
 
 
@@ -105,15 +102,11 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         single="$A", pair="$A $B:1", special_tokens=[]
     )
     tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def _plain_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> Frame:
+def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     """The tokenizer's own beginning, and a line's end between the instruction and the answer."""
-    if tokenizer.eos_token_id is None:
-        raise _not_loadable(settings, "its tokenizer has no end token")
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)

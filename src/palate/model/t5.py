@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from palate.config import PretrainedT5Settings, RandomT5Settings
-from palate.errors import DataError, MismatchError
-from palate.model.backbone import NOT_LOADABLE, Backbone, first_line
+from palate.errors import MismatchError
+from palate.model.backbone import Backbone, not_saved, telling
+from palate.model.special_tokens import settle_special_tokens
 from palate.model.tokenizer import build_tokenizer
 
 T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
@@ -37,7 +38,7 @@ def load_t5(settings: PretrainedT5Settings) -> Backbone:
 
     Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
     """
-    try:
+    with telling(lambda reason: _not_loadable(settings, reason)):
         tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
         kind = AutoConfig.from_pretrained(settings.name, revision=settings.revision).model_type
         if kind not in MODELS:
@@ -45,12 +46,11 @@ def load_t5(settings: PretrainedT5Settings) -> Backbone:
         model, found = MODELS[kind][1].from_pretrained(
             settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
         )
-    except NOT_LOADABLE as error:
-        raise _not_loadable(settings, first_line(error)) from error
-    # transformers fills what is not there with random numbers
-    if absent := sorted(found["missing_keys"]):
-        raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
-    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+        # transformers fills what is not there with random numbers
+        if absent := sorted(found["missing_keys"]):
+            raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
+        model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+        settle_special_tokens(model, tokenizer)
     return Backbone(model, tokenizer)
 
 
@@ -59,15 +59,11 @@ def rebuild_t5(folder: Path) -> Backbone:
 
     Raises :class:`DataError` when the folder holds no config or no tokenizer.
     """
-    try:
+    with telling(lambda reason: not_saved(folder, reason)):
         content = json.loads((folder / "config.json").read_bytes())
         config_class, model_class = MODELS[content.get("model_type", "t5")]
         model = model_class(config_class.from_dict(content))
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (*NOT_LOADABLE, KeyError) as error:
-        raise DataError(
-            f"no backbone can be read here ({first_line(error)}); copy the model again", folder
-        ) from error
     if not content.get("tie_word_embeddings", True):
         # the config class ties them whatever the file says, but T5 v1.1 has an output layer of its own
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())

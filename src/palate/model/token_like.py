@@ -36,10 +36,10 @@ class TokenLike(nn.Module):
     @torch.no_grad()
     def start_from(self, backbone: Backbone) -> None:
         """Measure the backbone's token embeddings."""
-        tokens = torch.split(torch.arange(len(backbone.tokenizer)), AT_ONCE)
+        tokens = torch.split(torch.arange(backbone.vocabulary), AT_ONCE)
         total = sum(backbone.token_embeddings(some).double().sum(dim=0) for some in tokens)
         assert isinstance(total, Tensor)
-        self.mean = (total / len(backbone.tokenizer)).float()
+        self.mean = (total / backbone.vocabulary).float()
         far = [(backbone.token_embeddings(some) - self.mean).norm(dim=-1) for some in tokens]
         self.distance = torch.cat(far).median()
 
@@ -65,7 +65,7 @@ class Norms:
 @torch.no_grad()
 def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
     """The norms of ``tokens``, ``task_prompt`` and ``user_prompt``, of the users of B windows, side by side."""
-    tokens = torch.arange(len(model.tokenizer), device=model.device)
+    tokens = torch.arange(model.vocabulary, device=model.device)
     embedded = torch.cat([model.embedded(some).float() for some in torch.split(tokens, AT_ONCE)])  # [V, E]
     user = model.user_prompt(windows)
     vectors = {

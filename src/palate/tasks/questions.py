@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from palate.data.histories import CategoryStatistics
-from palate.errors import RecipeError
+from palate.errors import RecipeError, did_you_mean
 from palate.schema import Doubles, Indices, Interactions, Ints, Preferences, RatingIndices, Windows
 from palate.tasks.category_preference import CategoryPreference
-from palate.tasks.wordings import NAMING, QuestionKind
+from palate.tasks.wordings import NAMING, WORDINGS, QuestionKind
 from palate.words import plural
 
 if TYPE_CHECKING:
@@ -117,9 +117,7 @@ class Questioner:
         """A title with its year and categories."""
         if index < 0:
             return ""
-        title, year, categories = self._described[index]
-        parts = [*([str(year)] if year and str(year) not in title else []), *categories]
-        return f"{title} ({', '.join(parts)})" if parts else title
+        return described(*self._described[index])
 
     @cached_property
     def _described(self) -> list[tuple[str, int | None, list[str]]]:
@@ -137,10 +135,7 @@ class Questioner:
 
     def _held_out(self, users: Ints, windows: Windows, rng: np.random.Generator) -> Ints:
         """One interaction of each user, as a row, whose item is not in the window where there is such a one: [B]."""
-        if self.dataset.info.feedback == "implicit":
-            raise RecipeError(
-                "ratings cannot be asked for, for this data has none; leave out the kind 'rating'"
-            )
+        check_kinds(["rating"], self.dataset)
         offsets, rows = self.interactions.offsets, []
         for row, user in enumerate(users):
             own = np.arange(offsets[user], offsets[user + 1])
@@ -148,6 +143,32 @@ class Questioner:
             unseen = own[~np.isin(self.interactions.item_index[own], seen)]
             rows.append(rng.choice(unseen if len(unseen) else own))
         return np.array(rows, dtype=np.int64)
+
+
+def described(title: str, year: int | None, categories: Sequence[str]) -> str:
+    """An item as a question names it: its title, with year and categories in brackets."""
+    parts = [*([str(year)] if year and str(year) not in title else []), *categories]
+    return f"{title} ({', '.join(parts)})" if parts else title
+
+
+def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
+    """Check that a dataset can answer kinds of questions, before anything is loaded or drawn.
+
+    Raises:
+        RecipeError: For a kind that does not exist, ratings of data that has none, and a pair of one category.
+    """
+    for kind in kinds:
+        if kind not in WORDINGS:
+            close = did_you_mean(kind, WORDINGS)
+            raise RecipeError(f"no kind of question {kind!r}{close}; there are {', '.join(WORDINGS)}")
+        if kind == "rating" and dataset.info.feedback == "implicit":
+            raise RecipeError(
+                "ratings cannot be asked for, for this data has none; leave out the kind 'rating'"
+            )
+        if kind == "pair" and len(dataset.categories) < 2:
+            raise RecipeError(
+                f"a pair takes two categories, and this data has {len(dataset.categories)}; leave out the kind 'pair'"
+            )
 
 
 def without(windows: Windows, items: Ints) -> Windows:

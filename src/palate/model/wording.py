@@ -1,0 +1,244 @@
+"""What a backbone can say and read: whether names survive its tokenizer, and how long an answer may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import AddedToken
+
+from palate.errors import MismatchError, RecipeError
+from palate.schema import Preferences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from palate.model.backbone import Backbone
+    from palate.schema import Ints
+    from palate.tasks.base import Task
+
+SHOWN = 3
+"""Names that a message gives as examples."""
+USUAL_ANSWER = 48
+"""Tokens that an answer may have where no target needs more."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A text that does not come back from the tokenizer as it went in."""
+
+    text: str
+    back: str
+
+    def __str__(self) -> str:
+        return f"{self.text!r} comes back as {self.back!r}"
+
+
+def teach_names(
+    backbone: Backbone, task: Task, trained: bool, called: str, tell: Callable[[str], None]
+) -> None:
+    """Make sure that the names of all labels can be written and read back.
+
+    A name that the tokenizer does not give back, as T5's loses accents, braces and most scripts, becomes a token of
+    its own. That is right for every tokenizer, needs no spelling that an answer would have to be translated from, and
+    works where the token's embedding is learned: where all of the backbone is trained.
+
+    Args:
+        backbone: Whose tokenizer and embedding get the new tokens.
+        task: Writes the targets, and reads answers back.
+        trained: Whether all of the backbone is trained.
+        called: The backbone's name, for messages.
+        tell: Hears which names got tokens.
+
+    Raises:
+        MismatchError: For names that cannot be written, in a backbone that is not trained whole or in none.
+    """
+    lost = lost_names(backbone.tokenizer, task)
+    if not lost:
+        return
+    if trained:
+        _add_tokens(backbone, [one.text for one in lost])
+        still = lost_names(backbone.tokenizer, task)
+        if not still:
+            tell(
+                f"the vocabulary of the backbone {called!r} lacks {len(lost)} of {len(task.label_names)} names "
+                f"({_listed(lost)}); each became a token of its own, which the training learns"
+            )
+            return
+        raise MismatchError(
+            f"the backbone {called!r} cannot write {len(still)} of {len(task.label_names)} names ({_listed(still)}), "
+            "parts of which have a meaning of their own for it; rename them in the data"
+        )
+    raise MismatchError(
+        f"the backbone {called!r} cannot write {len(lost)} of {len(task.label_names)} names ({_listed(lost)}), and it "
+        "could learn new tokens only where all of it is trained; set model.backbone.train=full, take a backbone whose "
+        "vocabulary has every byte (most decoder-only ones, or kind=random-t5), or rename them in the data"
+    )
+
+
+def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
+    """The names of labels that cannot be read from a target that went through the tokenizer, liked or disliked."""
+    alone = np.arange(len(task.label_names))[:, None]
+    nobody = np.full_like(alone, -1)
+    found: dict[int, Lost] = {}
+    for wanted in (Preferences(alone, nobody), Preferences(nobody, alone)):
+        texts = _through(tokenizer, task.target_texts(wanted))
+        read = task.parse(texts)
+        for index in np.flatnonzero(
+            ~(_same(read.liked, wanted.liked) & _same(read.disliked, wanted.disliked))
+        ):
+            name = task.label_names[int(index)]
+            found.setdefault(int(index), Lost(name, _through(tokenizer, [name])[0]))
+    return [found[index] for index in sorted(found)]
+
+
+def longest_target(backbone: Backbone, task: Task, most_labels: int) -> tuple[int, str]:
+    """How many tokens the longest target of a task may have, its end among them, and one that is as long.
+
+    A token more for each name than in that target, for two words may share a token in one list and not in another.
+    """
+    alone = np.arange(len(task.label_names))[:, None]
+    texts = task.target_texts(Preferences(alone, np.full_like(alone, -1)))
+    order = np.argsort([-length for length in _lengths(backbone.tokenizer, texts)], kind="stable")
+    liked, disliked = (
+        _row(order[:most_labels], most_labels),
+        _row(order[most_labels : 2 * most_labels], most_labels),
+    )
+    extremes = task.target_texts(Preferences(np.stack([liked, disliked]), np.stack([disliked, liked])))
+    lengths = _lengths(backbone.tokenizer, extremes)
+    longest = int(np.argmax(lengths))
+    end = 0 if backbone.frame is None else 1  # an encoder-decoder's tokenizer writes it itself
+    return lengths[longest] + end + min(2 * most_labels, len(order)), extremes[longest]
+
+
+def most_new_tokens(backbone: Backbone, task: Task, most_labels: int, given: int | None) -> int:
+    """Longest answer in tokens: what is given, or as many as the longest target may have and not less than usual.
+
+    Raises:
+        RecipeError: When fewer are given than the longest target has.
+    """
+    length, text = longest_target(backbone, task, most_labels)
+    if given is None:
+        return max(USUAL_ANSWER, length)
+    if given < len(backbone.tokenizer(text)["input_ids"]):
+        raise RecipeError(
+            f"evaluate.most_new_tokens is {given}, and a target may have {length} tokens ({_cut(text)!r}): such an "
+            "answer would be cut, and its last names lost; leave it out, and answers may be as long as they need"
+        )
+    return given
+
+
+def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
+    """Check that what a backbone reads and writes fits the positions that it has.
+
+    Args:
+        backbone: Whose config says how many positions it has; T5 counts none.
+        tokens: What stands in a row, by what it is called, with its length in tokens.
+
+    Raises:
+        RecipeError: When they are more together than there are positions.
+    """
+    most = most_positions(backbone)
+    if most is not None and sum(tokens.values()) > most:
+        parts = ", ".join(f"{number:,} of {what}" for what, number in tokens.items())
+        raise RecipeError(
+            f"the backbone reads at most {most:,} tokens, and there may be {sum(tokens.values()):,}: {parts}; make "
+            "the windows shorter (windows.longest), or the history (model.user_encoder)"
+        )
+
+
+def most_positions(backbone: Backbone) -> int | None:
+    """How many tokens a backbone can read, with what it writes; None where its positions have no end."""
+    if backbone.frame is None:
+        return None
+    most = getattr(backbone.model.config, "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Lost]:
+    """Texts that a backbone reads as nothing, or exactly as it reads another of them."""
+    different = list(dict.fromkeys(texts))
+    readers: dict[tuple[int, ...], list[str]] = {}
+    if different:
+        tokens = tokenizer(different, add_special_tokens=False, verbose=False)["input_ids"]
+        for text, ids in zip(different, tokens, strict=True):
+            known = tuple(one for one in ids if one != tokenizer.unk_token_id)
+            readers.setdefault(known, []).append(text)
+    lost = [
+        text
+        for ids, same in readers.items()
+        if len(same) > 1 or not tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        for text in same
+    ]
+    return [Lost(text, back) for text, back in zip(lost, _through(tokenizer, lost), strict=True)]
+
+
+def tell_unread(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
+) -> None:
+    """Tell which of some texts a backbone reads as nothing, or as it reads another."""
+    if lost := unread(tokenizer, texts):
+        tell(
+            f"{len(lost):,} of {len(set(texts)):,} {what} are nothing to the backbone, or the same as another "
+            f"({_listed(lost)}): its vocabulary lacks their characters"
+        )
+
+
+def tell_changed(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
+) -> None:
+    """Tell which of some texts a backbone reads without some of their characters."""
+    back = _through(tokenizer, texts)
+    lost = [Lost(*pair) for pair in zip(texts, back, strict=True) if _letters(pair[0]) != _letters(pair[1])]
+    if lost:
+        tell(f"{what} is read without what the backbone's vocabulary lacks ({_listed(lost)})")
+
+
+def longest_text(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> int:
+    """Tokens of the longest of some texts."""
+    return max(_lengths(tokenizer, texts), default=0)
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split()).casefold()
+
+
+def _add_tokens(backbone: Backbone, names: Sequence[str]) -> None:
+    """A token for each name, with a row of the embedding that starts near the mean of the others."""
+    tokenizer, model = backbone.tokenizer, backbone.model
+    tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer))
+
+
+def _through(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
+    """Texts as they come back from the tokenizer."""
+    if not texts:
+        return []
+    back: list[str] = tokenizer.batch_decode(tokenizer(list(texts))["input_ids"], skip_special_tokens=True)
+    return [" ".join(text.split()) for text in back]
+
+
+def _lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
+
+
+def _same(read: Ints, wanted: Ints) -> np.ndarray:
+    """Whether each of B rows names one label, and the wanted one; both are padded with -1."""
+    first: np.ndarray = read[:, 0] == wanted[:, 0]
+    return first & (read[:, 1:] < 0).all(axis=1)
+
+
+def _row(indices: Ints, width: int) -> Ints:
+    return np.pad(indices, (0, width - len(indices)), constant_values=-1)
+
+
+def _listed(lost: Sequence[Lost]) -> str:
+    return ", ".join(str(one) for one in lost[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else text[:99] + "…"
