@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.model.personalized import load_model
+from palate.model.settings import check_model
+from palate.model.wording import check_instruction
 from palate.schema import History, Item
 
 
@@ -30,14 +32,30 @@ class Answer:
 
 
 def answer(
-    run: Path, history: History, new_items: Sequence[Item] = (), instruction: str | None = None
+    run: Path,
+    history: History,
+    new_items: Sequence[Item] = (),
+    instruction: str | None = None,
+    backbone: str | None = None,
 ) -> Answer:
-    """Ask a run's model about a history, whose new items are encoded first.
+    """Ask a run's model about a history.
 
-    Raises :class:`DataError` for items that are neither new nor known, and for ratings that are not on the
-    model's scale.
+    Args:
+        run: The run's folder.
+        history: The interactions, of which the model reads the most recent ones.
+        new_items: Items of the history that the catalogue does not have; they are encoded first.
+        instruction: What to ask; the trained instruction when not given.
+        backbone: Where a backbone that was not saved with the model lies now, if it has moved.
+
+    Raises:
+        DataError: For items that are neither new nor known, ratings that are not on the model's scale, and an
+            instruction that says nothing to the backbone.
+        MismatchError: For an instruction that is longer than the backbone reads.
     """
-    model = load_model(run).with_items(new_items)
+    settings = check_model(run, backbone)
+    if instruction is not None:
+        check_instruction(run, settings, instruction, backbone)
+    model = load_model(run, backbone).with_items(new_items)
     text = model.generate([history], instruction)[0]
     read = model.visible(history)
     columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)

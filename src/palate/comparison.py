@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from palate import registry
 from palate.config import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.histories import make_examples
-from palate.errors import DataError, MismatchError
+from palate.errors import DataError, MismatchError, OutputError
 from palate.evaluate import Evaluation, Setting, evaluate, write_evaluation
-from palate.files import fresh_folder
+from palate.files import check_writable, fresh_folder
+from palate.model.settings import check_model, model_settings
 from palate.predictors.base import Predictor
 from palate.predictors.controls import AnotherUsersHistory
 from palate.predictors.personalized import PersonalizedPredictor
@@ -39,6 +40,8 @@ class Options:
     """Let runs answer about other data than they were trained on."""
     bare: bool = False
     """Only what is named: no controls, and no references beside a run."""
+    backbone: str | None = None
+    """Where the backbone of the runs that did not save it lies now, if it has moved."""
     controls: bool = False
     """Every control of a run, and not another user's history alone."""
 
@@ -82,39 +85,76 @@ def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
         kind=options.window_kind or recipe.windows.kind,
         seed=options.seed,
     )
+    places = _backbones(runs, options.backbone)
     dataset = load_dataset(_data_path(runs, options))
     _check_runs(runs, dataset, options.transfer)
+    if not len(dataset.users(setting.split)):
+        raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
     task = load_task(recipe.task, dataset.info)
+    examples = _examples(dataset, task, setting)
     named = [entry for entry in entries if entry in registry.predictors]
     if runs and not options.bare:
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
     for name, run in zip(names, runs, strict=True):
-        predictor = _load(run, name, dataset, options.transfer)
+        predictor = _load(run, name, dataset, options.transfer, places[run.path])
         predictors += [*_controls(predictor, dataset, setting, options), predictor]
-    examples = _examples(dataset, task, setting)
     return Comparison(
         predictors, examples, dataset, task, setting, _seeds(runs, names), tuple(_warnings(runs, names))
     )
 
 
-def compare_and_write(entries: Sequence[str], options: Options, out: Path | None = None) -> Evaluation:
+def compare_and_write(
+    entries: Sequence[str],
+    options: Options,
+    out: Path | None = None,
+    show: Callable[[Evaluation], None] = lambda evaluation: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
     """Evaluate what ``entries`` name, and write scores and answers to a new folder, or to that of a single run.
 
-    Raises what :func:`prepare_comparison` raises and, before the work, :class:`OutputError` when ``out`` is
-    neither new nor empty.
+    Args:
+        entries: Runs by folder and references by name.
+        options: What is asked.
+        out: The new folder.
+        show: Is given the scores before they are written, so that they are seen whatever becomes of the files.
+        tell: Hears at once when a run's folder cannot be written, which need not keep anyone from asking it.
+
+    Raises:
+        OutputError: Before the work when ``out`` is not free or cannot be made; after it when nothing can be written.
+        PalateError: What :func:`prepare_comparison` raises.
     """
     if out is not None:
         with fresh_folder(out) as folder:
             evaluation = prepare_comparison(entries, options).evaluate()
+            show(evaluation)
             write_evaluation(evaluation, folder)
         return evaluation
-    evaluation = prepare_comparison(entries, options).evaluate()
     runs = [entry for entry in entries if entry not in registry.predictors]
-    if len(runs) == 1:
-        write_evaluation(evaluation, Path(runs[0]))
+    single = Path(_find_run(runs[0]).path) if len(runs) == 1 else None
+    if single is not None:
+        try:
+            check_writable(single)
+        except OutputError as error:
+            tell(f"{error}; the scores will be shown and not kept, unless --out names a folder")
+    evaluation = prepare_comparison(entries, options).evaluate()
+    show(evaluation)
+    if single is not None:
+        write_evaluation(evaluation, single)
     return evaluation
+
+
+def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
+    """Where the backbone of each run is to be had from; that of a run that holds its own is not elsewhere."""
+    wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
+    if backbone is not None and not wanting:
+        raise MismatchError("no run here needs a backbone from elsewhere; leave --backbone out")
+    places = {run.path: backbone if run in wanting else None for run in runs}
+    for run in runs:
+        if run.model.is_dir():
+            check_model(run.path, places[run.path])
+    return places
 
 
 def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:
@@ -196,12 +236,14 @@ def _controls(
     return [] if options.bare else [AnotherUsersHistory(predictor, options.seed)]
 
 
-def _load(run: RunFolder, name: str, dataset: Dataset, transfer: bool) -> PersonalizedPredictor:
+def _load(
+    run: RunFolder, name: str, dataset: Dataset, transfer: bool, backbone: str | None
+) -> PersonalizedPredictor:
     from palate.model.build import build_table
     from palate.model.personalized import load_model
 
     recipe = run.recipe
-    model = load_model(run.path)
+    model = load_model(run.path, backbone)
     if transfer:
         model = model.with_table(build_table(recipe, dataset))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from palate.config import CausalSettings
-from palate.errors import DataError, MismatchError
+from palate.errors import DataError
 from palate.export_journal import Journal, history_digest
 from palate.export_manifest import (
     MANIFEST,
@@ -28,13 +28,17 @@ from palate.export_manifest import (
     ModelIdentity,
     PromptFile,
     WeightsFolder,
+    check_instructions,
+    check_weights,
 )
-from palate.export_weights import check_weights, write_weights
+from palate.export_weights import write_weights
 from palate.files import check_fresh, fresh_folder, write_text
 from palate.machine import package_versions
 from palate.model.ask import ends
 from palate.model.loading import weights_digest
 from palate.model.personalized import load_model
+from palate.model.settings import check_model
+from palate.model.wording import check_instruction
 from palate.prompts import file_digests
 
 if TYPE_CHECKING:
@@ -57,12 +61,14 @@ def export_prompts(
     new_items: Mapping[str, Sequence[Item]] | None = None,
     data_fingerprint: str | None = None,
     report: Callable[[int], None] = lambda done: None,
+    backbone: str | None = None,
 ) -> ExportManifest:
     """Write the user prompts of all histories into a new folder, and complete prompts for each instruction.
 
     An empty instruction stands for what was trained. ``weights`` adds what the engine needs where the backbone was
     trained: ``backbone``, all of it as a folder, or ``adapter``, what LoRA adds. ``new_items`` are a user's items that
-    the catalogue does not have, by user id; ``report`` is told how many users are done. The folder is there when all
+    the catalogue does not have, by user id; ``report`` is told how many users are done; ``backbone`` is where one that
+    was not saved with the model lies now. The folder is there when all
     is, or not at all; an export that was interrupted goes on where it stopped.
 
     Raises :class:`OutputError` for a folder that is not free, :class:`MismatchError` for instructions to an
@@ -70,14 +76,13 @@ def export_prompts(
     histories that the model cannot read.
     """
     check_fresh(out)
-    model = load_model(run)
-    check_weights(model.settings, weights)
-    asked = tuple(dict.fromkeys(one or model.settings.instruction for one in instructions))
-    if asked and model.frame is None:
-        raise MismatchError(
-            "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, which vLLM's "
-            "completions do not feed with embeddings; export without --instruction"
-        )
+    settings = check_model(run, backbone)
+    check_weights(settings, weights)
+    check_instructions(run, instructions)
+    for instruction in filter(None, instructions):
+        check_instruction(run, settings, instruction, backbone)
+    asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
+    model = load_model(run, backbone)
     manifest = ExportManifest(
         made=datetime.now(timezone.utc).replace(microsecond=0),
         versions=package_versions(),

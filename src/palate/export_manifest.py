@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palate.errors import MismatchError
+from palate.model.settings import is_decoder_only
+
+if TYPE_CHECKING:
+    from palate.model.settings import PersonalizedSettings
 
 MANIFEST = "manifest.json"
 USER_PROMPT = "user_prompt"
@@ -114,3 +122,23 @@ class ExportManifest(_Part):
         if len({file.shape[1] for user in self.users for file in user.files}) > 1:
             raise ValueError("the prompts' vectors differ in size")
         return self
+
+
+def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None) -> None:
+    """Raise :class:`MismatchError` where there is no adapter to write."""
+    source = settings.backbone
+    if weights == "adapter" and (source is None or source.settings.train != "lora"):
+        trained = "full" if source is None else source.settings.train
+        raise MismatchError(
+            f"an adapter comes from model.backbone.train: lora, and this model's is {trained}; export the whole "
+            "backbone (--weights backbone)"
+        )
+
+
+def check_instructions(run: Path | str, instructions: Sequence[str]) -> None:
+    """Raise :class:`MismatchError` for instructions to an encoder-decoder."""
+    if instructions and not is_decoder_only(run):
+        raise MismatchError(
+            "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, which vLLM's "
+            "completions do not feed with embeddings; export without --instruction"
+        )

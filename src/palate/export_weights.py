@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from palate.errors import DataError, MismatchError
+from palate.errors import DataError
 from palate.export_manifest import DType, EngineWeights, WeightsFolder
 from palate.files import sha256_of
 from palate.model.backbone import save_tokenizer
@@ -17,18 +17,6 @@ from palate.model.lora import merge_lora, save_lora
 
 if TYPE_CHECKING:
     from palate.model.personalized import PersonalizedModel
-    from palate.model.settings import PersonalizedSettings
-
-
-def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None) -> None:
-    """Raise :class:`MismatchError` where there is no adapter to write."""
-    source = settings.backbone
-    if weights == "adapter" and (source is None or source.settings.train != "lora"):
-        trained = "full" if source is None else source.settings.train
-        raise MismatchError(
-            f"an adapter comes from model.backbone.train: lora, and this model's is {trained}; export the whole "
-            "backbone (--weights backbone)"
-        )
 
 
 def write_weights(model: PersonalizedModel, weights: WeightsFolder, out: Path, dtype: DType) -> EngineWeights:
@@ -41,7 +29,7 @@ def write_weights(model: PersonalizedModel, weights: WeightsFolder, out: Path, d
     folder.mkdir()
     source, backbone = model.settings.backbone, model.backbone
     if weights == "adapter":
-        assert source is not None, "see check_weights"
+        assert source is not None, "see export_manifest.check_weights"
         save_lora(backbone, folder, source.settings.name)
     else:
         if source is not None and source.settings.train == "lora":

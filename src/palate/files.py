@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,18 @@ def check_fresh(path: Path | str) -> None:
             raise OutputError(f"{path} is a mount point, which cannot be replaced; name a folder inside it")
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def check_writable(folder: Path | str) -> None:
+    """Raise :class:`OutputError` unless files can be made in a folder, or in what it will be made in."""
+    place = Path(folder).resolve()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise _output_error(error, folder) from error
 
 
 @contextmanager

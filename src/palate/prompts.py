@@ -17,7 +17,7 @@ from palate.errors import DataError, MismatchError, faults
 from palate.export_manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
 from palate.files import check_readable, read_bytes, sha256_of, unreadable
 from palate.model.loading import weights_digest
-from palate.model.personalized import CONFIG, WEIGHTS, model_folder
+from palate.model.settings import CONFIG, WEIGHTS, model_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,14 +12,15 @@ from pydantic import Field
 
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.histories import CategoryStatistics, category_statistics, draw_windows
-from palate.errors import DataError, MismatchError, PalateError
+from palate.errors import DataError, MismatchError
 from palate.evaluate import Part, Setting
 from palate.files import write_text
 from palate.metrics import area_under_curve, membership, weighted_f1
+from palate.model.settings import check_model
 from palate.runs import load_run
 from palate.schema import Doubles, Ints, Preferences, Split, Windows
 from palate.tasks import load_task
-from palate.tasks.questions import Questioner, Questions
+from palate.tasks.questions import Questioner, Questions, check_kinds
 from palate.tasks.wordings import NAMING, WORDINGS, QuestionKind
 
 if TYPE_CHECKING:
@@ -128,27 +129,32 @@ def questions_of_run(
     most_users: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    backbone: str | None = None,
 ) -> QuestionEvaluation:
     """Ask a run's model; what is None is as in its recipe, and the kinds are those that it learned, or "preference".
 
-    Raises :class:`PalateError` for a kind that does not exist, and :class:`MismatchError` for data that the run
-    was not trained on.
+    Everything that can be wrong is found before the model is loaded. Raises :class:`RecipeError` for a kind that does
+    not exist or that the data cannot answer, and :class:`MismatchError` for data that the run was not trained on and
+    for a ``backbone`` that is not the one that it was trained with.
     """
-    from palate.model.personalized import load_model
-
     run = load_run(path)
     recipe = run.recipe
-    if unknown := [kind for kind in kinds or () if kind not in WORDINGS]:
-        raise PalateError(f"no kind of question {unknown[0]!r}; there are {', '.join(WORDINGS)}")
+    check_model(path, backbone)
     dataset = load_dataset(data or recipe.data.path)
     if dataset.info.fingerprint != run.manifest.data_fingerprint:
         raise MismatchError(f"{path} was trained on other data than {dataset.path}; name its own with --data")
     setting = Setting(
         split=split, window=window or recipe.evaluate.window, kind=recipe.windows.kind, seed=seed
     )
-    asked = [kind for kind in WORDINGS if kind in (kinds or recipe.train.questions or ("preference",))]
+    wanted = list(kinds or recipe.train.questions or ("preference",))
+    check_kinds(wanted, dataset)
+    asked = [kind for kind in WORDINGS if kind in wanted]
+    if not len(dataset.users(split)):
+        raise DataError(f"the {split} split of {dataset.info.name} has no users to ask about")
+    from palate.model.personalized import load_model
+
     return score_questions(
-        load_model(path),
+        load_model(path, backbone),
         dataset,
         load_task(recipe.task, dataset.info),
         setting,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +29,12 @@ def compare_windows(
     windows: Sequence[int],
     out: Path | None = None,
     progress: bool = False,
+    show: Callable[[WindowScores], None] = lambda scores: None,
 ) -> WindowScores:
     """Evaluate what ``entries`` name at every window; the numbers are those of one evaluation each.
 
-    With ``out``, a new folder gets ``windows.md`` and one folder a window, like ``window-50``, all or nothing.
-    Raises what :func:`palate.comparison.compare_and_write` raises.
+    With ``out``, a new folder gets ``windows.md`` and one folder a window, like ``window-50``, all or nothing;
+    ``show`` is given the scores before that. Raises what :func:`palate.comparison.compare_and_write` raises.
     """
     place = nullcontext() if out is None else fresh_folder(out)
     with place as folder:
@@ -45,6 +46,7 @@ def compare_windows(
                 evaluations.append(first.at_window(window).evaluate())
                 scored(len(evaluations), len(windows))
         scores = WindowScores(evaluations, first.seeds)
+        show(scores)
         if folder is not None:
             for evaluation in evaluations:
                 write_evaluation(evaluation, folder / f"window-{evaluation.setting.window}")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_table, tell, watched
+
+if TYPE_CHECKING:
+    from palate.evaluate import Evaluation
+    from palate.window_scores import WindowScores
 
 
 def evaluate(
@@ -31,10 +35,17 @@ def evaluate(
     window_kind: Annotated[
         Literal["recent", "random"] | None, Option(help="Which ones; the recipe's if not given.")
     ] = None,
-    seed: Annotated[int, Option(help="Decides what is drawn at random.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
     out: Annotated[
         Path | None,
         Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Where the backbone of a run that did not save it lies now, if it has moved.",
+        ),
     ] = None,
     transfer: Annotated[
         bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
@@ -54,16 +65,25 @@ def evaluate(
     from palate.window_scores import compare_windows
 
     window_size = windows[0] if windows else None
-    options = Options(data, split, window_size, window_kind, seed, transfer, bare, controls)
+    options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls)
     if len(windows) > 1:
-        scores = compare_windows(predictors, options, windows, out, watched())
-        show_table(window_table(scores))
-        warnings = scores.evaluations[0].warnings
+
+        def show_windows(scores: WindowScores) -> None:
+            show_table(window_table(scores))
+            _warn(scores.evaluations[0])
+
+        compare_windows(predictors, options, windows, out, watched(), show_windows)
     else:
-        evaluation = compare_and_write(predictors, options, out)
-        show_table(evaluation_table(evaluation))
-        warnings = evaluation.warnings
-    for warning in warnings:
+
+        def show(evaluation: Evaluation) -> None:
+            show_table(evaluation_table(evaluation))
+            _warn(evaluation)
+
+        compare_and_write(predictors, options, out, show, tell)
+
+
+def _warn(evaluation: Evaluation) -> None:
+    for warning in evaluation.warnings:
         tell(f"warning: {warning}")
 
 

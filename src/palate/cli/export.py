@@ -32,6 +32,13 @@ def export(
         Option(help='Write complete prompts for it, too; "" for what was trained. May be repeated.'),
     ] = None,
     data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
+    backbone: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Where the backbone of a run that did not save it lies now, if it has moved.",
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
     ] = "float32",
@@ -45,13 +52,24 @@ def export(
     """Write users' prompts for another engine, such as vLLM."""
     if not (user or users or split or history):
         raise BadParameter("give --user, --users, --split or --history")
+    if any(one and not one.strip() for one in instruction or ()):
+        raise BadParameter(
+            'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
+        )
+    from palate.data.dataset import load_dataset
     from palate.data.history_file import read_history
-    from palate.files import check_fresh
-    from palate.model.personalized import model_settings
+    from palate.export_manifest import check_instructions, check_weights
+    from palate.files import check_fresh, check_writable
+    from palate.model.settings import check_model
 
     check_fresh(out)
-    given = [read_history(file, model_settings(run).unrated) for file in history or ()]
-    dataset = _dataset(run, data) if user or users or split else None
+    check_writable(out.resolve().parent)
+    path = None if not (user or users or split) else data or _data_of(run)
+    settings = check_model(run, backbone)
+    check_weights(settings, weights)
+    check_instructions(run, instruction or ())
+    given = [read_history(file, settings.unrated) for file in history or ()]
+    dataset = None if path is None else load_dataset(path)
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
 
     from palate.export import export_prompts
@@ -68,17 +86,17 @@ def export(
             new_items={one.user_id: items for one, items in given},
             data_fingerprint=None if dataset is None else dataset.info.fingerprint,
             report=lambda done: bar(done, len(ids) + len(given)),
+            backbone=backbone,
         )
     if manifest.backbone.train != "frozen" and weights is None:
         tell("the backbone was trained, too, and the engine needs it: --weights backbone writes it")
     show(str(out))
 
 
-def _dataset(run: Path, data: Path | None) -> Dataset:
-    from palate.data.dataset import load_dataset
+def _data_of(run: Path) -> Path:
     from palate.runs import load_run
 
-    return load_dataset(data or load_run(run).recipe.data.path)
+    return load_run(run).recipe.data.path
 
 
 def _user_ids(dataset: Dataset, named: list[str], file: Path | None, split: Split | None) -> list[str]:

@@ -19,30 +19,42 @@ def generate(
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
     instruction: Annotated[str | None, Option(help="What to ask, if not what was trained.")] = None,
+    backbone: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Where the backbone of a run that did not save it lies now, if it has moved.",
+        ),
+    ] = None,
     data: Annotated[Path | None, Option(help="Where the user is; the run's own data if not given.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print the window that was read, too, as JSON.")] = False,
 ) -> None:
     """Ask a trained model about a user."""
     if (user is None) == (history is None):
         raise BadParameter("give either --user or --history")
-    asked, new_items = _history(run, user, history, data)
+    if instruction is not None and not instruction.strip():
+        raise BadParameter("it is blank; say what to ask, or leave it out", param_hint="'--instruction'")
+    asked, new_items = _history(run, user, history, data, backbone)
     from palate.answer import answer
 
-    given = answer(run, asked, new_items, instruction)
+    given = answer(run, asked, new_items, instruction, backbone)
     if as_json:
         show_json(asdict(given))
     else:
         show(given.text)
 
 
-def _history(run: Path, user: str | None, file: Path | None, data: Path | None) -> tuple[History, list[Item]]:
-    if file is not None:
-        from palate.data.history_file import read_history
-        from palate.model.personalized import model_settings
-
-        return read_history(file, model_settings(run).unrated)
+def _history(
+    run: Path, user: str | None, file: Path | None, data: Path | None, backbone: str | None
+) -> tuple[History, list[Item]]:
     from palate.data.dataset import load_dataset
+    from palate.data.history_file import read_history
+    from palate.model.settings import check_model
     from palate.runs import load_run
 
-    dataset = load_dataset(data or load_run(run).recipe.data.path)
+    if file is not None:
+        return read_history(file, check_model(run, backbone).unrated)
+    path = data or load_run(run).recipe.data.path
+    check_model(run, backbone)
+    dataset = load_dataset(path)
     return dataset.histories([str(user)])[0], []

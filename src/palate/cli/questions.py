@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from palate.cli.console import show_table, watched
+from palate.cli.console import show_table, tell, watched
+from palate.errors import OutputError
+from palate.files import check_writable
 
 
 def questions(
@@ -22,7 +24,14 @@ def questions(
         int | None, Option(min=1, help="Interactions that are seen; the recipe's if not given.")
     ] = None,
     users: Annotated[int | None, Option(min=2, help="Ask about so many users at most.")] = None,
-    seed: Annotated[int, Option(help="Decides what is drawn at random.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
+    backbone: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Where the backbone of a run that did not save it lies now, if it has moved.",
+        ),
+    ] = None,
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
@@ -30,7 +39,12 @@ def questions(
     from palate.question_scores import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.question_tables import question_table
 
+    file = out or run / QUESTIONS_FILE
+    try:
+        check_writable(file.parent)
+    except OutputError as error:
+        tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
-        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress)
-    write_questions(evaluation, out or run / QUESTIONS_FILE)
+        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone)
     show_table(question_table(evaluation))
+    write_questions(evaluation, file)

@@ -20,6 +20,13 @@ def serve(
             help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
         ),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Where the backbone of a run that did not save it lies now, if it has moved.",
+        ),
+    ] = None,
     host: Annotated[str, Option(help="The address; one that others reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     workers: Annotated[int, Option(min=1, help="Processes, each with a model of its own.")] = 1,
@@ -45,6 +52,7 @@ def serve(
     settings = ServeSettings(
         run=run,
         store=store or str(run / "users.sqlite"),
+        backbone=backbone,
         host=host,
         port=port,
         workers=workers,

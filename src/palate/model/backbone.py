@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from palate.errors import DataError, PalateError, faults
 from palate.files import read_bytes, write_bytes
+from palate.model.settings import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FRAME = "frame.json"
 MOST_SAID = 240
 """Characters of what a library says that an error repeats."""
 

@@ -19,9 +19,9 @@ from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
 from palate.model.backbone import Backbone
 from palate.model.events import Catalogue
-from palate.model.loading import BackboneSource, load_backbone
+from palate.model.loading import load_backbone
 from palate.model.personalized import PersonalizedModel, Table
-from palate.model.settings import PersonalizedSettings
+from palate.model.settings import BackboneSource, PersonalizedSettings
 from palate.model.streaming import StreamingEncoder
 from palate.model.t5 import random_t5
 from palate.model.transfer import start_user_encoder

@@ -5,29 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from palate.config import CausalSettings, PretrainedT5Settings
 from palate.errors import MismatchError
 from palate.files import check_readable, iterated
-from palate.model.backbone import FRAME, Backbone
+from palate.model.backbone import Backbone
 from palate.model.causal import load_causal, rebuild_causal
 from palate.model.lora import add_lora, require_peft
+from palate.model.settings import ELSEWHERE, FRAME, BackboneSource
 from palate.model.t5 import load_t5, rebuild_t5
-
-
-class BackboneSource(BaseModel):
-    """Where the backbone of a model that saves only its own weights is had from, and what it must be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    settings: Annotated[PretrainedT5Settings | CausalSettings, Field(discriminator="kind")]
-    digest: str
-    """sha256 of its weights as they were loaded."""
 
 
 def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Backbone, BackboneSource | None]:
@@ -40,7 +29,10 @@ def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Back
     backbone = load_causal(settings) if isinstance(settings, CausalSettings) else load_t5(settings)
     if settings.train == "full":
         return backbone, None
-    source = BackboneSource(settings=settings, digest=weights_digest(backbone.model))
+    # a folder is found again from wherever the model is used
+    name = str(Path(settings.name).resolve()) if Path(settings.name).exists() else settings.name
+    found = settings.model_copy(update={"name": name})
+    source = BackboneSource(settings=found, digest=weights_digest(backbone.model))
     for weight in backbone.model.parameters():
         weight.requires_grad_(False)
     if settings.train == "lora":
@@ -54,12 +46,17 @@ def find_backbone(source: BackboneSource, name: str | None = None) -> Backbone:
     Raises :class:`MismatchError` when its weights are others.
     """
     settings = source.settings if name is None else source.settings.model_copy(update={"name": name})
-    backbone, found = load_backbone(settings)
+    try:
+        backbone, found = load_backbone(settings)
+    except MismatchError as error:
+        raise MismatchError(
+            f"{error}; if the backbone that the model was trained with has moved, {ELSEWHERE}"
+        ) from error
     if found is not None and found.digest != source.digest:
         raise MismatchError(
             f"the model was trained with the backbone {source.settings.name!r} whose weights are "
             f"{source.digest[:19]}, and those of {settings.name!r} are {found.digest[:19]}; "
-            "load it with the backbone it was trained with: load_model(folder, backbone=NAME)"
+            f"load it with the backbone it was trained with, and {ELSEWHERE}"
         )
     return backbone
 

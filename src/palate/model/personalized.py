@@ -37,7 +37,7 @@ from palate.model.events import Catalogue, EventBatch, window_tensors, windows_o
 from palate.model.history_state import HistoryState
 from palate.model.inject import Edges, Prompt, begin, finish, inject
 from palate.model.loading import find_backbone, rebuild_backbone
-from palate.model.settings import PersonalizedSettings
+from palate.model.settings import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
 from palate.model.streaming import StreamingEncoder
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
 from palate.model.token_like import TokenLike
@@ -52,7 +52,6 @@ Instruction: TypeAlias = str | Sequence[str] | None
 """One for all users, or one for each; the task's own when none is given."""
 EVENTS_AT_ONCE = 4096
 """Events of a history that a streaming encoder reads in one pass, whose memory grows with them."""
-CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 
 
 class PersonalizedModel(nn.Module):
@@ -539,17 +538,6 @@ def load_model(
     if dtype is not None:
         model.backbone.to(dtype=dtype_of(dtype))
     return model.to(find_device(device))
-
-
-def model_folder(run: Path | str) -> Path:
-    """Where the model of a run is, which may be the folder itself."""
-    folder = Path(run)
-    return folder / "model" if (folder / "model").is_dir() else folder
-
-
-def model_settings(run: Path | str) -> PersonalizedSettings:
-    """What a run's model was made from, without loading it; raises :class:`DataError` where there is none."""
-    return PersonalizedSettings.load(model_folder(run) / CONFIG)
 
 
 def _made_by(table: Table) -> EncoderIdentity | str:

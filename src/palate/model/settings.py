@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.config import AnyTaskSettings, UserEncoderSettings
+from palate.config import AnyTaskSettings, CausalSettings, PretrainedT5Settings, UserEncoderSettings
 from palate.errors import DataError, MismatchError, faults
 from palate.files import read_bytes
-from palate.model.loading import BackboneSource
 from palate.model.record import TrainingRecord
 from palate.schema import Feedback
 from palate.section import UNKNOWN_KIND
+
+CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
+"""What lies in a saved model's folder."""
+FRAME = "frame.json"
+"""In a decoder-only backbone's folder."""
+ELSEWHERE = "say where it lies now: --backbone FOLDER, or load_model(run, backbone=FOLDER)"
+
+
+class BackboneSource(BaseModel):
+    """Where the backbone of a model that saves only its own weights is had from, and what it must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Annotated[PretrainedT5Settings | CausalSettings, Field(discriminator="kind")]
+    digest: str
+    """sha256 of its weights as they were loaded."""
 
 
 class PersonalizedSettings(BaseModel):
@@ -60,3 +75,52 @@ class PersonalizedSettings(BaseModel):
             if any(fault["type"] == UNKNOWN_KIND for fault in error.errors()):
                 raise MismatchError(f"{path}: {faults(error)}") from error
             raise DataError(f"{faults(error)}; copy the model again", path) from error
+
+
+def model_folder(run: Path | str) -> Path:
+    """Where the model of a run is, which may be the folder itself."""
+    folder = Path(run)
+    return folder / "model" if (folder / "model").is_dir() else folder
+
+
+def model_settings(run: Path | str) -> PersonalizedSettings:
+    """What a run's model was made from, without loading it; raises :class:`DataError` where there is none."""
+    return PersonalizedSettings.load(model_folder(run) / CONFIG)
+
+
+def check_model(run: Path | str, backbone: str | None = None) -> PersonalizedSettings:
+    """Check what can be told of a run's model without loading it, and return what it was made from.
+
+    Args:
+        run: A run's folder, or one that ``save_pretrained`` wrote.
+        backbone: Where a backbone that was not saved with it lies now, if it has moved.
+
+    Raises:
+        DataError: Where there is no whole model.
+        MismatchError: For a backbone that is not where it was, and for one that is named and not needed.
+    """
+    folder, settings = model_folder(run), model_settings(run)
+    source = settings.backbone
+    needed = [WEIGHTS, ITEMS] if source else [WEIGHTS, ITEMS, BACKBONE]
+    for name in needed:
+        if not (folder / name).exists():
+            raise DataError("is missing; copy the model again", folder / name)
+    if source is None:
+        if backbone is not None:
+            raise MismatchError(f"{run} holds its backbone; leave --backbone out")
+    else:
+        place = Path(source.settings.name if backbone is None else backbone).expanduser()
+        if place.is_absolute() and not place.exists():
+            was = "" if backbone is None else f", in the place of {source.settings.name!r}"
+            raise MismatchError(
+                f"there is no backbone at {str(place)!r}{was}, which {run} was trained with; {ELSEWHERE}"
+            )
+    return settings
+
+
+def is_decoder_only(run: Path | str) -> bool:
+    """Whether the backbone of a run's model is a decoder-only one, without loading it."""
+    source = model_settings(run).backbone
+    if source is not None:
+        return isinstance(source.settings, CausalSettings)
+    return (model_folder(run) / BACKBONE / FRAME).is_file()

@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from palate.config import StreamingSettings
 from palate.errors import DataError, MismatchError
 from palate.items.table import ItemTable
-from palate.model.personalized import ITEMS, WEIGHTS, PersonalizedModel, model_folder, model_settings
+from palate.model.personalized import PersonalizedModel
+from palate.model.settings import ITEMS, WEIGHTS, model_folder, model_settings
 
 PART = "user_encoder."
 TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import AddedToken
+from transformers import AutoConfig, AutoTokenizer
 
-from palate.errors import MismatchError, RecipeError
+from palate.config import CausalSettings, TextSettings, UEMSettings
+from palate.errors import DataError, MismatchError, RecipeError
+from palate.model.backbone import telling
+from palate.model.causal import place_of
+from palate.model.settings import BACKBONE, ELSEWHERE, is_decoder_only, model_folder
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from palate.model.backbone import Backbone
+    from palate.model.settings import PersonalizedSettings
     from palate.schema import Ints
     from palate.tasks.base import Task
 
@@ -154,8 +161,63 @@ def most_positions(backbone: Backbone) -> int | None:
     """How many tokens a backbone can read, with what it writes; None where its positions have no end."""
     if backbone.frame is None:
         return None
-    most = getattr(backbone.model.config, "max_position_embeddings", None)
+    return _positions(backbone.model.config)
+
+
+def _positions(config: PretrainedConfig) -> int | None:
+    most = getattr(config, "max_position_embeddings", None)
     return most if isinstance(most, int) and most > 0 else None
+
+
+def check_instruction(
+    run: Path | str, settings: PersonalizedSettings, instruction: str, backbone: str | None = None
+) -> None:
+    """Check an instruction against a run's backbone, of which the tokenizer and the config alone are loaded.
+
+    Args:
+        run: The run's folder.
+        settings: What its model was made from.
+        instruction: What is to be asked.
+        backbone: Where a backbone that was not saved with the model lies now, if it has moved.
+
+    Raises:
+        DataError: For an instruction that is blank, or that says nothing to the backbone.
+        MismatchError: When it is longer than the backbone can read beside everything else.
+    """
+    if not instruction.strip():
+        raise DataError(f"the instruction is {instruction!r}, which asks nothing; write one, or leave it out")
+    place, revision = _place_of(run, settings, backbone)
+    with telling(
+        lambda reason: MismatchError(f"the tokenizer of {place} cannot be loaded ({reason}); {ELSEWHERE}")
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+    if not _through(tokenizer, [instruction])[0]:
+        raise DataError(
+            f"the backbone's vocabulary has no word of {_cut(instruction)!r}; word the instruction anew"
+        )
+    most = _positions(config)
+    encoder = settings.user_encoder
+    if most is not None and is_decoder_only(run) and not isinstance(encoder, TextSettings):
+        asked = len(tokenizer(instruction, verbose=False)["input_ids"])
+        user = settings.window if isinstance(encoder, UEMSettings) else encoder.vectors
+        beside = settings.task_prompt + user + settings.most_new_tokens
+        if asked + beside > most:
+            raise MismatchError(
+                f"the instruction has {asked:,} tokens; the backbone reads at most {most:,}, of which task prompt, "
+                f"user prompt and answer take {beside:,}; ask in {max(most - beside, 0):,} tokens or fewer"
+            )
+
+
+def _place_of(
+    run: Path | str, settings: PersonalizedSettings, backbone: str | None
+) -> tuple[str, str | None]:
+    """Where the tokenizer of a run's backbone is, as transformers finds it, and which revision."""
+    source = settings.backbone
+    if source is None:
+        return str(model_folder(run) / BACKBONE), None
+    found = source.settings.model_copy(update={} if backbone is None else {"name": backbone})
+    return (place_of(found) if isinstance(found, CausalSettings) else found.name), found.revision
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Lost]:

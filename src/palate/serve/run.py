@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
-from palate.model.personalized import model_settings
+from palate.model.settings import check_model
 from palate.serve.keys import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
@@ -28,11 +28,11 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
-    trained = model_settings(settings.run).training
+    trained = check_model(settings.run, settings.backbone).training
     if settings.key_file is not None:
         Keys(settings.key_file)
-    UserStore(settings.store).close()
     listening = _listen(settings)
+    UserStore(settings.store).close()
     name = settings.host.strip("[]")
     host = f"[{name}]" if ":" in name else name
     address = f"http://{host}:{listening.getsockname()[1]}"

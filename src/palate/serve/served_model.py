@@ -16,7 +16,8 @@ from torch import Tensor
 from palate.attribution import in_passes
 from palate.errors import MismatchError
 from palate.files import sha256_of
-from palate.model.personalized import CARD, PersonalizedModel, load_model, model_folder
+from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.settings import CARD, model_folder
 from palate.schema import History, Item
 from palate.serve.store import Changes, Encoded, StoredHistory
 
@@ -32,8 +33,8 @@ class ServedModel:
     that it began with.
     """
 
-    def __init__(self, run: Path) -> None:
-        self.model = load_model(run)
+    def __init__(self, run: Path, backbone: str | None = None) -> None:
+        self.model = load_model(run, backbone)
         self.identity = _identity(run)
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
 

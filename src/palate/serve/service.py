@@ -38,7 +38,7 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
-        self.served = ServedModel(settings.run)
+        self.served = ServedModel(settings.run, settings.backbone)
         self.store = UserStore(settings.store)
         self.users = Users(self.served, self.store)
         catalogue = Catalogue(settings.run, self.served.model.settings)

@@ -21,8 +21,9 @@ from palate.config import TrainSettings
 from palate.errors import TrainingError
 from palate.files import sha256_of, write_json
 from palate.model.ask import Round
-from palate.model.personalized import WEIGHTS, PersonalizedModel
+from palate.model.personalized import PersonalizedModel
 from palate.model.record import Ending
+from palate.model.settings import WEIGHTS
 from palate.model.user_encoder import UserPrompt
 from palate.model.weights import not_finite
 from palate.runs import COMPLETE
