@@ -17,13 +17,15 @@ def inspect(
 ) -> None:
     """Show what is in a dataset."""
     from palate.data.dataset import load_dataset
+    from palate.files import check_writable
     from palate.inspection import inspect as run
     from palate.inspection_view import tables, write_page
 
-    inspection = run(load_dataset(data), examples)
     if html is not None:
-        write_page(inspection, html)
+        check_writable(html.parent)
+    inspection = run(load_dataset(data), examples)
     for table in tables(inspection, columns()):
         show_table(table)
     if html is not None:
+        write_page(inspection, html)
         tell(f"written: {html}")

@@ -9,7 +9,6 @@ from typer import Argument, Option
 
 from palate.cli.console import show_table, tell, watched
 from palate.errors import OutputError
-from palate.files import check_writable
 
 
 def questions(
@@ -35,6 +34,7 @@ def questions(
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
+    from palate.files import check_writable
     from palate.progress import counting_bar
     from palate.question_scores import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.question_tables import question_table
@@ -43,6 +43,8 @@ def questions(
     try:
         check_writable(file.parent)
     except OutputError as error:
+        if out is not None:
+            raise
         tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone)

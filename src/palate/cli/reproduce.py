@@ -9,8 +9,6 @@ from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
 from palate.errors import RecipeError
-from palate.files import remove_leftovers, write_text
-from palate.locks import locked
 from palate.progress import counting_bar
 
 
@@ -33,11 +31,14 @@ def reproduce(
 
     Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
     """
+    from palate.files import remove_leftovers, write_text
+    from palate.locks import locked
     from palate.reproduce.dry_run import described
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
     from palate.reproduce.page import PAGE, write_page
     from palate.reproduce.plan import make_plan
+    from palate.reproduce.ready import make_ready
     from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
 
@@ -51,6 +52,7 @@ def reproduce(
             show(line)
         return
     with locked(folder):
+        make_ready(cells, tell)
         for place in (folder, folder / "references"):
             remove_leftovers(place)
         with counting_bar("training cells", watched()) as counted:

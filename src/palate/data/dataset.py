@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.storage import Tables, read_tables
-from palate.errors import DataError, faults
+from palate.errors import DataError, did_you_mean, faults
 from palate.files import read_text
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 
@@ -99,7 +99,8 @@ class Dataset:
             return self._index_of_user[str(user_id)]
         except KeyError:
             raise DataError(
-                f"no user {user_id!r} among the {self.info.users} of {self.info.name}, whose ids look like "
+                f"no user {user_id!r} among the {self.info.users} of {self.info.name}"
+                f"{did_you_mean(str(user_id), self.user_ids)}; their ids look like "
                 f"{self.user_ids[0]!r} and {self.user_ids[-1]!r}; users with fewer than "
                 f"{self.info.least_ratings} ratings were left out",
                 self.path,

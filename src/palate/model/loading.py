@@ -8,15 +8,31 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoTokenizer
 
 from palate.config import CausalSettings, PretrainedT5Settings
 from palate.errors import MismatchError
 from palate.files import check_readable, iterated
-from palate.model.backbone import Backbone
-from palate.model.causal import load_causal, rebuild_causal
+from palate.model.backbone import Backbone, telling
+from palate.model.causal import load_causal, place_of, rebuild_causal
 from palate.model.lora import add_lora, require_peft
 from palate.model.settings import ELSEWHERE, FRAME, BackboneSource
 from palate.model.t5 import load_t5, rebuild_t5
+
+
+def check_backbone(settings: PretrainedT5Settings | CausalSettings) -> None:
+    """Check that a backbone can be had, by its config and its tokenizer alone.
+
+    Raises:
+        MismatchError: When it cannot be had.
+        MissingExtraError: Without the libraries that it needs.
+    """
+    if settings.train == "lora":
+        require_peft()
+    place = place_of(settings) if isinstance(settings, CausalSettings) else settings.name
+    with telling(lambda reason: MismatchError(f"the backbone {settings.name!r} cannot be had ({reason})")):
+        AutoConfig.from_pretrained(place, revision=settings.revision, trust_remote_code=False)
+        AutoTokenizer.from_pretrained(place, revision=settings.revision, trust_remote_code=False)
 
 
 def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Backbone, BackboneSource | None]:

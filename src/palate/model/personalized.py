@@ -37,6 +37,7 @@ from palate.model.events import Catalogue, EventBatch, window_tensors, windows_o
 from palate.model.history_state import HistoryState
 from palate.model.inject import Edges, Prompt, begin, finish, inject
 from palate.model.loading import find_backbone, rebuild_backbone
+from palate.model.positions import check_length
 from palate.model.settings import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
 from palate.model.streaming import StreamingEncoder
 from palate.model.text_history import BlockCatalogue, TextBatch, TextHistory
@@ -317,6 +318,7 @@ class PersonalizedModel(nn.Module):
         self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
     ) -> list[str]:
         most = self.settings.most_new_tokens
+        check_length(self.backbone.config, prompt.mask.shape[1], most)
         token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer)
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers

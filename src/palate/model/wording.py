@@ -13,14 +13,15 @@ from palate.config import CausalSettings, TextSettings, UEMSettings
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.model.backbone import telling
 from palate.model.causal import place_of
-from palate.model.settings import BACKBONE, ELSEWHERE, is_decoder_only, model_folder
+from palate.model.positions import most_positions
+from palate.model.settings import BACKBONE, ELSEWHERE, model_folder
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from palate.model.backbone import Backbone
     from palate.model.settings import PersonalizedSettings
@@ -148,25 +149,13 @@ def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
     Raises:
         RecipeError: When they are more together than there are positions.
     """
-    most = most_positions(backbone)
+    most = most_positions(backbone.model.config)
     if most is not None and sum(tokens.values()) > most:
         parts = ", ".join(f"{number:,} of {what}" for what, number in tokens.items())
         raise RecipeError(
             f"the backbone reads at most {most:,} tokens, and there may be {sum(tokens.values()):,}: {parts}; make "
             "the windows shorter (windows.longest), or the history (model.user_encoder)"
         )
-
-
-def most_positions(backbone: Backbone) -> int | None:
-    """How many tokens a backbone can read, with what it writes; None where its positions have no end."""
-    if backbone.frame is None:
-        return None
-    return _positions(backbone.model.config)
-
-
-def _positions(config: PretrainedConfig) -> int | None:
-    most = getattr(config, "max_position_embeddings", None)
-    return most if isinstance(most, int) and most > 0 else None
 
 
 def check_instruction(
@@ -196,9 +185,9 @@ def check_instruction(
         raise DataError(
             f"the backbone's vocabulary has no word of {_cut(instruction)!r}; word the instruction anew"
         )
-    most = _positions(config)
+    most = most_positions(config)
     encoder = settings.user_encoder
-    if most is not None and is_decoder_only(run) and not isinstance(encoder, TextSettings):
+    if most is not None and not isinstance(encoder, TextSettings):
         asked = len(tokenizer(instruction, verbose=False)["input_ids"])
         user = settings.window if isinstance(encoder, UEMSettings) else encoder.vectors
         beside = settings.task_prompt + user + settings.most_new_tokens
