@@ -101,7 +101,7 @@ def check_writable(folder: Path | str) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise _output_error(error, folder) from error
+        raise output_error(error, folder) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.config import RandomT5Settings, Recipe, TextSettings, UEMSettings
+from palate.config import RandomT5Settings, Recipe, TextSettings
 from palate.errors import RecipeError
 from palate.items.blocks import build_block_table
 from palate.items.encoder import ItemEncoder, Progress
@@ -33,6 +33,7 @@ from palate.model.wording import (
     teach_names,
     tell_changed,
     tell_unread,
+    user_vectors,
 )
 from palate.schema import Ints, Preferences
 from palate.tasks.questions import YES_NO, described
@@ -235,14 +236,12 @@ def _check_what_is_read(
         items = [described(*row) for row in rows]
         tell_unread(tokenizer, items, "items that are named in questions", tell)
         asked += longest_text(tokenizer, items)
-    history = recipe.windows.longest
+    history = user_vectors(encoder, recipe.windows.longest)
     if isinstance(encoder, TextSettings):
         table = build_block_table(dataset, encoder.descriptions)
         tell_unread(tokenizer, table.before, "items' texts", tell)
         blocks = [table.block(item, 0) for item in range(len(table))]
         history = min(encoder.most_tokens, recipe.windows.longest * longest_text(tokenizer, blocks))
-    elif not isinstance(encoder, UEMSettings):
-        history = encoder.vectors
     frame = 0 if backbone.frame is None else len(backbone.frame.opening) + len(backbone.frame.closing)
     check_room(
         backbone,

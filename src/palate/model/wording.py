@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoTokenizer
 
-from palate.config import CausalSettings, TextSettings, UEMSettings
+from palate.config import CausalSettings, TextSettings
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.model.backbone import telling
 from palate.model.causal import place_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from palate.model.backbone import Backbone
     from palate.model.settings import PersonalizedSettings
     from palate.schema import Ints
+    from palate.section import KindSettings
     from palate.tasks.base import Task
 
 SHOWN = 3
@@ -189,13 +190,18 @@ def check_instruction(
     encoder = settings.user_encoder
     if most is not None and not isinstance(encoder, TextSettings):
         asked = len(tokenizer(instruction, verbose=False)["input_ids"])
-        user = settings.window if isinstance(encoder, UEMSettings) else encoder.vectors
-        beside = settings.task_prompt + user + settings.most_new_tokens
+        beside = settings.task_prompt + user_vectors(encoder, settings.window) + settings.most_new_tokens
         if asked + beside > most:
             raise MismatchError(
                 f"the instruction has {asked:,} tokens; the backbone reads at most {most:,}, of which task prompt, "
                 f"user prompt and answer take {beside:,}; ask in {max(most - beside, 0):,} tokens or fewer"
             )
+
+
+def user_vectors(encoder: KindSettings, window: int) -> int:
+    """Length M of a user prompt: as its settings say it, or else a vector an interaction."""
+    length = getattr(encoder, "vectors", window)
+    return length if isinstance(length, int) else window
 
 
 def _place_of(
