@@ -220,7 +220,9 @@ def test_scores_that_cannot_be_kept_are_shown_all_the_same(palate, monkeypatch, 
 @pytest.mark.parametrize("user", ["007", "None", "-1", "two words", "ü", "1.0"])
 def test_any_user_id_can_be_named(palate, world, user, tmp_path):
     rows = [
-        f"{name},{item},{1 + (item + len(name)) % 5}" for name in (user, "a", "b", "c") for item in range(1, 26)
+        f"{name},{item},{1 + (item + len(name)) % 5}"
+        for name in (user, "a", "b", "c")
+        for item in range(1, 26)
     ]
     (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,rating", *rows, ""]))
     items = [

@@ -219,7 +219,6 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
 
 
 def _warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> Iterator[str]:
-    from palate.model.personalized import model_settings
 
     for run, name in zip(runs, names, strict=True):
         if (record := model_settings(run.path).training) is not None:

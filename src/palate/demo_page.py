@@ -13,7 +13,7 @@ from palate.demo_facts import demo_facts, demo_notes
 from palate.demo_scores import LENGTHS, MAIN, PAPER, DemoResults
 from palate.evaluate import Prediction, PredictorScores
 from palate.metrics import Score as Measured
-from palate.model.personalized import model_settings
+from palate.model.settings import model_settings
 from palate.report.data import (
     CategoryComparison,
     CategoryF1,

@@ -24,8 +24,8 @@ from palate.locks import locked
 from palate.machine import keep_freed_memory, reproducible
 from palate.model.backbone import checkpoint_activations
 from palate.model.build import build_backbone, build_model, build_table
-from palate.model.personalized import model_settings
 from palate.model.record import DevScores, TrainingRecord
+from palate.model.settings import model_settings
 from palate.model.token_like import prompt_norms
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar

@@ -77,7 +77,7 @@ def test_whatever_pads_a_decoder_only_model_says_the_same(tiny_data, folders, co
     again = causal_model(tiny_data, changed, train="frozen")
     questions = ["Why?", "Which genres does this user like and dislike?"] * 2 + ["Why?"]
     windows = people(tiny_data)
-    prompts = [one[mask] for one, mask in zip(*vars(whole.encode(windows)).values())]
+    prompts = whole.encode(windows).embeddings
     again.load_state_dict(whole.state_dict())
     assert again.generate_from(prompts, questions) == whole.generate_from(prompts, questions)
 

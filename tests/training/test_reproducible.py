@@ -120,7 +120,7 @@ def test_minutes_that_end_a_training_are_told_and_kept(make_recipe, tmp_path, mo
         line for line in lines if line.startswith("warning: train.minutes=0.5 ended the training after")
     ]
     assert "of 1,000 steps" in warning
-    from palate.model.personalized import model_settings
+    from palate.model.settings import model_settings
 
     training = model_settings(out).training
     assert training.ended_by == "minutes"
