@@ -75,9 +75,9 @@ def differing_keys(one: Recipe, other: Recipe) -> list[str]:
 
 
 def _file_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
+    settings = dict(read_yaml(path))  # first, as a link to itself has nothing to be resolved to
     if path.resolve() in above:
         raise RecipeError(f"{path}: extends itself, by way of {above[-1].name}; a recipe cannot do that")
-    settings = dict(read_yaml(path))
     extended = settings.pop("extends", None)
     if extended is None:
         return [Layer(str(path), settings)]

@@ -16,7 +16,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"'{key.value}' stands twice", key.start_mark
@@ -35,6 +35,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: expected UTF-8 text") from None
+    if not text.removeprefix("\ufeff").strip():
+        raise RecipeError(f"{path}: the file is empty; expected settings like 'seed: 0'")
     settings = parse_yaml(text, str(path))
     if settings is None:
         return {}
@@ -52,3 +54,6 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{origin}: not valid YAML: {error}") from None
+    except (ValueError, RecursionError) as error:  # 2024-02-30 is written like a date, and is none
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise RecipeError(f"{origin}: not valid YAML: {reason}") from None

@@ -123,13 +123,15 @@ def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # an id may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"cannot be read as UTF-8 text ({error}); give a file with a user id a line", file
         ) from error
     while lines and not lines[-1].strip():
         lines.pop()
+    if not lines:
+        raise DataError("names no users; expected an id a line", file)
     return [line.strip() for line in lines]
 
 

@@ -80,6 +80,7 @@ class Told:
     report: Counter = field(default_factory=Counter)
     rows: int = 0
     blank_items: int = 0
+    told_again: int = 0
     blank_rows: int = 0  # of separators alone: a blank line to some, a row without a user to others
     faults: list[Fault] = field(default_factory=list)
     broken: list[Fault] = field(default_factory=list)
@@ -404,6 +405,7 @@ def _read_items(rows: list[Row], columns: Columns, separator: str | None, told: 
             continue
         if item_id in told.items:
             told.report["duplicate_items"] += own_file
+            told.told_again += not own_file  # which may be in other words, that are counted
             continue
         title = read_text(row.cells.get(columns.title), told) if columns.title else None
         told.items[item_id] = (

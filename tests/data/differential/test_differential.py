@@ -174,7 +174,11 @@ def _check_read(found, told: Told, own: OwnData, world: World) -> None:
     if own.feedback == "implicit" and not told.counts:
         _check_levels({key: value for key, (value, _) in told.interactions.items()}, interactions)
     _same("items", told.items, items)
-    blank = {"bad_rows": told.blank_rows, "items_without_id": told.blank_items}
+    blank = {
+        "bad_rows": told.blank_rows,
+        "items_without_id": told.blank_items,
+        "duplicate_items": told.told_again,
+    }
     for name in (*COUNTED, "bad_rows", "duplicate_items", "items_without_id"):
         if not 0 <= report[name] - told.report[name] <= blank.get(name, 0):
             raise WrongError(f"the report's {name} is {report[name]}, not {told.report[name]}")
