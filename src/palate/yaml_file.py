@@ -35,8 +35,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: expected UTF-8 text") from None
-    if not text.removeprefix("\ufeff").strip():
-        raise RecipeError(f"{path}: the file is empty; expected settings like 'seed: 0'")
     settings = parse_yaml(text, str(path))
     if settings is None:
         return {}

@@ -159,6 +159,7 @@ def read_all(
     if items is not None:  # nothing of them is skipped
         told.broken += [one for one in told.faults if one.path == items.path]
         told.faults = [one for one in told.faults if one.path != items.path]
+    _check_categories(told)
     told.strict = strict
     _read_events(rows, columns, implicit, told)
     if not told.faults or skip_bad_rows:
@@ -380,6 +381,9 @@ def _check_whole(told: Told, implicit: bool) -> None:
         told.doubts.append("one rating value")
     if len({user for user, _ in told.interactions}) < 3:
         told.broken.append(Fault(None, "fewer than three users"))
+
+
+def _check_categories(told: Told) -> None:
     categories = {name for _, _, names, _ in told.items.values() for name in names}
     if not all(re.search(r"\w", name) for name in categories):
         told.doubts.append("a category that no answer could name")
