@@ -1,11 +1,13 @@
 """palate demo as a whole, on a tiny dataset: what it writes and prints, and that it goes on where it stopped."""
 
 import io
+import os
 
 import pytest
 from rich.console import Console
 
 from demo_sample import small_recipes, write_movielens
+from holding import held_elsewhere
 from palate import demo, demo_scores
 from palate.data.dataset import load_dataset
 from palate.errors import OutputError, PalateError
@@ -108,6 +110,22 @@ def test_a_folder_of_another_recipe_is_refused(place, finished):
         OutputError, match=r"out/main holds a run of another recipe \(differs in train.steps\)"
     ):
         demo.run_demo(place / "out", recipes=small_recipes(place, steps=6))
+
+
+def test_a_folder_that_another_demo_fills_is_refused(place, raw, tmp_path):
+    with (
+        held_elsewhere(tmp_path / "out") as process,
+        pytest.raises(OutputError, match=f"process {process.pid} "),
+    ):
+        demo.run_demo(tmp_path / "out", source=raw, recipes=small_recipes(place))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_its_files_follow_the_umask(place, finished):
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files = [path for path in (place / "out").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
 def test_the_report_compares_models_references_and_controls(finished):

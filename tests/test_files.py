@@ -191,6 +191,15 @@ def test_a_folder_that_another_process_builds_is_refused_at_once(tmp_path):
     assert listed(tmp_path) == ["out"]
 
 
+def test_what_a_process_left_that_was_killed_when_all_was_done_is_removed(tmp_path):
+    out = tmp_path / "out"
+    killed_in_the_block(out, "half", resumable=False)
+    (tmp_path / ".out.partial").rename(out)
+    with pytest.raises(OutputError, match="is not empty"), fresh_folder(out):
+        pytest.fail("the block ran")
+    assert listed(tmp_path) == ["out"]
+
+
 def test_what_killed_processes_left_of_files_is_removed_but_not_what_is_written_now(tmp_path):
     for name in ("dead", "living"):
         (tmp_path / f".{name}.partial").mkdir()

@@ -1,19 +1,23 @@
 """The paper's tables: which cells they need, how cells are trained once, and what is written of them."""
 
 import json
+import os
 import re
+from dataclasses import replace
+from functools import partial
 from statistics import mean
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from holding import held_elsewhere
 from palate.cli.app import app
 from palate.config import TextSettings, UEMSettings
 from palate.data.histories import draw_windows
 from palate.errors import DataError, OutputError, PalateError, RecipeError
 from palate.model.build import build_model, build_table
-from palate.recipes import differing_keys
+from palate.recipes import differing_keys, load_recipe
 from palate.reproduce.cell import RESULT, read_result
 from palate.reproduce.cost import answer_cost, step_multiply_adds
 from palate.reproduce.engine import run_cells
@@ -118,6 +122,37 @@ def test_a_cell_holds_its_scores_and_what_they_cost(finished):
     assert sum(group.users for group in text.by_history) == text.users
     assert read_result(out / WANTED[0]) == results[WANTED[0]]
     assert sum("another user's history" in line for line in lines) == 2
+
+
+def test_all_files_of_a_cell_follow_the_umask(finished):
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files = [path for path in finished[0].rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+def test_a_cell_without_a_run_makes_room_for_another_recipe(cells, tmp_path, monkeypatch):
+    """As a command leaves it that was refused after the folders were made."""
+    monkeypatch.setattr("palate.reproduce.engine._run", lambda *_: 1)
+    run_once = partial(run_cells, out=tmp_path, jobs=1, tell=lambda line: None)
+    (tmp_path / cells[0].name).mkdir()
+    (tmp_path / cells[0].name / "log.txt").touch()
+    changed = cells[0].recipe.model_copy(update={"seed": 9})
+    for cell in (cells[0], replace(cells[0], recipe=changed)):
+        with pytest.raises(PalateError, match="1 of 1 cells failed"):
+            run_once([cell])
+    assert load_recipe(tmp_path / cells[0].name / "recipe.yaml").seed == 9
+
+
+def test_results_that_another_command_makes_are_refused(tiny_data, tmp_path):
+    out = tmp_path / "out"
+    with held_elsewhere(out) as process:
+        refused = CliRunner().invoke(
+            app,
+            ["reproduce", "table3", "--preset", "smoke", "--data", str(tiny_data.path), "--out", str(out)],
+        )
+    assert refused.exit_code == 2
+    assert f"out is in use by process {process.pid} on " in refused.stderr
 
 
 def test_a_finished_cell_is_not_trained_again(cells, finished):

@@ -85,6 +85,7 @@ def check_fresh(path: Path | str) -> None:
             if path.exists():
                 raise OutputError(f"{path} is a file; name a new folder")
         elif any(path.iterdir()):
+            _remove_leftovers_of(path.resolve())  # of a process that was killed when all was done
             raise OutputError(f"{path} is not empty; name a new folder, or remove this one first")
         elif path.is_mount():
             raise OutputError(f"{path} is a mount point, which cannot be replaced; name a folder inside it")
@@ -150,11 +151,9 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
 def remove_leftovers(folder: Path | str) -> None:
     """Remove what killed processes left in a folder of files that were being written; what is written now stays."""
     with suppress(OSError):
-        left = {place_of(path, kind) for path in Path(folder).iterdir() for kind in (PARTIAL, LOCK)}
-        for place in left - {None}:
-            assert place is not None
-            with suppress(OutputError), locked(place):
-                _remove(beside(place, PARTIAL))
+        for path in Path(folder).iterdir():
+            if place := place_of(path, PARTIAL) or place_of(path, LOCK):
+                _remove_leftovers_of(place)
 
 
 @contextmanager
@@ -258,6 +257,12 @@ def _rename_folder(partial: Path, place: Path) -> None:
     if place.exists():
         place.rmdir()  # not every system renames onto an empty folder
     os.replace(partial, place)  # noqa: PTH105
+
+
+def _remove_leftovers_of(place: Path) -> None:
+    if beside(place, PARTIAL).exists() or beside(place, LOCK).exists():
+        with suppress(OutputError), locked(place):
+            _remove(beside(place, PARTIAL))
 
 
 def _inside(name: Any, folder: Path) -> bool:

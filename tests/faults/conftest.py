@@ -29,3 +29,13 @@ def whole(new_world):
         assert ended.code == 0, ended.output
         operations[name] = ended.operations
     return world, operations
+
+
+@pytest.fixture(scope="session")
+def unfinished(new_world, whole):
+    """A world whose training was killed late, with two checkpoints."""
+    undisturbed, operations = whole
+    world = new_world().take(undisturbed, "prepare")
+    world.do("train", at=operations["train"] * 3 // 4)
+    assert len(list(world.run_folder.glob("checkpoints/checkpoint-*/complete.json"))) == 2
+    return world

@@ -50,7 +50,9 @@ class Fault:
     under: Path
     at: int = 0
     error: int = 0
-    """Number of the error that this operation and those after it fail with; 0 kills the process before it."""
+    """Number of the error that this operation and those after it fail with; 0 for signals in its place."""
+    signals: tuple[int, ...] = (signal.SIGKILL,)
+    """What the process is sent before this operation and those after it, one each."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,9 @@ class _Listener:
         if not fault.at or self.done < fault.at:
             return
         if not fault.error:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for number in fault.signals[self.done - fault.at :][:1]:
+                os.kill(os.getpid(), number)
+            return
         raise OSError(fault.error, os.strerror(fault.error), str(path))
 
 

@@ -7,6 +7,7 @@ import pytest
 from test_kills import BEFORE
 from world import NAMES
 
+pytestmark = pytest.mark.slow
 WORDS = {
     errno.ENOSPC: "disk full while writing",
     errno.EROFS: "Read-only file system",
@@ -38,17 +39,15 @@ def chosen(operations, number):
 
 
 @pytest.mark.parametrize("error", WORDS)
-@pytest.mark.parametrize("number", [1, pytest.param(40, marks=pytest.mark.slow)])
-def test_nothing_can_be_written_any_more(new_world, whole, error, number):
+def test_nothing_can_be_written_any_more(new_world, whole, error):
     undisturbed, operations = whole
     found = {
         (name, at): goes_wrong(new_world, undisturbed, name, {"at": at, "error": error})
-        for name, at in chosen(operations, number)
+        for name, at in chosen(operations, 20)
     }
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_file_can_grow_beyond_a_size(new_world, whole, name):
     """As on a full disk, for whatever library writes: each write beyond the size fails."""
@@ -57,7 +56,7 @@ def test_no_file_can_grow_beyond_a_size(new_world, whole, name):
     assert {size: wrong for size, wrong in found.items() if wrong} == {}
 
 
-@pytest.mark.parametrize("name", ["prepare", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["prepare", "train"])
 def test_a_folder_that_may_not_be_written_is_told_before_the_work(new_world, whole, name):
     world = new_world().take(whole[0], *BEFORE[name])
     world.folder.chmod(0o555)

@@ -12,17 +12,8 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
+pytestmark = pytest.mark.slow
 DAMAGES = (flip_a_bit, empty, truncate, remove, make_a_folder_of, bar)
-
-
-@pytest.fixture(scope="module")
-def unfinished(new_world, whole):
-    """A training that was killed late, with two checkpoints."""
-    undisturbed, operations = whole
-    world = new_world().take(undisturbed, "prepare")
-    world.do("train", at=operations["train"] * 3 // 4)
-    assert len(list(world.run_folder.glob("checkpoints/checkpoint-*/complete.json"))) == 2
-    return world
 
 
 def ends_otherwise(new_world, whole, unfinished, place, damages):
@@ -43,19 +34,10 @@ def ends_otherwise(new_world, whole, unfinished, place, damages):
     return wrong
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "run/checkpoints/checkpoint-4/optimizer.pt",
-        pytest.param("run/checkpoints/**/*", marks=pytest.mark.slow),
-    ],
-)
-def test_a_damaged_checkpoint_is_not_gone_on_from(new_world, whole, unfinished, place):
-    damages = DAMAGES[:1] if place.endswith("optimizer.pt") else DAMAGES
-    assert ends_otherwise(new_world, whole, unfinished, place, damages) == {}
+def test_a_damaged_checkpoint_is_not_gone_on_from(new_world, whole, unfinished):
+    assert ends_otherwise(new_world, whole, unfinished, "run/checkpoints/**/*", DAMAGES) == {}
 
 
-@pytest.mark.slow
 def test_damaged_vectors_are_encoded_again(new_world, whole):
     undisturbed, wrong = whole[0], {}
     chunks = sorted(undisturbed.folder.glob("cache/*/*.safetensors"))

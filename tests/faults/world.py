@@ -67,6 +67,11 @@ class World:
             "generate": ["generate", self.run_folder, "--user", "1"],
         }[name]
 
+    def start(self, name: str, at: int, *signals: int) -> Any:
+        """A command that gets signals before an operation on a file and those after it, and runs on."""
+        setting = Setting(Fault(self.folder, at, signals=signals))
+        return self.commands.start(*self.arguments(name), setting=setting)
+
     def do(self, name: str, at: int | None = None, error: int = 0, **circumstances: Any) -> Ended:
         """A command, with a fault at an operation on a file, or with all operations counted (0)."""
         fault = None if at is None else Fault(self.folder, at, error)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def run_cells(
         tell(f"{len(results)} of {len(cells)} cells are finished already")
     counted(len(results), len(cells))
     failed: list[str] = []
+    processes: list[BaseProcess] = []
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [cell for cell in cells if cell.name not in results]
-        running = {pool.submit(_run, out / cell.name, jobs): cell for cell in waiting}
+        running = {pool.submit(_run, out / cell.name, jobs, processes): cell for cell in waiting}
         try:
             for done in as_completed(running):
                 cell = running[done]
@@ -55,6 +57,8 @@ def run_cells(
                 counted(len(results), len(cells))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
             raise
     if failed:
         raise PalateError(
@@ -76,11 +80,15 @@ def _open(cell: Cell, folder: Path) -> None:
         )
 
 
-def _run(folder: Path, jobs: int) -> int:
-    """Train and measure one cell, each in a process of its own; returns the exit status of the last."""
+def _run(folder: Path, jobs: int, processes: list[BaseProcess]) -> int:
+    """Train and measure one cell, each in a process of its own; returns the exit status of the last.
+
+    The processes are added to the list, by which another thread can end them.
+    """
     for step in STEPS:
         process = _process(step, folder, max(1, (os.cpu_count() or 1) // jobs))
         process.start()
+        processes.append(process)
         try:
             process.join()
         finally:
@@ -103,6 +111,7 @@ def _work(step: Callable[[Path], None], folder: Path, threads: int) -> None:
     """What such a process does, with all that it prints in the cell's log."""
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with (folder / LOG).open("a") as log:
         os.dup2(log.fileno(), 1)
@@ -112,6 +121,13 @@ def _work(step: Callable[[Path], None], folder: Path, threads: int) -> None:
     except PalateError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: nobody would read what it makes, or know of it."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _last_line(log: Path) -> str:
