@@ -4,9 +4,11 @@ import itertools
 import multiprocessing
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from palate.data.dataset import load_dataset
 from palate.machine import reproducible
@@ -125,6 +127,22 @@ def test_minutes_that_end_a_training_are_told_and_kept(make_recipe, tmp_path, mo
     training = model_settings(out).training
     assert training.ended_by == "minutes"
     assert f"warning: {training.warnings()[0]}" == warning
+
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("src/palate/**/*.yaml")]
+
+
+def keys_of(content):
+    if isinstance(content, dict):
+        yield from content
+        for value in content.values():
+            yield from keys_of(value)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_no_recipe_ends_by_the_clock(path):
+    assert "minutes" not in set(keys_of(yaml.safe_load(path.read_text())))
 
 
 def test_minutes_that_were_enough_are_no_news(make_recipe, tmp_path):

@@ -173,7 +173,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             raise self.come_apart(f"the weights {broken} are not finite")
         self.model.eval()
         metrics = {f"{metric_key_prefix}_norm_{name}": norm for name, norm in self.norms().items()}
-        if not self.clock.alone(self.state.global_step):
+        if self._can_be_asked():
             score = broadcast_object_list([self.score() if self.args.should_save else None])[0]
             self._keep_if_best(score.f1)
             metrics |= {
@@ -185,6 +185,11 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _can_be_asked(self) -> bool:
+        """Whether the backbone has learned in a step, or never will."""
+        step = self.state.global_step
+        return not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
 
     def _keep_if_best(self, score: float) -> None:
         if score > self.best_score:
