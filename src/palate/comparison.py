@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from palate import registry
 from palate.config import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.histories import make_examples
-from palate.errors import DataError, MismatchError, OutputError
+from palate.errors import DataError, MismatchError, OutputError, PalateError
 from palate.evaluate import Evaluation, Setting, evaluate, write_evaluation
 from palate.files import check_writable, fresh_folder
 from palate.model.settings import check_model, model_settings
@@ -23,6 +24,11 @@ from palate.runs import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
 from palate.tasks import CategoryPreference, load_task
 
+if TYPE_CHECKING:
+    from palate.model.personalized import PersonalizedModel
+
+Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
+"""A run's folder, the name of a registered reference, a loaded model, or anything that predicts."""
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 """The references that are shown with every run."""
 
@@ -31,7 +37,7 @@ BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 class Options:
     """What is asked; None takes it from the first run, or from the defaults of a recipe."""
 
-    data: Path | None = None
+    data: Path | Dataset | None = None
     split: Split = "test"
     window: int | None = None
     window_kind: WindowKind | None = None
@@ -71,37 +77,54 @@ class Comparison:
         return evaluation.model_copy(update={"warnings": self.warnings})
 
 
-def prepare_comparison(entries: Sequence[str], options: Options) -> Comparison:
-    """Load the runs and fit the references that ``entries`` name, by folder and by name.
+def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison:
+    """Load the runs and fit the references that are named, beside models and predictors that are given.
 
-    Raises :class:`DataError` for an entry that is neither, and :class:`MismatchError` for runs of different
-    tasks or, without ``transfer``, a run of other data.
+    Raises:
+        DataError: An entry is neither a run nor the name of a reference.
+        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data.
+        PalateError: An object does not predict.
     """
-    runs = [_find_run(entry) for entry in entries if entry not in registry.predictors]
+    asked = _Asked.of(entries)
+    runs, models = asked.runs, asked.models
     recipe = runs[0].recipe if runs else Recipe()
+    window = recipe.evaluate.window if runs or not models else models[0].settings.window
     setting = Setting(
         split=options.split,
-        window=options.window or recipe.evaluate.window,
+        window=options.window or window,
         kind=options.window_kind or recipe.windows.kind,
         seed=options.seed,
     )
     places = _backbones(runs, options.backbone)
-    dataset = load_dataset(_data_path(runs, options))
+    dataset = _dataset(runs, options)
     _check_runs(runs, dataset, options.transfer)
+    _check_models(asked, dataset)
     if not len(dataset.users(setting.split)):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
-    task = load_task(recipe.task, dataset.info)
+    task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
     examples = _examples(dataset, task, setting)
-    named = [entry for entry in entries if entry in registry.predictors]
-    if runs and not options.bare:
+    named = list(asked.references)
+    if (runs or models) and not options.bare:
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
-    for name, run in zip(names, runs, strict=True):
-        predictor = _load(run, name, dataset, options.transfer, places[run.path])
+    trained = [
+        _load(run, name, dataset, options.transfer, places[run.path])
+        for name, run in zip(names, runs, strict=True)
+    ]
+    for number, model in enumerate(models, start=1):
+        name = "model" if len(models) == 1 else f"model {number}"
+        trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size))
+    for predictor in trained:
         predictors += [*_controls(predictor, dataset, setting, options), predictor]
     return Comparison(
-        predictors, examples, dataset, task, setting, _seeds(runs, names), tuple(_warnings(runs, names))
+        [*predictors, *asked.others],
+        examples,
+        dataset,
+        task,
+        setting,
+        _seeds(runs, names),
+        tuple(_warnings(runs, names)),
     )
 
 
@@ -145,6 +168,49 @@ def compare_and_write(
     return evaluation
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The entries of a comparison by what they are."""
+
+    references: tuple[str, ...]
+    runs: tuple[RunFolder, ...]
+    models: tuple[PersonalizedModel, ...]
+    others: tuple[Predictor, ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> _Asked:
+        named = [entry for entry in entries if isinstance(entry, str) and entry in registry.predictors]
+        folders = [entry for entry in entries if isinstance(entry, str | Path) and entry not in named]
+        runs = [_find_run(str(entry)) for entry in folders]
+        objects = [entry for entry in entries if not isinstance(entry, str | Path)]
+        models = []
+        if objects:
+            from palate.model.personalized import PersonalizedModel
+
+            models = [one for one in objects if isinstance(one, PersonalizedModel)]
+        others = [one for one in objects if one not in models]
+        for one in others:
+            if not isinstance(getattr(one, "name", None), str) or not callable(getattr(one, "predict", None)):
+                raise PalateError(
+                    f"{type(one).__name__} cannot be evaluated; expected a run's folder, the name of a reference, a "
+                    "model, or an object with a name and predict(user_index, windows)"
+                )
+        return cls(tuple(named), tuple(runs), tuple(models), tuple(others))  # type: ignore[arg-type]
+
+
+def _check_models(asked: _Asked, dataset: Dataset) -> None:
+    """Loaded models are of one task, that of the runs beside them, and of this data."""
+    tasks = [run.recipe.task for run in asked.runs] + [model.settings.task for model in asked.models]
+    if any(task != tasks[0] for task in tasks):
+        raise MismatchError("the models have different tasks; evaluate them one by one")
+    for model in asked.models:
+        if model.settings.data_fingerprint != dataset.info.fingerprint:
+            raise MismatchError(
+                f"a model was trained on {model.settings.data_name}, and {dataset.info.name} is other data; give the "
+                "data that it was trained on, or the run's folder and transfer=True"
+            )
+
+
 def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
     """Where the backbone of each run is to be had from; that of a run that holds its own is not elsewhere."""
     wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
@@ -170,12 +236,14 @@ def _find_run(entry: str) -> RunFolder:
         ) from None
 
 
-def _data_path(runs: Sequence[RunFolder], options: Options) -> Path:
+def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
     if options.data is not None:
-        return options.data
+        return load_dataset(options.data) if isinstance(options.data, Path) else options.data
     if not runs:
-        raise DataError("references alone have no data of their own; name the dataset with --data")
-    return runs[0].recipe.data.path
+        raise DataError(
+            "references and loaded models have no data of their own; name the dataset with --data, or give it"
+        )
+    return load_dataset(runs[0].recipe.data.path)
 
 
 def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:
@@ -219,7 +287,6 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
 
 
 def _warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> Iterator[str]:
-
     for run, name in zip(runs, names, strict=True):
         if (record := model_settings(run.path).training) is not None:
             yield from (f"{name}: {warning}" for warning in record.warnings())

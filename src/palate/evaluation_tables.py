@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -39,22 +40,22 @@ _SEEDS_NOTE = (
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The scores as a table for the terminal, one row a predictor."""
-    return _of_evaluation(evaluation).terminal()
+    return evaluation_sheet(evaluation).terminal()
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """The scores as a Markdown table, one row a predictor."""
-    return _of_evaluation(evaluation).markdown()
+    return evaluation_sheet(evaluation).markdown()
 
 
 def window_table(scores: WindowScores) -> Table:
     """Liked F1 as a table for the terminal: one row a predictor and a group of seeds, one column a window."""
-    return _of_windows(scores).terminal()
+    return window_sheet(scores).terminal()
 
 
 def window_markdown(scores: WindowScores) -> str:
     """Liked F1 as a Markdown table: one row a predictor and a group of seeds, one column a window."""
-    return _of_windows(scores).markdown()
+    return window_sheet(scores).markdown()
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ class Sheet:
             table.add_row(*map(escape, row))
         return table
 
+    def latex(self) -> str:
+        """For a paper: a tabular with booktabs' rules; the title and the note are comments."""
+        rows = [" & ".join(map(_latex, row)) + r" \\" for row in (self.head, *self.rows)]
+        lines = [
+            rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+        ]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        return "\n".join([f"% {self.title}", *lines, f"% {self.note}", ""])
+
     def markdown(self) -> str:
         """For a document."""
         rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
@@ -86,12 +100,14 @@ class Sheet:
         return "\n".join([self.title, "", *lines, "", self.note, ""])
 
 
-def _of_evaluation(evaluation: Evaluation) -> Sheet:
+def evaluation_sheet(evaluation: Evaluation) -> Sheet:
+    """The scores at one window: one row a predictor."""
     rows = [_cells(one) for one in evaluation.predictors]
     return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE)
 
 
-def _of_windows(scores: WindowScores) -> Sheet:
+def window_sheet(scores: WindowScores) -> Sheet:
+    """Liked F1 at several windows: one row a predictor, one column a window."""
     f1 = [
         {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
         for evaluation in scores.evaluations
@@ -102,6 +118,11 @@ def _of_windows(scores: WindowScores) -> Sheet:
     head = ["predictor", *(f"{evaluation.setting.window:,}" for evaluation in scores.evaluations)]
     note = _WINDOW_NOTE + (_SEEDS_NOTE if scores.seeds else "")
     return Sheet(_title(scores.evaluations[0]), head, rows, note)
+
+
+def _latex(cell: str) -> str:
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", cell.replace("\\", r"\textbackslash "))
+    return escaped.replace("\n", " ").replace("±", r"$\pm$").replace("–", "--")
 
 
 def _title(evaluation: Evaluation, window: str = "") -> str:

@@ -102,6 +102,31 @@ def score_preferences(
     )
 
 
+def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) -> Score:
+    """Compare two predictors' weighted F1 on the same users.
+
+    Args:
+        truth: The true labels of B users, [B, L].
+        first: The labels that one predictor names, [B, L].
+        second: Those that the other names, [B, L].
+        seed: Decides which users are drawn.
+
+    Returns:
+        The first's F1 less the second's, with a percentile interval over users drawn for both alike.
+    """
+    labels = truth.shape[1]
+    outcomes = np.concatenate([_outcomes(truth, first), _outcomes(truth, second)], axis=2)  # [B, 3, 2L]
+    total = outcomes.sum(axis=0, dtype=np.float64)
+    resampled = _resampled_sums(outcomes, np.random.default_rng(seed))
+
+    def difference(sums: _Sums) -> _Sums:
+        found: _Sums = _weighted(sums[..., :labels])[2] - _weighted(sums[..., labels:])[2]
+        return found
+
+    low, high = np.quantile(difference(resampled), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Score(value=float(difference(total)), low=float(low), high=float(high))
+
+
 def _outcomes(truth: Bools, predicted: Bools) -> Bools:
     """Whether a label was hit, named, and true: [B, 3, L]."""
     return np.stack([truth & predicted, predicted, truth], axis=1)
