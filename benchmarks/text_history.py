@@ -49,7 +49,7 @@ def recipe(user_encoder: dict[str, object], data: Path, batch: int) -> Recipe:
             "task_prompt": 20,
         },
         "train": {"batch_size": batch},
-        "evaluate": {"window": WINDOW, "most_new_tokens": TOKENS},
+        "evaluate": {"window": WINDOW},
     }
     return recipe_from([Layer("benchmark", settings)])
 
@@ -84,6 +84,7 @@ def main() -> None:
         read[name] = float(model.prompt(examples.windows[:20]).lengths.float().mean())
         if name != DESCRIBED:
             steps[name] = partial(one_step, model, batches, torch.optim.AdamW(model.parameters()))
+        model.settings = model.settings.model_copy(update={"most_new_tokens": TOKENS})
         model.backbone.generation_config.min_new_tokens = TOKENS
         answers[name] = partial(model.answer, examples.windows[:1])
     step, answer = milliseconds(steps, arguments.repeats), milliseconds(answers, arguments.repeats)
