@@ -31,22 +31,23 @@ def reproduce(
 
     Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
     """
-    from palate.files import remove_leftovers, write_text
-    from palate.locks import locked
-    from palate.reproduce.dry_run import described
-    from palate.reproduce.engine import run_cells
-    from palate.reproduce.markdown import as_markdown
-    from palate.reproduce.page import PAGE, write_page
     from palate.reproduce.plan import make_plan
-    from palate.reproduce.ready import make_ready
-    from palate.reproduce.references import ask_references
-    from palate.reproduce.results import RESULTS, gather, write_results
 
     plan = make_plan(tables, preset, data, seeds)
     folder = out or Path(f"runs/reproduce-{preset}")
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+    from palate.files import remove_leftovers, write_text
+    from palate.locks import locked
+    from palate.reproduce.dry_run import described
+    from palate.reproduce.engine import run_cells
+    from palate.reproduce.markdown import as_markdown
+    from palate.reproduce.page import PAGE, write_page
+    from palate.reproduce.ready import make_ready
+    from palate.reproduce.references import ask_references
+    from palate.reproduce.results import RESULTS, gather, write_results
+
     if dry_run:
         for line in described(cells, jobs):
             show(line)

@@ -10,8 +10,6 @@ from palate.data.dataset import INFO_FILE, Dataset, load_dataset
 from palate.data.fetch import RELEASES
 from palate.data.prepare import prepare
 from palate.errors import DataError
-from palate.items.encoder import ItemEncoder
-from palate.model.loading import check_backbone
 from palate.reproduce.plan import Cell
 from palate.schema import SPLITS
 
@@ -33,6 +31,9 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
             raise DataError(
                 f"has no {split} users, and every cell needs some; prepare more data", dataset.path
             )
+    from palate.items.encoder import ItemEncoder  # what takes seconds to import comes after the data
+    from palate.model.loading import check_backbone
+
     recipes = [cell.recipe for cell in cells]
     for settings in dict.fromkeys(recipe.model.backbone for recipe in recipes):
         if not isinstance(settings, RandomT5Settings):
