@@ -117,4 +117,4 @@ def test_a_byte_order_mark_is_no_part_of_json():
 
 
 def test_lines_are_counted_with_the_blank_ones():
-    assert list(filled_lines(b"1\r\n\n \n2")) == [(1, b"1\r"), (4, b"2")]
+    assert list(filled_lines(b"1\r\n\n \r2\x0b\n")) == [(1, b"1"), (4, b"2\x0b")]

@@ -169,8 +169,8 @@ def test_what_is_no_json_is_refused_in_the_same_words(tmp_path, data):
 
 def on_lines(events, user, newline="\n"):
     """As NDJSON of a user, and as JSON lines without."""
-    lines = newline.join(events)
-    return re.sub(r"^\{", f'{{"user_id": "{user}", ', lines, flags=re.M), lines
+    of_user = [re.sub(r"^\{", f'{{"user_id": "{user}", ', event) for event in events]
+    return newline.join(of_user), newline.join(events)
 
 
 def test_lines_of_a_file_and_of_a_request_agree(server, tmp_path):
@@ -227,7 +227,7 @@ def test_lines_of_a_file_and_of_a_request_agree(server, tmp_path):
         b'\xef\xbb\xbf{"item_id": "1", "rating": NaN}',
         b'{"item_id": "1", "rating": 4}\n{"item_id": "1", "rating": 4, "timestamp": "soon"}',
         b'{"item_id": "\xff"}',
-        b'{"item_id": "1", "rating": 4}\r{"item_id": "2", "rating": 4}',
+        b'{"item_id": "1", "rating": 4}\r{"item_id": "2", "rating": 4,}',
     ],
 )
 def test_the_command_says_what_the_function_says(run, tmp_path, data):

@@ -37,8 +37,8 @@ def read_json(data: bytes | str) -> Any:
 
 
 def filled_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines of JSON lines that are not blank, each with its number from 1; only a line feed ends one."""
-    for number, line in enumerate(data.split(b"\n"), 1):
+    """The lines of JSON lines that are not blank, each with its number from 1; they end with LF, CR LF or CR."""
+    for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
             yield number, line
 
