@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.model.personalized import PersonalizedModel, model_settings
+from palate.model.personalized import PersonalizedModel
+from palate.model.settings import model_settings
 from palate.serve import run as serving
 from palate.serve.settings import ServeSettings
 from palate.train import train
