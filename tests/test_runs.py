@@ -11,6 +11,7 @@ from palate.config import Recipe, TrainSettings
 from palate.data.dataset import DatasetInfo
 from palate.errors import DataError, MismatchError, OutputError
 from palate.machine import checkout_commit, describe_machine, package_versions
+from palate.places import rooted
 from palate.runs import COMPLETE, RunFolder, load_run, open_run
 
 
@@ -39,7 +40,7 @@ def test_a_new_run_says_what_made_it(tmp_path):
     recipe = Recipe(name="demo", seed=3)
     run = open_run(tmp_path / "runs" / "demo", recipe, dataset_info())
     manifest = run.manifest
-    assert run.recipe == recipe
+    assert run.recipe == rooted(recipe)
     assert (manifest.seed, manifest.data_name, manifest.data_fingerprint) == (3, "tiny", "sha256:aaaa")
     assert manifest.data_checksums == {"ratings.dat": "sha256:00"}
     assert {"python", "palate", "torch", "transformers"} <= set(manifest.versions)
@@ -100,7 +101,7 @@ def test_a_run_without_a_checkpoint_or_a_model_makes_room_for_another(tmp_path, 
     (left.checkpoints / "checkpoint-5").mkdir()  # cut before it was whole
     (left.logs / "events").touch()
     run = open_run(tmp_path / "run", recipe, data)
-    assert (run.recipe, run.manifest.data_fingerprint) == (recipe, data.fingerprint)
+    assert (run.recipe, run.manifest.data_fingerprint) == (rooted(recipe), data.fingerprint)
     assert [*run.checkpoints.iterdir(), *run.logs.iterdir()] == []
 
 
@@ -110,7 +111,7 @@ def test_what_lies_beside_a_run_is_never_removed(tmp_path):
     with pytest.raises(OutputError, match="a run of another recipe"):
         open_run(tmp_path / "run", Recipe(seed=1), dataset_info())
     assert (run.path / "notes.txt").exists()
-    assert run.recipe == Recipe()
+    assert run.recipe == rooted(Recipe())
 
 
 def test_a_recipe_of_ones_own_is_no_run(tmp_path):

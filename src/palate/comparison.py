@@ -20,6 +20,7 @@ from palate.predictors.controls import AnotherUsersHistory
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.predictors.references import references
 from palate.recipes import dump_recipe
+from palate.run_data import dataset_of
 from palate.runs import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
 from palate.tasks import CategoryPreference, load_task
@@ -238,12 +239,12 @@ def _find_run(entry: str) -> RunFolder:
 
 def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
     if options.data is not None:
-        return load_dataset(options.data) if isinstance(options.data, Path) else options.data
+        return load_dataset(options.data.expanduser()) if isinstance(options.data, Path) else options.data
     if not runs:
         raise DataError(
             "references and loaded models have no data of their own; name the dataset with --data, or give it"
         )
-    return load_dataset(runs[0].recipe.data.path)
+    return dataset_of(runs[0])
 
 
 def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from palate import registry
+from palate.places import LocalName, LocalPath
 from palate.schema import WindowKind
 from palate.section import KindSettings, OfKind, Section
 from palate.tasks.wordings import QuestionKind
@@ -19,8 +20,8 @@ from palate.tasks.wordings import QuestionKind
 class DataSettings(Section):
     """The dataset."""
 
-    path: Path = Path("data/ml-100k")
-    """Folder that ``palate prepare`` wrote."""
+    path: LocalPath = Path("data/ml-100k")
+    """Folder that ``palate prepare`` wrote; from the working directory, where it is relative."""
 
 
 class TaskSettings(KindSettings):
@@ -60,7 +61,7 @@ class ItemTextSettings(Section):
 class ItemSettings(Section):
     """The frozen encoder of the items' texts."""
 
-    encoder: str = "packaged:all-MiniLM-L6-v2"
+    encoder: LocalName = "packaged:all-MiniLM-L6-v2"
     """Sentence encoder: a hub name, a folder, or ``packaged:all-MiniLM-L6-v2`` for the pip package."""
     revision: str | None = None
     """Hub revision of the encoder."""
@@ -68,7 +69,7 @@ class ItemSettings(Section):
     """Texts a forward pass of the encoder."""
     max_tokens: int = Field(256, ge=8)
     """Longer texts are cut here."""
-    cache: Path | None = None
+    cache: LocalPath | None = None
     """Folder of cached item vectors; the user's cache folder when not given."""
     texts: ItemTextSettings = ItemTextSettings()
 
@@ -114,7 +115,7 @@ class RandomT5Settings(Section):
 class PretrainedSettings(Section):
     """A backbone with weights of its own, and how much of it is trained."""
 
-    name: str
+    name: LocalName
     revision: str | None = None
     train: Literal["full", "lora", "frozen"] = "full"
     """All of it, LoRA's updates alone, or nothing; of the last two a model saves no more than what was trained."""
@@ -126,7 +127,7 @@ class PretrainedT5Settings(PretrainedSettings):
     """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 by hub name or folder."""
 
     kind: Literal["t5"] = "t5"
-    name: str = "google/flan-t5-base"
+    name: LocalName = "google/flan-t5-base"
     """A hub name or a folder."""
 
 
@@ -134,7 +135,7 @@ class CausalSettings(PretrainedSettings):
     """A decoder-only model (Llama, Qwen, Gemma …) by hub name, folder or GGUF file."""
 
     kind: Literal["causal"] = "causal"
-    name: str = "packaged:gemma3-270m"
+    name: LocalName = "packaged:gemma3-270m"
     """A hub name, a folder, a file ``*.gguf``, or ``packaged:gemma3-270m`` for the pip package."""
     chat: bool = False
     """Ask in the model's own chat template, as models that were tuned to instructions expect."""
@@ -246,7 +247,7 @@ class ModelSettings(Section):
     user_first: bool = False
     """Put the task prompt between user prompt and instruction, and not first of all: what is read of a user is then
     the same for every task, and costs a history that is text no gradients."""
-    user_encoder_from: Path | None = None
+    user_encoder_from: LocalPath | None = None
     """Run whose trained user encoder this one starts from: of the same kind and size, on the same items and
     categories, whatever its backbone was."""
     like_tokens: bool = False

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from palate.data.dataset import Dataset, load_dataset
+from palate.data.dataset import Dataset
 from palate.data.histories import CategoryStatistics, category_statistics, draw_windows
 from palate.errors import DataError, MismatchError
 from palate.evaluate import Part, Setting
 from palate.files import write_text
 from palate.metrics import area_under_curve, membership, weighted_f1
 from palate.model.settings import check_model
+from palate.run_data import dataset_of
 from palate.runs import load_run
 from palate.schema import Doubles, Ints, Preferences, Split, Windows
 from palate.tasks import load_task
@@ -140,7 +141,7 @@ def questions_of_run(
     run = load_run(path)
     recipe = run.recipe
     check_model(path, backbone)
-    dataset = load_dataset(data or recipe.data.path)
+    dataset = dataset_of(run, data)
     if dataset.info.fingerprint != run.manifest.data_fingerprint:
         raise MismatchError(f"{path} was trained on other data than {dataset.path}; name its own with --data")
     setting = Setting(

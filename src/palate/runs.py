@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -18,6 +19,7 @@ from palate.errors import DataError, MismatchError, OutputError
 from palate.files import check_fresh, fresh_folder, read_bytes, remove_leftovers, unreadable, write_text
 from palate.locks import locked
 from palate.machine import Machine, checkout_commit, describe_machine, package_versions
+from palate.places import rooted
 from palate.recipes import differing_keys, dump_recipe, load_recipe
 from palate.yaml_file import read_yaml
 
@@ -43,6 +45,9 @@ class Manifest(BaseModel):
     data_name: str
     data_fingerprint: str
     data_checksums: dict[str, str]
+    data_from_run: str | None = (
+        None  # the dataset's folder as seen from the run's, for both when they are moved
+    )
     started: datetime
     resumed: tuple[datetime, ...] = ()
     ended: datetime | None = None
@@ -156,14 +161,17 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
             for folder in (run.path, run.checkpoints, run.logs):
                 remove_leftovers(folder)
             if not run.model.is_dir():
-                run._update(resumed=(*run.manifest.resumed, _now()), ended=None)
+                resumed = (*run.manifest.resumed, _now())
+                run._update(resumed=resumed, ended=None, data_from_run=_way(run, recipe))
+                write_text(run.recipe_file, dump_recipe(rooted(recipe)))  # the data may lie elsewhere now
             return run
         with fresh_folder(path) as partial:
             new = RunFolder(partial)
             for folder in (new.logs, new.checkpoints):
                 folder.mkdir()
-            write_text(new.manifest_file, _new_manifest(recipe, data).model_dump_json(indent=2) + "\n")
-            write_text(new.recipe_file, dump_recipe(recipe))
+            manifest = _new_manifest(recipe, data).model_copy(update={"data_from_run": _way(run, recipe)})
+            write_text(new.manifest_file, manifest.model_dump_json(indent=2) + "\n")
+            write_text(new.recipe_file, dump_recipe(rooted(recipe)))
         return run
 
 
@@ -193,7 +201,10 @@ def load_run(path: Path | str) -> RunFolder:
 
 
 def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
-    if keys := differing_keys(run.recipe, recipe):
+    keys = differing_keys(rooted(run.recipe), rooted(recipe))
+    if keys := [
+        key for key in keys if key != "data.path"
+    ]:  # the fingerprint tells whether the data is the same
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         raise OutputError(f"{run.path} holds a run of another recipe (differs in {shown}); name a new folder")
     if (made_from := run.manifest.data_fingerprint) != data.fingerprint:
@@ -201,6 +212,14 @@ def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
             f"{run.path} was trained on other data: its fingerprint is {made_from[:12]}, "
             f"that of {recipe.data.path} is {data.fingerprint[:12]}; name a new folder"
         )
+
+
+def _way(run: RunFolder, recipe: Recipe) -> str | None:
+    """From the run's folder to its data's; None where there is none, as between drives."""
+    try:
+        return Path(os.path.relpath(recipe.data.path.resolve(), run.path.resolve())).as_posix()
+    except ValueError:
+        return None
 
 
 def _new_manifest(recipe: Recipe, data: DatasetInfo) -> Manifest:

@@ -27,6 +27,7 @@ from palate.model.build import build_backbone, build_model, build_table
 from palate.model.record import DevScores, TrainingRecord
 from palate.model.settings import model_settings
 from palate.model.token_like import prompt_norms
+from palate.places import rooted
 from palate.predictors.personalized import PersonalizedPredictor
 from palate.progress import counting_bar
 from palate.runs import RunFolder, check_run, open_run
@@ -64,6 +65,7 @@ def train(
     With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
     ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more.
     """
+    recipe = rooted(recipe)
     keep_freed_memory()
     with reproducible(recipe.train.threads):
         return _train(recipe, out, report or _say_nothing, progress)

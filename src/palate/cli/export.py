@@ -56,20 +56,22 @@ def export(
         raise BadParameter(
             'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
         )
-    from palate.data.dataset import load_dataset
     from palate.data.history_file import read_history
     from palate.export_manifest import check_instructions, check_weights
     from palate.files import check_fresh, check_writable
     from palate.model.settings import check_model
+    from palate.run_data import dataset_of
+    from palate.runs import load_run
 
     check_fresh(out)
     check_writable(out.resolve().parent)
-    path = None if not (user or users or split) else data or _data_of(run)
+    asks_data = bool(user or users or split)
+    source = load_run(run) if asks_data and data is None else None
     settings = check_model(run, backbone)
     check_weights(settings, weights)
     check_instructions(run, instruction or ())
     given = [read_history(file, settings.unrated) for file in history or ()]
-    dataset = None if path is None else load_dataset(path)
+    dataset = dataset_of(source, data) if asks_data else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
 
     from palate.export import export_prompts
@@ -91,12 +93,6 @@ def export(
     if manifest.backbone.train != "frozen" and weights is None:
         tell("the backbone was trained, too, and the engine needs it: --weights backbone writes it")
     show(str(out))
-
-
-def _data_of(run: Path) -> Path:
-    from palate.runs import load_run
-
-    return load_run(run).recipe.data.path
 
 
 def _user_ids(dataset: Dataset, named: list[str], file: Path | None, split: Split | None) -> list[str]:

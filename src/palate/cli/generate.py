@@ -47,14 +47,14 @@ def generate(
 def _history(
     run: Path, user: str | None, file: Path | None, data: Path | None, backbone: str | None
 ) -> tuple[History, list[Item]]:
-    from palate.data.dataset import load_dataset
     from palate.data.history_file import read_history
     from palate.model.settings import check_model
+    from palate.run_data import dataset_of
     from palate.runs import load_run
 
     if file is not None:
         return read_history(file, check_model(run, backbone).unrated)
-    path = data or load_run(run).recipe.data.path
+    source = load_run(run) if data is None else None
     check_model(run, backbone)
-    dataset = load_dataset(path)
+    dataset = dataset_of(source, data)
     return dataset.histories([str(user)])[0], []

@@ -27,6 +27,9 @@ def serve(
             help="Where the backbone of a run that did not save it lies now, if it has moved.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
+    ] = None,
     host: Annotated[str, Option(help="The address; one that others reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     workers: Annotated[int, Option(min=1, help="Processes, each with a model of its own.")] = 1,
@@ -53,6 +56,7 @@ def serve(
         run=run,
         store=store or str(run / "users.sqlite"),
         backbone=backbone,
+        data=data,
         host=host,
         port=port,
         workers=workers,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.data.dataset import load_dataset
 from palate.data.histories import CategoryStatistics, category_statistics
 from palate.errors import PalateError
 from palate.items.texts import dataset_items
 from palate.model.settings import PersonalizedSettings
+from palate.run_data import dataset_of
 from palate.runs import load_run
 from palate.schema import History, Interactions, Item
 from palate.tasks import CategoryPreference, load_task
@@ -21,17 +21,17 @@ log = logging.getLogger("palate.serve")
 
 
 class Catalogue:
-    """The items of the dataset that a run was trained on, if it is where the recipe says, and those added since.
+    """The items of the dataset that a run was trained on, if it is found, and those added since.
 
     ``task`` is the label rule over the dataset's categories, and None where the dataset is not there.
     """
 
-    def __init__(self, run: Path, settings: PersonalizedSettings) -> None:
+    def __init__(self, run: Path, settings: PersonalizedSettings, data: Path | None = None) -> None:
         self.task: CategoryPreference | None = None
         self._categories = {name: number for number, name in enumerate(settings.categories)}
         self._items: dict[str, Item] = {}
         try:
-            dataset = load_dataset(load_run(run).recipe.data.path)
+            dataset = dataset_of(load_run(run), data)
         except PalateError as error:
             log.info("titles and the rule are not shown: %s", error)
             return

@@ -41,7 +41,7 @@ class Service:
         self.served = ServedModel(settings.run, settings.backbone)
         self.store = UserStore(settings.store)
         self.users = Users(self.served, self.store)
-        catalogue = Catalogue(settings.run, self.served.model.settings)
+        catalogue = Catalogue(settings.run, self.served.model.settings, settings.data)
         self.explainer = Explainer(self.users, catalogue, self.limits)
         self.batcher = Batcher(self.served.model, self.limits, metrics.batches.observe)
 

@@ -66,6 +66,8 @@ class ServeSettings(BaseModel):
     store: str
     backbone: str | None = None
     """Where a backbone that was not saved with the model lies now; where it was when not given."""
+    data: Path | None = None
+    """The dataset, for titles and the rule; the run's own when not given."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
