@@ -121,6 +121,6 @@ def test_choices_that_count_alike_have_no_values_to_show(tmp_path):
     assert data.rating_values == (1.0,)
     shown = run("inspect", data.path, "--html", tmp_path / "page.html")
     for text in (shown, (tmp_path / "page.html").read_text()):
-        assert "liked by" in text
+        assert "disliked" in text
         assert "mean weight" not in text
         assert "Weights" not in text

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from palate.data.category_cells import CellError, as_text, read_column
+from palate.data.category_cells import _NAME_FIELDS, CellError, as_text, read_column
 from palate.data.item_files import NOT_CATEGORIES
 
 NAMES = ["Folk", "Hard Rock", "Rock, Hard"]
@@ -64,6 +64,7 @@ def names(cell, **options):
         "[OrderedDict([('id', 12), ('name', 'Folk')]), {'name': 'Hard Rock'}, {'name': 'Rock, Hard'}]",
         ['{"id": 12, "name": "Folk"}', '{"name": "Hard Rock"}', '{"name": "Rock, Hard"}'],
         "{'Folk': 3, 'Hard Rock': 2, 'Rock, Hard': 1, 'Jazz': 0}",
+        'c("Folk", "Hard Rock", "Rock, Hard")',
         "Counter({'Folk': 3, 'Hard Rock': 2, 'Rock, Hard': 1})",
     ],
     ids=repr,
@@ -116,6 +117,7 @@ def test_one_list_in_every_form(cell):
         ('["AC\\\\DC"]', ["AC\\DC"]),
         ("(500) Days", ["(500) Days"]),
         ("(Live)", ["(Live)"]),
+        ("character(0)", []),
         ("[Live] and loud", ["[Live] and loud"]),
         ("[Folk] and [Techno]", ["[Folk] and [Techno]"]),
         ('"Folk"', ["Folk"]),
@@ -252,7 +254,7 @@ _ODD = ["Rock", "'n'", '"', "a, b", "x|y", "é", "日本", "😀", "O'", "\\", "
 _word = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8) | st.sampled_from(_ODD)
 _name = st.lists(_word, min_size=1, max_size=4).map(lambda words: " ".join(words).strip(", "))
 _name = _name.filter(lambda one: one not in NOT_CATEGORIES and not one.startswith(('{"', "{'", '["', "['")))
-_field = {"id", "n", "count", "code", "num", "rank", "level", "name"}
+_field = {*_NAME_FIELDS, "id", "n", "count", "code", "num", "rank", "level", "name"}
 
 
 @settings(max_examples=60)

@@ -35,7 +35,11 @@ def prepare(
     out: Annotated[Path, Option(help="Folder to write the dataset to.")],
     descriptions: Annotated[Path | None, Option(help="CSV file of the items' descriptions.")] = None,
     items: Annotated[
-        str | None, Option(metavar="FILE", help="File of the items; without it, the events tell of them.")
+        str | None,
+        Option(
+            metavar="FILE",
+            help="Files of the items, by name or glob; without, the events tell of them.",
+        ),
     ] = None,
     settings: Annotated[
         Path | None,
@@ -58,24 +62,46 @@ def prepare(
         _column("Names of all columns, separated by commas, where event files have no header line."),
     ] = None,
     user_col: Annotated[str | None, _column("The user's id.")] = None,
-    item_col: Annotated[str | None, _column("The item's id.")] = None,
+    item_col: Annotated[str | None, _column("The item's id, in the events and in the items.")] = None,
     rating_col: Annotated[str | None, _column("The rating, on any scale.")] = None,
-    weight_col: Annotated[str | None, _column("Without ratings: how much an event counts.")] = None,
-    time_col: Annotated[str | None, _column("The time: since 1970, or ISO dates.")] = None,
+    weight_col: Annotated[
+        str | None, _column("Without ratings: how much an event counts, as plays or hours.")
+    ] = None,
+    time_col: Annotated[
+        str | None,
+        _column("The time: since 1970, or ISO dates; else the files' order."),
+    ] = None,
     title_col: Annotated[
         str | None, _column("The item's title, or a template like '{name} by {author}'.")
     ] = None,
-    category_col: Annotated[str | None, _column("The categories that are asked about.")] = None,
-    description_col: Annotated[str | None, _column("The description, or a template.")] = None,
-    year_col: Annotated[str | None, _column("The item's year.")] = None,
-    separator: Annotated[str | None, _meaning("What stands between an item's categories.")] = None,
-    item_noun: Annotated[str | None, _meaning("What an item is called: book.")] = None,
-    category_noun: Annotated[str | None, _meaning("What a category is called: genre.")] = None,
+    category_col: Annotated[
+        str | None,
+        _column(
+            "The categories that are asked about: a list in any form, records of which one field is a name (the field "
+            "as in genres.name if it is not found), or names with a separator."
+        ),
+    ] = None,
+    description_col: Annotated[
+        str | None, _column("The item's description, or a template of columns.")
+    ] = None,
+    year_col: Annotated[str | None, _column("The item's year: a number, or a date or text with one.")] = None,
+    separator: Annotated[
+        str | None,
+        _meaning("Between an item's categories; | ; , / are tried. Names in quotes stay whole."),
+    ] = None,
+    item_noun: Annotated[
+        str | None, _meaning("What an item is called, like book; else by its column.")
+    ] = None,
+    category_noun: Annotated[
+        str | None, _meaning("What a category is called, like genre; else by its column.")
+    ] = None,
     feedback: Annotated[
         str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
     ] = None,
     rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
-    most_categories: Annotated[int | None, _meaning("Keep the commonest categories; 100.")] = None,
+    most_categories: Annotated[
+        int | None, _meaning("Keep so many categories, those of most items; 100.")
+    ] = None,
     quotes: Annotated[
         bool | None,
         Option(

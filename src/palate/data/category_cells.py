@@ -27,8 +27,8 @@ _NOT_NAMES = re.compile(
 )
 """Fields that say something else about a record: its other fields are no names, either."""
 _ID = re.compile(r"/\w+/\w+|[A-Za-z]{0,2}\d+")
-_NO_TEXT = frozenset({"\\N", "nan", "NaN", "None", "null", "NULL", "<NA>", "N/A"})
-"""How a cell of nothing is written as text, by pandas, Python, databases and IMDb."""
+_NO_TEXT = frozenset({"\\N", "nan", "NaN", "None", "null", "NULL", "<NA>", "N/A", "character(0)"})
+"""How a cell of nothing is written as text, by pandas, Python, R, databases and IMDb."""
 _DEEPEST = 30
 
 

@@ -44,7 +44,8 @@ class OwnData(Section):
     title: str | None = None
     """Column of the item's title, or a template of columns like ``{name} by {author}``."""
     category: str | None = None
-    """Column of the categories that the task asks about: a list, or text with a separator."""
+    """Column of the categories that the task asks about: a list, records, or text with a separator; ``genres.code``
+    is the field ``code`` of the records in ``genres``."""
     description: str | None = None
     """Column of the item's description, or a template of columns."""
     year: str | None = None

@@ -14,7 +14,7 @@ _SPACE = re.compile(r"\s*")
 _QUOTED = re.compile(r"""[bu]?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
 _CALL = re.compile(
     r"(?:np\.|numpy\.|pd\.)?(?:array|list|tuple|set|frozenset|deque|Index|Series|dict|dict_keys|dict_values|str_|"
-    r"Counter|OrderedDict|WrappedArray|ArrayBuffer|ArraySeq|List|Set|Seq|Vector)\("
+    r"c(?=\(['\"])|Counter|OrderedDict|WrappedArray|ArrayBuffer|ArraySeq|List|Set|Seq|Vector)\("
 )
 _KEYWORD = re.compile(r"\w+=[^,)]*")
 _PLAIN_KEY = re.compile(r"""([^\s:=,{}\[\]'"][^:=,{}\[\]'"]*)(?::(?=[\s'"\[{])|=)""")
@@ -41,7 +41,7 @@ def read_written(text: str) -> list[Written] | dict[str, Written] | None:
 
     Args:
         text: JSON (also as text in a JSON string), a Python list, tuple, set or dict, a numpy array with or without
-            commas, a PostgreSQL array, or a list of unquoted names like ``[Folk, Hard Rock]``.
+            commas, a PostgreSQL array, a vector of R, or a list of unquoted names like ``[Folk, Hard Rock]``.
 
     Returns:
         Its value: sequences and sets as lists, unquoted words and numbers as text. None for a text that does not
