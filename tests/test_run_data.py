@@ -52,7 +52,8 @@ def test_a_run_of_an_earlier_version_finds_its_relative_path_from_above(place, m
     run = started("runs/one")
     manifest = run.manifest.model_dump_json(exclude={"data_from_run"})
     run.manifest_file.write_text(manifest)
-    run.recipe_file.write_text("data: {path: data}\n")
+    run.recipe_file.write_text(run.recipe_file.read_text().replace(f"path: {place}/data", "path: data"))
+    assert str(run.recipe.data.path) == "data"
     run = RunFolder(place / "runs" / "one")
     monkeypatch.chdir(tmp_path)
     assert dataset_of(run).path == place / "data"
