@@ -12,7 +12,8 @@ from palate.errors import DataError
 def seconds(values):
     column = pl.Series("time", values)
     times = find_times("time", column)
-    ticks = column.to_frame().select(times.ticks).to_series()
+    ticks = times.read(column)
+    assert ticks.to_list() == column.to_frame().select(times.ticks).to_series().to_list()
     return [None if tick is None else tick // times.per_second for tick in ticks], times
 
 
@@ -49,6 +50,18 @@ def test_every_spelling_of_an_instant_gives_it(text):
 )
 def test_dates_are_their_midnight(values):
     assert seconds(values)[0] == [1_588_291_200]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [pl.Int64, pl.UInt64, pl.Float64, pl.String, pl.Categorical, pl.Decimal(20, 2), pl.Enum([str(NOON)])],
+)
+def test_numbers_of_every_type_are_seconds(dtype):
+    text = pl.Series([str(NOON), None])
+    assert seconds(text.cast(pl.Int64).cast(dtype) if dtype.is_numeric() else text.cast(dtype))[0] == [
+        NOON,
+        None,
+    ]
 
 
 def test_columns_of_times_with_a_zone_are_instants():

@@ -80,7 +80,7 @@ def test_what_cannot_be_opened_is_told_by_its_kind(file, tmp_path):
 
 
 def test_numbers_of_json_lines_keep_their_digits(file):
-    text = '\ufeff{"id": 101463350189962023001, "x": 12.0}\n\n{"x": 0.10, "id": 18446744073709551615}\n{"id": NaN}\n'
+    text = '\ufeff{"id": 101463350189962023001, "x": 12.0}\n\r\n{"x": 0.10, "id": 18446744073709551615}\r{"id": NaN}\n'
     files = find_row_files([file("a.jsonl", text)])
     assert rows_of(files, ["id", "x"]) == [
         ("101463350189962023001", "12"),

@@ -2,31 +2,32 @@
 
 What a CSV file means is what Python's ``csv`` module reads in it. The batches are parsed by pyarrow, whose rules
 are the same: a quote opens a field only at its start, a doubled quote is one quote, text behind a closing quote
-belongs to the field. Polars' reader is not used: it splits rows differently when only some columns are asked for,
-and silently loses rows behind a bare quote in any of the others.
+belongs to the field. (Where two blocks of 8 MiB meet inside quotes, pyarrow may leave out the line feed behind a
+carriage return; what reads the texts takes both for a blank.) Polars' reader is not used: it splits rows differently
+when only some columns are asked for, and silently loses rows behind a bare quote in any of the others.
 
-Whether no row went missing is checked at run time, too: the lines are counted as they pass. Where there are more of
+Whether no row went missing is checked at run time, too, against the number of lines. Where there are more of
 them than rows (line breaks inside quotes, blank lines), the ``csv`` module reads the file as well; it must find as
 many rows, and no quoted field that spans lines and is then followed by other text, as where a stray quote has
-swallowed the rows up to the next one.
+swallowed the rows up to the next one. Rows of a wrong width are left out, where that is wanted, by the ``csv`` module.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 
 from palate.data.skipped_rows import SkippedRows
-from palate.data.text_files import check_text, open_bytes, text_lines, unreadable
+from palate.data.text_files import check_text, count_lines, open_stream, text_lines, unreadable
 from palate.errors import DataError
 
 _SEPARATORS = ",\t;|"
@@ -35,8 +36,7 @@ _STAND_IN = "\x1f"
 """ASCII's unit separator, which stands for ``::`` while a file is parsed: parsers split at one character."""
 _BLOCK = 8 << 20
 """Bytes that are parsed at a time; no row may be longer."""
-_MARGIN = 32
-"""Bytes by which a read may grow until it ends well."""
+_SLOW_BATCH = 100_000
 _DATA = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*\d{4}-\d\d-\d\d.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -148,22 +148,22 @@ def read_csv(
     Raises:
         DataError: A row cannot be read (with its line), or a quote swallowed other rows.
     """
-    before, rows, header = skipped.count, 0, dialect.has_header
+    rows, header = 0, dialect.has_header
     names = {str(dialect.columns.index(name)): name for name in wanted}
-    with open_bytes(path) as file:
-        stream = _CountedLines(file, dialect.separator)
-        try:
-            for batch in _open(stream, dialect, list(names), skipped):
-                rows += batch.num_rows
-                table = pl.DataFrame(pl.from_arrow(batch)).rename(names).select(wanted)
-                yield table[1:] if header else table
-                header = header and not batch.num_rows
-        except OSError as error:
-            raise unreadable(path, error) from error
-        except pa.ArrowException as error:
+    try:
+        for batch in _open(path, dialect, list(names)):
+            rows += batch.num_rows
+            table = pl.DataFrame(pl.from_arrow(batch)).rename(names).select(wanted)
+            yield table[1:] if header else table
+            header = header and not batch.num_rows
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except pa.ArrowException as error:
+        if not skipped.allowed:
             raise _first_fault(path, dialect, error) from error
-    rows += skipped.count - before
-    if rows != stream.lines:
+        yield from _read_slowly(path, dialect, wanted, skipped, rows - (rows > 0 and dialect.has_header))
+        return
+    if rows != count_lines(path):
         _check_rows(path, dialect, rows)
 
 
@@ -194,66 +194,41 @@ def _wrong_width(path: Path, dialect: Dialect, line: int, row: list[str]) -> Dat
     return DataError(f"{len(row)} fields where {where} {len(dialect.columns)}", path, line)
 
 
-class _CountedLines(io.BufferedIOBase):
-    """A stream of text whose lines are counted as they are read, with one character in the place of ``::``.
+def _read_slowly(
+    path: Path, dialect: Dialect, wanted: Sequence[str], skipped: SkippedRows, start: int
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows from ``start`` on by the ``csv`` module, without those that have a wrong number of fields."""
+    places = [dialect.columns.index(name) for name in wanted]
+    rows = islice(csv_rows(path, dialect, skipped), start, None)
+    while batch := list(islice(rows, _SLOW_BATCH)):
+        for line, row in batch:
+            check_text("".join(row[at] for at in places), path, line)
+        yield pl.DataFrame(
+            {name: [row[at] or None for _, row in batch] for name, at in zip(wanted, places, strict=True)},
+            schema=dict.fromkeys(wanted, pl.String()),
+        )
 
-    No read ends where what follows may belong to it: between colons, or behind a carriage return, whose line feed
-    pyarrow would drop.
+
+def _open(path: Path, dialect: Dialect, positions: list[str]) -> Iterator[pa.RecordBatch]:
+    """Parse the columns at some positions as text.
+
+    pyarrow works in threads of its own, which may outlive an error. None of them may call Python, which aborts when
+    it ends meanwhile: so the stream is pyarrow's own, and no Python function decides about bad rows.
     """
-
-    def __init__(self, source: BinaryIO, separator: str) -> None:
-        self._source = source
-        self._torn = (b"\r", b":") if separator == _TWO_COLONS else b"\r"
-        self._two_colons = separator == _TWO_COLONS
-        self._last = b""
-        self._ends = 0
-
-    @property
-    def lines(self) -> int:
-        """How many lines were read so far; the last may lack its end."""
-        return self._ends + (self._last not in (b"", b"\n", b"\r"))
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        size = _BLOCK if size is None or size < 0 else size
-        chunk = self._source.read(max(1, size - _MARGIN))
-        while chunk.endswith(self._torn) and len(chunk) < size and (more := self._source.read(1)):
-            chunk += more
-        self._count(chunk)
-        return chunk.replace(_TWO_COLONS.encode(), _STAND_IN.encode()) if self._two_colons else chunk
-
-    def _count(self, chunk: bytes) -> None:
-        if not chunk:
-            return
-        self._ends += chunk.count(b"\n")
-        if b"\r" in chunk:
-            self._ends += chunk.count(b"\r") - chunk.count(b"\r\n")
-        if self._last == b"\r" and chunk.startswith(b"\n"):
-            self._ends -= 1
-        self._last = chunk[-1:]
-
-
-def _open(
-    stream: _CountedLines, dialect: Dialect, positions: list[str], skipped: SkippedRows
-) -> Iterator[pa.RecordBatch]:
-    """Parse the columns at some positions as text."""
-
-    def handle(row: pa.csv.InvalidRow) -> str:
-        return "skip" if skipped.may_skip() else "error"
-
+    stream = open_stream(path)
+    if dialect.separator == _TWO_COLONS:
+        stream = pa.BufferReader(stream.read().replace(_TWO_COLONS.encode(), _STAND_IN.encode()))
     return iter(
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(
-                block_size=_BLOCK, column_names=[str(n) for n in range(len(dialect.columns))]
+                block_size=_BLOCK,
+                column_names=[str(n) for n in range(len(dialect.columns))],
             ),
             parse_options=pa.csv.ParseOptions(
                 delimiter=dialect.delimiter,
                 quote_char='"' if dialect.quotes else False,
                 newlines_in_values=dialect.quotes,
-                invalid_row_handler=handle,
             ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(positions, pa.string()),

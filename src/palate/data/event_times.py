@@ -39,6 +39,18 @@ class Times:
     ticks: pl.Expr  # Int64; null where a value is no time, or one of another unit
     per_second: int
     told: str
+    plain: tuple[int, int, int] | None = None
+    """Of numbers: from where up to where whole ones are in the unit, and how many ticks each is."""
+
+    def read(self, column: pl.Series) -> pl.Series:
+        """Return ``ticks`` of a column, quickly where it holds whole numbers in the unit and nothing else."""
+        if self.plain is not None and (column.dtype == pl.String or column.dtype.is_integer()):
+            lowest, most, ticks = self.plain
+            whole: pl.Series = column.cast(pl.Int64, strict=False)
+            if len(whole) and whole.null_count() == 0 and whole.is_between(lowest, most - 1).all():
+                scaled: pl.Series = whole * ticks
+                return scaled
+        return column.to_frame().select(self.ticks).to_series()
 
     def complaint(self, value: object) -> str:
         """Say why a value of the column is no time, of which ``ticks`` is null."""
@@ -97,11 +109,13 @@ def _numbers(column: pl.Expr, sample: pl.Series) -> Times:
     ticks = pl.when(number == number.floor()).then(whole).otherwise(rounded)
     size = number.abs()
     lowest = max((most for most, _, each in _UNITS if each < per_second), default=0)
-    most = next((most for most, _, each in _UNITS if each == per_second), None)
-    same_unit = (size == 0) | (size >= lowest)  # 0 is 1970 in every unit, and often stands for none
-    if most is not None:
-        same_unit &= size < most
-    return Times(pl.when(same_unit).then(ticks), per_second * finer, f"{unit} since 1970")
+    most = next((most for most, _, each in _UNITS if each == per_second), 2**63 - 1)
+    same_unit = ((size == 0) | (size >= lowest)) & (
+        size < most
+    )  # 0 is 1970 in every unit, and often stands for none
+    return Times(
+        pl.when(same_unit).then(ticks), per_second * finer, f"{unit} since 1970", (lowest, most, finer)
+    )
 
 
 def _unit(size: float) -> tuple[str, int]:

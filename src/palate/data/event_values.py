@@ -33,33 +33,38 @@ class Scale:
     index: RatingIndices  # [N]
 
 
-def as_numbers(column: str, dtype: pl.DataType, path: Path) -> pl.Expr:
+def as_numbers(column: pl.Series, path: Path) -> pl.Series:
     """Read a column of ratings or weights as Float64.
 
     Args:
-        column: Its name.
-        dtype: Its type; text may be a number, or a word like true, no, up, dislike.
+        column: Its values, [N]; text may be a number, or a word like true, no, up, dislike.
         path: The file, for errors.
 
     Returns:
-        The numbers, null where a value is none.
+        The numbers, null where a value is none, [N].
 
     Raises:
         DataError: The type holds no numbers, as dates and lists do not.
     """
-    if dtype == pl.Float32:  # as text 3.3 is 3.3, not 3.299999952316284
-        return pl.col(column).cast(pl.String).cast(pl.Float64, strict=False)
-    if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
-        return pl.col(column).cast(pl.Float64, strict=False)
-    if dtype not in (pl.String, pl.Categorical, pl.Enum):
+    dtype = column.dtype
+    if dtype in (
+        pl.Categorical,
+        pl.Enum,
+        pl.Float32,
+    ):  # as text, a Float32 of 3.3 is 3.3, not 3.299999952316284
+        column = column.cast(pl.String)
+    elif not (dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Null)):
         raise DataError(
-            f"column {column!r} holds {dtype}, expected ratings or weights: numbers or words", path
+            f"column {column.name!r} holds {dtype}, expected ratings or weights: numbers or words", path
         )
-    text = pl.col(column).cast(pl.String).str.strip_chars()
+    numbers: pl.Series = column.cast(pl.Float64, strict=False)
+    if column.dtype != pl.String or numbers.null_count() == column.null_count():
+        return numbers
+    text = pl.col(column.name).str.strip_chars()
     word = text.str.to_lowercase().replace_strict(
         list(_WORDS), list(_WORDS.values()), default=None, return_dtype=pl.Float64
     )
-    return pl.coalesce(text.cast(pl.Float64, strict=False), word)
+    return column.to_frame().select(pl.coalesce(text.cast(pl.Float64, strict=False), word)).to_series()
 
 
 def rating_scale(ratings: Doubles, step: float | None) -> Scale:

@@ -136,10 +136,8 @@ def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.D
     table, path = batch.table, batch.path
     ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
     user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
-    value = (
-        pl.lit(1.0) if columns.value is None else as_numbers(columns.value, table.schema[columns.value], path)
-    )
-    time = pl.lit(0, pl.Int64) if times is None else times.ticks
+    value = pl.lit(1.0) if columns.value is None else as_numbers(table[columns.value], path)
+    time = pl.lit(0, pl.Int64) if times is None or columns.time is None else times.read(table[columns.time])
     return table.select(user.alias("user"), item.alias("item"), value.alias("value"), time.alias("time"))
 
 
@@ -198,8 +196,7 @@ def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times 
         if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
             return f"no {role} in column {name!r}"
     if columns.value is not None:
-        written = pl.DataFrame({columns.value: [found[columns.value]]})
-        number = written.select(as_numbers(columns.value, written.schema[columns.value], path)).item()
+        number = as_numbers(pl.Series(columns.value, [found[columns.value]]), path)[0]
         if number is None or not np.isfinite(number):
             return f"the {columns.value_role} {found[columns.value]!r} is not a number"
         if columns.feedback == "implicit" and number <= 0:

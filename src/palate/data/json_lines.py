@@ -73,7 +73,7 @@ def json_rows(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, dict[str,
     Raises:
         DataError: A line holds something else and is not to be skipped.
     """
-    for number, line in enumerate(text_lines(path, "\n"), 1):
+    for number, line in enumerate(text_lines(path), 1):
         if line.isspace():
             continue
         try:

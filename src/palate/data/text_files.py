@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -25,14 +25,14 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as ``surrogateescape`` decodes them."""
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a text file for reading bytes, unpacked if it is compressed.
+def open_stream(path: Path) -> pa.NativeFile:
+    """Open a text file as a stream of pyarrow's, unpacked if it is compressed.
 
     Args:
         path: The file. Its content tells how it is compressed (gzip, zstd, bzip2 or not), not its name.
 
     Returns:
-        A buffered stream. Reading from it raises OSError where compressed data breaks off; see :func:`unreadable`.
+        The stream. Reading from it raises OSError where compressed data breaks off; see :func:`unreadable`.
 
     Raises:
         DataError: The file cannot be opened, or holds something other than UTF-8 text.
@@ -41,23 +41,43 @@ def open_bytes(path: Path) -> BinaryIO:
         with path.open("rb") as file:
             start = file.read(_LONGEST_MAGIC)
         compression = next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
-        raw = pa.input_stream(str(path), compression=compression)
-        stream = cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
-        content = cast(io.BufferedReader, stream).peek(_LONGEST_MAGIC)
+        content = pa.input_stream(str(path), compression=compression).read(_LONGEST_MAGIC)
     except OSError as error:
         raise unreadable(path, error) from error
     for magic, what in _OTHERS.items():
         if content.startswith(magic):
             raise DataError(f"the file is {what}", path)
-    return stream
+    return pa.input_stream(str(path), compression=compression)
 
 
-def text_lines(path: Path, ends: Literal["", "\n"] = "") -> Iterator[str]:
-    r"""Yield the lines of a text file with their ends.
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a text file for reading bytes: :func:`open_stream` as a buffered file of Python's."""
+    return cast(BinaryIO, io.BufferedReader(open_stream(path), 1 << 20))
 
-    Args:
-        path: The file.
-        ends: What ends a line: ``"\n"`` alone, or by default ``\n``, ``\r\n`` and ``\r``.
+
+def count_lines(path: Path) -> int:
+    r"""Return how many lines a text file has, ended by ``\n``, ``\r\n`` or ``\r``; the last may lack its end.
+
+    Raises:
+        DataError: The file cannot be opened, or its compressed data breaks off.
+    """
+    ends, last = 0, b""
+    try:
+        with open_bytes(path) as file:
+            while chunk := file.read(1 << 20):
+                ends += chunk.count(b"\n")
+                if b"\r" in chunk:
+                    ends += chunk.count(b"\r") - chunk.count(b"\r\n")
+                if last == b"\r" and chunk.startswith(b"\n"):
+                    ends -= 1
+                last = chunk[-1:]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return ends + (last not in (b"", b"\n", b"\r"))
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    r"""Yield the lines of a text file with their ends: ``\n``, ``\r\n`` or ``\r``.
 
     Bytes that are not UTF-8 are kept as lone surrogates, so that lines can be counted; see :func:`check_text`.
 
@@ -65,7 +85,7 @@ def text_lines(path: Path, ends: Literal["", "\n"] = "") -> Iterator[str]:
         DataError: The file cannot be opened, or its compressed data breaks off.
     """
     try:
-        with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline=ends) as text:
+        with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline="") as text:
             yield from text
     except OSError as error:
         raise unreadable(path, error) from error
