@@ -146,7 +146,7 @@ def test_references_alone_need_data(palate):
     done = palate("evaluate", "rule")
     assert (done.exit_code, done.stderr) == (
         2,
-        "palate: references alone have no data of their own; name the dataset with --data\n",
+        "palate: references and loaded models have no data of their own; name the dataset with --data, or give it\n",
     )
 
 
