@@ -118,6 +118,22 @@ def test_a_full_disk_in_the_block_is_said_in_one_line(tmp_path):
     assert listed(tmp_path) == []
 
 
+def test_a_full_disk_that_a_library_meets_in_the_block_is_said_in_one_line(tmp_path):
+    full = SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+    with (
+        pytest.raises(OutputError, match=r"disk full while writing .*/out: "),
+        fresh_folder(tmp_path / "out"),
+    ):
+        raise full
+    assert listed(tmp_path) == []
+
+
+def test_what_a_library_cannot_read_in_the_block_is_not_told_as_a_failed_write(tmp_path):
+    absent = SafetensorError("No such file or directory (os error 2)")
+    with pytest.raises(SafetensorError), fresh_folder(tmp_path / "out"):
+        raise absent
+
+
 def test_other_errors_in_the_block_stay_what_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), fresh_folder(tmp_path / "out"):
         (tmp_path / "input").read_text()

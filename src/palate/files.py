@@ -130,14 +130,11 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
             raise output_error(error, path) from error
         keep = resumable
         try:
-            yield partial
-            check_fresh(path)
-            _follow_umask(partial)
-            _rename_folder(partial, place)
-        except OSError as error:
-            if error.errno in DISK_FULL or _inside(error.filename, partial):
-                raise output_error(error, path) from error
-            raise
+            with telling_failed_writes(partial):
+                yield partial
+                check_fresh(path)
+                _follow_umask(partial)
+                _rename_folder(partial, place)
         except OutputError as error:
             raise OutputError(str(error).replace(str(partial), str(path))) from error
         except PalateError:
@@ -166,8 +163,8 @@ def telling_failed_writes(path: Path | str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and (error.errno in DISK_FULL or _inside(error.filename, Path(path))):
             raise output_error(error, path) from error
-        if said := _OF_RUST.search(str(error)):
-            number = int(said[1])
+        said = _OF_RUST.search(str(error))
+        if said is not None and (number := int(said[1])) in DISK_FULL | {errno.EROFS}:
             raise output_error(OSError(number, os.strerror(number)), path) from error
         if any(words in str(error) for words in _OF_TORCH):
             raise output_error(OSError(errno.ENOSPC, ""), path) from error

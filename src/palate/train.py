@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from math import isnan
@@ -111,12 +112,28 @@ def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset) -> Iterator[None]:
         open_run(run.path, recipe, dataset.info)
     devices.wait_for_everyone()
     try:
-        with telling_failed_writes(run.path):
+        with telling_failed_writes(run.path), _quiet_writers():
             yield
     except PalateError:
         if devices.is_main_process:
             run.discard()
         raise
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Keep threads that write from printing a traceback where they cannot: the main thread is told, too."""
+    loud = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            loud(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = loud
 
 
 def _say_nothing(line: str) -> None:

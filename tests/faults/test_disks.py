@@ -4,7 +4,7 @@ import errno
 import random
 
 import pytest
-from test_kills import BEFORE
+from test_kills import BEFORE, ends_otherwise
 from world import NAMES
 
 pytestmark = pytest.mark.slow
@@ -19,15 +19,11 @@ def goes_wrong(new_world, whole, name, setting):
     """What is wrong with a command in a circumstance, or with the one after it."""
     world = new_world().take(whole, *BEFORE[name])
     ended = world.do(name, **setting)
-    again = world.do(name)
     wrong = "" if ended.in_order else f"exit code {ended.code}: {ended.output[-2000:]}"
     expected = WORDS.get(setting.get("error", errno.ENOSPC), "")
     if ended.code == 2 and expected not in ended.said:
         wrong += f"told otherwise: {ended.said}"
-    if again.code:
-        wrong += f", then exit code {again.code}: {again.said}"
-    else:
-        wrong += world.differs_from(whole, name)
+    wrong += ends_otherwise(world, whole, name)
     world.remove()
     return wrong
 
@@ -51,7 +47,7 @@ def test_nothing_can_be_written_any_more(new_world, whole, error):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_file_can_grow_beyond_a_size(new_world, whole, name):
     """As on a full disk, for whatever library writes: each write beyond the size fails."""
-    sizes = (0, 100, 1000, 3000, 8000, 20_000, 40_000, 80_000, 200_000)
+    sizes = (3000, 8000, 20_000, 40_000, 80_000, 200_000)
     found = {size: goes_wrong(new_world, whole[0], name, {"largest": size}) for size in sizes}
     assert {size: wrong for size, wrong in found.items() if wrong} == {}
 
