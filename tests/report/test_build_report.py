@@ -167,7 +167,7 @@ def test_the_page_must_end_in_html(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "Invalid JSON"), ('{"title": "x"}', "lead: Field required"), (None, "cannot be read")],
+    [("{", "Invalid JSON"), ('{"title": "x"}', "lead: is missing"), (None, "cannot be read")],
 )
 def test_a_damaged_json_names_file_and_field(tmp_path, text, message):
     path = tmp_path / "report.json"
