@@ -196,7 +196,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_trained(cells, tmp_path):
     with pytest.raises(PalateError, match=r"1 of 2 cells failed, the first broken; see .*log\.txt"):
         run_cells([broken, cells[1]], tmp_path, 1, lines.append)
     assert read_result(tmp_path / cells[1].name) is not None
-    assert any(line.startswith("broken FAILED: gone") for line in lines)
+    assert any(line.startswith("broken FAILED:") and "gone" in line for line in lines)
 
 
 def test_a_damaged_result_is_named(finished, tmp_path):
@@ -260,7 +260,8 @@ def test_seeds_make_a_mean_and_a_deviation(finished):
     from palate.reproduce.results import measured
 
     _, found, _ = finished
-    both = measured(list(found.values()))
+    one, other = sorted(found.values(), key=lambda result: len(result.controls))  # text has fewer controls
+    both = measured([one, other])
     f1 = [one.scores.scores.liked.f1.value for one in found.values()]
     assert both.seeds == 2
     assert both.liked[2] == pytest.approx(mean(f1))

@@ -95,7 +95,7 @@ def check_fresh(path: Path | str) -> None:
 
 def check_writable(folder: Path | str) -> None:
     """Raise :class:`OutputError` unless files can be made in a folder, or in what it will be made in."""
-    place = Path(folder).resolve()
+    place = Path(folder).absolute()  # links are not followed: one may lead to itself
     while not place.exists() and place != place.parent:
         place = place.parent
     try:
