@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_table, tell, watched
+from palate.cli.options import Backbone
 
 if TYPE_CHECKING:
     from palate.evaluate import Evaluation
@@ -40,13 +41,7 @@ def evaluate(
         Path | None,
         Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
     ] = None,
-    backbone: Annotated[
-        str | None,
-        Option(
-            metavar="FOLDER",
-            help="Where the backbone of a run that did not save it lies now, if it has moved.",
-        ),
-    ] = None,
+    backbone: Backbone = None,
     transfer: Annotated[
         bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
     ] = False,

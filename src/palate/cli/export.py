@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, tell, watched
+from palate.cli.options import Backbone
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -32,13 +33,7 @@ def export(
         Option(help='Write complete prompts for it, too; "" for what was trained. May be repeated.'),
     ] = None,
     data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
-    backbone: Annotated[
-        str | None,
-        Option(
-            metavar="FOLDER",
-            help="Where the backbone of a run that did not save it lies now, if it has moved.",
-        ),
-    ] = None,
+    backbone: Backbone = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
     ] = "float32",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json
+from palate.cli.options import Backbone
 
 if TYPE_CHECKING:
     from palate.schema import History, Item
@@ -19,13 +20,7 @@ def generate(
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
     instruction: Annotated[str | None, Option(help="What to ask, if not what was trained.")] = None,
-    backbone: Annotated[
-        str | None,
-        Option(
-            metavar="FOLDER",
-            help="Where the backbone of a run that did not save it lies now, if it has moved.",
-        ),
-    ] = None,
+    backbone: Backbone = None,
     data: Annotated[Path | None, Option(help="Where the user is; the run's own data if not given.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print the window that was read, too, as JSON.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import tell
+from palate.cli.options import Backbone
 from palate.errors import MissingExtraError
 
 
@@ -20,13 +21,7 @@ def serve(
             help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
         ),
     ] = None,
-    backbone: Annotated[
-        str | None,
-        Option(
-            metavar="FOLDER",
-            help="Where the backbone of a run that did not save it lies now, if it has moved.",
-        ),
-    ] = None,
+    backbone: Backbone = None,
     data: Annotated[
         Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
     ] = None,
