@@ -15,8 +15,8 @@ def demo(
 ) -> None:
     """Prepare, train, evaluate and report.
 
-    On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each: about
-    four minutes on two cores, and twice that on one, with the same figures.
+    On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each: between
+    five and six minutes on two cores, nine to ten on one, with the same figures.
     """
     from rich.console import Console
 
