@@ -24,6 +24,9 @@ from palate.words import counted, plural, singular
         ("status", "statuses"),
         ("movie", "movies"),
         ("species", "species"),
+        ("anime", "anime"),
+        ("bus", "buses"),
+        ("tag_list", "tag_lists"),
         ("ジャンル", "ジャンル"),
     ],
 )
@@ -35,6 +38,7 @@ def test_nouns_have_a_singular_and_a_plural(one, many):
 def test_a_phrase_is_about_its_first_things():
     assert plural("genre of music") == "genres of music"
     assert plural("sci-fi genre") == "sci-fi genres"
+    assert plural("kind of shop in town") == "kinds of shop in town"
 
 
 def test_one_thing_is_counted_in_the_singular():
@@ -46,6 +50,6 @@ def test_one_thing_is_counted_in_the_singular():
 
 
 def test_the_dictionary_is_loaded_when_a_word_is_asked_for():
-    code = "import sys, palate.words, palate.cli; print('inflect' in sys.modules)"
+    code = "import sys, palate.words, palate.cli; print('pluralizer' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

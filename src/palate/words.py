@@ -7,26 +7,27 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inflect import engine
+    from pluralizer import Pluralizer
 
 _LETTER = re.compile("[A-Za-z]")
 """What English words are made of; others have no English plural."""
-_SINGULAR_ENDINGS = ("ss", "us", "is", "as")
-"""Of words like class, status, basis and gas, which no plural ends in."""
+_HEAD = re.compile(" (?=(?:of|for|from|in|on|at|by|with|about) )")
+"""What ends the things that a phrase is about: in "genres of music" there are several genres."""
 
 
 @lru_cache(maxsize=1024)
 def plural(noun: str) -> str:
     """Return the plural of a singular noun or phrase: genres, categories, series, tracks of music."""
-    return str(_english().plural_noun(noun)) if _LETTER.search(noun) else noun
+    if not _LETTER.search(noun):
+        return noun
+    head, *rest = _HEAD.split(noun, maxsplit=1)
+    return " ".join([_english().plural(head), *rest])
 
 
 @lru_cache(maxsize=1024)
 def singular(noun: str) -> str:
     """Return the singular of a noun: of genres genre, of series series. One that is singular stays as it is."""
-    if not _LETTER.search(noun) or noun.endswith(_SINGULAR_ENDINGS):
-        return noun
-    return str(_english().singular_noun(noun) or noun)
+    return _english().singular(noun) if _LETTER.search(noun) else noun
 
 
 def counted(count: int, noun: str) -> str:
@@ -35,7 +36,9 @@ def counted(count: int, noun: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _english() -> engine:
-    import inflect  # takes a second: it checks its own types
+def _english() -> Pluralizer:
+    from pluralizer import Pluralizer
 
-    return inflect.engine()
+    english = Pluralizer()
+    english.add_uncountable_rule("species")
+    return english

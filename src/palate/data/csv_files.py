@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from palate.data.skipped_rows import SkippedRows
-from palate.data.text_files import check_text, count_lines, open_stream, text_lines, unreadable
+from palate.data.text_files import check_text, chunks, count_lines, open_stream, text_lines, unreadable
 from palate.errors import DataError
 
 _SEPARATORS = ",\t;|"
@@ -35,7 +35,9 @@ _TWO_COLONS = "::"
 _STAND_IN = "\x1f"
 """ASCII's unit separator, which stands for ``::`` while a file is parsed: parsers split at one character."""
 _BLOCK = 8 << 20
-"""Bytes that are parsed at a time; no row may be longer."""
+"""Bytes that are parsed at a time, or a few more; no row may be longer."""
+_BLOCK_SIZES = 1024
+"""How many sizes of blocks, up to two times :data:`_BLOCK`, are tried; see :func:`_block_size`."""
 _SLOW_BATCH = 100_000
 _DATA = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*\d{4}-\d\d-\d\d.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -148,10 +150,14 @@ def read_csv(
     Raises:
         DataError: A row cannot be read (with its line), or a quote swallowed other rows.
     """
+    block = _block_size(path) if dialect.quotes else _BLOCK
+    if block is None:
+        yield from _read_slowly(path, dialect, wanted, skipped, 0)
+        return
     rows, header = 0, dialect.has_header
     names = {str(dialect.columns.index(name)): name for name in wanted}
     try:
-        for batch in _open(path, dialect, list(names)):
+        for batch in _open(path, dialect, list(names), block):
             rows += batch.num_rows
             table = pl.DataFrame(pl.from_arrow(batch)).rename(names).select(wanted)
             yield table[1:] if header else table
@@ -209,7 +215,32 @@ def _read_slowly(
         )
 
 
-def _open(path: Path, dialect: Dialect, positions: list[str]) -> Iterator[pa.RecordBatch]:
+def _block_size(path: Path) -> int | None:
+    """Return a size for pyarrow's blocks at which none ends within a CRLF, or None where no size was found.
+
+    A line feed at the start of a block is dropped by pyarrow where the block before ends with a carriage return,
+    even if both stand in quotes. Only files with quotes and many CRLFs, of hundreds of megabytes, have no such size.
+    """
+    sizes = [_BLOCK + at for at in range(0, _BLOCK, _BLOCK // _BLOCK_SIZES | 1)]
+    begin, last, quotes = 0, b"", False
+    for chunk in chunks(path):
+        end, text = begin + len(chunk), last + chunk
+        if b"\r\n" in text:
+            start = begin - len(last)
+            sizes = [
+                size
+                for size in sizes
+                if all(
+                    text[edge - start - 1 : edge - start + 1] != b"\r\n"
+                    for edge in range(max(-(-begin // size), 1) * size, end, size)
+                )
+            ]
+        quotes = quotes or b'"' in chunk
+        begin, last = end, chunk[-1:]
+    return next(iter(sizes if quotes else [_BLOCK]), None)
+
+
+def _open(path: Path, dialect: Dialect, positions: list[str], block: int) -> Iterator[pa.RecordBatch]:
     """Parse the columns at some positions as text.
 
     pyarrow works in threads of its own, which may outlive an error. None of them may call Python, which aborts when
@@ -222,7 +253,7 @@ def _open(path: Path, dialect: Dialect, positions: list[str]) -> Iterator[pa.Rec
         pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(
-                block_size=_BLOCK,
+                block_size=block,
                 column_names=[str(n) for n in range(len(dialect.columns))],
             ),
             parse_options=pa.csv.ParseOptions(

@@ -55,6 +55,20 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(open_stream(path), 1 << 20))
 
 
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a text file, unpacked, a mebibyte at a time.
+
+    Raises:
+        DataError: The file cannot be opened, or its compressed data breaks off.
+    """
+    try:
+        with open_bytes(path) as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 def count_lines(path: Path) -> int:
     r"""Return how many lines a text file has, ended by ``\n``, ``\r\n`` or ``\r``; the last may lack its end.
 
@@ -62,17 +76,13 @@ def count_lines(path: Path) -> int:
         DataError: The file cannot be opened, or its compressed data breaks off.
     """
     ends, last = 0, b""
-    try:
-        with open_bytes(path) as file:
-            while chunk := file.read(1 << 20):
-                ends += chunk.count(b"\n")
-                if b"\r" in chunk:
-                    ends += chunk.count(b"\r") - chunk.count(b"\r\n")
-                if last == b"\r" and chunk.startswith(b"\n"):
-                    ends -= 1
-                last = chunk[-1:]
-    except OSError as error:
-        raise unreadable(path, error) from error
+    for chunk in chunks(path):
+        ends += chunk.count(b"\n")
+        if b"\r" in chunk:
+            ends += chunk.count(b"\r") - chunk.count(b"\r\n")
+        if last == b"\r" and chunk.startswith(b"\n"):
+            ends -= 1
+        last = chunk[-1:]
     return ends + (last not in (b"", b"\n", b"\r"))
 
 
