@@ -39,6 +39,6 @@ def counted(count: int, noun: str) -> str:
 def _english() -> Pluralizer:
     from pluralizer import Pluralizer
 
-    english = Pluralizer()
+    english = Pluralizer()  # type: ignore[no-untyped-call]
     english.add_uncountable_rule("species")
     return english
