@@ -21,22 +21,22 @@ import torch
 
 import palate
 from make_ratings import GENRES
-from palate.config import RandomT5Settings, TaskSettings, UEMSettings
+from palate.backbones.base import Backbone, generation_settings
+from palate.backbones.t5 import random_t5
+from palate.config.load import load_recipe
+from palate.config.recipe import RandomT5Settings, TaskSettings, UEMSettings
+from palate.encoders.state import UserState
+from palate.encoders.streaming import StreamingEncoder
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.machine import describe_machine
-from palate.model.backbone import Backbone, generation_settings
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.model.settings import PersonalizedSettings
-from palate.model.streaming import StreamingEncoder
-from palate.model.t5 import random_t5
-from palate.model.user_state import UserState
-from palate.recipes import load_recipe
+from palate.model.config import PersonalizedSettings
+from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History, Preferences
+from palate.system.machine import describe_machine
 from palate.tasks import CategoryPreference
 from streaming import milliseconds
 
-DEMO = load_recipe(Path(palate.__file__).with_name("demo.yaml")).model
+DEMO = load_recipe(Path(palate.__file__).parent / "demo" / "demo.yaml").model
 BASE = RandomT5Settings(width=768, feed_forward=2048, heads=12, layers=12)
 BASE_VOCABULARY = 32_128
 """T5 base has more tokens than a tokenizer of our own finds in so few texts."""

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from palate.attribution import attribute, log_probabilities, part
 from palate.data.dataset import load_dataset
-from palate.machine import describe_machine
-from palate.model.personalized import load_model
+from palate.evaluation.attribution import attribute, log_probabilities
+from palate.model.model import load_model
+from palate.system.machine import describe_machine
 
 REMOVED = (1, 3, 5, 10)
 
@@ -40,13 +40,13 @@ def main() -> None:
     changed: dict[tuple[str, int], list[bool]] = {}
     lost: dict[tuple[str, int], list[float]] = {}
     for history in dataset.histories([dataset.user_ids[index] for index in drawn]):
-        window = part(history, range(len(history))[-arguments.window :])
+        window = history.latest(arguments.window)
         found = attribute(model, window)
         rankings = {"driving": np.argsort(-found.influence), "random": rng.permutation(len(window))}
         for name, order in rankings.items():
             for k in REMOVED:
                 out = set(order[:k].tolist())
-                left = part(window, [row for row in range(len(window)) if row not in out])
+                left = window.take(row for row in range(len(window)) if row not in out)
                 prompt = model.encode([left]).split()
                 answer = model.generate_from(prompt)[0]
                 likely = log_probabilities(model, prompt, found.answer)[0]

@@ -17,11 +17,11 @@ from statistics import median
 
 import torch
 
-from palate.config import Recipe
+from palate.config.load import load_recipe
+from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
-from palate.machine import describe_machine
 from palate.model.build import build_model, build_table
-from palate.recipes import load_recipe
+from palate.system.machine import describe_machine
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock

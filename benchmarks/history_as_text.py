@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from palate.cli.console import show_table
-from palate.comparison import Options, prepare_comparison
-from palate.evaluation_tables import evaluation_table
-from palate.machine import describe_machine
-from palate.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.compare import Options, prepare_comparison
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.tables import evaluation_table
 from palate.reproduce.cost import answer_cost
 from palate.schema import Examples
+from palate.system.machine import describe_machine
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from palate.config import Recipe
+from palate.config.load import recipe_from
+from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.model.build import build_model, build_table
-from palate.recipes import recipe_from
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from palate.data.dataset import load_dataset
-from palate.machine import describe_machine
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.runs import load_run
+from palate.model.model import PersonalizedModel, load_model
+from palate.runs.run import load_run
 from palate.schema import History
+from palate.system.machine import describe_machine
 from streaming import milliseconds
 
 QUESTIONS = (

@@ -25,7 +25,7 @@ WORK = """
 import json, resource, sys, time
 from pathlib import Path
 from palate.data.dataset import load_dataset
-from palate.data.own_settings import OwnData
+from palate.data.tabular.settings import OwnData
 from palate.data.prepare import prepare
 start = time.perf_counter()
 if sys.argv[1] == "prepare":

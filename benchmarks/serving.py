@@ -29,9 +29,9 @@ import torch
 
 import palate
 from answers import made_up_history, made_up_model
-from palate.machine import describe_machine
-from palate.model.personalized import PersonalizedModel, load_model
+from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History
+from palate.system.machine import describe_machine
 
 USERS, EVENTS, TOKENS, SAMPLES = 200, 50, 20, 10
 

@@ -20,12 +20,13 @@ from typing import TypeVar
 
 import torch
 
-from palate.config import ResamplerSettings, StreamingSettings, UEMSettings
-from palate.machine import describe_machine
-from palate.model.events import EventBatch
-from palate.model.resampler import ResamplerEncoder
-from palate.model.streaming import StreamingEncoder
-from palate.model.user_encoder import UEM, EncoderSizes
+from palate.config.recipe import ResamplerSettings, StreamingSettings, UEMSettings
+from palate.encoders.base import EncoderSizes
+from palate.encoders.batch import EventBatch
+from palate.encoders.resampler import ResamplerEncoder
+from palate.encoders.streaming import StreamingEncoder
+from palate.encoders.uem import UEM
+from palate.system.machine import describe_machine
 
 LENGTHS = (10, 1_000, 100_000)
 ITEMS, FIELDS, VECTOR, CATEGORIES, WIDTH = 4_000, 2, 384, 18, 128

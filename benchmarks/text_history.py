@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
-from palate.config import Recipe
+from palate.config.load import Layer, recipe_from
+from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
-from palate.data.histories import make_examples
-from palate.machine import describe_machine
+from palate.data.windows import make_examples
 from palate.model.build import build_model, build_table
-from palate.model.personalized import PersonalizedModel
-from palate.recipes import Layer, recipe_from
+from palate.model.model import PersonalizedModel
+from palate.system.machine import describe_machine
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from palate.config import Recipe
+from palate.config.load import load_recipe
+from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
-from palate.machine import describe_machine
 from palate.model.build import build_model
-from palate.model.personalized import PersonalizedModel
-from palate.recipes import load_recipe
+from palate.model.model import PersonalizedModel
+from palate.system.machine import describe_machine
 from palate.tasks import load_task
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock

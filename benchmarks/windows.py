@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.data.histories import draw_windows
-from palate.machine import describe_machine
+from palate.data.windows import draw_windows
 from palate.schema import Interactions, WindowKind
+from palate.system.machine import describe_machine
 
 SIZES = (5, 20, 50, 100, 200)
 BATCH = 1024

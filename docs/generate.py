@@ -17,12 +17,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from palate.config import Recipe
+from palate.config.recipe import Recipe
+from palate.config.section import sections_of
 from palate.report.build import amount, duration, read_report
 from palate.report.data import ReportData, Score, ScoreRow
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.results import read_results
-from palate.section import sections_of
 from palate.serve.settings import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +97,7 @@ def _map() -> str:
 
 def _settings() -> str:
     """Every key that a recipe may have, section by section, with the docstring below the field."""
-    meanings = _field_docstrings((PACKAGE / "config.py").read_text())
+    meanings = _field_docstrings((PACKAGE / "config" / "recipe.py").read_text())
     return "\n\n".join(f"### {title}\n\n{_table(model, meanings)}" for title, model in _sections(Recipe))
 
 

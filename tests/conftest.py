@@ -39,5 +39,5 @@ def new_items_read(monkeypatch):
             read.append(list(items))
         return model
 
-    monkeypatch.setattr("palate.model.personalized.PersonalizedModel.with_items", with_items)
+    monkeypatch.setattr("palate.model.model.PersonalizedModel.with_items", with_items)
     return read

@@ -20,7 +20,7 @@ UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"
 
 def small_recipes(folder, steps=4):
     """The demo's two recipes, in sizes that train in a second."""
-    shared = {"package": resources.files("palate"), "cache": folder / "cache", "steps": steps}
+    shared = {"package": resources.files("palate.demo"), "cache": folder / "cache", "steps": steps}
     main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
     main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=STREAMING, simulated=30, **shared))
     paper.write_text(SMALL.format(recipe="demo_uem.yaml", shortest=8, encoder=UEM, simulated=0, **shared))

@@ -5,7 +5,7 @@ import sys
 from contextlib import contextmanager
 
 HOLD = (
-    "import sys; from palate.locks import locked\n"
+    "import sys; from palate.system.locks import locked\n"
     "with locked(sys.argv[1]): print('held', flush=True); sys.stdin.readline()"
 )
 

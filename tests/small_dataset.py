@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from palate.config import TaskSettings
+from palate.config.recipe import TaskSettings
 from palate.data.dataset import Dataset, DatasetInfo
 from palate.schema import SPLITS, Interactions
 from palate.tasks import load_task

@@ -11,12 +11,12 @@ import torch
 
 from demo_sample import small_recipes, write_movielens
 from palate.cli import app
-from palate.config import DataSettings, TaskSettings, UEMSettings
-from palate.data.histories import category_statistics
+from palate.config.load import load_recipe
+from palate.config.recipe import DataSettings, TaskSettings, UEMSettings
 from palate.data.prepare import prepare
-from palate.model.user_encoder import EncoderSizes
-from palate.recipes import load_recipe
-from palate.train import train
+from palate.encoders.base import EncoderSizes
+from palate.tasks.statistics import category_statistics
+from palate.training.train import train
 from tiny import with_own_registries
 
 ROOT = Path(__file__).parents[1]

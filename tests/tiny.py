@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate import registry
-from palate.config import RandomT5Settings, Recipe, TaskSettings, TextSettings
+from palate.backbones.base import Backbone
+from palate.backbones.load import load_backbone
+from palate.backbones.t5 import random_t5
+from palate.config import registry
+from palate.config.recipe import RandomT5Settings, Recipe, TaskSettings, TextSettings
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
 from palate.errors import MismatchError
 from palate.items.blocks import build_block_table
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
-from palate.model.ask import Round
-from palate.model.backbone import Backbone
-from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.model.settings import PersonalizedSettings
-from palate.model.t5 import random_t5
+from palate.model.config import PersonalizedSettings
+from palate.model.generation import Round
+from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History
 from palate.tasks import load_task
 

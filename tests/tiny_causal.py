@@ -14,8 +14,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from palate.config import CausalSettings, StreamingSettings
-from palate.model.tokenizer import build_tokenizer
+from palate.backbones.tokenizer import build_tokenizer
+from palate.config.recipe import CausalSettings, StreamingSettings
 from tiny import TEXTS, pretrained_model
 
 STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from palate.client import Client
-    from palate.config import Recipe
+    from palate.config.load import load_recipe
+    from palate.config.recipe import Recipe
+    from palate.config.registry import register_predictor, register_task, register_user_encoder
+    from palate.config.section import KindSettings
     from palate.data.dataset import Dataset, load_dataset
     from palate.data.history_file import read_history
     from palate.data.prepare import prepare
     from palate.errors import PalateError
-    from palate.export import export_prompts
-    from palate.model.personalized import PersonalizedModel, load_model
-    from palate.prompts import read_prompts
-    from palate.recipes import load_recipe
-    from palate.registry import register_predictor, register_task, register_user_encoder
+    from palate.export.read import read_prompts
+    from palate.export.write import export_prompts
+    from palate.model.model import PersonalizedModel, load_model
     from palate.schema import History, Item
-    from palate.section import KindSettings
 
 __all__ = [
     "Client",
@@ -49,20 +49,20 @@ _MODULES = {
     "Dataset": "palate.data.dataset",
     "History": "palate.schema",
     "Item": "palate.schema",
-    "KindSettings": "palate.section",
+    "KindSettings": "palate.config.section",
     "PalateError": "palate.errors",
-    "PersonalizedModel": "palate.model.personalized",
-    "Recipe": "palate.config",
-    "export_prompts": "palate.export",
+    "PersonalizedModel": "palate.model.model",
+    "Recipe": "palate.config.recipe",
+    "export_prompts": "palate.export.write",
     "load_dataset": "palate.data.dataset",
-    "load_model": "palate.model.personalized",
-    "load_recipe": "palate.recipes",
+    "load_model": "palate.model.model",
+    "load_recipe": "palate.config.load",
     "prepare": "palate.data.prepare",
     "read_history": "palate.data.history_file",
-    "read_prompts": "palate.prompts",
-    "register_predictor": "palate.registry",
-    "register_task": "palate.registry",
-    "register_user_encoder": "palate.registry",
+    "read_prompts": "palate.export.read",
+    "register_predictor": "palate.config.registry",
+    "register_task": "palate.config.registry",
+    "register_user_encoder": "palate.config.registry",
 }
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Feedback: TypeAlias = Literal["ratings", "implicit"]
+QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
 WindowKind: TypeAlias = Literal["recent", "random"]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from palate.data.event_fields import FieldError, read_fields, read_rating, read_timestamp
-from palate.data.event_times import find_times
 from palate.data.json_text import filled_lines, read_json
+from palate.data.tabular.times import find_times
 
 NOON = 1_717_156_800  # 2024-05-31T12:00:00Z
 

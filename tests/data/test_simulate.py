@@ -5,12 +5,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from palate.config import TaskSettings
-from palate.data.histories import category_statistics
+from palate.config.recipe import TaskSettings
 from palate.data.simulate import Population, fit_population, simulate_users
 from palate.errors import LeakageError
 from palate.schema import Interactions
 from palate.tasks import load_task
+from palate.tasks.statistics import category_statistics
 from tiny import made_up_table, prepare_tiny
 
 

@@ -26,20 +26,20 @@ TAKES_ROOM = {"open", "os.mkdir"}
 PRELOADED = [
     *(
         "palate.cli.app",
-        "palate.train",
-        "palate.export",
-        "palate.comparison",
-        "palate.answer",
-        "palate.prompts",
+        "palate.training.train",
+        "palate.export.write",
+        "palate.evaluation.compare",
+        "palate.model.answer",
+        "palate.export.read",
     ),
     *(
         "palate.data.prepare",
-        "palate.data.own",
-        "palate.demo",
+        "palate.data.tabular.read",
+        "palate.demo.run",
         "palate.reproduce.engine",
-        "palate.inspection_view",
+        "palate.inspection.view",
     ),
-    *("sentence_transformers", "palate.predictors.references", "palate.question_scores"),
+    *("sentence_transformers", "palate.evaluation.predictors.references", "palate.evaluation.questions"),
 ]
 
 

@@ -13,7 +13,7 @@ from world import World
 
 from palate.cli import app
 from palate.errors import PalateError
-from palate.prompts import read_prompts
+from palate.export.read import read_prompts
 
 
 @contextmanager

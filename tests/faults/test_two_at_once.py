@@ -52,7 +52,7 @@ def test_two_trainings_share_a_cache_that_both_fill(new_world, whole):
 
 
 def test_two_evaluations_of_one_run_leave_one_whole(new_world, whole):
-    from palate.evaluate import read_evaluation
+    from palate.evaluation.evaluate import read_evaluation
 
     world = new_world().take(whole[0], "prepare", "train")
     evaluations = [

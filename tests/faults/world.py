@@ -10,7 +10,7 @@ from typing import Any
 
 from faulty import Commands, Ended, Fault, Setting
 
-from palate.recipes import dump_recipe
+from palate.config.load import dump_recipe
 from tiny import tiny_recipe
 
 NAMES = ("prepare", "train", "export")

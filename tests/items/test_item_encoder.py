@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 
-from palate.config import ItemSettings
+from palate.config.recipe import ItemSettings
 from palate.errors import DataError, MissingExtraError, OutputError, RecipeError
 from palate.items import encoder as encoder_module
 from palate.items import encoder_files
@@ -142,7 +142,7 @@ def test_a_damaged_chunk_is_encoded_again(encoder_of, tmp_path):
 def test_killed_midway_it_resumes_after_the_last_chunk(encoder_of, tiny_encoder, tmp_path):
     script = """
 import json, os, pathlib, signal, sys
-from palate.config import ItemSettings
+from palate.config.recipe import ItemSettings
 from palate.items import encoder
 encoder.CHUNK = 8
 folder, cache, texts = json.loads(sys.argv[1])
@@ -163,7 +163,7 @@ def test_cached_texts_need_no_torch(encoder_of, tiny_encoder, tmp_path):
     encoder_of().encode(TEXTS)
     script = """
 import json, pathlib, sys
-from palate.config import ItemSettings
+from palate.config.recipe import ItemSettings
 from palate.items.encoder import ItemEncoder
 folder, cache, texts = json.loads(sys.argv[1])
 assert ItemEncoder(ItemSettings(encoder=folder, cache=pathlib.Path(cache))).encode(texts).shape == (40, 32)

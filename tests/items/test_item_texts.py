@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import ItemTextSettings
+from palate.config.recipe import ItemTextSettings
 from palate.errors import DataError
 from palate.items.texts import ItemTexts, texts_for
 from palate.schema import Item

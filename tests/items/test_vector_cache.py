@@ -94,7 +94,7 @@ def test_killed_while_writing_leaves_whole_chunks_only(tmp_path):
     script = """
 import os, pathlib, signal, sys
 import numpy as np
-from palate import files
+from palate.system import files
 from palate.items.cache import VectorCache
 cache = VectorCache(pathlib.Path(sys.argv[1]))
 cache.append([b"a" * 32], np.ones((1, 4), dtype=np.float32))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from palate.config import StreamingSettings
-from palate.data.histories import draw_windows
-from palate.model import ask
+from palate.config.recipe import StreamingSettings
+from palate.data.windows import draw_windows
+from palate.model import generation
 from tiny import tiny_model
 
 STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
@@ -49,8 +49,8 @@ def test_the_next_token_decides_where_it_can_and_all_tokens_else(asked, choices,
 
 def test_answers_that_begin_differently_take_one_pass_for_all(asked, monkeypatch):
     model, windows, instructions = asked
-    passes, score = [], ask.score
-    monkeypatch.setattr(ask, "score", lambda *given: passes.append(1) or score(*given))
+    passes, score = [], generation.score
+    monkeypatch.setattr(generation, "score", lambda *given: passes.append(1) or score(*given))
     model.choose(windows, DIFFERENT, instructions)
     assert len(passes) == 1
     model.choose(windows, ALIKE, instructions)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import palate
-from palate.config import ItemSettings, PretrainedT5Settings, StreamingSettings, UEMSettings
+from palate.backbones.t5 import load_t5
+from palate.config.recipe import ItemSettings, PretrainedT5Settings, StreamingSettings, UEMSettings
+from palate.encoders.batch import windows_of
 from palate.errors import DataError, MismatchError, OutputError
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.items.encoder import ItemEncoder
 from palate.items.table import ItemTable, build_item_table
-from palate.model.events import windows_of
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.model.t5 import load_t5
-from palate.predictors.personalized import PersonalizedPredictor
+from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History, Item
 from tiny import ENCODER, made_up_table, tiny_model
 
@@ -201,7 +201,7 @@ def test_a_streaming_model_reads_everything_and_others_their_window(tiny_data, h
 
 def test_a_long_history_is_read_in_passes_to_the_same_prompt(streaming, histories, monkeypatch):
     whole = streaming.encode(histories)
-    monkeypatch.setattr("palate.model.personalized.EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr("palate.model.model.EVENTS_AT_ONCE", 7)
     in_passes = streaming.encode(histories)
     torch.testing.assert_close(in_passes.embeddings, whole.embeddings, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(in_passes.category_logits, whole.category_logits, atol=1e-5, rtol=1e-5)
@@ -346,6 +346,6 @@ def test_a_backbone_may_compute_in_another_number_format(saved, histories):
 
 
 def load_backbone(model):
-    from palate.model.backbone import Backbone
+    from palate.backbones.base import Backbone
 
     return Backbone(model.backbone, model.tokenizer)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from palate.config import ResamplerSettings, StreamingSettings
+from palate.config.recipe import ResamplerSettings, StreamingSettings
 from palate.errors import DataError, MismatchError
 from palate.model.transfer import start_user_encoder
 from tiny import tiny_model

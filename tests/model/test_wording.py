@@ -12,10 +12,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from palate.config import PretrainedT5Settings, RandomT5Settings, TaskSettings
+from palate.backbones.base import Backbone, Frame
+from palate.backbones.t5 import load_t5, random_t5, rebuild_t5
+from palate.config.recipe import PretrainedT5Settings, RandomT5Settings, TaskSettings
 from palate.errors import MismatchError, RecipeError
-from palate.model.backbone import Backbone, Frame
-from palate.model.t5 import load_t5, random_t5, rebuild_t5
 from palate.model.wording import (
     check_room,
     longest_target,

@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
 
 import serving
-from palate.model.personalized import load_model
+from palate.model.model import load_model
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
-from palate.serve.store import UserStore
-from palate.train import train
+from palate.serve.store.store import UserStore
+from palate.training.train import train
 from tiny import tiny_recipe
 
 _number = count()

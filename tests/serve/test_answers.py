@@ -11,13 +11,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load
 
-from palate.model.personalized import load_model
+from palate.model.model import load_model
 from palate.schema import History, Item
-from palate.serve.appending import Event
 from palate.serve.batcher import Batcher, Question
-from palate.serve.served_model import ServedModel
+from palate.serve.engine import ServedModel
 from palate.serve.settings import Limits
-from palate.serve.store import UserStore
+from palate.serve.store.appending import Event
+from palate.serve.store.store import UserStore
 from palate.serve.users import Users
 from serving import ask, expected, prompts_of, sent
 

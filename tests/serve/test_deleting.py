@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from palate.errors import StoreError, UnknownUserError
-from palate.model.personalized import load_model
-from palate.serve import database
-from palate.serve.appending import Event
-from palate.serve.database import store_url
-from palate.serve.served_model import ServedModel
-from palate.serve.store import Encoded, UserStore
+from palate.model.model import load_model
+from palate.serve.engine import ServedModel
+from palate.serve.store import database
+from palate.serve.store.appending import Event
+from palate.serve.store.database import store_url
+from palate.serve.store.store import Encoded, UserStore
 from palate.serve.users import Users
 from serving import ask, bytes_of, expected, refusal, sent
 

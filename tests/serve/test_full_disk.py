@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from palate.errors import StoreFullError
-from palate.serve.store import UserStore
+from palate.serve.store.store import UserStore
 from serving import refusal, started
 
 resource = pytest.importorskip("resource")

@@ -13,8 +13,8 @@ from palate.cli.app import app
 from palate.data.history_file import read_history
 from palate.data.json_text import read_json
 from palate.errors import ConflictError, DataError
-from palate.serve.api import SentQuestion, given_history
 from palate.serve.problems import faults_of
+from palate.serve.schemas import SentQuestion, given_history
 
 LINES = {"content-type": "application/x-ndjson"}
 GOOD = {

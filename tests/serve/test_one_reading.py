@@ -8,15 +8,15 @@ from safetensors.torch import load
 from typer.testing import CliRunner
 
 import palate
-from palate.answer import answer
 from palate.cli.app import app
-from palate.config import TaskSettings
-from palate.data.histories import make_examples
-from palate.export import export_prompts
-from palate.model.events import windows_of
-from palate.model.personalized import load_model
-from palate.predictors.personalized import PersonalizedPredictor
-from palate.prompts import read_prompts
+from palate.config.recipe import TaskSettings
+from palate.data.windows import make_examples
+from palate.encoders.batch import windows_of
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.export.read import read_prompts
+from palate.export.write import export_prompts
+from palate.model.answer import answer
+from palate.model.model import load_model
 from palate.schema import History
 from palate.tasks import load_task
 from serving import ask, sent

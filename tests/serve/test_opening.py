@@ -4,7 +4,7 @@ import multiprocessing
 
 import pytest
 
-from palate.serve.store import UserStore
+from palate.serve.store.store import UserStore
 
 PROCESSES = 8
 

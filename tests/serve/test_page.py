@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from palate.attribution import attribute
+from palate.evaluation.attribution import attribute
 from palate.serve.pages import _PARTS
 
 KEY = "a-key-of-the-test"
 
 
 def test_an_attribution_is_the_functions_own(server, events, model):
-    from palate.serve.api import GivenEvent, given_history
+    from palate.serve.schemas import GivenEvent, given_history
 
     history, _ = given_history([GivenEvent(**event) for event in events], None)
     expected = attribute(model, history)

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import palate
 from palate.cli import app
-from palate.serve.appending import Event
 from palate.serve.run import _listen
 from palate.serve.settings import ServeSettings
-from palate.serve.store import UserStore
+from palate.serve.store.appending import Event
+from palate.serve.store.store import UserStore
 from serving import started
 
 ITEMS = 60

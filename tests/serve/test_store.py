@@ -15,11 +15,11 @@ from sqlalchemy import create_engine, event, text
 
 from palate.errors import ConflictError, DataError, StoreError, StoreFullError, UnknownUserError
 from palate.schema import Item
-from palate.serve import database
-from palate.serve.appending import Event
-from palate.serve.database import Database, store_url
-from palate.serve.store import Encoded, UserStore
-from palate.serve.tables import metadata
+from palate.serve.store import database
+from palate.serve.store.appending import Event
+from palate.serve.store.database import Database, store_url
+from palate.serve.store.store import Encoded, UserStore
+from palate.serve.store.tables import metadata
 from serving import bytes_of
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("c", 5.0, 20, "third")]

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 import palate
-from palate import attribution
-from palate.model.personalized import PersonalizedModel
+from palate.evaluation import attribution
+from palate.model.model import PersonalizedModel
 from serving import refusal
 
 HISTORY = [{"item_id": str(number), "rating": 1 + number % 5} for number in range(1, 41)]

@@ -6,11 +6,11 @@ import pytest
 
 from bookshop import books, purchases, write_rows
 from palate.data.dataset import load_dataset
-from palate.data.own_settings import OwnData
 from palate.data.prepare import prepare
-from palate.model.personalized import load_model
+from palate.data.tabular.settings import OwnData
+from palate.model.model import load_model
 from palate.schema import History
-from palate.train import train
+from palate.training.train import train
 from serving import refusal
 from tiny import tiny_recipe
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import TaskSettings
-from palate.data.histories import CategoryStatistics
+from palate.config.recipe import TaskSettings
 from palate.errors import RecipeError
 from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.statistics import CategoryStatistics
 from palate.words import plural
 
 NAMES = ("Western", "Action", "Drama", "Comedy", "War")  # not in order: ties go by name, not by place

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import TaskSettings
-from palate.data.histories import category_statistics, draw_windows
+from palate.config.recipe import TaskSettings
+from palate.data.windows import draw_windows
 from palate.schema import Windows
 from palate.tasks import load_task
 from palate.tasks.questions import Questioner, without
+from palate.tasks.statistics import category_statistics
 from palate.tasks.wordings import NAMING, WORDINGS
 
 

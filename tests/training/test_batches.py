@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config import (
+from palate.config.recipe import (
     ModelSettings,
     Recipe,
     SimulationSettings,
@@ -15,10 +15,10 @@ from palate.config import (
     TrainSettings,
     WindowSettings,
 )
-from palate.data.histories import category_statistics
-from palate.model.personalized import PersonalizedModel
+from palate.model.model import PersonalizedModel
 from palate.schema import Preferences
 from palate.tasks import load_task
+from palate.tasks.statistics import category_statistics
 from palate.tasks.wordings import NAMING, WORDINGS
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock

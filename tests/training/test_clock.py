@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config import TrainSettings
+from palate.config.recipe import TrainSettings
 from palate.training import clock as clocks
 from palate.training.clock import LOWEST_RATE, Clock
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from safetensors import safe_open
 
-from palate.comparison import Options, prepare_comparison
-from palate.model.personalized import load_model
-from palate.train import train
+from palate.evaluation.compare import Options, prepare_comparison
+from palate.model.model import load_model
+from palate.training.train import train
 from tiny import tiny_recipe
 from tiny_causal import save_causal
 

@@ -8,12 +8,12 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from palate.cli import app
+from palate.config.load import dump_recipe
 from palate.errors import DataError, TrainingError
-from palate.model.personalized import PersonalizedModel, load_model
-from palate.recipes import dump_recipe
-from palate.runs import RunFolder
-from palate.train import train
+from palate.model.model import PersonalizedModel, load_model
+from palate.runs.run import RunFolder
 from palate.training.dev import DevUsers
+from palate.training.train import train
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 

@@ -11,11 +11,11 @@ import torch
 import yaml
 
 from palate.data.dataset import load_dataset
-from palate.machine import reproducible
-from palate.runs import RunFolder
-from palate.train import train
+from palate.runs.run import RunFolder
+from palate.system.machine import reproducible
 from palate.training import clock as clocks
 from palate.training.batches import TrainingBatches
+from palate.training.train import train
 from tiny import tiny_recipe
 
 
@@ -122,7 +122,7 @@ def test_minutes_that_end_a_training_are_told_and_kept(make_recipe, tmp_path, mo
         line for line in lines if line.startswith("warning: train.minutes=0.5 ended the training after")
     ]
     assert "of 1,000 steps" in warning
-    from palate.model.settings import model_settings
+    from palate.model.config import model_settings
 
     training = model_settings(out).training
     assert training.ended_by == "minutes"

@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from palate.config.load import dump_recipe
 from palate.errors import RecipeError
-from palate.model.personalized import load_model
-from palate.recipes import dump_recipe
-from palate.train import train
+from palate.model.model import load_model
 from palate.training import token_sampler
+from palate.training.train import train
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 from tiny_causal import save_causal

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from palate.model.ask import cross_entropy
-from palate.model.inject import IGNORED
+from palate.model.generation import cross_entropy
+from palate.model.prompt import IGNORED
 from palate.model.token_sample import TokenSample, scoring
 from palate.training import token_sampler
 from palate.training.token_sampler import EXACT_EVERY, TokenSampler

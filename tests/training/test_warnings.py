@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.model.personalized import PersonalizedModel
-from palate.model.settings import model_settings
+from palate.model.config import model_settings
+from palate.model.model import PersonalizedModel
 from palate.serve import run as serving
 from palate.serve.settings import ServeSettings
-from palate.train import train
+from palate.training.train import train
 from tiny import tiny_recipe
 
 

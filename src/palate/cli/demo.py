@@ -15,12 +15,12 @@ def demo(
 ) -> None:
     """Prepare, train, evaluate and report.
 
-    On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each: between
-    five and six minutes on two cores, nine to ten on one, with the same figures.
+    On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each:
+    five to six minutes on two cores, nine to ten on one, with the same figures.
     """
     from rich.console import Console
 
-    from palate.demo import run_demo
+    from palate.demo.run import run_demo
     from palate.report.build import read_report
     from palate.report.terminal import print_report
 

@@ -12,8 +12,8 @@ from palate.cli.console import show_table, tell, watched
 from palate.cli.options import Backbone
 
 if TYPE_CHECKING:
-    from palate.evaluate import Evaluation
-    from palate.window_scores import WindowScores
+    from palate.evaluation.evaluate import Evaluation
+    from palate.evaluation.windows import WindowScores
 
 
 def evaluate(
@@ -55,9 +55,9 @@ def evaluate(
 ) -> None:
     """Score models and references on the same examples."""
     windows = _windows(window)
-    from palate.comparison import Options, compare_and_write
-    from palate.evaluation_tables import evaluation_table, window_table
-    from palate.window_scores import compare_windows
+    from palate.evaluation.compare import Options, compare_and_write
+    from palate.evaluation.tables import evaluation_table, window_table
+    from palate.evaluation.windows import compare_windows
 
     window_size = windows[0] if windows else None
     options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls)

@@ -52,11 +52,11 @@ def export(
             'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
         )
     from palate.data.history_file import read_history
-    from palate.export_manifest import check_instructions, check_weights
-    from palate.files import check_fresh, check_writable
-    from palate.model.settings import check_model
-    from palate.run_data import dataset_of
-    from palate.runs import load_run
+    from palate.export.manifest import check_instructions, check_weights
+    from palate.model.config import check_model
+    from palate.runs.data import dataset_of
+    from palate.runs.run import load_run
+    from palate.system.files import check_fresh, check_writable
 
     check_fresh(out)
     check_writable(out.resolve().parent)
@@ -69,8 +69,8 @@ def export(
     dataset = dataset_of(source, data) if asks_data else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
 
-    from palate.export import export_prompts
-    from palate.progress import counting_bar
+    from palate.export.write import export_prompts
+    from palate.system.progress import counting_bar
 
     with counting_bar("Encoding users", watched()) as bar:
         manifest = export_prompts(

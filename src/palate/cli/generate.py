@@ -30,7 +30,7 @@ def generate(
     if instruction is not None and not instruction.strip():
         raise BadParameter("it is blank; say what to ask, or leave it out", param_hint="'--instruction'")
     asked, new_items = _history(run, user, history, data, backbone)
-    from palate.answer import answer
+    from palate.model.answer import answer
 
     given = answer(run, asked, new_items, instruction, backbone)
     if as_json:
@@ -43,9 +43,9 @@ def _history(
     run: Path, user: str | None, file: Path | None, data: Path | None, backbone: str | None
 ) -> tuple[History, list[Item]]:
     from palate.data.history_file import read_history
-    from palate.model.settings import check_model
-    from palate.run_data import dataset_of
-    from palate.runs import load_run
+    from palate.model.config import check_model
+    from palate.runs.data import dataset_of
+    from palate.runs.run import load_run
 
     if file is not None:
         return read_history(file, check_model(run, backbone).unrated)

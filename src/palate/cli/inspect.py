@@ -17,9 +17,9 @@ def inspect(
 ) -> None:
     """Show what is in a dataset."""
     from palate.data.dataset import load_dataset
-    from palate.files import check_writable
-    from palate.inspection import inspect as run
-    from palate.inspection_view import tables, write_page
+    from palate.inspection.inspect import inspect as run
+    from palate.inspection.view import tables, write_page
+    from palate.system.files import check_writable
 
     if html is not None:
         check_writable(html.parent)

@@ -116,8 +116,8 @@ def prepare(
     ] = False,
 ) -> None:
     """Make a dataset from ratings and items."""
-    from palate.data.own_settings import own_settings
     from palate.data.prepare import prepare as run
+    from palate.data.tabular.settings import own_settings
 
     given = {
         "items": items,

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
 from palate.errors import RecipeError
-from palate.progress import counting_bar
+from palate.system.progress import counting_bar
 
 
 def reproduce(
@@ -38,8 +38,6 @@ def reproduce(
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
-    from palate.files import remove_leftovers, write_text
-    from palate.locks import locked
     from palate.reproduce.dry_run import described
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
@@ -47,6 +45,8 @@ def reproduce(
     from palate.reproduce.ready import make_ready
     from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
+    from palate.system.files import remove_leftovers, write_text
+    from palate.system.locks import locked
 
     if dry_run:
         for line in described(cells, jobs):

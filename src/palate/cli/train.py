@@ -25,9 +25,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a model by a recipe, or resume it."""
-    from palate.recipes import load_recipe
+    from palate.config.load import load_recipe
 
     settings = load_recipe(recipe, overrides or ())
-    from palate.train import train as run
+    from palate.training.train import train as run
 
     show(str(run(settings, out or Path("runs") / settings.name, report=tell, progress=watched())))

@@ -65,7 +65,7 @@ class Columns:
 def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Tables, Dropped]:
     """Index, sort, clean and split.
 
-    ``ratings`` has the columns of :func:`palate.data.rating_files.read_ratings` in file order, ``items``
+    ``ratings`` has the columns of :func:`palate.data.movielens.rating_files.read_ratings` in file order, ``items``
     ascend by numeric id. The result is grouped by user, users by numeric id, each oldest first; ties in time
     keep file order.
     """

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
-from palate.files import read_text
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
+from palate.system.files import read_text
 
 INFO_FILE = "dataset.json"
 FORMAT = 1

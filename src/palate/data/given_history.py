@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.event_fields import check_names_an_item, read_rating
-from palate.data.item_files import split_year
+from palate.data.movielens.item_files import split_year
 from palate.errors import PalateError
 from palate.schema import History, Item
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from palate import files
-from palate.data import movielens
 from palate.data.assemble import Rules, assemble
 from palate.data.dataset import INFO_FILE, Dataset
-from palate.data.descriptions import describe, read_descriptions
-from palate.data.fetch import RELEASES, default_cache, fetch
-from palate.data.own import read_own
-from palate.data.own_settings import OwnData
-from palate.data.rating_files import read_ratings
+from palate.data.movielens import layouts as movielens
+from palate.data.movielens.descriptions import describe, read_descriptions
+from palate.data.movielens.fetch import RELEASES, default_cache, fetch
+from palate.data.movielens.rating_files import read_ratings
+from palate.data.movielens.sources import Source, open_source
 from palate.data.raw import Raw, Report
-from palate.data.row_files import expanded, format_of
-from palate.data.sources import Source, open_source
 from palate.data.storage import write_tables
+from palate.data.tabular.files import expanded, format_of
+from palate.data.tabular.read import read_own
+from palate.data.tabular.settings import OwnData
 from palate.errors import DataError
+from palate.system import files
 
 
 def prepare(

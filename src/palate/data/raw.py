@@ -9,9 +9,9 @@ import numpy as np
 
 from palate.data.assemble import Dropped, Rules
 from palate.data.dataset import Dataset, DatasetInfo
-from palate.data.histories import category_shares, category_statistics
 from palate.data.storage import Tables, fingerprint
 from palate.schema import SPLITS, Feedback, Item
+from palate.tasks.statistics import category_shares, category_statistics
 from palate.words import counted, plural
 
 Report = Callable[[str], None]

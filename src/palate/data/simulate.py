@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.data.histories import require_training_users
+from palate.data.windows import require_training_users
 from palate.schema import Doubles, Floats, Indices, Interactions, Ints
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from palate.errors import DataError
-from palate.files import check_readable, write_bytes
 from palate.schema import SPLITS, Interactions, RatingIndices
+from palate.system.files import check_readable, write_bytes
 
 INTERACTIONS_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"

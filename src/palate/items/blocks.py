@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.errors import DataError, faults
-from palate.files import fresh_folder, read_bytes, write_json
 from palate.items.table import index_of, unknown
 from palate.items.texts import dataset_items
 from palate.schema import Floats, Indices, Item
+from palate.system.files import fresh_folder, read_bytes, write_json
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset

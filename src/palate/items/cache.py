@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.errors import OutputError
-from palate.files import remove_leftovers, write_bytes
 from palate.schema import Floats
+from palate.system.files import remove_leftovers, write_bytes
 
 KEY_BYTES = 32
 SUFFIX = ".safetensors"

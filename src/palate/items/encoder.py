@@ -14,7 +14,7 @@ import numpy as np
 import platformdirs
 from safetensors import SafetensorError
 
-from palate.config import ItemSettings
+from palate.config.recipe import ItemSettings
 from palate.errors import DataError, RecipeError
 from palate.items.cache import VectorCache
 from palate.items.encoder_files import content_digest, encoder_folder

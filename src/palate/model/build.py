@@ -10,22 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.config import RandomT5Settings, Recipe, TextSettings
+from palate.backbones.base import Backbone
+from palate.backbones.load import load_backbone
+from palate.backbones.source import BackboneSource
+from palate.backbones.t5 import random_t5
+from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
+from palate.encoders.batch import Catalogue
+from palate.encoders.streaming import StreamingEncoder
+from palate.encoders.uem import UEM
 from palate.errors import RecipeError
 from palate.items.blocks import build_block_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
-from palate.model.backbone import Backbone
-from palate.model.events import Catalogue
-from palate.model.loading import load_backbone
-from palate.model.personalized import PersonalizedModel, Table
-from palate.model.settings import BackboneSource, PersonalizedSettings
-from palate.model.streaming import StreamingEncoder
-from palate.model.t5 import random_t5
+from palate.model.config import PersonalizedSettings
+from palate.model.model import PersonalizedModel, Table
 from palate.model.transfer import start_user_encoder
-from palate.model.user_encoder import UEM
 from palate.model.wording import (
     check_room,
     longest_text,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from palate.items.blocks import BlockTable
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
 _CARD = """---
 library_name: palate

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from palate.encoders.state import UserState
+from palate.encoders.streaming import StreamingEncoder
 from palate.errors import MismatchError
-from palate.files import write_bytes
-from palate.model.streaming import StreamingEncoder
-from palate.model.user_state import UserState
+from palate.system.files import write_bytes
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
-    from palate.model.user_encoder import UserPrompt
+    from palate.encoders.base import UserPrompt
+    from palate.model.model import PersonalizedModel
     from palate.schema import History
 
 

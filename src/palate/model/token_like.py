@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from palate.model.backbone import Backbone
-    from palate.model.personalized import PersonalizedModel
-    from palate.model.user_encoder import UserPrompt
+    from palate.backbones.base import Backbone
+    from palate.encoders.base import UserPrompt
+    from palate.model.model import PersonalizedModel
     from palate.schema import Windows
 
 AT_ONCE = 16_384

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from palate.model.inject import IGNORED
+from palate.model.prompt import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

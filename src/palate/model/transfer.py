@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from palate.config import StreamingSettings
+from palate.config.recipe import StreamingSettings
 from palate.errors import DataError, MismatchError
 from palate.items.table import ItemTable
-from palate.model.personalized import PersonalizedModel
-from palate.model.settings import ITEMS, WEIGHTS, model_folder, model_settings
+from palate.model.config import ITEMS, WEIGHTS, model_folder, model_settings
+from palate.model.model import PersonalizedModel
 
 PART = "user_encoder."
 TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})

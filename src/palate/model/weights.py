@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
 
 from palate.errors import DataError, TrainingError
-from palate.files import check_readable, replacing
+from palate.system.files import check_readable, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
 OF_THE_BACKBONE = "backbone."
 

@@ -9,12 +9,13 @@ import numpy as np
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoTokenizer
 
-from palate.config import CausalSettings, TextSettings
+from palate.backbones.base import telling
+from palate.backbones.causal import place_of
+from palate.backbones.source import ELSEWHERE
+from palate.config.recipe import CausalSettings, TextSettings
 from palate.errors import DataError, MismatchError, RecipeError
-from palate.model.backbone import telling
-from palate.model.causal import place_of
+from palate.model.config import BACKBONE, model_folder
 from palate.model.positions import most_positions
-from palate.model.settings import BACKBONE, ELSEWHERE, model_folder
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from palate.model.backbone import Backbone
-    from palate.model.settings import PersonalizedSettings
+    from palate.backbones.base import Backbone
+    from palate.config.section import KindSettings
+    from palate.model.config import PersonalizedSettings
     from palate.schema import Ints
-    from palate.section import KindSettings
     from palate.tasks.base import Task
 
 SHOWN = 3

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from palate.errors import DataError, OutputError, faults
-from palate.files import write_text
 from palate.report.data import ReportData
 from palate.report.view import View
+from palate.system.files import write_text
 
 
 def build_report(data: ReportData, path: Path) -> Path:

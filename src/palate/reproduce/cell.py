@@ -9,20 +9,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.comparison import Comparison, Options, prepare_comparison
+from palate.config.load import load_recipe
 from palate.errors import DataError, faults
-from palate.evaluate import PredictorScores, Setting, evaluate, write_evaluation
-from palate.files import read_bytes, write_text
-from palate.predictors.model_controls import controls
-from palate.predictors.personalized import PersonalizedPredictor
-from palate.recipes import load_recipe
+from palate.evaluation.compare import Comparison, Options, prepare_comparison
+from palate.evaluation.evaluate import PredictorScores, Setting, evaluate, write_evaluation
+from palate.evaluation.predictors.model_controls import controls
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
-from palate.runs import RunFolder
-from palate.stages import Stages
-from palate.train import CURVE, train
+from palate.runs.run import RunFolder
+from palate.system.files import read_bytes, write_text
+from palate.system.stages import Stages
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from palate.training.train import CURVE, train
 
 RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages.json", "result.json"
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
-from palate.machine import peak_memory_gib
+from palate.system.machine import peak_memory_gib
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
     from palate.schema import Windows
     from palate.training.batches import TrainingBatches
 

@@ -11,11 +11,11 @@ from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from palate.config.load import differing_keys, dump_recipe, load_recipe
 from palate.errors import OutputError, PalateError
-from palate.files import write_text
-from palate.recipes import differing_keys, dump_recipe, load_recipe
 from palate.reproduce.cell import RECIPE, RESULT, RUN, STEPS, CellResult, read_result
 from palate.reproduce.plan import Cell
+from palate.system.files import write_text
 
 LOG = "log.txt"
 

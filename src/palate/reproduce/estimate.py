@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from palate.config import (
+from palate.config.recipe import (
     PretrainedT5Settings,
     RandomT5Settings,
     Recipe,

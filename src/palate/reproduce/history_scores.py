@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from palate.metrics import membership, weighted_f1
+from palate.evaluation.metrics import membership, weighted_f1
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset

@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.config import Recipe
+from palate.config.load import Layer, recipe_from
+from palate.config.recipe import Recipe
+from palate.config.yaml_file import read_yaml
 from palate.errors import RecipeError, faults
-from palate.recipes import Layer, recipe_from
 from palate.schema import WindowKind
-from palate.yaml_file import read_yaml
 
 HERE = Path(__file__).parent
 PRESETS = ("paper", "mini", "smoke")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from palate.config import RandomT5Settings, TextSettings
+from palate.config.recipe import RandomT5Settings, TextSettings
 from palate.data.dataset import INFO_FILE, Dataset, load_dataset
-from palate.data.fetch import RELEASES
+from palate.data.movielens.fetch import RELEASES
 from palate.data.prepare import prepare
 from palate.errors import DataError
 from palate.reproduce.plan import Cell
@@ -31,8 +31,8 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
             raise DataError(
                 f"has no {split} users, and every cell needs some; prepare more data", dataset.path
             )
+    from palate.backbones.load import check_backbone
     from palate.items.encoder import ItemEncoder  # what takes seconds to import comes after the data
-    from palate.model.loading import check_backbone
 
     recipes = [cell.recipe for cell in cells]
     for settings in dict.fromkeys(recipe.model.backbone for recipe in recipes):

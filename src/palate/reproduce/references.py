@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.comparison import Options, prepare_comparison
 from palate.errors import DataError, faults
-from palate.evaluate import PredictorScores, Setting
-from palate.files import read_bytes, write_text
+from palate.evaluation.compare import Options, prepare_comparison
+from palate.evaluation.evaluate import PredictorScores, Setting
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
 from palate.schema import WindowKind
+from palate.system.files import read_bytes, write_text
 
 
 class ReferenceResult(BaseModel):

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.data.dataset import load_dataset
 from palate.errors import DataError, faults
-from palate.files import read_bytes, write_text
-from palate.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.reproduce.cell import CellResult
 from palate.reproduce.cost import AnswerCost, TrainingCost
 from palate.reproduce.history_scores import HistoryScore
 from palate.reproduce.plan import Plan, Preset, Row, Triple, system_of
 from palate.reproduce.references import ReferenceResult
 from palate.schema import WindowKind
+from palate.system.files import read_bytes, write_text
+from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
 
 RESULTS = "results.json"
 REFERENCE = "no size"

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from palate.serve.api import GivenAnswer
 from palate.serve.batcher import Batcher
+from palate.serve.schemas import GivenAnswer
 from palate.serve.service import Prepared
 
 

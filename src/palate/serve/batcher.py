@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from palate.errors import PalateError
-from palate.model.personalized import PersonalizedModel
+from palate.model.model import PersonalizedModel
 from palate.serve.settings import Limits
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.data.histories import CategoryStatistics, category_statistics
 from palate.errors import PalateError
 from palate.items.texts import dataset_items
-from palate.model.settings import PersonalizedSettings
-from palate.run_data import dataset_of
-from palate.runs import load_run
+from palate.model.config import PersonalizedSettings
+from palate.runs.data import dataset_of
+from palate.runs.run import load_run
 from palate.schema import History, Interactions, Item
 from palate.tasks import CategoryPreference, load_task
+from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 log = logging.getLogger("palate.serve")
 

@@ -9,16 +9,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from palate.attribution import attribute_prompts, left_out
-from palate.data.histories import CategoryStatistics
 from palate.errors import DataError
+from palate.evaluation.attribution import attribute_prompts, left_out
 from palate.schema import History, Item
-from palate.serve.api import SentQuestion
 from palate.serve.batcher import OverloadedError
 from palate.serve.catalogue import Catalogue, titled
 from palate.serve.explanations import Attributed, CategoryView, Influence, View
+from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits
 from palate.serve.users import Users
+from palate.tasks.statistics import CategoryStatistics
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from palate.serve.store import StoredHistory
+from palate.serve.store.store import StoredHistory
 
 
 class UserIds(BaseModel):

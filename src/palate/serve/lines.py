@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
-from palate.serve.api import UsersEvent
-from palate.serve.appending import Event
 from palate.serve.problems import faults_of
+from palate.serve.schemas import UsersEvent
+from palate.serve.store.appending import Event
 
 NDJSON = "application/x-ndjson"
 

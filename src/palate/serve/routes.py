@@ -13,7 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from palate.model.card import model_card, reading
 from palate.serve import metrics
 from palate.serve.answers import answer_all, answer_pieces
-from palate.serve.api import (
+from palate.serve.explanations import Attributed, View
+from palate.serve.histories import Deleted, DeletedEvents, HistoryPage, Taken, TakenAll, UserIds
+from palate.serve.lines import NDJSON, events_by_user
+from palate.serve.problems import MEDIA_TYPE
+from palate.serve.requests import JsonRoute
+from palate.serve.schemas import (
     AddedItems,
     Answers,
     ModelFacts,
@@ -25,13 +30,8 @@ from palate.serve.api import (
     UserId,
     WhichEvents,
 )
-from palate.serve.appending import Appended, Event
-from palate.serve.explanations import Attributed, View
-from palate.serve.histories import Deleted, DeletedEvents, HistoryPage, Taken, TakenAll, UserIds
-from palate.serve.lines import NDJSON, events_by_user
-from palate.serve.problems import MEDIA_TYPE
-from palate.serve.requests import JsonRoute
 from palate.serve.service import Service
+from palate.serve.store.appending import Appended, Event
 from palate.serve.waiting import while_awaited
 
 log = logging.getLogger("palate.serve")

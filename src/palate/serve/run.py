@@ -12,11 +12,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
-from palate.model.settings import check_model
+from palate.model.config import check_model
 from palate.serve.keys import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
-from palate.serve.store import UserStore
+from palate.serve.store.store import UserStore
 
 APPLICATION = "palate.serve.app:worker_app"
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from palate.errors import DataError
 from palate.serve import metrics
-from palate.serve.api import GivenAnswer, SentQuestion
 from palate.serve.batcher import Batcher, Question
 from palate.serve.catalogue import Catalogue
+from palate.serve.engine import ServedModel
 from palate.serve.explainer import Explainer
-from palate.serve.served_model import ServedModel
+from palate.serve.schemas import GivenAnswer, SentQuestion
 from palate.serve.settings import Limits, ServeSettings
-from palate.serve.store import UserStore
+from palate.serve.store.store import UserStore
 from palate.serve.users import Users
 
 

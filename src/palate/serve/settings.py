@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palate.errors import DataError, PalateError, faults
 
 if TYPE_CHECKING:
-    from palate.serve.api import SentQuestion
+    from palate.serve.schemas import SentQuestion
 
 VARIABLE = "PALATE_SERVE"
 """The environment variable that carries the settings to worker processes."""

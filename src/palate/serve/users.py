@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 
 from palate.errors import DataError, StoreError
 from palate.schema import History, Item
-from palate.serve.api import GivenEvent, given_history
-from palate.serve.appending import Appended, Event
-from palate.serve.served_model import ServedModel
-from palate.serve.store import Encoded, UserStore
+from palate.serve.engine import ServedModel
+from palate.serve.schemas import GivenEvent, given_history
+from palate.serve.store.appending import Appended, Event
+from palate.serve.store.store import Encoded, UserStore
 
 Source: TypeAlias = Literal["kept", "advanced", "anew"]
 """Where a user prompt came from: it was there, or made from the last state, or from the whole history."""

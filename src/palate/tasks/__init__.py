@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.registry import tasks
+from palate.config.registry import tasks
 from palate.tasks.base import Task
 from palate.tasks.category_preference import CategoryPreference
 
 if TYPE_CHECKING:
-    from palate.config import TaskSettings
+    from palate.config.recipe import TaskSettings
     from palate.data.dataset import DatasetInfo
 
 __all__ = ["CategoryPreference", "Task", "load_task"]

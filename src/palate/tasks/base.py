@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
-    from palate.data.histories import CategoryStatistics
+    from palate.tasks.statistics import CategoryStatistics
 
 
 class Task(Protocol):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.errors import RecipeError
-from palate.schema import Bools, Doubles, Ints, Preferences
+from palate.schema import Bools, Doubles, Ints, Preferences, QuestionKind
 from palate.tasks.verbalizer import Verbalizer
-from palate.tasks.wordings import WORDINGS, QuestionKind
+from palate.tasks.wordings import WORDINGS
 from palate.words import plural
 
 if TYPE_CHECKING:
-    from palate.config import TaskSettings
-    from palate.data.histories import CategoryStatistics
+    from palate.config.recipe import TaskSettings
+    from palate.tasks.statistics import CategoryStatistics
 
 LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
 """The paper's thresholds, on a scale from 1 to 5."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from palate.config import TaskSettings
-from palate.registry import TaskKind, tasks
+from palate.config.recipe import TaskSettings
+from palate.config.registry import TaskKind, tasks
 from palate.tasks.category_preference import CategoryPreference
 
 tasks.register("category-preference", TaskKind(TaskSettings, CategoryPreference))

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from palate.data.histories import CategoryStatistics
 from palate.errors import RecipeError, did_you_mean
-from palate.schema import Doubles, Indices, Interactions, Ints, Preferences, RatingIndices, Windows
+from palate.schema import (
+    Doubles,
+    Indices,
+    Interactions,
+    Ints,
+    Preferences,
+    QuestionKind,
+    RatingIndices,
+    Windows,
+)
 from palate.tasks.category_preference import CategoryPreference
-from palate.tasks.wordings import NAMING, WORDINGS, QuestionKind
+from palate.tasks.statistics import CategoryStatistics
+from palate.tasks.wordings import NAMING, WORDINGS
 from palate.words import plural
 
 if TYPE_CHECKING:

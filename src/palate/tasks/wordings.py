@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
+from palate.schema import QuestionKind
+
 NAMING: tuple[QuestionKind, ...] = ("preference", "liked", "disliked")
 """The kinds that are answered by naming categories."""
 

@@ -13,22 +13,23 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from palate.config import Recipe
-from palate.data.histories import category_statistics, draw_windows, require_training_users
+from palate.config.recipe import Recipe
 from palate.data.simulate import fit_population, simulate_users
-from palate.decisions import best_answers
+from palate.data.windows import draw_windows, require_training_users
+from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
+from palate.evaluation.metrics import membership
 from palate.items.table import ItemTable
-from palate.metrics import membership
-from palate.model.ask import Round
-from palate.model.events import window_tensors
-from palate.schema import Doubles, Interactions, Ints, Preferences, Windows
+from palate.model.generation import Round
+from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows
 from palate.tasks.questions import Questioner
-from palate.tasks.wordings import NAMING, WORDINGS, QuestionKind
+from palate.tasks.statistics import category_statistics
+from palate.tasks.targets import best_answers
+from palate.tasks.wordings import NAMING, WORDINGS
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
     from palate.tasks import CategoryPreference
     from palate.training.clock import Clock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from palate.config import TrainSettings
+from palate.config.recipe import TrainSettings
 
 LOWEST_RATE = 0.02
 """Where a falling schedule ends, as a share of the peak rate."""

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from palate.data.histories import make_examples
-from palate.evaluate import unreadable_share
-from palate.metrics import membership, weighted_f1
+from palate.data.windows import make_examples
+from palate.evaluation.evaluate import unreadable_share
+from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.predictors.controls import AnotherUsersHistory, Population
 from palate.model.record import DevScores
-from palate.predictors.controls import AnotherUsersHistory, Population
 from palate.schema import Examples
 
 if TYPE_CHECKING:
-    from palate.config import Recipe
+    from palate.config.recipe import Recipe
     from palate.data.dataset import Dataset
-    from palate.predictors.base import Predictor
+    from palate.evaluation.predictors.base import Predictor
     from palate.tasks import CategoryPreference
 
 

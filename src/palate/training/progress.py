@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from palate.progress import new_bar
+from palate.system.progress import new_bar
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from palate.errors import RecipeError
-from palate.model.ask import Round
-from palate.model.inject import IGNORED
+from palate.model.generation import Round
+from palate.model.prompt import IGNORED
 from palate.model.token_sample import TokenSample
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
 EXACT_EVERY = 50
 """Every so many steps all tokens are scored, and show which are likely."""

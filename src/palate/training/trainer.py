@@ -17,17 +17,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
-from palate.config import TrainSettings
+from palate.config.recipe import TrainSettings
+from palate.encoders.base import UserPrompt
 from palate.errors import TrainingError
-from palate.files import sha256_of, write_json
-from palate.model.ask import Round
-from palate.model.personalized import PersonalizedModel
+from palate.model.config import WEIGHTS
+from palate.model.generation import Round
+from palate.model.model import PersonalizedModel
 from palate.model.record import Ending
-from palate.model.settings import WEIGHTS
-from palate.model.user_encoder import UserPrompt
 from palate.model.weights import not_finite
-from palate.runs import COMPLETE
-from palate.tasks.wordings import QuestionKind
+from palate.runs.run import COMPLETE
+from palate.schema import QuestionKind
+from palate.system.files import sha256_of, write_json
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevScore

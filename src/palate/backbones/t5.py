@@ -1,0 +1,100 @@
+"""T5 and LongT5 as backbones: by hub name or folder, or with random weights and a tokenizer built from the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from palate.backbones.base import Backbone, not_saved, telling
+from palate.backbones.special_tokens import settle_special_tokens
+from palate.backbones.tokenizer import build_tokenizer
+from palate.config.recipe import PretrainedT5Settings, RandomT5Settings
+from palate.errors import MismatchError
+
+T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
+GATED_GELU = "gated-gelu_pytorch_tanh"
+"""The feed-forward layers of T5 v1.1, "gated-gelu" in transformers: the same function, as one operation for eight."""
+MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
+    "t5": (T5Config, T5ForConditionalGeneration),
+    "longt5": (LongT5Config, LongT5ForConditionalGeneration),
+}
+
+
+def load_t5(settings: PretrainedT5Settings) -> Backbone:
+    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 with its own weights in float32, from the hub or a folder.
+
+    Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
+    """
+    with telling(lambda reason: _not_loadable(settings, reason)):
+        tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
+        kind = AutoConfig.from_pretrained(settings.name, revision=settings.revision).model_type
+        if kind not in MODELS:
+            raise _not_loadable(settings, f"it is a {kind!r}")
+        model, found = MODELS[kind][1].from_pretrained(
+            settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
+        )
+        # transformers fills what is not there with random numbers
+        if absent := sorted(found["missing_keys"]):
+            raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
+        model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+        settle_special_tokens(model, tokenizer)
+    return Backbone(model, tokenizer)
+
+
+def rebuild_t5(folder: Path) -> Backbone:
+    """The backbone whose config and tokenizer lie in ``folder``, with random weights that wait to be replaced.
+
+    Raises :class:`DataError` when the folder holds no config or no tokenizer.
+    """
+    with telling(lambda reason: not_saved(folder, reason)):
+        content = json.loads((folder / "config.json").read_bytes())
+        config_class, model_class = MODELS[content.get("model_type", "t5")]
+        model = model_class(config_class.from_dict(content))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    if not content.get("tie_word_embeddings", True):
+        # the config class ties them whatever the file says, but T5 v1.1 has an output layer of its own
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+    return Backbone(model, tokenizer)
+
+
+def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
+    """A T5 v1.1 of the given sizes with random weights, and a tokenizer that is built from ``texts``."""
+    tokenizer = build_tokenizer(texts, settings.vocabulary)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": settings.width,
+        "d_kv": settings.width // settings.heads,
+        "d_ff": settings.feed_forward,
+        "num_layers": settings.layers,
+        "num_heads": settings.heads,
+        "dropout_rate": settings.dropout,
+        "feed_forward_proj": GATED_GELU,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    if settings.attention == "full":
+        return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
+    attention = {"encoder_attention_type": settings.attention, "local_radius": settings.radius}
+    return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
+
+
+def _not_loadable(settings: PretrainedT5Settings, reason: str) -> MismatchError:
+    return MismatchError(
+        f"the backbone {settings.name!r} cannot be loaded as a T5 ({reason}); give a hub name that can be reached "
+        "from here or a folder with config.json, weights and a tokenizer, or use model.backbone.kind=random-t5"
+    )

@@ -1,0 +1,1 @@
+"""Recipes: the settings, and how they are read from YAML."""

@@ -1,0 +1,226 @@
+"""Recipes from YAML: what a file extends, what ``--set`` changes, and errors that name the key at fault."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from palate.config.recipe import Recipe
+from palate.config.section import UNKNOWN_KIND, sections_of
+from palate.config.yaml_file import parse_yaml, read_yaml
+from palate.errors import RecipeError, fault_message
+
+
+class Layer(NamedTuple):
+    """Settings that are laid over those of the layers before."""
+
+    origin: str
+    """Where they come from, as an error should name it."""
+    settings: Mapping[str, Any]
+
+
+Names: TypeAlias = tuple[str, ...]
+"""A dotted key, in its parts."""
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.steps=500``.
+
+    A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that one of
+    another ``kind`` replaces what was there. All overrides together are one change, whatever their order.
+
+    Raises:
+        RecipeError: For a file that cannot be read, for unknown keys and values that are not allowed, all of which
+            it names, and for overrides that contradict each other.
+    """
+    return recipe_from(_file_layers(Path(path)), [_override(text) for text in overrides])
+
+
+def recipe_from(layers: Sequence[Layer], overrides: Sequence[Layer] = ()) -> Recipe:
+    """Lay settings over the defaults and validate the result.
+
+    Args:
+        layers: Settings that are laid over the defaults one after the other.
+        overrides: Settings that are laid over these as one change.
+
+    Raises:
+        RecipeError: For unknown keys and values that are not allowed, all of which it names, and for overrides
+            that contradict each other.
+    """
+    merged: dict[str, Any] = Recipe().model_dump(mode="json")
+    for settings in (*(layer.settings for layer in layers), _joined(overrides)):
+        merged = _merge(merged, settings, Recipe)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise _recipe_error(error, merged, [*layers, *overrides]) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """A recipe as YAML with every setting written out; :func:`load_recipe` reads the same recipe from it."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def differing_keys(one: Recipe, other: Recipe) -> list[str]:
+    """The dotted keys whose values differ, in the order of the recipe."""
+    left, right = (_flatten(recipe.model_dump(mode="json")) for recipe in (one, other))
+    keys = list(left) + [key for key in right if key not in left]
+    return [key for key in keys if left.get(key) != right.get(key) or (key in left) != (key in right)]
+
+
+def _file_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
+    settings = dict(read_yaml(path))  # first, as a link to itself has nothing to be resolved to
+    if path.resolve() in above:
+        raise RecipeError(f"{path}: extends itself, by way of {above[-1].name}; a recipe cannot do that")
+    extended = settings.pop("extends", None)
+    if extended is None:
+        return [Layer(str(path), settings)]
+    if not isinstance(extended, str):
+        raise RecipeError(f"{path}: 'extends' is {extended!r}, expected the path of one recipe")
+    return [*_file_layers(path.parent / extended, (*above, path.resolve())), Layer(str(path), settings)]
+
+
+def _override(text: str) -> Layer:
+    key, equals, value = text.partition("=")
+    names = tuple(key.strip().split("."))
+    if not equals or not all(names):
+        raise RecipeError(f"--set {text}: expected key=value, for example train.steps=500")
+    return Layer(f"--set {text}", _nested([(names, parse_yaml(value, f"--set {text}"))]))
+
+
+def _joined(overrides: Sequence[Layer]) -> dict[str, Any]:
+    """What all overrides say, whatever their order; raises :class:`RecipeError` where two contradict each other."""
+    said: dict[Names, tuple[Any, str]] = {}
+    for origin, settings in overrides:
+        for names, value in _leaves(settings):
+            for known, (other, whose) in said.items():
+                shared = min(len(known), len(names))
+                if known[:shared] == names[:shared] and (known != names or other != value):
+                    raise RecipeError(f"{whose} and {origin} contradict each other; give one of them")
+            said[names] = value, origin
+    return _nested([(names, value) for names, (value, _) in said.items()])
+
+
+def _leaves(settings: Mapping[str, Any], above: Names = ()) -> Iterator[tuple[Names, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, str(name)))
+        else:
+            yield (*above, str(name)), value
+
+
+def _nested(leaves: Iterable[tuple[Names, Any]]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for (*sections, name), value in leaves:
+        section = settings
+        for above in sections:
+            section = section.setdefault(above, {})
+        section[name] = value
+    return settings
+
+
+def _merge(
+    base: Mapping[str, Any], change: Mapping[str, Any], model: type[BaseModel] | None
+) -> dict[str, Any]:
+    """Lay settings over others, key by key; a section that takes another ``kind`` replaces what was there.
+
+    ``model`` describes the section. Only one that is described by several models, one a kind, is replaced: a
+    ``kind`` among other settings, as that of ``windows``, is a setting like them.
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        old = base.get(key)
+        field = None if model is None else model.model_fields.get(key)
+        kinds = [] if field is None else sections_of(field)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+            merged[key] = value
+        elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
+            merged[key] = dict(value)  # the old kind's settings mean nothing to the new one
+        else:
+            merged[key] = _merge(old, value, kinds[0] if len(kinds) == 1 else None)
+    return merged
+
+
+def _recipe_error(error: ValidationError, merged: dict[str, Any], layers: Sequence[Layer]) -> RecipeError:
+    """All that is wrong, by where it comes from; a typo first, for it may explain the rest."""
+    problems = error.errors(include_url=False)
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    by_origin: dict[str, list[str]] = {}
+    for problem in problems:
+        names = _names(problem["loc"], merged)
+        origin = next((origin for origin, settings in reversed(layers) if _has(settings, names)), None)
+        described = _describe(problem, names, merged)
+        by_origin.setdefault(origin or layers[0].origin, []).append(described)
+    return RecipeError("; ".join(f"{origin}: {'; '.join(found)}" for origin, found in by_origin.items()))
+
+
+def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any]) -> str:
+    key = ".".join(names)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; {_suggestion(names, merged)}"
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        return f"'{key}.kind' is {context['tag']!r}, expected one of {context['expected_tags']}"
+    if problem["type"] == UNKNOWN_KIND:
+        return f"'{key}.kind': {problem['msg']}"
+    message = fault_message(problem)
+    if not key:
+        return message
+    found = repr(problem["input"])
+    found = found if len(found) <= 60 else found[:57] + "..."
+    return f"'{key}' is {found}, {message}"
+
+
+def _suggestion(names: Sequence[str], merged: dict[str, Any]) -> str:
+    key = ".".join(names)
+    known = dict.fromkeys(_known_keys(Recipe))
+    if key in known:  # of another kind of the same section
+        section = _flatten(merged).get(".".join((*names[:-1], "kind")))
+        return f"kind '{section}' has no such setting"
+    others = [one for one in known if not key.startswith(f"{one}.")]  # not the section that it stands in
+    if close := difflib.get_close_matches(key, others, n=1):
+        return f"did you mean '{close[0]}'?"
+    prefix = ".".join((*names[:-1], ""))
+    here = dict.fromkeys(one.removeprefix(prefix).split(".")[0] for one in known if one.startswith(prefix))
+    return f"known keys here: {', '.join(here)}"
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that some recipe may have, over all kinds of a section."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for section in sections_of(field):
+            yield from _known_keys(section, f"{prefix}{name}.")
+
+
+def _names(location: tuple[int | str, ...], merged: Any) -> list[str]:
+    """The key as the recipe's author wrote it: pydantic puts the kind of a section between."""
+    names = []
+    for part in location:
+        if isinstance(merged, Mapping) and part in merged:
+            merged = merged[part]
+            names.append(str(part))
+    return names
+
+
+def _has(settings: Any, names: Sequence[str]) -> bool:
+    for name in names:
+        if not isinstance(settings, Mapping) or name not in settings:
+            return False
+        settings = settings[name]
+    return bool(names)
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat.update(
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
+    return flat

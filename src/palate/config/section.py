@@ -1,0 +1,68 @@
+"""Sections of a recipe: settings that are validated, and sections of several registered kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from palate.errors import RecipeError
+
+if TYPE_CHECKING:
+    from palate.config.registry import Registry
+
+UNKNOWN_KIND = "unknown_kind"
+"""The type of pydantic's fault where a kind is not registered."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KindSettings(Section):
+    """Settings of one of several registered kinds, such as a user encoder's: what one's own settings inherit from."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """Validates a section by the settings that its ``kind`` is registered with; stands in a field's annotation."""
+
+    registry: Registry[Any]
+
+    def __call__(self, value: Any) -> Any:
+        """Validate a mapping, or let settings of a registered kind pass."""
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if kind is None:
+            raise PydanticCustomError(
+                UNKNOWN_KIND,
+                "needs a kind; expected one of {kinds}",
+                {"kinds": ", ".join(map(repr, self.registry.kinds))},
+            )
+        try:
+            settings = self.registry.find(str(kind)).settings
+        except RecipeError as error:
+            raise PydanticCustomError(UNKNOWN_KIND, "{said}", {"said": str(error)}) from None
+        return value if isinstance(value, settings) else settings.model_validate(value)
+
+    @property
+    def sections(self) -> list[type[BaseModel]]:
+        """The settings of all kinds that are registered now."""
+        return [self.registry.find(kind).settings for kind in self.registry.kinds]
+
+
+def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """List the models of a field that is a section: one for each kind that it may be of; none for a plain setting."""
+    for marker in field.metadata:
+        if isinstance(validate := getattr(marker, "func", None), OfKind):
+            return validate.sections
+    annotation = field.annotation
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]

@@ -1,0 +1,1 @@
+"""MovieLens releases: fetching them and reading their files."""

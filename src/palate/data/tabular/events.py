@@ -1,0 +1,219 @@
+"""Event files as columns: read in batches, and the line of the first row that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from palate.data.tabular.columns import find_column, require_column
+from palate.data.tabular.faults import Faults
+from palate.data.tabular.files import Batch, RowFiles
+from palate.data.tabular.ids import check_ids, read_ids
+from palate.data.tabular.settings import OwnData
+from palate.data.tabular.times import Times, find_times
+from palate.data.tabular.values import as_numbers
+from palate.errors import DataError
+from palate.schema import Feedback, Indices
+
+_SAMPLE = 10_000
+
+
+@dataclass(frozen=True)
+class EventColumns:
+    """Which column plays which part; without ratings ``value`` is a weight, or nothing."""
+
+    user: str
+    item: str
+    value: str | None
+    time: str | None
+    feedback: Feedback
+
+    @property
+    def value_role(self) -> str:
+        """What the value is called."""
+        return "rating" if self.feedback == "ratings" else "weight"
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """The columns that are read."""
+        roles = {"user": self.user, "item": self.item, self.value_role: self.value, "time": self.time}
+        return {role: name for role, name in roles.items() if name is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Events in the order of the files, by indices into ids that ascend."""
+
+    user_ids: list[str]
+    item_ids: list[str]
+    user_index: Indices  # [N]
+    item_index: Indices  # [N]
+    table: pl.DataFrame  # value (Float64), time (Int64): [N]
+    ticks_per_second: int
+    bad_rows: int
+
+
+def find_event_columns(files: RowFiles, own: OwnData, faults: Faults) -> EventColumns | None:
+    """Tell which column plays which part.
+
+    Args:
+        files: The event files.
+        own: Columns that the user named.
+        faults: Told of every column that is needed and cannot be told.
+
+    Returns:
+        The columns; None when there were faults.
+    """
+    columns, place = list(files.schema), str(files.paths[0])
+    before = Faults()
+    rating = None
+    if own.feedback != "implicit":
+        find_rating = require_column if own.feedback == "ratings" else find_column
+        rating = before.catch(find_rating, "rating", own.rating, columns, place)
+    user = before.catch(require_column, "user", own.user, columns, place)
+    item = before.catch(require_column, "item", own.item, columns, place)
+    weight = None if rating else before.catch(find_column, "weight", own.weight, columns, place)
+    time = before.catch(find_column, "time", own.time, columns, place)
+    if before and files.first_line_looks_like_data:
+        faults.add(files.no_header("name all columns with --columns user_id,item_id,rating,timestamp"))
+    elif before or user is None or item is None:
+        faults.extend(before)
+    else:
+        return EventColumns(user, item, rating or weight, time, "implicit" if rating is None else "ratings")
+    return None
+
+
+def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Events:
+    """Read all events.
+
+    A row is bad without a user or an item, with a value that is no number (or, as a weight, not above 0), with a
+    time that is none or in another unit than most, or with another number of fields than its file has columns.
+
+    Args:
+        files: The files; they say whether bad rows are left out.
+        columns: Which columns to read.
+        say: Told how times are read, and which rows are left out.
+
+    Returns:
+        The events, in the order of the files.
+
+    Raises:
+        DataError: There are no events, a row is bad and is not to be left out, or ids have lost digits.
+    """
+    _check_not_nested(files, columns)
+    times = _find_times(files, columns, say)
+    wanted = list(dict.fromkeys(columns.by_role.values()))
+    table, skipped = files.read(wanted, lambda batch: _converted(batch, columns, times))
+    if times is None:
+        table = table.with_columns(time=pl.int_range(pl.len(), dtype=pl.Int64))
+    table, bad = _without_bad_rows(table, skipped, files, columns, times, say)
+    user_ids, user_index = _indexed(table.drop_in_place("user"))
+    item_ids, item_index = _indexed(table.drop_in_place("item"))
+    for column, ids in ((columns.user, user_ids), (columns.item, item_ids)):
+        check_ids(column, ids, files)
+    per_second = 1 if times is None else times.per_second
+    return Events(user_ids, item_ids, user_index, item_index, table, per_second, bad)
+
+
+def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Times | None:
+    if columns.time is None:
+        say(
+            "there is no column of times: the order of the files is the order of time (name it with --time-col)"
+        )
+        return None
+    sample, _ = files.read([columns.time], lambda batch: batch.table, most_rows=_SAMPLE)
+    times = find_times(columns.time, sample[columns.time], files.paths[0])
+    say(f"times are {times.told}")
+    return times
+
+
+def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.DataFrame:
+    """The columns user, item, value and time; text ids as categories, which keep each id once."""
+    table, path = batch.table, batch.path
+    ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
+    user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
+    value = pl.lit(1.0) if columns.value is None else as_numbers(table[columns.value], path)
+    time = pl.lit(0, pl.Int64) if times is None or columns.time is None else times.read(table[columns.time])
+    return table.select(user.alias("user"), item.alias("item"), value.alias("value"), time.alias("time"))
+
+
+def _check_not_nested(files: RowFiles, columns: EventColumns) -> None:
+    for role, name in columns.by_role.items():
+        if files.schema[name].is_nested():
+            path, line = files.first_nested(name)
+            raise DataError(
+                f"column {name!r} of the {role} holds lists or objects, expected a text or a number",
+                path,
+                line,
+            )
+
+
+def _without_bad_rows(
+    table: pl.DataFrame,
+    skipped: int,
+    files: RowFiles,
+    columns: EventColumns,
+    times: Times | None,
+    say: Callable[[str], None],
+) -> tuple[pl.DataFrame, int]:
+    """The rows that can be read, and how many cannot; ``skipped`` of these are not in the table."""
+    fault = pl.any_horizontal(pl.col("user", "item", "value", "time").is_null())
+    fault |= ~pl.col("value").is_finite().fill_null(False)
+    if columns.feedback == "implicit":
+        fault |= (pl.col("value") <= 0).fill_null(True)
+    bad = table.select(fault).to_series()
+    rows = bad.arg_true()
+    faults = [_fault(int(rows[0]), files, columns, times)] if len(rows) else []
+    if faults and not files.skip_bad_rows:
+        raise DataError(f"{faults[0]}; put it right, or leave such rows out with --skip-bad-rows")
+    if skipped:
+        faults += [error for error in [files.first_skipped()] if error is not None]
+    if not faults and len(table):
+        return table, 0
+    table = table.filter(~bad)
+    if table.is_empty():
+        raise DataError("no events; expected at least one row that can be read", files.paths[0])
+    order = {path: number for number, path in enumerate(files.paths)}
+    first = min(faults, key=lambda error: (order.get(error.path or files.paths[0], 0), error.line or 0))
+    say(f"left out {len(rows) + skipped:,} bad rows, the first is {first}")
+    return table, len(rows) + skipped
+
+
+def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None) -> DataError:
+    """What is wrong with a row, and where it stands."""
+    path, line = files.line_of(row)
+    found = files.row(row, list(dict.fromkeys(columns.by_role.values())))
+    where = "" if line is not None else f"row {row + 1:,}: " if len(files.paths) == 1 else "a row: "
+    return DataError(where + _complaint(found, columns, times, path), path, line)
+
+
+def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
+    for role, name in columns.by_role.items():
+        if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
+            return f"no {role} in column {name!r}"
+    if columns.value is not None:
+        number = as_numbers(pl.Series(columns.value, [found[columns.value]]), path)[0]
+        if number is None or not np.isfinite(number):
+            return f"the {columns.value_role} {found[columns.value]!r} is not a number"
+        if columns.feedback == "implicit" and number <= 0:
+            return f"the weight {found[columns.value]!r} is not above 0"
+    if times is not None and columns.time is not None:
+        return times.complaint(found[columns.time])
+    return f"cannot be read as an event: {found}"
+
+
+def _indexed(ids: pl.Series) -> tuple[list[str], Indices]:
+    """The distinct ids in ascending order as text, and every row's index among them."""
+    if ids.dtype.is_integer():
+        values = ids.unique().sort()
+        index = np.searchsorted(values.to_numpy(), ids.to_numpy()).astype(np.int32)
+        return values.cast(pl.String).to_list(), index
+    used = ids.unique()
+    names = pl.DataFrame({"code": used.to_physical(), "name": used.cast(pl.String)}).sort("name")
+    rank = np.zeros(int(names["code"].max()) + 1, dtype=np.int32)  # type: ignore[arg-type]
+    rank[names["code"].to_numpy()] = np.arange(len(names), dtype=np.int32)
+    return names["name"].to_list(), rank[ids.to_physical().to_numpy()]

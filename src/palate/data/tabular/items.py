@@ -1,0 +1,294 @@
+"""Items from files of one's own: texts by column or template, and categories from a list or a separated text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from string import Formatter
+
+import polars as pl
+
+from palate.data.tabular.category_cells import CellError, Column, as_text, read_column
+from palate.data.tabular.columns import columns_of, find_column, noun_of
+from palate.data.tabular.faults import Faults
+from palate.data.tabular.files import Batch, RowFiles
+from palate.data.tabular.ids import check_ids, read_ids
+from palate.data.tabular.settings import OwnData
+from palate.errors import DataError
+from palate.schema import Item
+from palate.words import counted
+
+_ROW, _ROWS = "__row", "__rows"
+"""Columns beside those of the files."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items, and what they and their categories are called."""
+
+    items: list[Item]
+    item_noun: str
+    category_noun: str
+    report: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """Which columns tell what of an item; texts are templates like ``{name} by {author}``."""
+
+    item_id: str
+    title: str
+    description: str | None
+    year: str | None
+    category: str
+    category_field: str | None
+    """The field of the categories' records that holds a name."""
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that are read, in ascending order."""
+        names = {self.item_id, self.category, *(name for name in (self.year,) if name)}
+        for template in (self.title, self.description or ""):
+            names |= {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        return sorted(names)
+
+
+def find_item_columns(files: RowFiles, own: OwnData, event_item: str, faults: Faults) -> ItemColumns | None:
+    """Tell which columns hold what.
+
+    Args:
+        files: The item files.
+        own: Columns that the user named.
+        event_item: The events' column of item ids.
+        faults: Told of every column that is needed and cannot be told.
+
+    Returns:
+        The columns; None when there were faults.
+    """
+    columns, place = list(files.schema), str(files.paths[0])
+    before = Faults()
+    id_column = before.catch(_id_column, columns, event_item, files)
+    title = before.catch(_text, "title", own.title, columns, place)
+    description = before.catch(_text, "description", own.description, columns, place)
+    year = before.catch(find_column, "year", own.year, columns, place)
+    category = before.catch(_category_column, own.category, files, {id_column, year})
+    if before and files.first_line_looks_like_data:
+        faults.add(files.no_header())
+    elif before or id_column is None or category is None:
+        faults.extend(before)
+    else:
+        return ItemColumns(id_column, title or f"{{{id_column}}}", description, year, *category)
+    return None
+
+
+def read_catalogue(
+    files: RowFiles, columns: ItemColumns, own: OwnData, event_item: str, say: Callable[[str], None]
+) -> Catalogue:
+    """Read the items, in the order of the file; of those with the same id the first counts.
+
+    Args:
+        files: The item files.
+        columns: What :func:`find_item_columns` found.
+        own: What else the user said.
+        event_item: The events' column of item ids; its name says what an item is called.
+        say: Told which columns are read, and what is left out.
+
+    Raises:
+        DataError: A row cannot be read, or there is none with an id.
+    """
+    place = str(files.paths[0])
+    id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
+    category, field = columns.category, columns.category_field
+    table, others, without_id = _distinct(files, id_column, columns.used)
+    categories = _categories(table, category, field, files, own)
+    separator = categories.separator
+    say(
+        f"items: id {id_column}, title {title}, categories {category}"
+        + (f", field {field}," if field else "")
+        + (f" separated by {separator!r}" if separator else "")
+        + (f", description {description}" if description else ", no descriptions (--description-col)")
+        + (f", year {year}" if year else "")
+    )
+    rows = zip(
+        table[id_column].to_list(),
+        _filled(table, title),
+        _filled(table, description),
+        _years(table, year),
+        categories.names,
+        strict=True,
+    )
+    items = [
+        Item(item_id, text or item_id, tuple(names), described, when)
+        for item_id, text, described, when, names in rows
+    ]
+    if not items:
+        raise DataError("lists no items; expected at least one row with an id", place)
+    if own.items is None:  # an event without an item is a bad row
+        without_id = 0
+    if without_id:
+        say(f"left out {counted(without_id, 'row')} of items without an id")
+    repeated = _repeated(table, others, own)
+    _tell_repeated(repeated, others, files, say)
+    items, dropped = _most_common(items, own.most_categories)
+    if dropped:
+        say(f"kept the {own.most_categories} most common of {own.most_categories + dropped:,} categories")
+    return Catalogue(
+        items,
+        own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),
+        own.category_noun or noun_of(category),
+        {
+            "items_without_title": sum(item.title == item.item_id for item in items),
+            "rare_categories_left_out": dropped,
+            "items_without_id": without_id,
+            **repeated,
+        },
+    )
+
+
+def _id_column(columns: list[str], event_item: str, files: RowFiles) -> str:
+    """The events' name for it, another common one, or simply id."""
+    found = event_item if event_item in columns else find_column("item", None, columns, "")
+    found = found or next((name for name in columns if name.lower() == "id"), None)
+    if found is None:
+        raise DataError(
+            f"no column of item ids: neither {event_item!r}, as in the events, nor item_id nor id; "
+            f"there are {', '.join(map(repr, columns[:12]))}",
+            files.paths[0],
+        )
+    return found
+
+
+def _text(role: str, given: str | None, columns: list[str], place: str) -> str | None:
+    """A template; a column alone stands for the template that holds nothing else."""
+    if given is not None and "{" in given:
+        columns_of(given, columns, place)
+        return given
+    found = find_column(role, given, columns, place)
+    return None if found is None else f"{{{found}}}"
+
+
+def _category_column(given: str | None, files: RowFiles, others: set[str | None]) -> tuple[str, str | None]:
+    """The column of the categories and, for one given like ``genres.code``, the field of its records."""
+    columns, place = list(files.schema), str(files.paths[0])
+    if given is not None and given not in columns:
+        column, dot, field = given.partition(".")
+        if dot and field and column in columns:
+            return column, field
+    found = find_column("category", given, columns, place)
+    if found is None:
+        lists = [name for name, dtype in files.schema.items() if isinstance(dtype, (pl.List, pl.Array))]
+        found = lists[0] if len(lists) == 1 and lists[0] not in others else None
+    if found is None:
+        raise DataError(
+            "which column holds the categories that the model is asked about? name it with --category-col; "
+            f"there are {', '.join(map(repr, columns[:12]))}",
+            place,
+        )
+    return found, None
+
+
+def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Collect the rows that have an id, by what the used columns hold.
+
+    Returns:
+        The first row of each id, and the rows that say something else of it, both in the order of the files.
+        ``_ROW`` is the row in the files, ``_ROWS`` how many rows hold just the same. Then how many have no id.
+    """
+    dtype = files.schema[id_column]
+    if dtype.is_nested():
+        path, line = files.first_nested(id_column)
+        raise DataError(
+            f"column {id_column!r} holds {dtype}, expected ids: text or whole numbers; name another with "
+            "--item-col",
+            path,
+            line,
+        )
+    rows = without_id = 0
+
+    def versions_in(batch: Batch) -> pl.DataFrame:
+        nonlocal rows, without_id
+        table = batch.table.with_columns(read_ids(batch.table[id_column], batch.path).cast(pl.String))
+        without_id += table[id_column].null_count()
+        table = table.with_row_index(_ROW, rows).filter(pl.col(id_column).is_not_null())
+        rows += len(batch.table)
+        return table.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS))
+
+    table, _ = files.read(used, versions_in)
+    versions = table.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
+    check_ids(id_column, versions[id_column], files)
+    first = pl.col(id_column).is_first_distinct()
+    return versions.filter(first), versions.filter(~first), without_id
+
+
+def _repeated(first: pl.DataFrame, others: pl.DataFrame, own: OwnData) -> dict[str, int]:
+    """How many rows have an id that stands earlier, and how many of them say something else than its first row."""
+    conflicting = int(others[_ROWS].sum())
+    same = int(first[_ROWS].sum()) - len(first)
+    if own.items is None:  # rows are events, and an item has one for each of its own
+        same = 0
+    return {"duplicate_items": same + conflicting, "conflicting_items": conflicting}
+
+
+def _tell_repeated(
+    repeated: dict[str, int], others: pl.DataFrame, files: RowFiles, say: Callable[[str], None]
+) -> None:
+    if not repeated["duplicate_items"]:
+        return
+    conflict = ""
+    if repeated["conflicting_items"]:
+        path, line = files.line_of(int(others[_ROW][0]))
+        place = f"{path}:{line}" if line is not None else str(path)
+        conflict = f", {repeated['conflicting_items']:,} of them with other content (the first at {place})"
+    say(f"left out {counted(repeated['duplicate_items'], 'row')} of items that stand earlier{conflict}")
+
+
+def _texts(column: pl.Series) -> list[str | None]:
+    """The cells as text: lists and records by what is in them."""
+    if column.dtype.is_nested() or column.dtype in (pl.String, pl.Binary, pl.Duration):
+        return [None if cell is None else as_text(cell) for cell in column.to_list()]
+    return list(column.cast(pl.String))
+
+
+def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
+    """The template filled with each row's columns, blanks run together; None where all of them are empty."""
+    if template is None:
+        return [None] * len(table)
+    names = columns_of(template, table.columns, "")
+    rows = zip(*([text or "" for text in _texts(table[name])] for name in names), strict=True)
+    return [
+        " ".join(template.format(**dict(zip(names, row, strict=True))).split()) if any(row) else None
+        for row in rows
+    ]
+
+
+def _years(table: pl.DataFrame, column: str | None) -> list[int | None]:
+    if column is None:
+        return [None] * len(table)
+    texts = pl.Series(_texts(table[column]), dtype=pl.String)
+    return list(texts.str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32))
+
+
+def _categories(table: pl.DataFrame, column: str, field: str | None, files: RowFiles, own: OwnData) -> Column:
+    """The names of each row; raises :class:`DataError` that names the line of a cell that holds none."""
+    try:
+        return read_column(table[column].to_list(), own.separator, field)
+    except CellError as error:
+        path, line = files.line_of(int(table[_ROW][error.row]))
+        raise DataError(
+            f"the categories in column {column!r} cannot be told: {error}; write them as a list or with a separator, "
+            f"or name the field that holds the name, like --category-col {column}.title",
+            path,
+            line,
+        ) from None
+
+
+def _most_common(items: list[Item], most: int) -> tuple[list[Item], int]:
+    """The items with the ``most`` commonest categories alone, and how many categories were left out."""
+    count = Counter(name for item in items for name in item.categories)
+    if len(count) <= most:
+        return items, 0
+    kept = set(sorted(count, key=lambda name: (-count[name], name))[:most])
+    return [
+        replace(item, categories=tuple(name for name in item.categories if name in kept)) for item in items
+    ], len(count) - most

@@ -1,0 +1,192 @@
+"""Files of one's own, read as a dataset: events, items, and what is guessed about both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from palate.config.recipe import TaskSettings
+from palate.data.assemble import Columns, Rules, assemble_columns
+from palate.data.movielens.descriptions import describe, read_descriptions
+from palate.data.raw import Raw, Report, Words
+from palate.data.tabular.events import EventColumns, Events, find_event_columns, read_events
+from palate.data.tabular.faults import Faults
+from palate.data.tabular.files import RowFiles, find_row_files
+from palate.data.tabular.items import Catalogue, find_item_columns, read_catalogue
+from palate.data.tabular.settings import OwnData
+from palate.data.tabular.values import Scale, default_thresholds, rating_scale, weight_scale
+from palate.errors import DataError
+from palate.schema import Indices
+from palate.system import files
+from palate.tasks.verbalizer import Verbalizer
+
+OFTEN, SELDOM = 1.25, 0.75
+"""Thresholds of the label rule without ratings: multiples of a category's share of the training users' histories."""
+
+
+def read_own(
+    sources: Sequence[str | Path], own: OwnData, descriptions: Path | None, rules: Rules, say: Report
+) -> Raw:
+    """Read event files and items; raises :class:`DataError` for what cannot be read or told."""
+    event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows)
+    item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
+    faults = Faults()
+    columns = find_event_columns(event_files, own, faults)
+    event_item = own.item or "" if columns is None else columns.item
+    item_columns = find_item_columns(item_files, own, event_item, faults)
+    faults.check()
+    assert columns is not None
+    assert item_columns is not None
+    _tell_columns(event_files, item_files, columns, say)
+    catalogue = read_catalogue(item_files, item_columns, own, event_item, say)
+    described = [] if descriptions is None else read_descriptions(descriptions)
+    joined, left_over = describe(catalogue.items, described)
+    items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
+    with _about(item_files.paths[0]):
+        _check_categories(catalogue)
+    events = read_events(event_files, columns, say)
+    with _about(event_files.paths[0]):
+        known = _of_known_items(events, catalogue)
+        merged = known if columns.feedback == "ratings" else _merged(known)
+        scale = _scale(merged.table["value"].to_numpy(), columns, own, say)
+        tables, dropped = assemble_columns(
+            Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
+            events.user_ids,
+            items,
+            rules,
+        )
+    seconds = tables.interactions.timestamp // events.ticks_per_second
+    read = dict.fromkeys((*event_files.paths, *item_files.paths, *([descriptions] if descriptions else [])))
+    return Raw(
+        name=_name(event_files.paths[0]),
+        source=", ".join(map(str, sources)),
+        licence="the owner's of these files",
+        tables=replace(tables, interactions=replace(tables.interactions, timestamp=seconds)),
+        items=items,
+        rating_values=scale.values,
+        checksums={str(path): files.sha256_of(path) for path in read if path.is_file()},
+        dropped=replace(dropped, ratings_of_unknown_items=len(events.table) - len(known.table)),
+        descriptions_left_over=left_over,
+        words=_words(catalogue, columns, scale),
+        feedback=columns.feedback,
+        has_times=columns.time is not None,
+        thresholds=_thresholds(columns, scale, say),
+        report={
+            **catalogue.report,
+            "bad_rows": events.bad_rows,
+            "repeated_events": len(known.table) - len(merged.table),
+        },
+    )
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file in errors about what it holds as a whole."""
+    try:
+        yield
+    except DataError as error:
+        raise error if error.path is not None else DataError(str(error), path) from None
+
+
+def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say: Report) -> None:
+    for group in dict.fromkeys((events, items)):
+        for path in group.without_header:
+            say(f"{path} has no header line, its columns are taken for {', '.join(group.schema)}")
+    value = "rating" if columns.feedback == "ratings" else "weight"
+    parts = {"user": columns.user, "item": columns.item, value: columns.value, "time": columns.time}
+    say("events: " + ", ".join(f"{part} {name}" for part, name in parts.items() if name is not None))
+    if columns.feedback == "implicit":
+        say("no ratings (--rating-col): a category is liked by its share of a history, as implicit feedback")
+
+
+def _check_categories(catalogue: Catalogue) -> None:
+    """Before the events are read: categories that an answer could not tell apart."""
+    names = tuple(sorted({name for item in catalogue.items for name in item.categories}))
+    if len(names) < 2:
+        raise DataError(
+            f"the items have {len(names)} {catalogue.category_noun} in all, expected at least 2 to ask about; "
+            "name another column with --category-col, or what separates the names with --separator"
+        )
+    Verbalizer(names, catalogue.category_noun, TaskSettings().most_labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Interactions:
+    """Events of known items; ``item_index`` points into the catalogue."""
+
+    user_index: Indices
+    item_index: Indices
+    table: pl.DataFrame  # value, time
+
+
+def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
+    place = {item.item_id: index for index, item in enumerate(catalogue.items)}
+    into = np.array([place.get(item_id, -1) for item_id in events.item_ids], dtype=np.int32)
+    item_index = into[events.item_index]
+    known = item_index >= 0
+    if not known.any():
+        raise DataError(
+            f"no event is about an item of the catalogue: the events' item ids look like {events.item_ids[0]!r}, "
+            f"the catalogue's like {catalogue.items[0].item_id!r}; name the columns of one kind of id"
+        )
+    if known.all():
+        return _Interactions(events.user_index, item_index, events.table)
+    return _Interactions(events.user_index[known], item_index[known], events.table.filter(pl.Series(known)))
+
+
+def _merged(events: _Interactions) -> _Interactions:
+    """One interaction for each user and item, in that order: the weights summed, the time that of the last."""
+    pair = events.user_index.astype(np.int64) << 32 | events.item_index
+    order = np.argsort(pair, kind="stable")
+    pair = pair[order]
+    first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]]))
+    value, time = (events.table[name].to_numpy()[order] for name in ("value", "time"))
+    merged = {"value": np.add.reduceat(value, first), "time": np.maximum.reduceat(time, first)}
+    kept = order[first]
+    return _Interactions(events.user_index[kept], events.item_index[kept], pl.DataFrame(merged))
+
+
+def _scale(values: np.ndarray, columns: EventColumns, own: OwnData, say: Report) -> Scale:
+    scale = rating_scale(values, own.rating_step) if columns.feedback == "ratings" else weight_scale(values)
+    shown = [f"{value:g}" for value in scale.values]
+    listed = (
+        ", ".join(shown)
+        if len(shown) <= 12
+        else f"{shown[0]}, {shown[1]}, … {shown[-1]} ({len(shown)} values)"
+    )
+    say(f"{'ratings' if columns.feedback == 'ratings' else 'weights of an interaction'}: {listed}")
+    return scale
+
+
+def _thresholds(columns: EventColumns, scale: Scale, say: Report) -> tuple[float, float]:
+    like, dislike = default_thresholds(scale.values) if columns.feedback == "ratings" else (OFTEN, SELDOM)
+    of = (
+        "a mean rating" if columns.feedback == "ratings" else "a share, as a multiple of the training users',"
+    )
+    say(
+        f"liked: {of} above {like:g}, disliked: below {dislike:g} (a recipe's task.like_above and task.dislike_below)"
+    )
+    return like, dislike
+
+
+def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:
+    if columns.feedback == "ratings":
+        rating = f"The {{noun}} is rated with {{rating}} of {scale.values[-1]:g}"
+    elif columns.value is None:
+        rating = "The {noun} was chosen this many times: {rating}"
+    else:
+        rating = "The {noun} was chosen with weight {rating}"
+    one = "rating" if columns.feedback == "ratings" else "interaction"
+    return Words(catalogue.item_noun, catalogue.category_noun, rating, one)
+
+
+def _name(path: Path) -> str:
+    """The folder and file without endings: two datasets of files named events tell apart."""
+    stem = path.name.split(".")[0]
+    parent = path.resolve().parent.name
+    return f"{parent}-{stem}" if parent else stem

@@ -1,0 +1,1 @@
+"""The demo: from MovieLens 100K to a report."""

@@ -1,0 +1,217 @@
+"""The demo's report: its results as rows, lines and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from palate.config.recipe import ResamplerSettings, StreamingSettings
+from palate.demo.facts import demo_facts, demo_notes
+from palate.demo.scores import LENGTHS, MAIN, PAPER, DemoResults
+from palate.evaluation.evaluate import Prediction, PredictorScores
+from palate.evaluation.metrics import Score as Measured
+from palate.model.config import model_settings
+from palate.report.data import (
+    CategoryComparison,
+    CategoryF1,
+    ExampleAnswer,
+    ExampleItem,
+    ExampleUser,
+    Labels,
+    LengthLine,
+    PredictorKind,
+    ReportData,
+    Score,
+    ScoreRow,
+    Training,
+    TrainingCurve,
+)
+from palate.runs.run import RunFolder
+from palate.training.train import CURVE
+from palate.words import plural
+
+SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
+NOTES = {
+    MAIN: "streaming user encoder, windows of any length",
+    PAPER: "one user-prompt vector an item; a small size",
+    "rule": "the label rule on what the models see",
+    "shrinkage": "category means drawn toward the training users'",
+    "counting": "most frequent categories of the full history",
+    "population": "the training users' most common labels, for everybody",
+}
+CONTROLS = ("population", f"{MAIN}, another user's history", f"{PAPER}, another user's history")
+ORDER: tuple[PredictorKind, ...] = ("model", "reference", "rule", "control")
+EXAMPLES = 3
+ITEMS = 3
+"""How many items of an example's window are shown as rated highest, and as rated lowest."""
+
+
+def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> ReportData:
+    """The report's content; ``seconds`` is the wall time by stage."""
+    curves = {name: _curve(run) for name, run in results.runs.items()}
+    scores = {one.name: one for one in results.evaluation.predictors}
+    trained = {name: curve["seconds"] for name, curve in curves.items()}
+    info, users = results.comparison.dataset.info, results.evaluation.users
+    return ReportData(
+        title="palate demo: what does this user like?",
+        lead=(
+            f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
+            f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
+            f"palate's streaming user encoder was trained for {_steps(MAIN, results):,} steps, the paper's User "
+            f"Embedding Module beside it for {_steps(PAPER, results):,}. All predictors below answered for the same "
+            f"{users} test users, whom no model saw in training."
+        ),
+        warnings=tuple(_by_shown_name(warning) for warning in results.evaluation.warnings),
+        facts=demo_facts(results, seconds, peak_memory_gib),
+        scores=tuple(sorted((_score_row(one, results, trained) for one in scores.values()), key=_order)),
+        interval=f"95% bootstrap interval over {users} test users",
+        lengths=tuple(
+            LengthLine(name=SHOWN.get(name, name), kind=_kind(name), lengths=LENGTHS, f1=tuple(f1))
+            for name, f1 in results.liked_f1.items()
+        ),
+        training=Training(
+            unit="steps",
+            curves=tuple(_training_curve(SHOWN[name], curve) for name, curve in curves.items()),
+        ),
+        examples=tuple(_examples(results)),
+        categories=_categories(scores[MAIN], scores["rule"]),
+        notes=demo_notes(results),
+        commands=('pip install ".[minilm]"', f"palate demo --out {results.runs[MAIN].path.parent}"),
+    )
+
+
+def _by_shown_name(text: str) -> str:
+    """What begins with a run's name, with what the report calls it."""
+    run, colon, rest = text.partition(":")
+    return SHOWN.get(run, run) + colon + rest
+
+
+def _kind(name: str) -> PredictorKind:
+    if name in SHOWN:
+        return "model"
+    if name in CONTROLS:
+        return "control"
+    return "rule" if name == "rule" else "reference"
+
+
+def _steps(name: str, results: DemoResults) -> int:
+    record = model_settings(results.runs[name].path).training
+    return 0 if record is None else record.steps
+
+
+def _order(row: ScoreRow) -> tuple[int, float]:
+    return ORDER.index(row.kind), -row.f1.value
+
+
+def _score_row(one: PredictorScores, results: DemoResults, trained: dict[str, float]) -> ScoreRow:
+    liked = one.scores.liked
+    run, comma, rest = one.name.partition(",")
+    return ScoreRow(
+        predictor=SHOWN.get(run, run) + comma + rest,
+        kind=_kind(one.name),
+        precision=_score(liked.precision),
+        recall=_score(liked.recall),
+        f1=_score(liked.f1),
+        disliked_f1=_score(one.scores.disliked.f1),
+        joint_f1=_score(one.scores.joint.f1),
+        prompt_tokens=_prompt_tokens(run, results),
+        training_seconds=trained.get(one.name),
+        note=NOTES.get(one.name, ""),
+    )
+
+
+def _score(measured: Measured) -> Score:
+    return Score(value=measured.value, low=measured.low, high=measured.high)
+
+
+def _prompt_tokens(run: str, results: DemoResults) -> float | None:
+    """User-prompt vectors, the mean over test users; references have none."""
+    if run not in SHOWN:
+        return None
+    settings = results.runs[run].recipe.model.user_encoder
+    if isinstance(settings, StreamingSettings | ResamplerSettings):
+        return settings.vectors
+    return float(results.comparison.examples.windows.length.mean())
+
+
+def _curve(run: RunFolder) -> dict[str, Any]:
+    curve: dict[str, Any] = json.loads((run.logs / CURVE).read_text())
+    return curve
+
+
+def _training_curve(name: str, curve: dict[str, Any]) -> TrainingCurve:
+    """Loss and dev score by step."""
+    losses = curve["losses"]
+    asked = [row for row in curve["scores"] if row["f1"] is not None]  # not while the user encoder is alone
+    return TrainingCurve(
+        name=name,
+        x=tuple(row["step"] for row in losses),
+        loss=tuple(row["loss"] for row in losses),
+        dev_x=tuple(row["step"] for row in asked),
+        dev_f1=tuple(row["f1"] for row in asked),
+    )
+
+
+def _categories(model: PredictorScores, rule: PredictorScores) -> CategoryComparison:
+    rows = [
+        CategoryF1(
+            category=name,
+            users=own.liked_users,
+            model=own.liked_f1,
+            rule=rule.per_category[name].liked_f1,
+        )
+        for name, own in model.per_category.items()
+        if own.liked_users
+    ]
+    rows.sort(key=lambda row: -row.users)
+    return CategoryComparison(model=SHOWN[MAIN], rows=tuple(rows))
+
+
+def _examples(results: DemoResults) -> Iterator[ExampleUser]:
+    """The first test users, of those whose window does not show everything if there are such."""
+    dataset, examples = results.comparison.dataset, results.comparison.examples
+    hidden = dataset.interactions.lengths[examples.user_index] > examples.windows.length
+    for row in np.argsort(~hidden, kind="stable")[:EXAMPLES].tolist():
+        user_id = dataset.user_ids[int(examples.user_index[row])]
+        answers = {one.predictor: one for one in results.evaluation.predictions if one.user_id == user_id}
+        items = _rated_items(results, row)
+        yield ExampleUser(
+            user_id=user_id,
+            window_size=int(examples.windows.length[row]),
+            highest=tuple(items[:ITEMS]),
+            lowest=tuple(items[: -ITEMS - 1 : -1]),
+            truth_text=results.comparison.task.target_texts(examples.truth[row : row + 1])[0],
+            truth=Labels(liked=answers[MAIN].truth_liked, disliked=answers[MAIN].truth_disliked),
+            answers=tuple(_answer(answers[name]) for name in (MAIN, PAPER, "rule")),
+        )
+
+
+def _answer(prediction: Prediction) -> ExampleAnswer:
+    return ExampleAnswer(
+        predictor=SHOWN.get(prediction.predictor, prediction.predictor),
+        kind=_kind(prediction.predictor),
+        text=prediction.answer,
+        labels=Labels(liked=prediction.liked, disliked=prediction.disliked),
+    )
+
+
+def _rated_items(results: DemoResults, row: int) -> list[ExampleItem]:
+    """The items of a window, rated highest first."""
+    dataset, windows = results.comparison.dataset, results.comparison.examples.windows
+    length = int(windows.length[row])
+    ratings = dataset.rating_values[windows.rating_index[row, :length]]
+    shown = dataset.items.select("title", "year", "categories").rows()
+    items = []
+    for place in np.argsort(-ratings, kind="stable").tolist():
+        title, year, categories = shown[int(windows.item_index[row, place])]
+        items.append(
+            ExampleItem(
+                title=f"{title} ({year})" if year else title,
+                categories=tuple(categories),
+                rating=float(ratings[place]),
+            )
+        )
+    return items

@@ -1,0 +1,104 @@
+"""The demo: from MovieLens 100K to a report, beside a small copy of the paper's model; goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from palate.config.load import load_recipe
+from palate.config.recipe import Recipe
+from palate.data.dataset import load_dataset
+from palate.data.prepare import prepare
+from palate.demo.page import demo_page
+from palate.demo.scores import MAIN, PAPER, measure
+from palate.evaluation.evaluate import write_evaluation
+from palate.model.build import build_table
+from palate.report.build import build_report
+from palate.runs.run import RunFolder
+from palate.system.files import remove_leftovers
+from palate.system.locks import locked
+from palate.system.machine import reproducible
+from palate.system.progress import counting_bar
+from palate.system.stages import Stages
+from palate.training.side_by_side import train_side_by_side
+from palate.training.train import train
+
+RECIPES = (Path(__file__).with_name("demo.yaml"), Path(__file__).with_name("demo_uem.yaml"))
+"""The palate model, and the paper's."""
+VECTORS = "item-vectors"
+"""The demo's own cache of item vectors: in one that holds other texts, too, they may differ in their last digits."""
+
+
+def run_demo(
+    out: Path,
+    report: Callable[[str], None] | None = None,
+    progress: bool = False,
+    source: str | Path = "ml-100k",
+    recipes: tuple[Path, Path] = RECIPES,
+) -> Path:
+    """Prepare ``source``, train both recipes on it, score them on the test users; returns the report's path.
+
+    Everything lies in ``out``: ``data``, the runs ``main`` and ``paper``, the scores, and ``report.html`` with its
+    data in ``report.json``. Both are trained at the same time, each in a process of its own. What is complete is not
+    done again, and an interrupted training goes on from its last checkpoint. ``report`` is told what happens, a line
+    at a time; ``progress`` shows bars.
+
+    Raises what :func:`palate.data.prepare.prepare` and :func:`palate.training.train.train` raise.
+    """
+    with locked(out):
+        remove_leftovers(out)
+        return _run(out, report or (lambda line: None), progress, source, recipes)
+
+
+def _run(
+    out: Path,
+    tell: Callable[[str], None],
+    progress: bool,
+    source: str | Path,
+    recipes: tuple[Path, Path],
+) -> Path:
+    main, paper = (_in_folder(load_recipe(recipe), out) for recipe in recipes)
+    stages = Stages(out / "stages.json")
+    if not (out / "data").is_dir():
+        with stages.timed("preparing"):
+            prepare(source, out / "data", report=tell, progress=progress)
+    _train({MAIN: (main, out / MAIN), PAPER: (paper, out / PAPER)}, stages, tell, progress)
+    page = out / "report.html"
+    if not page.is_file():  # written last
+        tell("scoring both models and the references on the test users")
+        with stages.timed("scoring"), reproducible(main.train.threads):
+            results = measure(out)
+        write_evaluation(results.evaluation, out)
+        build_report(demo_page(results, stages.seconds(), stages.peak_memory_gib()), page)
+    return page
+
+
+def _train(
+    runs: Mapping[str, tuple[Recipe, Path]], stages: Stages, tell: Callable[[str], None], progress: bool
+) -> None:
+    """Train what is not trained yet; the vectors of the items that all of them read are made once before."""
+    waiting = {}
+    for name, (recipe, out) in runs.items():
+        if RunFolder(out).model.is_dir():
+            train(recipe, out, report=tell)  # which checks that it is this recipe's
+        else:
+            waiting[name] = recipe, out
+    if not waiting:
+        return
+    with stages.timed("encoding"), counting_bar("encoding item texts", progress) as encoded:
+        tell("encoding item texts")
+        for recipe, _ in waiting.values():
+            with reproducible(recipe.train.threads):
+                build_table(recipe, load_dataset(recipe.data.path), encoded)
+    tell(f"training {' and '.join(waiting)}, side by side")
+    with stages.timed("training"):
+        train_side_by_side(waiting, tell)
+
+
+def _in_folder(recipe: Recipe, out: Path) -> Recipe:
+    """The recipe with its data and its cache of item vectors in the demo's folder."""
+    items = recipe.items
+    if items.cache is None:
+        items = items.model_copy(update={"cache": (out / VECTORS).resolve()})
+    data = recipe.data.model_copy(update={"path": (out / "data").resolve()})
+    return recipe.model_copy(update={"data": data, "items": items})

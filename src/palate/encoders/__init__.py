@@ -1,0 +1,1 @@
+"""User encoders: a history in, a user prompt out."""

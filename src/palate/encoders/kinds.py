@@ -1,0 +1,44 @@
+"""Registers palate's own user encoders, and builds one of any kind. Their modules are imported when one is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from palate.config.recipe import ResamplerSettings, StreamingSettings, TextSettings, UEMSettings
+from palate.config.registry import UserEncoderKind, user_encoders
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from palate.encoders.base import EncoderSizes
+
+
+def _uem(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.uem import UEM
+
+    return UEM(settings, sizes)
+
+
+def _resampler(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.resampler import ResamplerEncoder
+
+    return ResamplerEncoder(settings, sizes)
+
+
+def _streaming(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.streaming import StreamingEncoder
+
+    return StreamingEncoder(settings, sizes)
+
+
+user_encoders.register("uem", UserEncoderKind(UEMSettings, _uem))
+user_encoders.register("resampler", UserEncoderKind(ResamplerSettings, _resampler))
+user_encoders.register("streaming", UserEncoderKind(StreamingSettings, _streaming))
+user_encoders.register("text", UserEncoderKind(TextSettings, None))
+
+
+def build_user_encoder(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    """Build the user encoder of a registered kind, with random weights."""
+    build = user_encoders.find(settings.kind).build
+    assert build is not None, "a history as text needs no user encoder"
+    return build(settings, sizes)

@@ -1,0 +1,193 @@
+"""The state of a streaming user encoder: sums under a softmax that grow, shrink and merge in constant time.
+
+Every latent query holds what a softmax over the whole history needs: a reference for the exponents, the denominator
+and the numerator. The reference is the maximum logit rounded up to a power of two, so that rescaling is exact, and
+each sum is kept in two float32 numbers (Knuth's two-sum): the order in which events come does not show.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from palate.errors import DataError
+from palate.system.files import write_bytes
+
+FORMAT = "palate-user-state-1"
+NOTHING = -(2**30)
+"""The exponent of a query that has read nothing."""
+LOWEST = -(2.0**24)
+"""Logits are kept between this and its opposite, in powers of two."""
+LEAST_LEFT = 2.0**-6
+"""A query of which less is left than this share of what it once held has lost precision: removing an event leaves
+about a millionth of its weight behind, because its weight is computed anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class UserState:
+    """What B users' histories leave behind in Q latent queries that pool V numbers each; bytes do not depend on P.
+
+    Column 0 of the sums is the denominator, the sum of the weights; the other V are the numerator. All sums are in
+    units of 2**exponent.
+    """
+
+    exponent: Tensor  # [B, Q] int32: the maximum logit in powers of two, rounded up
+    sums: Tensor  # [B, Q, 1 + V] float32
+    rest: Tensor  # [B, Q, 1 + V] float32: what rounding the sums left out
+    peak: Tensor  # [B, Q] float32: log2 of the largest denominator since the state was built
+    count: Tensor  # [B] int64: events that were read
+    newest: Tensor  # [B] float64: time of the newest one, in days since 1970; -inf where there is none
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def __getitem__(self, users: slice | Tensor) -> UserState:
+        """The states of some of the users, which stay a batch."""
+        return UserState(*(getattr(self, column.name)[users] for column in fields(self)))
+
+    @classmethod
+    def empty(cls, users: int, queries: int, values: int, device: torch.device | str = "cpu") -> UserState:
+        """The state of ``users`` that have no history."""
+        sums = torch.zeros(users, queries, 1 + values, device=device)
+        return cls(
+            exponent=torch.full((users, queries), NOTHING, dtype=torch.int32, device=device),
+            sums=sums,
+            rest=torch.zeros_like(sums),
+            peak=torch.full((users, queries), -math.inf, device=device),
+            count=torch.zeros(users, dtype=torch.int64, device=device),
+            newest=torch.full((users,), -math.inf, dtype=torch.float64, device=device),
+        )
+
+    @classmethod
+    def of(cls, logits: Tensor, values: Tensor, mask: Tensor, time: Tensor) -> UserState:
+        """The state of the events that stand where ``mask`` [B, P] is true.
+
+        ``logits`` are [B, P, Q], in float64 where they hold times, ``values`` [B, P, V] and ``time`` [B, P].
+        """
+        powers = (logits / math.log(2)).clamp(LOWEST, -LOWEST).masked_fill(~mask[..., None], -math.inf)
+        highest = powers.detach().amax(dim=1).ceil()  # [B, Q]
+        exponent = torch.where(highest.isfinite(), highest, NOTHING)
+        weights = torch.exp2(powers - exponent[:, None]).to(values.dtype)  # [B, P, Q]
+        denominator = weights.sum(dim=1)[..., None]
+        sums = torch.cat([denominator, weights.transpose(1, 2) @ values], dim=-1)
+        exponent = exponent.to(torch.int32)
+        return cls(
+            exponent=exponent,
+            sums=sums,
+            rest=torch.zeros_like(sums),
+            peak=_log_weight(exponent, sums),
+            count=mask.sum(dim=1),
+            newest=time.masked_fill(~mask, -math.inf).amax(dim=1),
+        )
+
+    def merge(self, other: UserState) -> UserState:
+        """The state of both histories together; in any order, whatever the shares."""
+        exponent, sums, rest = self._plus(other, 1)
+        peak = torch.maximum(torch.maximum(self.peak, other.peak), _log_weight(exponent, sums))
+        newest = torch.maximum(self.newest, other.newest)
+        return UserState(exponent, sums, rest, peak, self.count + other.count, newest)
+
+    def replaced(self, rows: Tensor, others: UserState) -> UserState:
+        """These states with the others in some rows [B']."""
+        return UserState(
+            *(getattr(self, c.name).index_copy(0, rows, getattr(others, c.name)) for c in fields(self))
+        )
+
+    def without(self, other: UserState) -> UserState:
+        """The state after the other's events are taken out, which must have been read; see :meth:`blurred`."""
+        exponent, sums, rest = self._plus(other, -1)
+        left = UserState(exponent, sums, rest, self.peak, self.count - other.count, self.newest)
+        emptied = (left.count == 0).nonzero().flatten()
+        queries, values = sums.shape[1], sums.shape[2] - 1
+        return left.replaced(emptied, UserState.empty(len(emptied), queries, values, sums.device))
+
+    def blurred(self, floor: Tensor) -> Tensor:
+        """True for users of whom so much has been taken out that rounding shows, [B]: build their states again.
+
+        ``floor`` [B, Q] is log2 of a weight that is always there beside the history's.
+        """
+        left = torch.logaddexp2(_log_weight(self.exponent, self.sums), floor)
+        return ((left < self.peak + math.log2(LEAST_LEFT)) & (self.count > 0)[:, None]).any(dim=1)
+
+    def to_bytes(self, reader: str) -> bytes:
+        """The state as safetensors; ``reader`` says which weights the sums were made with."""
+        columns = {column.name: getattr(self, column.name).cpu().contiguous() for column in fields(self)}
+        return save(columns, metadata={"format": FORMAT, "reader": reader})
+
+    def save(self, path: Path, reader: str) -> None:
+        """Write :meth:`to_bytes`, all or nothing."""
+        write_bytes(path, self.to_bytes(reader))
+
+    @classmethod
+    def load(cls, path: Path, reader: str, like: UserState) -> UserState:
+        """Read what :meth:`save` wrote, with the sizes of ``like``.
+
+        Raises :class:`DataError` for a file that is damaged or was made with other weights.
+        """
+        try:
+            return cls.from_bytes(Path(path).read_bytes(), reader, like, path)
+        except OSError as error:
+            raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, reader: str, like: UserState, path: Path | None = None) -> UserState:
+        """Read what :meth:`to_bytes` gave, as :meth:`load` does; ``path`` is what an error names."""
+        try:
+            columns = load(data)
+            made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
+        if made.get("format") != FORMAT or made.get("reader") != reader:
+            raise DataError(
+                "not a state of this user encoder, whose weights are others; build it from the stored events",
+                path,
+            )
+        _check(columns, like, path)
+        return cls(**{name: tensor.to(like.sums.device) for name, tensor in columns.items()})
+
+    def _plus(self, other: UserState, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Exponent, sums and rest with ``sign`` times the other's."""
+        exponent = torch.maximum(self.exponent, other.exponent)
+        (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
+        return exponent, *_two_sum(mine, sign * its, my_rest + sign * its_rest)
+
+    def _in_units_of(self, exponent: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums and rest, exactly, in other units that are not smaller."""
+        shift = (self.exponent - exponent).clamp(min=-300)[..., None]
+        return torch.ldexp(self.sums, shift), torch.ldexp(self.rest, shift)
+
+
+def _two_sum(first: Tensor, second: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """The rounded sum, and what rounding left out of it."""
+    total = first + second
+    shadow = total - first
+    lost = (first - (total - shadow)) + (second - shadow) + rest
+    rounded = total + lost
+    return rounded, lost - (rounded - total)
+
+
+def _log_weight(exponent: Tensor, sums: Tensor) -> Tensor:
+    """log2 of the denominators, [B, Q]."""
+    return exponent + sums.detach()[..., 0].clamp(min=0).log2()
+
+
+def _check(columns: dict[str, Tensor], like: UserState, path: Path | None) -> None:
+    users = {len(tensor) if tensor.dim() else 0 for tensor in columns.values()}
+    finite = all(columns[name].isfinite().all() for name in ("sums", "rest") if name in columns)
+    for column in fields(like):
+        tensor, expected = columns.get(column.name), getattr(like, column.name)
+        if tensor is None or tensor.dtype != expected.dtype or tensor.shape[1:] != expected.shape[1:]:
+            raise DataError(
+                f"{column.name} is not {expected.dtype} [B, {', '.join(map(str, expected.shape[1:]))}]; "
+                "build the state from the stored events",
+                path,
+            )
+    if len(users) != 1 or len(columns) != len(fields(like)) or not finite:
+        raise DataError("the columns do not fit together; build the state from the stored events", path)

@@ -1,0 +1,1 @@
+"""Scores of predictors on the same examples, and their comparison."""

@@ -1,0 +1,316 @@
+"""Who is compared on what: trained runs, their controls and the references, on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from palate.config import registry
+from palate.config.load import dump_recipe
+from palate.config.recipe import Recipe
+from palate.data.dataset import Dataset, load_dataset
+from palate.data.windows import make_examples
+from palate.errors import DataError, MismatchError, OutputError, PalateError
+from palate.evaluation.evaluate import Evaluation, Setting, evaluate, write_evaluation
+from palate.evaluation.predictors.base import Predictor
+from palate.evaluation.predictors.controls import AnotherUsersHistory
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.predictors.references import references
+from palate.model.config import check_model, model_settings
+from palate.runs.data import dataset_of
+from palate.runs.run import RunFolder, load_run
+from palate.schema import Examples, Split, WindowKind
+from palate.system.files import check_writable, fresh_folder
+from palate.tasks import CategoryPreference, load_task
+
+if TYPE_CHECKING:
+    from palate.model.model import PersonalizedModel
+
+Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
+"""A run's folder, the name of a registered reference, a loaded model, or anything that predicts."""
+BESIDE_A_RUN = ("counting", "rule", "shrinkage")
+"""The references that are shown with every run."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked; None takes it from the first run, or from the defaults of a recipe."""
+
+    data: Path | Dataset | None = None
+    split: Split = "test"
+    window: int | None = None
+    window_kind: WindowKind | None = None
+    seed: int = 0
+    transfer: bool = False
+    """Let runs answer about other data than they were trained on."""
+    bare: bool = False
+    """Only what is named: no controls, and no references beside a run."""
+    backbone: str | None = None
+    """Where the backbone of the runs that did not save it lies now, if it has moved."""
+    controls: bool = False
+    """Every control of a run, and not another user's history alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Predictors, and the examples that all of them answer."""
+
+    predictors: list[Predictor]
+    examples: Examples
+    dataset: Dataset
+    task: CategoryPreference
+    setting: Setting
+    seeds: dict[str, list[str]] = field(default_factory=dict)
+    """The predictors that differ in nothing but their training's seed, by what they are called together."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong with the training of a run, by its name."""
+
+    def at_window(self, window: int) -> Comparison:
+        """The same predictors on the examples of another window."""
+        setting = self.setting.model_copy(update={"window": window})
+        return replace(self, setting=setting, examples=_examples(self.dataset, self.task, setting))
+
+    def evaluate(self) -> Evaluation:
+        """Ask and score everybody."""
+        evaluation = evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
+        return evaluation.model_copy(update={"warnings": self.warnings})
+
+
+def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison:
+    """Load the runs and fit the references that are named, beside models and predictors that are given.
+
+    Raises:
+        DataError: An entry is neither a run nor the name of a reference.
+        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data.
+        PalateError: An object does not predict.
+    """
+    asked = _Asked.of(entries)
+    runs, models = asked.runs, asked.models
+    recipe = runs[0].recipe if runs else Recipe()
+    window = recipe.evaluate.window if runs or not models else models[0].settings.window
+    setting = Setting(
+        split=options.split,
+        window=options.window or window,
+        kind=options.window_kind or recipe.windows.kind,
+        seed=options.seed,
+    )
+    places = _backbones(runs, options.backbone)
+    dataset = _dataset(runs, options)
+    _check_runs(runs, dataset, options.transfer)
+    _check_models(asked, dataset)
+    if not len(dataset.users(setting.split)):
+        raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
+    task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
+    examples = _examples(dataset, task, setting)
+    named = list(asked.references)
+    if (runs or models) and not options.bare:
+        named += BESIDE_A_RUN
+    predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
+    names = _names(runs)
+    trained = [
+        _load(run, name, dataset, options.transfer, places[run.path])
+        for name, run in zip(names, runs, strict=True)
+    ]
+    for number, model in enumerate(models, start=1):
+        name = "model" if len(models) == 1 else f"model {number}"
+        trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size))
+    for predictor in trained:
+        predictors += [*_controls(predictor, dataset, setting, options), predictor]
+    return Comparison(
+        [*predictors, *asked.others],
+        examples,
+        dataset,
+        task,
+        setting,
+        _seeds(runs, names),
+        tuple(_warnings(runs, names)),
+    )
+
+
+def compare_and_write(
+    entries: Sequence[str],
+    options: Options,
+    out: Path | None = None,
+    show: Callable[[Evaluation], None] = lambda evaluation: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Evaluate what ``entries`` name, and write scores and answers to a new folder, or to that of a single run.
+
+    Args:
+        entries: Runs by folder and references by name.
+        options: What is asked.
+        out: The new folder.
+        show: Is given the scores before they are written, so that they are seen whatever becomes of the files.
+        tell: Hears at once when a run's folder cannot be written, which need not keep anyone from asking it.
+
+    Raises:
+        OutputError: Before the work when ``out`` is not free or cannot be made; after it when nothing can be written.
+        PalateError: What :func:`prepare_comparison` raises.
+    """
+    if out is not None:
+        with fresh_folder(out) as folder:
+            evaluation = prepare_comparison(entries, options).evaluate()
+            show(evaluation)
+            write_evaluation(evaluation, folder)
+        return evaluation
+    runs = [entry for entry in entries if entry not in registry.predictors]
+    single = Path(_find_run(runs[0]).path) if len(runs) == 1 else None
+    if single is not None:
+        try:
+            check_writable(single)
+        except OutputError as error:
+            tell(f"{error}; the scores will be shown and not kept, unless --out names a folder")
+    evaluation = prepare_comparison(entries, options).evaluate()
+    show(evaluation)
+    if single is not None:
+        write_evaluation(evaluation, single)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The entries of a comparison by what they are."""
+
+    references: tuple[str, ...]
+    runs: tuple[RunFolder, ...]
+    models: tuple[PersonalizedModel, ...]
+    others: tuple[Predictor, ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> _Asked:
+        named = [entry for entry in entries if isinstance(entry, str) and entry in registry.predictors]
+        folders = [entry for entry in entries if isinstance(entry, str | Path) and entry not in named]
+        runs = [_find_run(str(entry)) for entry in folders]
+        objects = [entry for entry in entries if not isinstance(entry, str | Path)]
+        models = []
+        if objects:
+            from palate.model.model import PersonalizedModel
+
+            models = [one for one in objects if isinstance(one, PersonalizedModel)]
+        others = [one for one in objects if one not in models]
+        for one in others:
+            if not isinstance(getattr(one, "name", None), str) or not callable(getattr(one, "predict", None)):
+                raise PalateError(
+                    f"{type(one).__name__} cannot be evaluated; expected a run's folder, the name of a reference, a "
+                    "model, or an object with a name and predict(user_index, windows)"
+                )
+        return cls(tuple(named), tuple(runs), tuple(models), tuple(others))  # type: ignore[arg-type]
+
+
+def _check_models(asked: _Asked, dataset: Dataset) -> None:
+    """Loaded models are of one task, that of the runs beside them, and of this data."""
+    tasks = [run.recipe.task for run in asked.runs] + [model.settings.task for model in asked.models]
+    if any(task != tasks[0] for task in tasks):
+        raise MismatchError("the models have different tasks; evaluate them one by one")
+    for model in asked.models:
+        if model.settings.data_fingerprint != dataset.info.fingerprint:
+            raise MismatchError(
+                f"a model was trained on {model.settings.data_name}, and {dataset.info.name} is other data; give the "
+                "data that it was trained on, or the run's folder and transfer=True"
+            )
+
+
+def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
+    """Where the backbone of each run is to be had from; that of a run that holds its own is not elsewhere."""
+    wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
+    if backbone is not None and not wanting:
+        raise MismatchError("no run here needs a backbone from elsewhere; leave --backbone out")
+    places = {run.path: backbone if run in wanting else None for run in runs}
+    for run in runs:
+        if run.model.is_dir():
+            check_model(run.path, places[run.path])
+    return places
+
+
+def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:
+    return make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
+
+
+def _find_run(entry: str) -> RunFolder:
+    try:
+        return load_run(entry)
+    except DataError as error:
+        raise DataError(
+            f"{error}; or the name of a reference: {', '.join(registry.predictors.kinds)}"
+        ) from None
+
+
+def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
+    if options.data is not None:
+        return load_dataset(options.data.expanduser()) if isinstance(options.data, Path) else options.data
+    if not runs:
+        raise DataError(
+            "references and loaded models have no data of their own; name the dataset with --data, or give it"
+        )
+    return dataset_of(runs[0])
+
+
+def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:
+    """All that can be wrong with the runs, before a model is loaded."""
+    for run in runs:
+        if not run.model.is_dir():
+            raise DataError("holds no trained model; finish its training with 'palate train'", run.path)
+        if run.recipe.task != runs[0].recipe.task:
+            raise MismatchError(
+                f"{run.path} and {runs[0].path} have different tasks; evaluate them one by one"
+            )
+        if not transfer and run.manifest.data_fingerprint != dataset.info.fingerprint:
+            raise MismatchError(
+                f"{run.path} was trained on {run.manifest.data_name} ({run.manifest.data_fingerprint[:14]}), "
+                f"and {dataset.path} is {dataset.info.name} ({dataset.info.fingerprint[:14]}); "
+                "name the data that it was trained on, or add --transfer"
+            )
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    short = [run.path.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+
+
+def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[str]]:
+    """The names of runs whose recipes differ in seed and name alone; a seed counts once, by its first run."""
+    groups: dict[tuple[str, str], dict[int, str]] = {}
+    called: dict[tuple[str, str], str] = {}
+    for run, name in zip(runs, names, strict=True):
+        recipe = run.recipe
+        rest = dump_recipe(recipe.model_copy(update={"seed": 0, "name": ""}))
+        key = rest, run.manifest.data_fingerprint
+        groups.setdefault(key, {}).setdefault(recipe.seed, name)
+        called.setdefault(key, recipe.name)
+    seeds: dict[str, list[str]] = {}
+    for key, by_seed in groups.items():
+        if (count := len(by_seed)) > 1:
+            label, members = f"{called[key]}, {count} seeds", list(by_seed.values())
+            seeds[f"{label} ({', '.join(members)})" if label in seeds else label] = members
+    return seeds
+
+
+def _warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> Iterator[str]:
+    for run, name in zip(runs, names, strict=True):
+        if (record := model_settings(run.path).training) is not None:
+            yield from (f"{name}: {warning}" for warning in record.warnings())
+
+
+def _controls(
+    predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting, options: Options
+) -> list[Predictor]:
+    if options.controls:
+        from palate.evaluation.predictors.model_controls import controls
+
+        return controls(predictor, dataset, setting)
+    return [] if options.bare else [AnotherUsersHistory(predictor, options.seed)]
+
+
+def _load(
+    run: RunFolder, name: str, dataset: Dataset, transfer: bool, backbone: str | None
+) -> PersonalizedPredictor:
+    from palate.model.build import build_table
+    from palate.model.model import load_model
+
+    recipe = run.recipe
+    model = load_model(run.path, backbone)
+    if transfer:
+        model = model.with_table(build_table(recipe, dataset))
+    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

@@ -1,0 +1,239 @@
+"""The one evaluator: every predictor answers for the same examples and is scored the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate.errors import DataError, LeakageError, PalateError, faults
+from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences
+from palate.schema import Examples, Ints, Preferences, Split, WindowKind
+from palate.system.files import read_text, write_text
+from palate.system.locks import locked
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.evaluation.predictors.base import Predictor
+    from palate.tasks.base import Task
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+class Part(BaseModel):
+    """A part of an evaluation: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Setting(Part):
+    """Which examples were asked: the arguments of :func:`palate.data.windows.make_examples`."""
+
+    split: Split
+    window: int = Field(ge=1)
+    """Most interactions that a predictor sees."""
+    kind: WindowKind
+    seed: int
+
+
+class CategoryScores(Part):
+    """F1 of one category, and the users who truly like or dislike it."""
+
+    liked_f1: float
+    liked_users: int
+    disliked_f1: float
+    disliked_users: int
+
+
+class PredictorScores(Part):
+    """One predictor's scores."""
+
+    name: str
+    scores: PreferenceScores
+    per_category: dict[str, CategoryScores]
+    unreadable: float
+    """Share of answers in which no label was found and which do not say that there is none."""
+    seconds: float
+    """Time to answer for all users."""
+
+
+class Prediction(Part):
+    """One answer, what was read from it, and the truth; labels by name, best and worst first."""
+
+    predictor: str
+    user_id: str
+    answer: str
+    liked: tuple[str, ...]
+    disliked: tuple[str, ...]
+    truth_liked: tuple[str, ...]
+    truth_disliked: tuple[str, ...]
+
+
+class Evaluation(Part):
+    """What ``metrics.json`` holds, and the predictions that ``predictions.jsonl`` holds."""
+
+    format: int = 1
+    dataset: str
+    fingerprint: str
+    setting: Setting
+    users: int
+    predictors: tuple[PredictorScores, ...]
+    warnings: tuple[str, ...] = ()
+    """What went wrong with the training of a model that is scored here."""
+    predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)
+    predictions_digest: str | None = None
+    """sha256 of ``predictions.jsonl``, in the file: a process that is killed between the two leaves no wrong pair."""
+
+
+def evaluate(
+    predictors: Sequence[Predictor], examples: Examples, task: Task, dataset: Dataset, setting: Setting
+) -> Evaluation:
+    """Ask every predictor about the windows of the examples, and score the answers against their truth.
+
+    Raises :class:`LeakageError` when the examples are not of the setting's split, and :class:`PalateError` when
+    there is nobody to ask or to answer, when two predictors share a name, or when one leaves out a user.
+    """
+    _check(predictors, examples, dataset, setting)
+    scores: list[PredictorScores] = []
+    predictions: list[Prediction] = []
+    for predictor in predictors:
+        start = time.perf_counter()
+        answers = predictor.predict(examples.user_index, examples.windows)
+        seconds = time.perf_counter() - start
+        if len(answers) != len(examples):
+            raise PalateError(f"{predictor.name}: gave {len(answers)} answers for {len(examples)} users")
+        read = task.parse(answers)
+        scores.append(
+            PredictorScores(
+                name=predictor.name,
+                scores=score_preferences(examples.truth, read, len(task.label_names), setting.seed),
+                per_category=_per_category(examples.truth, read, task.label_names),
+                unreadable=unreadable_share(answers, read, task),
+                seconds=round(seconds, 3),
+            )
+        )
+        user_ids = [dataset.user_ids[index] for index in examples.user_index]
+        predictions.extend(_predictions(predictor.name, user_ids, answers, read, examples.truth, task))
+    return Evaluation(
+        dataset=dataset.info.name,
+        fingerprint=dataset.info.fingerprint,
+        setting=setting,
+        users=len(examples),
+        predictors=tuple(scores),
+        predictions=tuple(predictions),
+    )
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write ``predictions.jsonl``, then ``metrics.json``, each whole or not at all."""
+    lines = [
+        json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n"
+        for prediction in evaluation.predictions
+    ]
+    answers = "".join(lines)
+    with locked(folder / METRICS_FILE, wait=True):  # of two evaluations at once one pair stays
+        write_text(folder / PREDICTIONS_FILE, answers)
+        metrics = evaluation.model_copy(update={"predictions_digest": _digest(answers)})
+        write_text(folder / METRICS_FILE, metrics.model_dump_json(indent=2) + "\n")
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what :func:`write_evaluation` wrote; raises :class:`DataError` that names the file and the line."""
+    metrics, lines = folder / METRICS_FILE, folder / PREDICTIONS_FILE
+    evaluation = _parsed(Evaluation, _read(metrics), metrics)
+    answers = _read(lines)
+    rows = enumerate(answers.removesuffix("\n").split("\n"), start=1)
+    predictions = tuple(_parsed(Prediction, row, lines, number) for number, row in rows)
+    if evaluation.predictions_digest not in (None, _digest(answers)):
+        raise DataError(f"not the answers that {METRICS_FILE} is of; run palate evaluate again", lines)
+    return evaluation.model_copy(update={"predictions": predictions, "predictions_digest": None})
+
+
+def _check(predictors: Sequence[Predictor], examples: Examples, dataset: Dataset, setting: Setting) -> None:
+    if not predictors:
+        raise PalateError("no predictor was given; name at least one")
+    if not len(examples):
+        raise PalateError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
+    names = [predictor.name for predictor in predictors]
+    for name in names:
+        if names.count(name) > 1:
+            raise PalateError(f"{names.count(name)} predictors are called {name!r}; give each its own name")
+    others = np.setdiff1d(examples.user_index, dataset.users(setting.split))
+    if len(others):
+        raise LeakageError(
+            f"{len(others)} of {len(examples)} examples are not of the {setting.split} split "
+            f"(the first: user {dataset.user_ids[int(others[0])]!r}); make the examples of that split"
+        )
+
+
+def _per_category(truth: Preferences, read: Preferences, names: Sequence[str]) -> dict[str, CategoryScores]:
+    labels = len(names)
+    liked, disliked = membership(truth.liked, labels), membership(truth.disliked, labels)
+    liked_f1 = label_f1(liked, membership(read.liked, labels))
+    disliked_f1 = label_f1(disliked, membership(read.disliked, labels))
+    return {
+        name: CategoryScores(
+            liked_f1=float(liked_f1[index]),
+            liked_users=int(liked[:, index].sum()),
+            disliked_f1=float(disliked_f1[index]),
+            disliked_users=int(disliked[:, index].sum()),
+        )
+        for index, name in enumerate(names)
+    }
+
+
+def unreadable_share(answers: Sequence[str], read: Preferences, task: Task) -> float:
+    """The share of B answers in which no label was read and which do not say that there is none."""
+    empty = np.concatenate([read.liked, read.disliked], axis=1).max(axis=1) < 0
+    of_nothing = task.target_texts(read[empty])
+    rows: list[int] = np.flatnonzero(empty).tolist()
+    missed = [row for row, text in zip(rows, of_nothing, strict=True) if answers[row] != text]
+    return len(missed) / len(answers)
+
+
+def _predictions(
+    name: str,
+    user_ids: Sequence[str],
+    answers: Sequence[str],
+    read: Preferences,
+    truth: Preferences,
+    task: Task,
+) -> Iterator[Prediction]:
+    def named(ranked: Ints) -> list[tuple[str, ...]]:
+        return [tuple(task.label_names[index] for index in row if index >= 0) for row in ranked.tolist()]
+
+    columns = (user_ids, answers, *map(named, (read.liked, read.disliked, truth.liked, truth.disliked)))
+    for user_id, answer, liked, disliked, truth_liked, truth_disliked in zip(*columns, strict=True):
+        yield Prediction(
+            predictor=name,
+            user_id=user_id,
+            answer=answer,
+            liked=liked,
+            disliked=disliked,
+            truth_liked=truth_liked,
+            truth_disliked=truth_disliked,
+        )
+
+
+def _digest(answers: str) -> str:
+    return f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"
+
+
+def _read(path: Path) -> str:
+    return read_text(path, "the file is missing; run palate evaluate again")
+
+
+def _parsed(model: type[_Model], content: str, path: Path, line: int | None = None) -> _Model:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise DataError(f"{faults(error)}; run palate evaluate again", path, line) from error

@@ -1,0 +1,146 @@
+"""Gradient boosting on category counts and means: what a learned reference that knows the categories can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
+
+from palate.data.windows import draw_windows, require_training_users
+from palate.evaluation.metrics import membership, weighted_f1
+from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+from palate.tasks.targets import likeliest, only
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.tasks.category_preference import CategoryPreference
+
+MOST_WINDOWS = 16_000
+"""Windows that one size is learned from."""
+HELD_OUT = 5
+"""One training user in so many chooses how chances become answers, and teaches no trees."""
+RARE = 20
+"""A label that fewer windows carry gets its frequency as its chance."""
+_GRID = list(product((0.0, 0.15, 0.3, 0.5), np.linspace(0.05, 0.6, 23)))
+"""How much sooner a rare label is named, and the least chance of a label that is named."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """The liked or the disliked labels: one classifier each, or a constant chance, and how they become answers."""
+
+    classifiers: list[HistGradientBoostingClassifier | float]  # [L]
+    frequency: Doubles  # [L]
+    rareness: float
+    least: float
+
+
+class Boosting:
+    """Gradient-boosted trees, one classifier for each liked and each disliked category.
+
+    They see what the label rule sees of a window: each category's count and mean rating, and the mean of all. For
+    every size of windows they are fitted to windows of training users with the labels of their full histories; how
+    chances become answers is chosen on training users held out, by weighted F1. A window that shows a whole history
+    is left to the label rule.
+    """
+
+    name = "boosting"
+
+    def __init__(self, dataset: Dataset, task: CategoryPreference, kind: WindowKind = "recent") -> None:
+        self._users = dataset.users("train")
+        require_training_users(dataset, self._users, "gradient boosting")
+        self._dataset, self._task, self._kind = dataset, task, kind
+        full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+        self._truth = task.labels(full)
+        self._fitted: dict[int, tuple[_Half, _Half]] = {}
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """Answers from the windows alone; the first call for a size of windows [B, P] takes about a minute."""
+        size = windows.item_index.shape[1]
+        if size not in self._fitted:
+            with threadpool_limits(
+                1
+            ):  # so small a problem's threads would wait for each other most of the time
+                self._fitted[size] = self._fit(size)
+        seen, most = self._statistics(windows), self._task.settings.most_labels
+        liked, disliked = self._fitted[size]
+        features, rule = _features(seen), self._task.labels(seen)
+        likes, dislikes = _chances(liked, features), _chances(disliked, features)  # [B, L]
+        whole = (windows.length < size)[:, None]
+        answers = Preferences(
+            np.where(whole, rule.liked, _named(np.where(likes >= dislikes, likes, 0.0), liked, most)),
+            np.where(whole, rule.disliked, _named(np.where(likes < dislikes, dislikes, 0.0), disliked, most)),
+        )
+        return self._task.target_texts(answers)
+
+    def _fit(self, size: int) -> tuple[_Half, _Half]:
+        rng = np.random.default_rng(0)
+        users = self._users[self._dataset.interactions.lengths[self._users] >= size]
+        if len(users) < HELD_OUT:
+            users = self._users
+        times = max(1, MOST_WINDOWS // max(len(users), 1)) if self._kind == "random" else 1
+        place = np.arange(len(users)).repeat(times)
+        windows = draw_windows(self._dataset.interactions, users[place], size, self._kind, rng)
+        features, held_out = _features(self._statistics(windows)), place % HELD_OUT == 0
+        labels, most = len(self._task.label_names), self._task.settings.most_labels
+        halves = (
+            membership(half[users[place]], labels) for half in (self._truth.liked, self._truth.disliked)
+        )
+        liked, disliked = (_fit_half(features, truth, held_out, most) for truth in halves)
+        return liked, disliked
+
+    def _statistics(self, windows: Windows) -> CategoryStatistics:
+        dataset = self._dataset
+        return category_statistics(windows.interactions(), dataset.category_matrix, dataset.rating_values)
+
+
+def _features(seen: CategoryStatistics) -> Doubles:
+    """Count and mean of each category, and the mean over all, [B, 2·L + 1]; NaN is a mean of nothing."""
+    count, total = seen.count.astype(np.float64), seen.total
+    both = np.column_stack([count, count.sum(axis=1)]), np.column_stack([total, total.sum(axis=1)])
+    mean = np.divide(both[1], both[0], out=np.full_like(both[1], np.nan), where=both[0] > 0)
+    return np.concatenate([count, mean], axis=1)
+
+
+def _fit_half(features: Doubles, truth: Bools, held_out: Bools, most: int) -> _Half:
+    """Fit a classifier for each of L labels, ``truth`` being [B, L], and choose how chances become answers."""
+    fitted = _Half(list(_classifiers(features[~held_out], truth[~held_out])), truth.mean(axis=0), 0.0, 0.5)
+    chances, labels = _chances(fitted, features[held_out]), truth.shape[1]
+
+    def f1(setting: tuple[float, float]) -> float:
+        ranked = _named(chances, _Half([], fitted.frequency, *setting), most)
+        return weighted_f1(truth[held_out], membership(ranked, labels))
+
+    return _Half(fitted.classifiers, fitted.frequency, *max(_GRID, key=f1))
+
+
+def _classifiers(features: Doubles, truth: Bools) -> Iterator[HistGradientBoostingClassifier | float]:
+    for label in truth.T:
+        if min(label.sum(), (~label).sum()) < RARE:
+            yield float(label.mean()) if len(label) else 0.0
+        else:
+            trees = HistGradientBoostingClassifier(
+                max_iter=150, learning_rate=0.06, max_leaf_nodes=8, l2_regularization=1.0, random_state=0
+            )
+            yield trees.fit(features, label)
+
+
+def _chances(half: _Half, features: Doubles) -> Doubles:
+    """The chance of each label, [B, L]."""
+    columns = [
+        np.full(len(features), one) if isinstance(one, float) else one.predict_proba(features)[:, 1]
+        for one in half.classifiers
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _named(chances: Doubles, half: _Half, most: int) -> Ints:
+    """The labels that are named for each of B users, likeliest first, [B, most]."""
+    rank = likeliest(chances, half.frequency, half.rareness, most)
+    return only(rank, np.take_along_axis(chances, rank, axis=1) >= half.least, most)

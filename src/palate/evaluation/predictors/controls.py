@@ -1,0 +1,93 @@
+"""Controls: what can be said about a user without the user's own history."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palate.errors import PalateError
+from palate.evaluation.metrics import membership
+from palate.schema import Ints, Preferences, Windows
+from palate.tasks.statistics import category_statistics
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.evaluation.predictors.base import Predictor
+    from palate.tasks.category_preference import CategoryPreference
+
+
+class Population:
+    """The most common labels of the training users, for everybody."""
+
+    name = "population"
+
+    def __init__(self, dataset: Dataset, task: CategoryPreference) -> None:
+        statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+        labels = task.labels(statistics[dataset.users("train")])
+
+        def most_common(ranked: Ints) -> Ints:
+            users = membership(ranked, len(task.label_names)).sum(axis=0, keepdims=True)  # [1, L]
+            return task.best(users.astype(np.float64), users, users > 0)
+
+        common = Preferences(most_common(labels.liked), most_common(labels.disliked))
+        self._answer = task.target_texts(common)[0]
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The same answer B times."""
+        return [self._answer] * len(windows)
+
+
+class AnotherUsersHistory:
+    """A predictor that is shown somebody else: what it still scores, it does not owe to the user's history."""
+
+    def __init__(self, predictor: Predictor, seed: int = 0) -> None:
+        self.name = f"{predictor.name}, another user's history"
+        self._predictor = predictor
+        self._seed = seed
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The predictor's answer for another of the B users, each of whom is shown once.
+
+        Raises :class:`PalateError` unless there are two users at least, and all are different.
+        """
+        if len(user_index) < 2 or len(np.unique(user_index)) < len(user_index):
+            raise PalateError(
+                f"{self.name}: needs at least 2 users, all different, and got {len(np.unique(user_index))} "
+                f"in {len(user_index)} rows"
+            )
+        shuffled = np.random.default_rng(self._seed).permutation(len(user_index))
+        other = np.empty_like(shuffled)
+        other[shuffled] = np.roll(shuffled, 1)  # one cycle through everybody: nobody keeps their own
+        return self._predictor.predict(user_index[other], windows[other])
+
+
+class NoHistory:
+    """A predictor that is shown nothing: what it says of anybody."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.name = f"{predictor.name}, no history"
+        self._predictor = predictor
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The predictor's answer to B empty windows."""
+        nothing = replace(windows, length=np.zeros_like(windows.length))
+        return self._predictor.predict(user_index, nothing)
+
+
+class ShuffledRatings:
+    """A predictor that is shown the right items with each other's ratings: what it owes to the items alone."""
+
+    def __init__(self, predictor: Predictor, seed: int = 0) -> None:
+        self.name = f"{predictor.name}, ratings shuffled"
+        self._predictor = predictor
+        self._seed = seed
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """The predictor's answer where each window's ratings have changed places among its items."""
+        place = np.random.default_rng(self._seed).random(windows.item_index.shape)
+        place[~windows.mask] = 2.0  # padding stays behind
+        order = place.argsort(axis=1)
+        shuffled = np.take_along_axis(windows.rating_index, order, axis=1)
+        return self._predictor.predict(user_index, replace(windows, rating_index=shuffled))

@@ -1,0 +1,168 @@
+"""The shrinkage estimator: category means smoothed toward the training users', a reference for small windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from palate.data.windows import draw_windows, require_training_users
+from palate.evaluation.metrics import membership, weighted_f1
+from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.tasks.category_preference import CategoryPreference
+
+SHARE_DAMPING = 10.0  # interactions that a share is shrunk by for each rating that a mean would be
+OFFSET_DAMPING = 8.0  # ratings that a user's overall offset is shrunk by
+CHANCE_DAMPING = 5.0  # users that a category's chance is shrunk to the categories' common one by
+MOST_TUNED = 4_000  # training users that the strengths are chosen on
+
+
+class _Strengths(NamedTuple):
+    damping: float
+    """Ratings that a category's mean is shrunk by."""
+    caution: float
+    """How much a small chance of carrying a label counts against a category, in ratings a unit of its logarithm."""
+    margin: float
+    """How far beyond the threshold of the label rule a category may lie, in ratings."""
+
+
+_GRID = [
+    _Strengths(*one) for one in product((0.25, 0.5, 1, 2, 4), (0.1, 0.2, 0.4, 0.8), (0, 0.1, 0.2, 0.4, 0.8))
+]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What was learned about windows of one size."""
+
+    chance: Doubles  # [least_count + 1, L] that a category seen so often carries a label in the full history
+    liked: _Strengths
+    disliked: _Strengths
+
+
+class Shrinkage:
+    """The label rule on estimated means, for categories that probably carry a label.
+
+    A category's mean is shrunk toward the training users' mean plus the user's overall offset. For every size of
+    windows, two strengths and a margin are chosen on windows of training users, by weighted F1. A window that
+    shows a whole history is left to the label rule. Raises :class:`LeakageError` unless ``users`` [B], by default
+    all training users, are training users.
+    """
+
+    name = "shrinkage"
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        task: CategoryPreference,
+        kind: WindowKind = "recent",
+        users: Ints | None = None,
+    ) -> None:
+        self._users = dataset.users("train") if users is None else users
+        require_training_users(dataset, self._users, "the shrinkage estimator")
+        self._dataset, self._task, self._kind = dataset, task, kind
+        full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+        self._full = full[self._users]
+        self._mean = _category_means(self._full)
+        self._weight = float(self._full.whole.sum() / max(self._full.length.sum(), 1))  # of one interaction
+        if task.shares is not None:
+            often = self._full.length[:, None] * task.shares >= task.settings.least_count
+            self._chance_to_lack = np.maximum(often.mean(axis=0), 1e-6)  # [L] that a dislike could be told
+        # The strengths are for ratings from 1 to 5, or for shares as multiples of the training users'.
+        self._unit = 1.0 if task.shares is not None else float(np.ptp(dataset.rating_values)) / 4
+        self._fitted: dict[int, _Fitted] = {}
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """Answers from the windows alone; the first call for a size of windows [B, P] takes a few seconds."""
+        size = windows.item_index.shape[1]
+        if size not in self._fitted:
+            self._fitted[size] = self._fit(size)
+        fitted, seen = self._fitted[size], self._statistics(windows)
+        chance = _chance(fitted.chance, seen.count)
+        rule = self._task.labels(seen)
+        whole = (windows.length < size)[:, None]
+        liked = self._liked(seen, chance, fitted.liked)
+        disliked = self._disliked(seen, chance, fitted.disliked)
+        return self._task.target_texts(
+            Preferences(np.where(whole, rule.liked, liked), np.where(whole, rule.disliked, disliked))
+        )
+
+    def _fit(self, size: int) -> _Fitted:
+        rng = np.random.default_rng(0)
+        windows = draw_windows(self._dataset.interactions, self._users, size, self._kind, rng)
+        shown = self._statistics(windows)
+        table = self._chances(shown)
+        tuned = np.flatnonzero(windows.length == size)
+        if len(tuned) > MOST_TUNED:
+            tuned = rng.choice(tuned, MOST_TUNED, replace=False)
+        seen, truth = shown[tuned], self._task.labels(self._full[tuned])
+        chance, labels = _chance(table, seen.count), len(self._task.label_names)
+
+        def best(truth: Bools, half: Callable[[CategoryStatistics, Doubles, _Strengths], Ints]) -> _Strengths:
+            def f1(strengths: _Strengths) -> float:
+                return weighted_f1(truth, membership(half(seen, chance, strengths), labels))
+
+            return max(_GRID, key=f1)
+
+        return _Fitted(
+            chance=table,
+            liked=best(membership(truth.liked, labels), self._liked),
+            disliked=best(membership(truth.disliked, labels), self._disliked),
+        )
+
+    def _liked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
+        score = self._estimate(seen, strengths.damping) + strengths.caution * self._unit * np.log(chance)
+        least = self._task.like_above - strengths.margin * self._unit
+        return self._task.best(score, seen.count, score > least)
+
+    def _disliked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
+        if self._task.shares is not None:  # not having been met is no reason against a dislike
+            chance = self._chance_to_lack
+        score = strengths.caution * self._unit * np.log(chance) - self._estimate(seen, strengths.damping)
+        least = -self._task.dislike_below - strengths.margin * self._unit
+        return self._task.best(score, seen.count, score > least)
+
+    def _estimate(self, seen: CategoryStatistics, damping: float) -> Doubles:
+        """The expected score of each category over the full history, [B, L]."""
+        if (shares := self._task.shares) is not None:
+            prior = damping * SHARE_DAMPING * self._weight
+            return np.asarray((seen.total / shares + prior) / (seen.whole[:, None] + prior))
+        surplus = (seen.total - seen.count * self._mean).sum(axis=1, keepdims=True)
+        offset = surplus / (seen.count.sum(axis=1, keepdims=True) + OFFSET_DAMPING)
+        return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))
+
+    def _chances(self, shown: CategoryStatistics) -> Doubles:
+        """How often a category seen 0, 1, … times in a window carried a label, [least_count + 1, L]."""
+        least = self._task.settings.least_count
+        carried = self._full.count >= least
+        chances = np.ones((least + 1, shown.count.shape[1]))
+        for times in range(least):
+            here = shown.count == times
+            common = (carried & here).sum() / max(here.sum(), 1)
+            chances[times] = ((carried & here).sum(axis=0) + CHANCE_DAMPING * common) / (
+                here.sum(axis=0) + CHANCE_DAMPING
+            )
+        return np.maximum(chances, 1e-6)
+
+    def _statistics(self, windows: Windows) -> CategoryStatistics:
+        dataset = self._dataset
+        return category_statistics(windows.interactions(), dataset.category_matrix, dataset.rating_values)
+
+
+def _category_means(statistics: CategoryStatistics) -> Doubles:
+    """Mean rating of each category over all users, [L], with the overall mean as one more rating."""
+    count, total = statistics.count.sum(axis=0), statistics.total.sum(axis=0)
+    overall = total.sum() / max(count.sum(), 1)
+    return np.asarray((total + overall) / (count + 1))
+
+
+def _chance(table: Doubles, count: Ints) -> Doubles:
+    """Look up each count's chance, [B, L]."""
+    return np.asarray(table[np.minimum(count, len(table) - 1), np.arange(table.shape[1])])

@@ -1,0 +1,285 @@
+"""How well questions of every kind and wording are answered, by a model, by it for another user, and by references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from palate.data.dataset import Dataset
+from palate.data.windows import draw_windows
+from palate.errors import DataError, MismatchError
+from palate.evaluation.evaluate import Part, Setting
+from palate.evaluation.metrics import area_under_curve, membership, weighted_f1
+from palate.model.config import check_model
+from palate.runs.data import dataset_of
+from palate.runs.run import load_run
+from palate.schema import Doubles, Ints, Preferences, QuestionKind, Split, Windows
+from palate.system.files import write_text
+from palate.tasks import load_task
+from palate.tasks.questions import Questioner, Questions, check_kinds
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+from palate.tasks.wordings import NAMING, WORDINGS
+
+if TYPE_CHECKING:
+    from palate.model.model import PersonalizedModel
+    from palate.tasks import CategoryPreference
+
+QUESTIONS_FILE = "questions.json"
+PRIOR = 5.0
+"""Ratings that the mean of all is worth beside an item's, a category's or a user's own."""
+
+
+class WordingScores(Part):
+    """What one predictor scored on one wording."""
+
+    kind: QuestionKind
+    wording: str
+    held_out: bool
+    """Whether no training saw this wording."""
+    predictor: str
+    scores: dict[str, float]
+    """``liked_f1``, ``disliked_f1``, ``auc``, ``accuracy``, ``mae``, ``rmse``: those that the kind has."""
+
+
+class QuestionEvaluation(Part):
+    """What ``questions.json`` holds."""
+
+    format: int = 1
+    dataset: str
+    fingerprint: str
+    setting: Setting
+    users: int = Field(ge=1)
+    rows: tuple[WordingScores, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Replies:
+    """What somebody replied to B questions: text where categories are named, numbers where one is chosen."""
+
+    texts: list[str]
+    numbers: Doubles  # [B] the chance of "yes", the chance of the second choice, the rating expected
+
+
+def score_questions(
+    model: PersonalizedModel,
+    dataset: Dataset,
+    task: CategoryPreference,
+    setting: Setting,
+    kinds: Sequence[QuestionKind],
+    most_users: int | None = None,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> QuestionEvaluation:
+    """Ask a split's users every kind of question in every wording.
+
+    All wordings of a kind ask the same. The model is also asked with every user's history in another user's place,
+    in the first wording; the references answer from the window and from the training users.
+    """
+    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    questioner, preferences = (
+        Questioner(task, dataset, dataset.interactions, statistics),
+        task.labels(statistics),
+    )
+    users = dataset.users(setting.split)[:most_users]
+    if not len(users):
+        raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to ask about")
+    references = References(dataset, task, statistics)
+    windows = draw_windows(
+        dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
+    )
+    rows: list[WordingScores] = []
+    total = sum(len(WORDINGS[kind].all) + 1 for kind in kinds)
+    for done, (kind, wording, name, asked) in enumerate(
+        _asked(questioner, kinds, users, windows, preferences, setting.seed)
+    ):
+        replies = replies_of(model, asked, batch_size)
+        who = [(name, replies)]
+        if name == "model" and wording == WORDINGS[kind].trained[0]:
+            who += references.replies(kind, asked)
+        rows += [
+            WordingScores(
+                kind=kind,
+                wording=wording,
+                held_out=wording in WORDINGS[kind].held_out,
+                predictor=by,
+                scores=_scores(kind, task, asked, given, preferences[users]),
+            )
+            for by, given in who
+        ]
+        if progress:
+            progress(done + 1, total)
+    return QuestionEvaluation(
+        dataset=dataset.info.name,
+        fingerprint=dataset.info.fingerprint,
+        setting=setting,
+        users=len(users),
+        rows=tuple(rows),
+    )
+
+
+def questions_of_run(
+    path: Path,
+    kinds: Sequence[str] | None = None,
+    data: Path | None = None,
+    split: Split = "test",
+    window: int | None = None,
+    most_users: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    backbone: str | None = None,
+) -> QuestionEvaluation:
+    """Ask a run's model; what is None is as in its recipe, and the kinds are those that it learned, or "preference".
+
+    Everything that can be wrong is found before the model is loaded. Raises :class:`RecipeError` for a kind that does
+    not exist or that the data cannot answer, and :class:`MismatchError` for data that the run was not trained on and
+    for a ``backbone`` that is not the one that it was trained with.
+    """
+    run = load_run(path)
+    recipe = run.recipe
+    check_model(path, backbone)
+    dataset = dataset_of(run, data)
+    if dataset.info.fingerprint != run.manifest.data_fingerprint:
+        raise MismatchError(f"{path} was trained on other data than {dataset.path}; name its own with --data")
+    setting = Setting(
+        split=split, window=window or recipe.evaluate.window, kind=recipe.windows.kind, seed=seed
+    )
+    wanted = list(kinds or recipe.train.questions or ("preference",))
+    check_kinds(wanted, dataset)
+    asked = [kind for kind in WORDINGS if kind in wanted]
+    if not len(dataset.users(split)):
+        raise DataError(f"the {split} split of {dataset.info.name} has no users to ask about")
+    from palate.model.model import load_model
+
+    return score_questions(
+        load_model(path, backbone),
+        dataset,
+        load_task(recipe.task, dataset.info),
+        setting,
+        asked,
+        most_users,
+        recipe.evaluate.batch_size,
+        progress,
+    )
+
+
+def write_questions(evaluation: QuestionEvaluation, path: Path) -> None:
+    """Write the evaluation as JSON, whole or not at all."""
+    write_text(path, evaluation.model_dump_json(indent=2) + "\n")
+
+
+def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> Replies:
+    """A model's replies, ``batch_size`` users at a time."""
+    texts, numbers = [], []
+    for start in range(0, len(asked.instructions), batch_size):
+        rows = slice(start, start + batch_size)
+        windows, instructions = asked.windows[rows].trimmed(), asked.instructions[rows]
+        if not asked.choices[0]:
+            texts += model.answer(windows, instructions)
+            continue
+        chances = model.choose(windows, asked.choices[rows], instructions).double().cpu().numpy()  # [b, C]
+        numbers.append(chances @ asked.values)
+    return Replies(texts, np.concatenate(numbers) if numbers else np.zeros(0))
+
+
+class References:
+    """Who answers without a language model: from the window's means, and from the training users'.
+
+    ``statistics`` are those of all users' full histories; only training users' are read.
+    """
+
+    def __init__(self, dataset: Dataset, task: CategoryPreference, statistics: CategoryStatistics) -> None:
+        self._dataset, self._task = dataset, task
+        interactions, values = dataset.interactions, dataset.rating_values.astype(np.float64)
+        train = statistics[dataset.users("train")]
+        self._category = train.total.sum(axis=0) / np.maximum(train.count.sum(axis=0), 1)  # [L]
+        of_user = np.repeat(np.arange(len(interactions.lengths)), interactions.lengths)
+        rows = np.isin(of_user, dataset.users("train"))
+        items, ratings = interactions.item_index[rows], values[interactions.rating_index[rows]]
+        number = np.bincount(items, minlength=len(dataset.items))
+        total = np.bincount(items, ratings, minlength=len(dataset.items))
+        self._item = (total + PRIOR * ratings.mean()) / (number + PRIOR)  # [I]
+
+    def replies(self, kind: QuestionKind, asked: Questions) -> list[tuple[str, Replies]]:
+        """By the names of those who answer this kind."""
+        seen = category_statistics(
+            asked.windows.interactions(), self._dataset.category_matrix, self._dataset.rating_values
+        )
+        if kind in NAMING:
+            return [("rule", Replies(self._task.texts(kind, self._task.labels(seen)), np.zeros(0)))]
+        if kind == "rating":
+            mean = self._item[asked.items]
+            return [
+                ("item mean", Replies([], mean)),
+                ("item mean and user's offset", Replies([], mean + self._offset(asked))),
+            ]
+        own = (seen.total + PRIOR * self._category) / (seen.count + PRIOR)  # [B, L] towards everybody's
+        everybody = np.broadcast_to(self._category, own.shape)
+        return [
+            ("population", Replies([], self._chances(kind, everybody, asked))),
+            ("window's means", Replies([], self._chances(kind, own, asked))),
+        ]
+
+    def _chances(self, kind: QuestionKind, score: Doubles, asked: Questions) -> Doubles:
+        """A number that is above one half for "yes", or for the second choice."""
+        rows = np.arange(len(score))
+        first = score[rows, asked.categories[:, 0]]
+        if kind == "pair":
+            return 0.5 + (score[rows, asked.categories[:, 1]] - first)
+        return 0.5 + (first - self._task.like_above)
+
+    def _offset(self, asked: Questions) -> Doubles:
+        windows, values = asked.windows, self._dataset.rating_values.astype(np.float64)
+        residual = (values[windows.rating_index] - self._item[windows.item_index]) * windows.mask
+        return np.asarray(residual.sum(axis=1) / (windows.length + PRIOR))
+
+
+def _asked(
+    questioner: Questioner,
+    kinds: Sequence[QuestionKind],
+    users: Ints,
+    windows: Windows,
+    preferences: Preferences,
+    seed: int,
+) -> Iterator[tuple[QuestionKind, str, str, Questions]]:
+    """Every kind in every wording, and the first of them with other users' histories."""
+    for number, kind in enumerate(kinds):
+        for wording in WORDINGS[kind].all:
+            rng = np.random.default_rng([seed, number])
+            asked = questioner.draw(kind, [wording], users, windows, preferences[users], rng)
+            yield kind, wording, "model", asked
+            if wording == WORDINGS[kind].trained[0] and len(users) > 1:
+                yield (
+                    kind,
+                    wording,
+                    "another user's history",
+                    asked.with_windows(np.roll(np.arange(len(users)), 1)),
+                )
+
+
+def _scores(
+    kind: QuestionKind, task: CategoryPreference, asked: Questions, given: Replies, truth: Preferences
+) -> dict[str, float]:
+    if kind in NAMING:
+        read, labels = task.parse(given.texts), len(task.label_names)
+        halves = {
+            "liked_f1": (truth.liked, read.liked),
+            "disliked_f1": (truth.disliked, read.disliked),
+        }
+        wanted = halves if kind == "preference" else {f"{kind}_f1": halves[f"{kind}_f1"]}
+        return {
+            name: weighted_f1(membership(true, labels), membership(said, labels))
+            for name, (true, said) in wanted.items()
+        }
+    if kind == "rating":
+        error = given.numbers - asked.truth
+        return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
+    right = (given.numbers > 0.5) == (asked.truth > 0.5)
+    accuracy = {"accuracy": float(right.mean())}
+    if kind == "pair":
+        return accuracy
+    return {"auc": area_under_curve(asked.truth > 0.5, given.numbers), **accuracy}

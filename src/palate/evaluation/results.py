@@ -1,0 +1,209 @@
+"""Evaluation from Python: models, runs, references and objects of one's own on the same examples, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from palate.errors import PalateError
+from palate.evaluation.metrics import Score, paired_difference
+from palate.evaluation.tables import Sheet, evaluation_sheet, window_sheet
+from palate.evaluation.windows import WindowScores
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import RenderableType
+
+    from palate.data.dataset import Dataset
+    from palate.evaluation.compare import Entry
+    from palate.evaluation.evaluate import Evaluation
+    from palate.schema import Bools, Split, WindowKind
+
+
+@dataclass(frozen=True)
+class EvaluationTable:
+    """Scores of several predictors at one or several windows.
+
+    Printed, it is the table that ``palate evaluate`` shows.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    """One a window, in the order asked for."""
+    label_names: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The predictors, in the order of the rows."""
+        return tuple(one.name for one in self.evaluations[0].predictors)
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The windows that were asked for, in events."""
+        return tuple(one.setting.window for one in self.evaluations)
+
+    def score(self, name: str, metric: str = "liked.f1", window: int | None = None) -> Score:
+        """Return one score with its 95% interval.
+
+        Args:
+            name: The predictor's name.
+            metric: "liked", "disliked" or "joint", then "precision", "recall" or "f1".
+            window: One of :attr:`windows`; the first if not given.
+
+        Raises:
+            PalateError: There is no such predictor, metric or window.
+        """
+        evaluation = self._at(window)
+        scores = {one.name: one.scores for one in evaluation.predictors}
+        if name not in scores:
+            raise PalateError(f"no predictor {name!r}; there are {', '.join(map(repr, scores))}")
+        part, _, measure = metric.partition(".")
+        found = getattr(getattr(scores[name], part, None), measure or "f1", None)
+        if not isinstance(found, Score):
+            raise PalateError(
+                f"no metric {metric!r}; expected liked, disliked or joint, then precision, recall or f1"
+            )
+        return found
+
+    def compare(self, first: str, second: str, metric: str = "liked", window: int | None = None) -> Score:
+        """Return how much better the first predictor's F1 is than the second's, paired by user.
+
+        Args:
+            first: A predictor's name.
+            second: Another's.
+            metric: "liked" or "disliked".
+            window: One of :attr:`windows`; the first if not given.
+
+        Returns:
+            The difference of the F1 with its 95% interval: a bootstrap over users, who count for both alike. An
+            interval without 0 is a difference that other users would show, too.
+
+        Example:
+            >>> table.compare("main", "rule")  # doctest: +SKIP
+            Score(value=0.017, low=-0.02, high=0.055)
+        """
+        evaluation = self._at(window)
+        if metric not in ("liked", "disliked"):
+            raise PalateError(f"no labels {metric!r}; expected 'liked' or 'disliked'")
+        truth, one = self._sets(evaluation, first, metric)
+        _, other = self._sets(evaluation, second, metric)
+        return paired_difference(truth, one, other, evaluation.setting.seed)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return one row a predictor and window, with every score and the ends of its interval."""
+        import polars as pl
+
+        return pl.DataFrame([row for evaluation in self.evaluations for row in _rows(evaluation)])
+
+    def to_markdown(self) -> str:
+        """Return the printed table as Markdown."""
+        return self._sheet().markdown()
+
+    def to_latex(self) -> str:
+        """Return the printed table as a LaTeX tabular, with booktabs' rules."""
+        return self._sheet().latex()
+
+    def __str__(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        text = StringIO()
+        Console(file=text, width=140).print(self._sheet().terminal())
+        return text.getvalue()
+
+    def __rich__(self) -> RenderableType:
+        return self._sheet().terminal()
+
+    def _sheet(self) -> Sheet:
+        if len(self.evaluations) == 1:
+            return evaluation_sheet(self.evaluations[0])
+        return window_sheet(WindowScores(list(self.evaluations), {}))
+
+    def _at(self, window: int | None) -> Evaluation:
+        if window is None:
+            return self.evaluations[0]
+        for evaluation in self.evaluations:
+            if evaluation.setting.window == window:
+                return evaluation
+        raise PalateError(f"no window {window}; there are {', '.join(map(str, self.windows))}")
+
+    def _sets(self, evaluation: Evaluation, name: str, metric: str) -> tuple[Bools, Bools]:
+        """The true and the named labels of each user, both [B, L]."""
+        mine = [one for one in evaluation.predictions if one.predictor == name]
+        if not mine:
+            raise PalateError(f"no predictor {name!r}; there are {', '.join(map(repr, self.names))}")
+        place = {label: at for at, label in enumerate(self.label_names)}
+        truth, named = (np.zeros((len(mine), len(place)), dtype=np.bool_) for _ in range(2))
+        for row, one in enumerate(mine):
+            truth[row, [place[label] for label in getattr(one, f"truth_{metric}")]] = True
+            named[row, [place[label] for label in getattr(one, metric)]] = True
+        return truth, named
+
+
+def evaluate(
+    entries: Sequence[Entry],
+    data: Dataset | Path | str | None = None,
+    *,
+    split: Split = "test",
+    windows: Sequence[int] | int | None = None,
+    window_kind: WindowKind | None = None,
+    seed: int = 0,
+    bare: bool = False,
+    controls: bool = False,
+    transfer: bool = False,
+) -> EvaluationTable:
+    """Score predictors on the same examples.
+
+    Args:
+        entries: Models, folders of runs, names of registered references ("rule", "population", ...) and predictors
+            of one's own, with ``name`` and ``predict(user_index, windows)``.
+        data: The dataset or its folder; that of the first run if not given.
+        split: Whose users are asked about.
+        windows: How many events a predictor sees, or several such numbers; the first run's if not given.
+        window_kind: Which events these are, "recent" or "random"; as in the first run if not given.
+        seed: Decides what is drawn at random.
+        bare: Leave out the references and the control that are shown beside a run or model.
+        controls: Show every control of a run or model, and not another user's history alone.
+        transfer: Let models answer about data that they were not trained on.
+
+    Raises:
+        DataError: An entry is no run and no registered name, or there is no data.
+        MismatchError: A model was trained on other data, or models have different tasks.
+
+    Example:
+        >>> table = palate.evaluation.evaluate(["runs/demo/main", "rule"], windows=[5, 20, 50])  # doctest: +SKIP
+        >>> print(table)  # doctest: +SKIP
+    """
+    from palate.evaluation.compare import Options, prepare_comparison
+
+    sizes = [windows] if isinstance(windows, int) else list(windows or [])
+    options = Options(
+        data=Path(data) if isinstance(data, str) else data,
+        split=split,
+        window=sizes[0] if sizes else None,
+        window_kind=window_kind,
+        seed=seed,
+        transfer=transfer,
+        bare=bare,
+        controls=controls,
+    )
+    first = prepare_comparison(entries, options)
+    evaluations = [first.evaluate(), *(first.at_window(size).evaluate() for size in sizes[1:])]
+    return EvaluationTable(tuple(evaluations), tuple(first.task.label_names))
+
+
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    rows = []
+    for one in evaluation.predictors:
+        row: dict[str, Any] = {"predictor": one.name, "window": evaluation.setting.window}
+        for part in ("liked", "disliked", "joint"):
+            for measure in ("precision", "recall", "f1"):
+                score = getattr(getattr(one.scores, part), measure)
+                name = f"{part}_{measure}"
+                row |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+        rows.append(row | {"unreadable": one.unreadable, "seconds": one.seconds})
+    return rows

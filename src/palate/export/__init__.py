@@ -1,0 +1,1 @@
+"""User prompts as files for other engines."""

@@ -1,0 +1,175 @@
+"""Exported prompts, read and checked: what ``palate export`` wrote, by user."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from palate.backbones.load import weights_digest
+from palate.errors import DataError, MismatchError, faults
+from palate.export.manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
+from palate.model.config import CONFIG, WEIGHTS, model_folder
+from palate.system.files import check_readable, read_bytes, sha256_of, unreadable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from palate.export.manifest import DType
+
+_AGAIN = "run palate export again, into a new folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """An export's folder. Each file is checked when it is read; nothing in it is executed."""
+
+    folder: Path
+    manifest: ExportManifest
+
+    @cached_property
+    def _users(self) -> dict[str, ExportedUser]:
+        return {user.user_id: user for user in self.manifest.users}
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Whose prompts there are."""
+        return list(self._users)
+
+    def user_prompt(self, user_id: str) -> Tensor:
+        """A user's prompt [M, E].
+
+        Raises :class:`DataError` for a user who is not there, and for a file that is not what the manifest says.
+        """
+        file = self._user(user_id).user_prompt
+        path, content = self._content(file)
+        try:
+            tensors = load(content)
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"not safetensors ({error}); {_AGAIN}", path) from error
+        prompt = tensors.get(USER_PROMPT)
+        expected = f"one tensor {USER_PROMPT!r}, {self.manifest.dtype} {list(file.shape)}"
+        if prompt is None or len(tensors) > 1:
+            raise DataError(f"tensors {sorted(tensors)}, expected {expected}; {_AGAIN}", path)
+        if prompt.dtype != getattr(torch, self.manifest.dtype) or tuple(prompt.shape) != file.shape:
+            found = f"{str(prompt.dtype).removeprefix('torch.')} {list(prompt.shape)}"
+            raise DataError(f"{found}, expected {expected}; {_AGAIN}", path)
+        if not prompt.isfinite().all():
+            raise DataError(f"numbers that are not finite; {_AGAIN}", path)
+        return prompt
+
+    def prompt_embeds(self, user_id: str, instruction: str | None = None) -> str:
+        """The value of ``prompt_embeds`` in a request to vLLM, base64, for one of the export's instructions.
+
+        Without an instruction, for the first. The text is compared with the manifest's checksum and not decoded.
+        Raises :class:`DataError` as :meth:`user_prompt` does, and for an instruction that was not exported.
+        """
+        user, asked = self._user(user_id), self.manifest.instructions
+        if not asked or (instruction is not None and instruction not in asked):
+            there = "; ".join(map(repr, asked)) or "none"
+            wanted = "an instruction" if instruction is None else repr(instruction)
+            raise DataError(
+                f"no complete prompt for {wanted}, there are: {there}; export with --instruction", self.folder
+            )
+        _, content = self._content(user.complete[0 if instruction is None else asked.index(instruction)])
+        return content.decode("ascii")
+
+    def check(self) -> None:
+        """Read every file; raises :class:`DataError` for the first that is not what the manifest says."""
+        for user_id in self.user_ids:
+            self.user_prompt(user_id)
+            for instruction in self.manifest.instructions:
+                self.prompt_embeds(user_id, instruction)
+        if (weights := self.manifest.weights) is not None:
+            for name, sha256 in weights.files.items():
+                path = self.folder / weights.folder / name
+                _check(path, _digest_of(path), sha256)
+
+    def check_backbone(self, backbone: nn.Module) -> None:
+        """Raise :class:`MismatchError` unless these are the weights that the prompts are for.
+
+        That is the backbone as palate loaded it, in its dtype, or the one that was exported, in the export's; where
+        LoRA was trained only the latter.
+        """
+        own, exported = self.manifest.backbone, self.manifest.weights
+        there: dict[str, DType] = {} if own.train == "lora" else {own.digest: own.dtype}
+        if exported is not None and exported.digest is not None:
+            there[exported.digest] = self.manifest.dtype
+        if not there:
+            raise MismatchError(
+                f"{self.folder} was made for a backbone with LoRA's updates, which are not merged here; export with "
+                "--weights backbone"
+            )
+        if (found := weights_digest(backbone)) not in there:
+            expected = " or ".join(f"{digest[:19]} in {dtype}" for digest, dtype in there.items())
+            raise MismatchError(
+                f"{self.folder} was made for a backbone whose weights are {expected}, and those of this one are "
+                f"{found[:19]}; load the same one, in the same dtype"
+            )
+
+    def _user(self, user_id: str) -> ExportedUser:
+        try:
+            return self._users[str(user_id)]
+        except KeyError:
+            raise DataError(
+                f"no user {user_id!r} among the {len(self._users)} of this export; export with --user",
+                self.folder,
+            ) from None
+
+    def _content(self, file: PromptFile) -> tuple[Path, bytes]:
+        path = self.folder / file.path
+        content = read_bytes(path, f"the file is missing; {_AGAIN}")
+        _check(path, f"sha256:{hashlib.sha256(content).hexdigest()}", file.sha256)
+        return path, content
+
+
+def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
+    """The prompts that ``palate export`` wrote into a folder; each file is checked when it is read.
+
+    Raises :class:`DataError` when it is none, and :class:`MismatchError` when ``run`` is given and another model made
+    them.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    content = read_bytes(path, "no manifest.json here; expected a folder that palate export wrote")
+    try:
+        manifest = ExportManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise DataError(f"{faults(error)}; {_AGAIN}", path) from error
+    if run is not None:
+        found = file_digests(run)
+        if found != (manifest.model.config, manifest.model.weights):
+            raise MismatchError(
+                f"{folder} was made by a model whose weights are {manifest.model.weights[:19]}, and those of {run} "
+                f"are {found[1][:19]}; {_AGAIN}"
+            )
+    return Prompts(folder, manifest)
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise unreadable(error, path, f"the file is missing; {_AGAIN}") from error
+
+
+def _check(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"its checksum is {found[:19]}, expected {expected[:19]}; copy the export again", path
+        )
+
+
+def file_digests(run: Path | str) -> tuple[str, str]:
+    """sha256 of a run's config and weights; raises :class:`DataError` where there are none."""
+    folder = model_folder(run)
+    for name in (CONFIG, WEIGHTS):
+        check_readable(folder / name, "no model here; expected a folder that 'palate train' finished")
+    return sha256_of(folder / CONFIG), sha256_of(folder / WEIGHTS)

@@ -1,0 +1,234 @@
+"""Prompts for other engines: each user's prompt, and complete prompts for instructions, as files with a manifest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save
+
+from palate.backbones.load import weights_digest
+from palate.config.recipe import CausalSettings
+from palate.errors import DataError
+from palate.export.journal import Journal, history_digest
+from palate.export.manifest import (
+    MANIFEST,
+    USER_PROMPT,
+    BackboneIdentity,
+    DType,
+    ExportedUser,
+    ExportManifest,
+    Generation,
+    ModelIdentity,
+    PromptFile,
+    WeightsFolder,
+    check_instructions,
+    check_weights,
+)
+from palate.export.read import file_digests
+from palate.export.weights import write_weights
+from palate.model.config import check_model
+from palate.model.generation import ends
+from palate.model.model import load_model
+from palate.model.wording import check_instruction
+from palate.system.files import check_fresh, fresh_folder, write_text
+from palate.system.machine import package_versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from palate.model.model import PersonalizedModel
+    from palate.schema import History, Item
+
+BATCH = 64
+
+
+def export_prompts(
+    run: Path | str,
+    histories: Iterable[History],
+    out: Path | str,
+    *,
+    instructions: Sequence[str] = (),
+    dtype: DType = "float32",
+    weights: WeightsFolder | None = None,
+    new_items: Mapping[str, Sequence[Item]] | None = None,
+    data_fingerprint: str | None = None,
+    report: Callable[[int], None] = lambda done: None,
+    backbone: str | None = None,
+) -> ExportManifest:
+    """Write the user prompts of all histories into a new folder, and complete prompts for each instruction.
+
+    An empty instruction stands for what was trained. ``weights`` adds what the engine needs where the backbone was
+    trained: ``backbone``, all of it as a folder, or ``adapter``, what LoRA adds. ``new_items`` are a user's items that
+    the catalogue does not have, by user id; ``report`` is told how many users are done; ``backbone`` is where one that
+    was not saved with the model lies now. The folder is there when all
+    is, or not at all; an export that was interrupted goes on where it stopped.
+
+    Raises :class:`OutputError` for a folder that is not free, :class:`MismatchError` for instructions to an
+    encoder-decoder and for an adapter without LoRA, and :class:`DataError` for a user who comes twice and for
+    histories that the model cannot read.
+    """
+    check_fresh(out)
+    settings = check_model(run, backbone)
+    check_weights(settings, weights)
+    check_instructions(run, instructions)
+    for instruction in filter(None, instructions):
+        check_instruction(run, settings, instruction, backbone)
+    asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
+    model = load_model(run, backbone)
+    manifest = ExportManifest(
+        made=datetime.now(timezone.utc).replace(microsecond=0),
+        versions=package_versions(),
+        model=_model_identity(run, model),
+        backbone=_backbone_identity(model),
+        data_fingerprint=data_fingerprint,
+        dtype=dtype,
+        instructions=asked,
+        generation=_generation(model),
+        users=(),
+    )
+    users: list[ExportedUser] = []
+    with fresh_folder(out, resumable=True) as folder:
+        writer = _Writer(folder, manifest, model, new_items or {})
+        for batch in writer.batches(_each_once(histories)):
+            users += writer.users(batch, len(users))
+            report(len(users))
+        if not users:
+            raise DataError("no users to export; name at least one")
+        files = None if weights is None else write_weights(model, weights, folder, dtype)
+        manifest = manifest.model_copy(update={"users": tuple(users), "weights": files})
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        writer.journal.close(manifest)
+    return manifest
+
+
+def as_prompt_embeds(prompt: Tensor) -> str:
+    """A complete prompt [T, E] as vLLM's completions take it in ``prompt_embeds``: base64 of what torch saves."""
+    buffer = io.BytesIO()
+    torch.save(prompt.detach().cpu().clone(), buffer)  # of a view, everything around it would be saved, too
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class _Writer:
+    """Writes users' files, unless an export that was interrupted has, and says what is in them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: ExportManifest,
+        model: PersonalizedModel,
+        new_items: Mapping[str, Sequence[Item]],
+    ) -> None:
+        self.folder, self.model, self.new_items = folder, model, new_items
+        self.asked, self.dtype = manifest.instructions, getattr(torch, manifest.dtype)
+        self.journal = Journal(folder, manifest)
+        for name in ("users", "complete")[: 2 if self.asked else 1]:
+            (folder / name).mkdir(exist_ok=True)
+
+    def batches(self, histories: Iterable[History]) -> Iterator[list[History]]:
+        """Histories over the model's own catalogue together, those with new items one by one."""
+        rest = iter(histories)
+        while batch := list(islice(rest, BATCH)):
+            if known := [one for one in batch if not self.new_items.get(one.user_id)]:
+                yield known
+            yield from ([one] for one in batch if self.new_items.get(one.user_id))
+
+    def users(self, batch: list[History], first: int) -> list[ExportedUser]:
+        """A batch's users, whose files are numbered from ``first``, for an id may hold any character."""
+        new = self.new_items.get(batch[0].user_id, ())
+        digests = {
+            f"users/{number:06d}.safetensors": history_digest(one, new)
+            for number, one in enumerate(batch, start=first)
+        }
+        users = self.journal.written(digests)
+        if users is None:
+            made = _encoded(self.model.with_items(new), batch, self.asked)
+            users = [
+                self._user(one.user_id, path, *prompts)
+                for one, path, prompts in zip(batch, digests, made, strict=True)
+            ]
+            self.journal.add(users, digests)
+        return users
+
+    def _user(self, user_id: str, path: str, user_prompt: Tensor, complete: Sequence[Tensor]) -> ExportedUser:
+        """Write U_e [M, E] and complete prompts [T, E]."""
+        stored, number = self._cast(user_prompt, user_id), Path(path).stem
+        return ExportedUser(
+            user_id=user_id,
+            user_prompt=self._file(path, stored, save({USER_PROMPT: stored})),
+            complete=tuple(
+                self._file(f"complete/{number}-{place}.b64", cast, as_prompt_embeds(cast).encode("ascii"))
+                for place, cast in enumerate(self._cast(one, user_id) for one in complete)
+            ),
+        )
+
+    def _cast(self, prompt: Tensor, user_id: str) -> Tensor:
+        cast = prompt.to("cpu", self.dtype).contiguous()
+        if not cast.isfinite().all():
+            name = str(self.dtype).removeprefix("torch.")
+            raise DataError(
+                f"the prompt of user {user_id!r} has numbers that are not finite in {name}; use another dtype"
+            )
+        return cast
+
+    def _file(self, path: str, prompt: Tensor, content: bytes) -> PromptFile:
+        (self.folder / path).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        return PromptFile(path=path, shape=(len(prompt), prompt.shape[1]), sha256=f"sha256:{digest}")
+
+
+def _each_once(histories: Iterable[History]) -> Iterator[History]:
+    seen = set()
+    for history in histories:
+        if history.user_id in seen:
+            raise DataError(f"user {history.user_id!r} comes twice; name each user once")
+        seen.add(history.user_id)
+        yield history
+
+
+@torch.inference_mode()
+def _encoded(
+    model: PersonalizedModel, histories: list[History], asked: Sequence[str]
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """The user prompt [M, E] and the complete prompts [T, E] of each history."""
+    user = model.encode(histories)
+    complete = [model.complete(user, instruction) for instruction in asked]
+    return [
+        (prompt, [one.embeddings[row][one.mask[row].bool()] for one in complete])
+        for row, prompt in enumerate(user.split())
+    ]
+
+
+def _model_identity(run: Path | str, model: PersonalizedModel) -> ModelIdentity:
+    config, weights = file_digests(run)
+    name, fingerprint = model.settings.data_name, model.settings.data_fingerprint
+    return ModelIdentity(config=config, weights=weights, data_name=name, data_fingerprint=fingerprint)
+
+
+def _backbone_identity(model: PersonalizedModel) -> BackboneIdentity:
+    source = model.settings.backbone
+    if source is None:
+        digest = weights_digest(model.backbone)
+        return BackboneIdentity(name=None, revision=None, digest=digest, train="full")
+    settings = source.settings
+    return BackboneIdentity(
+        name=settings.name,
+        revision=settings.revision,
+        digest=source.digest,
+        dtype=settings.dtype if isinstance(settings, CausalSettings) else "float32",
+        train=settings.train,
+    )
+
+
+def _generation(model: PersonalizedModel) -> Generation | None:
+    if model.frame is None:
+        return None
+    stop = tuple(ends(model.backbone, model.frame))
+    return Generation(max_tokens=model.settings.most_new_tokens, stop_token_ids=stop)

@@ -1,0 +1,144 @@
+"""An inspected dataset as tables for the terminal, and as one HTML page without any outside host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from palate.errors import OutputError
+from palate.inspection.inspect import QUANTILES, Inspection
+from palate.report.build import render_page
+from palate.report.fitted import Bars, Column, fitted_table
+from palate.report.pictures import NARROW, WIDE, Chart, Picture, Series, draw
+from palate.system.files import write_text
+from palate.words import counted
+
+_MOST_ROWS = 20
+_LABEL = 24
+"""Columns of what stands before a text, at most: ids may be long."""
+
+
+def facts(inspection: Inspection) -> dict[str, str]:
+    """Counts and coverage, by what they are called."""
+    info = inspection.info
+    lengths = ", ".join(
+        f"{length:,} ({_quantile(at)})" for at, length in zip(QUANTILES, inspection.lengths, strict=True)
+    )
+    rule = (
+        "mean rating"
+        if info.feedback == "ratings"
+        else "share of the history, over the training users' share,"
+    )
+    splits = ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items())
+    dropped = ", ".join(
+        f"{count:,} {reason.replace('_', ' ')}" for reason, count in info.report.items() if count
+    )
+    return {
+        "Source": info.source,
+        "Feedback": info.feedback,
+        "Interactions": f"{info.interactions:,}, "
+        + (inspection.period or "without times: in the order of the files"),
+        "Users": f"{info.users:,}: {splits}",
+        "Items": f"{counted(info.items, info.item_noun)} in {counted(len(info.categories), info.category_field)}",
+        "History length": f"{inspection.mean_length:.1f} in the mean; {lengths}",
+        "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
+        f"{inspection.described_interactions:.1%} of the interactions",
+        f"Without a {info.category_field}": f"{inspection.uncategorised_interactions:.1%} of the interactions",
+        "Label rule": f"liked: {rule} above {info.like_above:g}; disliked: below {info.dislike_below:g}",
+        "Users without a label": f"{inspection.without_label:.1%}",
+        "Dropped or repaired": dropped or "nothing",
+    }
+
+
+def tables(inspection: Inspection, width: int) -> Iterator[Table]:
+    """Yield what a terminal of ``width`` columns shows, one table after the other."""
+    yield _rows_of([(name, value) for name, value in facts(inspection).items()], inspection.info.name)
+    if inspection.valued:
+        yield _value_table(inspection, width)
+    yield _category_table(inspection, width)
+    texts = [(f"{one.item_id}", f"{one.title}\n{one.description}".strip()) for one in inspection.items]
+    yield _rows_of(texts, "The most popular items, as the item encoder reads them")
+    for user in inspection.users:
+        newest = "\n".join(
+            f"{value:g}  {title}" if inspection.valued else title for value, title in user.newest
+        )
+        rows = [("newest", newest), ("truth", user.truth)]
+        yield _rows_of(rows, f"User {user.user_id} ({user.split}): {user.length:,} interactions")
+
+
+def write_page(inspection: Inspection, path: Path) -> None:
+    """Write the page; raises :class:`OutputError` for a name that does not end in .html."""
+    if path.suffix != ".html":
+        raise OutputError(f"{path}: the page's name must end in .html")
+    page = render_page(
+        "dataset.html",
+        title=inspection.info.name,
+        it=inspection,
+        facts=facts(inspection),
+        pictures=_length_pictures(inspection),
+    )
+    write_text(path, page)
+
+
+def _length_pictures(inspection: Inspection) -> list[Picture]:
+    lengths, shares = zip(*inspection.longer, strict=True)
+    series = [Series("users", "model-1", lengths, shares, dots=False)]
+    chart = Chart("Share of the users with at least so many", "interactions (log scale)", series, log_x=True)
+    return [draw(chart, WIDE), draw(chart, NARROW)] if len(lengths) > 1 else []
+
+
+def _value_table(inspection: Inspection, width: int) -> Table:
+    rows = inspection.values
+    title = "Ratings" if inspection.info.feedback == "ratings" else "Weights"
+    return fitted_table(
+        title,
+        Column("value", [f"{row.value:g}" for row in rows]),
+        [
+            Column("interactions", [f"{row.interactions:,}" for row in rows]),
+            Bars([row.share for row in rows]),
+            Column("share", [f"{row.share:.1%}" for row in rows]),
+        ],
+        width,
+    )
+
+
+def _category_table(inspection: Inspection, width: int) -> Table:
+    rows = inspection.categories[:_MOST_ROWS]
+    mean = "mean\nrating" if inspection.info.feedback == "ratings" else "mean\nweight"
+    means = [Column(mean, [f"{row.mean:.2f}" for row in rows])] if inspection.valued else []
+    table = fitted_table(
+        "Categories",
+        Column(inspection.info.category_field, [row.name for row in rows]),
+        [
+            Column("items", [f"{row.items:,}" for row in rows], needed=False),
+            Column("interactions", [f"{row.interactions:,}" for row in rows]),
+            Bars([row.share for row in rows]),
+            Column("share", [f"{row.share:.1%}" for row in rows], needed=False),
+            *means,
+            Column("liked\nby", [f"{row.liked:,}" for row in rows]),
+            Column("disliked\nby", [f"{row.disliked:,}" for row in rows]),
+        ],
+        width,
+    )
+    if (more := len(inspection.categories) - _MOST_ROWS) > 0:
+        table.caption = f"and {more} more"
+    return table
+
+
+def _rows_of(rows: list[tuple[str, str]], title: str) -> Table:
+    table = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False
+    )
+    table.add_column(style="dim", overflow="fold", max_width=_LABEL)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def _quantile(at: float) -> str:
+    return {0.0: "shortest", 0.5: "median", 1.0: "longest"}.get(at, f"{at:.0%}")

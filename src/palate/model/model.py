@@ -1,0 +1,557 @@
+"""The composed model: item table, user encoder, task prompt and backbone, answering for users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from palate.backbones.base import Backbone, vocabulary_of
+from palate.backbones.load import find_backbone, rebuild_backbone
+from palate.config.recipe import TextSettings
+from palate.encoders.base import EncoderSizes, UserPrompt
+from palate.encoders.batch import Catalogue, EventBatch, window_tensors, windows_of
+from palate.encoders.kinds import build_user_encoder
+from palate.encoders.state import UserState
+from palate.encoders.streaming import StreamingEncoder
+from palate.encoders.text import BlockCatalogue, TextBatch, TextHistory
+from palate.errors import MismatchError
+from palate.items.blocks import BlockTable
+from palate.items.encoder import EncoderIdentity, ItemEncoder
+from palate.items.table import ItemTable
+from palate.model.card import model_card
+from palate.model.config import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
+from palate.model.device import dtype_of, find_device
+from palate.model.generation import (
+    Prefix,
+    Round,
+    TokenStreamer,
+    choose,
+    cross_entropy,
+    log_likelihood,
+    read_ahead,
+    score,
+    write,
+)
+from palate.model.history_state import HistoryState
+from palate.model.positions import check_length
+from palate.model.prompt import Edges, Prompt, begin, finish, inject
+from palate.model.token_like import TokenLike
+from palate.model.token_sample import TokenSample, scoring
+from palate.model.weights import load_weights, save_weights
+from palate.schema import History, Item, Windows
+from palate.system.files import fresh_folder, write_text
+
+Table: TypeAlias = ItemTable | BlockTable
+Instruction: TypeAlias = str | Sequence[str] | None
+"""One for all users, or one for each; the task's own when none is given."""
+EVENTS_AT_ONCE = 4096
+"""Events of a history that a streaming encoder reads in one pass, whose memory grows with them."""
+
+
+class PersonalizedModel(nn.Module):
+    """G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
+
+    ``table`` holds the items that histories may name: their vectors, from the encoder that the model was trained
+    with, or their blocks where the history is read as text.
+    """
+
+    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
+        super().__init__()
+        self.settings = settings
+        self.tokenizer = backbone.tokenizer
+        self.backbone, self.frame = backbone.model, backbone.frame
+        self.table = table
+        self.catalogue = self._catalogue(table)
+        embedding = self.backbone.get_input_embeddings().weight  # [V, E]
+        if isinstance(settings.user_encoder, TextSettings):
+            self.user_encoder: nn.Module = TextHistory(self.backbone.get_input_embeddings)
+        else:
+            assert isinstance(table, ItemTable)
+            fields, labels = table.vectors.shape[1], len(settings.categories)
+            sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
+            self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
+        words = torch.randint(backbone.vocabulary, (settings.task_prompt,))
+        self.task_prompt = nn.Parameter(
+            backbone.token_embeddings(words).detach().clone()
+        )  # [K, E], random words
+        self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
+        if self.token_like is not None:
+            self.token_like.start_from(backbone)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the history is read as text, and not as vectors of a user encoder."""
+        return isinstance(self.settings.user_encoder, TextSettings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.task_prompt.device
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the tokenizer knows and the backbone has an embedding for."""
+        return vocabulary_of(self.backbone, self.tokenizer)
+
+    def forward(
+        self,
+        unique: Tensor,
+        item: Tensor,
+        rating: Tensor,
+        mask: Tensor,
+        time: Tensor,
+        rounds: Sequence[Round],
+        user_encoder_alone: bool = False,
+        answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
+        sampled: Callable[[Sequence[Round]], TokenSample | None] | None = None,
+    ) -> dict[str, Any]:
+        """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
+
+        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`.
+        Every user is asked one question a round, and the loss is the rounds' mean; what a decoder-only backbone
+        reads before a question, it reads once for all of them. With ``user_encoder_alone`` the backbone is not
+        asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``, and
+        ``sampled`` says which tokens they are scored against, if not all.
+        """
+        user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
+        if user_encoder_alone:
+            return {
+                "loss": user.embeddings.new_zeros(()),
+                "user": replace(user, embeddings=user.embeddings.detach()),
+            }
+        if answered is not None:
+            rounds = answered(user)
+        sample = None if sampled is None else sampled(rounds)
+        with scoring(self.backbone, sample):
+            scores = self._scores(user, rounds)
+        losses = [cross_entropy(logits, labels, sample) for logits, labels in scores]
+        return {"loss": torch.stack(losses).mean(), "user": user, "scores": scores, "sample": sample}
+
+    def _scores(self, user: UserPrompt, rounds: Sequence[Round]) -> list[tuple[Tensor, Tensor]]:
+        """The logits and labels of each round's targets."""
+        prefix = self._prefix(user) if self._shares_prefix(rounds) else None
+        scores = []
+        for one in rounds:
+            asked, target = (one["instruction"], one["instruction_mask"]), (one["target"], one["target_mask"])
+            prompt = self._inject(user, *asked) if prefix is None else self._after(prefix, *asked)
+            scores.append(score(self.backbone, self.frame, prompt, *target, prefix))
+        return scores
+
+    def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
+        """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""
+        return self.complete(self.user_prompt(windows), instruction)
+
+    def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
+        """Z with the user prompts U_e [B, M, E] that :meth:`user_prompt` gave: [B, N, E] with its mask."""
+        return self._inject(user, *self._tokens(self._asked(instruction)))
+
+    def user_prompt(self, windows: Windows) -> UserPrompt:
+        """U_e for each window: [B, M, E] with its mask."""
+        return self.like_tokens(self.user_encoder(self._events(windows)))
+
+    @property
+    def soft_task_prompt(self) -> Tensor:
+        """K as the backbone reads it, [K, E]."""
+        if self.token_like is None:
+            return self.task_prompt
+        prompt: Tensor = self.token_like(self.task_prompt)
+        return prompt
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """What the backbone's layers are fed for tokens [...]: [..., E]."""
+        embedded: Tensor = self.backbone.get_input_embeddings()(token_ids)
+        return embedded
+
+    @torch.inference_mode()
+    def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
+        """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
+        return self._answer(self.prompt(windows, instruction)) if len(windows) else []
+
+    @torch.inference_mode()
+    def choose(
+        self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
+    ) -> Tensor:
+        """How likely each of C answers is beside the others, for each of B windows that has its own: [B, C].
+
+        By the next token's probability where the answers of each window begin with different tokens, else by that
+        of all tokens.
+        """
+        texts = [text for row in choices for text in row]
+        tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
+        return choose(self.backbone, self.frame, self.prompt(windows, instruction), tokens, mask)
+
+    @torch.inference_mode()
+    def generate_from(
+        self,
+        user_prompts: Tensor | Sequence[Tensor],
+        instruction: Instruction = None,
+        streamer: TokenStreamer | None = None,
+    ) -> list[str]:
+        """One greedy answer for each user prompt, of [B, M, E] or of B different lengths [M, E].
+
+        So a prompt that was stored, or that a user encoder made from a state, is asked like a history. The
+        instruction is the same for all, or each has its own; a ``streamer`` is told of the tokens as they come.
+        """
+        if not len(user_prompts):
+            return []
+        user = self.like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
+        return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self, user_prompts: Tensor | Sequence[Tensor], texts: Sequence[str], instruction: str | None = None
+    ) -> Tensor:
+        """The log-probability of a text as the answer to each user prompt, of all its tokens and its end: [B].
+
+        The user prompts are those that :meth:`generate_from` takes.
+        """
+        user = self.like_tokens(UserPrompt.of(user_prompts))
+        prompt = self._inject(user, *self._tokens(self._asked(instruction)))
+        return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
+
+    @property
+    def max_events(self) -> int | None:
+        """The most events of a history that are read, the most recent ones; None where all are.
+
+        A streaming user encoder reads whole histories; every other kind reads a window of ``settings.window``.
+        """
+        return None if isinstance(self.user_encoder, StreamingEncoder) else self.settings.window
+
+    def visible(self, history: History) -> History:
+        """Return the part of a history that is read: the last event of each item, :attr:`max_events` at most."""
+        return history.latest(self.max_events)
+
+    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
+        """Look up what is read of B histories, as the user encoder's input.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, or a rating is not on its scale.
+        """
+        return self._events(windows_of(histories, self.table, self.max_events))
+
+    @torch.inference_mode()
+    def encode(self, histories: Sequence[History]) -> UserPrompt:
+        """Encode histories as user prompts, exactly as the backbone reads them.
+
+        Args:
+            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
+
+        Returns:
+            User prompts [B, M, E] with their mask [B, M]; vectors beyond a user's own are zeros.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
+                differ in length.
+
+        Example:
+            >>> user = model.encode(data.histories(["42"]))  # doctest: +SKIP
+            >>> user.embeddings.shape  # doctest: +SKIP
+            torch.Size([1, 24, 128])
+        """
+        encoder = self.user_encoder
+        if isinstance(encoder, StreamingEncoder):
+            state = self.read_into(encoder, encoder.init_state(len(histories)), histories)
+            user = self.like_tokens(encoder.user_prompt(state))
+        else:
+            user = self.like_tokens(encoder(self.events(histories)))
+        return replace(user, embeddings=user.embeddings * user.mask[..., None])
+
+    def new_state(self) -> HistoryState:
+        """Start the running state of one user's history.
+
+        Raises:
+            MismatchError: The user encoder is not a streaming one.
+
+        Example:
+            >>> state = model.new_state()  # doctest: +SKIP
+            >>> state.add(data.histories(["42"])[0])  # doctest: +SKIP
+            >>> model.generate_from([state.prompt()])  # doctest: +SKIP
+        """
+        return HistoryState(self)
+
+    def load_state(self, source: bytes | Path | str) -> HistoryState:
+        """Read a state from a file that :meth:`HistoryState.save` wrote, or from its bytes.
+
+        Raises:
+            DataError: It is damaged, or was made with other weights.
+        """
+        empty = HistoryState(self)
+        return HistoryState(self, empty.parse(source))
+
+    @torch.no_grad()
+    def read_into(
+        self, encoder: StreamingEncoder, state: UserState, histories: Sequence[History]
+    ) -> UserState:
+        """Add what is read of B histories to their states, in passes whose memory is bounded."""
+        windows = windows_of(histories, self.table, self.max_events)
+        for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
+            events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
+            assert isinstance(events, EventBatch)
+            state = encoder.add(state, events)
+        return state
+
+    @torch.inference_mode()
+    def prefix(self, histories: Sequence[History]) -> Prefix:
+        """What is read before any instruction, with its keys and values, for :meth:`generate_after`.
+
+        Raises :class:`MismatchError` for an encoder-decoder, which has none, and what :meth:`generate` raises.
+        """
+        if self.frame is None:
+            raise MismatchError(
+                "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
+            )
+        return self._prefix(self.encode(histories))
+
+    @torch.inference_mode()
+    def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
+        """One greedy answer for each of the prefix's B users, which stays as it is for the next instruction."""
+        return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
+
+    def _answer(
+        self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
+    ) -> list[str]:
+        most = self.settings.most_new_tokens
+        check_length(self.backbone.config, prompt.mask.shape[1], most)
+        token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer)
+        answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        return answers
+
+    @torch.inference_mode()
+    def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
+        """Answer an instruction for each history, greedily.
+
+        Args:
+            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
+            instruction: One for all users or one for each; what the model was trained to answer if not given.
+
+        Returns:
+            B answers.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
+                differ in length.
+        """
+        return self._answer(self.complete(self.encode(histories), instruction)) if len(histories) else []
+
+    def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> PersonalizedModel:
+        """Return a model that also knows new items; this one stays as it is, and both share their weights.
+
+        Args:
+            items: New items by their texts. One that is known already is taken when its texts are the same.
+            encoder: The item encoder of the model's table, where its files are not where they were in training.
+
+        Raises:
+            DataError: An item is known with other texts.
+            MismatchError: ``encoder`` is not the one that the table was made with.
+        """
+        if not items:
+            return self
+        if not isinstance(self.table, ItemTable):
+            return self.with_table(self.table.extended(items))
+        return self.with_table(self.table.extended(items, encoder or ItemEncoder.of(self.table.encoder)))
+
+    def with_table(self, table: Table) -> PersonalizedModel:
+        """Return a model that reads histories over another catalogue and shares this one's weights.
+
+        Raises:
+            MismatchError: The table was made with another item encoder, or has another scale of ratings.
+        """
+        if _made_by(table) != _made_by(self.table):
+            raise MismatchError(
+                f"the model was trained on {_described(self.table)}, and the new table holds {_described(table)}; "
+                "make it as the model's was made"
+            )
+        if not np.array_equal(table.rating_values, self.table.rating_values):
+            raise MismatchError(
+                f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
+                f"{_listed(table.rating_values)}; use data on the same scale"
+            )
+        other = copy(self)
+        other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
+        other.table = table
+        other.catalogue = other._catalogue(table).to(self.device)
+        return other
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing.
+
+        Where not all of the backbone is trained, only what is; the rest is had again by name.
+        """
+        with fresh_folder(folder) as place:
+            write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
+            write_text(place / CARD, model_card(self))
+            self.save_weights(place / WEIGHTS)
+            if self.settings.backbone is None:
+                Backbone(self.backbone, self.tokenizer, self.frame).save(place / BACKBONE)
+            self.table.save(place / ITEMS)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, backbone: str | None = None) -> PersonalizedModel:
+        """Load what :meth:`save_pretrained` wrote; ``backbone`` says where a backbone that was not saved lies now.
+
+        Raises :class:`DataError` when it is not whole, and :class:`MismatchError` when the backbone cannot be had
+        or is another one.
+        """
+        folder = Path(folder)
+        config = PersonalizedSettings.load(folder / CONFIG)
+        as_text = isinstance(config.user_encoder, TextSettings)
+        table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
+        if config.backbone is not None:
+            found = find_backbone(config.backbone, backbone)
+        elif backbone is not None:
+            raise MismatchError(f"{folder} holds its backbone; load it without naming one")
+        else:
+            found = rebuild_backbone(folder / BACKBONE)
+        model = cls(config, found, table)
+        model.load_weights(folder / WEIGHTS)
+        return model.eval()
+
+    def save_weights(self, path: Path) -> None:
+        """Write the weights alone, as safetensors."""
+        save_weights(self, path)
+
+    def load_weights(self, path: Path) -> None:
+        """Read what :meth:`save_weights` wrote into this model."""
+        load_weights(self, path)
+
+    def category_logits(self, user: UserPrompt) -> Tensor:
+        """The user encoder's own view, liked and disliked, [B, L, 2].
+
+        Raises :class:`MismatchError` for a user encoder that has no such view.
+        """
+        if user.category_logits is None:
+            raise MismatchError(
+                f"train.auxiliary needs a user encoder with a view of its own, and "
+                f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary=0"
+            )
+        return user.category_logits
+
+    def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
+        """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
+
+        Raises what :meth:`category_logits` raises.
+        """
+        logits = self.category_logits(user)
+        truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, truth)
+
+    def _catalogue(self, table: Table) -> Catalogue | BlockCatalogue:
+        settings = self.settings.user_encoder
+        if isinstance(table, BlockTable):
+            assert isinstance(settings, TextSettings)
+            return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
+        return Catalogue(table)
+
+    def _events(self, windows: Windows) -> EventBatch | TextBatch:
+        events: EventBatch | TextBatch = self.catalogue(
+            **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
+        )
+        return events
+
+    def like_tokens(self, user: UserPrompt) -> UserPrompt:
+        """Scale user-prompt vectors as the settings ask (``like_tokens``); twice is as once."""
+        if self.token_like is None or isinstance(self.user_encoder, TextHistory):
+            return user  # text is made of tokens already
+        return self.token_like.of_user(user)
+
+    def _edges(self) -> Edges | None:
+        """What a decoder-only backbone reads around everything."""
+        if self.frame is None:
+            return None
+        opening, closing = (
+            self.embedded(torch.tensor(ids, dtype=torch.long, device=self.device))
+            for ids in (self.frame.opening, self.frame.closing)
+        )
+        return Edges(opening, closing)
+
+    def _asked(self, instruction: Instruction) -> Sequence[str]:
+        if isinstance(instruction, str | None):
+            return [instruction or self.settings.instruction]
+        return instruction
+
+    def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")
+        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+
+    def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+        asked = self._asked_of_each(len(user.embeddings), instruction, instruction_mask)
+        prompt = inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
+        return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
+
+    def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
+        """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
+        several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
+        if self.frame is None or not several:
+            return False
+        # a cache and activations that are computed twice exclude each other
+        return not any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())
+
+    def _prefix(self, user: UserPrompt) -> Prefix:
+        edges = self._edges()
+        assert edges is not None, "an encoder-decoder has no prefix"
+        beginning = begin(self.soft_task_prompt, user, edges, self.settings.user_first)
+        return read_ahead(self.backbone, beginning)
+
+    def _after(self, prefix: Prefix, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+        edges = self._edges()
+        assert edges is not None, "a prefix comes from a decoder-only backbone"
+        asked = self._asked_of_each(len(prefix.prompt.mask), instruction, instruction_mask)
+        return finish(prefix.prompt, self.soft_task_prompt, *asked, edges, self.settings.user_first)
+
+    def _asked_of_each(
+        self, users: int, instruction: Tensor, instruction_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The instructions of B users, [B, T, E] with their mask, from tokens of each or of one for all."""
+        embedded = self.embedded(instruction).expand(users, -1, -1)
+        return embedded, instruction_mask.expand(users, -1)
+
+
+def load_model(
+    run: Path | str,
+    backbone: str | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype | None = None,
+) -> PersonalizedModel:
+    """Load the trained model of a run's folder, or of a folder that ``save_pretrained`` wrote.
+
+    Args:
+        run: The folder.
+        backbone: Hub name, folder or file of a backbone that was not saved with the model, if it has moved.
+        device: Where to compute: "auto" is the first GPU if there is one, else the CPU; or a device of torch's,
+            like "cpu" or "cuda:1".
+        dtype: What the backbone computes in, like "bfloat16"; as it was trained if not given.
+
+    Raises:
+        DataError: The folder holds no whole model.
+        MismatchError: The backbone cannot be had or is another one, or there is no such device.
+
+    Example:
+        >>> model = palate.load_model("runs/demo/main", device="cpu")  # doctest: +SKIP
+    """
+    model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
+    if dtype is not None:
+        model.backbone.to(dtype=dtype_of(dtype))
+    return model.to(find_device(device))
+
+
+def _made_by(table: Table) -> EncoderIdentity | str:
+    return table.field if isinstance(table, BlockTable) else table.encoder
+
+
+def _described(table: Table) -> str:
+    if isinstance(table, BlockTable):
+        return f"items as text, whose categories are called {table.field!r}"
+    return f"item vectors of {table.encoder.name!r}"
+
+
+def _listed(values: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,56 @@
+"""The dataset that a run was trained on: where its recipe says, or beside the run if both were moved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from palate.data.dataset import INFO_FILE, Dataset, load_dataset
+from palate.errors import DataError
+from palate.runs.run import RunFolder
+
+
+def dataset_of(run: RunFolder | None, given: Path | None = None) -> Dataset:
+    """Load the dataset of a run.
+
+    Args:
+        run: The run, wherever it lies now; not needed where the dataset is given.
+        given: Where the dataset is; None looks for the run's own: at its recipe's ``data.path``, then where it
+            lay as seen from the run, which finds it when both were moved together.
+
+    Raises:
+        DataError: It cannot be read, or is in none of these places; the message names them.
+    """
+    if given is not None:
+        return load_dataset(given.expanduser())
+    assert run is not None
+    places = list(dict.fromkeys(_places(run)))
+    there = [place for place in places if (place / INFO_FILE).is_file()]
+    if not there:
+        tried = " nor ".join(map(str, places))
+        raise DataError(
+            f"the data of the run is not at {tried}; if it was moved, name its folder with --data", run.path
+        )
+    fingerprint = run.manifest.data_fingerprint
+    return load_dataset(next((place for place in there if _fingerprint(place) == fingerprint), there[0]))
+
+
+def _places(run: RunFolder) -> Iterator[Path]:
+    path, here = run.recipe.data.path, run.path.resolve()
+    yield path
+    if (beside := run.manifest.data_from_run) is not None:
+        yield Path(os.path.normpath(here / beside))
+    elif (
+        not path.is_absolute()
+    ):  # runs of earlier versions: relative to the folder that they were trained from
+        yield from (folder / path for folder in here.parents if (folder / path).is_dir())
+
+
+def _fingerprint(folder: Path) -> object:
+    try:
+        found = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("fingerprint") if isinstance(found, dict) else None

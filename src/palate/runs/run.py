@@ -1,0 +1,247 @@
+"""A run: one recipe's output folder, and the manifest of what made it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate.config.load import differing_keys, dump_recipe, load_recipe
+from palate.config.recipe import Recipe
+from palate.config.yaml_file import read_yaml
+from palate.errors import DataError, MismatchError, OutputError
+from palate.system.files import (
+    check_fresh,
+    fresh_folder,
+    read_bytes,
+    remove_leftovers,
+    unreadable,
+    write_text,
+)
+from palate.system.locks import locked
+from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
+from palate.system.places import rooted
+
+if TYPE_CHECKING:
+    from palate.data.dataset import DatasetInfo
+
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: a folder without it is what a killed process left."""
+
+
+class Manifest(BaseModel):
+    """What ``manifest.json`` holds: all that is needed to make the run again, beside its recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    command: str
+    commit: str | None  # of the palate checkout; None for an installed package
+    versions: dict[str, str]
+    machine: Machine
+    seed: int
+    data_name: str
+    data_fingerprint: str
+    data_checksums: dict[str, str]
+    data_from_run: str | None = (
+        None  # the dataset's folder as seen from the run's, for both when they are moved
+    )
+    started: datetime
+    resumed: tuple[datetime, ...] = ()
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places in a run's folder."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe with every setting written out."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def manifest_file(self) -> Path:
+        """What made the run, as a :class:`Manifest`."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The scores of the last evaluation."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        """One answer a line, of the last evaluation."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.path / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder from which an interrupted training goes on."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model."""
+        return self.path / "model"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, read anew; raises :class:`DataError` when it is cut, where defaults would fill what is gone."""
+        recipe = load_recipe(self.recipe_file)
+        if absent := Recipe.model_fields.keys() - read_yaml(self.recipe_file).keys():
+            raise DataError(
+                f"not the whole recipe of a run: it has no {min(absent)!r}; copy the run again",
+                self.recipe_file,
+            )
+        return recipe
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, read anew; raises :class:`DataError` when it is damaged."""
+        content = read_bytes(self.manifest_file, "the run cannot be used without it; copy it again")
+        try:
+            return Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise DataError("not a run's manifest; the run cannot be used", self.manifest_file) from error
+
+    @property
+    def there(self) -> bool:
+        """Whether the folder is a run's."""
+        return self.recipe_file.is_file() and self.manifest_file.is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is there that training has made: a model, or a checkpoint to go on from."""
+        return self.model.is_dir() or any(self.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
+
+    def discard(self) -> None:
+        """Remove a run in which training has made nothing, unless its folder holds anything else."""
+        ours = (self.checkpoints, self.logs, self.manifest_file, self.recipe_file)
+        if self.begun or not self.manifest_file.is_file() or {*self.path.iterdir()} - {*ours}:
+            return
+        for path in ours:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def finish(self) -> None:
+        """Note in the manifest that training came to its end."""
+        self._update(ended=_now())
+
+    def _update(self, **changes: object) -> None:
+        manifest = self.manifest.model_copy(update=changes)
+        write_text(self.manifest_file, manifest.model_dump_json(indent=2) + "\n")
+
+
+def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
+    """Make a run's folder, or go on with the one that is there; one with a trained model is left as it is.
+
+    A run in which training has made nothing yet, neither a checkpoint nor a model, makes room for another one.
+    What a killed training has left half written is removed.
+
+    Raises:
+        OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
+        MismatchError: The run was made from other data.
+    """
+    with locked(path):
+        check_run(path, recipe, data)
+        run = RunFolder(Path(path))
+        if run.there:
+            for folder in (run.path, run.checkpoints, run.logs):
+                remove_leftovers(folder)
+            if not run.model.is_dir():
+                resumed = (*run.manifest.resumed, _now())
+                run._update(resumed=resumed, ended=None, data_from_run=_way(run, recipe))
+                write_text(run.recipe_file, dump_recipe(rooted(recipe)))  # the data may lie elsewhere now
+            return run
+        with fresh_folder(path) as partial:
+            new = RunFolder(partial)
+            for folder in (new.logs, new.checkpoints):
+                folder.mkdir()
+            manifest = _new_manifest(recipe, data).model_copy(update={"data_from_run": _way(run, recipe)})
+            write_text(new.manifest_file, manifest.model_dump_json(indent=2) + "\n")
+            write_text(new.recipe_file, dump_recipe(rooted(recipe)))
+        return run
+
+
+def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
+    """Raise what :func:`open_run` raises, before the work that comes before it."""
+    run = RunFolder(Path(path))
+    if not run.there:
+        check_fresh(path)
+        return
+    try:
+        _check_same(run, recipe, data)
+    except (OutputError, MismatchError):
+        run.discard()
+        if run.path.exists():
+            raise
+
+
+def load_run(path: Path | str) -> RunFolder:
+    """The run in a folder; raises :class:`DataError` when there is none."""
+    run = RunFolder(Path(path))
+    try:
+        if run.recipe_file.is_file():
+            return run
+    except OSError as error:
+        raise unreadable(error, run.recipe_file, "") from error
+    raise DataError("not a run: expected a folder that 'palate train' wrote, with a recipe.yaml", path)
+
+
+def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
+    keys = differing_keys(rooted(run.recipe), rooted(recipe))
+    if keys := [
+        key for key in keys if key != "data.path"
+    ]:  # the fingerprint tells whether the data is the same
+        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        raise OutputError(f"{run.path} holds a run of another recipe (differs in {shown}); name a new folder")
+    if (made_from := run.manifest.data_fingerprint) != data.fingerprint:
+        raise MismatchError(
+            f"{run.path} was trained on other data: its fingerprint is {made_from[:12]}, "
+            f"that of {recipe.data.path} is {data.fingerprint[:12]}; name a new folder"
+        )
+
+
+def _way(run: RunFolder, recipe: Recipe) -> str | None:
+    """From the run's folder to its data's; None where there is none, as between drives."""
+    try:
+        return Path(os.path.relpath(recipe.data.path.resolve(), run.path.resolve())).as_posix()
+    except ValueError:
+        return None
+
+
+def _new_manifest(recipe: Recipe, data: DatasetInfo) -> Manifest:
+    return Manifest(
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        commit=checkout_commit(),
+        versions=package_versions(),
+        machine=describe_machine(),
+        seed=recipe.seed,
+        data_name=data.name,
+        data_fingerprint=data.fingerprint,
+        data_checksums=data.checksums,
+        started=_now(),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(microsecond=0)

@@ -1,0 +1,149 @@
+"""The model that a server answers with: its identity, its items, and what it makes of histories."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load, save
+from torch import Tensor
+
+from palate.errors import MismatchError
+from palate.evaluation.attribution import in_passes
+from palate.model.config import CARD, model_folder
+from palate.model.model import PersonalizedModel, load_model
+from palate.schema import History, Item
+from palate.serve.store.store import Changes, Encoded, StoredHistory
+from palate.system.files import sha256_of
+
+KEPT = b"palate-kept-2"
+"""Changes with the meaning of what is kept, so that what an older palate kept is made again."""
+
+
+class ServedModel:
+    """A trained model beside what a server has to know of it; its methods may be called from any thread.
+
+    What is read of a history, and how, is the model's alone (:meth:`PersonalizedModel.encode` and its states). A
+    model with more items is another model, which takes this one's place when it is whole: a reader keeps the one
+    that it began with.
+    """
+
+    def __init__(self, run: Path, backbone: str | None = None) -> None:
+        self.model = load_model(run, backbone)
+        self.identity = _identity(run)
+        self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
+
+    @property
+    def reads(self) -> int | None:
+        """How many of a history's events the model reads, the most recent ones; all where it is None."""
+        return self.model.max_events
+
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """Those of these items that the model does not know."""
+        return self.model.table.unknown(item_ids)
+
+    def off_scale(self, ratings: Iterable[float]) -> list[float]:
+        """Those of these ratings that the model does not know."""
+        known = set(self.scale)
+        with np.errstate(over="ignore"):  # what is too large is not on the scale either
+            return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
+
+    @cached_property
+    def scale(self) -> list[float]:
+        """The ratings that the model knows, ascending."""
+        return [float(value) for value in self.model.table.rating_values]
+
+    def add_items(self, items: Sequence[Item]) -> None:
+        """Let histories name new items; raises what :meth:`adding` raises."""
+        with self.adding(items):
+            pass
+
+    @contextmanager
+    def adding(self, items: Sequence[Item]) -> Iterator[None]:
+        """Encode new items from their texts, and let histories name them when the block ends without an error.
+
+        Raises :class:`DataError` for an item that is known with other texts.
+        """
+        with self._extending:
+            table = self.model.table
+            new = set(table.unknown(item.item_id for item in items))
+            known = [item for item in items if item.item_id not in new]
+            if known:  # checked against what is known of them alone
+                self._knowing([item.item_id for item in known], known)
+            extended = self.model.with_items([item for item in items if item.item_id in new])
+            yield
+            self.model = extended
+
+    def prompt_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor:
+        """The user prompt [M, E] of a history that is not stored, whose new items are known in it alone."""
+        return self._knowing(history.item_ids, new_items).encode([history]).split()[0]
+
+    def prompts_of(
+        self, histories: Sequence[History], new_items: Sequence[Item] = ()
+    ) -> Iterator[list[Tensor]]:
+        """The user prompts [M, E] of histories that have no more items than the first, pass by pass."""
+        model = self._knowing(histories[0].item_ids, new_items)
+        for some in in_passes(histories):
+            yield model.encode(some).split()
+
+    def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
+        """The chances that each label is liked and disliked as the user encoder sees it, [L, 2], if it has a view."""
+        logits = self._knowing(history.item_ids, new_items).encode([history]).category_logits
+        return None if logits is None else logits[0].sigmoid()
+
+    def encode(self, found: StoredHistory) -> Encoded:
+        """What is kept of a stored history: its user prompt, and its state where the encoder has one."""
+        model = self.model
+        if model.max_events is not None:
+            return self._encoded(found.version, model.encode([found.history]).split()[0])
+        state = model.new_state()
+        state.add(found.history)
+        return self._encoded(found.version, state.prompt(), state.to_bytes())
+
+    def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
+        """What was kept of an older version, brought up to date at a cost that does not depend on the history.
+
+        None where only the whole history can tell: without a state, or when rounding would show.
+        """
+        if kept.state is None:
+            return None
+        state = self.model.load_state(kept.state)
+        state.add(changes.added)
+        if len(changes.removed):
+            try:
+                state.remove(changes.removed)
+            except MismatchError:
+                return None
+        return self._encoded(changes.version, state.prompt(), state.to_bytes())
+
+    @staticmethod
+    def prompt_from(kept: Encoded) -> Tensor:
+        """The user prompt [M, E] that was kept."""
+        return load(kept.prompt)["user_prompt"]
+
+    def _knowing(self, item_ids: Sequence[str], new_items: Sequence[Item]) -> PersonalizedModel:
+        """The model with new items beside those of ``item_ids``; without new items, as it is."""
+        model = self.model
+        if not new_items:
+            return model
+        named = (*item_ids, *(item.item_id for item in new_items))
+        return model.with_table(model.table.part(named)).with_items(new_items)
+
+    def _encoded(self, version: int, prompt: Tensor, state: bytes | None = None) -> Encoded:
+        made = {"model": self.identity, "version": str(version)}
+        return Encoded(version, save({"user_prompt": prompt.cpu().contiguous()}, made), state)
+
+
+def _identity(run: Path) -> str:
+    """sha256 over all that a saved model computes with, so that nothing made by another is taken for its own."""
+    folder = model_folder(run)
+    digest = hashlib.sha256(KEPT)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != CARD:
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,264 @@
+"""What travels between a client and the server, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields, read_rating
+from palate.data.given_history import ReadEvent, history_of, new_items, read_event
+from palate.data.movielens.item_files import split_year
+from palate.errors import ConflictError, DataError
+from palate.schema import History, Item
+from palate.serve.store.appending import Event
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
+_IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
+
+
+def _no_step(user_id: str) -> str:
+    if user_id in (".", ".."):
+        raise ValueError("'.' and '..' mean steps in a path; expected another id")
+    return user_id
+
+
+def _written(as_type: Any) -> BeforeValidator:
+    """How a field may be written; :class:`EventFields` has read it before its own type is checked."""
+    return BeforeValidator(lambda found: found, json_schema_input_type=as_type)
+
+
+Id: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
+UserId: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=_IN_A_PATH), AfterValidator(_no_step)
+]
+WrittenId: TypeAlias = Annotated[Id, _written(Id | int)]
+Title: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+Categories: TypeAlias = Annotated[
+    Annotated[tuple[Title, ...], Field(max_length=100)],
+    _written(Annotated[list[Title], Field(max_length=100)] | str | None),
+    Field(description="Names in a list, or in a text like 'Action|Comedy'"),
+]
+Timestamp: TypeAlias = Annotated[
+    int | None,
+    _written(Annotated[float, Field(ge=0, lt=UNITS[-1][0])] | str | None),
+    Field(
+        description="When: seconds, milli-, micro- or nanoseconds since 1970, told apart by their size, or an ISO "
+        "date or time, in UTC where it names no zone; kept in whole seconds",
+        examples=[893286638, "2024-05-31T23:59:00Z"],
+    ),
+]
+Rating: TypeAlias = Annotated[
+    float | None,
+    _written(float | str | None),
+    Field(description="On the model's scale; 1 if not given, where the model's data has no ratings"),
+]
+
+
+class Strict(BaseModel):
+    """No unknown fields, so that a misspelled one is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventFields(Strict):
+    """Fields that are read as those of a history file are: see :mod:`palate.data.event_fields`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, sent: Any) -> Any:
+        return sent if isinstance(sent, cls) else read_fields(sent, cls.model_fields)
+
+
+class SentItem(EventFields):
+    """An item by its texts."""
+
+    item_id: WrittenId
+    title: Title = Field(description="May end with the year, as in 'Alien (1979)'")
+    categories: Categories = ()
+    description: Text | None = None
+
+    def item(self) -> Item:
+        """The item as the item encoder reads it."""
+        title, year = split_year(self.title)
+        return Item(self.item_id, title, self.categories, self.description, year)
+
+
+class SentEvent(EventFields):
+    """A rating of a known item."""
+
+    item_id: WrittenId
+    rating: Rating = None
+    timestamp: Timestamp = None
+    event_id: Annotated[Id, _written(Id | int)] | None = Field(
+        None, description="What is sent again under the same id counts once"
+    )
+
+    def event(self, unrated: float | None, place: str) -> Event:
+        """The event as the store keeps it, now where it has no time.
+
+        Args:
+            unrated: What an event counts without a rating, None where it needs one.
+            place: Where the event stands, for the error.
+
+        Raises:
+            DataError: There is no rating.
+        """
+        try:
+            rating = read_rating(unrated if self.rating is None else self.rating)
+        except FieldError as error:
+            raise DataError(f"{place}: {error}") from None
+        return Event(self.item_id, rating, self.timestamp, self.event_id)
+
+
+class GivenEvent(EventFields):
+    """A rating in a history that is not stored: of a known item, or of a new one that is given by its title."""
+
+    item_id: WrittenId | None = None
+    title: Title | None = None
+    categories: Categories = ()
+    description: Text | None = None
+    rating: Rating = None
+    timestamp: Timestamp = None
+
+    @model_validator(mode="after")
+    def _names_an_item(self) -> GivenEvent:
+        check_names_an_item(self.model_dump(exclude_none=True))
+        return self
+
+
+class UsersEvent(SentEvent):
+    """An event that says whose it is: a line of NDJSON."""
+
+    user_id: Annotated[UserId, _written(UserId | int)]
+
+
+SentEvents: TypeAlias = Annotated[
+    list[SentEvent],
+    Field(min_length=1),
+    BeforeValidator(
+        lambda sent: [sent] if isinstance(sent, dict) else sent,
+        json_schema_input_type=SentEvent | Annotated[list[SentEvent], Field(min_length=1)],
+    ),
+]
+
+
+class WhichEvents(Strict):
+    """Events of a user, by their ids or by their items."""
+
+    event_id: list[Id] = Field([], description="Ids of events")
+    item_id: list[Id] = Field([], description="Items of which every rating is meant")
+
+    @model_validator(mode="after")
+    def _names_some(self) -> WhichEvents:
+        if not self.event_id and not self.item_id:
+            raise ValueError("neither event_id nor item_id; expected one of them, once or several times")
+        return self
+
+
+class SentItems(Strict):
+    """Items to add."""
+
+    items: list[SentItem] = Field(min_length=1)
+
+
+class SentQuestion(Strict):
+    """Who is asked about, a stored user or a given history, and what."""
+
+    user_id: UserId | None = None
+    history: list[GivenEvent] | None = Field(
+        None, description="Oldest first where there are no times; new items are known in it alone"
+    )
+    instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        None, description="What the model was trained to answer, if not given"
+    )
+
+    @model_validator(mode="after")
+    def _one_user(self) -> SentQuestion:
+        if (self.user_id is None) == (self.history is None):
+            raise ValueError("expected either user_id or history")
+        return self
+
+
+class SentQuestions(Strict):
+    """Several questions, which are answered together."""
+
+    questions: list[SentQuestion] = Field(min_length=1)
+    stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
+
+
+class GivenAnswer(BaseModel):
+    """An answer; of a stored user with the version of the history that it was given for."""
+
+    user_id: str | None
+    version: int | None
+    instruction: str
+    text: str
+
+
+class Answers(BaseModel):
+    """The answers in the order of the questions, and the model that gave them."""
+
+    answers: list[GivenAnswer]
+    model: str
+
+
+class AddedItems(BaseModel):
+    """How many items were sent; they are known from now on."""
+
+    items: int
+
+
+class State(BaseModel):
+    """That the server lives, or is ready."""
+
+    status: str
+
+
+class ModelFacts(BaseModel):
+    """What the server answers with."""
+
+    model: str
+    card: str
+    instruction: str
+    reads: str
+    ratings: list[float]
+    unrated: float | None
+    items: int
+    limits: dict[str, Any]
+
+
+def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[History, list[Item]]:
+    """A history that is not stored, and the items that it brings.
+
+    As in a stored history, the last rating of an item stands alone.
+
+    Args:
+        events: The events as they were sent.
+        unrated: What an event counts without a rating, None where it needs one.
+
+    Raises:
+        DataError: Some events have a time and some have none, or one has no rating.
+        ConflictError: Two new items have one id and other texts.
+    """
+    read = [_given(index, event, unrated) for index, event in enumerate(events)]
+    history = history_of("", read, lambda index, said: DataError(f"history.{index}: {said}"))
+    items = new_items(read, lambda index, said: ConflictError(f"history.{index}: {said}"))
+    return history.latest(), items
+
+
+def _given(index: int, event: GivenEvent, unrated: float | None) -> ReadEvent:
+    try:
+        return read_event(event.model_dump(exclude_none=True), unrated)
+    except FieldError as error:
+        raise DataError(f"history.{index}: {error}") from None

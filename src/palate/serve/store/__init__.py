@@ -1,0 +1,1 @@
+"""The user store: events, histories and what was made of them."""

@@ -1,0 +1,131 @@
+"""Taking events into a user's history: each id once, and the last rating of each item alone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from palate.errors import ConflictError
+from palate.serve.store.tables import events, users
+
+AT_ONCE = 1000
+"""Ids in one query: databases limit how many they take."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A rating of an item. Its id names it for good; without one, or without a time, the store gives them."""
+
+    item_id: str
+    rating: float
+    timestamp: int | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a user's events: how many are new, and how many the store had already."""
+
+    version: int
+    new: int
+    known: int
+
+
+def append_events(connection: Connection, user_id: str, sent: Sequence[Event], now: int) -> Appended:
+    """Take events into a user's history, in a transaction that others of the same user wait for.
+
+    Raises :class:`ConflictError` for an id that stands for another event.
+    """
+    user = _locked_user(connection, user_id)
+    new = _new_events(connection, user, sent, now)
+    last = user.version + len(new)
+    if new:
+        _supersede(connection, user.key, new)
+        connection.execute(insert(events), new)
+        connection.execute(update(users).where(users.c.key == user.key).values(version=last))
+    return Appended(last, len(new), len(sent) - len(new))
+
+
+def _locked_user(connection: Connection, user_id: str) -> Row[Any]:
+    """The user's row, made where there is none, and held until the transaction ends."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = dialect.insert(users).values(user_id=user_id, version=0).on_conflict_do_nothing()
+    while True:
+        connection.execute(row)
+        locked = select(users).where(users.c.user_id == user_id).with_for_update()
+        if (user := connection.execute(locked).one_or_none()) is not None:  # or just deleted
+            return user
+
+
+def _new_events(
+    connection: Connection, user: Row[Any], sent: Sequence[Event], now: int
+) -> list[dict[str, Any]]:
+    """The rows of those events whose ids the user does not have yet."""
+    ids = [event.event_id for event in sent if event.event_id is not None]
+    of_user = select(events).where(events.c.user_key == user.key)
+    known: dict[str, tuple[str, float, int]] = {
+        row.event_id: (row.item_id, row.rating, row.timestamp)
+        for row in in_chunks(connection, of_user, events.c.event_id, ids)
+    }
+    new: list[dict[str, Any]] = []
+    for event in sent:
+        event_id = event.event_id or uuid.uuid4().hex
+        found = known.get(event_id)
+        # an event without a time is sent again without one
+        timestamp = event.timestamp if event.timestamp is not None else found[2] if found else now
+        content = (event.item_id, event.rating, timestamp)
+        if found is None:
+            known[event_id] = content
+            new.append(
+                {
+                    "user_key": user.key,
+                    "version": user.version + len(new) + 1,
+                    "event_id": event_id,
+                    "item_id": event.item_id,
+                    "rating": event.rating,
+                    "timestamp": timestamp,
+                    "superseded": None,
+                }
+            )
+        elif found != content:
+            raise ConflictError(
+                f"event {event_id!r} of user {user.user_id!r} is already there with another item, rating or time; "
+                "give a new event a new id"
+            )
+    return new
+
+
+def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, Any]]) -> None:
+    """Let the last rating of each item stand alone, among the new rows and those that are there."""
+    current_of_user = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
+    item_ids = list(dict.fromkeys(row["item_id"] for row in new))
+    rows = in_chunks(connection, current_of_user, events.c.item_id, item_ids)
+    current: dict[str, dict[str, Any]] = {row.item_id: dict(row._mapping) for row in rows}
+    there = list(current.values())
+    for row in new:
+        last = current.get(row["item_id"])
+        if last is not None and row["timestamp"] < last["timestamp"]:
+            row["superseded"] = row["version"]
+        else:
+            if last is not None:
+                last["superseded"] = row["version"]
+            current[row["item_id"]] = row
+    changed = [
+        {"old": row["version"], "by": row["superseded"]} for row in there if row["superseded"] is not None
+    ]
+    if changed:
+        old = update(events).where(events.c.user_key == user_key, events.c.version == bindparam("old"))
+        connection.execute(old.values(superseded=bindparam("by")), changed)
+
+
+def in_chunks(
+    connection: Connection, found: Select[Any], column: Any, values: Sequence[str]
+) -> Iterator[Row[Any]]:
+    """The rows whose ``column`` holds one of the values, however many these are."""
+    for start in range(0, len(values), AT_ONCE):
+        yield from connection.execute(found.where(column.in_(values[start : start + AT_ONCE])))

@@ -1,0 +1,262 @@
+"""The database under the user store: how it is opened, migrated, and what its errors mean."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from palate.errors import DataError, OutputError, StoreError, StoreFullError
+from palate.system.locks import locked
+
+PATIENCE = 10
+"""Seconds that a writer waits for others, and a connection for the database."""
+MIGRATION_LOCK = 0x70616C617465
+"""PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
+_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
+"""As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
+_SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
+"""What Python 3.10 tells in the place of the names."""
+_WRITES = "palate_writes"
+
+
+class Database:
+    """Transactions on SQLite, in WAL mode, or PostgreSQL, whose schema is brought up to date first.
+
+    Raises :class:`DataError` for a URL that names neither, for a database that holds something else, and for one
+    that a newer palate wrote.
+    """
+
+    def __init__(self, store: Path | str) -> None:
+        self.url = store_url(store)
+        self.name = self.url.render_as_string(hide_password=True)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = threading.Lock()
+        self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
+        self.full = False  # as the last write found the disk
+        self.engine = _engine(self.url)
+        with self._alone(), self._telling():
+            self._migrate()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees the database as it was at one moment."""
+        with self._telling(), self.engine.connect() as connection:
+            if not self.sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that is on disk when the block ends, or has changed nothing.
+
+        What is not ``durable`` can be computed again: a power cut may take it back.
+        """
+        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
+            with connection.begin():
+                if not self.sqlite and not durable:
+                    connection.execute(text("SET LOCAL synchronous_commit = off"))
+                yield connection
+            self.full = False
+
+    def scrub(self) -> None:
+        """Take what was deleted before this call out of SQLite's files; calls that come together share the work.
+
+        Deleted rows are overwritten, but where SQLite has moved rows between pages, copies stay in what no row
+        uses. So the file is written anew, and its write-ahead log emptied. Raises :class:`StoreError` when readers
+        hold on to the log for too long.
+        """
+        if not self.sqlite:
+            return
+        ticket = next(self._tickets)
+        with self._scrubbing:
+            if ticket > self._scrubbed:
+                latest = next(self._tickets)
+                self._write_anew()
+                self._scrubbed = latest
+
+    def _write_anew(self) -> None:
+        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+            cursor = connection.connection.cursor()
+            cursor.execute("VACUUM")
+            busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.close()
+        if busy:
+            raise StoreError(f"{self.name}: readers hold the write-ahead log; ask for the same again")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time make an SQLite file: one that is just being put into WAL mode lets nobody wait."""
+        if not self.sqlite:
+            yield
+            return
+        path = Path(self.url.database or "")
+        if not path.parent.is_dir():
+            raise DataError("the store cannot be made (no such folder); make its folder first", path)
+        try:
+            with locked(path, wait=True):
+                _make_private(path)
+                yield
+        except OutputError as error:
+            raise DataError(f"the store cannot be made ({error}); name a file that can", path) from error
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        """Let SQLite's writers in this process wait in line: its own waiting is not fair."""
+        if not self.sqlite:
+            yield
+        elif not self._writer.acquire(timeout=PATIENCE):
+            raise StoreError(f"{self.name}: another write has taken longer than {PATIENCE} s; try again")
+        else:
+            try:
+                yield
+            finally:
+                self._writer.release()
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        with self.writing() as connection:
+            if not self.sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            found = MigrationContext.configure(connection).get_current_revision()
+            if found is None and (tables := inspect(connection).get_table_names()):
+                raise DataError(
+                    f"the database holds other tables ({', '.join(sorted(tables)[:3])}); name an empty one",
+                    self.name,
+                )
+            if found == ScriptDirectory.from_config(config).get_current_head():
+                return
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise DataError(
+                    f"the store has schema version {found!r}, which this palate does not know; "
+                    "use the palate that wrote it, or a newer one",
+                    self.name,
+                ) from error
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what a driver says into the error that a caller can act on."""
+        try:
+            yield
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", error)
+            named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+            code = named or _SAID.get(str(cause))
+            if code in _FULL:
+                self.full = True
+                raise StoreFullError(
+                    f"{self.name}: the disk is full; free space and send it again"
+                ) from error
+            if code == "SQLITE_NOTADB":
+                raise DataError("not an SQLite database; name another file", self.name) from error
+            if _passing(error, code):
+                reason = " ".join(str(cause).split())[:200]
+                raise StoreError(f"{self.name} cannot be used now ({reason}); try again") from error
+            raise
+
+
+def store_url(store: Path | str) -> URL:
+    """The URL of a store that is named by a URL or by the path of an SQLite file.
+
+    Raises :class:`DataError` for anything but SQLite and PostgreSQL.
+    """
+    written = str(store)
+    if "://" not in written:
+        return URL.create("sqlite", database=str(Path(written)))
+    try:
+        url = make_url(written)
+        backend = url.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        backend = None
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and url.database and url.database != ":memory:":
+        return url.set(drivername="sqlite")
+    raise DataError(
+        "the store is named by the path of an SQLite file, by sqlite:///PATH or by postgresql://USER@HOST/DATABASE"
+    )
+
+
+def _make_private(path: Path) -> None:
+    """Let nobody else on this machine read a new SQLite file; its log takes over who may."""
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise DataError(f"the store cannot be made ({error.strerror}); name a file that can", path) from error
+
+
+def _passing(error: Exception, code: str | None) -> bool:
+    """Whether the same may work later: the database is away, busy or out of order, and not what it was asked."""
+    return (
+        isinstance(error, PoolTimeoutError)
+        or getattr(error, "connection_invalidated", False)
+        or type(error).__name__ in ("OperationalError", "InterfaceError")
+        or (code or "")[:2] in ("08", "40", "53", "55", "57")
+    )
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        # parameters hold what users like: they stay out of messages and so out of logs
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=8,
+            max_overflow=32,
+            pool_timeout=PATIENCE,
+            connect_args={"connect_timeout": PATIENCE},
+        )
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=8,
+        max_overflow=32,
+        pool_timeout=PATIENCE,
+        # transactions are begun below: sqlite3's own way reads before it locks
+        connect_args={"timeout": PATIENCE, "isolation_level": None},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        cursor.execute("PRAGMA journal_mode = WAL")
+    for pragma in ("foreign_keys = ON", "secure_delete = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if synchronous := options.get(_WRITES):
+        connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,232 @@
+"""The user store: every user's events, durably, and what a model made of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from palate.errors import ConflictError, UnknownUserError
+from palate.schema import History, Item
+from palate.serve.store.appending import Appended, Event, append_events, in_chunks
+from palate.serve.store.database import Database
+from palate.serve.store.deleting import Deletion, delete_events
+from palate.serve.store.tables import encoded, events, items, users
+
+
+@dataclass(frozen=True)
+class StoredHistory:
+    """A user's history, or a part of it, at a version."""
+
+    key: int
+    version: int
+    history: History
+    event_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What came into a history and what left it since an older version."""
+
+    version: int
+    added: History
+    removed: History
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A user prompt, and a user state where the model has one, as bytes, with the version that they belong to."""
+
+    version: int
+    prompt: bytes
+    state: bytes | None = None
+
+
+class UserStore:
+    """Users' events in SQLite or PostgreSQL; a change is on disk when its call returns.
+
+    A user's history holds the last rating of each item, as a prepared dataset does: in the order of time, and of
+    arrival where times are equal. Raises what :class:`Database` raises, and every method :class:`StoreError` when
+    the database is away, busy or full.
+    """
+
+    def __init__(self, store: Path | str) -> None:
+        self.database = Database(store)
+
+    def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
+        """Take in events by user id, all or none. An event whose id the user has already changes nothing.
+
+        Raises :class:`ConflictError` for an id that stands for another event.
+        """
+        now = int(time.time())
+        with self.database.writing() as connection:
+            # in one order, so that no two writers wait for each other
+            return {one: append_events(connection, one, sent[one], now) for one in sorted(sent)}
+
+    def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
+        """A user's history, oldest first: all of it, or its ``newest`` events before the last ``skip``.
+
+        Raises :class:`UnknownUserError`.
+        """
+        with self.database.reading() as connection:
+            user = _user(connection, users.c.user_id == user_id, user_id)
+            rows = connection.execute(_newest_first(user.key).limit(newest).offset(skip)).all()[::-1]
+        return StoredHistory(user.key, user.version, _history(user_id, rows), [row.event_id for row in rows])
+
+    def user_ids(self, starting: str, most: int) -> list[str]:
+        """Ids of users that begin so, in order."""
+        found = select(users.c.user_id).where(users.c.user_id.startswith(starting, autoescape=True))
+        with self.database.reading() as connection:
+            return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
+
+    def changes(self, user_key: int, since: int) -> Changes | None:
+        """What has changed in a history since a version; the cost does not depend on the rest of it.
+
+        None where events have been deleted since. Raises :class:`UnknownUserError` when the user has been.
+        """
+        with self.database.reading() as connection:
+            user = _user(connection, users.c.key == user_key, "with that key")
+            if since < user.forgotten:
+                return None
+            of_user = _newest_first(user_key, current=False)
+            added = of_user.where(events.c.version > since, events.c.superseded.is_(None))
+            removed = of_user.where(events.c.superseded > since, events.c.version <= since)
+            both = (connection.execute(found).all()[::-1] for found in (added, removed))
+            return Changes(user.version, *(_history(user.user_id, rows) for rows in both))
+
+    def encoded(self, user_id: str, model: str) -> tuple[int, int, Encoded | None]:
+        """A user's key and version, and what was kept, of this version or an older one.
+
+        Raises :class:`UnknownUserError`.
+        """
+        with self.database.reading() as connection:
+            user = _user(connection, users.c.user_id == user_id, user_id)
+            kept = connection.execute(
+                select(encoded.c.version, encoded.c.prompt, encoded.c.state).where(
+                    encoded.c.user_key == user.key, encoded.c.model == model
+                )
+            ).one_or_none()
+        return user.key, user.version, None if kept is None else Encoded(*kept)
+
+    def keep(self, user_key: int, model: str, made: Encoded) -> None:
+        """Keep what a model made of a history, unless there is something newer, or some of it has been deleted."""
+        row = self._insert(encoded).values(user_key=user_key, model=model, **asdict(made))
+        row = row.on_conflict_do_update(
+            index_elements=[encoded.c.user_key, encoded.c.model],
+            set_={name: row.excluded[name] for name in asdict(made)},
+            where=encoded.c.version < row.excluded.version,
+        )
+        with self.database.writing(durable=False) as connection:
+            still = select(users.c.key).where(users.c.key == user_key, users.c.forgotten <= made.version)
+            if connection.execute(still.with_for_update(read=True)).one_or_none() is not None:
+                connection.execute(row)
+
+    def delete_user(self, user_id: str) -> int:
+        """Remove a user's events, prompts and states, from SQLite's files too; returns how many events there were.
+
+        Call it again where it was interrupted. PostgreSQL keeps removed rows in its files until it vacuums.
+        """
+        with self.database.writing() as connection:
+            count = connection.execute(
+                select(func.count()).select_from(events.join(users)).where(users.c.user_id == user_id)
+            ).scalar_one()
+            connection.execute(delete(users).where(users.c.user_id == user_id))
+        self.database.scrub()
+        return int(count)
+
+    def delete_events(
+        self, user_id: str, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
+    ) -> Deletion:
+        """Remove events by their ids and all ratings of some items, as :meth:`delete_user` removes a user.
+
+        Raises :class:`UnknownUserError`.
+        """
+        with self.database.writing() as connection:
+            user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
+            deleted = delete_events(connection, user, event_ids, item_ids)
+        self.database.scrub()
+        return deleted
+
+    def add_items(self, new: Sequence[Item]) -> None:
+        """Keep items that were given as text.
+
+        Raises :class:`ConflictError` for an id that stands for another item.
+        """
+        with self.database.writing() as connection:
+            if not self.database.sqlite:  # or a smaller number could be seen after a larger one
+                connection.execute(text("LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE"))
+            ids = [item.item_id for item in new]
+            known = {
+                row.item_id: row.content for row in in_chunks(connection, select(items), items.c.item_id, ids)
+            }
+            rows = []
+            for item in new:
+                content = json.dumps(asdict(item), ensure_ascii=False)
+                if item.item_id not in known:
+                    rows.append({"item_id": item.item_id, "content": content})
+                if known.setdefault(item.item_id, content) != content:
+                    raise ConflictError(
+                        f"item {item.item_id!r} is already known with other texts; give it a new id"
+                    )
+            if rows:
+                connection.execute(insert(items), rows)
+
+    def items(self, after: int = 0) -> tuple[list[Item], int]:
+        """The items that were kept after the one of this number, in order, and the last one's number."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(items).where(items.c.number > after).order_by(items.c.number)
+            ).all()
+        return [_item(row.content) for row in rows], rows[-1].number if rows else after
+
+    def check(self) -> None:
+        """Raise :class:`StoreError` unless the database answers, and :class:`StoreFullError` while it has no room."""
+        with self.database.reading() as connection:
+            connection.execute(select(1))
+        if self.database.full:
+            # someone who comes and goes shows whether there is room again
+            with self.database.writing() as connection:
+                connection.execute(insert(users).values(user_id="", version=0))
+                connection.execute(delete(users).where(users.c.user_id == ""))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def _insert(self, table: Any) -> Any:
+        return (sqlite if self.database.sqlite else postgresql).insert(table)
+
+
+def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:
+    found = select(users).where(which)
+    user = connection.execute(found.with_for_update() if hold else found).one_or_none()
+    if user is None:
+        raise UnknownUserError(f"no user {name!r} in the store; send an event of theirs first")
+    return user
+
+
+def _newest_first(user_key: int, current: bool = True) -> Select[Any]:
+    found = select(events).where(events.c.user_key == user_key)
+    if current:
+        found = found.where(events.c.superseded.is_(None))
+    return found.order_by(events.c.timestamp.desc(), events.c.version.desc())
+
+
+def _history(user_id: str, rows: Sequence[Row[Any]]) -> History:
+    return History(
+        user_id,
+        item_ids=[row.item_id for row in rows],
+        ratings=[row.rating for row in rows],
+        timestamps=[row.timestamp for row in rows],
+    )
+
+
+def _item(content: str) -> Item:
+    fields = json.loads(content)
+    return Item(**{**fields, "categories": tuple(fields["categories"])})

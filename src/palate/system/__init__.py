@@ -1,0 +1,1 @@
+"""What every process needs of the system underneath: whole files, locks, progress, facts about the machine."""

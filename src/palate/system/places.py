@@ -1,0 +1,59 @@
+"""Places in settings: a leading ``~`` is the home folder, and what a run stores is found from any folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from pydantic import AfterValidator
+
+if TYPE_CHECKING:
+    from palate.config.recipe import Recipe
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # "~nobody"
+        raise ValueError(f"has no home folder to start from ({error}); write the path in full") from None
+
+
+def _expanded_name(name: str) -> str:
+    return str(_expanded(Path(name))) if name.startswith("~") else name
+
+
+LocalPath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
+"""A path of this machine; a relative one starts from the working directory."""
+LocalName: TypeAlias = Annotated[str, AfterValidator(_expanded_name)]
+"""A hub name, or a path of this machine."""
+
+
+def rooted(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute paths, so that it means the same from every working directory.
+
+    Names stay as they are, unless there is a file or folder of that name: it is what they mean here.
+    """
+    items, model = recipe.items, recipe.model
+    items = items.model_copy(
+        update={
+            "encoder": _rooted_name(items.encoder),
+            "cache": None if items.cache is None else _rooted(items.cache),
+        }
+    )
+    source, backbone = model.user_encoder_from, model.backbone
+    if (name := getattr(backbone, "name", None)) is not None:
+        backbone = backbone.model_copy(update={"name": _rooted_name(name)})
+    model = model.model_copy(
+        update={"backbone": backbone, "user_encoder_from": None if source is None else _rooted(source)}
+    )
+    data = recipe.data.model_copy(update={"path": _rooted(recipe.data.path)})
+    return recipe.model_copy(update={"data": data, "items": items, "model": model})
+
+
+def _rooted(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which may be moved
+
+
+def _rooted_name(name: str) -> str:
+    return str(_rooted(Path(name))) if Path(name).exists() else name

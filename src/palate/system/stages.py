@@ -1,0 +1,64 @@
+"""What the stages of a long job took, over all processes that worked on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from palate.errors import DataError, faults
+from palate.system.files import read_bytes, write_json
+from palate.system.machine import peak_memory_gib
+
+
+class Stages:
+    """Wall time, processor time and peak memory of each stage over all processes that worked on it, in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._spent: dict[str, dict[str, float]] = _read(file) if file.is_file() else {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the stage, also when it is interrupted."""
+        start, worked = time.monotonic(), _processor_seconds()
+        try:
+            yield
+        finally:
+            before = self._spent.get(name, {})
+            self._spent[name] = {
+                "seconds": round(before.get("seconds", 0.0) + time.monotonic() - start, 1),
+                "processor_seconds": round(
+                    before.get("processor_seconds", 0.0) + _processor_seconds() - worked, 1
+                ),
+                "peak_memory_gib": max(before.get("peak_memory_gib", 0.0), peak_memory_gib()),
+            }
+            write_json(self._file, self._spent)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage."""
+        return {name: spent["seconds"] for name, spent in self._spent.items()}
+
+    def processor_seconds(self) -> dict[str, float]:
+        """The time that processors worked on each stage, which a busy machine stretches little."""
+        return {name: spent.get("processor_seconds", 0.0) for name, spent in self._spent.items()}
+
+    def peak_memory_gib(self) -> float:
+        """The most memory that a process had in use."""
+        return max(spent["peak_memory_gib"] for spent in self._spent.values())
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    try:
+        return TypeAdapter(dict[str, dict[str, float]]).validate_json(read_bytes(file, "the file is missing"))
+    except ValidationError as error:
+        raise DataError(f"{faults(error)}; remove it, and what was spent is counted anew", file) from error
+
+
+def _processor_seconds() -> float:
+    """The time that processors worked for this process, and for those that it started and that have ended."""
+    return sum(os.times()[:4])

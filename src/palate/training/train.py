@@ -1,0 +1,312 @@
+"""Training: a recipe in, a run folder with a trained model out; started again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import PartialState
+from torch.utils.tensorboard import SummaryWriter
+from transformers import TrainingArguments
+from transformers.integrations import TensorBoardCallback
+
+from palate.backbones.base import checkpoint_activations
+from palate.config.recipe import Recipe
+from palate.data.dataset import load_dataset
+from palate.errors import PalateError, RecipeError
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.model.build import build_backbone, build_model, build_table
+from palate.model.config import model_settings
+from palate.model.record import DevScores, TrainingRecord
+from palate.model.token_like import prompt_norms
+from palate.runs.run import RunFolder, check_run, open_run
+from palate.system.files import remove_leftovers, telling_failed_writes, write_json
+from palate.system.locks import locked
+from palate.system.machine import keep_freed_memory, reproducible
+from palate.system.places import rooted
+from palate.system.progress import counting_bar
+from palate.tasks import load_task
+from palate.tasks.questions import check_kinds
+from palate.training.batches import TrainingBatches
+from palate.training.clock import Clock
+from palate.training.dev import DevUsers
+from palate.training.progress import TrainingReport
+from palate.training.trainer import PersonalizedTrainer
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.model.model import PersonalizedModel
+    from palate.schema import Examples
+
+NORMED = 64
+"""Dev users whose prompts are measured at every evaluation."""
+CURVE = "curve.json"
+"""In a run's ``logs``: the loss and the dev score by step."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    report: Callable[[str], None] | None = None,
+    progress: bool = False,
+) -> Path:
+    """Train the recipe's model and return the run's folder.
+
+    A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
+    is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
+    launch`` or ``torchrun`` it trains on all their processes, each with a batch of its own.
+
+    With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
+    ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more.
+    """
+    recipe = rooted(recipe)
+    keep_freed_memory()
+    with reproducible(recipe.train.threads):
+        return _train(recipe, out, report or _say_nothing, progress)
+
+
+def _train(recipe: Recipe, out: Path, tell: Callable[[str], None], progress: bool) -> Path:
+    devices = PartialState(cpu=not torch.cuda.is_available())
+    if not devices.is_main_process:
+        tell, progress = _say_nothing, False
+    if devices.num_processes > 1 and recipe.train.minutes is not None:
+        raise RecipeError("train.minutes is for one process, whose clock it follows; set train.steps alone")
+    with locked(out) if devices.is_main_process else nullcontext():  # all processes are one training
+        dataset = load_dataset(recipe.data.path)
+        if devices.is_main_process:
+            check_run(out, recipe, dataset.info)
+        devices.wait_for_everyone()
+        run = RunFolder(out)
+        if run.model.is_dir():
+            tell(f"{out} is finished already")
+            _warn(model_settings(out).training, tell)
+        else:
+            _train_model(recipe, run, dataset, tell, progress)
+        devices.wait_for_everyone()
+        if devices.is_main_process:
+            _close(run)
+    return out
+
+
+def _close(run: RunFolder) -> None:
+    """Remove what a finished run needs no more; also of one that was cut after its model was saved."""
+    with telling_failed_writes(run.path):
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        remove_leftovers(run.path)
+        if run.manifest.ended is None:
+            run.finish()
+
+
+@contextmanager
+def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset) -> Iterator[None]:
+    """Make the run's folder when all that could be refused has been; a start that fails leaves no folder."""
+    devices = PartialState()
+    if devices.is_main_process:
+        open_run(run.path, recipe, dataset.info)
+    devices.wait_for_everyone()
+    try:
+        with telling_failed_writes(run.path), _quiet_writers():
+            yield
+    except PalateError:
+        if devices.is_main_process:
+            run.discard()
+        raise
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Keep threads that write from printing a traceback where they cannot: the main thread is told, too."""
+    loud = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            loud(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = loud
+
+
+def _say_nothing(line: str) -> None:
+    """For processes beside the main one, and callers who do not listen."""
+
+
+def _train_model(
+    recipe: Recipe, run: RunFolder, dataset: Dataset, tell: Callable[[str], None], progress: bool
+) -> None:
+    """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
+    task = load_task(recipe.task, dataset.info)
+    check_kinds(recipe.train.questions, dataset)
+    backbone = build_backbone(recipe, dataset, task, tell)
+    with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
+        table = build_table(recipe, dataset, encoded)
+    model = build_model(recipe, dataset, task, table, backbone)
+    tell(_described(model, dataset))
+    if recipe.train.steps == 0:
+        with _opened(recipe, run, dataset):
+            if PartialState().is_main_process:
+                model.eval().save_pretrained(run.model)
+        return
+    if recipe.train.gradient_checkpointing:
+        checkpoint_activations(model.backbone)
+    clock, dev = Clock(recipe.train), DevUsers(recipe, dataset, task)
+    batches = TrainingBatches(recipe, dataset, task, model, clock)
+    predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
+    with _opened(recipe, run, dataset):
+        trainer = _trainer(recipe, run, predictor, dev, batches, clock)
+        _run_trainer(trainer, run, tell, progress)
+        if trainer.is_world_process_zero():
+            record = _record(recipe, dataset, trainer, dev.compared(predictor))
+            _finish(run, trainer, record, tell)
+
+
+def _run_trainer(
+    trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool
+) -> None:
+    """Train, and leave the model with its best weights."""
+    shown = TrainingReport(trainer.clock, tell, progress)
+    trainer.add_callback(shown)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
+    checkpoint = trainer.resume()
+    if checkpoint:
+        tell(f"resuming from {Path(checkpoint).name}")
+    with shown:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.model.load_weights(trainer.best_weights)
+    trainer.model.eval()
+
+
+def _finish(
+    run: RunFolder, trainer: PersonalizedTrainer, record: TrainingRecord, tell: Callable[[str], None]
+) -> None:
+    """Say how the training went, and save the model with it."""
+    tell(_ended(record))
+    _warn(record, tell)
+    model: PersonalizedModel = trainer.model
+    model.settings = model.settings.model_copy(update={"training": record})
+    _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
+    model.save_pretrained(run.model)
+
+
+def _trainer(
+    recipe: Recipe,
+    run: RunFolder,
+    predictor: PersonalizedPredictor,
+    dev: DevUsers,
+    batches: TrainingBatches,
+    clock: Clock,
+) -> PersonalizedTrainer:
+    clock.restart(0.0)
+    return PersonalizedTrainer(
+        predictor.model,
+        recipe.train,
+        _arguments(recipe, run),
+        batches,
+        clock,
+        score=lambda: dev.score(predictor),
+        norms=lambda: _lengths(predictor.model, dev.examples[0]),
+    )
+
+
+def _record(recipe: Recipe, dataset: Dataset, trainer: PersonalizedTrainer, dev: DevScores) -> TrainingRecord:
+    return TrainingRecord(
+        steps=trainer.state.global_step,
+        planned_steps=recipe.train.steps,
+        ended_by=trainer.ended_by,
+        minutes=recipe.train.minutes,
+        best_step=trainer.best_step,
+        threads=torch.get_num_threads(),
+        train_users=len(dataset.users("train")),
+        learning_rate=recipe.train.learning_rate,
+        longest_window=recipe.windows.longest,
+        dev=dev,
+    )
+
+
+def _warn(record: TrainingRecord | None, tell: Callable[[str], None]) -> None:
+    for warning in record.warnings() if record is not None else ():
+        tell(f"warning: {warning}")
+
+
+def _ended(record: TrainingRecord) -> str:
+    dev = record.dev
+    other = "" if dev.another_user is None else f"{dev.another_user:.3f} with another user's history, "
+    return (
+        f"best dev F1 {dev.f1:.3f} at step {record.best_step:,} ({other}{dev.population:.3f} for the answer that "
+        "suits most users)"
+    )
+
+
+def _lengths(model: PersonalizedModel, examples: Examples) -> dict[str, float]:
+    """How long tokens, task prompt and user prompts are on average; nothing where the history is text."""
+    if model.reads_text:
+        return {}
+    norms = prompt_norms(model, examples.windows[:NORMED].trimmed())
+    return {name: norm.length for name, norm in norms.items() if not isnan(norm.length)}
+
+
+def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
+    for chatty in ("transformers.trainer", "transformers.trainer_utils"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    settings = recipe.train
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        max_steps=settings.steps,
+        per_device_train_batch_size=1,  # an item of the training set is a whole batch
+        gradient_accumulation_steps=settings.accumulate,
+        max_grad_norm=settings.clip_norm,
+        bf16=settings.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=recipe.seed,
+        eval_strategy="steps",
+        eval_steps=settings.evaluate_every,
+        save_strategy="steps",
+        save_steps=settings.evaluate_every,
+        save_total_limit=2,
+        logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
+        logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        average_tokens_across_devices=False,
+        ddp_find_unused_parameters=settings.auxiliary_alone > 0,
+    )
+
+
+def _described(model: PersonalizedModel, dataset: Dataset) -> str:
+    encoder = sum(weight.numel() for weight in model.user_encoder.parameters())
+    return (
+        f"training on {len(dataset.users('train')):,} users of {dataset.info.name}: "
+        f"user encoder {encoder / 1e6:.1f}M, backbone {model.backbone.num_parameters() / 1e6:.1f}M parameters"
+    )
+
+
+def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float) -> None:
+    losses = [{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row]
+    evaluated = [
+        {
+            "step": row["step"],
+            "minutes": row["eval_minutes"],
+            "f1": row.get("eval_f1"),  # none while the user encoder is trained alone
+            "norms": {
+                name.removeprefix("eval_norm_"): norm
+                for name, norm in row.items()
+                if name.startswith("eval_norm_")
+            },
+        }
+        for row in history
+        if "eval_minutes" in row
+    ]
+    write_json(run.logs / CURVE, {"seconds": seconds, "losses": losses, "scores": evaluated})

@@ -1,0 +1,71 @@
+"""Scores of questions: what is asked is the same for everybody who answers, and the scores are right."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from palate.cli.app import app
+from palate.evaluation.metrics import area_under_curve
+from palate.evaluation.questions import QuestionEvaluation, questions_of_run
+from palate.tasks.wordings import WORDINGS
+from palate.training.train import train
+from tiny import tiny_recipe
+
+MIXTURE = {"preference": 0.4, "yes-no": 0.2, "pair": 0.2, "rating": 0.2}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, tiny_sentence_encoder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("questions")
+    recipe = tiny_recipe(
+        tiny_data.path,
+        tiny_sentence_encoder,
+        place / "cache",
+        train={"questions": MIXTURE, "auxiliary": 1.0, "answers": "view"},
+    )
+    return train(recipe, place / "run")
+
+
+def test_a_mixture_is_trained_and_every_wording_is_asked(run, tiny_data):
+    evaluation = questions_of_run(run)
+    asked = {(row.kind, row.wording): row.held_out for row in evaluation.rows if row.predictor == "model"}
+    assert asked == {
+        (kind, wording): wording in WORDINGS[kind].held_out
+        for kind in MIXTURE
+        for wording in WORDINGS[kind].all
+    }
+    by_name = {(row.kind, row.predictor): row.scores for row in evaluation.rows}
+    assert by_name["rating", "item mean"]["rmse"] > by_name["rating", "item mean"]["mae"] > 0
+    assert by_name["yes-no", "window's means"]["auc"] > by_name["yes-no", "population"]["auc"]
+    assert by_name["pair", "window's means"]["accuracy"] > 0.5
+    assert by_name["preference", "rule"]["liked_f1"] > 0.3
+    others = {row.kind for row in evaluation.rows if row.predictor == "another user's history"}
+    assert others == MIXTURE.keys()
+    assert questions_of_run(run) == evaluation
+
+
+def test_the_command_writes_the_scores_beside_the_run(run):
+    result = CliRunner().invoke(app, ["questions", str(run), "--kind", "rating", "--users", "4"])
+    assert result.exit_code == 0, result.output
+    assert "RMSE" in result.output
+    written = QuestionEvaluation.model_validate(json.loads((run / "questions.json").read_text()))
+    assert {row.kind for row in written.rows} == {"rating"}
+    assert written.users == 4
+
+
+def test_a_kind_that_does_not_exist_is_named_with_those_that_do(run):
+    result = CliRunner().invoke(app, ["questions", str(run), "--kind", "colour"])
+    assert result.exit_code == 2
+    assert "'colour'" in result.output
+    assert "yes-no" in result.output
+
+
+def test_the_area_under_the_curve_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth, score = rng.random(200) < 0.3, rng.integers(8, size=200) / 8
+    assert area_under_curve(truth, score) == pytest.approx(roc_auc_score(truth, score))
+    assert math.isnan(area_under_curve(np.ones(3, dtype=bool), np.zeros(3)))

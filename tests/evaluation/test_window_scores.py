@@ -1,0 +1,174 @@
+"""Several windows in one command: the numbers of separate evaluations, and the spread over seeds."""
+
+import io
+import re
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from palate.cli import app
+from palate.config.recipe import StreamingSettings
+from palate.errors import OutputError, PalateError
+from palate.evaluation.compare import Options, compare_and_write
+from palate.evaluation.evaluate import read_evaluation
+from palate.evaluation.tables import window_markdown, window_table
+from palate.evaluation.windows import WindowScores, compare_windows
+from palate.model.model import load_model
+from palate.runs.run import open_run
+from tiny import tiny_model, tiny_recipe
+
+WINDOWS = [3, 12, 30]
+STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data, tmp_path_factory):
+    """Three runs that differ in the seed (one in its name too), one of another recipe, one of a seed again."""
+    place = tmp_path_factory.mktemp("runs")
+    recipe = tiny_recipe(tiny_data.path, place, place)
+    longer = tiny_recipe(tiny_data.path, place, place, train={"steps": 13})
+    recipes = {
+        "a": recipe,
+        "b": recipe.model_copy(update={"seed": 1}),
+        "c": recipe.model_copy(update={"seed": 2, "name": "tiny-2"}),
+        "longer": longer.model_copy(update={"seed": 3}),
+        "again": recipe.model_copy(update={"seed": 1}),
+    }
+    for seed, (name, one) in enumerate(recipes.items()):
+        run = open_run(place / name, one, tiny_data.info)
+        tiny_model(tiny_data, STREAMING, seed).save_pretrained(run.model)
+    return {name: str(place / name) for name in recipes}
+
+
+@pytest.fixture(scope="module")
+def swept(runs, tmp_path_factory):
+    """The scores of all but ``again``, and the folder they were written to."""
+    out = tmp_path_factory.mktemp("swept") / "new"
+    return compare_windows([runs[name] for name in ("a", "b", "longer", "c")], Options(), WINDOWS, out), out
+
+
+def without_time(evaluation):
+    predictors = tuple(one.model_copy(update={"seconds": 0.0}) for one in evaluation.predictors)
+    return evaluation.model_copy(update={"predictors": predictors})
+
+
+def rows(markdown):
+    """Cells by the first one."""
+    lines = [line.strip("| ").split(" | ") for line in markdown.split("\n") if line.startswith("|")]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_every_window_is_scored_as_by_itself(runs, swept, tmp_path):
+    scores, out = swept
+    entries = [runs[name] for name in ("a", "b", "longer", "c")]
+    for window, evaluation in zip(WINDOWS, scores.evaluations, strict=True):
+        alone = compare_and_write(entries, Options(window=window), tmp_path / str(window))
+        assert without_time(evaluation) == without_time(alone)
+        assert read_evaluation(out / f"window-{window}") == evaluation
+    answers = [
+        [line.answer for line in one.predictions if line.predictor == "rule"] for one in scores.evaluations
+    ]
+    assert answers[0] != answers[1] != answers[2]
+
+
+def test_a_model_is_loaded_once(runs, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        "palate.model.model.load_model", lambda path, _: loaded.append(path) or load_model(path)
+    )
+    compare_windows([runs["a"], runs["b"]], Options(bare=True), WINDOWS)
+    assert loaded == [Path(runs["a"]), Path(runs["b"])]
+
+
+def test_what_is_written_is_one_folder_a_window_and_the_table(swept):
+    scores, out = swept
+    assert sorted(path.name for path in out.iterdir()) == ["window-12", "window-3", "window-30", "windows.md"]
+    assert (out / "windows.md").read_text() == window_markdown(scores)
+
+
+def test_only_runs_that_differ_in_the_seed_are_put_together(runs, swept):
+    assert swept[0].seeds == {"tiny, 3 seeds": ["a", "b", "c"]}
+    repeated = compare_windows([runs["b"], runs["again"], runs["longer"]], Options(bare=True), [3])
+    assert repeated.seeds == {}
+
+
+def test_recipes_of_one_name_are_told_apart(runs, tiny_data, tmp_path):
+    other = tiny_recipe(tiny_data.path, tmp_path, tmp_path)
+    entries = [runs["a"], runs["b"]]
+    for seed in (0, 1):
+        run = open_run(tmp_path / f"other-{seed}", other.model_copy(update={"seed": seed}), tiny_data.info)
+        tiny_model(tiny_data, STREAMING, seed).save_pretrained(run.model)
+        entries.append(str(run.path))
+    assert compare_windows(entries, Options(bare=True), [3]).seeds == {
+        "tiny, 2 seeds": ["a", "b"],
+        "tiny, 2 seeds (other-0, other-1)": ["other-0", "other-1"],
+    }
+
+
+def test_the_table_has_a_row_a_predictor_and_one_of_all_seeds(swept):
+    scores, _ = swept
+    table = rows(window_markdown(scores))
+    assert table.pop("predictor") == [str(window) for window in WINDOWS]
+    single = [one.name for one in scores.evaluations[0].predictors]
+    assert "a, another user's history" in single
+    assert list(table) == ["---", *single, "tiny, 3 seeds"]
+    for column, evaluation in enumerate(scores.evaluations):
+        f1 = {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
+        assert {name: table[name][column] for name in f1} == {name: f"{f1[name]:.3f}" for name in f1}
+
+
+def test_a_group_shows_mean_and_sample_standard_deviation(swept):
+    evaluations, three = swept[0].evaluations, ["counting", "rule", "shrinkage"]
+    table = rows(window_markdown(WindowScores(evaluations, {"all, 3 seeds": three})))
+    for column, evaluation in enumerate(evaluations):
+        f1 = [one.scores.liked.f1.value for one in evaluation.predictors if one.name in three]
+        assert stdev(f1) > 0.01
+        assert table["all, 3 seeds"][column] == f"{fmean(f1):.3f} ± {stdev(f1):.3f}"
+
+
+def test_the_table_says_what_its_numbers_are(swept, runs):
+    console = Console(file=io.StringIO(), width=80)
+    console.print(window_table(swept[0]))
+    terminal = re.sub(r"\s+", " ", console.file.getvalue())
+    users = swept[0].evaluations[0].users
+    for text in (terminal, window_markdown(swept[0])):
+        assert f"{users} test users, random interactions, seed 0" in text
+        assert "Liked F1, weighted by category" in text
+        assert "sample standard deviation over training seeds" in text
+    alone = compare_windows([runs["a"]], Options(bare=True), [3, 5])
+    assert "±" not in window_markdown(alone)
+    assert "deviation" not in window_markdown(alone)
+
+
+def test_a_sweep_that_fails_leaves_nothing(runs, tmp_path):
+    with pytest.raises(PalateError, match="at least 1"):
+        compare_windows([runs["a"]], Options(), [5, 0], tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "full").touch()
+    with pytest.raises(OutputError, match="not empty"):
+        compare_windows(["gone"], Options(), [5, 10], tmp_path)
+
+
+def palate(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_the_command_writes_only_where_it_is_told(runs, tiny_data, tmp_path):
+    before = sorted(path.name for path in Path(runs["a"]).iterdir())
+    shown = palate(runs["a"], "--bare", "--window", "5, 10")
+    assert shown.exit_code == 0, shown.stderr
+    assert re.search(r"predictor +5 +10", shown.stdout)
+    assert sorted(path.name for path in Path(runs["a"]).iterdir()) == before
+    written = palate("rule", "--data", tiny_data.path, "--window", "5,10", "--out", tmp_path / "x")
+    assert written.exit_code == 0, written.stderr
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["window-10", "window-5", "windows.md"]
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "many", "5,", "5,,10", "5;10", "5,0", "5.5", "5,5", ""])
+def test_what_is_no_list_of_windows_is_refused(text):
+    done = palate("rule", "--data", "gone", "--window", text)
+    assert done.exit_code == 2
+    assert f"{text!r}, expected a number of interactions like 50" in re.sub(r"[\s│]+", " ", done.stderr)
