@@ -27,7 +27,14 @@ import pyarrow as pa
 import pyarrow.csv
 
 from palate.data.tabular.skipped_rows import SkippedRows
-from palate.data.tabular.text_files import check_text, chunks, count_lines, open_stream, text_lines, unreadable
+from palate.data.tabular.text_files import (
+    check_text,
+    chunks,
+    count_lines,
+    open_stream,
+    text_lines,
+    unreadable,
+)
 from palate.errors import DataError
 
 _SEPARATORS = ",\t;|"
