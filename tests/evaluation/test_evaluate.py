@@ -13,7 +13,7 @@ from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.evaluate import Setting, evaluate, read_evaluation, write_evaluation
 from palate.evaluation.metrics import score_preferences
 from palate.evaluation.predictors.references import references
-from palate.evaluation.tables import evaluation_markdown, evaluation_table
+from palate.evaluation.tables import evaluation_markdown, evaluation_sheet
 from palate.schema import Examples
 from small_dataset import CATEGORIES, small_dataset, small_task
 
@@ -168,7 +168,7 @@ def test_the_tables_show_every_predictor_with_its_score(dataset, task, examples,
         update={"predictors": evaluation.predictors + ask(dataset, task, examples, odd).predictors}
     )
     console = Console(file=io.StringIO(), width=120)
-    console.print(evaluation_table(both))
+    console.print(evaluation_sheet(both))
     shown = {"terminal": console.file.getvalue(), "markdown": evaluation_markdown(both).replace("\\|", "|")}
     for text in shown.values():
         assert "small: 40 test users, 10 random interactions, seed 3" in text
@@ -176,6 +176,20 @@ def test_the_tables_show_every_predictor_with_its_score(dataset, task, examples,
             line = next(line for line in text.split("\n") if one.name in line)
             score = one.scores.liked.f1
             assert f"{score.value:.3f} ({score.low:.2f}–{score.high:.2f})" in line
+
+
+@pytest.mark.parametrize("width", [44, 60, 80])
+def test_a_narrow_terminal_shows_every_figure_of_f1_whole(evaluation, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(evaluation_sheet(evaluation))
+    text = console.file.getvalue()
+    assert max(map(len, text.split("\n"))) <= width
+    assert "…" not in text
+    for one in evaluation.predictors:
+        liked, disliked = one.scores.liked.f1, one.scores.disliked.f1
+        for figure in (f"{liked.value:.3f}", f"({liked.low:.2f}–{liked.high:.2f})", f"{disliked.value:.3f}"):
+            assert figure in text
+    assert ("Not shown for lack of room: time" in " ".join(text.split())) == (width < 80)
 
 
 def test_every_line_of_the_markdown_table_has_the_same_cells(evaluation):

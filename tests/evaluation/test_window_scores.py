@@ -14,7 +14,7 @@ from palate.config.recipe import StreamingSettings
 from palate.errors import OutputError, PalateError
 from palate.evaluation.compare import Options, compare_and_write
 from palate.evaluation.evaluate import read_evaluation
-from palate.evaluation.tables import window_markdown, window_table
+from palate.evaluation.tables import window_markdown, window_sheet
 from palate.evaluation.windows import WindowScores, compare_windows
 from palate.model.model import load_model
 from palate.runs.run import open_run
@@ -131,7 +131,7 @@ def test_a_group_shows_mean_and_sample_standard_deviation(swept):
 
 def test_the_table_says_what_its_numbers_are(swept, runs):
     console = Console(file=io.StringIO(), width=80)
-    console.print(window_table(swept[0]))
+    console.print(window_sheet(swept[0]))
     terminal = re.sub(r"\s+", " ", console.file.getvalue())
     users = swept[0].evaluations[0].users
     for text in (terminal, window_markdown(swept[0])):

@@ -9,7 +9,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 _WIDE = 120
 """Columns of a table that is written to a file or a pipe."""
@@ -54,7 +54,7 @@ def show_json(value: Any) -> None:
     show(text)
 
 
-def show_table(table: Table) -> None:
+def show_table(table: RenderableType) -> None:
     """Print a table, to stdout."""
     from rich.console import Console
 

@@ -56,7 +56,7 @@ def evaluate(
     """Score models and references on the same examples."""
     windows = _windows(window)
     from palate.evaluation.compare import Options, compare_and_write
-    from palate.evaluation.tables import evaluation_table, window_table
+    from palate.evaluation.tables import evaluation_sheet, window_sheet
     from palate.evaluation.windows import compare_windows
 
     window_size = windows[0] if windows else None
@@ -64,14 +64,14 @@ def evaluate(
     if len(windows) > 1:
 
         def show_windows(scores: WindowScores) -> None:
-            show_table(window_table(scores))
+            show_table(window_sheet(scores))
             _warn(scores.evaluations[0])
 
         compare_windows(predictors, options, windows, out, watched(), show_windows)
     else:
 
         def show(evaluation: Evaluation) -> None:
-            show_table(evaluation_table(evaluation))
+            show_table(evaluation_sheet(evaluation))
             _warn(evaluation)
 
         compare_and_write(predictors, options, out, show, tell)

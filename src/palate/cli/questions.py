@@ -29,7 +29,7 @@ def questions(
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
-    from palate.evaluation.question_tables import question_table
+    from palate.evaluation.question_tables import question_sheet
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
@@ -43,5 +43,5 @@ def questions(
         tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone)
-    show_table(question_table(evaluation))
+    show_table(question_sheet(evaluation))
     write_questions(evaluation, file)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from palate.evaluation.tables import Sheet
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from palate.evaluation.questions import QuestionEvaluation
 
 _NAMES = {"liked_f1": "liked F1", "disliked_f1": "disliked F1", "auc": "AUC", "mae": "MAE", "rmse": "RMSE"}
@@ -18,17 +16,13 @@ _NOTE = (
 )
 
 
-def question_table(evaluation: QuestionEvaluation) -> Table:
-    """The scores as a table for the terminal, one row a wording and who answered it."""
-    return _sheet(evaluation).terminal()
-
-
 def question_markdown(evaluation: QuestionEvaluation) -> str:
     """The scores as a Markdown table, one row a wording and who answered it."""
-    return _sheet(evaluation).markdown()
+    return question_sheet(evaluation).markdown()
 
 
-def _sheet(evaluation: QuestionEvaluation) -> Sheet:
+def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
+    """The scores, one row a wording and who answered it."""
     setting = evaluation.setting
     rows = [
         (

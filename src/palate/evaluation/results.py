@@ -112,11 +112,11 @@ class EvaluationTable:
         from rich.console import Console
 
         text = StringIO()
-        Console(file=text, width=140).print(self._sheet().terminal())
+        Console(file=text, width=140).print(self._sheet())
         return text.getvalue()
 
     def __rich__(self) -> RenderableType:
-        return self._sheet().terminal()
+        return self._sheet()
 
     def _sheet(self) -> Sheet:
         if len(self.evaluations) == 1:

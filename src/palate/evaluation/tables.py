@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ _HEAD = (
     "not\nread",
     "time",
 )
+_SPARE = (_HEAD[7], _HEAD[6], _HEAD[2], _HEAD[1], _HEAD[5], _HEAD[4])
 _NOTE = (
     "P, R and F1 are weighted by category; the interval is a bootstrap over users; not read: share of answers "
     "without a label."
@@ -38,19 +42,9 @@ _SEEDS_NOTE = (
 )
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """The scores as a table for the terminal, one row a predictor."""
-    return evaluation_sheet(evaluation).terminal()
-
-
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """The scores as a Markdown table, one row a predictor."""
     return evaluation_sheet(evaluation).markdown()
-
-
-def window_table(scores: WindowScores) -> Table:
-    """Liked F1 as a table for the terminal: one row a predictor and a group of seeds, one column a window."""
-    return window_sheet(scores).terminal()
 
 
 def window_markdown(scores: WindowScores) -> str:
@@ -60,23 +54,42 @@ def window_markdown(scores: WindowScores) -> str:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table before it is drawn; a line break in a cell is one on the terminal only."""
+    """A table before it is drawn; rich prints it for a terminal. A line break in a cell is one there only."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str
+    spare: Sequence[str] = ()
+    """Columns that a narrow terminal does without, the first to go first: no figure is cut off."""
 
-    def terminal(self) -> Table:
-        """For a terminal, as wide as that is."""
-        table = Table(title=escape(self.title), caption=self.note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(max_width=sys.maxsize)
+        tables = (self._table(self.spare[:left_out]) for left_out in range(len(self.spare) + 1))
+        fitting = (
+            one for one in tables if Measurement.get(console, unbounded, one).minimum <= options.max_width
+        )
+        yield next(fitting, self._table(self.spare))
+
+    def _table(self, left_out: Sequence[str]) -> Table:
+        names = ", ".join(name.replace("\n", " ") for name in left_out)
+        note = f"{self.note} Not shown for lack of room: {names}." if names else self.note
+        table = Table(title=escape(self.title), caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.title_justify = table.caption_justify = "left"
-        names, *others = (max(map(len, column)) for column in zip(*self.rows, strict=True))
-        table.add_column(self.head[0], vertical="bottom", overflow="fold", min_width=min(names, _NAME))
-        for name, longest in zip(self.head[1:], others, strict=True):
-            table.add_column(name, justify="right", no_wrap=longest <= _NUMBER)
+        shown = [at for at, name in enumerate(self.head) if name not in left_out]
+        for at in shown:
+            cells = [row[at] for row in self.rows]
+            longest, word = max(map(len, cells)), max(len(word) for cell in cells for word in cell.split())
+            if at == 0:
+                table.add_column(
+                    self.head[at], vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
+                )
+            else:
+                whole = longest <= _NUMBER
+                width = longest if whole else word
+                table.add_column(self.head[at], justify="right", no_wrap=whole, min_width=width)
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(row[at]) for at in shown))
         return table
 
     def latex(self) -> str:
@@ -103,7 +116,7 @@ class Sheet:
 def evaluation_sheet(evaluation: Evaluation) -> Sheet:
     """The scores at one window: one row a predictor."""
     rows = [_cells(one) for one in evaluation.predictors]
-    return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE)
+    return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE, _SPARE)
 
 
 def window_sheet(scores: WindowScores) -> Sheet:
