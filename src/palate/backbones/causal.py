@@ -53,8 +53,21 @@ def load_causal(settings: CausalSettings) -> Backbone:
             raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
         settle_special_tokens(model, tokenizer)
         check_reads_forwards(model)
+    return as_backbone(model, tokenizer, _chat_frame(settings, tokenizer) if settings.chat else None)
+
+
+def as_backbone(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame | None = None
+) -> Backbone:
+    """Make a decoder-only model and its tokenizer a backbone.
+
+    Args:
+        model: Whose weights are there already.
+        tokenizer: Its own; what it adds to a text goes into the frame and is taken from the tokenizer.
+        frame: Around the input; the tokenizer's own beginning and a line's end before the answer if not given.
+    """
+    frame = frame or _plain_frame(tokenizer)
     model.register_forward_pre_hook(_narrow_what_is_read, with_kwargs=True)
-    frame = _chat_frame(settings, tokenizer) if settings.chat else _plain_frame(tokenizer)
     return Backbone(model, _plain(tokenizer), frame)
 
 

@@ -1,0 +1,273 @@
+"""What palate reaches on a GPU: the paper's training step, the UEM against text, frozen decoders, and the CPU's results.
+
+    python benchmarks/gpu.py --data data/ml-1m [--vectors FOLDER] [--parts 1,2,3,4] [--out docs/results-gpu.json]
+    python benchmarks/gpu.py --smoke --device cpu --out smoke.json      # tiny sizes: does everything run?
+
+1. A step of the paper's UEM (65.5M parameters) on a T5 of Flan-T5 base's sizes, 128 windows of 50, bfloat16: its
+   speed, memory and share of the GPU's peak, where its time goes, and what changes to it bring.
+2. The UEM and the history as text (title, genres, rating) on the same random T5 of 60M parameters, trained for the
+   same time and scored on the same users, beside what needs no training and beside another user's history.
+3. The streaming user encoder, trained through frozen decoders of Gemma 3's sizes.
+4. Training, encoding, generation, evaluation, questions and export: the GPU's results against the CPU's.
+
+All weights of backbones are random: no hub is needed, and no score says what a pretrained backbone would reach.
+Each part has its own time limit and is written as soon as it is there; what fails is recorded as "error".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+import torch
+import transformers
+from make_ratings import make_ratings
+
+from gpu_parts import decoders, paper, rivals, same
+from gpu_parts.bench import SEED, Bench, Found, limit
+from palate.data.dataset import Dataset, load_dataset
+from palate.data.prepare import prepare
+from palate.machine import describe_machine, package_versions
+
+PARTS: dict[str, tuple[str, Callable[[Bench, Found], None], float]] = {
+    "1": ("paper_step", paper.measure, 150.0),
+    "2": ("uem_against_text", rivals.measure, 240.0),
+    "3": ("frozen_decoders", decoders.measure, 100.0),
+    "4": ("as_on_the_cpu", same.measure, 50.0),
+}
+"""Each part's name in the file, what measures it, and the most seconds that it may take."""
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = parsed(given)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        bench = Bench(
+            dataset=made_up(work) if arguments.data is None else load_dataset(arguments.data),
+            out=arguments.out,
+            work=work,
+            device=device_of(arguments.device),
+            smoke=arguments.smoke,
+            vectors=arguments.vectors,
+            tokenizer=arguments.tokenizer,
+            train_seconds=arguments.train_seconds,
+            steps={
+                name: steps
+                for name, steps in (("uem-50", arguments.uem_steps), ("text-50", arguments.text_steps))
+                if steps
+            },
+        )
+        bench.results |= described(bench, arguments)
+        bench.save()
+        end = time.monotonic() + arguments.seconds
+        for number in arguments.parts:
+            run_part(bench, number, end - time.monotonic())
+    print(markdown(bench.results))
+
+
+def run_part(bench: Bench, number: str, left: float) -> None:
+    """Run one part within its limit and what is left of all time; a part that fails ends nothing else."""
+    name, measure, seconds = PARTS[number]
+    print(f"part {number}, {name}", flush=True)
+    found = bench.results["parts"][name] = {}
+    start = time.monotonic()
+    try:
+        with limit(max(1.0, min(seconds, left))):
+            measure(bench, found)
+    except Exception as error:
+        import traceback
+
+        found["error"] = "".join(traceback.format_exception(error))
+        print(f"  {type(error).__name__}: {error}", flush=True)
+    found["spent_s"] = round(time.monotonic() - start, 2)
+    bench.save()
+
+
+def described(bench: Bench, arguments: argparse.Namespace) -> Found:
+    """What all figures were measured with."""
+    return {
+        "format": 1,
+        "commit": arguments.commit,
+        "smoke": bench.smoke,
+        "seed": SEED,
+        "machine": describe_machine().model_dump(mode="json"),
+        "device": str(bench.device),
+        "gpu": torch.cuda.get_device_name() if bench.gpu else None,
+        "gpu_memory_gib": torch.cuda.get_device_properties(0).total_memory / 2**30 if bench.gpu else None,
+        "gpu_driver": driver() if bench.gpu else None,
+        "cuda": torch.version.cuda if bench.gpu else None,
+        "python": platform.python_version(),
+        "versions": package_versions() | {"torch": torch.__version__, "transformers": transformers.__version__},
+        "float32_matrix_products": torch.get_float32_matmul_precision(),
+        "data": bench.dataset.info.name,
+        "data_fingerprint": bench.dataset.info.fingerprint,
+        "item_vectors": "of the packaged MiniLM, titles and genres" if bench.vectors else "random",
+        "arguments": {name: str(value) for name, value in vars(arguments).items()},
+        "parts": {},
+    }
+
+
+def driver() -> str | None:
+    """The GPU driver's version."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def made_up(work: Path) -> Dataset:
+    """A small dataset that nobody rated."""
+    make_ratings(work / "raw", users=60, items=120, ratings=2400, seed=SEED)
+    return prepare(work / "raw", work / "data", dev_share=0.2, test_share=0.2)
+
+
+def device_of(name: str) -> torch.device:
+    if name == "auto" and not torch.cuda.is_available():
+        raise SystemExit("there is no GPU that torch can use; give --device cpu for a smoke run without one")
+    return torch.device("cuda" if name == "auto" else "cpu")
+
+
+def markdown(results: Found) -> str:
+    """The main figures as Markdown tables."""
+    parts = results["parts"]
+    lines = [f"## {results['gpu'] or results['machine']['processor']}, torch {results['versions']['torch']}"]
+    lines += _table(
+        "A training step of the paper's model",
+        ("ms a step", "windows a second", "TFLOP/s", "share of peak", "peak GiB", "drawing ms"),
+        {
+            name: [
+                row.get(key)
+                for key in (
+                    "step_ms",
+                    "windows_a_second",
+                    "tflop_a_second",
+                    "share_of_peak",
+                    "gpu_peak_memory_gib",
+                    "drawing_batches_ms_a_step",
+                )
+            ]
+            for name, row in parts.get("paper_step", {}).get("rows", {}).items()
+        },
+    )
+    for name, row in parts.get("paper_step", {}).get("rows", {}).items():
+        if profiled := row.get("profile"):
+            lines += _table(
+                f"Where it goes: {name} (idle {profiled['idle_share_of_an_unprofiled_step']:.0%}, "
+                f"{profiled['kernels_a_step']:.0f} kernels a step)",
+                ("ms a step", "calls", "share of busy"),
+                {
+                    f"`{one['name'][:70]}`": [one["ms_a_step"], one["calls_a_step"], one["share_of_busy"]]
+                    for one in profiled["top"][:8]
+                },
+            )
+    lines += _table(
+        "The UEM against the history as text",
+        ("steps", "steps a second", "vectors a prompt", "peak GiB", "dev liked F1", "dev, another user's", "test", "…"),
+        {name: _rival(name, row) for name, row in parts.get("uem_against_text", {}).get("rows", {}).items()},
+    )
+    decoders_found = parts.get("frozen_decoders", {}).get("models", {})
+    lines += _table(
+        "The streaming user encoder through frozen decoders",
+        ("ms a step", "questions a second", "peak GiB", "with the exact step GiB"),
+        {
+            f"{model}, {name}": [
+                row.get(key)
+                for key in (
+                    "step_ms",
+                    "questions_a_second",
+                    "gpu_peak_memory_gib",
+                    "gpu_peak_memory_of_warmup_gib",
+                )
+            ]
+            for model, one in decoders_found.items()
+            for name, row in one.get("rows", {}).items()
+        },
+    )
+    lines += _table(
+        "The GPU's results against the CPU's, largest differences",
+        ("device", "prompts", "same answers", "same scores", "questions", "export", "all as on the CPU"),
+        {
+            name: [
+                row.get(key)
+                for key in (
+                    "device",
+                    "encode_difference",
+                    "generate_same_share",
+                    "evaluate_same",
+                    "questions_difference",
+                    "export_difference",
+                    "as_on_the_cpu",
+                )
+            ]
+            for name, row in parts.get("as_on_the_cpu", {}).get("rows", {}).items()
+        },
+    )
+    for name, part in parts.items():
+        lines.append(f"{name}: {part.get('spent_s', 0):.0f} s" + ("; FAILED" if "error" in part else ""))
+    return "\n".join(lines)
+
+
+def _rival(name: str, row: Found) -> list[object]:
+    scores = row.get("scores", {})
+    if name == "without training":
+        return [*[None] * 4, *(f"{who} {one['liked']['f1']:.3f}" for s in scores.values() for who, one in s.items())]
+    figures = [row.get(key) for key in ("trained_steps", "steps_a_second", "vectors_of_a_prompt", "gpu_peak_memory_gib")]
+    return [*figures, *(one["liked"]["f1"] for split in scores.values() for one in split.values())]
+
+
+def _table(title: str, columns: Sequence[str], rows: dict[str, list[object]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["", f"### {title}", "", f"| | {' | '.join(columns)} |", f"|---{'|---:' * len(columns)}|"]
+    for name, cells in rows.items():
+        shown = [_shown(cell) for cell in cells]
+        lines.append(f"| {name} | {' | '.join(shown + [''] * (len(columns) - len(shown)))} |")
+    return lines
+
+
+def _shown(cell: object) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def parsed(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder that palate prepare wrote; made up if not given")
+    parser.add_argument("--vectors", type=Path, help="folder of the data's item table; random if not given")
+    parser.add_argument("--tokenizer", type=Path, help="folder of Gemma 3's tokenizer; built from the data if not given")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results-gpu.json")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
+    parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes and a few steps of everything")
+    parser.add_argument("--seconds", type=float, default=470.0, help="the most that all parts may take together")
+    parser.add_argument("--train-seconds", type=float, default=80.0, help="of each training in part 2")
+    parser.add_argument("--uem-steps", type=int, help="steps of part 2's UEM, to repeat a run exactly")
+    parser.add_argument("--text-steps", type=int, help="likewise of the history as text")
+    parser.add_argument("--commit", help="of this code, where git is not there to say it")
+    arguments = parser.parse_args(given)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"--parts: {', '.join(sorted(unknown))} is no part; expected some of {', '.join(PARTS)}")
+    if arguments.data is None and not arguments.smoke:
+        parser.error("give --data, or --smoke for a run on made-up data")
+    if arguments.device == "cpu" and not arguments.smoke:
+        parser.error("--device cpu is for a smoke run; add --smoke")
+    return arguments
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,79 @@
+"""Part 3: palate's streaming user encoder, trained through frozen decoders of Gemma 3's sizes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpu_parts.backbones import GEMMA, TINY_GEMMA, random_gemma
+from gpu_parts.bench import Bench, Found
+from gpu_parts.steps import Drawn, batches_of, take_steps
+from palate.config import Recipe
+from palate.model.build import build_model
+from palate.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from palate.model.personalized import PersonalizedModel
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "gemma3-270m-frozen.yaml"
+MODEL_S, ROW_S = 45.0, 14.0
+ROWS: dict[str, list[tuple[int, int]]] = {
+    "Gemma 3 270M": [(4, 4096), (4, 0), (16, 4096), (64, 4096)],
+    "Gemma 3 1B": [(4, 4096), (16, 4096), (64, 4096)],
+    "Gemma 3 4B": [(4, 4096), (16, 4096)],
+}
+"""Windows a step, and ``train.sampled_tokens``, where 0 scores the whole vocabulary."""
+
+
+def measure(bench: Bench, found: Found) -> None:
+    """Measure each size at the recipe's batch and at larger ones."""
+    found["settings"] = {
+        "recipe": "recipes/gemma3-270m-frozen.yaml",
+        "changed": "random weights in bfloat16, train.precision=bf16, simulation.users=0, no run to start from",
+        "tokenizer": "the decoder's own" if bench.tokenizer else "built from the data",
+        "exact_steps": "the first step scores all tokens; it is among those that warm up",
+    }
+    models = found["models"] = {}
+    for name, rows in ROWS.items() if not bench.smoke else [("tiny", [(2, 64), (2, 0)])]:
+        with bench.row(models, name, MODEL_S) as one:
+            _model(bench, TINY_GEMMA if bench.smoke else GEMMA[name], rows, one)
+
+
+def _model(bench: Bench, sizes: dict[str, Any], rows: list[tuple[int, int]], found: Found) -> None:
+    start = time.perf_counter()
+    model: PersonalizedModel = build_model(
+        _recipe(bench, 2, 0, 1), bench.dataset, bench.task, bench.table(0), random_gemma(bench, sizes)
+    ).to(bench.device)
+    found["sizes"] = sizes
+    found["backbone_parameters"] = model.backbone.num_parameters()
+    found["trained_parameters"] = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    found["build_s"] = time.perf_counter() - start
+    measured = found["rows"] = {}
+    for windows, sampled in rows:
+        scored = f"{sampled} sampled tokens" if sampled else "all tokens"
+        with bench.row(measured, f"{windows} windows a step, {scored}", ROW_S) as row:
+            steps = 2 if bench.smoke else 12
+            recipe = _recipe(bench, windows, sampled, steps + 4)
+            drawn = Drawn(batches_of(bench, recipe, model))
+            watch = take_steps(bench, model, recipe, drawn, steps=steps, warmup=3, seconds=ROW_S / 2)
+            row |= watch.figures()
+            row |= {
+                "batch_size": windows,
+                "rounds": recipe.train.rounds,
+                "sampled_tokens": sampled,
+                "questions_a_second": windows * recipe.train.rounds * row["steps_a_second"],
+            }
+
+
+def _recipe(bench: Bench, windows: int, sampled: int, steps: int) -> Recipe:
+    changes = [
+        "simulation.users=0",
+        "model.user_encoder_from=null",
+        "model.backbone.dtype=bfloat16",
+        "train.precision=bf16",
+        f"train.batch_size={windows}",
+        f"train.sampled_tokens={sampled}",
+        f"train.steps={steps}",
+    ]
+    return load_recipe(RECIPE, changes)

@@ -1,0 +1,194 @@
+"""Part 1: a training step of the paper's UEM on Flan-T5 base, and where its time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.activations import NewGELUActivation
+
+from gpu_parts.backbones import BASE, TINY, random_t5
+from gpu_parts.bench import GIB, Bench, Found
+from gpu_parts.steps import Drawn, Same, batches_of, on, take_steps
+from palate.config import Recipe
+from palate.model.build import build_model
+from palate.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from palate.model.personalized import PersonalizedModel
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "paper" / "flan-t5-base-50.yaml"
+UEM_PARAMETERS = 65_486_976
+PEAK = 989e12
+"""Floating-point operations a second of an H100 SXM's dense bf16 matrix units, by its datasheet."""
+DROPOUT = 0.1
+"""Flan-T5's."""
+VECTOR = 768
+"""Size of Sentence-T5's vectors."""
+ROW_S = 30.0
+
+
+def measure(bench: Bench, found: Found) -> None:
+    """Measure the step as the recipe takes it, and what changes to it bring."""
+    PaperStep(bench, found).measure()
+
+
+class PaperStep:
+    """The paper's model and its rows."""
+
+    def __init__(self, bench: Bench, found: Found) -> None:
+        self.bench, self.found = bench, found
+        self.recipe = self._recipe(steps=10_000)
+        sizes = TINY if bench.smoke else BASE
+        built = random_t5(bench, sizes, DROPOUT)
+        table = bench.table(32 if bench.smoke else VECTOR)
+        self.model: PersonalizedModel = build_model(self.recipe, bench.dataset, bench.task, table, built)
+        uem = sum(weight.numel() for weight in self.model.user_encoder.parameters())
+        if not bench.smoke and uem != UEM_PARAMETERS:
+            raise RuntimeError(f"the UEM has {uem:,} parameters, expected the paper's {UEM_PARAMETERS:,}")
+        self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.to(bench.device)
+        found["settings"] = {
+            "recipe": "recipes/paper/flan-t5-base-50.yaml",
+            "changed": "windows.kind=random, train.precision=bf16, random weights, random item vectors",
+            "item_vector_size": table.size,
+            "batch_size": self.recipe.train.batch_size,
+            "dropout": DROPOUT,
+            "user_encoder_parameters": uem,
+            "backbone_parameters": self.model.backbone.num_parameters(),
+            "peak_flop_a_second": PEAK,
+        }
+
+    def measure(self) -> None:
+        """All rows, those that change the model for good last."""
+        rows = self.found["rows"] = {}
+        self.flop = {self.recipe.train.batch_size: self._counted(self.recipe)}
+        self._row(rows, "as the recipe says: Adafactor, batches drawn for each step", drawn=True, profiled=3)
+        self._row(rows, "the same, one batch that lies on the GPU", profiled=3)
+        self._row(rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw", profiled=3)
+        self._row(rows, "AdamW, fused, one batch", optimizer="adamw")
+        self._row(rows, "torch's Adafactor, one batch", own=torch_adafactor)
+        self._attention("eager")
+        self._row(rows, "AdamW, attention without torch's fused kernels, one batch", optimizer="adamw")
+        self._attention("sdpa")
+        one_operation_gelu(self.model.backbone)
+        self._row(rows, "AdamW, GELU as one operation, one batch", optimizer="adamw")
+        if not self.bench.smoke:
+            self._row(rows, "AdamW, GELU as one operation, 512 windows, one batch", optimizer="adamw", batch=512)
+        compiled(self.model, "aot_eager" if self.bench.smoke else "inductor")
+        self._row(rows, "AdamW, compiled, one batch", optimizer="adamw", warmup=4, seconds=45.0, profiled=3)
+        if not self.bench.smoke:
+            self._row(rows, "AdamW, compiled, 512 windows, one batch", optimizer="adamw", batch=512, warmup=4)
+
+    def _row(
+        self,
+        rows: Found,
+        name: str,
+        *,
+        drawn: bool = False,
+        optimizer: str = "adafactor",
+        own: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+        batch: int | None = None,
+        warmup: int = 5,
+        profiled: int = 0,
+        seconds: float = ROW_S,
+    ) -> None:
+        smoke = self.bench.smoke
+        steps, warmup, profiled = (1, 1, min(profiled, 1)) if smoke else (25, warmup, profiled)
+        with self.bench.row(rows, name, seconds) as row:
+            rate = 5e-3 if optimizer == "adafactor" else 1e-4
+            changes = [f"train.optimizer={optimizer}", f"train.learning_rate={rate}"]
+            if batch is not None:
+                changes.append(f"train.batch_size={batch}")
+            recipe = self._recipe(warmup + steps + profiled + 1, changes)
+            windows = recipe.train.batch_size
+            self.model.load_state_dict(self.start)
+            batches = batches_of(self.bench, recipe, self.model)
+            source = Drawn(batches) if drawn else Same(batches, self.bench.device)
+            if windows not in self.flop:
+                self.flop[windows] = self._counted(recipe)
+            watch = take_steps(
+                self.bench,
+                self.model,
+                recipe,
+                source,
+                steps=steps,
+                warmup=warmup,
+                seconds=seconds / 3,
+                profiled=profiled,
+                optimizer=own and own(self.model),
+            )
+            row |= watch.figures()
+            flop = self.flop[windows]
+            row |= {
+                "batch_size": windows,
+                "windows_a_second": windows * row["steps_a_second"],
+                "tflop_a_step": flop / 1e12,
+                "tflop_a_second": flop * row["steps_a_second"] / 1e12,
+                "share_of_peak": flop * row["steps_a_second"] / PEAK,
+            }
+            if profiled:
+                row["profile"] = watch.where_time_goes()
+            self.model.zero_grad(set_to_none=True)
+
+    def _counted(self, recipe: Recipe) -> float:
+        """Floating-point operations of one batch's forward and backward pass, padding included, by torch's counter.
+
+        Attention is counted as the matrix products that it is made of, which the counter knows on every device.
+        """
+        counted = self.found.setdefault("counted", {})
+        counted["by"] = "torch.utils.flop_counter.FlopCounterMode, forward and backward, padding included"
+        batch = on(batches_of(self.bench, recipe, self.model)[0], self.bench.device)
+        counted["windows_of_a_full_50_share"] = float(batch["mask"].float().mean())
+        counted["vectors_of_a_prompt"] = recipe.model.task_prompt + batch["mask"].shape[1] + (
+            batch["rounds"][0]["instruction"].shape[1]
+        )
+        counted["target_tokens"] = batch["rounds"][0]["target"].shape[1]
+        self._attention("eager")
+        self.model.train()
+        for name in ("liked", "disliked", "kinds"):
+            del batch[name]
+        autocast = torch.autocast(self.bench.device.type, torch.bfloat16)
+        with autocast, FlopCounterMode(display=False) as counter:
+            loss = self.model(**batch)["loss"]
+            loss.backward()
+        self.model.zero_grad(set_to_none=True)
+        self._attention("sdpa")
+        counted[f"tflop_of_{recipe.train.batch_size}_windows"] = counter.get_total_flops() / 1e12
+        counted["model_on_gpu_gib"] = torch.cuda.memory_allocated() / GIB if self.bench.gpu else 0.0
+        return float(counter.get_total_flops())
+
+    def _attention(self, kind: str) -> None:
+        self.model.backbone.set_attn_implementation(kind)
+        self.model.user_encoder.layers.set_attn_implementation(kind)
+
+    def _recipe(self, steps: int, changes: list[str] | None = None) -> Recipe:
+        small = ["model.user_encoder.layers=1", "model.user_encoder.heads=2", "train.batch_size=4"]
+        tiny = ["model.user_encoder.feed_forward=64", *small] if self.bench.smoke else []
+        return load_recipe(
+            RECIPE,
+            ["windows.kind=random", "train.precision=bf16", f"train.steps={steps}", *tiny, *(changes or [])],
+        )
+
+
+def torch_adafactor(model: nn.Module) -> torch.optim.Optimizer:
+    """torch's own Adafactor, which works on all weights together; its rule of the step's size differs."""
+    return torch.optim.Adafactor([w for w in model.parameters() if w.requires_grad], lr=1e-2, foreach=True)
+
+
+def one_operation_gelu(model: nn.Module) -> None:
+    """Compute T5's GELU in one operation, not eight; the function is the same."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def compiled(model: PersonalizedModel, backend: str) -> None:
+    """Compile the two transformers, in place: what lies between them depends on the data."""
+    model.backbone.compile(backend=backend, dynamic=False)
+    model.user_encoder.compile(backend=backend, dynamic=False)

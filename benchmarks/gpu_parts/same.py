@@ -1,0 +1,156 @@
+"""Part 4: what a model gives on the GPU against what the same model gives on the CPU, in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gpu_parts.bench import SEED, Bench, Found
+from palate.config import Recipe
+from palate.data.histories import make_examples
+from palate.evaluate import Setting, evaluate
+from palate.export import export_prompts
+from palate.model.personalized import load_model
+from palate.predictors.personalized import PersonalizedPredictor
+from palate.prompts import read_prompts
+from palate.question_scores import score_questions
+from palate.recipes import Layer, recipe_from
+from palate.train import train
+
+if TYPE_CHECKING:
+    from palate.model.personalized import PersonalizedModel
+
+USERS, WINDOW = 24, 20
+SAME = 1e-3
+"""The largest difference of two user prompts that are the same but for rounding."""
+ENCODERS: dict[str, dict[str, Any]] = {
+    "streaming": {"kind": "streaming", "queries": 8, "width": 32, "layers": 1, "heads": 2},
+    "uem": {"kind": "uem", "width": 64, "layers": 2, "heads": 2, "head_size": 32, "feed_forward": 128},
+    "resampler": {"kind": "resampler", "queries": 6, "width": 32, "layers": 1, "heads": 2},
+    "text": {"kind": "text", "descriptions": False},
+}
+QUESTIONS = ("preference", "yes-no", "pair", "rating")
+
+
+def measure(bench: Bench, found: Found) -> None:
+    """Train a small model of each kind by palate.train, and compare what it gives on both devices."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    encoder = sentence_encoder(bench.work / "encoder")
+    found["settings"] = {"users": USERS, "window": WINDOW, "tf32": False, "largest_allowed_difference": SAME}
+    rows = found["rows"] = {}
+    try:
+        for name in ("streaming", "text") if bench.smoke else ENCODERS:
+            with bench.row(rows, name, 15.0) as row:
+                compare(bench, _recipe(bench, name, encoder), bench.work / f"run-{name}", row)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def compare(bench: Bench, recipe: Recipe, run: Path, row: Found) -> None:
+    """Train, load on both devices, and ask each for the same."""
+    said: list[str] = []
+    train(recipe, run, said.append)
+    row["train_says"] = said
+    cpu = load_model(run, device="cpu")
+    there = load_model(run, device="auto") if bench.gpu else load_model(run, device="cpu")
+    row["device"] = str(there.device)
+    data = bench.dataset
+    users = [data.user_ids[int(index)] for index in data.users("test")[:USERS]]
+    histories = data.histories(users)
+    here = cpu.encode(histories).embeddings
+    row["encode_difference"] = _apart(here, there.encode(histories).embeddings)
+    texts = cpu.generate(histories), there.generate(histories)
+    row["generate_same_share"] = sum(map(str.__eq__, *texts)) / len(users)
+    row["different_answers_of_all"] = len(set(texts[0]))
+    row["evaluate_same"] = _scores(bench, cpu) == _scores(bench, there)
+    asked = [_questions(bench, model) for model in (cpu, there)]
+    row["questions_difference"] = max(abs(one - other) for one, other in zip(*asked, strict=True))
+    export_prompts(run, histories, run / "prompts")
+    prompts = read_prompts(run / "prompts")
+    own = cpu.encode(histories).split()
+    row["export_difference"] = max(
+        _apart(one, prompts.user_prompt(user)) for user, one in zip(users, own, strict=True)
+    )
+    if recipe.model.user_encoder.kind == "streaming":
+        states = [model.new_state() for model in (cpu, there)]
+        for state in states:
+            state.add(histories[0])
+        row["state_difference"] = _apart(states[0].prompt(), states[1].prompt())
+    differences = [value for name, value in row.items() if name.endswith("_difference")]
+    row["as_on_the_cpu"] = (
+        max(differences) < SAME and row["generate_same_share"] == 1 and bool(row["evaluate_same"])
+    )
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one.detach().cpu().float() - other.detach().cpu().float()).abs().max())
+
+
+def _scores(bench: Bench, model: PersonalizedModel) -> Any:
+    setting = Setting(split="test", window=WINDOW, kind="random", seed=SEED)
+    examples = make_examples(bench.dataset, bench.task, "test", WINDOW, "random", SEED)
+    predictor = PersonalizedPredictor(model, "model")
+    scored = evaluate([predictor], examples, bench.task, bench.dataset, setting)
+    return scored.predictors[0].scores, [one.answer for one in scored.predictions]
+
+
+def _questions(bench: Bench, model: PersonalizedModel) -> list[float]:
+    setting = Setting(split="test", window=WINDOW, kind="random", seed=SEED)
+    scored = score_questions(model, bench.dataset, bench.task, setting, QUESTIONS, 8)
+    return [score for row in scored.rows for score in row.scores.values() if score == score]
+
+
+def _recipe(bench: Bench, name: str, encoder: Path) -> Recipe:
+    settings: dict[str, Any] = {
+        "name": name,
+        "seed": SEED,
+        "data": {"path": str(bench.dataset.path)},
+        "items": {"encoder": str(encoder), "max_tokens": 32, "cache": str(bench.work / "cache")},
+        "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
+        "model": {
+            "backbone": {"kind": "random-t5", "width": 64, "feed_forward": 128, "heads": 2, "layers": 2},
+            "user_encoder": ENCODERS[name],
+            "task_prompt": 4,
+        },
+        "train": {
+            "steps": 6 if bench.smoke else 40,
+            "batch_size": 16,
+            "learning_rate": 2e-3,
+            "evaluate_every": 40,
+            "evaluate_users": 16,
+            "questions": dict.fromkeys(QUESTIONS, 1.0),
+        },
+        "evaluate": {"window": WINDOW},
+    }
+    return recipe_from([Layer("benchmark", settings)])
+
+
+def sentence_encoder(folder: Path) -> Path:
+    """Save a tiny BERT with mean pooling and random weights, which spells all texts by letters."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{one}" for one in letters)]
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(SEED)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    BertModel(config).save_pretrained(folder / "bert")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    modules = [Transformer(str(folder / "bert")), Pooling(16), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "encoder"))
+    return folder / "encoder"
