@@ -20,13 +20,13 @@ from transformers import (
 )
 
 from gpu_parts.bench import SEED, Bench
-from palate.config import CausalSettings
+from palate.config.recipe import CausalSettings
 from palate.items.blocks import build_block_table
-from palate.model.backbone import Backbone
+from palate.backbones.base import Backbone
 from palate.model.build import BuiltBackbone
-from palate.model.causal import as_backbone
-from palate.model.settings import BackboneSource
-from palate.model.tokenizer import build_tokenizer
+from palate.backbones.causal import as_backbone
+from palate.backbones.source import BackboneSource
+from palate.backbones.tokenizer import build_tokenizer
 from palate.model.wording import most_new_tokens
 from palate.schema import Preferences
 
@@ -44,6 +44,7 @@ class T5Sizes:
     width: int
     feed_forward: int
     heads: int
+    head_size: int
     layers: int
     vocabulary: int
     activation: str
@@ -51,11 +52,11 @@ class T5Sizes:
     """Whether the output layer is the embedding."""
 
 
-BASE = T5Sizes(768, 2048, 12, 12, 32_128, "gated-gelu", tied=False)
+BASE = T5Sizes(768, 2048, 12, 64, 12, 32_128, "gated-gelu", tied=False)
 """Flan-T5 base."""
-SMALL = T5Sizes(512, 1024, 8, 6, 32_128, "gated-gelu_pytorch_tanh", tied=True)
+SMALL = T5Sizes(512, 1024, 6, 64, 8, 32_128, "gated-gelu_pytorch_tanh", tied=True)
 """T5 v1.1 small with one embedding for input and output: 60M parameters."""
-TINY = T5Sizes(32, 64, 2, 1, 512, "gated-gelu", tied=False)
+TINY = T5Sizes(32, 64, 2, 16, 1, 512, "gated-gelu", tied=False)
 """For a smoke run."""
 
 GEMMA: dict[str, dict[str, Any]] = {
@@ -118,7 +119,7 @@ def random_t5(bench: Bench, sizes: T5Sizes, dropout: float) -> BuiltBackbone:
     config = T5Config(
         vocab_size=max(sizes.vocabulary, len(tokenizer)),
         d_model=sizes.width,
-        d_kv=sizes.width // sizes.heads,
+        d_kv=sizes.head_size,
         d_ff=sizes.feed_forward,
         num_layers=sizes.layers,
         num_heads=sizes.heads,

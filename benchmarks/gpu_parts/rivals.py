@@ -9,19 +9,19 @@ import torch
 from gpu_parts.backbones import SMALL, TINY, random_t5
 from gpu_parts.bench import GIB, SEED, Bench, Found, free_memory
 from gpu_parts.steps import Drawn, batches_of, take_steps
-from palate.config import Recipe
-from palate.data.histories import make_examples
-from palate.evaluate import Setting, evaluate
+from palate.config.recipe import Recipe
+from palate.data.windows import make_examples
+from palate.evaluation.evaluate import Setting, evaluate
 from palate.items.blocks import build_block_table
 from palate.model.build import build_model
-from palate.predictors.controls import AnotherUsersHistory
-from palate.predictors.personalized import PersonalizedPredictor
-from palate.predictors.references import references
-from palate.recipes import Layer, recipe_from
+from palate.evaluation.predictors.controls import AnotherUsersHistory
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.predictors.references import references
+from palate.config.load import Layer, recipe_from
 from palate.schema import Examples, Ints, Split, Windows
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
 WINDOW, USERS = 50, 200
 TOKENS_AT_ONCE = 131_072

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from gpu_parts.bench import SEED, Bench, Found
-from palate.config import Recipe
-from palate.data.histories import make_examples
-from palate.evaluate import Setting, evaluate
-from palate.export import export_prompts
-from palate.model.personalized import load_model
-from palate.predictors.personalized import PersonalizedPredictor
-from palate.prompts import read_prompts
-from palate.question_scores import score_questions
-from palate.recipes import Layer, recipe_from
-from palate.train import train
+from palate.config.recipe import Recipe
+from palate.data.windows import make_examples
+from palate.evaluation.evaluate import Setting, evaluate
+from palate.export.write import export_prompts
+from palate.model.model import load_model
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.export.read import read_prompts
+from palate.evaluation.questions import score_questions
+from palate.config.load import Layer, recipe_from
+from palate.schema import Examples
+from palate.training.train import train
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
-USERS, WINDOW = 24, 20
+USERS, SCORED, WINDOW = 24, 64, 20
 SAME = 1e-3
 """The largest difference of two user prompts that are the same but for rounding."""
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ def measure(bench: Bench, found: Found) -> None:
     rows = found["rows"] = {}
     try:
         for name in ("streaming", "text") if bench.smoke else ENCODERS:
-            with bench.row(rows, name, 15.0) as row:
+            with bench.row(rows, name, 20.0) as row:
                 compare(bench, _recipe(bench, name, encoder), bench.work / f"run-{name}", row)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
@@ -93,6 +94,8 @@ def _apart(one: Tensor, other: Tensor) -> float:
 def _scores(bench: Bench, model: PersonalizedModel) -> Any:
     setting = Setting(split="test", window=WINDOW, kind="random", seed=SEED)
     examples = make_examples(bench.dataset, bench.task, "test", WINDOW, "random", SEED)
+    first = slice(SCORED)
+    examples = Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
     predictor = PersonalizedPredictor(model, "model")
     scored = evaluate([predictor], examples, bench.task, bench.dataset, setting)
     return scored.predictors[0].scores, [one.answer for one in scored.predictions]
@@ -100,7 +103,7 @@ def _scores(bench: Bench, model: PersonalizedModel) -> Any:
 
 def _questions(bench: Bench, model: PersonalizedModel) -> list[float]:
     setting = Setting(split="test", window=WINDOW, kind="random", seed=SEED)
-    scored = score_questions(model, bench.dataset, bench.task, setting, QUESTIONS, 8)
+    scored = score_questions(model, bench.dataset, bench.task, setting, QUESTIONS, 4 if bench.smoke else 16)
     return [score for row in scored.rows for score in row.scores.values() if score == score]
 
 
@@ -117,11 +120,11 @@ def _recipe(bench: Bench, name: str, encoder: Path) -> Recipe:
             "task_prompt": 4,
         },
         "train": {
-            "steps": 6 if bench.smoke else 40,
-            "batch_size": 16,
+            "steps": 3 if bench.smoke else 40,
+            "batch_size": 4 if bench.smoke else 16,
             "learning_rate": 2e-3,
             "evaluate_every": 40,
-            "evaluate_users": 16,
+            "evaluate_users": 4 if bench.smoke else 16,
             "questions": dict.fromkeys(QUESTIONS, 1.0),
         },
         "evaluate": {"window": WINDOW},

@@ -15,14 +15,14 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from gpu_parts.bench import GIB, SEED, Bench, Found
-from palate.config import Recipe
+from palate.config.recipe import Recipe
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevScore
 from palate.training.trainer import PersonalizedTrainer
 
 if TYPE_CHECKING:
-    from palate.model.personalized import PersonalizedModel
+    from palate.model.model import PersonalizedModel
 
 TOP = 15
 """Operations that a profile names."""
@@ -164,7 +164,8 @@ class Watch(TrainerCallback):
 
 
 def _is_kernel(event: Any) -> bool:
-    return "CUDA" in str(event.device_type) and not event.key.startswith(("ProfilerStep", "Optimizer."))
+    named = getattr(event, "is_user_annotation", False) or event.key.startswith(("ProfilerStep", "Optimizer.", "## "))
+    return "CUDA" in str(event.device_type) and not named
 
 
 class Steps(PersonalizedTrainer):
@@ -194,14 +195,18 @@ def take_steps(
     seconds: float,
     profiled: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
+    workers: int = 0,
 ) -> Watch:
-    """Train by the recipe for so many steps, or ``seconds`` if that is shorter, after ``warmup`` steps."""
+    """Train by the recipe for so many steps, or ``seconds`` if that is shorter, after ``warmup`` steps.
+
+    With ``workers`` batches are drawn in processes beside, where the time of drawing is not seen.
+    """
     watch = Watch(bench, drawn, warmup, steps, seconds, profiled)
     clock = Clock(recipe.train)
     trainer = Steps(
         model,
         recipe.train,
-        arguments(bench, recipe, isinstance(drawn, Same)),
+        arguments(bench, recipe, isinstance(drawn, Same), workers),
         drawn,  # type: ignore[arg-type]
         clock,
         score=lambda: DevScore(0.0, 0.0),
@@ -216,8 +221,8 @@ def take_steps(
     return watch
 
 
-def arguments(bench: Bench, recipe: Recipe, on_device: bool) -> TrainingArguments:
-    """What :func:`palate.train.train` tells transformers' trainer, without evaluations and checkpoints."""
+def arguments(bench: Bench, recipe: Recipe, on_device: bool, workers: int) -> TrainingArguments:
+    """What :func:`palate.training.train.train` tells transformers' trainer, without evaluations and checkpoints."""
     settings = recipe.train
     return TrainingArguments(
         output_dir=str(Path(bench.work) / "trainer"),
@@ -235,7 +240,7 @@ def arguments(bench: Bench, recipe: Recipe, on_device: bool) -> TrainingArgument
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_num_workers=0,
+        dataloader_num_workers=workers,
         dataloader_pin_memory=bench.gpu and not on_device,
         average_tokens_across_devices=False,
     )
