@@ -20,13 +20,13 @@ from transformers import (
 )
 
 from gpu_parts.bench import SEED, Bench
-from palate.config.recipe import CausalSettings
-from palate.items.blocks import build_block_table
 from palate.backbones.base import Backbone
-from palate.model.build import BuiltBackbone
 from palate.backbones.causal import as_backbone
 from palate.backbones.source import BackboneSource
 from palate.backbones.tokenizer import build_tokenizer
+from palate.config.recipe import CausalSettings
+from palate.items.blocks import build_block_table
+from palate.model.build import BuiltBackbone
 from palate.model.wording import most_new_tokens
 from palate.schema import Preferences
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import time
 import traceback
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from palate.config.recipe import TaskSettings
 from palate.data.dataset import Dataset
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import FIELDS, ItemTable
@@ -90,7 +90,7 @@ class Bench:
     """Item vectors that :meth:`ItemTable.save` wrote; random ones if not given."""
     tokenizer: Path | None = None
     """Folder of a decoder's tokenizer; one that is built from the data if not given."""
-    train_seconds: float = 75.0
+    train_seconds: float = 70.0
     steps: dict[str, int] = field(default_factory=dict)
     """Steps of the trainings that are compared, by name; found from their speed if not given."""
     results: Found = field(default_factory=dict)
@@ -104,8 +104,6 @@ class Bench:
     @property
     def task(self) -> CategoryPreference:
         """The question, with the label rule of the data."""
-        from palate.config.recipe import TaskSettings
-
         return load_task(TaskSettings(), self.dataset.info)
 
     def save(self) -> None:
@@ -113,7 +111,7 @@ class Bench:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         part = self.out.with_name(self.out.name + ".part")
         part.write_text(json.dumps(self.results, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(part, self.out)
+        part.replace(self.out)
 
     @contextmanager
     def row(self, found: Found, name: str, seconds: float) -> Iterator[Found]:

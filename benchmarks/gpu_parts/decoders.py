@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gpu_parts.backbones import GEMMA, TINY_GEMMA, random_gemma
 from gpu_parts.bench import Bench, Found
 from gpu_parts.steps import Drawn, batches_of, take_steps
+from palate.config.load import load_recipe
 from palate.config.recipe import Recipe
 from palate.model.build import build_model
-from palate.config.load import load_recipe
 
 if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel

@@ -14,9 +14,9 @@ from transformers.activations import NewGELUActivation
 from gpu_parts.backbones import BASE, TINY, random_t5
 from gpu_parts.bench import GIB, Bench, Found
 from gpu_parts.steps import Drawn, Same, batches_of, on, take_steps
+from palate.config.load import load_recipe
 from palate.config.recipe import Recipe
 from palate.model.build import build_model
-from palate.config.load import load_recipe
 
 if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
@@ -69,7 +69,9 @@ class PaperStep:
         self.flop = {self.recipe.train.batch_size: self._counted(self.recipe)}
         self._row(rows, "as the recipe says: Adafactor, batches drawn for each step", drawn=True, profiled=3)
         self._row(rows, "the same, one batch that lies on the GPU", profiled=3)
-        self._row(rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw", profiled=3)
+        self._row(
+            rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw", profiled=3
+        )
         self._row(rows, "AdamW, fused, one batch", optimizer="adamw")
         self._row(rows, "torch's Adafactor, one batch", own=torch_adafactor)
         self._attention("eager")
@@ -79,7 +81,9 @@ class PaperStep:
         self._row(rows, "AdamW, GELU as one operation, one batch", optimizer="adamw")
         self._row(rows, "AdamW, batches drawn by 2 processes", optimizer="adamw", drawn=True, workers=2)
         if not self.bench.smoke:
-            self._row(rows, "AdamW, GELU as one operation, 512 windows, one batch", optimizer="adamw", batch=512)
+            self._row(
+                rows, "AdamW, GELU as one operation, 512 windows, one batch", optimizer="adamw", batch=512
+            )
         backend = "aot_eager" if self.bench.smoke else "inductor"
         compile_layers(self.model, backend)
         name = "AdamW, layers compiled"
@@ -87,7 +91,9 @@ class PaperStep:
         if not self.bench.smoke:
             self._row(rows, f"{name}, batches drawn", optimizer="adamw", drawn=True, seconds=40.0)
             self._row(rows, f"{name}, batches drawn by 4 processes", optimizer="adamw", drawn=True, workers=4)
-            self._row(rows, f"{name}, 512 windows, one batch", optimizer="adamw", batch=512, warmup=4, seconds=40.0)
+            self._row(
+                rows, f"{name}, 512 windows, one batch", optimizer="adamw", batch=512, warmup=4, seconds=40.0
+            )
             compile_whole(self.model, backend)
             self._row(rows, "AdamW, compiled whole, one batch", optimizer="adamw", warmup=4, seconds=60.0)
 
@@ -154,8 +160,8 @@ class PaperStep:
         counted["by"] = "torch.utils.flop_counter.FlopCounterMode, forward and backward, padding included"
         batch = on(batches_of(self.bench, recipe, self.model)[0], self.bench.device)
         counted["windows_of_a_full_50_share"] = float(batch["mask"].float().mean())
-        counted["vectors_of_a_prompt"] = recipe.model.task_prompt + batch["mask"].shape[1] + (
-            batch["rounds"][0]["instruction"].shape[1]
+        counted["vectors_of_a_prompt"] = (
+            recipe.model.task_prompt + batch["mask"].shape[1] + (batch["rounds"][0]["instruction"].shape[1])
         )
         counted["target_tokens"] = batch["rounds"][0]["target"].shape[1]
         self._attention("eager")

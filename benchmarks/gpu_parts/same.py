@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from gpu_parts.bench import SEED, Bench, Found
+from palate.config.load import Layer, recipe_from
 from palate.config.recipe import Recipe
 from palate.data.windows import make_examples
 from palate.evaluation.evaluate import Setting, evaluate
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.questions import score_questions
+from palate.export.read import read_prompts
 from palate.export.write import export_prompts
 from palate.model.model import load_model
-from palate.evaluation.predictors.personalized import PersonalizedPredictor
-from palate.export.read import read_prompts
-from palate.evaluation.questions import score_questions
-from palate.config.load import Layer, recipe_from
 from palate.schema import Examples
 from palate.training.train import train
 

@@ -75,7 +75,9 @@ def batches_of(bench: Bench, recipe: Recipe, model: PersonalizedModel) -> Traini
 class Watch(TrainerCallback):
     """Times steps after some that warm up, then profiles some more, and ends the training there."""
 
-    def __init__(self, bench: Bench, drawn: Drawn, warmup: int, steps: int, seconds: float, profiled: int) -> None:
+    def __init__(
+        self, bench: Bench, drawn: Drawn, warmup: int, steps: int, seconds: float, profiled: int
+    ) -> None:
         self.bench, self.drawn = bench, drawn
         self.warmup, self.steps, self.profiled = warmup, steps, profiled
         self.seconds, self.deadline = seconds, float("inf")
@@ -164,7 +166,9 @@ class Watch(TrainerCallback):
 
 
 def _is_kernel(event: Any) -> bool:
-    named = getattr(event, "is_user_annotation", False) or event.key.startswith(("ProfilerStep", "Optimizer.", "## "))
+    named = getattr(event, "is_user_annotation", False) or event.key.startswith(
+        ("ProfilerStep", "Optimizer.", "## ")
+    )
     return "CUDA" in str(event.device_type) and not named
 
 
