@@ -16,7 +16,7 @@ from pathlib import Path
 from palate.cli.console import show_table
 from palate.evaluation.compare import Options, prepare_comparison
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
-from palate.evaluation.tables import evaluation_table
+from palate.evaluation.tables import evaluation_sheet
 from palate.reproduce.cost import answer_cost
 from palate.schema import Examples
 from palate.system.machine import describe_machine
@@ -36,7 +36,7 @@ def main() -> None:
     some, every = slice(arguments.users), whole.examples
     examples = Examples(every.user_index[some], every.windows[some], every.truth[some])
     evaluation = replace(whole, examples=examples).evaluate()
-    show_table(evaluation_table(evaluation))
+    show_table(evaluation_sheet(evaluation))
     models = {one.name: one.model for one in whole.predictors if isinstance(one, PersonalizedPredictor)}
     costs = {name: answer_cost(model, examples.windows.trimmed()) for name, model in models.items()}
     for name, cost in costs.items():

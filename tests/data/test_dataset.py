@@ -5,8 +5,8 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from movielens_writers import content, write_1m
 
+from movielens_writers import content, write_1m
 from palate.data.dataset import load_dataset
 from palate.data.prepare import prepare
 from palate.errors import DataError

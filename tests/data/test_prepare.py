@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from movielens_writers import content, write_csv, zipped
 
+from movielens_writers import content, write_csv, zipped
 from palate.data import prepare as preparing
 from palate.data.dataset import load_dataset
 from palate.data.prepare import prepare
