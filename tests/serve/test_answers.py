@@ -14,11 +14,10 @@ from safetensors.torch import load
 from palate.model.model import load_model
 from palate.schema import History, Item
 from palate.serve.batcher import Batcher, Question
-from palate.serve.engine import ServedModel
+from palate.serve.engine import ServedModel, Users
 from palate.serve.settings import Limits
-from palate.serve.store.appending import Event
+from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
-from palate.serve.users import Users
 from serving import ask, expected, prompts_of, sent
 
 KINDS = ["streaming", "recency", "uem", "text"]
@@ -208,7 +207,7 @@ def test_no_answer_is_of_an_older_history(server, model, tiny_data):
 def test_a_user_prompt_that_is_too_large_is_made_each_time(run_of, tmp_path, monkeypatch):
     users = Users(ServedModel(run_of("text")), UserStore(tmp_path / "users.sqlite"))
     users.append({"ann": [Event("1", 3.0, 1)]})
-    monkeypatch.setattr("palate.serve.users.MOST_KEPT", 100)
+    monkeypatch.setattr("palate.serve.engine.MOST_KEPT", 100)
     assert [users.encoded("ann")[1] for _ in range(2)] == ["anew", "anew"]
 
 

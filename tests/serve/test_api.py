@@ -8,7 +8,7 @@ import time
 import pytest
 
 from palate.errors import DataError, OutputError, PalateError, StoreError, StoreFullError
-from palate.serve.keys import Keys
+from palate.serve.gate import Keys
 from palate.serve.schemas import SentEvent
 from palate.serve.settings import ServeSettings, read_limits
 from serving import refusal

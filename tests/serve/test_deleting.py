@@ -14,12 +14,11 @@ from sqlalchemy import create_engine, text
 
 from palate.errors import StoreError, UnknownUserError
 from palate.model.model import load_model
-from palate.serve.engine import ServedModel
+from palate.serve.engine import ServedModel, Users
 from palate.serve.store import database
-from palate.serve.store.appending import Event
+from palate.serve.store.changes import Event
 from palate.serve.store.database import store_url
 from palate.serve.store.store import Encoded, UserStore
-from palate.serve.users import Users
 from serving import ask, bytes_of, expected, refusal, sent
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("a", 5.0, 30, "third")]

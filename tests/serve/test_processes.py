@@ -14,7 +14,7 @@ import palate
 from palate.cli import app
 from palate.serve.run import _listen
 from palate.serve.settings import ServeSettings
-from palate.serve.store.appending import Event
+from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
 from serving import started
 

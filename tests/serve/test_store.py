@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, event, text
 from palate.errors import ConflictError, DataError, StoreError, StoreFullError, UnknownUserError
 from palate.schema import Item
 from palate.serve.store import database
-from palate.serve.store.appending import Event
+from palate.serve.store.changes import Event
 from palate.serve.store.database import Database, store_url
 from palate.serve.store.store import Encoded, UserStore
 from palate.serve.store.tables import metadata

@@ -13,8 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from palate.serve import problems
-from palate.serve.gate import Gate
-from palate.serve.keys import Keys
+from palate.serve.gate import Gate, Keys
 from palate.serve.pages import pages
 from palate.serve.problems import Problem
 from palate.serve.routes import router, watching

@@ -1,24 +1,94 @@
-"""Explains answers of a server: likes by category beside the rule, and the items that an answer rests on."""
+"""Explains answers: likes by category beside the rule, and the items that an answer rests on."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
-from palate.errors import DataError
+from palate.errors import DataError, PalateError
 from palate.evaluation.attribution import attribute_prompts, left_out
-from palate.schema import History, Item
+from palate.items.texts import dataset_items
+from palate.model.config import PersonalizedSettings
+from palate.runs.data import dataset_of
+from palate.runs.run import load_run
+from palate.schema import History, Interactions, Item
 from palate.serve.batcher import OverloadedError
-from palate.serve.catalogue import Catalogue, titled
-from palate.serve.explanations import Attributed, CategoryView, Influence, View
+from palate.serve.engine import Users
+from palate.serve.responses import Attributed, CategoryView, Influence, View
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits
-from palate.serve.users import Users
-from palate.tasks.statistics import CategoryStatistics
+from palate.tasks import CategoryPreference, load_task
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+
+log = logging.getLogger("palate.serve")
+
+
+class KnownItems:
+    """Titles and categories of the items of a run's dataset, if it is found, and of those added since.
+
+    A model's own table holds vectors alone.
+
+    ``task`` is the label rule over the dataset's categories, and None where the dataset is not there.
+    """
+
+    def __init__(self, run: Path, settings: PersonalizedSettings, data: Path | None = None) -> None:
+        self.task: CategoryPreference | None = None
+        self._categories = {name: number for number, name in enumerate(settings.categories)}
+        self._items: dict[str, Item] = {}
+        try:
+            dataset = dataset_of(load_run(run), data)
+        except PalateError as error:
+            log.info("titles and the rule are not shown: %s", error)
+            return
+        if dataset.info.fingerprint != settings.data_fingerprint:
+            log.info(
+                "titles and the rule are not shown: %s is not what the model was trained on", dataset.path
+            )
+            return
+        self.task = load_task(settings.task, dataset.info)
+        self.add(dataset_items(dataset))
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Know these items as well; what is known stays as it is."""
+        for item in items:
+            self._items.setdefault(item.item_id, item)
+
+    def title(self, item_id: str) -> str | None:
+        """An item's title with its year."""
+        item = self._items.get(item_id)
+        return None if item is None else titled(item)
+
+    def statistics(
+        self, history: History, scale: Sequence[float], new_items: Sequence[Item] = ()
+    ) -> CategoryStatistics:
+        """What the label rule reads of one history: [1, L]."""
+        known: Mapping[str, Item] = {**self._items, **{item.item_id: item for item in new_items}}
+        matrix = np.zeros((len(history), len(self._categories)), dtype=np.bool_)
+        for row, item_id in enumerate(history.item_ids):
+            for name in known[item_id].categories if item_id in known else ():
+                if name in self._categories:
+                    matrix[row, self._categories[name]] = True
+        values = np.asarray(scale, dtype=np.float32)
+        rated = np.asarray(history.ratings, dtype=np.float32)
+        interactions = Interactions(
+            np.array([0, len(history)], dtype=np.int64),
+            np.arange(len(history), dtype=np.int32),
+            np.searchsorted(values, rated).astype(np.uint8),
+            np.asarray(history.timestamps, dtype=np.int64),
+        )
+        return category_statistics(interactions, matrix, values)
+
+
+def titled(item: Item) -> str:
+    """A title as people write it: with the year, where there is one."""
+    return item.title if item.year is None else f"{item.title} ({item.year})"
 
 
 @dataclass(frozen=True)
@@ -34,25 +104,25 @@ class _Asked:
 class Explainer:
     """Reads histories anew, stored or given; one attribution at a time, since each is as dear as many answers."""
 
-    def __init__(self, users: Users, catalogue: Catalogue, limits: Limits) -> None:
+    def __init__(self, users: Users, known: KnownItems, limits: Limits) -> None:
         self._users, self._served, self._store = users, users.served, users.store
-        self._catalogue, self._limits = catalogue, limits
+        self._known, self._limits = known, limits
         self._attributing = threading.Lock()
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
         """What items are called, where it is known."""
-        if any(self._catalogue.title(item_id) is None for item_id in item_ids):
-            self._catalogue.add(self._store.items()[0])
-        return [self._catalogue.title(item_id) for item_id in item_ids]
+        if any(self._known.title(item_id) is None for item_id in item_ids):
+            self._known.add(self._store.items()[0])
+        return [self._known.title(item_id) for item_id in item_ids]
 
     def view(self, sent: SentQuestion) -> View:
         """The user's likes by category; raises what :meth:`Service.prepare` raises."""
         asked = self._asked(sent, self._limits.events)
         self.titles(asked.history.item_ids)  # so that the categories of items added elsewhere are known
-        task = self._catalogue.task
+        task = self._known.task
         found = None
         if task is not None:
-            found = self._catalogue.statistics(asked.history, self._served.scale, asked.new_items)
+            found = self._known.statistics(asked.history, self._served.scale, asked.new_items)
         by_rule = self._by_rule(found)
         chances = self._served.view_of(asked.history, asked.new_items)
         categories = [
@@ -124,7 +194,7 @@ class Explainer:
 
     def _by_rule(self, found: CategoryStatistics | None) -> list[dict[str, object]]:
         """What the rule says of each category."""
-        task = self._catalogue.task
+        task = self._known.task
         if found is None or task is None:
             nothing = {"count": None, "score": None, "rule": None}
             return [dict(nothing) for _ in self._served.model.settings.categories]

@@ -12,26 +12,25 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.model.card import model_card, reading
 from palate.serve import metrics
-from palate.serve.answers import answer_all, answer_pieces
-from palate.serve.explanations import Attributed, View
-from palate.serve.histories import Deleted, DeletedEvents, HistoryPage, Taken, TakenAll, UserIds
-from palate.serve.lines import NDJSON, events_by_user
 from palate.serve.problems import MEDIA_TYPE
-from palate.serve.requests import JsonRoute
-from palate.serve.schemas import (
+from palate.serve.requests import NDJSON, JsonRoute, events_by_user
+from palate.serve.responses import (
     AddedItems,
     Answers,
+    Attributed,
+    Deleted,
+    DeletedEvents,
+    HistoryPage,
     ModelFacts,
-    SentEvents,
-    SentItems,
-    SentQuestion,
-    SentQuestions,
     State,
-    UserId,
-    WhichEvents,
+    Taken,
+    TakenAll,
+    UserIds,
+    View,
 )
-from palate.serve.service import Service
-from palate.serve.store.appending import Appended, Event
+from palate.serve.schemas import SentEvents, SentItems, SentQuestion, SentQuestions, UserId, WhichEvents
+from palate.serve.service import Service, answer_all, answer_pieces
+from palate.serve.store.changes import Appended, Event
 from palate.serve.waiting import while_awaited
 
 log = logging.getLogger("palate.serve")

@@ -13,7 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
 from palate.model.config import check_model
-from palate.serve.keys import Keys
+from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
 from palate.serve.store.store import UserStore

@@ -1,4 +1,4 @@
-"""What travels between a client and the server, as JSON."""
+"""What clients send, as JSON: events, items and questions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from palate.data.given_history import ReadEvent, history_of, new_items, read_eve
 from palate.data.movielens.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
-from palate.serve.store.appending import Event
+from palate.serve.store.changes import Event
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
@@ -195,47 +195,6 @@ class SentQuestions(Strict):
 
     questions: list[SentQuestion] = Field(min_length=1)
     stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
-
-
-class GivenAnswer(BaseModel):
-    """An answer; of a stored user with the version of the history that it was given for."""
-
-    user_id: str | None
-    version: int | None
-    instruction: str
-    text: str
-
-
-class Answers(BaseModel):
-    """The answers in the order of the questions, and the model that gave them."""
-
-    answers: list[GivenAnswer]
-    model: str
-
-
-class AddedItems(BaseModel):
-    """How many items were sent; they are known from now on."""
-
-    items: int
-
-
-class State(BaseModel):
-    """That the server lives, or is ready."""
-
-    status: str
-
-
-class ModelFacts(BaseModel):
-    """What the server answers with."""
-
-    model: str
-    card: str
-    instruction: str
-    reads: str
-    ratings: list[float]
-    unrated: float | None
-    items: int
-    limits: dict[str, Any]
 
 
 def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[History, list[Item]]:

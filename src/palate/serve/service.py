@@ -1,20 +1,23 @@
-"""A worker's parts, put together: the model, the user store, and the line of questions."""
+"""A worker's parts, put together; and its answers, whole or piece by piece."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from palate.errors import DataError
 from palate.serve import metrics
 from palate.serve.batcher import Batcher, Question
-from palate.serve.catalogue import Catalogue
-from palate.serve.engine import ServedModel
-from palate.serve.explainer import Explainer
-from palate.serve.schemas import GivenAnswer, SentQuestion
+from palate.serve.engine import ServedModel, Users
+from palate.serve.explainer import Explainer, KnownItems
+from palate.serve.responses import GivenAnswer
+from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
-from palate.serve.users import Users
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Service:
         self.served = ServedModel(settings.run, settings.backbone)
         self.store = UserStore(settings.store)
         self.users = Users(self.served, self.store)
-        catalogue = Catalogue(settings.run, self.served.model.settings, settings.data)
-        self.explainer = Explainer(self.users, catalogue, self.limits)
+        known = KnownItems(settings.run, self.served.model.settings, settings.data)
+        self.explainer = Explainer(self.users, known, self.limits)
         self.batcher = Batcher(self.served.model, self.limits, metrics.batches.observe)
 
     def close(self) -> None:
@@ -73,3 +76,61 @@ class Service:
             return Prepared(Question(self.served.prompt_from(kept), instruction), sent.user_id, kept.version)
         history, items = self.users.given(sent.history or [])
         return Prepared(Question(self.served.prompt_of(history, items), instruction), None, None)
+
+
+async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:
+    """The answers in the order of the questions; raises :class:`OverloadedError`."""
+    batcher.ask([one.question for one in prepared])
+    texts = await asyncio.gather(*(asyncio.wrap_future(one.question.answer) for one in prepared))
+    return [one.given(text) for one, text in zip(prepared, texts, strict=True)]
+
+
+def answer_pieces(batcher: Batcher, prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
+    """Server-sent events: ``piece`` after ``piece``, an ``answer`` for each question, and ``done``.
+
+    Raises :class:`OverloadedError` at once, before anything is sent.
+    """
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, int, str]]()
+
+    def tell(kind: str, number: int, text: str) -> None:
+        with suppress(RuntimeError):  # the server has stopped
+            loop.call_soon_threadsafe(told.put_nowait, (kind, number, text))
+
+    for number, one in enumerate(prepared):
+        one.question.tell = lambda text, number=number: tell("piece", number, text)
+        one.question.answer.add_done_callback(
+            lambda answer, number=number: tell(  # type: ignore[misc]
+                *(("answer", number, answer.result()) if _answered(answer) else ("error", number, ""))
+            )
+        )
+    batcher.ask([one.question for one in prepared])
+    return _events(told, prepared, model)
+
+
+def _answered(answer: Any) -> bool:
+    return not answer.cancelled() and answer.exception() is None
+
+
+async def _events(
+    told: asyncio.Queue[tuple[str, int, str]], prepared: Sequence[Prepared], model: str
+) -> AsyncIterator[str]:
+    left = len(prepared)
+    try:
+        while left:
+            kind, number, text = await told.get()
+            if kind == "piece":
+                yield _event("piece", {"question": number, "text": text})
+                continue
+            left -= 1
+            if kind == "answer":
+                yield _event("answer", {"question": number, **prepared[number].given(text).model_dump()})
+            else:
+                yield _event("error", {"question": number, "detail": "the server failed; its log says more"})
+        yield _event("done", {"model": model})
+    finally:  # nobody reads on: what no batch has taken need not be answered
+        for one in prepared:
+            one.question.answer.cancel()
+
+
+def _event(name: str, content: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(content)}\n\n"

@@ -14,9 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
-from palate.serve.store.appending import Appended, Event, append_events, in_chunks
+from palate.serve.store.changes import Appended, Deletion, Event, append_events, in_chunks, remove_events
 from palate.serve.store.database import Database
-from palate.serve.store.deleting import Deletion, delete_events
 from palate.serve.store.tables import encoded, events, items, users
 
 
@@ -149,7 +148,7 @@ class UserStore:
         """
         with self.database.writing() as connection:
             user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
-            deleted = delete_events(connection, user, event_ids, item_ids)
+            deleted = remove_events(connection, user, event_ids, item_ids)
         self.database.scrub()
         return deleted
 

@@ -1,4 +1,4 @@
-"""Taking events into a user's history: each id once, and the last rating of each item alone."""
+"""Taking events into a user's history and out of it, in one transaction."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError
-from palate.serve.store.tables import events, users
+from palate.serve.store.tables import encoded, events, users
 
 AT_ONCE = 1000
 """Ids in one query: databases limit how many they take."""
@@ -129,3 +129,47 @@ def in_chunks(
     """The rows whose ``column`` holds one of the values, however many these are."""
     for start in range(0, len(values), AT_ONCE):
         yield from connection.execute(found.where(column.in_(values[start : start + AT_ONCE])))
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """How many of a user's events were removed, and the version that their history has since."""
+
+    version: int
+    events: int
+
+
+def remove_events(
+    connection: Connection, user: Row[Any], event_ids: Sequence[str], item_ids: Sequence[str]
+) -> Deletion:
+    """Remove events by their ids, and all ratings of some items, of a user whose row the transaction holds.
+
+    Where an item's last rating goes and earlier ones are left, the last of those stands again.
+    """
+    of_user = select(events).where(events.c.user_key == user.key)
+    named = ((events.c.event_id, event_ids), (events.c.item_id, item_ids))
+    gone = {row.version: row for column, ids in named for row in in_chunks(connection, of_user, column, ids)}
+    if not gone:
+        return Deletion(user.version, 0)
+    one = delete(events).where(events.c.user_key == user.key, events.c.version == bindparam("gone"))
+    connection.execute(one, [{"gone": version} for version in gone])
+    stood = dict.fromkeys(row.item_id for row in gone.values() if row.superseded is None)
+    _restore(connection, user.key, list(stood))
+    # made anew from what is left: taking an event out of a state leaves a millionth of it behind
+    connection.execute(delete(encoded).where(encoded.c.user_key == user.key))
+    version = user.version + 1
+    connection.execute(
+        update(users).where(users.c.key == user.key).values(version=version, forgotten=version)
+    )
+    return Deletion(version, len(gone))
+
+
+def _restore(connection: Connection, user_key: int, item_ids: Sequence[str]) -> None:
+    """Let the last rating that is left of each item stand."""
+    rows = in_chunks(
+        connection, select(events).where(events.c.user_key == user_key), events.c.item_id, item_ids
+    )
+    last = {row.item_id: row.version for row in sorted(rows, key=lambda row: (row.timestamp, row.version))}
+    if last:
+        one = update(events).where(events.c.user_key == user_key, events.c.version == bindparam("last"))
+        connection.execute(one.values(superseded=None), [{"last": version} for version in last.values()])
