@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from palate.backbones.tokenizer import build_tokenizer
+from palate.backbones.t5 import build_tokenizer
 from palate.config.recipe import CausalSettings, StreamingSettings
 from tiny import TEXTS, pretrained_model
 

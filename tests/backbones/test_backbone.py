@@ -14,8 +14,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from palate.backbones.t5 import load_t5, random_t5, rebuild_t5
-from palate.backbones.tokenizer import build_tokenizer
+from palate.backbones.t5 import build_tokenizer, load_t5, random_t5, rebuild_t5
 from palate.config.recipe import PretrainedT5Settings
 from palate.errors import MismatchError
 from tiny import GENRES, TEXTS, TINY_T5, tiny_backbone

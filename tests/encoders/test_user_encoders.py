@@ -11,7 +11,8 @@ from palate.config.recipe import ResamplerSettings, StreamingSettings, UEMSettin
 from palate.encoders.base import EncoderSizes
 from palate.encoders.batch import EventBatch
 from palate.encoders.kinds import build_user_encoder
-from palate.encoders.streaming import FEATURES, SoftRank, StreamingEncoder
+from palate.encoders.ranking import SoftRank
+from palate.encoders.streaming import FEATURES, StreamingEncoder
 from palate.encoders.uem import UEM
 
 UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
@@ -234,7 +235,7 @@ def test_queries_are_ranked_by_how_their_items_were_rated():
     torch.manual_seed(0)
     features = torch.randn(3, 8, FEATURES) * 1e-3
     features[..., 0] = torch.stack([torch.randperm(8) / 4 - 1 for _ in range(3)])
-    rank, high, counts = SoftRank(8, 16).places(features)
+    rank, high, counts = SoftRank(8, FEATURES, 16).places(features)
     by_rating = features[..., 0].argsort(dim=1)
     for ruler in range(rank.shape[-1]):
         assert rank[..., ruler].argsort(dim=1, descending=True).equal(by_rating)

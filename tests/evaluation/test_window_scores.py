@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from palate.cli import app
 from palate.config.recipe import StreamingSettings
 from palate.errors import OutputError, PalateError
-from palate.evaluation.compare import Options, compare_and_write
+from palate.evaluation.compare import Options
 from palate.evaluation.evaluate import read_evaluation
 from palate.evaluation.tables import window_markdown, window_sheet
-from palate.evaluation.windows import WindowScores, compare_windows
+from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
 from palate.model.model import load_model
 from palate.runs.run import open_run
 from tiny import tiny_model, tiny_recipe

@@ -8,22 +8,24 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
     LongT5Config,
     LongT5ForConditionalGeneration,
+    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from palate.backbones.base import Backbone, not_saved, telling
 from palate.backbones.special_tokens import settle_special_tokens
-from palate.backbones.tokenizer import build_tokenizer
 from palate.config.recipe import PretrainedT5Settings, RandomT5Settings
 from palate.errors import MismatchError
 
+PAD, END = "<pad>", "</s>"
 T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
 GATED_GELU = "gated-gelu_pytorch_tanh"
 """The feed-forward layers of T5 v1.1, "gated-gelu" in transformers: the same function, as one operation for eight."""
@@ -91,6 +93,29 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
         return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
     attention = {"encoder_attention_type": settings.attention, "local_radius": settings.radius}
     return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
+
+
+def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer in which frequent words are single tokens and no text is out of reach."""
+    tokenizer = Tokenizer(models.BPE())
+    words = pre_tokenizers.Split(Regex(r" ?[^\s,.;:?!]+|[,.;:?!]|\s+"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, padding_side="right"
+    )
 
 
 def _not_loadable(settings: PretrainedT5Settings, reason: str) -> MismatchError:

@@ -13,7 +13,7 @@ from palate.cli.options import Backbone
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
-    from palate.evaluation.windows import WindowScores
+    from palate.evaluation.write import WindowScores
 
 
 def evaluate(
@@ -55,9 +55,9 @@ def evaluate(
 ) -> None:
     """Score models and references on the same examples."""
     windows = _windows(window)
-    from palate.evaluation.compare import Options, compare_and_write
+    from palate.evaluation.compare import Options
     from palate.evaluation.tables import evaluation_sheet, window_sheet
-    from palate.evaluation.windows import compare_windows
+    from palate.evaluation.write import compare_and_write, compare_windows
 
     window_size = windows[0] if windows else None
     options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls)

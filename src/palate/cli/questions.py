@@ -29,8 +29,8 @@ def questions(
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
-    from palate.evaluation.question_tables import question_sheet
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
+    from palate.evaluation.tables import question_sheet
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
 

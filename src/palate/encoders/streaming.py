@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from palate.config.recipe import StreamingSettings
 from palate.encoders.base import EncoderSizes, UserPrompt
-from palate.encoders.named import NamedCategories
+from palate.encoders.ranking import NamedCategories, SoftRank
 from palate.encoders.state import UserState
 from palate.errors import MismatchError
 
@@ -29,8 +29,6 @@ FEATURES = POOLED + 2
 """What a query knows of a history: their means, the history's share against the null, and its count."""
 YEAR = 365.0
 """The time in days in which recency starts to forget: a weight falls to 1/e."""
-RULERS = 8
-"""Numbers by which the queries are ranked."""
 ALL_ITEMS = 6.0
 """The logit with which the query that reads every item starts."""
 
@@ -74,43 +72,6 @@ class EventReader(nn.Module):
         return f"sha256:{digest.hexdigest()}"
 
 
-class SoftRank(nn.Module):
-    """Where each query's reading stands among the others': what "the best three" needs to know.
-
-    Each of a few rulers reads a number off every query and counts, softly and at a learned sharpness, how many
-    others lie above it; those that have read little count less.
-    """
-
-    def __init__(self, queries: int, width: int) -> None:
-        super().__init__()
-        self.number = nn.Linear(FEATURES, RULERS)
-        self.counts = nn.Linear(FEATURES, RULERS)
-        self.of_query = nn.Parameter(torch.zeros(queries, RULERS))
-        self.counts_of_query = nn.Parameter(torch.zeros(queries, RULERS))
-        self.sharpness = nn.Parameter(torch.linspace(math.log(3), math.log(40), RULERS))
-        self.threshold = nn.Parameter(torch.zeros(RULERS))
-        self.out = nn.Linear(3 * RULERS, width)
-        with torch.no_grad():  # at first the number is the mean rating
-            self.number.weight.mul_(0.05)
-            self.number.weight[:, 0], self.number.bias[:] = 1.0, 0.0
-            self.counts.weight.mul_(0.3)
-            self.counts.bias.fill_(1.0)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, Q, FEATURES] to [B, Q, width]."""
-        placed: Tensor = self.out(torch.cat(self.places(features), dim=-1))
-        return placed
-
-    def places(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many others lie above, whether it lies high, and how much it counts: each [B, Q, H]."""
-        sharpness = self.sharpness.exp()
-        number = (self.number(features) + self.of_query) * sharpness  # [B, Q, H]
-        counts = (self.counts(features) + self.counts_of_query).sigmoid()
-        above = (number[:, None] - number[:, :, None]).sigmoid()  # [B, Q, Q, H] the second above the first
-        rank = (above * counts[:, None]).sum(dim=2) - 0.5 * counts  # but not above itself
-        return rank, (number - self.threshold * sharpness).sigmoid(), counts
-
-
 class StreamingEncoder(nn.Module):
     """Q latent queries read the window: M user-prompt vectors, whatever the window's length, one for each query.
 
@@ -141,7 +102,7 @@ class StreamingEncoder(nn.Module):
         self.compare = nn.Sequential(
             nn.Linear(queries * FEATURES, 4 * width), nn.GELU(), nn.Linear(4 * width, queries * width)
         )
-        self.rank = SoftRank(queries, width)
+        self.rank = SoftRank(queries, FEATURES, width)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width, settings.heads, 2 * width, settings.dropout, "gelu", batch_first=True, norm_first=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,8 +12,8 @@ from palate.config.load import dump_recipe
 from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import make_examples
-from palate.errors import DataError, MismatchError, OutputError, PalateError
-from palate.evaluation.evaluate import Evaluation, Setting, evaluate, write_evaluation
+from palate.errors import DataError, MismatchError, PalateError
+from palate.evaluation.evaluate import Evaluation, Setting, evaluate
 from palate.evaluation.predictors.base import Predictor
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
@@ -22,7 +22,6 @@ from palate.model.config import check_model, model_settings
 from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
 from palate.schema import Examples, Split, WindowKind
-from palate.system.files import check_writable, fresh_folder
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
@@ -129,46 +128,6 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
     )
 
 
-def compare_and_write(
-    entries: Sequence[str],
-    options: Options,
-    out: Path | None = None,
-    show: Callable[[Evaluation], None] = lambda evaluation: None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Evaluation:
-    """Evaluate what ``entries`` name, and write scores and answers to a new folder, or to that of a single run.
-
-    Args:
-        entries: Runs by folder and references by name.
-        options: What is asked.
-        out: The new folder.
-        show: Is given the scores before they are written, so that they are seen whatever becomes of the files.
-        tell: Hears at once when a run's folder cannot be written, which need not keep anyone from asking it.
-
-    Raises:
-        OutputError: Before the work when ``out`` is not free or cannot be made; after it when nothing can be written.
-        PalateError: What :func:`prepare_comparison` raises.
-    """
-    if out is not None:
-        with fresh_folder(out) as folder:
-            evaluation = prepare_comparison(entries, options).evaluate()
-            show(evaluation)
-            write_evaluation(evaluation, folder)
-        return evaluation
-    runs = [entry for entry in entries if entry not in registry.predictors]
-    single = Path(_find_run(runs[0]).path) if len(runs) == 1 else None
-    if single is not None:
-        try:
-            check_writable(single)
-        except OutputError as error:
-            tell(f"{error}; the scores will be shown and not kept, unless --out names a folder")
-    evaluation = prepare_comparison(entries, options).evaluate()
-    show(evaluation)
-    if single is not None:
-        write_evaluation(evaluation, single)
-    return evaluation
-
-
 @dataclass(frozen=True)
 class _Asked:
     """The entries of a comparison by what they are."""
@@ -182,7 +141,7 @@ class _Asked:
     def of(cls, entries: Sequence[Entry]) -> _Asked:
         named = [entry for entry in entries if isinstance(entry, str) and entry in registry.predictors]
         folders = [entry for entry in entries if isinstance(entry, str | Path) and entry not in named]
-        runs = [_find_run(str(entry)) for entry in folders]
+        runs = [find_run(str(entry)) for entry in folders]
         objects = [entry for entry in entries if not isinstance(entry, str | Path)]
         models = []
         if objects:
@@ -228,7 +187,8 @@ def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> E
     return make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
 
 
-def _find_run(entry: str) -> RunFolder:
+def find_run(entry: str) -> RunFolder:
+    """Find a run by its folder; raises :class:`DataError` that lists the references, too."""
     try:
         return load_run(entry)
     except DataError as error:

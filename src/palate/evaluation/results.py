@@ -11,8 +11,9 @@ import numpy as np
 
 from palate.errors import PalateError
 from palate.evaluation.metrics import Score, paired_difference
-from palate.evaluation.tables import Sheet, evaluation_sheet, window_sheet
-from palate.evaluation.windows import WindowScores
+from palate.evaluation.tables import evaluation_sheet, window_sheet
+from palate.evaluation.write import WindowScores
+from palate.report.sheet import Sheet
 
 if TYPE_CHECKING:
     import polars as pl

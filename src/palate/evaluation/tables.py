@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
+from palate.report.sheet import Sheet
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation, PredictorScores
-    from palate.evaluation.windows import WindowScores
+    from palate.evaluation.questions import QuestionEvaluation
+    from palate.evaluation.write import WindowScores
 
-_NAME, _NUMBER = 12, 9
-"""Columns of a terminal that a name gets at least, and up to which a cell stays in one line."""
 _HEAD = (
     "predictor",
     "liked\nP",
@@ -37,6 +29,11 @@ _NOTE = (
     "without a label."
 )
 _WINDOW_NOTE = "Liked F1, weighted by category, by the window's length."
+_METRICS = {"liked_f1": "liked F1", "disliked_f1": "disliked F1", "auc": "AUC", "mae": "MAE", "rmse": "RMSE"}
+_QUESTION_NOTE = (
+    "F1 is weighted by category; yes-no, pair and rating are read from the probabilities of the answers. A new "
+    "wording was in no training."
+)
 _SEEDS_NOTE = (
     " ± is the sample standard deviation over training seeds; every other row is a single run or a reference."
 )
@@ -52,65 +49,9 @@ def window_markdown(scores: WindowScores) -> str:
     return window_sheet(scores).markdown()
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table before it is drawn; rich prints it for a terminal. A line break in a cell is one there only."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str
-    spare: Sequence[str] = ()
-    """Columns that a narrow terminal does without, the first to go first: no figure is cut off."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        unbounded = options.update(max_width=sys.maxsize)
-        tables = (self._table(self.spare[:left_out]) for left_out in range(len(self.spare) + 1))
-        fitting = (
-            one for one in tables if Measurement.get(console, unbounded, one).minimum <= options.max_width
-        )
-        yield next(fitting, self._table(self.spare))
-
-    def _table(self, left_out: Sequence[str]) -> Table:
-        names = ", ".join(name.replace("\n", " ") for name in left_out)
-        note = f"{self.note} Not shown for lack of room: {names}." if names else self.note
-        table = Table(title=escape(self.title), caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.title_justify = table.caption_justify = "left"
-        shown = [at for at, name in enumerate(self.head) if name not in left_out]
-        for at in shown:
-            cells = [row[at] for row in self.rows]
-            longest, word = max(map(len, cells)), max(len(word) for cell in cells for word in cell.split())
-            if at == 0:
-                table.add_column(
-                    self.head[at], vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
-                )
-            else:
-                whole = longest <= _NUMBER
-                width = longest if whole else word
-                table.add_column(self.head[at], justify="right", no_wrap=whole, min_width=width)
-        for row in self.rows:
-            table.add_row(*(escape(row[at]) for at in shown))
-        return table
-
-    def latex(self) -> str:
-        """For a paper: a tabular with booktabs' rules; the title and the note are comments."""
-        rows = [" & ".join(map(_latex, row)) + r" \\" for row in (self.head, *self.rows)]
-        lines = [
-            rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
-            r"\toprule",
-            rows[0],
-            r"\midrule",
-            *rows[1:],
-        ]
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        return "\n".join([f"% {self.title}", *lines, f"% {self.note}", ""])
-
-    def markdown(self) -> str:
-        """For a document."""
-        rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
-        cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
-        lines = ["| " + " | ".join(row) + " |" for row in cells]
-        return "\n".join([self.title, "", *lines, "", self.note, ""])
+def question_markdown(evaluation: QuestionEvaluation) -> str:
+    """The scores as a Markdown table, one row a wording and who answered it."""
+    return question_sheet(evaluation).markdown()
 
 
 def evaluation_sheet(evaluation: Evaluation) -> Sheet:
@@ -133,12 +74,23 @@ def window_sheet(scores: WindowScores) -> Sheet:
     return Sheet(_title(scores.evaluations[0]), head, rows, note)
 
 
-def _latex(cell: str) -> str:
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", cell.replace("\\", r"\textbackslash "))
-    return escaped.replace("\n", " ").replace("±", r"$\pm$").replace("–", "--")
+def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
+    """What questions of every kind and wording scored: one row a wording and who answered it."""
+    setting = evaluation.setting
+    rows = [
+        (
+            row.wording,
+            "new" if row.held_out else "",
+            row.predictor,
+            ", ".join(f"{_METRICS.get(name, name)} {value:.3f}" for name, value in row.scores.items()),
+        )
+        for row in evaluation.rows
+    ]
+    title = _title(evaluation, f"{setting.window} ")
+    return Sheet(title, ("question", "", "answered by", "scores"), rows, _QUESTION_NOTE)
 
 
-def _title(evaluation: Evaluation, window: str = "") -> str:
+def _title(evaluation: Evaluation | QuestionEvaluation, window: str = "") -> str:
     setting = evaluation.setting
     return (
         f"{evaluation.dataset}: {evaluation.users} {setting.split} users, "

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from palate.report.build import render_page
 from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Series, draw
+from palate.report.sheet import Sheet
 from palate.reproduce.plan import Triple
 from palate.reproduce.results import REFERENCE, ResultRow, Results
-from palate.reproduce.sheets import NOTES, Sheet, detail_sheets, summary, table_sheets
+from palate.reproduce.sheets import NOTES, detail_sheets, summary, table_sheets
 from palate.system.files import write_text
 
 PAGE, TITLE = "report.html", "The paper's tables, rebuilt"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from palate.report.sheet import Sheet
 from palate.reproduce.results import REFERENCE, Measured, ResultRow, Results, ResultTable
 
 COMPARED = (
@@ -30,15 +30,6 @@ NOTES = (
     "Population, rule, shrinkage and boosting are not in the paper. The rule applies the label rule to what the "
     "models see; boosting is gradient-boosted trees on each category's count and mean rating in the window.",
 )
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table: its caption, its header, and rows that begin with a name."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def table_sheets(table: ResultTable) -> list[Sheet]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.config.recipe import ModelSettings, Recipe, StreamingSettings, TaskSettings
-from palate.encoders.named import NOTHING, NamedCategories
+from palate.encoders.ranking import NOTHING, NamedCategories
 from palate.model.build import build_model
 from palate.model.model import PersonalizedModel
 from palate.tasks import load_task

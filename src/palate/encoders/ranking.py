@@ -1,4 +1,4 @@
-"""The categories that a user likes and dislikes most, in order, each as a vector that is its softly chosen name."""
+"""Differentiable ranks: of the queries among each other, and of the categories by their log-odds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,49 @@ import math
 import torch
 from torch import Tensor, nn
 
+RULERS = 8
+"""Numbers by which the queries are ranked."""
 SHARPNESS = 8.0
 """What the distances between log-odds are multiplied by at first: a choice that is almost hard."""
 NOTHING = -0.8
 """The log-odds at which a category starts to be worth naming: a chance of three in ten."""
+
+
+class SoftRank(nn.Module):
+    """Differentiable rank of each query's features among the others', by pairwise sigmoids.
+
+    "The best three" needs it. Each of a few rulers reads a number off every query and counts, softly and at a
+    learned sharpness, how many others lie above it; queries that have read little count less.
+    """
+
+    def __init__(self, queries: int, features: int, width: int) -> None:
+        super().__init__()
+        self.number = nn.Linear(features, RULERS)
+        self.counts = nn.Linear(features, RULERS)
+        self.of_query = nn.Parameter(torch.zeros(queries, RULERS))
+        self.counts_of_query = nn.Parameter(torch.zeros(queries, RULERS))
+        self.sharpness = nn.Parameter(torch.linspace(math.log(3), math.log(40), RULERS))
+        self.threshold = nn.Parameter(torch.zeros(RULERS))
+        self.out = nn.Linear(3 * RULERS, width)
+        with torch.no_grad():  # at first the number is the mean rating
+            self.number.weight.mul_(0.05)
+            self.number.weight[:, 0], self.number.bias[:] = 1.0, 0.0
+            self.counts.weight.mul_(0.3)
+            self.counts.bias.fill_(1.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map the queries' features [B, Q, features] to what their ranks add to them, [B, Q, width]."""
+        placed: Tensor = self.out(torch.cat(self.places(features), dim=-1))
+        return placed
+
+    def places(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How many others lie above, whether it lies high, and how much it counts: each [B, Q, H]."""
+        sharpness = self.sharpness.exp()
+        number = (self.number(features) + self.of_query) * sharpness  # [B, Q, H]
+        counts = (self.counts(features) + self.counts_of_query).sigmoid()
+        above = (number[:, None] - number[:, :, None]).sigmoid()  # [B, Q, Q, H] the second above the first
+        rank = (above * counts[:, None]).sum(dim=2) - 0.5 * counts  # but not above itself
+        return rank, (number - self.threshold * sharpness).sigmoid(), counts
 
 
 class NamedCategories(nn.Module):

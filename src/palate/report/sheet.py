@@ -1,0 +1,86 @@
+"""Tables of text: for the terminal, for a document, for a paper."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+_NAME, _NUMBER = 12, 9
+"""Columns of a terminal that a name gets at least, and up to which a cell stays in one line."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table before it is drawn; rich prints it for a terminal. A line break in a cell is one there only."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    spare: Sequence[str] = ()
+    """Columns that a narrow terminal does without, the first to go first: no figure is cut off."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(max_width=sys.maxsize)
+        tables = (self._table(self.spare[:left_out]) for left_out in range(len(self.spare) + 1))
+        fitting = (
+            one for one in tables if Measurement.get(console, unbounded, one).minimum <= options.max_width
+        )
+        yield next(fitting, self._table(self.spare))
+
+    def _table(self, left_out: Sequence[str]) -> Table:
+        names = ", ".join(name.replace("\n", " ") for name in left_out)
+        note = f"{self.note} Not shown for lack of room: {names}." if names else self.note
+        table = Table(title=escape(self.title), caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.title_justify = table.caption_justify = "left"
+        shown = [at for at, name in enumerate(self.head) if name not in left_out]
+        for at in shown:
+            cells = [row[at] for row in self.rows]
+            longest, word = max(map(len, cells)), max(len(word) for cell in cells for word in cell.split())
+            if at == 0:
+                table.add_column(
+                    self.head[at], vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
+                )
+            else:
+                whole = longest <= _NUMBER
+                width = longest if whole else word
+                table.add_column(self.head[at], justify="right", no_wrap=whole, min_width=width)
+        for row in self.rows:
+            table.add_row(*(escape(row[at]) for at in shown))
+        return table
+
+    def latex(self) -> str:
+        """For a paper: a tabular with booktabs' rules; the title and the note are comments."""
+        rows = [" & ".join(map(_latex, row)) + r" \\" for row in (self.head, *self.rows)]
+        lines = [
+            rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+        ]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        return "\n".join([f"% {self.title}", *lines, f"% {self.note}", ""])
+
+    def markdown(self) -> str:
+        """For a document."""
+        return "\n".join([self.title, "", self.markdown_table(), "", self.note, ""])
+
+    def markdown_table(self) -> str:
+        """Return the rows below their head, without title and note."""
+        rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
+        cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+        return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def _latex(cell: str) -> str:
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", cell.replace("\\", r"\textbackslash "))
+    return escaped.replace("\n", " ").replace("±", r"$\pm$").replace("–", "--")
