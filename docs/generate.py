@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from palate.config.recipe import Recipe
 from palate.config.section import sections_of
 from palate.report.build import amount, duration, read_report
-from palate.report.data import ReportData, Score, ScoreRow
+from palate.report.data import ReportData, ScoreRow, ShownScore
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.results import read_results
 from palate.serve.settings import Limits
@@ -76,7 +76,7 @@ def _score_cells(row: ScoreRow) -> Iterator[str]:
     yield "" if row.training_seconds is None else duration(row.training_seconds)
 
 
-def _score(score: Score | None) -> str:
+def _score(score: ShownScore | None) -> str:
     if score is None or score.low is None or score.high is None:
         return "" if score is None else f"{score.value:.3f}"
     return f"{score.value:.3f} ({score.low:.2f}–{score.high:.2f})"

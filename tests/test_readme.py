@@ -136,10 +136,10 @@ def test_generated_tables_are_in_step():
 def test_a_score_table_holds_every_row_with_its_interval():
     from generate import scores_table
 
-    from palate.report.data import Fact, ReportData, Score, ScoreRow
+    from palate.report.data import Fact, ReportData, ScoreRow, ShownScore
 
     def row(name, value):
-        score = Score(value=value, low=value - 0.1, high=value + 0.1)
+        score = ShownScore(value=value, low=value - 0.1, high=value + 0.1)
         return ScoreRow(
             predictor=name, kind="model", precision=score, recall=score, f1=score, prompt_tokens=24
         )

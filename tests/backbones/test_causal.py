@@ -17,8 +17,8 @@ from palate.encoders.batch import window_tensors, windows_of
 from palate.errors import DataError, MismatchError
 from palate.model.model import load_model
 from palate.model.prompt import Edges, inject
-from palate.model.token_like import prompt_norms
 from palate.schema import History
+from palate.training.norms import prompt_norms
 from tiny import asked, assert_only_its_backbone_is_taken, tiny_model
 from tiny_causal import FAMILIES, STREAMING, causal_model, save_causal, tokenizer_with_a_beginning
 

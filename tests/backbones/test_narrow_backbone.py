@@ -14,7 +14,7 @@ from palate.errors import MismatchError
 from palate.export.read import read_prompts
 from palate.export.write import export_prompts
 from palate.model.model import load_model
-from palate.model.token_like import prompt_norms
+from palate.training.norms import prompt_norms
 from tiny import asked
 from tiny_causal import causal_model, save_causal
 

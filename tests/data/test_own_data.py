@@ -18,7 +18,7 @@ from palate.errors import OutputError, RecipeError
 from palate.evaluation.metrics import membership, weighted_f1
 from palate.evaluation.predictors.references import references
 from palate.inspection.inspect import inspect
-from palate.inspection.view import write_page
+from palate.inspection.view import write_dataset_page
 from palate.tasks import load_task
 from tiny import tiny_recipe
 
@@ -108,8 +108,8 @@ def test_inspect_shows_what_is_there(shop, tmp_path):
     assert all(row.name in html for row in found.categories)
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     with pytest.raises(OutputError, match=r"must end in .html"):
-        write_page(found, tmp_path / "page.txt")
-    assert write_page(found, tmp_path / "again.html") is None
+        write_dataset_page(found, tmp_path / "page.txt")
+    assert write_dataset_page(found, tmp_path / "again.html") is None
     assert (tmp_path / "again.html").read_text() == html
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate.config.recipe import TaskSettings
-from palate.data.simulate import Population, fit_population, simulate_users
+from palate.data.simulate import FittedPopulation, fit_population, simulate_users
 from palate.errors import LeakageError
 from palate.schema import Interactions
 from palate.tasks import load_task
@@ -38,7 +38,7 @@ def same(one, other):
 
 
 def same_population(one, other):
-    names = [field.name for field in fields(Population) if field.name != "histories"]
+    names = [field.name for field in fields(FittedPopulation) if field.name != "histories"]
     return same(one.histories, other.histories) and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in names
     )

@@ -12,8 +12,8 @@ from palate.report.data import (
     Labels,
     LengthLine,
     ReportData,
-    Score,
     ScoreRow,
+    ShownScore,
     Training,
     TrainingCurve,
 )
@@ -22,7 +22,7 @@ LENGTHS = (5, 10, 20, 50, 100, 200)
 
 
 def score(value, spread=0.034):
-    return Score(value=value, low=round(value - spread, 4), high=round(value + spread, 4))
+    return ShownScore(value=value, low=round(value - spread, 4), high=round(value + spread, 4))
 
 
 def row(predictor, kind, f1, *, tokens=None, seconds=None, note=""):
@@ -142,9 +142,9 @@ def sample():
             ScoreRow(
                 predictor="Another user's prompt",
                 kind="control",
-                precision=Score(value=0.2),
-                recall=Score(value=0.18),
-                f1=Score(value=0.171),
+                precision=ShownScore(value=0.2),
+                recall=ShownScore(value=0.18),
+                f1=ShownScore(value=0.171),
                 prompt_tokens=24,
             ),
         ),

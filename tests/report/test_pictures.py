@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.report.pictures import NARROW, WIDE, Chart, Series, draw, spread
-from palate.report.scales import Scale, linear_ticks, log_ticks, round_step, thinned
+from palate.report.scales import AxisScale, linear_ticks, log_ticks, round_step, thinned
 
 values = st.floats(-1e3, 1e3)
 positive = st.floats(1e-4, 1e6)
@@ -40,18 +40,18 @@ def test_log_ticks_cover_the_values(low, ratio):
 @given(st.lists(st.floats(1, 1000), min_size=2, unique=True), st.booleans())
 def test_a_scale_keeps_order_and_ends(points, log):
     points.sort()
-    scale = Scale(points[0], points[-1], 10, 500, log)
+    scale = AxisScale(points[0], points[-1], 10, 500, log)
     places = [scale(point) for point in points]
     assert (places[0], places[-1]) == (10, 500)
     assert places == sorted(places)
 
 
 def test_a_scale_without_width_stands_in_the_middle():
-    assert Scale(50, 50, 0, 100, log=True)(50) == 50
+    assert AxisScale(50, 50, 0, 100, log=True)(50) == 50
 
 
 def test_thinned_ticks_have_room_and_keep_the_last():
-    scale = Scale(1, 200, 0, 300)
+    scale = AxisScale(1, 200, 0, 300)
     kept = thinned([1, 2, 5, 10, 50, 100, 200], scale, 40)
     assert kept[-1] == 200
     assert all(scale(b) - scale(a) >= 40 for a, b in pairwise(kept))

@@ -23,7 +23,7 @@ from palate.reproduce.cost import answer_cost, step_multiply_adds
 from palate.reproduce.engine import run_cells
 from palate.reproduce.estimate import estimate
 from palate.reproduce.markdown import as_markdown
-from palate.reproduce.page import ResultsView, write_page
+from palate.reproduce.page import ResultsView, write_results_page
 from palate.reproduce.plan import PRESETS, TABLES, make_plan
 from palate.reproduce.references import ask_references
 from palate.reproduce.results import gather, read_results, write_results
@@ -238,7 +238,7 @@ def test_tables_hold_the_paper_ours_and_the_difference(plan, finished, asked, ti
     assert "| Text history, 5 | large | 0.257 / 0.273 / 0.261 | not measured |" in document
     assert f"{text.ours['base'].answer.input_vectors:,.0f}" in document
     page = tmp_path / "report.html"
-    write_page(results, page)
+    write_results_page(results, page)
     text = page.read_text()
     assert f"{mine - 0.192:+.3f}" in text
     assert "Quality against cost" in text

@@ -29,7 +29,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
 
     Raises :class:`MismatchError` when it cannot be had, when weights are missing, or when it reads no embeddings.
     """
-    place, revision = place_of(settings), settings.revision
+    place, revision = loadable_name(settings), settings.revision
     with telling(lambda reason: _not_loadable(settings, reason)):
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
@@ -94,7 +94,7 @@ def _narrow_what_is_read(
     return arguments, named
 
 
-def place_of(settings: CausalSettings) -> str:
+def loadable_name(settings: CausalSettings) -> str:
     """Where transformers finds it: a hub name or a folder."""
     name = settings.name
     if name.startswith("packaged:"):

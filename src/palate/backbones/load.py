@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from palate.backbones.base import Backbone, telling
-from palate.backbones.causal import load_causal, place_of, rebuild_causal
+from palate.backbones.causal import load_causal, loadable_name, rebuild_causal
 from palate.backbones.lora import add_lora, require_peft
 from palate.backbones.source import ELSEWHERE, FRAME, BackboneSource
 from palate.backbones.t5 import load_t5, rebuild_t5
@@ -29,7 +29,7 @@ def check_backbone(settings: PretrainedT5Settings | CausalSettings) -> None:
     """
     if settings.train == "lora":
         require_peft()
-    place = place_of(settings) if isinstance(settings, CausalSettings) else settings.name
+    place = loadable_name(settings) if isinstance(settings, CausalSettings) else settings.name
     with telling(lambda reason: MismatchError(f"the backbone {settings.name!r} cannot be had ({reason})")):
         AutoConfig.from_pretrained(place, revision=settings.revision, trust_remote_code=False)
         AutoTokenizer.from_pretrained(place, revision=settings.revision, trust_remote_code=False)

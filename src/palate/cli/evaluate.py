@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_table, tell, watched
-from palate.cli.options import Backbone
+from palate.cli.options import BackboneOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
@@ -41,7 +41,7 @@ def evaluate(
         Path | None,
         Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
     ] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     transfer: Annotated[
         bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
     ] = False,

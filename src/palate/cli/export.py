@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, tell, watched
-from palate.cli.options import Backbone
+from palate.cli.options import BackboneOption
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -33,7 +33,7 @@ def export(
         Option(help='Write complete prompts for it, too; "" for what was trained. May be repeated.'),
     ] = None,
     data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
     ] = "float32",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json
-from palate.cli.options import Backbone
+from palate.cli.options import BackboneOption
 
 if TYPE_CHECKING:
     from palate.schema import History, Item
@@ -20,7 +20,7 @@ def generate(
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
     instruction: Annotated[str | None, Option(help="What to ask, if not what was trained.")] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     data: Annotated[Path | None, Option(help="Where the user is; the run's own data if not given.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print the window that was read, too, as JSON.")] = False,
 ) -> None:

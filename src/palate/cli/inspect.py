@@ -18,7 +18,7 @@ def inspect(
     """Show what is in a dataset."""
     from palate.data.dataset import load_dataset
     from palate.inspection.inspect import inspect as run
-    from palate.inspection.view import tables, write_page
+    from palate.inspection.view import tables, write_dataset_page
     from palate.system.files import check_writable
 
     if html is not None:
@@ -27,5 +27,5 @@ def inspect(
     for table in tables(inspection, columns()):
         show_table(table)
     if html is not None:
-        write_page(inspection, html)
+        write_dataset_page(inspection, html)
         tell(f"written: {html}")

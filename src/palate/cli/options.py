@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from typer import Option
 
-Backbone: TypeAlias = Annotated[
+BackboneOption: TypeAlias = Annotated[
     str | None,
     Option(
         metavar="FOLDER", help="Where the backbone of a run that did not save it lies now, if it has moved."

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from palate.cli.console import show_table, tell, watched
-from palate.cli.options import Backbone
+from palate.cli.options import BackboneOption
 from palate.errors import OutputError
 
 
@@ -25,7 +25,7 @@ def questions(
     ] = None,
     users: Annotated[int | None, Option(min=2, help="Ask about so many users at most.")] = None,
     seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""

@@ -38,10 +38,10 @@ def reproduce(
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
-    from palate.reproduce.dry_run import described
+    from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
-    from palate.reproduce.page import PAGE, write_page
+    from palate.reproduce.page import PAGE, write_results_page
     from palate.reproduce.ready import make_ready
     from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
@@ -49,7 +49,7 @@ def reproduce(
     from palate.system.locks import locked
 
     if dry_run:
-        for line in described(cells, jobs):
+        for line in described_cells(cells, jobs):
             show(line)
         return
     with locked(folder):
@@ -63,5 +63,5 @@ def reproduce(
         gathered = gather(plan, results, asked, source)
         write_results(gathered, folder / RESULTS)
         write_text(folder / "results.md", as_markdown(gathered))
-        write_page(gathered, folder / PAGE)
+        write_results_page(gathered, folder / PAGE)
         show(str(folder / PAGE))

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import tell
-from palate.cli.options import Backbone
+from palate.cli.options import BackboneOption
 from palate.errors import MissingExtraError
 
 
@@ -21,7 +21,7 @@ def serve(
             help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
         ),
     ] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     data: Annotated[
         Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
     ] = None,

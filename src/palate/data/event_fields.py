@@ -84,7 +84,7 @@ def read_exact_id(found: Any, name: str) -> str:
     return found
 
 
-def read_text(found: Any, name: str) -> str:
+def read_filled_text(found: Any, name: str) -> str:
     """Text that is not blank, without the blanks around it."""
     if not isinstance(found, str) or not found.strip() or _SURROGATE.search(found):
         raise FieldError(f"{name} is {shown(found)}, expected text")
@@ -96,7 +96,7 @@ def read_categories(found: Any, name: str = "categories") -> tuple[str, ...]:
     names = found.split("|") if isinstance(found, str) else found
     if not isinstance(names, Sequence) or not all(isinstance(one, str) and one.strip() for one in names):
         raise FieldError(f"{name} is {shown(found)}, expected names like 'Action|Comedy' or a list")
-    return tuple(dict.fromkeys(read_text(one, name) for one in names))
+    return tuple(dict.fromkeys(read_filled_text(one, name) for one in names))
 
 
 def read_rating(found: Any, name: str = "rating") -> float:
@@ -138,8 +138,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "item_id": read_item_id,
     "user_id": read_exact_id,
     "event_id": read_exact_id,
-    "title": read_text,
-    "description": read_text,
+    "title": read_filled_text,
+    "description": read_filled_text,
     "categories": read_categories,
     "rating": read_rating,
     "timestamp": read_timestamp,

@@ -15,7 +15,7 @@ from palate.data.movielens import layouts as movielens
 from palate.data.movielens.descriptions import describe, read_descriptions
 from palate.data.movielens.fetch import RELEASES, default_cache, fetch
 from palate.data.movielens.rating_files import read_ratings
-from palate.data.movielens.sources import Source, open_source
+from palate.data.movielens.sources import SourceFiles, open_source
 from palate.data.raw import Raw, Report
 from palate.data.storage import write_tables
 from palate.data.tabular.files import expanded, format_of
@@ -102,7 +102,7 @@ class _Origin:
 
     name: str
     source: str  # as dataset.json says it
-    files: Source
+    files: SourceFiles
     layout: movielens.Layout
 
 

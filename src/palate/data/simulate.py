@@ -27,7 +27,7 @@ ROUNDS = 8  # of expectation maximisation
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
+class FittedPopulation:
     """The training users' statistics, enough to simulate others like them. D features, T fitted users."""
 
     features: Floats  # [I, D] what a taste is a taste for; the first is the constant one
@@ -41,7 +41,7 @@ class Population:
     rating_values: Floats  # [R]
 
 
-def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Generator) -> Population:
+def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Generator) -> FittedPopulation:
     """Estimate the model on training users. ``item_vectors`` is [I, F, S]."""
     users = dataset.users("train")
     if len(users) > MOST_FITTED:
@@ -70,7 +70,7 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
         )
         typical = squares.sum() / count.sum()
         variance = (squares + 10 * typical) / (count + 10)
-    return Population(
+    return FittedPopulation(
         features=features,
         item_mean=item_mean,
         taste=taste,
@@ -83,7 +83,7 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
     )
 
 
-def simulate_users(population: Population, users: int, rng: np.random.Generator) -> Interactions:
+def simulate_users(population: FittedPopulation, users: int, rng: np.random.Generator) -> Interactions:
     """Draw ``users`` new histories. Half of each taste's variance is its template's, half the population's."""
     template = rng.integers(len(population.taste), size=users)
     size = population.features.shape[1]

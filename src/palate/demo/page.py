@@ -12,7 +12,7 @@ from palate.config.recipe import ResamplerSettings, StreamingSettings
 from palate.demo.facts import demo_facts, demo_notes
 from palate.demo.scores import LENGTHS, MAIN, PAPER, DemoResults
 from palate.evaluation.evaluate import Prediction, PredictorScores
-from palate.evaluation.metrics import Score as Measured
+from palate.evaluation.metrics import Score
 from palate.model.config import model_settings
 from palate.report.data import (
     CategoryComparison,
@@ -24,8 +24,8 @@ from palate.report.data import (
     LengthLine,
     PredictorKind,
     ReportData,
-    Score,
     ScoreRow,
+    ShownScore,
     Training,
     TrainingCurve,
 )
@@ -123,8 +123,8 @@ def _score_row(one: PredictorScores, results: DemoResults, trained: dict[str, fl
     )
 
 
-def _score(measured: Measured) -> Score:
-    return Score(value=measured.value, low=measured.low, high=measured.high)
+def _score(measured: Score) -> ShownScore:
+    return ShownScore(value=measured.value, low=measured.low, high=measured.high)
 
 
 def _prompt_tokens(run: str, results: DemoResults) -> float | None:

@@ -39,7 +39,7 @@ class EventBatch:
         return self.item.shape[0], self.item.shape[1]
 
 
-class Catalogue(nn.Module):
+class VectorCatalogue(nn.Module):
     """The item table next to the model: vectors stay here, batches bring indices.
 
     The vectors are constants, not weights: they are kept out of the state dict.
@@ -66,7 +66,7 @@ class Catalogue(nn.Module):
 
 
 def window_tensors(windows: Windows) -> dict[str, Tensor]:
-    """The arguments of :meth:`Catalogue.forward` for a batch of windows."""
+    """The arguments of :meth:`VectorCatalogue.forward` for a batch of windows."""
     unique, inverse = np.unique(windows.item_index, return_inverse=True)
     return {
         "unique": torch.from_numpy(unique.astype(np.int64)),

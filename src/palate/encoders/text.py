@@ -47,7 +47,7 @@ class BlockCatalogue(nn.Module):
         self.register_buffer("offsets", lengths.cumsum(0), persistent=False)
 
     def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> TextBatch:
-        """Look a batch up, as :meth:`palate.encoders.batch.Catalogue.forward` does."""
+        """Look a batch up, as :meth:`palate.encoders.batch.VectorCatalogue.forward` does."""
         index = unique[item]  # [B, P]
         pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
         lengths = self.offsets[pieces + 1] - self.offsets[pieces]

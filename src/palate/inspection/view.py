@@ -70,7 +70,7 @@ def tables(inspection: Inspection, width: int) -> Iterator[Table]:
         yield _rows_of(rows, f"User {user.user_id} ({user.split}): {user.length:,} interactions")
 
 
-def write_page(inspection: Inspection, path: Path) -> None:
+def write_dataset_page(inspection: Inspection, path: Path) -> None:
     """Write the page; raises :class:`OutputError` for a name that does not end in .html."""
     if path.suffix != ".html":
         raise OutputError(f"{path}: the page's name must end in .html")

@@ -15,18 +15,15 @@ from palate.backbones.load import load_backbone
 from palate.backbones.source import BackboneSource
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
-from palate.encoders.batch import Catalogue
 from palate.encoders.streaming import StreamingEncoder
 from palate.encoders.uem import UEM
-from palate.errors import RecipeError
 from palate.items.blocks import build_block_table
 from palate.items.encoder import ItemEncoder, Progress
-from palate.items.probe import category_probe
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
 from palate.model.config import PersonalizedSettings
 from palate.model.model import PersonalizedModel, Table
-from palate.model.transfer import start_user_encoder
+from palate.model.start import start_queries, start_stream, start_task_prompt, start_user_encoder
 from palate.model.wording import (
     check_room,
     longest_text,
@@ -36,22 +33,13 @@ from palate.model.wording import (
     tell_unread,
     user_vectors,
 )
-from palate.schema import Ints, Preferences
+from palate.schema import Preferences
 from palate.tasks.questions import YES_NO, described
 from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.base import Task
-
-LIKING_WORDS = (" liked", " disliked")
-"""What the vector of a category is moved towards, for a backbone that knows the words."""
-LIKING_STEP = 0.1
-"""How far for a unit of log-odds, as a share of a token's distance from the mean token."""
-NAMED_STEPS = 3.0
-"""How many such units the vectors are moved that name the categories of a half."""
-NOTHING_WORD = " nothing"
-"""What such a vector starts from where there is no category to name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +114,11 @@ def build_model(
     )
     model = PersonalizedModel(config, backbone, table)
     if recipe.model.task_prompt_text is not None:
-        _start_task_prompt(model, backbone, recipe.model.task_prompt_text)
+        start_task_prompt(model, backbone, recipe.model.task_prompt_text)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
-        _start_queries(model, model.user_encoder, dataset, table, backbone)
+        start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
-        _start_stream(model.user_encoder, dataset, table)
+        start_stream(model.user_encoder, dataset, table)
     if recipe.model.user_encoder_from is not None:
         start_user_encoder(model, recipe.model.user_encoder_from)
     return model
@@ -143,62 +131,6 @@ def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = No
         return build_block_table(dataset, settings.descriptions)
     texts = texts_for(dataset.info, recipe.items.texts)
     return build_item_table(dataset, ItemEncoder(recipe.items), progress, texts)
-
-
-@torch.no_grad()
-def _start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -> None:
-    """Start K from a text's tokens, repeated or cut to its length."""
-    tokens = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not tokens:
-        raise RecipeError("model.task_prompt_text has no tokens; write some words, or leave it out")
-    length = len(model.task_prompt)
-    repeated = torch.tensor((tokens * -(-length // len(tokens)))[:length], dtype=torch.long)
-    model.task_prompt.copy_(backbone.token_embeddings(repeated))
-
-
-def _start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
-    """Start a narrowed stream from the most frequent categories, which take half of its channels at most."""
-    if encoder.narrow is None:
-        return
-    chosen = _frequent(dataset, encoder.narrow.out_features // 2)
-    probe = category_probe(table, dataset.category_matrix[:, chosen])
-    encoder.start_from(Catalogue(table), torch.from_numpy(probe.weights))
-
-
-def _frequent(dataset: Dataset, most: int) -> Ints:
-    """The most frequent categories of the catalogue, by index, ascending."""
-    frequency = dataset.category_matrix.sum(axis=0)
-    return np.sort(np.argsort(-frequency, kind="stable")[:most])
-
-
-def _start_queries(
-    model: PersonalizedModel,
-    encoder: StreamingEncoder,
-    dataset: Dataset,
-    table: ItemTable,
-    backbone: Backbone,
-) -> None:
-    """Start the queries from the most frequent categories, leaving one for all items."""
-    chosen = _frequent(dataset, len(encoder.query) - 1)
-    probe = category_probe(table, dataset.category_matrix[:, chosen])
-    liking = None
-    if (
-        like := model.token_like
-    ) is not None:  # small steps, for a name that is moved far cannot be read any more
-        away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
-        liking = LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
-    names = backbone.mean_embeddings([f" {name}" for name in dataset.categories])  # [L, E]
-    encoder.start_from(
-        torch.from_numpy(chosen),
-        torch.from_numpy(probe.weights),
-        torch.from_numpy(probe.bias),
-        names[chosen],
-        liking,
-    )
-    if encoder.named is not None:
-        size = names.shape[-1]
-        halves = torch.zeros(2, size) if liking is None else NAMED_STEPS * liking
-        encoder.named.start_from(torch.cat([names, backbone.mean_embeddings([NOTHING_WORD])]), halves)
 
 
 def _tokenizer_texts(

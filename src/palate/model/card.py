@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from palate.items.blocks import BlockTable
-
-if TYPE_CHECKING:
-    from palate.model.model import PersonalizedModel
+from palate.model.config import PersonalizedSettings
 
 _CARD = """---
 library_name: palate
@@ -42,23 +40,40 @@ from the ratings of the dataset named here: whose licence and whose biases are t
 """
 
 
-def model_card(model: PersonalizedModel) -> str:
-    """What the model is, what it was made from, how to use it and where it ends."""
-    settings, table = model.settings, model.table
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model's card tells beside its settings."""
+
+    settings: PersonalizedSettings
+    encoder_parameters: int
+    architecture: str
+    """The backbone's class."""
+    backbone_parameters: int
+    item_encoder: str
+    max_events: int | None
+    item_ids: Sequence[str]
+    """Two items, for the example."""
+    ratings: Sequence[float]
+    """Two ratings, for the example."""
+
+
+def model_card(facts: CardFacts) -> str:
+    """Write what a model is, what it was made from, how to use it and where it ends."""
+    settings = facts.settings
     return _CARD.format(
         kind=settings.user_encoder.kind,
-        encoder_parameters=sum(weight.numel() for weight in model.user_encoder.parameters()),
-        architecture=type(model.backbone).__name__,
-        backbone_parameters=model.backbone.num_parameters(),
-        source=_source(model),
+        encoder_parameters=facts.encoder_parameters,
+        architecture=facts.architecture,
+        backbone_parameters=facts.backbone_parameters,
+        source=_source(settings),
         task_prompt=settings.task_prompt,
-        item_encoder="none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name,
+        item_encoder=facts.item_encoder,
         data_name=settings.data_name,
         data_fingerprint=settings.data_fingerprint[:19],
-        reads=reading(model.max_events),
+        reads=reading(facts.max_events),
         instruction=settings.instruction,
-        item_ids=table.item_ids[:2],
-        ratings=[float(value) for value in table.rating_values[-2:]],
+        item_ids=facts.item_ids,
+        ratings=facts.ratings,
     )
 
 
@@ -67,7 +82,7 @@ def reading(max_events: int | None) -> str:
     return "the whole history" if max_events is None else f"the {max_events} most recent events"
 
 
-def _source(model: PersonalizedModel) -> str:
+def _source(settings: PersonalizedSettings) -> str:
     """How a backbone that is not in the folder was trained, and where it is had from."""
-    source = model.settings.backbone
+    source = settings.backbone
     return "" if source is None else f", {source.settings.train}, not in this folder: {source.settings.name}"

@@ -17,7 +17,7 @@ from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.config.recipe import TextSettings
 from palate.encoders.base import EncoderSizes, UserPrompt
-from palate.encoders.batch import Catalogue, EventBatch, window_tensors, windows_of
+from palate.encoders.batch import EventBatch, VectorCatalogue, window_tensors, windows_of
 from palate.encoders.kinds import build_user_encoder
 from palate.encoders.state import UserState
 from palate.encoders.streaming import StreamingEncoder
@@ -26,7 +26,7 @@ from palate.errors import MismatchError
 from palate.items.blocks import BlockTable
 from palate.items.encoder import EncoderIdentity, ItemEncoder
 from palate.items.table import ItemTable
-from palate.model.card import model_card
+from palate.model.card import CardFacts, model_card
 from palate.model.config import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
 from palate.model.device import dtype_of, find_device
 from palate.model.generation import (
@@ -115,7 +115,7 @@ class PersonalizedModel(nn.Module):
     ) -> dict[str, Any]:
         """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
 
-        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are the arguments of :class:`Catalogue`.
+        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are :class:`VectorCatalogue`'s arguments.
         Every user is asked one question a round, and the loss is the rounds' mean; what a decoder-only backbone
         reads before a question, it reads once for all of them. With ``user_encoder_alone`` the backbone is not
         asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``, and
@@ -380,6 +380,24 @@ class PersonalizedModel(nn.Module):
         other.catalogue = other._catalogue(table).to(self.device)
         return other
 
+    @property
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        table = self.table
+        facts = CardFacts(
+            settings=self.settings,
+            encoder_parameters=sum(weight.numel() for weight in self.user_encoder.parameters()),
+            architecture=type(self.backbone).__name__,
+            backbone_parameters=self.backbone.num_parameters(),
+            item_encoder=(
+                "none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name
+            ),
+            max_events=self.max_events,
+            item_ids=table.item_ids[:2],
+            ratings=[float(value) for value in table.rating_values[-2:]],
+        )
+        return model_card(facts)
+
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing.
 
@@ -387,7 +405,7 @@ class PersonalizedModel(nn.Module):
         """
         with fresh_folder(folder) as place:
             write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
-            write_text(place / CARD, model_card(self))
+            write_text(place / CARD, self.card)
             self.save_weights(place / WEIGHTS)
             if self.settings.backbone is None:
                 Backbone(self.backbone, self.tokenizer, self.frame).save(place / BACKBONE)
@@ -443,12 +461,12 @@ class PersonalizedModel(nn.Module):
         truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
-    def _catalogue(self, table: Table) -> Catalogue | BlockCatalogue:
+    def _catalogue(self, table: Table) -> VectorCatalogue | BlockCatalogue:
         settings = self.settings.user_encoder
         if isinstance(table, BlockTable):
             assert isinstance(settings, TextSettings)
             return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
-        return Catalogue(table)
+        return VectorCatalogue(table)
 
     def _events(self, windows: Windows) -> EventBatch | TextBatch:
         events: EventBatch | TextBatch = self.catalogue(

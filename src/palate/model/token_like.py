@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +12,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from palate.backbones.base import Backbone
     from palate.encoders.base import UserPrompt
-    from palate.model.model import PersonalizedModel
-    from palate.schema import Windows
 
 AT_ONCE = 16_384
 """Tokens that are embedded in one call: a vocabulary may be large."""
@@ -52,29 +50,3 @@ class TokenLike(nn.Module):
     def of_user(self, user: UserPrompt) -> UserPrompt:
         """The same for a user prompt."""
         return replace(user, embeddings=self(user.embeddings))
-
-
-@dataclass(frozen=True)
-class Norms:
-    """How long vectors are on average, and how far from the mean token embedding."""
-
-    length: float
-    from_mean: float
-
-
-@torch.no_grad()
-def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
-    """The norms of ``tokens``, ``task_prompt`` and ``user_prompt``, of the users of B windows, side by side."""
-    tokens = torch.arange(model.vocabulary, device=model.device)
-    embedded = torch.cat([model.embedded(some).float() for some in torch.split(tokens, AT_ONCE)])  # [V, E]
-    user = model.user_prompt(windows)
-    vectors = {
-        "tokens": embedded,
-        "task_prompt": model.soft_task_prompt,
-        "user_prompt": user.embeddings[user.mask],
-    }
-    mean = embedded.mean(dim=0)
-    return {
-        name: Norms(float(some.norm(dim=-1).mean()), float((some - mean).norm(dim=-1).mean()))
-        for name, some in vectors.items()
-    }

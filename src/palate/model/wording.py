@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 from transformers import AutoConfig, AutoTokenizer
 
 from palate.backbones.base import telling
-from palate.backbones.causal import place_of
+from palate.backbones.causal import loadable_name
 from palate.backbones.source import ELSEWHERE
 from palate.config.recipe import CausalSettings, TextSettings
 from palate.errors import DataError, MismatchError, RecipeError
@@ -213,7 +213,7 @@ def _place_of(
     if source is None:
         return str(model_folder(run) / BACKBONE), None
     found = source.settings.model_copy(update={} if backbone is None else {"name": backbone})
-    return (place_of(found) if isinstance(found, CausalSettings) else found.name), found.revision
+    return (loadable_name(found) if isinstance(found, CausalSettings) else found.name), found.revision
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Lost]:

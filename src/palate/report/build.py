@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from palate.errors import DataError, OutputError, faults
 from palate.report.data import ReportData
-from palate.report.view import View
+from palate.report.view import ReportView
 from palate.system.files import write_text
 
 
@@ -43,7 +43,7 @@ def read_report(path: Path) -> ReportData:
 
 def render_report(data: ReportData) -> str:
     """The page as text: the same data always gives the same text."""
-    return render_page("page.html", title=data.title, data=data, view=View(data))
+    return render_page("page.html", title=data.title, data=data, view=ReportView(data))
 
 
 def render_page(template: str, **values: Any) -> str:

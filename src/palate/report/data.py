@@ -25,7 +25,7 @@ class Fact(Part):
     value: str
 
 
-class Score(Part):
+class ShownScore(Part):
     """A score and, where it was estimated, its interval."""
 
     value: Share
@@ -38,12 +38,12 @@ class ScoreRow(Part):
 
     predictor: str
     kind: PredictorKind
-    precision: Score
+    precision: ShownScore
     """Of the liked set, as recall and f1."""
-    recall: Score
-    f1: Score
-    disliked_f1: Score | None = None
-    joint_f1: Score | None = None
+    recall: ShownScore
+    f1: ShownScore
+    disliked_f1: ShownScore | None = None
+    joint_f1: ShownScore | None = None
     prompt_tokens: float | None = Field(None, ge=0)
     """Tokens, or soft-prompt vectors, of the user prompt: the mean over users."""
     training_seconds: float | None = Field(None, ge=0)

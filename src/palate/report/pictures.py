@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from palate.report.scales import Scale, linear_ticks, log_ticks, thinned
+from palate.report.scales import AxisScale, linear_ticks, log_ticks, thinned
 
 LINE_HEIGHT = 15.0
 CHARACTER_WIDTH = 7.5  # a generous mean for 13 px sans-serif
@@ -121,11 +121,11 @@ def draw(chart: Chart, cut: Cut) -> Picture:
     )
     left = max(len(number(value)) for value in y_values) * CHARACTER_WIDTH + 12
     right, top, bottom = cut.width - margin, 34.0, cut.height - 46
-    y_scale = Scale(y_values[0], y_values[-1], bottom, top, chart.log_y)
+    y_scale = AxisScale(y_values[0], y_values[-1], bottom, top, chart.log_y)
     every_x = [value for series in chart.series for value in series.x]
     round_numbers = log_ticks if chart.log_x else linear_ticks
     x_values = chart.x_ticks or [v for v in round_numbers(min(every_x), max(every_x)) if v <= max(every_x)]
-    x_scale = Scale(x_values[0], max(every_x), left + 8, right - 4, chart.log_x)
+    x_scale = AxisScale(x_values[0], max(every_x), left + 8, right - 4, chart.log_x)
     x_gap = max(len(number(value)) for value in x_values) * CHARACTER_WIDTH + 8
     curves = [
         _curve(series, lines, x_scale, y_scale) for series, lines in zip(chart.series, names, strict=True)
@@ -143,7 +143,7 @@ def draw(chart: Chart, cut: Cut) -> Picture:
     )
 
 
-def _curve(series: Series, lines: Sequence[str], x_scale: Scale, y_scale: Scale) -> Curve:
+def _curve(series: Series, lines: Sequence[str], x_scale: AxisScale, y_scale: AxisScale) -> Curve:
     dots = [
         Mark(x_scale(x), y_scale(y), f"{series.name}: {y:.3f} at {number(x)}")
         for x, y in zip(series.x, series.y, strict=True)

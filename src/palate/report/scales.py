@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Maps low … high to start … end (pixels), linearly or by logarithm."""
 
     low: float
@@ -49,7 +49,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if first <= tick <= last]
 
 
-def thinned(ticks: Sequence[float], scale: Scale, gap: float) -> list[float]:
+def thinned(ticks: Sequence[float], scale: AxisScale, gap: float) -> list[float]:
     """The ticks whose labels have room: at least so many pixels apart, the last one always kept."""
     kept: list[float] = []
     for tick in reversed(ticks):

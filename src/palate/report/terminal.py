@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.report.data import ExampleItem, ExampleUser, ReportData, Score
+from palate.report.data import ExampleItem, ExampleUser, ReportData, ShownScore
 
 
 def print_report(data: ReportData, console: Console) -> None:
@@ -66,6 +66,6 @@ def _scores(data: ReportData) -> Table:
     return table
 
 
-def _with_interval(score: Score) -> str:
+def _with_interval(score: ShownScore) -> str:
     interval = "" if score.low is None or score.high is None else f" ({score.low:.2f}–{score.high:.2f})"
     return f"{score.value:.3f}{interval}"

@@ -12,8 +12,8 @@ from palate.report.data import (
     LengthLine,
     PredictorKind,
     ReportData,
-    Score,
     ScoreRow,
+    ShownScore,
     Training,
     TrainingCurve,
 )
@@ -69,7 +69,7 @@ class LengthRow:
     f1: Sequence[float | None]
 
 
-class View:
+class ReportView:
     """What page.html asks for beside the data itself."""
 
     def __init__(self, data: ReportData) -> None:
@@ -107,7 +107,7 @@ class View:
             else None
         )
 
-    def whisker(self, score: Score) -> Whisker:
+    def whisker(self, score: ShownScore) -> Whisker:
         """Where a score stands between 0 and the best of the table."""
         ends = (score.value if end is None else end for end in (score.low, score.high))
         low, high = (round(94 * end / self._top + 3, 1) for end in ends)

@@ -11,7 +11,7 @@ from palate.reproduce.estimate import estimate, machine_speed
 from palate.reproduce.plan import Cell
 
 
-def described(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
+def described_cells(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
     """A line a cell, and one for all of them, of which ``jobs`` are trained at a time."""
     dataset = load_dataset(cells[0].recipe.data.path)
     speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs))

@@ -19,7 +19,7 @@ LEVEL = "LongT5 text history, 50"
 """The row whose F1 is drawn as a level in Figure 2."""
 
 
-def write_page(results: Results, path: Path) -> None:
+def write_results_page(results: Results, path: Path) -> None:
     """Write the page, whole or not at all; it names no outside host."""
     view = ResultsView(results)
     write_text(path, render_page("results.html", title=TITLE, results=results, view=view, notes=NOTES))

@@ -152,7 +152,7 @@ def _identity(run: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-Source: TypeAlias = Literal["kept", "advanced", "anew"]
+PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
 """Where a user prompt came from: it was there, or made from the last state, or from the whole history."""
 
 MOST_KEPT = 2**20
@@ -221,7 +221,7 @@ class Users:
             self.served.add_items([item for item in items if item.item_id in new])
             return bool(new)
 
-    def encoded(self, user_id: str) -> tuple[Encoded, Source]:
+    def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
         """The user prompt of all that is stored now; kept with the history's version, so that it is made once.
 
         Raises :class:`UnknownUserError`.
@@ -229,7 +229,7 @@ class Users:
         key, version, kept = self.store.encoded(user_id, self.served.identity)
         if kept is not None and kept.version == version:
             return kept, "kept"
-        source: Source = "advanced"
+        source: PromptOrigin = "advanced"
         made = None
         if kept is not None and kept.state is not None:
             changes = self.store.changes(key, kept.version)

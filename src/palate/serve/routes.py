@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from palate.model.card import model_card, reading
+from palate.model.card import reading
 from palate.serve import metrics
 from palate.serve.problems import MEDIA_TYPE
 from palate.serve.requests import NDJSON, JsonRoute, events_by_user
@@ -84,7 +84,7 @@ def model(service: Serving) -> ModelFacts:
     served = service.served
     return ModelFacts(
         model=served.identity,
-        card=model_card(served.model),
+        card=served.model.card,
         instruction=served.model.settings.instruction,
         reads=reading(served.reads),
         ratings=served.scale,

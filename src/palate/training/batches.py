@@ -38,7 +38,7 @@ _Asked: TypeAlias = tuple[list[str], list[str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class WindowSource:
     """Histories that windows are drawn from, and the targets of their users."""
 
     users: Ints  # that may be drawn
@@ -53,22 +53,22 @@ class Source:
     @classmethod
     def of(
         cls, dataset: Dataset, task: CategoryPreference, interactions: Interactions, users: Ints
-    ) -> Source:
+    ) -> WindowSource:
         """The targets and questions that the interactions of all users give."""
         statistics = category_statistics(interactions, dataset.category_matrix, dataset.rating_values)
         return cls(users, task.labels(statistics), Questioner(task, dataset, interactions, statistics))
 
 
-def real_source(dataset: Dataset, task: CategoryPreference) -> Source:
+def real_source(dataset: Dataset, task: CategoryPreference) -> WindowSource:
     """The training users."""
     users = dataset.users("train")
     require_training_users(dataset, users, "training")
-    return Source.of(dataset, task, dataset.interactions, users)
+    return WindowSource.of(dataset, task, dataset.interactions, users)
 
 
 def simulated_source(
     dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, recipe: Recipe
-) -> Source:
+) -> WindowSource:
     """Users simulated from the training users' statistics."""
     if not isinstance(model.table, ItemTable):
         raise RecipeError("users are simulated from item vectors, and text has none; set simulation.users=0")
@@ -79,7 +79,7 @@ def simulated_source(
     rng = np.random.default_rng([recipe.seed, 1])
     population = fit_population(dataset, model.table.vectors, rng)
     interactions = simulate_users(population, recipe.simulation.users, rng)
-    return Source.of(dataset, task, interactions, np.arange(recipe.simulation.users))
+    return WindowSource.of(dataset, task, interactions, np.arange(recipe.simulation.users))
 
 
 class TrainingBatches(TorchDataset[dict[str, Any]]):
@@ -185,7 +185,9 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             users = shares[common.permutation(settings.length_groups)[place]]
         return users.repeat(settings.windows_per_user)[:count]
 
-    def _draw(self, source: Source, users: Ints, size: int, early: bool, rng: np.random.Generator) -> _Part:
+    def _draw(
+        self, source: WindowSource, users: Ints, size: int, early: bool, rng: np.random.Generator
+    ) -> _Part:
         windows = draw_windows(source.interactions, users, size, self.recipe.windows.kind, rng)
         preferences = self._labels_of(windows) if early else source.preferences[users]
         return _Part(source, users, windows, preferences)
@@ -233,14 +235,14 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
 class _Part:
     """What one source gives to a batch."""
 
-    source: Source
+    source: WindowSource
     users: Ints
     windows: Windows
     preferences: Preferences
     asked: Sequence[_Asked] = ()
 
 
-def _frequency(source: Source, labels: int) -> Doubles:
+def _frequency(source: WindowSource, labels: int) -> Doubles:
     """The share of the source's users who like and who dislike each label, [2, L]."""
     truth = source.preferences[source.users]
     shares: Doubles = np.stack([membership(half, labels) for half in (truth.liked, truth.disliked)]).mean(

@@ -25,7 +25,6 @@ from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
 from palate.model.record import DevScores, TrainingRecord
-from palate.model.token_like import prompt_norms
 from palate.runs.run import RunFolder, check_run, open_run
 from palate.system.files import remove_leftovers, telling_failed_writes, write_json
 from palate.system.locks import locked
@@ -37,6 +36,7 @@ from palate.tasks.questions import check_kinds
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevUsers
+from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
 from palate.training.trainer import PersonalizedTrainer
 

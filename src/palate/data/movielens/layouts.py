@@ -18,7 +18,7 @@ from palate.data.movielens.item_files import (
     read_recbole_items,
 )
 from palate.data.movielens.rating_files import HALF_STARS, WHOLE_STARS, RatingLayout
-from palate.data.movielens.sources import Source
+from palate.data.movielens.sources import SourceFiles
 from palate.data.tabular.text_files import text_lines
 from palate.errors import DataError
 from palate.schema import Item
@@ -72,7 +72,7 @@ CSV = Layout(
 )
 
 
-def find_layout(source: Source) -> Layout:
+def find_layout(source: SourceFiles) -> Layout:
     """Tell the release by its files; raises :class:`DataError` for none, or for one that is incomplete."""
     # 1M and 10M share their file names; only 10M has tags.
     dat = ML_10M if "tags.dat" in source.members or "10m" in source.name.lower() else ML_1M
@@ -112,7 +112,7 @@ def _has_other_scale(ratings: Path) -> bool:
     return any(len(one) == 4 and one[2].isdecimal() and int(one[2]) > WHOLE_STARS[-1] for one in fields)
 
 
-def read_items(layout: Layout, source: Source, scratch: Path) -> list[Item]:
+def read_items(layout: Layout, source: SourceFiles, scratch: Path) -> list[Item]:
     """The catalogue, ordered by numeric id."""
     return layout.read_items(
         *(source.file(name, scratch) for name in (layout.items_file, *layout.other_files))

@@ -12,7 +12,7 @@ from palate.errors import DataError
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFiles:
     """A folder or a zip, and the files that lie in it by name."""
 
     path: Path
@@ -42,10 +42,10 @@ class Source:
         return scratch / name
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> SourceFiles:
     """Look into a folder or a zip; raises :class:`DataError` if it is neither, or a damaged zip."""
     if path.is_dir():
-        return Source(path, {entry.name: entry.name for entry in path.iterdir() if entry.is_file()})
+        return SourceFiles(path, {entry.name: entry.name for entry in path.iterdir() if entry.is_file()})
     if not path.exists():
         raise DataError("no such folder or zip", path)
     if path.stat().st_size == 0:
@@ -56,7 +56,9 @@ def open_source(path: Path) -> Source:
     except zipfile.BadZipFile as error:
         raise _damaged(path, str(error)) from error
     shallow = [name for name in names if len(name.parts) <= 2 and name.parts[0] != "__MACOSX"]
-    return Source(path, {name.name: str(name) for name in sorted(shallow, key=lambda name: -len(name.parts))})
+    return SourceFiles(
+        path, {name.name: str(name) for name in sorted(shallow, key=lambda name: -len(name.parts))}
+    )
 
 
 def _damaged(path: Path, reason: str) -> DataError:

@@ -33,7 +33,7 @@ _DEEPEST = 30
 
 
 @dataclass(frozen=True)
-class Column:
+class CategoryColumn:
     """The names in each cell of a column."""
 
     names: list[list[str]]
@@ -50,7 +50,9 @@ class CellError(ValueError):
         self.row = row
 
 
-def read_column(cells: Sequence[object], separator: str | None = None, field: str | None = None) -> Column:
+def read_column(
+    cells: Sequence[object], separator: str | None = None, field: str | None = None
+) -> CategoryColumn:
     """Read the names in every cell of a column, whose cells may be of different forms.
 
     Args:
@@ -79,7 +81,7 @@ def read_column(cells: Sequence[object], separator: str | None = None, field: st
             names.append(read(cell))  # noqa: PERF401 - their number tells which cell is at fault
     except (CellError, MalformedError) as error:
         raise CellError(f"{_shown(cells[len(names)])} {error}", len(names)) from None
-    return Column(names, separator)
+    return CategoryColumn(names, separator)
 
 
 def names_of(value: object, field: str | None = None, depth: int = 0) -> Iterator[str]:

@@ -28,12 +28,12 @@ import pyarrow.csv
 
 from palate.data.tabular.skipped_rows import SkippedRows
 from palate.data.tabular.text_files import (
+    broken_file,
     check_text,
     chunks,
     count_lines,
     open_stream,
     text_lines,
-    unreadable,
 )
 from palate.errors import DataError
 
@@ -170,7 +170,7 @@ def read_csv(
             yield table[1:] if header else table
             header = header and not batch.num_rows
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise broken_file(path, error) from error
     except pa.ArrowException as error:
         if not skipped.allowed:
             raise _first_fault(path, dialect, error) from error
@@ -196,7 +196,7 @@ def csv_rows(path: Path, dialect: Dialect, skipped: SkippedRows) -> Iterator[tup
             raise _wrong_width(path, dialect, line, row)
 
 
-def first_skipped(path: Path, dialect: Dialect) -> DataError | None:
+def first_skipped_row(path: Path, dialect: Dialect) -> DataError | None:
     """Return what is wrong with the first row that :func:`read_csv` leaves out."""
     odd = (one for one in _records(path, dialect) if len(one[1]) != len(dialect.columns))
     return next((_wrong_width(path, dialect, line, row) for line, row in odd), None)

@@ -23,9 +23,9 @@ from palate.data.tabular.csv_files import (
     looks_like_data,
     read_csv,
 )
-from palate.data.tabular.json_lines import NESTED, find_fields, json_rows, read_json
+from palate.data.tabular.json_lines import NESTED, find_fields, json_rows, read_json_lines
 from palate.data.tabular.skipped_rows import SkippedRows
-from palate.data.tabular.text_files import unreadable
+from palate.data.tabular.text_files import broken_file
 from palate.errors import DataError
 
 Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
@@ -176,9 +176,9 @@ class RowFiles:
         """Return what is wrong with the first row that is left out because it cannot be split into fields."""
         for path in self.paths:
             error = (
-                csv_files.first_skipped(path, self._dialect(path))
+                csv_files.first_skipped_row(path, self._dialect(path))
                 if self.format == "csv"
-                else json_lines.first_skipped(path)
+                else json_lines.first_skipped_line(path)
             )
             if error is not None:
                 return error
@@ -206,7 +206,7 @@ class RowFiles:
         if self.format == "csv":
             return read_csv(path, self._dialect(path), columns, skipped)
         if self.format == "jsonl":
-            return read_json(path, {name: self.schema[name] for name in columns}, skipped)
+            return read_json_lines(path, {name: self.schema[name] for name in columns}, skipped)
         return _read_parquet(path, columns)
 
     def _lines(self, path: Path) -> Iterator[int]:
@@ -309,7 +309,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.strerror:
-        return unreadable(path, error)
+        return broken_file(path, error)
     reason = str(error).strip().splitlines()[0]
     return DataError(f"cannot be read as Parquet: {reason}; copy or write the file again", path)
 

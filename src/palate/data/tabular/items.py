@@ -9,7 +9,7 @@ from string import Formatter
 
 import polars as pl
 
-from palate.data.tabular.category_cells import CellError, Column, as_text, read_column
+from palate.data.tabular.category_cells import CategoryColumn, CellError, as_text, read_column
 from palate.data.tabular.columns import columns_of, find_column, noun_of
 from palate.data.tabular.faults import Faults
 from palate.data.tabular.files import Batch, RowFiles
@@ -269,7 +269,9 @@ def _years(table: pl.DataFrame, column: str | None) -> list[int | None]:
     return list(texts.str.extract(r"(?:^|\D)(\d{4})(?:\D|$)").cast(pl.Int32))
 
 
-def _categories(table: pl.DataFrame, column: str, field: str | None, files: RowFiles, own: OwnData) -> Column:
+def _categories(
+    table: pl.DataFrame, column: str, field: str | None, files: RowFiles, own: OwnData
+) -> CategoryColumn:
     """The names of each row; raises :class:`DataError` that names the line of a cell that holds none."""
     try:
         return read_column(table[column].to_list(), own.separator, field)

@@ -48,7 +48,9 @@ def find_fields(path: Path, skipped: SkippedRows) -> dict[str, pl.DataType]:
     return {name: pl.String() if dtype == pl.Null else dtype for name, dtype in fields.items()}
 
 
-def read_json(path: Path, wanted: Mapping[str, pl.DataType], skipped: SkippedRows) -> Iterator[pl.DataFrame]:
+def read_json_lines(
+    path: Path, wanted: Mapping[str, pl.DataType], skipped: SkippedRows
+) -> Iterator[pl.DataFrame]:
     """Yield the rows of a file in batches.
 
     Args:
@@ -85,8 +87,8 @@ def json_rows(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, dict[str,
         yield number, record
 
 
-def first_skipped(path: Path) -> DataError | None:
-    """Return what is wrong with the first line that :func:`read_json` leaves out."""
+def first_skipped_line(path: Path) -> DataError | None:
+    """Return what is wrong with the first line that :func:`read_json_lines` leaves out."""
     try:
         for _ in json_rows(path, SkippedRows(allowed=False)):
             pass

@@ -32,7 +32,7 @@ def open_stream(path: Path) -> pa.NativeFile:
         path: The file. Its content tells how it is compressed (gzip, zstd, bzip2 or not), not its name.
 
     Returns:
-        The stream. Reading from it raises OSError where compressed data breaks off; see :func:`unreadable`.
+        The stream. Reading from it raises OSError where compressed data breaks off; see :func:`broken_file`.
 
     Raises:
         DataError: The file cannot be opened, or holds something other than UTF-8 text.
@@ -43,7 +43,7 @@ def open_stream(path: Path) -> pa.NativeFile:
         compression = next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
         content = pa.input_stream(str(path), compression=compression).read(_LONGEST_MAGIC)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise broken_file(path, error) from error
     for magic, what in _OTHERS.items():
         if content.startswith(magic):
             raise DataError(f"the file is {what}", path)
@@ -66,7 +66,7 @@ def chunks(path: Path) -> Iterator[bytes]:
             while chunk := file.read(1 << 20):
                 yield chunk
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise broken_file(path, error) from error
 
 
 def count_lines(path: Path) -> int:
@@ -98,7 +98,7 @@ def text_lines(path: Path) -> Iterator[str]:
         with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline="") as text:
             yield from text
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise broken_file(path, error) from error
 
 
 def check_text(text: str, path: Path, line: int) -> None:
@@ -107,7 +107,7 @@ def check_text(text: str, path: Path, line: int) -> None:
         raise DataError("the line holds bytes that are not UTF-8 text; save the file as UTF-8", path, line)
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
+def broken_file(path: Path, error: OSError) -> DataError:
     """Return the error for a file that the system, or its compression, does not let us read."""
     if error.strerror:
         return DataError(f"cannot be read: {error.strerror}", path)

@@ -5,7 +5,7 @@ import torch
 
 from palate.config.recipe import ResamplerSettings, StreamingSettings
 from palate.errors import DataError, MismatchError
-from palate.model.transfer import start_user_encoder
+from palate.model.start import start_user_encoder
 from tiny import tiny_model
 from tiny_causal import STREAMING, causal_model, save_causal
 

@@ -1,0 +1,136 @@
+"""What a new model's weights start from: the catalogue, the backbone's words, another run's user encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from palate.backbones.base import Backbone
+from palate.config.recipe import StreamingSettings
+from palate.encoders.batch import VectorCatalogue
+from palate.encoders.streaming import StreamingEncoder
+from palate.encoders.uem import UEM
+from palate.errors import DataError, MismatchError, RecipeError
+from palate.items.probe import category_probe
+from palate.items.table import ItemTable
+from palate.model.config import ITEMS, WEIGHTS, model_folder, model_settings
+from palate.schema import Ints
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.model.model import PersonalizedModel
+
+LIKING_WORDS = (" liked", " disliked")
+"""What the vector of a category is moved towards, for a backbone that knows the words."""
+LIKING_STEP = 0.1
+"""How far for a unit of log-odds, as a share of a token's distance from the mean token."""
+NAMED_STEPS = 3.0
+"""How many such units the vectors are moved that name the categories of a half."""
+NOTHING_WORD = " nothing"
+"""What such a vector starts from where there is no category to name."""
+PART = "user_encoder."
+TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})
+"""Parts of user encoders that speak a backbone's language: another backbone's are of no use."""
+
+
+@torch.no_grad()
+def start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -> None:
+    """Start K from a text's tokens, repeated or cut to its length."""
+    tokens = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not tokens:
+        raise RecipeError("model.task_prompt_text has no tokens; write some words, or leave it out")
+    length = len(model.task_prompt)
+    repeated = torch.tensor((tokens * -(-length // len(tokens)))[:length], dtype=torch.long)
+    model.task_prompt.copy_(backbone.token_embeddings(repeated))
+
+
+def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
+    """Start a narrowed stream from the most frequent categories, which take half of its channels at most."""
+    if encoder.narrow is None:
+        return
+    chosen = _frequent(dataset, encoder.narrow.out_features // 2)
+    probe = category_probe(table, dataset.category_matrix[:, chosen])
+    encoder.start_from(VectorCatalogue(table), torch.from_numpy(probe.weights))
+
+
+def _frequent(dataset: Dataset, most: int) -> Ints:
+    """The most frequent categories of the catalogue, by index, ascending."""
+    frequency = dataset.category_matrix.sum(axis=0)
+    return np.sort(np.argsort(-frequency, kind="stable")[:most])
+
+
+def start_queries(
+    model: PersonalizedModel,
+    encoder: StreamingEncoder,
+    dataset: Dataset,
+    table: ItemTable,
+    backbone: Backbone,
+) -> None:
+    """Start the queries from the most frequent categories, leaving one for all items."""
+    chosen = _frequent(dataset, len(encoder.query) - 1)
+    probe = category_probe(table, dataset.category_matrix[:, chosen])
+    liking = None
+    if (
+        like := model.token_like
+    ) is not None:  # small steps, for a name that is moved far cannot be read any more
+        away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
+        liking = LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
+    names = backbone.mean_embeddings([f" {name}" for name in dataset.categories])  # [L, E]
+    encoder.start_from(
+        torch.from_numpy(chosen),
+        torch.from_numpy(probe.weights),
+        torch.from_numpy(probe.bias),
+        names[chosen],
+        liking,
+    )
+    if encoder.named is not None:
+        size = names.shape[-1]
+        halves = torch.zeros(2, size) if liking is None else NAMED_STEPS * liking
+        encoder.named.start_from(torch.cat([names, backbone.mean_embeddings([NOTHING_WORD])]), halves)
+
+
+@torch.no_grad()
+def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
+    """Give the user encoder the weights that ``run`` trained, but for what speaks the backbone's language.
+
+    Raises :class:`MismatchError` where that run's encoder is of another kind or size, or reads other items or
+    categories, and :class:`DataError` where it cannot be read.
+    """
+    folder = model_folder(run)
+    settings = model_settings(run)
+    own = model.settings
+    theirs = settings.user_encoder
+    if isinstance(theirs, StreamingSettings) and isinstance(own.user_encoder, StreamingSettings):
+        theirs = theirs.model_copy(update={"named": own.user_encoder.named})  # speaks the backbone's language
+    pairs: dict[str, tuple[object, object]] = {
+        "a user encoder": (theirs, own.user_encoder),
+        "categories": (settings.categories, own.categories),
+    }
+    if theirs == own.user_encoder and isinstance(model.table, ItemTable):
+        pairs["item vectors"] = (ItemTable.load(folder / ITEMS).encoder, model.table.encoder)
+    for what, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise MismatchError(
+                f"model.user_encoder_from: {run} has {what} {found}, and this recipe {wanted}; make them the same, or "
+                "leave it out"
+            )
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:  # a backbone that lies there, too, is not read
+            state = {
+                name.removeprefix(PART): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - it is no mapping
+                if name.startswith(PART) and name.split(".")[1] not in TO_THE_BACKBONE
+            }
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"not the weights of a model ({error}); copy it again", folder / WEIGHTS) from error
+    meant = state.get("category_of_query")
+    if meant is not None and not torch.equal(meant, model.user_encoder.get_buffer("category_of_query")):
+        raise MismatchError(
+            f"model.user_encoder_from: the queries of {run} mean other categories, by another catalogue's "
+            "frequencies; train both on the same data, or leave it out"
+        )
+    model.user_encoder.load_state_dict(state, strict=False)
