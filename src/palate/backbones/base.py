@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from palate.backbones.source import FRAME
-from palate.errors import DataError, PalateError, faults
-from palate.system.files import read_bytes, write_bytes
+from palate.errors import DataError, PalateError
+from palate.system.files import write_bytes
+from palate.system.records import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,11 +45,8 @@ class Frame:
     @classmethod
     def load(cls, folder: Path) -> Frame:
         """Read what :meth:`save` wrote; raises :class:`DataError` when it is not whole."""
-        content = read_bytes(folder / FRAME, "the file is missing; copy the model again")
-        try:
-            return TypeAdapter(Frame).validate_json(content)
-        except ValidationError as error:
-            raise DataError(f"{faults(error)}; copy the model again", folder / FRAME) from error
+        again = "copy the model again"
+        return read_record(Frame, folder / FRAME, f"the file is missing; {again}", again)
 
 
 @dataclass(frozen=True, eq=False)

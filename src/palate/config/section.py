@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from palate.errors import RecipeError
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.config.registry import Registry
@@ -19,10 +20,8 @@ UNKNOWN_KIND = "unknown_kind"
 """The type of pydantic's fault where a kind is not registered."""
 
 
-class Section(BaseModel):
-    """A part of a recipe: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(Frozen):
+    """A part of a recipe."""
 
 
 class KindSettings(Section):

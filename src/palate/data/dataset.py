@@ -10,21 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 from palate.system.files import read_text
+from palate.system.records import Frozen
 
 INFO_FILE = "dataset.json"
 FORMAT = 1
 
 
-class DatasetInfo(BaseModel):
+class DatasetInfo(Frozen):
     """What ``dataset.json`` holds: where the data came from, and what is in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = FORMAT
     name: str

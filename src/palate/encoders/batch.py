@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import DataError
+from palate.items.table import off_scale
 from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
@@ -119,11 +120,10 @@ def _check_columns(history: History) -> None:
 
 
 def _rating_indices(history: History, table: ItemTable | BlockTable) -> RatingIndices:
-    ratings = np.asarray(history.ratings, dtype=np.float32)
-    index: RatingIndices = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1).astype(np.uint8)
-    if len(wrong := ratings[table.rating_values[index] != ratings]):
-        scale = ", ".join(f"{value:g}" for value in table.rating_values)
+    values, ratings = table.rating_values, np.asarray(history.ratings, dtype=np.float32)
+    if wrong := off_scale(values, ratings.tolist()):
+        scale = ", ".join(f"{value:g}" for value in values)
         raise DataError(
             f"user {history.user_id!r} has a rating of {wrong[0]:g}, which is not on the scale {scale}"
         )
-    return index
+    return np.searchsorted(values, ratings).astype(np.uint8)

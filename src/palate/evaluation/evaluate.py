@@ -7,35 +7,30 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from palate.errors import DataError, LeakageError, PalateError, faults
+from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences
 from palate.schema import Examples, Ints, Preferences, Split, WindowKind
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
+from palate.system.records import Frozen, parse_record, read_record
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.evaluation.predictors.base import Predictor
     from palate.tasks.base import Task
 
-_Model = TypeVar("_Model", bound=BaseModel)
-
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.jsonl"
+_AGAIN = "run palate evaluate again"
+_MISSING = f"the file is missing; {_AGAIN}"
 
 
-class Part(BaseModel):
-    """A part of an evaluation: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Setting(Part):
+class Setting(Frozen):
     """Which examples were asked: the arguments of :func:`palate.data.windows.make_examples`."""
 
     split: Split
@@ -45,7 +40,7 @@ class Setting(Part):
     seed: int
 
 
-class CategoryScores(Part):
+class CategoryScores(Frozen):
     """F1 of one category, and the users who truly like or dislike it."""
 
     liked_f1: float
@@ -54,7 +49,7 @@ class CategoryScores(Part):
     disliked_users: int
 
 
-class PredictorScores(Part):
+class PredictorScores(Frozen):
     """One predictor's scores."""
 
     name: str
@@ -66,7 +61,7 @@ class PredictorScores(Part):
     """Time to answer for all users."""
 
 
-class Prediction(Part):
+class Prediction(Frozen):
     """One answer, what was read from it, and the truth; labels by name, best and worst first."""
 
     predictor: str
@@ -78,7 +73,7 @@ class Prediction(Part):
     truth_disliked: tuple[str, ...]
 
 
-class Evaluation(Part):
+class Evaluation(Frozen):
     """What ``metrics.json`` holds, and the predictions that ``predictions.jsonl`` holds."""
 
     format: int = 1
@@ -149,12 +144,12 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 def read_evaluation(folder: Path) -> Evaluation:
     """Read what :func:`write_evaluation` wrote; raises :class:`DataError` that names the file and the line."""
     metrics, lines = folder / METRICS_FILE, folder / PREDICTIONS_FILE
-    evaluation = _parsed(Evaluation, _read(metrics), metrics)
-    answers = _read(lines)
+    evaluation = read_record(Evaluation, metrics, _MISSING, _AGAIN)
+    answers = read_text(lines, _MISSING)
     rows = enumerate(answers.removesuffix("\n").split("\n"), start=1)
-    predictions = tuple(_parsed(Prediction, row, lines, number) for number, row in rows)
+    predictions = tuple(parse_record(Prediction, row, lines, _AGAIN, number) for number, row in rows)
     if evaluation.predictions_digest not in (None, _digest(answers)):
-        raise DataError(f"not the answers that {METRICS_FILE} is of; run palate evaluate again", lines)
+        raise DataError(f"not the answers that {METRICS_FILE} is of; {_AGAIN}", lines)
     return evaluation.model_copy(update={"predictions": predictions, "predictions_digest": None})
 
 
@@ -226,14 +221,3 @@ def _predictions(
 
 def _digest(answers: str) -> str:
     return f"sha256:{hashlib.sha256(answers.encode()).hexdigest()}"
-
-
-def _read(path: Path) -> str:
-    return read_text(path, "the file is missing; run palate evaluate again")
-
-
-def _parsed(model: type[_Model], content: str, path: Path, line: int | None = None) -> _Model:
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; run palate evaluate again", path, line) from error

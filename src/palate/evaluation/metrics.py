@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import rankdata
 
 from palate.schema import Bools, Doubles, Floats, Ints, Preferences
+from palate.system.records import Frozen
 
 RESAMPLES = 1_000
 COVERAGE = 0.95
@@ -18,30 +18,24 @@ _DRAWS_AT_ONCE = 500_000  # bounds the memory of a chunk of resamples
 _Sums: TypeAlias = npt.NDArray[Any]
 
 
-class Score(BaseModel):
+class Score(Frozen):
     """A score and its 95% bootstrap interval over users."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     value: float
     low: float
     high: float
 
 
-class SetScores(BaseModel):
+class SetScores(Frozen):
     """Weighted precision, recall and F1 of one set of labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     precision: Score
     recall: Score
     f1: Score
 
 
-class PreferenceScores(BaseModel):
+class PreferenceScores(Frozen):
     """The liked set (the primary score), the disliked set, and both as 2L classes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     liked: SetScores
     disliked: SetScores

@@ -13,13 +13,14 @@ from pydantic import Field
 from palate.data.dataset import Dataset
 from palate.data.windows import draw_windows
 from palate.errors import DataError, MismatchError
-from palate.evaluation.evaluate import Part, Setting
+from palate.evaluation.evaluate import Setting
 from palate.evaluation.metrics import area_under_curve, membership, weighted_f1
 from palate.model.config import check_model
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
 from palate.schema import Doubles, Ints, Preferences, QuestionKind, Split, Windows
 from palate.system.files import write_text
+from palate.system.records import Frozen
 from palate.tasks import load_task
 from palate.tasks.questions import Questioner, Questions, check_kinds
 from palate.tasks.statistics import CategoryStatistics, category_statistics
@@ -34,7 +35,7 @@ PRIOR = 5.0
 """Ratings that the mean of all is worth beside an item's, a category's or a user's own."""
 
 
-class WordingScores(Part):
+class WordingScores(Frozen):
     """What one predictor scored on one wording."""
 
     kind: QuestionKind
@@ -46,7 +47,7 @@ class WordingScores(Part):
     """``liked_f1``, ``disliked_f1``, ``auc``, ``accuracy``, ``mae``, ``rmse``: those that the kind has."""
 
 
-class QuestionEvaluation(Part):
+class QuestionEvaluation(Frozen):
     """What ``questions.json`` holds."""
 
     format: int = 1

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from palate.export.manifest import MANIFEST, ExportedUser, ExportManifest
 from palate.system.files import sha256_of, write_text
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 JOURNAL = "journal.jsonl"
 
 
-class Line(BaseModel):
+class Line(Frozen):
     """A user whose files are written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     history: str
     """:func:`history_digest` of what the prompts were made from."""

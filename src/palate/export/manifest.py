@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from palate.errors import MismatchError
 from palate.model.config import is_decoder_only
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.model.config import PersonalizedSettings
@@ -24,11 +25,7 @@ WeightsFolder: TypeAlias = Literal["backbone", "adapter"]
 Digest: TypeAlias = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PromptFile(_Part):
+class PromptFile(Frozen):
     """A file of one prompt."""
 
     path: Annotated[str, Field(pattern=r"^(users/[0-9]+\.safetensors|complete/[0-9]+-[0-9]+\.b64)$")]
@@ -38,7 +35,7 @@ class PromptFile(_Part):
     sha256: Digest
 
 
-class ExportedUser(_Part):
+class ExportedUser(Frozen):
     """The files of one user."""
 
     user_id: str
@@ -52,7 +49,7 @@ class ExportedUser(_Part):
         return (self.user_prompt, *self.complete)
 
 
-class ModelIdentity(_Part):
+class ModelIdentity(Frozen):
     """The model that made the prompts."""
 
     config: Digest
@@ -62,7 +59,7 @@ class ModelIdentity(_Part):
     """Of the data that it was trained on."""
 
 
-class BackboneIdentity(_Part):
+class BackboneIdentity(Frozen):
     """The backbone that reads the prompts."""
 
     name: str | None
@@ -76,7 +73,7 @@ class BackboneIdentity(_Part):
     """What of it was trained: only a frozen one is the same wherever it comes from."""
 
 
-class EngineWeights(_Part):
+class EngineWeights(Frozen):
     """The weights that were written beside the prompts."""
 
     folder: WeightsFolder
@@ -86,7 +83,7 @@ class EngineWeights(_Part):
     files: dict[Annotated[str, Field(pattern=r"^([\w-][\w.-]*/)*[\w-][\w.-]*$")], Digest]
 
 
-class Generation(_Part):
+class Generation(Frozen):
     """How the model itself generates after a complete prompt, in the words of a completions API."""
 
     max_tokens: int
@@ -94,7 +91,7 @@ class Generation(_Part):
     stop_token_ids: tuple[int, ...]
 
 
-class ExportManifest(_Part):
+class ExportManifest(Frozen):
     """What ``manifest.json`` of an export holds."""
 
     format: Literal[1] = 1

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 from palate.backbones.load import weights_digest
-from palate.errors import DataError, MismatchError, faults
+from palate.errors import DataError, MismatchError
 from palate.export.manifest import MANIFEST, USER_PROMPT, ExportedUser, ExportManifest, PromptFile
 from palate.model.config import CONFIG, WEIGHTS, model_folder
 from palate.system.files import check_readable, read_bytes, sha256_of, unreadable
+from palate.system.records import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -138,11 +138,8 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
     """
     folder = Path(folder)
     path = folder / MANIFEST
-    content = read_bytes(path, "no manifest.json here; expected a folder that palate export wrote")
-    try:
-        manifest = ExportManifest.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; {_AGAIN}", path) from error
+    missing = "no manifest.json here; expected a folder that palate export wrote"
+    manifest = read_record(ExportManifest, path, missing, _AGAIN)
     if run is not None:
         found = file_digests(run)
         if found != (manifest.model.config, manifest.model.weights):

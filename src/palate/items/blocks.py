@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate.errors import DataError, faults
+from palate.errors import DataError
 from palate.items.table import index_of, unknown
 from palate.items.texts import dataset_items
 from palate.schema import Floats, Indices, Item
-from palate.system.files import fresh_folder, read_bytes, write_json
+from palate.system.files import fresh_folder, write_json
+from palate.system.records import Frozen, read_record
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -103,11 +103,7 @@ class BlockTable:
     def load(cls, folder: Path | str) -> BlockTable:
         """Read what :meth:`save` wrote; raises :class:`DataError` when it is missing or damaged."""
         path = Path(folder) / FILE
-        written = read_bytes(path, "no item blocks can be read here")
-        try:
-            content = _Content.model_validate_json(written)
-        except ValidationError as error:
-            raise DataError(f"{faults(error)}; copy the model again", path) from error
+        content = read_record(_Content, path, "no item blocks can be read here", "copy the model again")
         items = len(content.item_ids)
         if not len(content.before) == len(content.after) == len(set(content.item_ids)) == items:
             raise DataError(
@@ -124,10 +120,8 @@ class BlockTable:
         return self.before[item], self.after[item]
 
 
-class _Content(BaseModel):
+class _Content(Frozen):
     """What ``blocks.json`` holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     item_ids: list[str]

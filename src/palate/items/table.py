@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
-from palate.errors import DataError, MismatchError, faults
+from palate.errors import DataError, MismatchError
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
+from palate.system.records import Frozen, parse_record
 
 FIELDS = ("title", "description")
 HEADER, VECTORS = "items.json", "items.safetensors"
@@ -174,10 +174,15 @@ def unknown(index: Mapping[str, int], item_ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
 
 
-class _Header(BaseModel):
-    """What ``items.json`` holds."""
+def off_scale(rating_values: Floats, ratings: Iterable[float]) -> list[float]:
+    """Those of these ratings that are not on a scale, each once."""
+    known = set(rating_values.tolist())
+    with np.errstate(over="ignore"):  # what is too large is not on the scale either
+        return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class _Header(Frozen):
+    """What ``items.json`` holds."""
 
     format: Literal[1]
     item_ids: list[str]
@@ -218,11 +223,11 @@ def _encoded(
 def _read_header(path: Path) -> _Header:
     content = read_bytes(path, "no item table can be read here")
     try:
-        return _Header.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; copy the item table again", path) from error
-    except DataError as error:  # a template of the item texts
-        raise DataError(str(error), path) from error
+        return parse_record(_Header, content, path, "copy the item table again")
+    except DataError as error:
+        if error.path is not None:
+            raise
+        raise DataError(str(error), path) from error  # a template of the item texts
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from palate.backbones.source import ELSEWHERE, FRAME, BackboneSource
 from palate.config.recipe import AnyTaskSettings, CausalSettings, UserEncoderSettings
@@ -14,15 +14,14 @@ from palate.errors import DataError, MismatchError, faults
 from palate.model.record import TrainingRecord
 from palate.schema import Feedback
 from palate.system.files import read_bytes
+from palate.system.records import Frozen
 
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 """What lies in a saved model's folder."""
 
 
-class PersonalizedSettings(BaseModel):
+class PersonalizedSettings(Frozen):
     """What is needed to build a model again, and what it was made from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_type: Literal["palate"] = "palate"
     format: Literal[1] = 1

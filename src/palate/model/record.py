@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from palate.system.records import Frozen
 
 Ending = Literal["steps", "patience", "minutes"]
 
 
-class DevScores(BaseModel):
+class DevScores(Frozen):
     """Liked F1 on dev users of the weights that were kept, and of what knows nothing of the user."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     users: int
     f1: float
@@ -25,10 +23,8 @@ class DevScores(BaseModel):
     """Share of the model's answers in which no label was found and which do not say that there is none."""
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(Frozen):
     """What a saved model keeps of its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int
     """That were taken."""

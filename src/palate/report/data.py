@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from palate.system.records import Frozen
 
 PredictorKind = Literal["model", "rule", "reference", "control"]
 """``rule`` is the rule, the yardstick of the page; a ``control`` is a model that is given a wrong input."""
@@ -12,20 +14,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Part(BaseModel):
-    """A part of a report: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Fact(Part):
+class Fact(Frozen):
     """One line of the list of circumstances: dataset, machine, versions, parameters …"""
 
     label: str
     value: str
 
 
-class ShownScore(Part):
+class ShownScore(Frozen):
     """A score and, where it was estimated, its interval."""
 
     value: Share
@@ -33,7 +29,7 @@ class ShownScore(Part):
     high: Share | None = None
 
 
-class ScoreRow(Part):
+class ScoreRow(Frozen):
     """One predictor's scores on the test users."""
 
     predictor: str
@@ -50,7 +46,7 @@ class ScoreRow(Part):
     note: str = ""
 
 
-class LengthLine(Part):
+class LengthLine(Frozen):
     """Liked F1 of one predictor against the window's length; low and high are empty or as long as f1."""
 
     name: str
@@ -69,7 +65,7 @@ class LengthLine(Part):
         return self
 
 
-class TrainingCurve(Part):
+class TrainingCurve(Frozen):
     """One model's training: its loss, and its liked F1 on dev users; the name is that of its score row."""
 
     name: str
@@ -88,21 +84,21 @@ class TrainingCurve(Part):
         return self
 
 
-class Training(Part):
+class Training(Frozen):
     """The training curves, all over the same unit."""
 
     unit: Literal["steps", "minutes"]
     curves: tuple[TrainingCurve, ...]
 
 
-class Labels(Part):
+class Labels(Frozen):
     """The liked and the disliked categories, best and worst first."""
 
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
 
 
-class ExampleItem(Part):
+class ExampleItem(Frozen):
     """One rated item of a window."""
 
     title: str
@@ -110,7 +106,7 @@ class ExampleItem(Part):
     rating: Finite
 
 
-class ExampleAnswer(Part):
+class ExampleAnswer(Frozen):
     """What a predictor said, and what the verbalizer read from it."""
 
     predictor: str
@@ -119,7 +115,7 @@ class ExampleAnswer(Part):
     labels: Labels
 
 
-class ExampleUser(Part):
+class ExampleUser(Frozen):
     """A test user: a glimpse of the window, the truth, and the answers."""
 
     user_id: str
@@ -131,7 +127,7 @@ class ExampleUser(Part):
     answers: tuple[ExampleAnswer, ...] = ()
 
 
-class CategoryF1(Part):
+class CategoryF1(Frozen):
     """Liked F1 of one category."""
 
     category: str
@@ -141,14 +137,14 @@ class CategoryF1(Part):
     rule: Share
 
 
-class CategoryComparison(Part):
+class CategoryComparison(Frozen):
     """One model beside the rule, category by category."""
 
     model: str
     rows: tuple[CategoryF1, ...]
 
 
-class ReportData(Part):
+class ReportData(Frozen):
     """Everything on the page. Sections without content are left out."""
 
     title: str

@@ -7,10 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from palate.config.load import load_recipe
-from palate.errors import DataError, faults
 from palate.evaluation.compare import Comparison, Options, prepare_comparison
 from palate.evaluation.evaluate import PredictorScores, Setting, evaluate, write_evaluation
 from palate.evaluation.predictors.model_controls import controls
@@ -18,7 +15,8 @@ from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
 from palate.runs.run import RunFolder
-from palate.system.files import read_bytes, write_text
+from palate.system.files import write_text
+from palate.system.records import Frozen, read_record
 from palate.system.stages import Stages
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
@@ -27,10 +25,8 @@ from palate.training.train import CURVE, train
 RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages.json", "result.json"
 
 
-class CellResult(BaseModel):
+class CellResult(Frozen):
     """What ``result.json`` of a finished cell holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 2
     cell: str
@@ -112,8 +108,4 @@ def read_result(folder: Path) -> CellResult | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    content = read_bytes(path, "the file is missing")
-    try:
-        return CellResult.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; remove it, and the cell is measured again", path) from error
+    return read_record(CellResult, path, "the file is missing", "remove it, and the cell is measured again")

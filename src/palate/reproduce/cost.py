@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from palate.system.machine import peak_memory_gib
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
@@ -24,10 +24,8 @@ COUNTED = 8
 """Of them, those whose answers' multiply-adds are counted."""
 
 
-class TrainingCost(BaseModel):
+class TrainingCost(Frozen):
     """The cost of training one model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int
     """Optimizer steps that were taken."""
@@ -43,10 +41,8 @@ class TrainingCost(BaseModel):
     """Peak of the process that trained."""
 
 
-class AnswerCost(BaseModel):
+class AnswerCost(Frozen):
     """The cost of an answer to one user, asked alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_vectors: float
     """Vectors that the backbone reads: task prompt, history and instruction; the mean over users."""

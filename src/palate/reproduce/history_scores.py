@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from palate.evaluation.metrics import membership, weighted_f1
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 GROUPS = 4
 
 
-class HistoryScore(BaseModel):
+class HistoryScore(Frozen):
     """Liked F1 of the users whose full histories have ``shortest`` to ``longest`` interactions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     shortest: int
     longest: int

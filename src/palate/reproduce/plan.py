@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from palate.config.load import Layer, recipe_from
 from palate.config.recipe import Recipe
 from palate.config.yaml_file import read_yaml
 from palate.errors import RecipeError, faults
 from palate.schema import WindowKind
+from palate.system.records import Frozen
 
 HERE = Path(__file__).parent
 PRESETS = ("paper", "mini", "smoke")
@@ -25,11 +26,7 @@ Triple: TypeAlias = tuple[float, float, float]
 """Weighted precision, recall and F1."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Row(_Part):
+class Row(Frozen):
     """A row of a table: a reference, or a system that is trained in every size."""
 
     name: str
@@ -37,11 +34,11 @@ class Row(_Part):
     window: int = 50
     """Of a reference; a system's is in its changes."""
     changes: tuple[str, ...] = ()
-    paper: dict[str, Triple] = {}
+    paper: dict[str, Triple] = Field(default_factory=dict)
     """The paper's figures by size."""
 
 
-class TableSpec(_Part):
+class TableSpec(Frozen):
     """A table of the paper, and what is shown beside it."""
 
     title: str
@@ -49,7 +46,7 @@ class TableSpec(_Part):
     beside: tuple[Row, ...] = ()
 
 
-class PresetSpec(_Part):
+class PresetSpec(Frozen):
     """What a preset makes of the systems: settings by the name of a change, and of a size."""
 
     data: Path

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from palate.errors import DataError, faults
+from palate.errors import DataError
 from palate.evaluation.compare import Options, prepare_comparison
 from palate.evaluation.evaluate import PredictorScores, Setting
 from palate.reproduce.history_scores import HistoryScore, scores_by_history
 from palate.schema import WindowKind
-from palate.system.files import read_bytes, write_text
+from palate.system.files import write_text
+from palate.system.records import Frozen, read_record
 
 
-class ReferenceResult(BaseModel):
+class ReferenceResult(Frozen):
     """What ``NAME-WINDOW.json`` of a reference holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1
     data_fingerprint: str
@@ -64,8 +61,5 @@ def ask_references(
 def _read(path: Path) -> ReferenceResult | None:
     if not path.is_file():
         return None
-    content = read_bytes(path, "the file is missing")
-    try:
-        return ReferenceResult.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; remove it, and the reference is asked again", path) from error
+    again = "remove it, and the reference is asked again"
+    return read_record(ReferenceResult, path, "the file is missing", again)

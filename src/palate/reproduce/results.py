@@ -6,29 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from palate.data.dataset import load_dataset
-from palate.errors import DataError, faults
 from palate.reproduce.cell import CellResult
 from palate.reproduce.cost import AnswerCost, TrainingCost
 from palate.reproduce.history_scores import HistoryScore
 from palate.reproduce.plan import Plan, Preset, Row, Triple, system_of
 from palate.reproduce.references import ReferenceResult
 from palate.schema import WindowKind
-from palate.system.files import read_bytes, write_text
+from palate.system.files import write_text
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
+from palate.system.records import Frozen, read_record
 
 RESULTS = "results.json"
 REFERENCE = "no size"
 """The size of a row that no language model answers."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Measured(_Part):
+class Measured(Frozen):
     """What was measured of one system in one size, over its seeds; of the first seed where no mean is named."""
 
     seeds: int
@@ -44,14 +40,14 @@ class Measured(_Part):
     per_category: dict[str, float]
     """F1 of each liked category."""
     by_history: tuple[HistoryScore, ...]
-    controls: dict[str, float] = {}
+    controls: dict[str, float] = Field(default_factory=dict)
     """Liked F1 by what was wrong; the mean over seeds."""
     training: TrainingCost | None = None
     answer: AnswerCost | None = None
     parameters: int | None = None
 
 
-class ResultRow(_Part):
+class ResultRow(Frozen):
     """A row: the paper's figures and ours, by size."""
 
     name: str
@@ -60,7 +56,7 @@ class ResultRow(_Part):
     ours: dict[str, Measured]
 
 
-class ResultTable(_Part):
+class ResultTable(Frozen):
     """A table, and what is shown beside it."""
 
     title: str
@@ -68,7 +64,7 @@ class ResultTable(_Part):
     beside: tuple[ResultRow, ...]
 
 
-class Results(_Part):
+class Results(Frozen):
     """What ``results.json`` holds."""
 
     format: int = 2
@@ -179,8 +175,5 @@ def write_results(results: Results, path: Path) -> None:
 
 def read_results(path: Path) -> Results:
     """Read what :func:`write_results` wrote; raises :class:`DataError` when it is missing or damaged."""
-    content = read_bytes(path, "no results here; make them with 'palate reproduce'")
-    try:
-        return Results.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; make it again with 'palate reproduce'", path) from error
+    missing = "no results here; make them with 'palate reproduce'"
+    return read_record(Results, path, missing, "make it again with 'palate reproduce'")

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from palate.config.load import differing_keys, dump_recipe, load_recipe
 from palate.config.recipe import Recipe
@@ -29,6 +29,7 @@ from palate.system.files import (
 from palate.system.locks import locked
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.system.places import rooted
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
@@ -38,10 +39,8 @@ COMPLETE = "complete.json"
 """Written last into a checkpoint: a folder without it is what a killed process left."""
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """What ``manifest.json`` holds: all that is needed to make the run again, beside its recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1
     command: str

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import numpy as np
 from safetensors.torch import load, save
 from torch import Tensor
 
 from palate.errors import DataError, MismatchError, StoreError
 from palate.evaluation.attribution import in_passes
+from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History, Item
@@ -52,9 +52,7 @@ class ServedModel:
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
         """Those of these ratings that the model does not know."""
-        known = set(self.scale)
-        with np.errstate(over="ignore"):  # what is too large is not on the scale either
-            return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
+        return off_scale(self.model.table.rating_values, ratings)
 
     @cached_property
     def scale(self) -> list[float]:

@@ -7,9 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
@@ -21,6 +19,7 @@ from palate.data.movielens.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
 from palate.serve.store.changes import Event
+from palate.system.records import Frozen
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
@@ -65,13 +64,7 @@ Rating: TypeAlias = Annotated[
 ]
 
 
-class Strict(BaseModel):
-    """No unknown fields, so that a misspelled one is told."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EventFields(Strict):
+class EventFields(Frozen):
     """Fields that are read as those of a history file are: see :mod:`palate.data.event_fields`."""
 
     @model_validator(mode="before")
@@ -153,7 +146,7 @@ SentEvents: TypeAlias = Annotated[
 ]
 
 
-class WhichEvents(Strict):
+class WhichEvents(Frozen):
     """Events of a user, by their ids or by their items."""
 
     event_id: list[Id] = Field([], description="Ids of events")
@@ -166,13 +159,13 @@ class WhichEvents(Strict):
         return self
 
 
-class SentItems(Strict):
+class SentItems(Frozen):
     """Items to add."""
 
     items: list[SentItem] = Field(min_length=1)
 
 
-class SentQuestion(Strict):
+class SentQuestion(Frozen):
     """Who is asked about, a stored user or a given history, and what."""
 
     user_id: UserId | None = None
@@ -190,7 +183,7 @@ class SentQuestion(Strict):
         return self
 
 
-class SentQuestions(Strict):
+class SentQuestions(Frozen):
     """Several questions, which are answered together."""
 
     questions: list[SentQuestion] = Field(min_length=1)

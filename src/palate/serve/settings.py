@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from palate.errors import DataError, PalateError, faults
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.serve.schemas import SentQuestion
@@ -19,10 +20,8 @@ VARIABLE = "PALATE_SERVE"
 """The environment variable that carries the settings to worker processes."""
 
 
-class Limits(BaseModel):
+class Limits(Frozen):
     """What a server takes at most; beyond, it answers with an error that names the limit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     body_bytes: int = Field(8 * 2**20, ge=1)
     """Size of a request's body."""
@@ -57,10 +56,8 @@ class Limits(BaseModel):
             )
 
 
-class ServeSettings(BaseModel):
+class ServeSettings(Frozen):
     """Everything that a worker process needs to know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: Path
     store: str

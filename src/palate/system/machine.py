@@ -14,17 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from palate.system.records import Frozen
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """The names that glibc's malloc.h gives them."""
 _PACKAGES = ("palate", "torch", "transformers", "sentence-transformers", "numpy", "polars")
 
 
-class Machine(BaseModel):
+class Machine(Frozen):
     """The machine a run was made on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     system: str
     processor: str

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from palate.errors import DataError, faults
-from palate.system.files import read_bytes, write_json
+from palate.system.files import write_json
 from palate.system.machine import peak_memory_gib
+from palate.system.records import read_record
 
 
 class Stages:
@@ -53,10 +51,8 @@ class Stages:
 
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
-    try:
-        return TypeAdapter(dict[str, dict[str, float]]).validate_json(read_bytes(file, "the file is missing"))
-    except ValidationError as error:
-        raise DataError(f"{faults(error)}; remove it, and what was spent is counted anew", file) from error
+    again = "remove it, and what was spent is counted anew"
+    return read_record(dict[str, dict[str, float]], file, "the file is missing", again)
 
 
 def _processor_seconds() -> float:
