@@ -54,6 +54,31 @@ def test_an_error_is_one_line_and_exit_code_2(palate):
     assert done.stdout == ""
 
 
+def test_the_home_folder_is_meant_in_every_path_of_an_option(palate, stand_in, monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    stand_in("palate.data.prepare", "prepare", lambda source, out, **rest: given.update(out=out, **rest))
+    assert palate("prepare", "events.csv", "--out=~/data", "--descriptions=~/texts.csv").exit_code == 0
+    assert given["out"] == tmp_path / "home" / "data"
+    assert given["descriptions"] == tmp_path / "home" / "texts.csv"
+    stand_in("palate.serve.run", "serve", lambda settings, _: given.update(settings=settings))
+    monkeypatch.setenv("PALATE_STORE", "~/users.sqlite")
+    assert palate("serve", "~/runs/mine", "--data=~/data").exit_code == 0
+    assert given["settings"].run == tmp_path / "home" / "runs" / "mine"
+    assert given["settings"].store == str(tmp_path / "home" / "users.sqlite")
+    assert given["settings"].data == tmp_path / "home" / "data"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["demo", "--out=~nobody-of-that-name/demo"], ["serve", "run", "--store=~nobody-of-that-name/db"]],
+)
+def test_nobodys_home_folder_is_refused(palate, arguments):
+    done = palate(*arguments)
+    assert done.exit_code == 2
+    assert "write the path in full" in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_an_error_of_several_lines_becomes_one(palate, stand_in):
     stand_in("palate.demo.run", "run_demo", fails_with(DataError("one\n  two")))
     assert palate("demo").stderr == "palate: one two\n"

@@ -16,6 +16,7 @@ from palate.cli.evaluate import evaluate
 from palate.cli.export import export
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
+from palate.cli.options import paths_at_home
 from palate.cli.prepare import prepare
 from palate.cli.questions import questions
 from palate.cli.reproduce import reproduce
@@ -71,7 +72,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for _command in (prepare, inspect, train, evaluate, questions, generate, export, demo, reproduce, serve):
-    app.command()(_command)
+    app.command()(paths_at_home(_command))
 
 
 def _print_version(wanted: bool) -> None:

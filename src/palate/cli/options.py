@@ -1,10 +1,13 @@
-"""Options that several commands take."""
+"""Options that several commands take, and what paths in options mean."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
-from typer import Option
+from typer import BadParameter, Option
 
 BackboneOption: TypeAlias = Annotated[
     str | None,
@@ -12,3 +15,31 @@ BackboneOption: TypeAlias = Annotated[
         metavar="FOLDER", help="Where the backbone of a run that did not save it lies now, if it has moved."
     ),
 ]
+
+
+def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a leading ``~`` in a command's paths be the home folder: shells do not expand it in ``--out=~/runs``."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(**{name: _at_home(value) for name, value in given.items()})
+
+    return run
+
+
+def option_at_home(value: str | None) -> str | None:
+    """Return the value of an option that is a path or a name: the callback of one that is text to the parser."""
+    return str(_at_home(Path(value))) if value is not None and value.startswith("~") else value
+
+
+def _at_home(value: Any) -> Any:
+    from palate.system.places import at_home
+
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    if not isinstance(value, Path):
+        return value
+    try:
+        return at_home(value)
+    except ValueError as error:
+        raise BadParameter(f"{str(value)!r} {error}") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import tell
-from palate.cli.options import BackboneOption
+from palate.cli.options import BackboneOption, option_at_home
 from palate.errors import MissingExtraError
 
 
@@ -18,6 +18,7 @@ def serve(
         str | None,
         Option(
             envvar="PALATE_STORE",
+            callback=option_at_home,
             help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
         ),
     ] = None,

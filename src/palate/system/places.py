@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from palate.config.recipe import Recipe
 
 
-def _expanded(path: Path) -> Path:
+def at_home(path: Path) -> Path:
+    """Return the path with a leading ``~`` replaced by the home folder; raises ValueError where there is none."""
     try:
         return path.expanduser()
     except RuntimeError as error:  # "~nobody"
         raise ValueError(f"has no home folder to start from ({error}); write the path in full") from None
 
 
-def _expanded_name(name: str) -> str:
-    return str(_expanded(Path(name))) if name.startswith("~") else name
+def _name_at_home(name: str) -> str:
+    return str(at_home(Path(name))) if name.startswith("~") else name
 
 
-LocalPath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
+LocalPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
 """A path of this machine; a relative one starts from the working directory."""
-LocalName: TypeAlias = Annotated[str, AfterValidator(_expanded_name)]
+LocalName: TypeAlias = Annotated[str, AfterValidator(_name_at_home)]
 """A hub name, or a path of this machine."""
 
 
