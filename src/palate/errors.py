@@ -11,8 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palate.words import counted
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -30,10 +32,26 @@ class DataError(PalateError):
     """A file of data cannot be read as what it should be."""
 
     def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
+        self.message = message
         self.path = None if path is None else Path(path)
         self.line = line
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(place + message)
+
+
+def unknown_items(item_ids: Sequence[str]) -> DataError:
+    """Return the error for a history that names items which are not known, by their ids."""
+    some = ", ".join(map(repr, item_ids[:3])) + (", …" if len(item_ids) > 3 else "")
+    known = "is not known" if len(item_ids) == 1 else "are not known"
+    return DataError(
+        f"{counted(len(item_ids), 'item id')} {known}: {some}; give their texts, add them as items, or leave them out"
+    )
+
+
+def rating_off_scale(rating: float, rating_values: Iterable[float]) -> DataError:
+    """Return the error for a rating that is none of the values that are known."""
+    scale = ", ".join(f"{value:g}" for value in rating_values)
+    return DataError(f"the rating {rating:g} is not on the model's scale; expected one of {scale}")
 
 
 class OutputError(PalateError):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -83,6 +84,20 @@ def test_bad_input_leaves_nothing_behind(raw, place):
     ):
         prepare(raw, place / "out")
     assert not list(place.iterdir())
+
+
+def test_a_fault_within_a_zip_is_named_by_where_it_lies_in_it(raw, place):
+    archive = place / "tweets.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("tweets/ratings.dat", "1::1::8::1365029107\n")
+        made.writestr("tweets/movies.dat", "1::Heat (1995)::Crime\n")
+    with pytest.raises(DataError) as caught:
+        prepare(archive, place / "out")
+    assert str(caught.value).startswith(
+        f"{archive}/tweets/ratings.dat:1: the rating 8 is not on the scale 1, 2, 3, 4, 5; "
+    )
+    assert str(caught.value).endswith("name the file itself, unpacked, and the items' file with --items")
+    assert list(place.iterdir()) == [archive]
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.99])

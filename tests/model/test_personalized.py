@@ -238,13 +238,15 @@ def test_no_histories_no_answers(model):
 
 
 def test_an_unknown_item_is_named(model):
-    with pytest.raises(DataError, match=r"'no-such-item'.*extended"):
+    with pytest.raises(DataError, match=r"1 item id is not known: 'no-such-item'; give their texts"):
         model.generate([History("someone", ["1", "no-such-item"], [4.0, 3.0], [1, 2])])
 
 
 @pytest.mark.parametrize("rating", [0.0, 3.7, 6.0, float("nan")])
 def test_a_rating_off_the_scale_is_told(model, rating):
-    message = rf"user 'someone' has a rating of {rating:g}, which is not on the scale 1, 2, 3, 4, 5"
+    message = (
+        rf"user 'someone': the rating {rating:g} is not on the model's scale; expected one of 1, 2, 3, 4, 5"
+    )
     with pytest.raises(DataError, match=message):
         model.generate([History("someone", ["1", "2"], [4.0, rating], [1, 2])])
 

@@ -67,8 +67,8 @@ def test_events_come_one_by_one_many_together_and_as_lines(server):
             "0: item_id is 'a\\x00b', expected text without control characters",
         ),
         ({"item_id": "x" * 201, "rating": 4}, "0.item_id: String should have at most 200 characters"),
-        ({"item_id": "none of ours", "rating": 4}, "1 item ids are not known: 'none of ours'; "),
-        ({"item_id": "1'; DROP TABLE users; --", "rating": 4}, "1 item ids are not known"),
+        ({"item_id": "none of ours", "rating": 4}, "1 item id is not known: 'none of ours'; "),
+        ({"item_id": "1'; DROP TABLE users; --", "rating": 4}, "1 item id is not known"),
         ([], "the body: List should have at least 1 item"),
         ("text", "the body: expected a valid list"),
         (None, "the body: "),
@@ -111,7 +111,7 @@ def test_what_is_no_json_of_events_is_refused(server, body, said):
         (b"{oops}", "line 3: not valid JSON"),
         (b'{"user_id": "\xff", "item_id": "1", "rating": 4}', "line 3: "),
         (b"[1]", "line 3: "),
-        (b'{"user_id": "b", "item_id": "gone", "rating": 4}', "1 item ids are not known: 'gone'"),
+        (b'{"user_id": "b", "item_id": "gone", "rating": 4}', "1 item id is not known: 'gone'"),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_taken(server, line, said):

@@ -150,7 +150,7 @@ def test_an_item_that_could_not_be_kept_is_not_known(server, monkeypatch):
     monkeypatch.setattr(server.app.app.state.service.store, "add_items", full)
     assert FULL in refusal(server.post("/items", json={"items": [item]}), 507)
     unknown = server.post("/users/ann/events", json={"item_id": "new-1", "rating": 4})
-    assert "1 item ids are not known: 'new-1'" in refusal(unknown, 422)
+    assert "1 item id is not known: 'new-1'" in refusal(unknown, 422)
     monkeypatch.undo()
     assert server.post("/items", json={"items": [item]}).status_code == 200
     assert server.post("/users/ann/events", json={"item_id": "new-1", "rating": 4}).status_code == 200

@@ -160,7 +160,7 @@ def test_a_pasted_history_is_answered_as_by_the_api(visit, client, events):
         ("[null]", "the history is not a list of events; expected [{"),
         ('[{"item_id": "1"}]', "history.0: rating is missing, expected a number"),
         ('[{"item_id": "1", "rating": 17}]', "the rating 17 is not on the model's scale; expected one of 1,"),
-        ('[{"item_id": "none such", "rating": 1}]', "1 item ids are not known: 'none such'"),
+        ('[{"item_id": "none such", "rating": 1}]', "1 item id is not known: 'none such'"),
     ],
 )
 def test_a_history_that_cannot_be_read_says_why(visit, pasted, said):

@@ -66,7 +66,8 @@ def prepare(
         else:
             origin = _find_source(sources[0], cache or default_cache(), say, progress)
             scratch = folder / "unpacked"
-            raw = _read(origin, descriptions, scratch, rules)
+            with origin.files.named_in_errors(scratch):
+                raw = _read(origin, descriptions, scratch, rules)
             shutil.rmtree(scratch, ignore_errors=True)
         raw.tell(say)
         dataset = raw.as_dataset(rules)

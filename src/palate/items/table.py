@@ -15,7 +15,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
-from palate.errors import DataError, MismatchError
+<<<<<<< HEAD
+from palate.errors import DataError, MismatchError, unknown_items
+=======
+from palate.errors import DataError, MismatchError, faults, unknown_items
+>>>>>>> 8d95282 (A fault within a zip is named by where it lies in it; unknown items and ratings off the scale are worded alike everywhere)
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
@@ -161,11 +165,7 @@ class ItemTable:
 def index_of(index: Mapping[str, int], item_ids: Sequence[str]) -> Indices:
     """Look external ids up; raises :class:`DataError` that names some of the unknown ones."""
     if absent := unknown(index, item_ids):
-        some = ", ".join(repr(item_id) for item_id in absent[:3]) + (", …" if len(absent) > 3 else "")
-        raise DataError(
-            f"{len(absent)} item ids are not among the table's {len(index)} items: {some}; "
-            "leave them out, or give their texts with its method extended"
-        )
+        raise unknown_items(absent)
     return np.fromiter((index[item_id] for item_id in item_ids), np.int32, len(item_ids))
 
 

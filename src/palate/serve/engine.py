@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from safetensors.torch import load, save
 from torch import Tensor
 
-from palate.errors import DataError, MismatchError, StoreError
+from palate.errors import MismatchError, StoreError, rating_off_scale, unknown_items
 from palate.evaluation.attribution import in_passes
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
@@ -181,13 +181,9 @@ class Users:
         given = {item.item_id for item in new_items}
         asked = [item_id for item_id in item_ids if item_id not in given]
         if unknown := self.learn(asked):
-            some = ", ".join(repr(item_id) for item_id in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-            raise DataError(
-                f"{len(unknown)} item ids are not known: {some}; give their texts, or add them as items"
-            )
+            raise unknown_items(unknown)
         if wrong := self.served.off_scale(ratings):
-            scale = ", ".join(f"{value:g}" for value in self.served.scale)
-            raise DataError(f"the rating {wrong[0]:g} is not on the model's scale; expected one of {scale}")
+            raise rating_off_scale(wrong[0], self.served.scale)
 
     def given(self, events: Sequence[GivenEvent]) -> tuple[History, list[Item]]:
         """A history that is not stored, and the items that it brings.

@@ -159,7 +159,10 @@ def _complaint(line: bytes, layout: RatingLayout, names: Sequence[str]) -> str |
         return f"the rating {value['rating']!r} is not a number"
     if float(value["rating"]) not in layout.scale:
         scale = ", ".join(f"{step:g}" for step in layout.scale)
-        return f"the rating {value['rating']} is not on the scale {scale}"
+        return (
+            f"the rating {value['rating']} is not on the scale {scale}; if the file is no release of MovieLens and "
+            "has a scale of its own, name the file itself, unpacked, and the items' file with --items"
+        )
     if not (_TIME_AS_FLOAT if layout.typed_header else _TIME).fullmatch(value["timestamp"]):
         return f"the time {value['timestamp']!r} is not a whole number of seconds"
     return None

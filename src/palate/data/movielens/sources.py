@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +32,16 @@ class SourceFiles:
         if path.stat().st_size == 0:
             raise DataError("the file is empty", self.path / self.members[name])
         return path
+
+    @contextmanager
+    def named_in_errors(self, scratch: Path) -> Iterator[None]:
+        """Name a zip's members in errors, not what was unpacked into ``scratch`` and will be gone."""
+        try:
+            yield
+        except DataError as error:
+            if error.path is None or error.path.parent != scratch:
+                raise
+            raise DataError(error.message, self.path / self.members[error.path.name], error.line) from error
 
     def _unpack(self, name: str, scratch: Path) -> Path:
         scratch.mkdir(parents=True, exist_ok=True)
