@@ -23,7 +23,7 @@ from gpu_parts.bench import SEED, Bench
 from palate.backbones.base import Backbone
 from palate.backbones.causal import as_backbone
 from palate.backbones.source import BackboneSource
-from palate.backbones.tokenizer import build_tokenizer
+from palate.backbones.t5 import build_tokenizer
 from palate.config.recipe import CausalSettings
 from palate.items.blocks import build_block_table
 from palate.model.build import BuiltBackbone

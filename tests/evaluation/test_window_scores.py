@@ -77,7 +77,7 @@ def test_every_window_is_scored_as_by_itself(runs, swept, tmp_path):
 def test_a_model_is_loaded_once(runs, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        "palate.model.model.load_model", lambda path, _: loaded.append(path) or load_model(path)
+        "palate.model.model.load_model", lambda path, *_, **__: loaded.append(path) or load_model(path)
     )
     compare_windows([runs["a"], runs["b"]], Options(bare=True), WINDOWS)
     assert loaded == [Path(runs["a"]), Path(runs["b"])]

@@ -25,6 +25,7 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
         "Licence": info.licence,
         "Simulated users": f"{simulation.users:,}, {simulation.share:.0%} of a batch; palate only",
         "Machine": f"{machine.processor}, {machine.cores} cores{memory}, {machine.gpu or 'no GPU'}",
+        "Device": f"training on {manifest.device}, scoring on {results.comparison.device}",
         "Wall time": f"{duration(sum(seconds.values()))}: {stages}",
         "Peak memory": f"{peak_memory_gib:.1f} GiB",
         "Parameters, palate": _parameters(run),

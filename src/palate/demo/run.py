@@ -13,6 +13,7 @@ from palate.demo.page import demo_page
 from palate.demo.scores import MAIN, PAPER, measure
 from palate.evaluation.evaluate import write_evaluation
 from palate.model.build import build_table
+from palate.model.device import find_device
 from palate.report.build import build_report
 from palate.runs.run import RunFolder
 from palate.system.files import remove_leftovers
@@ -66,7 +67,7 @@ def _run(
     page = out / "report.html"
     if not page.is_file():  # written last
         tell("scoring both models and the references on the test users")
-        with stages.timed("scoring"), reproducible(main.train.threads):
+        with stages.timed("scoring"), reproducible(main.train.threads, find_device()):
             results = measure(out)
         write_evaluation(results.evaluation, out)
         build_report(demo_page(results, stages.seconds(), stages.peak_memory_gib()), page)
@@ -88,7 +89,7 @@ def _train(
     with stages.timed("encoding"), counting_bar("encoding item texts", progress) as encoded:
         tell("encoding item texts")
         for recipe, _ in waiting.values():
-            with reproducible(recipe.train.threads):
+            with reproducible(recipe.train.threads, find_device()):
                 build_table(recipe, load_dataset(recipe.data.path), encoded)
     tell(f"training {' and '.join(waiting)}, side by side")
     with stages.timed("training"):

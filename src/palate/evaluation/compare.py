@@ -25,6 +25,8 @@ from palate.schema import Examples, Split, WindowKind
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
+    import torch
+
     from palate.model.model import PersonalizedModel
 
 Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
@@ -50,6 +52,8 @@ class Options:
     """Where the backbone of the runs that did not save it lies now, if it has moved."""
     controls: bool = False
     """Every control of a run, and not another user's history alone."""
+    device: str | torch.device = "auto"
+    """Where the models of runs compute; a loaded model stays where it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,8 @@ class Comparison:
     """The predictors that differ in nothing but their training's seed, by what they are called together."""
     warnings: tuple[str, ...] = ()
     """What went wrong with the training of a run, by its name."""
+    device: str | None = None
+    """Where models compute; None where there is none."""
 
     def at_window(self, window: int) -> Comparison:
         """The same predictors on the examples of another window."""
@@ -74,7 +80,7 @@ class Comparison:
     def evaluate(self) -> Evaluation:
         """Ask and score everybody."""
         evaluation = evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
-        return evaluation.model_copy(update={"warnings": self.warnings})
+        return evaluation.model_copy(update={"warnings": self.warnings, "device": self.device})
 
 
 def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison:
@@ -82,7 +88,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
 
     Raises:
         DataError: An entry is neither a run nor the name of a reference.
-        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data.
+        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data; or there is no
+            such device.
         PalateError: An object does not predict.
     """
     asked = _Asked.of(entries)
@@ -103,14 +110,17 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
     task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
     examples = _examples(dataset, task, setting)
+    if runs:  # before references are fitted, which may take long
+        from palate.model.device import find_device
+
+        options = replace(options, device=find_device(options.device))
     named = list(asked.references)
     if (runs or models) and not options.bare:
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
     trained = [
-        _load(run, name, dataset, options.transfer, places[run.path])
-        for name, run in zip(names, runs, strict=True)
+        _load(run, name, dataset, options, places[run.path]) for name, run in zip(names, runs, strict=True)
     ]
     for number, model in enumerate(models, start=1):
         name = "model" if len(models) == 1 else f"model {number}"
@@ -125,6 +135,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
         setting,
         _seeds(runs, names),
         tuple(_warnings(runs, names)),
+        _where(trained),
     )
 
 
@@ -263,14 +274,23 @@ def _controls(
     return [] if options.bare else [AnotherUsersHistory(predictor, options.seed)]
 
 
+def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
+    """The devices of models in words, each once."""
+    if not trained:
+        return None
+    from palate.model.device import describe_device
+
+    return ", ".join(dict.fromkeys(describe_device(one.model.device) for one in trained))
+
+
 def _load(
-    run: RunFolder, name: str, dataset: Dataset, transfer: bool, backbone: str | None
+    run: RunFolder, name: str, dataset: Dataset, options: Options, backbone: str | None
 ) -> PersonalizedPredictor:
     from palate.model.build import build_table
     from palate.model.model import load_model
 
     recipe = run.recipe
-    model = load_model(run.path, backbone)
-    if transfer:
-        model = model.with_table(build_table(recipe, dataset))
+    model = load_model(run.path, backbone, device=options.device)
+    if options.transfer:
+        model = model.with_table(build_table(recipe, dataset, device=model.device))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

@@ -82,6 +82,8 @@ class Evaluation(Frozen):
     setting: Setting
     users: int
     predictors: tuple[PredictorScores, ...]
+    device: str | None = None
+    """Where the models computed; None where there are none, and in files of earlier versions."""
     warnings: tuple[str, ...] = ()
     """What went wrong with the training of a model that is scored here."""
     predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)

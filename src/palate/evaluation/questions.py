@@ -27,6 +27,8 @@ from palate.tasks.statistics import CategoryStatistics, category_statistics
 from palate.tasks.wordings import NAMING, WORDINGS
 
 if TYPE_CHECKING:
+    import torch
+
     from palate.model.model import PersonalizedModel
     from palate.tasks import CategoryPreference
 
@@ -54,6 +56,8 @@ class QuestionEvaluation(Frozen):
     dataset: str
     fingerprint: str
     setting: Setting
+    device: str | None = None
+    """Where the model computed; None in files of earlier versions."""
     users: int = Field(ge=1)
     rows: tuple[WordingScores, ...]
 
@@ -81,6 +85,8 @@ def score_questions(
     All wordings of a kind ask the same. The model is also asked with every user's history in another user's place,
     in the first wording; the references answer from the window and from the training users.
     """
+    from palate.model.device import describe_device  # torch is loaded only when all else is there
+
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     questioner, preferences = (
         Questioner(task, dataset, dataset.interactions, statistics),
@@ -118,6 +124,7 @@ def score_questions(
         dataset=dataset.info.name,
         fingerprint=dataset.info.fingerprint,
         setting=setting,
+        device=describe_device(model.device),
         users=len(users),
         rows=tuple(rows),
     )
@@ -133,12 +140,13 @@ def questions_of_run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     backbone: str | None = None,
+    device: str | torch.device = "auto",
 ) -> QuestionEvaluation:
     """Ask a run's model; what is None is as in its recipe, and the kinds are those that it learned, or "preference".
 
     Everything that can be wrong is found before the model is loaded. Raises :class:`RecipeError` for a kind that does
     not exist or that the data cannot answer, and :class:`MismatchError` for data that the run was not trained on and
-    for a ``backbone`` that is not the one that it was trained with.
+    for a ``backbone`` that is not the one that it was trained with, and for a ``device`` that is not there.
     """
     run = load_run(path)
     recipe = run.recipe
@@ -157,7 +165,7 @@ def questions_of_run(
     from palate.model.model import load_model
 
     return score_questions(
-        load_model(path, backbone),
+        load_model(path, backbone, device=device),
         dataset,
         load_task(recipe.task, dataset.info),
         setting,

@@ -17,6 +17,7 @@ from palate.report.sheet import Sheet
 
 if TYPE_CHECKING:
     import polars as pl
+    import torch
     from rich.console import RenderableType
 
     from palate.data.dataset import Dataset
@@ -156,6 +157,7 @@ def evaluate(
     bare: bool = False,
     controls: bool = False,
     transfer: bool = False,
+    device: str | torch.device = "auto",
 ) -> EvaluationTable:
     """Score predictors on the same examples.
 
@@ -170,10 +172,12 @@ def evaluate(
         bare: Leave out the references and the control that are shown beside a run or model.
         controls: Show every control of a run or model, and not another user's history alone.
         transfer: Let models answer about data that they were not trained on.
+        device: Where the models of runs compute: "auto" is the first GPU if there is one, else the CPU; or a device of
+            torch's, like "cpu" or "cuda:1". A loaded model stays where it is.
 
     Raises:
         DataError: An entry is no run and no registered name, or there is no data.
-        MismatchError: A model was trained on other data, or models have different tasks.
+        MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
 
     Example:
         >>> table = palate.evaluation.evaluate(["runs/demo/main", "rule"], windows=[5, 20, 50])  # doctest: +SKIP
@@ -191,6 +195,7 @@ def evaluate(
         transfer=transfer,
         bare=bare,
         controls=controls,
+        device=device,
     )
     first = prepare_comparison(entries, options)
     evaluations = [first.evaluate(), *(first.at_window(size).evaluate() for size in sizes[1:])]

@@ -102,6 +102,8 @@ class ExportManifest(Frozen):
     data_fingerprint: str | None
     """Of the dataset whose users these are; None where all came from history files."""
     dtype: DType
+    device: str | None = None
+    """Where the prompts were computed; None in exports of earlier versions."""
     instructions: tuple[str, ...]
     generation: Generation | None
     """None for an encoder-decoder, which has no complete prompts."""

@@ -35,6 +35,7 @@ from palate.export.manifest import (
 from palate.export.read import file_digests
 from palate.export.weights import write_weights
 from palate.model.config import check_model
+from palate.model.device import describe_device
 from palate.model.generation import ends
 from palate.model.model import load_model
 from palate.model.wording import check_instruction
@@ -62,14 +63,15 @@ def export_prompts(
     data_fingerprint: str | None = None,
     report: Callable[[int], None] = lambda done: None,
     backbone: str | None = None,
+    device: str | torch.device = "auto",
 ) -> ExportManifest:
     """Write the user prompts of all histories into a new folder, and complete prompts for each instruction.
 
     An empty instruction stands for what was trained. ``weights`` adds what the engine needs where the backbone was
     trained: ``backbone``, all of it as a folder, or ``adapter``, what LoRA adds. ``new_items`` are a user's items that
     the catalogue does not have, by user id; ``report`` is told how many users are done; ``backbone`` is where one that
-    was not saved with the model lies now. The folder is there when all
-    is, or not at all; an export that was interrupted goes on where it stopped.
+    was not saved with the model lies now, and ``device`` where to compute. The folder is there when all is, or not at
+    all; an export that was interrupted goes on where it stopped.
 
     Raises :class:`OutputError` for a folder that is not free, :class:`MismatchError` for instructions to an
     encoder-decoder and for an adapter without LoRA, and :class:`DataError` for a user who comes twice and for
@@ -82,7 +84,7 @@ def export_prompts(
     for instruction in filter(None, instructions):
         check_instruction(run, settings, instruction, backbone)
     asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
-    model = load_model(run, backbone)
+    model = load_model(run, backbone, device=device)
     manifest = ExportManifest(
         made=datetime.now(timezone.utc).replace(microsecond=0),
         versions=package_versions(),
@@ -90,6 +92,7 @@ def export_prompts(
         backbone=_backbone_identity(model),
         data_fingerprint=data_fingerprint,
         dtype=dtype,
+        device=describe_device(model.device),
         instructions=asked,
         generation=_generation(model),
         users=(),

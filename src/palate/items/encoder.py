@@ -21,6 +21,7 @@ from palate.items.encoder_files import content_digest, encoder_folder
 from palate.schema import Floats
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -52,18 +53,23 @@ class EncoderIdentity:
 
 
 class ItemEncoder:
-    """Turns item texts into vectors; the model is loaded only when a text is not in the cache."""
+    """Turns item texts into vectors; the model is loaded only when a text is not in the cache.
 
-    def __init__(self, settings: ItemSettings) -> None:
-        self.settings = settings
+    Args:
+        settings: Which encoder it is, and where its vectors are kept.
+        device: Where it computes: "auto" is the first GPU if there is one, else the CPU.
+    """
+
+    def __init__(self, settings: ItemSettings, device: str | torch.device = "auto") -> None:
+        self.settings, self.device = settings, device
 
     @classmethod
-    def of(cls, identity: EncoderIdentity) -> ItemEncoder:
+    def of(cls, identity: EncoderIdentity, device: str | torch.device = "auto") -> ItemEncoder:
         """Make the encoder that an identity describes; its :attr:`identity` tells whether its files are the same."""
         settings = ItemSettings(
             encoder=identity.name, revision=identity.revision, max_tokens=identity.max_tokens
         )
-        return cls(settings)
+        return cls(settings, device)
 
     @cached_property
     def identity(self) -> EncoderIdentity:
@@ -99,7 +105,9 @@ class ItemEncoder:
 
     @cached_property
     def _model(self) -> SentenceTransformer:
-        return _load_model(self._folder, self.settings.max_tokens)
+        from palate.model.device import find_device  # torch takes seconds to import, and is often not needed
+
+        return _load_model(self._folder, self.settings.max_tokens, find_device(self.device))
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self.identity.digest} {text}".encode()).digest()
@@ -130,13 +138,13 @@ class ItemEncoder:
         return vectors
 
 
-def _load_model(folder: Path, max_tokens: int) -> SentenceTransformer:
-    """Load a sentence-transformers folder in float32, on the GPU if there is one."""
+def _load_model(folder: Path, max_tokens: int, device: torch.device) -> SentenceTransformer:
+    """Load a sentence-transformers folder in float32."""
     from sentence_transformers import SentenceTransformer  # seconds to import, and often not needed
 
     try:
         with _without_loading_bar():
-            model = SentenceTransformer(str(folder), local_files_only=True).float().eval()
+            model = SentenceTransformer(str(folder), device=str(device), local_files_only=True).float().eval()
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(

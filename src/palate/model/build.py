@@ -124,13 +124,25 @@ def build_model(
     return model
 
 
-def build_table(recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Table:
-    """The dataset's items as the recipe's model reads them; what is cached is not encoded again."""
+def build_table(
+    recipe: Recipe,
+    dataset: Dataset,
+    progress: Progress | None = None,
+    device: str | torch.device = "auto",
+) -> Table:
+    """Make the items of a dataset what the recipe's model reads; vectors that are cached are not computed again.
+
+    Args:
+        recipe: Says how items are read, and by which item encoder.
+        dataset: Whose items they are.
+        progress: Is told how many texts are encoded.
+        device: Where the item encoder computes.
+    """
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
     texts = texts_for(dataset.info, recipe.items.texts)
-    return build_item_table(dataset, ItemEncoder(recipe.items), progress, texts)
+    return build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
 
 
 def _tokenizer_texts(

@@ -13,21 +13,22 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
     Args:
         name: "auto" for the first GPU if there is one, else the CPU; or a device as torch names it, like "cuda:1".
 
+    Returns:
+        The device, with its number where it is a GPU.
+
     Raises:
         MismatchError: There is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        return torch.empty(0, device=torch.device(name)).device  # "cuda" becomes "cuda:0"
     except (RuntimeError, AssertionError, ValueError) as error:  # torch raises AssertionError without CUDA
         reason = str(error).strip().splitlines()[0]
         raise MismatchError(
             f"device {str(name)!r} cannot be used ({reason}); expected 'auto', 'cpu', or 'cuda:0' and the like "
             "on a machine with a GPU"
         ) from error
-    return device
 
 
 def describe_device(device: torch.device) -> str:

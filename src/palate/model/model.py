@@ -202,7 +202,7 @@ class PersonalizedModel(nn.Module):
         """
         if not len(user_prompts):
             return []
-        user = self.like_tokens(UserPrompt.of(user_prompts))  # a state's prompt has not been moved yet
+        user = self._given(user_prompts)
         return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
 
     @torch.inference_mode()
@@ -213,7 +213,7 @@ class PersonalizedModel(nn.Module):
 
         The user prompts are those that :meth:`generate_from` takes.
         """
-        user = self.like_tokens(UserPrompt.of(user_prompts))
+        user = self._given(user_prompts)
         prompt = self._inject(user, *self._tokens(self._asked(instruction)))
         return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
 
@@ -356,7 +356,9 @@ class PersonalizedModel(nn.Module):
             return self
         if not isinstance(self.table, ItemTable):
             return self.with_table(self.table.extended(items))
-        return self.with_table(self.table.extended(items, encoder or ItemEncoder.of(self.table.encoder)))
+        return self.with_table(
+            self.table.extended(items, encoder or ItemEncoder.of(self.table.encoder, self.device))
+        )
 
     def with_table(self, table: Table) -> PersonalizedModel:
         """Return a model that reads histories over another catalogue and shares this one's weights.
@@ -480,6 +482,10 @@ class PersonalizedModel(nn.Module):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)
 
+    def _given(self, user_prompts: Tensor | Sequence[Tensor]) -> UserPrompt:
+        """User prompts that somebody gives, of whatever device and scale, as one batch."""
+        return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
+
     def _edges(self) -> Edges | None:
         """What a decoder-only backbone reads around everything."""
         if self.frame is None:
@@ -555,10 +561,11 @@ def load_model(
     Example:
         >>> model = palate.load_model("runs/demo/main", device="cpu")  # doctest: +SKIP
     """
+    place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
     model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
-    if dtype is not None:
-        model.backbone.to(dtype=dtype_of(dtype))
-    return model.to(find_device(device))
+    if backbone_dtype is not None:
+        model.backbone.to(dtype=backbone_dtype)
+    return model.to(place)
 
 
 def _made_by(table: Table) -> EncoderIdentity | str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
 
+from accelerate.utils import send_to_device
 from torch.utils.flop_counter import FlopCounterMode
 
 from palate.system.machine import peak_memory_gib
@@ -96,7 +97,7 @@ def step_multiply_adds(model: PersonalizedModel, batches: TrainingBatches) -> fl
     del batch["liked"], batch["disliked"], batch["kinds"]
     model.train()
     with FlopCounterMode(display=False) as counter:
-        model(**batch)["loss"].backward()
+        model(**send_to_device(batch, model.device))["loss"].backward()
     model.zero_grad()
     model.eval()
     return float(counter.get_total_flops() / 2)

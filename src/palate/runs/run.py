@@ -47,6 +47,7 @@ class Manifest(Frozen):
     commit: str | None  # of the palate checkout; None for an installed package
     versions: dict[str, str]
     machine: Machine
+    device: str | None = None  # where the training computed, last if it was resumed
     seed: int
     data_name: str
     data_fingerprint: str
@@ -150,11 +151,11 @@ class RunFolder:
         write_text(self.manifest_file, manifest.model_dump_json(indent=2) + "\n")
 
 
-def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
+def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | None = None) -> RunFolder:
     """Make a run's folder, or go on with the one that is there; one with a trained model is left as it is.
 
     A run in which training has made nothing yet, neither a checkpoint nor a model, makes room for another one.
-    What a killed training has left half written is removed.
+    What a killed training has left half written is removed. ``device`` says where the training computes.
 
     Raises:
         OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
@@ -168,14 +169,15 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> RunFolder:
                 remove_leftovers(folder)
             if not run.model.is_dir():
                 resumed = (*run.manifest.resumed, _now())
-                run._update(resumed=resumed, ended=None, data_from_run=_way(run, recipe))
+                run._update(resumed=resumed, ended=None, device=device, data_from_run=_way(run, recipe))
                 write_text(run.recipe_file, dump_recipe(rooted(recipe)))  # the data may lie elsewhere now
             return run
         with fresh_folder(path) as partial:
             new = RunFolder(partial)
             for folder in (new.logs, new.checkpoints):
                 folder.mkdir()
-            manifest = _new_manifest(recipe, data).model_copy(update={"data_from_run": _way(run, recipe)})
+            here = {"device": device, "data_from_run": _way(run, recipe)}
+            manifest = _new_manifest(recipe, data).model_copy(update=here)
             write_text(new.manifest_file, manifest.model_dump_json(indent=2) + "\n")
             write_text(new.recipe_file, dump_recipe(rooted(recipe)))
         return run

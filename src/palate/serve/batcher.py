@@ -105,7 +105,7 @@ class Batcher:
     def _answer(self, batch: Sequence[Question]) -> list[str]:
         tells = [question.tell for question in batch]
         streamer = _Pieces(self._model.tokenizer, tells) if any(tells) else None
-        prompts = [question.user_prompt.to(self._model.device) for question in batch]
+        prompts = [question.user_prompt for question in batch]
         return self._model.generate_from(prompts, [question.instruction for question in batch], streamer)
 
 

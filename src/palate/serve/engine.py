@@ -36,8 +36,8 @@ class ServedModel:
     that it began with.
     """
 
-    def __init__(self, run: Path, backbone: str | None = None) -> None:
-        self.model = load_model(run, backbone)
+    def __init__(self, run: Path, backbone: str | None = None, device: str = "auto") -> None:
+        self.model = load_model(run, backbone, device=device)
         self.identity = _identity(run)
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
 

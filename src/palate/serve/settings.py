@@ -63,6 +63,8 @@ class ServeSettings(Frozen):
     store: str
     backbone: str | None = None
     """Where a backbone that was not saved with the model lies now; where it was when not given."""
+    device: str = "auto"
+    """Where the model computes, in every worker process."""
     data: Path | None = None
     """The dataset, for titles and the rule; the run's own when not given."""
     host: str = "127.0.0.1"

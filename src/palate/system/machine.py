@@ -12,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.system.records import Frozen
+
+if TYPE_CHECKING:
+    import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """The names that glibc's malloc.h gives them."""
@@ -72,12 +75,16 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def reproducible(threads: int | None) -> Iterator[None]:
-    """Let a computation on the CPU give the same bits each time, with so many threads; as many as now if None.
+def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
+    """Let a computation on the CPU give the same bits each time.
 
     Sums in another order round differently: numpy's and scikit-learn's libraries are held to the same threads, and of
     torch's operations those are taken that add in a fixed order. On a GPU, where some have no such order, the threads
     alone are set.
+
+    Args:
+        threads: How many the CPU computes with; as many as now if None.
+        device: Where models compute.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -87,7 +94,7 @@ def reproducible(threads: int | None) -> Iterator[None]:
     filling = deterministic.fill_uninitialized_memory
     threads = threads or before
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(fixed or not torch.cuda.is_available())
+    torch.use_deterministic_algorithms(fixed or device.type == "cpu")
     deterministic.fill_uninitialized_memory = False  # nothing reads what it has not written
     try:
         with threadpool_limits(limits=threads):

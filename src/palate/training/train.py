@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from palate.backbones.base import checkpoint_activations
@@ -24,6 +23,7 @@ from palate.errors import PalateError, RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
+from palate.model.device import describe_device
 from palate.model.record import DevScores, TrainingRecord
 from palate.runs.run import RunFolder, check_run, open_run
 from palate.system.files import remove_leftovers, telling_failed_writes, write_json
@@ -36,6 +36,7 @@ from palate.tasks.questions import check_kinds
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevUsers
+from palate.training.devices import OneDevice, training_device
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
 from palate.training.trainer import PersonalizedTrainer
@@ -56,24 +57,29 @@ def train(
     out: Path,
     report: Callable[[str], None] | None = None,
     progress: bool = False,
+    device: str | torch.device = "auto",
 ) -> Path:
     """Train the recipe's model and return the run's folder.
 
     A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
     is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
-    launch`` or ``torchrun`` it trains on all their processes, each with a batch of its own.
+    launch`` or ``torchrun`` it trains on all their processes, each with a batch and a device of its own.
 
     With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
-    ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more.
+    ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more,
+    and :class:`MismatchError` for a ``device`` that is not there.
     """
     recipe = rooted(recipe)
     keep_freed_memory()
-    with reproducible(recipe.train.threads):
-        return _train(recipe, out, report or _say_nothing, progress)
+    place = training_device(device)
+    with reproducible(recipe.train.threads, place):
+        return _train(recipe, out, report or _say_nothing, progress, place)
 
 
-def _train(recipe: Recipe, out: Path, tell: Callable[[str], None], progress: bool) -> Path:
-    devices = PartialState(cpu=not torch.cuda.is_available())
+def _train(
+    recipe: Recipe, out: Path, tell: Callable[[str], None], progress: bool, device: torch.device
+) -> Path:
+    devices = PartialState()
     if not devices.is_main_process:
         tell, progress = _say_nothing, False
     if devices.num_processes > 1 and recipe.train.minutes is not None:
@@ -88,7 +94,7 @@ def _train(recipe: Recipe, out: Path, tell: Callable[[str], None], progress: boo
             tell(f"{out} is finished already")
             _warn(model_settings(out).training, tell)
         else:
-            _train_model(recipe, run, dataset, tell, progress)
+            _train_model(recipe, run, dataset, tell, progress, device)
         devices.wait_for_everyone()
         if devices.is_main_process:
             _close(run)
@@ -105,11 +111,11 @@ def _close(run: RunFolder) -> None:
 
 
 @contextmanager
-def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset) -> Iterator[None]:
+def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset, device: torch.device) -> Iterator[None]:
     """Make the run's folder when all that could be refused has been; a start that fails leaves no folder."""
     devices = PartialState()
     if devices.is_main_process:
-        open_run(run.path, recipe, dataset.info)
+        open_run(run.path, recipe, dataset.info, describe_device(device))
     devices.wait_for_everyone()
     try:
         with telling_failed_writes(run.path), _quiet_writers():
@@ -141,18 +147,23 @@ def _say_nothing(line: str) -> None:
 
 
 def _train_model(
-    recipe: Recipe, run: RunFolder, dataset: Dataset, tell: Callable[[str], None], progress: bool
+    recipe: Recipe,
+    run: RunFolder,
+    dataset: Dataset,
+    tell: Callable[[str], None],
+    progress: bool,
+    device: torch.device,
 ) -> None:
     """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
     check_kinds(recipe.train.questions, dataset)
     backbone = build_backbone(recipe, dataset, task, tell)
     with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
-        table = build_table(recipe, dataset, encoded)
+        table = build_table(recipe, dataset, encoded, device)
     model = build_model(recipe, dataset, task, table, backbone)
-    tell(_described(model, dataset))
+    tell(_described(model, dataset, device))
     if recipe.train.steps == 0:
-        with _opened(recipe, run, dataset):
+        with _opened(recipe, run, dataset, device):
             if PartialState().is_main_process:
                 model.eval().save_pretrained(run.model)
         return
@@ -161,8 +172,8 @@ def _train_model(
     clock, dev = Clock(recipe.train), DevUsers(recipe, dataset, task)
     batches = TrainingBatches(recipe, dataset, task, model, clock)
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
-    with _opened(recipe, run, dataset):
-        trainer = _trainer(recipe, run, predictor, dev, batches, clock)
+    with _opened(recipe, run, dataset, device):
+        trainer = _trainer(recipe, run, predictor, dev, batches, clock, device)
         _run_trainer(trainer, run, tell, progress)
         if trainer.is_world_process_zero():
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
@@ -205,12 +216,13 @@ def _trainer(
     dev: DevUsers,
     batches: TrainingBatches,
     clock: Clock,
+    device: torch.device,
 ) -> PersonalizedTrainer:
     clock.restart(0.0)
     return PersonalizedTrainer(
         predictor.model,
         recipe.train,
-        _arguments(recipe, run),
+        _arguments(recipe, run, device),
         batches,
         clock,
         score=lambda: dev.score(predictor),
@@ -255,18 +267,18 @@ def _lengths(model: PersonalizedModel, examples: Examples) -> dict[str, float]:
     return {name: norm.length for name, norm in norms.items() if not isnan(norm.length)}
 
 
-def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
+def _arguments(recipe: Recipe, run: RunFolder, device: torch.device) -> OneDevice:
     for chatty in ("transformers.trainer", "transformers.trainer_utils"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     settings = recipe.train
-    return TrainingArguments(
+    return OneDevice.on(
+        device,
         output_dir=str(run.checkpoints),
         max_steps=settings.steps,
         per_device_train_batch_size=1,  # an item of the training set is a whole batch
         gradient_accumulation_steps=settings.accumulate,
         max_grad_norm=settings.clip_norm,
         bf16=settings.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
         seed=recipe.seed,
         eval_strategy="steps",
         eval_steps=settings.evaluate_every,
@@ -279,17 +291,18 @@ def _arguments(recipe: Recipe, run: RunFolder) -> TrainingArguments:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device.type == "cuda",
         average_tokens_across_devices=False,
         ddp_find_unused_parameters=settings.auxiliary_alone > 0,
     )
 
 
-def _described(model: PersonalizedModel, dataset: Dataset) -> str:
+def _described(model: PersonalizedModel, dataset: Dataset, device: torch.device) -> str:
     encoder = sum(weight.numel() for weight in model.user_encoder.parameters())
     return (
         f"training on {len(dataset.users('train')):,} users of {dataset.info.name}: "
-        f"user encoder {encoder / 1e6:.1f}M, backbone {model.backbone.num_parameters() / 1e6:.1f}M parameters"
+        f"user encoder {encoder / 1e6:.1f}M, backbone {model.backbone.num_parameters() / 1e6:.1f}M parameters, "
+        f"on {describe_device(device)}"
     )
 
 
