@@ -10,12 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from palate.errors import DataError, rating_off_scale
 from palate.items.table import off_scale
-=======
-from palate.errors import DataError, off_scale
->>>>>>> 8d95282 (A fault within a zip is named by where it lies in it; unknown items and ratings off the scale are worded alike everywhere)
 from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
@@ -124,16 +120,7 @@ def _check_columns(history: History) -> None:
 
 
 def _rating_indices(history: History, table: ItemTable | BlockTable) -> RatingIndices:
-<<<<<<< HEAD
     values, ratings = table.rating_values, np.asarray(history.ratings, dtype=np.float32)
     if wrong := off_scale(values, ratings.tolist()):
         raise DataError(f"user {history.user_id!r}: {rating_off_scale(wrong[0], values)}")
     return np.searchsorted(values, ratings).astype(np.uint8)
-=======
-    ratings = np.asarray(history.ratings, dtype=np.float32)
-    index: RatingIndices = np.abs(ratings[:, None] - table.rating_values).argmin(axis=1).astype(np.uint8)
-    if len(wrong := ratings[table.rating_values[index] != ratings]):
-        error = off_scale(wrong[0], table.rating_values)
-        raise DataError(f"user {history.user_id!r}: {error}")
-    return index
->>>>>>> 8d95282 (A fault within a zip is named by where it lies in it; unknown items and ratings off the scale are worded alike everywhere)

@@ -15,11 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from palate.data.dataset import Dataset
-<<<<<<< HEAD
 from palate.errors import DataError, MismatchError, unknown_items
-=======
-from palate.errors import DataError, MismatchError, faults, unknown_items
->>>>>>> 8d95282 (A fault within a zip is named by where it lies in it; unknown items and ratings off the scale are worded alike everywhere)
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
