@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from palate.data.windows import make_examples
 from palate.evaluation.compare import Comparison, Options, prepare_comparison
-from palate.evaluation.evaluate import Evaluation, evaluate
-from palate.evaluation.predictors.base import Predictor
+from palate.evaluation.evaluate import Evaluation
 from palate.runs.run import RunFolder
 
 MAIN, PAPER = "main", "paper"
@@ -36,16 +33,14 @@ def measure(out: Path) -> DemoResults:
     runs = {name: RunFolder(out / name) for name in (MAIN, PAPER)}
     it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options())
     evaluation = it.evaluate()
-    predictors = [one for one in it.predictors if one.name in BY_LENGTH]
-    at_length = [_mean_liked_f1(it, predictors, length) for length in LENGTHS]
+    drawn = replace(it, predictors=[one for one in it.predictors if one.name in BY_LENGTH])
+    at_length = [_mean_liked_f1(drawn, length) for length in LENGTHS]
     return DemoResults(runs, it, evaluation, {name: [f1[name] for f1 in at_length] for name in at_length[0]})
 
 
-def _mean_liked_f1(it: Comparison, predictors: Sequence[Predictor], length: int) -> dict[str, float]:
-    mean = {one.name: 0.0 for one in predictors}
+def _mean_liked_f1(it: Comparison, length: int) -> dict[str, float]:
+    mean = {one.name: 0.0 for one in it.predictors}
     for seed in range(DRAWS):
-        setting = it.setting.model_copy(update={"window": length, "seed": seed})
-        examples = make_examples(it.dataset, it.task, setting.split, length, setting.kind, seed)
-        for one in evaluate(predictors, examples, it.task, it.dataset, setting).predictors:
+        for one in it.at_window(length, seed).evaluate().predictors:
             mean[one.name] += one.scores.liked.f1.value / DRAWS
     return mean

@@ -72,9 +72,10 @@ class Comparison:
     device: str | None = None
     """Where models compute; None where there is none."""
 
-    def at_window(self, window: int) -> Comparison:
-        """The same predictors on the examples of another window."""
-        setting = self.setting.model_copy(update={"window": window})
+    def at_window(self, window: int, seed: int | None = None) -> Comparison:
+        """The same predictors on the examples of another window, and of another draw with ``seed``."""
+        drawn = self.setting.seed if seed is None else seed
+        setting = self.setting.model_copy(update={"window": window, "seed": drawn})
         return replace(self, setting=setting, examples=_examples(self.dataset, self.task, setting))
 
     def evaluate(self) -> Evaluation:

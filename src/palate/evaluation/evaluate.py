@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from palate.errors import DataError, LeakageError, PalateError
-from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences
+from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences, weighted_f1
 from palate.schema import Examples, Ints, Preferences, Split, WindowKind
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
@@ -91,6 +92,55 @@ class Evaluation(Frozen):
     """sha256 of ``predictions.jsonl``, in the file: a process that is killed between the two leaves no wrong pair."""
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers about B users, the labels that were read from them, and the truth."""
+
+    texts: Sequence[str]
+    said: Preferences
+    truth: Preferences
+    task: Task
+
+    @property
+    def liked_f1(self) -> float:
+        """Weighted F1 of the liked labels."""
+        return self._f1(self.truth.liked, self.said.liked)
+
+    @property
+    def disliked_f1(self) -> float:
+        """Weighted F1 of the disliked labels."""
+        return self._f1(self.truth.disliked, self.said.disliked)
+
+    @property
+    def unreadable(self) -> float:
+        """Share of answers in which no label was read and which do not say that there is none."""
+        empty = np.concatenate([self.said.liked, self.said.disliked], axis=1).max(axis=1) < 0
+        of_nothing = self.task.target_texts(self.said[empty])
+        rows: list[int] = np.flatnonzero(empty).tolist()
+        missed = [row for row, text in zip(rows, of_nothing, strict=True) if self.texts[row] != text]
+        return len(missed) / len(self.texts)
+
+    def __getitem__(self, rows: Ints) -> Answers:
+        return Answers([self.texts[row] for row in rows], self.said[rows], self.truth[rows], self.task)
+
+    def _f1(self, truth: Ints, said: Ints) -> float:
+        labels = len(self.task.label_names)
+        return weighted_f1(membership(truth, labels), membership(said, labels))
+
+
+def read_answers(texts: Sequence[str], truth: Preferences, task: Task) -> Answers:
+    """Read B answers, to be held against the truth."""
+    return Answers(texts, task.parse(texts), truth, task)
+
+
+def ask(predictor: Predictor, examples: Examples, task: Task) -> Answers:
+    """Ask a predictor about every example; raises :class:`PalateError` when it leaves out a user."""
+    texts = predictor.predict(examples.user_index, examples.windows)
+    if len(texts) != len(examples):
+        raise PalateError(f"{predictor.name}: gave {len(texts)} answers for {len(examples)} users")
+    return read_answers(texts, examples.truth, task)
+
+
 def evaluate(
     predictors: Sequence[Predictor], examples: Examples, task: Task, dataset: Dataset, setting: Setting
 ) -> Evaluation:
@@ -104,22 +154,19 @@ def evaluate(
     predictions: list[Prediction] = []
     for predictor in predictors:
         start = time.perf_counter()
-        answers = predictor.predict(examples.user_index, examples.windows)
+        answers = ask(predictor, examples, task)
         seconds = time.perf_counter() - start
-        if len(answers) != len(examples):
-            raise PalateError(f"{predictor.name}: gave {len(answers)} answers for {len(examples)} users")
-        read = task.parse(answers)
         scores.append(
             PredictorScores(
                 name=predictor.name,
-                scores=score_preferences(examples.truth, read, len(task.label_names), setting.seed),
-                per_category=_per_category(examples.truth, read, task.label_names),
-                unreadable=unreadable_share(answers, read, task),
+                scores=score_preferences(answers.truth, answers.said, len(task.label_names), setting.seed),
+                per_category=_per_category(answers.truth, answers.said, task.label_names),
+                unreadable=answers.unreadable,
                 seconds=round(seconds, 3),
             )
         )
         user_ids = [dataset.user_ids[index] for index in examples.user_index]
-        predictions.extend(_predictions(predictor.name, user_ids, answers, read, examples.truth, task))
+        predictions.extend(_predictions(predictor.name, user_ids, answers, task))
     return Evaluation(
         dataset=dataset.info.name,
         fingerprint=dataset.info.fingerprint,
@@ -188,27 +235,12 @@ def _per_category(truth: Preferences, read: Preferences, names: Sequence[str]) -
     }
 
 
-def unreadable_share(answers: Sequence[str], read: Preferences, task: Task) -> float:
-    """The share of B answers in which no label was read and which do not say that there is none."""
-    empty = np.concatenate([read.liked, read.disliked], axis=1).max(axis=1) < 0
-    of_nothing = task.target_texts(read[empty])
-    rows: list[int] = np.flatnonzero(empty).tolist()
-    missed = [row for row, text in zip(rows, of_nothing, strict=True) if answers[row] != text]
-    return len(missed) / len(answers)
-
-
-def _predictions(
-    name: str,
-    user_ids: Sequence[str],
-    answers: Sequence[str],
-    read: Preferences,
-    truth: Preferences,
-    task: Task,
-) -> Iterator[Prediction]:
+def _predictions(name: str, user_ids: Sequence[str], answers: Answers, task: Task) -> Iterator[Prediction]:
     def named(ranked: Ints) -> list[tuple[str, ...]]:
         return [tuple(task.label_names[index] for index in row if index >= 0) for row in ranked.tolist()]
 
-    columns = (user_ids, answers, *map(named, (read.liked, read.disliked, truth.liked, truth.disliked)))
+    said, truth = answers.said, answers.truth
+    columns = (user_ids, answers.texts, *map(named, (said.liked, said.disliked, truth.liked, truth.disliked)))
     for user_id, answer, liked, disliked, truth_liked, truth_disliked in zip(*columns, strict=True):
         yield Prediction(
             predictor=name,

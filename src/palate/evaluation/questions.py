@@ -13,8 +13,8 @@ from pydantic import Field
 from palate.data.dataset import Dataset
 from palate.data.windows import draw_windows
 from palate.errors import DataError, MismatchError
-from palate.evaluation.evaluate import Setting
-from palate.evaluation.metrics import area_under_curve, membership, weighted_f1
+from palate.evaluation.evaluate import Setting, read_answers
+from palate.evaluation.metrics import area_under_curve
 from palate.model.config import check_model
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
@@ -274,16 +274,9 @@ def _scores(
     kind: QuestionKind, task: CategoryPreference, asked: Questions, given: Replies, truth: Preferences
 ) -> dict[str, float]:
     if kind in NAMING:
-        read, labels = task.parse(given.texts), len(task.label_names)
-        halves = {
-            "liked_f1": (truth.liked, read.liked),
-            "disliked_f1": (truth.disliked, read.disliked),
-        }
-        wanted = halves if kind == "preference" else {f"{kind}_f1": halves[f"{kind}_f1"]}
-        return {
-            name: weighted_f1(membership(true, labels), membership(said, labels))
-            for name, (true, said) in wanted.items()
-        }
+        answers = read_answers(given.texts, truth, task)
+        scores = {"liked_f1": answers.liked_f1, "disliked_f1": answers.disliked_f1}
+        return scores if kind == "preference" else {f"{kind}_f1": scores[f"{kind}_f1"]}
     if kind == "rating":
         error = given.numbers - asked.truth
         return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.evaluate import read_answers
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
@@ -32,16 +32,14 @@ def scores_by_history(
 ) -> tuple[HistoryScore, ...]:
     """Score B answers in groups of about equally many users, from the shortest histories to the longest."""
     length = dataset.interactions.lengths[examples.user_index]
-    labels = len(task.label_names)
-    truth = membership(examples.truth.liked, labels)
-    named = membership(task.parse(answers).liked, labels)
+    read = read_answers(answers, examples.truth, task)
     groups = np.array_split(np.argsort(length, kind="stable"), min(GROUPS, len(length)))
     return tuple(
         HistoryScore(
             shortest=int(length[rows].min()),
             longest=int(length[rows].max()),
             users=len(rows),
-            liked_f1=weighted_f1(truth[rows], named[rows]),
+            liked_f1=read[rows].liked_f1,
         )
         for rows in groups
     )

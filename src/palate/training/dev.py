@@ -7,8 +7,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from palate.data.windows import make_examples
-from palate.evaluation.evaluate import unreadable_share
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.evaluate import ask
 from palate.evaluation.predictors.controls import AnotherUsersHistory, Population
 from palate.model.record import DevScores
 from palate.schema import Examples
@@ -40,8 +39,8 @@ class DevUsers:
 
     def score(self, predictor: Predictor) -> DevScore:
         """Ask the predictor about every dev user."""
-        scores = [self._score(predictor, examples) for examples in self.examples]
-        return DevScore(mean(one.f1 for one in scores), mean(one.unreadable for one in scores))
+        answers = [ask(predictor, examples, self.task) for examples in self.examples]
+        return DevScore(mean(one.liked_f1 for one in answers), mean(one.unreadable for one in answers))
 
     def compared(self, predictor: Predictor) -> DevScores:
         """The predictor's score beside those of what knows nothing of the user."""
@@ -53,12 +52,6 @@ class DevUsers:
             population=self.score(Population(self.dataset, self.task)).f1,
             unreadable=own.unreadable,
         )
-
-    def _score(self, predictor: Predictor, examples: Examples) -> DevScore:
-        answers = predictor.predict(examples.user_index, examples.windows)
-        read, labels = self.task.parse(answers), len(self.task.label_names)
-        f1 = weighted_f1(membership(examples.truth.liked, labels), membership(read.liked, labels))
-        return DevScore(f1, unreadable_share(answers, read, self.task))
 
 
 def _examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
