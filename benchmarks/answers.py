@@ -37,7 +37,7 @@ from palate.tasks import CategoryPreference
 from streaming import milliseconds
 
 DEMO = load_recipe(Path(palate.__file__).parent / "demo" / "demo.yaml").model
-BASE = RandomT5Settings(width=768, feed_forward=2048, heads=12, layers=12)
+BASE = RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12)
 BASE_VOCABULARY = 32_128
 """T5 base has more tokens than a tokenizer of our own finds in so few texts."""
 BATCHES = {"demo": (1, 32), "base": (1,)}
@@ -73,7 +73,7 @@ def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedM
         user_encoder=DEMO.user_encoder,
         task_prompt=DEMO.task_prompt,
         window=WINDOW,
-        most_new_tokens=1,
+        max_new_tokens=1,
         instruction=task.instruction,
         task=task.settings,
         category_field="genre",
@@ -92,7 +92,7 @@ def with_uem(model: PersonalizedModel) -> PersonalizedModel:
 
 def write_exactly(model: PersonalizedModel, tokens: int) -> None:
     """Let every answer of this model's backbone be ``tokens`` long."""
-    model.settings = model.settings.model_copy(update={"most_new_tokens": tokens})
+    model.settings = model.settings.model_copy(update={"max_new_tokens": tokens})
     model.backbone.generation_config.min_new_tokens = tokens
 
 
@@ -111,7 +111,7 @@ def bare_answers(model: PersonalizedModel, users: int) -> list[str]:
     token_ids = model.backbone.generate(
         input_ids=asked["input_ids"],
         attention_mask=asked["attention_mask"],
-        **generation_settings(model.settings.most_new_tokens),
+        **generation_settings(model.settings.max_new_tokens),
     )
     answers: list[str] = model.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
     return answers

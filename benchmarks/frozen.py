@@ -57,7 +57,9 @@ def measured(recipe: Recipe, repeats: int) -> dict[str, float]:
                 taken.setdefault(f"{some} a window, {tokens} tokens", []).append(seconds / len(rounds))
                 if tokens == "all":
                     sampler.learn(*zip(*output["scores"], strict=True))
-    return {form: median(times[1:]) / recipe.train.batch_size for form, times in taken.items()}
+    return {
+        form: median(times[1:]) / recipe.train.per_device_train_batch_size for form, times in taken.items()
+    }
 
 
 def main() -> None:

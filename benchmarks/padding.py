@@ -28,10 +28,10 @@ def made(data: Path, window: int, groups: int) -> Recipe:
             "data": {"path": data},
             "windows": {"kind": "random", "shortest": window, "longest": window},
             "model": {
-                "backbone": {"kind": "random-t5", "vocabulary": 4000},
+                "backbone": {"kind": "random-t5", "vocab_size": 4000},
                 "user_encoder": {"kind": "text", "descriptions": False},
             },
-            "train": {"batch_size": 32, "length_groups": groups},
+            "train": {"per_device_train_batch_size": 32, "length_groups": groups},
         },
         "benchmark",
     )

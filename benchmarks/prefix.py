@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = load_model(arguments.run)
-    model.settings = model.settings.model_copy(update={"most_new_tokens": arguments.tokens})
+    model.settings = model.settings.model_copy(update={"max_new_tokens": arguments.tokens})
     dataset = load_dataset(load_run(arguments.run).recipe.data.path)
     people = dataset.histories(dataset.user_ids[: arguments.users])
     questions = [QUESTIONS[at % len(QUESTIONS)] for at in range(arguments.instructions)]

@@ -196,7 +196,7 @@ def main() -> None:
         if run is None:
             run = Path(folder) / "model"
             model = made_up_model("demo", np.random.default_rng(0))
-            model.settings = model.settings.model_copy(update={"most_new_tokens": TOKENS})
+            model.settings = model.settings.model_copy(update={"max_new_tokens": TOKENS})
             model.save_pretrained(run)
         found = measured(run, Path(folder), arguments)
     rows = found["rows"]

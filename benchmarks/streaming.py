@@ -92,7 +92,7 @@ def main() -> None:
     events, sizes = Events(), EncoderSizes(FIELDS, VECTOR, WIDTH, CATEGORIES)
     encoder = StreamingEncoder(StreamingSettings(), sizes).eval()
     resampler = ResamplerEncoder(ResamplerSettings(), sizes).eval()
-    uem = UEM(UEMSettings(heads=6, feed_forward=1_024), sizes).eval()
+    uem = UEM(UEMSettings(num_heads=6, d_ff=1_024), sizes).eval()
     histories = {length: events.draw(length) for length in LENGTHS}
     states = {length: encoder.add(encoder.init_state(1), batch) for length, batch in histories.items()}
     one, repeats = events.draw(1), arguments.repeats

@@ -31,7 +31,7 @@ from palate.training.clock import Clock
 from streaming import milliseconds
 
 WINDOW, TOKENS = 50, 20
-UEM: dict[str, object] = {"kind": "uem", "layers": 3, "heads": 4, "head_size": 32, "feed_forward": 256}
+UEM: dict[str, object] = {"kind": "uem", "num_layers": 3, "num_heads": 4, "d_kv": 32, "d_ff": 256}
 SYSTEMS: dict[str, dict[str, object]] = {
     "embeddings": UEM,
     "text": {"kind": "text", "descriptions": False},
@@ -44,11 +44,11 @@ def recipe(user_encoder: dict[str, object], data: Path, batch: int) -> Recipe:
         "data": {"path": data},
         "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
         "model": {
-            "backbone": {"kind": "random-t5", "layers": 2, "vocabulary": 4000, "item_texts": True},
+            "backbone": {"kind": "random-t5", "num_layers": 2, "vocab_size": 4000, "item_texts": True},
             "user_encoder": user_encoder,
             "task_prompt": 20,
         },
-        "train": {"batch_size": batch},
+        "train": {"per_device_train_batch_size": batch},
         "evaluate": {"window": WINDOW},
     }
     return recipe_from([Layer("benchmark", settings)])
@@ -84,7 +84,7 @@ def main() -> None:
         read[name] = float(model.prompt(examples.windows[:20]).lengths.float().mean())
         if name != DESCRIBED:
             steps[name] = partial(one_step, model, batches, torch.optim.AdamW(model.parameters()))
-        model.settings = model.settings.model_copy(update={"most_new_tokens": TOKENS})
+        model.settings = model.settings.model_copy(update={"max_new_tokens": TOKENS})
         model.backbone.generation_config.min_new_tokens = TOKENS
         answers[name] = partial(model.answer, examples.windows[:1])
     step, answer = milliseconds(steps, arguments.repeats), milliseconds(answers, arguments.repeats)

@@ -88,7 +88,7 @@ class Steps:
             user.register_hook(lambda _: watch.lap(BACK_WRITE))  # the backbone's part of it is over
         loss.backward()
         watch.lap(BACK_READ)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         watch.lap(UPDATE)

@@ -7,15 +7,15 @@ extends: {package}/{recipe}
 items: {{cache: {cache}}}
 windows: {{shortest: {shortest}, longest: 8}}
 model:
-  backbone: {{width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 300}}
+  backbone: {{d_model: 16, d_ff: 16, num_heads: 2, num_layers: 1, vocab_size: 300}}
   task_prompt: 2
   user_encoder: {encoder}
 simulation: {{users: {simulated}}}
-train: {{steps: {steps}, batch_size: 8, evaluate_every: 2}}
-evaluate: {{window: 8, most_new_tokens: 40}}
+train: {{max_steps: {steps}, per_device_train_batch_size: 8, eval_steps: 2}}
+evaluate: {{window: 8, max_new_tokens: 40}}
 """
-STREAMING = "{queries: 4, width: 16, layers: 1, heads: 2}"
-UEM = "{layers: 1, heads: 2, head_size: 8, feed_forward: 16}"
+STREAMING = "{num_queries: 4, d_model: 16, num_layers: 1, num_heads: 2}"
+UEM = "{num_layers: 1, num_heads: 2, d_kv: 8, d_ff: 16}"
 
 
 def small_recipes(folder, steps=4):

@@ -51,7 +51,7 @@ def small_dataset(items=80, seed=0):
         rating_values=tuple(values),
         category_field="genre",
         categories=CATEGORIES,
-        least_ratings=20,
+        min_ratings=20,
         split_seed=0,
         split_sizes=SIZES,
         described_items=0,

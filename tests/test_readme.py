@@ -35,7 +35,7 @@ def demo(tmp_path_factory):
     place = tmp_path_factory.mktemp("readme")
     out = place / "runs" / "demo"
     prepare(write_movielens(place / "raw"), out / "data")
-    recipe = load_recipe(small_recipes(place)[0], ["train.steps=2"])
+    recipe = load_recipe(small_recipes(place)[0], ["train.max_steps=2"])
     train(recipe.model_copy(update={"data": DataSettings(path=out / "data")}), out / "main")
     return place
 
@@ -83,7 +83,7 @@ def test_the_readme_task_names_one_favourite(names):
     task = names["Favourite"](data.categories, "genre", TaskSettings())
     statistics = category_statistics(data.interactions, data.category_matrix, data.rating_values)
     texts = task.target_texts(task.labels(statistics))
-    assert {len(found) for found in task.parse(texts).liked.tolist()} == {TaskSettings().most_labels}
+    assert {len(found) for found in task.parse(texts).liked.tolist()} == {TaskSettings().max_labels}
     assert np.array_equal(task.parse(texts).liked[:, :1], task.labels(statistics).liked)
     assert "The user likes Drama and doesn't like any genre" in texts
 

@@ -78,7 +78,7 @@ def made_up_table(dataset: Dataset, size: int = 16, seed: int = 0) -> ItemTable:
     return ItemTable(dataset.item_ids, vectors, present, dataset.rating_values, rating_vectors, ENCODER)
 
 
-TINY_T5 = RandomT5Settings(width=32, feed_forward=64, heads=2, layers=1, vocabulary=400)
+TINY_T5 = RandomT5Settings(d_model=32, d_ff=64, num_heads=2, num_layers=1, vocab_size=400)
 TEXTS = [f"The user likes {a}, {b} and doesn't like {c}" for a in GENRES for b in GENRES for c in GENRES] + [
     "Which genres does this user like and dislike?",
     "The user likes no genre and doesn't like any genre",
@@ -99,7 +99,7 @@ def tiny_backbone(seed: int = 0, layers: int = 1) -> Backbone:
     import torch
 
     torch.manual_seed(seed)
-    backbone = random_t5(TINY_T5.model_copy(update={"layers": layers}), TEXTS)
+    backbone = random_t5(TINY_T5.model_copy(update={"num_layers": layers}), TEXTS)
     # sharper than fresh weights, so that different inputs have different greedy answers
     with torch.no_grad():
         for weight in backbone.model.parameters():
@@ -113,7 +113,7 @@ def tiny_settings(dataset: Dataset, user_encoder: Any, **changes: Any) -> Person
         "user_encoder": user_encoder,
         "task_prompt": 4,
         "window": 10,
-        "most_new_tokens": 12,
+        "max_new_tokens": 12,
         "instruction": load_task(TaskSettings(), dataset.info).instruction,
         "task": TaskSettings(),
         "category_field": "genre",
@@ -199,22 +199,28 @@ def tiny_recipe(data: Path, encoder: Path, cache: Path, /, **sections: dict[str,
     """A recipe that trains in a second or two; ``sections`` are merged into its sections."""
     content: dict[str, dict[str, Any]] = {
         "data": {"path": data},
-        "items": {"encoder": str(encoder), "max_tokens": 32, "cache": cache},
+        "items": {"encoder": str(encoder), "max_seq_length": 32, "cache": cache},
         "windows": {"kind": "random", "shortest": 5, "longest": 10},
         "model": {
             "backbone": TINY_T5.model_dump(),
-            "user_encoder": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2},
+            "user_encoder": {
+                "kind": "streaming",
+                "num_queries": 8,
+                "d_model": 16,
+                "num_layers": 1,
+                "num_heads": 2,
+            },
             "task_prompt": 2,
         },
         "simulation": {"users": 0},
         "train": {
-            "steps": 12,
-            "batch_size": 8,
+            "max_steps": 12,
+            "per_device_train_batch_size": 8,
             "learning_rate": 3e-3,
-            "evaluate_every": 4,
-            "evaluate_users": 6,
+            "eval_steps": 4,
+            "eval_users": 6,
         },
-        "evaluate": {"window": 10, "batch_size": 8, "most_new_tokens": 24},
+        "evaluate": {"window": 10, "batch_size": 8, "max_new_tokens": 24},
     }
     for name, changes in sections.items():
         content[name] = {**content[name], **changes}

@@ -18,7 +18,7 @@ from palate.backbones.t5 import build_tokenizer
 from palate.config.recipe import CausalSettings, StreamingSettings
 from tiny import TEXTS, pretrained_model
 
-STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 
 FAMILIES = {
     "llama": LlamaConfig,

@@ -69,6 +69,10 @@ class RecipeError(PalateError):
     """A recipe or an override names an unknown key, or gives a value that is not allowed."""
 
 
+class OldKeyError(RecipeError):
+    """A recipe has keys, or a command options, that have been renamed."""
+
+
 class CacheError(PalateError):
     """A cached file is damaged."""
 

@@ -181,7 +181,7 @@ def test_special_tokens_behind_the_embedding_that_no_text_holds_are_no_fault(tin
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     tokenizer.save_pretrained(folder)
     model = causal_model(tiny_data, folder, train="frozen", like_tokens=True, task_prompt=200)
-    assert model.vocabulary == len(tokenizer) - 1
+    assert model.vocab_size == len(tokenizer) - 1
     assert model.generate(people(tiny_data)[:1])
 
 

@@ -116,9 +116,9 @@ def test_train_passes_the_recipe_and_prints_the_run(palate, stand_in, tmp_path):
     seen = []
     stand_in("palate.training.train", "train", lambda recipe, out, **_: seen.append((recipe, out)) or out)
     (tmp_path / "x.yaml").write_text("name: mine\n")
-    done = palate("train", "x.yaml", "--set", "train.steps=3", "--set", "seed=4")
+    done = palate("train", "x.yaml", "--set", "train.max_steps=3", "--set", "seed=4")
     assert done.exit_code == 0
-    assert (seen[0][0].train.steps, seen[0][0].seed) == (3, 4)
+    assert (seen[0][0].train.max_steps, seen[0][0].seed) == (3, 4)
     assert done.stdout.strip().endswith("mine")
     assert palate("train", "x.yaml", "--out", "elsewhere").stdout == "elsewhere\n"
 
@@ -129,7 +129,7 @@ def test_a_wrong_override_stops_before_training(palate, stand_in, tmp_path):
     done = palate("train", "x.yaml", "--set", "train.step=3")
     assert (done.exit_code, done.stderr) == (
         2,
-        "palate: --set train.step=3: unknown key 'train.step'; did you mean 'train.steps'?\n",
+        "palate: --set train.step=3: unknown key 'train.step'; did you mean 'train.max_steps'?\n",
     )
 
 
@@ -150,7 +150,7 @@ def test_prepare_passes_its_options_and_prints_the_folder(palate, stand_in):
         "d.csv",
         5,
     )
-    assert (seen["least_ratings"], seen["dev_share"], seen["test_share"]) == (20, 0.1, 0.1)
+    assert (seen["min_ratings"], seen["dev_share"], seen["test_share"]) == (20, 0.1, 0.1)
 
 
 def test_prepare_refuses_a_filled_folder(palate, tmp_path):
@@ -229,11 +229,11 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
         "items: {cache: cache}\n"
         "windows: {shortest: 4, longest: 8}\n"
         "model:\n"
-        "  backbone: {kind: random-t5, width: 16, feed_forward: 16, heads: 2, layers: 1, vocabulary: 400}\n"
-        "  user_encoder: {kind: streaming, queries: 4, width: 16, layers: 1, heads: 2}\n"
+        "  backbone: {kind: random-t5, d_model: 16, d_ff: 16, num_heads: 2, num_layers: 1, vocab_size: 400}\n"
+        "  user_encoder: {kind: streaming, num_queries: 4, d_model: 16, num_layers: 1, num_heads: 2}\n"
         "  task_prompt: 2\n"
-        "train: {steps: 4, batch_size: 4, evaluate_every: 2}\n"
-        "evaluate: {window: 8, most_new_tokens: 24}\n"
+        "train: {max_steps: 4, per_device_train_batch_size: 4, eval_steps: 2}\n"
+        "evaluate: {window: 8, max_new_tokens: 24}\n"
     )
     assert palate("prepare", tmp_path, "--out", "prepared").exit_code == 0
     trained = palate("train", "x.yaml")

@@ -26,7 +26,7 @@ def world(tmp_path_factory):
     save_causal(place / "llama")
     save_causal(place / "other", seed=1)
     for name, model in (("t5", {}), ("llama", {"backbone": {**DECODER, "name": str(place / "llama")}})):
-        changes = {**{"train": {"steps": 0}}, **({"model": model} if model else {})}
+        changes = {**{"train": {"max_steps": 0}}, **({"model": model} if model else {})}
         train(tiny_recipe(data.path, encoder, place / "cache", **changes), place / "runs" / name)
     return place
 
@@ -185,7 +185,7 @@ def test_a_backbone_in_a_folder_is_found_from_every_other_folder(world, monkeypa
         world / "data",
         world / "encoder" / "encoder",
         world / "cache",
-        train={"steps": 0},
+        train={"max_steps": 0},
         model={"backbone": {**DECODER, "name": "llama"}},
     )
     monkeypatch.chdir(world)

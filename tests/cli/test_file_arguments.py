@@ -28,7 +28,7 @@ def place(tmp_path_factory, tiny_data, tiny_sentence_encoder):
     shutil.copytree(tiny_data.path, folder / "data")
     (folder / "keys.txt").write_text("0123456789abcdef\n")
     train(
-        tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"steps": 1}),
+        tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"max_steps": 1}),
         folder / "run",
     )
     return folder
@@ -155,7 +155,7 @@ def test_a_byte_order_mark_and_foreign_newlines_are_no_part_of_what_is_written(p
     settings = marked(tmp_path / "own.yaml", b"user: reader\ntitle: '{name} by {author}'\n")
     descriptions = marked(tmp_path / "texts.csv", b"movie_id,description\n978-00004,Told again.\n")
     options = ["--items", items, "--settings", settings, "--descriptions", descriptions]
-    arguments = ["prepare", events, *options, "--least-ratings", "1", "--out", tmp_path / "out"]
+    arguments = ["prepare", events, *options, "--min-ratings", "1", "--out", tmp_path / "out"]
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.stderr
     made, plain = load_dataset(tmp_path / "out"), read_rows(place / "events.csv")

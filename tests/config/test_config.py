@@ -36,18 +36,20 @@ def test_an_empty_recipe_is_the_defaults(recipe_file):
 
 
 def test_only_what_differs_is_written(recipe_file):
-    recipe = load_recipe(recipe_file("train:\n  steps: 7\nmodel:\n  user_encoder:\n    layers: 1\n"))
-    assert recipe.train.steps == 7
-    assert recipe.train.batch_size == Recipe().train.batch_size
-    assert recipe.model.user_encoder.layers == 1
+    recipe = load_recipe(recipe_file("train:\n  max_steps: 7\nmodel:\n  user_encoder:\n    num_layers: 1\n"))
+    assert recipe.train.max_steps == 7
+    assert recipe.train.per_device_train_batch_size == Recipe().train.per_device_train_batch_size
+    assert recipe.model.user_encoder.num_layers == 1
     assert recipe.model.backbone == Recipe().model.backbone
 
 
 def test_another_kind_replaces_the_section(recipe_file):
-    base = recipe_file("model: {user_encoder: {kind: uem, heads: 2}, backbone: {kind: random-t5, width: 64}}")
-    recipe = load_recipe(base, ["model.user_encoder.kind=streaming", "model.backbone.heads=2"])
+    base = recipe_file(
+        "model: {user_encoder: {kind: uem, num_heads: 2}, backbone: {kind: random-t5, d_model: 64}}"
+    )
+    recipe = load_recipe(base, ["model.user_encoder.kind=streaming", "model.backbone.num_heads=2"])
     assert recipe.model.user_encoder == StreamingSettings()
-    assert recipe.model.backbone == RandomT5Settings(width=64, heads=2)
+    assert recipe.model.backbone == RandomT5Settings(d_model=64, num_heads=2)
 
 
 def test_a_kind_that_is_no_other_set_of_settings_leaves_the_settings_beside_it(recipe_file):
@@ -60,14 +62,14 @@ def test_a_kind_that_is_no_other_set_of_settings_leaves_the_settings_beside_it(r
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["model.user_encoder.layers=7", "model.user_encoder.kind=uem"], UEMSettings(layers=7)),
+        (["model.user_encoder.num_layers=7", "model.user_encoder.kind=uem"], UEMSettings(num_layers=7)),
         (
-            ["model.user_encoder={kind: uem, heads: 2}", "model.user_encoder.layers=7"],
-            UEMSettings(layers=7, heads=2),
+            ["model.user_encoder={kind: uem, num_heads: 2}", "model.user_encoder.num_layers=7"],
+            UEMSettings(num_layers=7, num_heads=2),
         ),
         (
-            ["model.user_encoder.queries=8", "model.user_encoder.width=16"],
-            StreamingSettings(queries=8, width=16),
+            ["model.user_encoder.num_queries=8", "model.user_encoder.d_model=16"],
+            StreamingSettings(num_queries=8, d_model=16),
         ),
     ],
     ids=["another kind", "a section and a key", "the same kind"],
@@ -82,10 +84,13 @@ def test_the_order_of_overrides_does_not_matter(recipe_file, overrides, expected
     ("overrides", "message"),
     [
         (["seed=2", "seed=3"], "--set seed=2 and --set seed=3 contradict each other; give one of them"),
-        (["train.steps=2", "train=null"], "--set train.steps=2 and --set train=null contradict each other"),
         (
-            ["train={steps: 2}", "seed=1", "train.steps=3"],
-            "--set train={steps: 2} and --set train.steps=3 contra",
+            ["train.max_steps=2", "train=null"],
+            "--set train.max_steps=2 and --set train=null contradict each other",
+        ),
+        (
+            ["train={max_steps: 2}", "seed=1", "train.max_steps=3"],
+            "--set train={max_steps: 2} and --set train.max_steps=3 contra",
         ),
     ],
 )
@@ -95,7 +100,10 @@ def test_overrides_that_contradict_each_other_are_refused(recipe_file, overrides
 
 
 def test_the_same_override_twice_is_one(recipe_file):
-    assert load_recipe(recipe_file(""), ["seed=2", "train={steps: 3}", "seed=2", "train.steps=3"]).seed == 2
+    assert (
+        load_recipe(recipe_file(""), ["seed=2", "train={max_steps: 3}", "seed=2", "train.max_steps=3"]).seed
+        == 2
+    )
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -106,10 +114,10 @@ def test_a_seed_that_no_generator_takes_is_refused(recipe_file, seed):
 
 def test_overrides_are_yaml(recipe_file):
     path = recipe_file("seed: 1")
-    overrides = ["train.learning_rate=1e-4", "train.minutes=null", "data.path=data/a=b", "seed=3"]
+    overrides = ["train.learning_rate=1e-4", "train.max_minutes=null", "data.path=data/a=b", "seed=3"]
     recipe = load_recipe(path, overrides)
     assert recipe.train.learning_rate == 1e-4
-    assert recipe.train.minutes is None
+    assert recipe.train.max_minutes is None
     assert recipe.data.path == Path("data/a=b")
     assert recipe.seed == 3
 
@@ -125,25 +133,30 @@ def test_a_mixture_of_questions_is_changed_by_kinds_and_taken_back_by_null(recip
 
 
 def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
-    recipe_file("train: {steps: 5, batch_size: 4}\nseed: 9", "base.yaml")
+    recipe_file("train: {max_steps: 5, per_device_train_batch_size: 4}\nseed: 9", "base.yaml")
     (tmp_path / "sub").mkdir()
-    recipe_file("extends: ../base.yaml\ntrain: {steps: 6}", "sub/middle.yaml")
+    recipe_file("extends: ../base.yaml\ntrain: {max_steps: 6}", "sub/middle.yaml")
     recipe = load_recipe(recipe_file("extends: sub/middle.yaml\nname: top"))
-    assert (recipe.name, recipe.seed, recipe.train.steps, recipe.train.batch_size) == ("top", 9, 6, 4)
+    assert (recipe.name, recipe.seed, recipe.train.max_steps, recipe.train.per_device_train_batch_size) == (
+        "top",
+        9,
+        6,
+        4,
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {step: 5}", "x.yaml: unknown key 'train.step'; did you mean 'train.steps'?"),
+        ("train: {step: 5}", "x.yaml: unknown key 'train.step'; did you mean 'train.max_steps'?"),
         ("learning_rate: 1", "x.yaml: unknown key 'learning_rate'; did you mean 'train.learning_rate'?"),
         (
             "model: {user_encoder: {kind: streaming, querys: 3}}",
-            "x.yaml: unknown key 'model.user_encoder.querys'; did you mean 'model.user_encoder.queries'?",
+            "x.yaml: unknown key 'model.user_encoder.querys'; did you mean 'model.user_encoder.num_queries'?",
         ),
         (
-            "model: {backbone: {kind: t5, vocabulary: 300}}",
-            "x.yaml: unknown key 'model.backbone.vocabulary'; kind 't5' has no such setting",
+            "model: {backbone: {kind: t5, vocab_size: 300}}",
+            "x.yaml: unknown key 'model.backbone.vocab_size'; kind 't5' has no such setting",
         ),
         ("data: {zzz: 1}", "x.yaml: unknown key 'data.zzz'; known keys here: path"),
         (
@@ -154,14 +167,15 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("evaluate: {window: 0}", "x.yaml: 'evaluate.window' is 0, expected greater than or equal to 1"),
         ("train: 5", "x.yaml: 'train' is 5, expected a section with keys of its own"),
         (
-            "train: {steps: -1, batch_size: x}",
-            "x.yaml: 'train.steps' is -1, expected greater than or equal to 0; "
-            "'train.batch_size' is 'x', expected a valid integer, unable to parse string as an integer",
+            "train: {max_steps: -1, per_device_train_batch_size: x}",
+            "x.yaml: 'train.max_steps' is -1, expected greater than or equal to 0; "
+            "'train.per_device_train_batch_size' is 'x', expected a valid integer, "
+            "unable to parse string as an integer",
         ),
         (
-            "seed: 0\ntrain: {steps: -1, stepz: 1}",
-            "x.yaml: unknown key 'train.stepz'; did you mean 'train.steps'?; "
-            "'train.steps' is -1, expected greater than or equal to 0",
+            "seed: 0\ntrain: {max_steps: -1, stepz: 1}",
+            "x.yaml: unknown key 'train.stepz'; did you mean 'train.max_steps'?; "
+            "'train.max_steps' is -1, expected greater than or equal to 0",
         ),
         ("seed: 1\nname: a\nseed: 2", "x.yaml:3: not valid YAML: 'seed' stands twice"),
         ("- 1", "x.yaml: found list, expected settings like 'seed: 0'"),
@@ -187,30 +201,30 @@ def test_text_that_is_not_utf8(tmp_path):
         load_recipe(tmp_path / "x.yaml")
 
 
-@pytest.mark.parametrize("override", ["train.steps", "=3", "train..steps=3", ".=1"])
+@pytest.mark.parametrize("override", ["train.max_steps", "=3", "train..steps=3", ".=1"])
 def test_an_override_is_key_and_value(recipe_file, override):
-    with pytest.raises(RecipeError, match=r"expected key=value, for example train\.steps=500"):
+    with pytest.raises(RecipeError, match=r"expected key=value, for example train\.max_steps=500"):
         load_recipe(recipe_file(""), [override])
 
 
 def test_an_error_names_where_the_value_comes_from(recipe_file):
-    recipe_file("train: {steps: -1}", "base.yaml")
+    recipe_file("train: {max_steps: -1}", "base.yaml")
     top = recipe_file("extends: base.yaml")
-    with pytest.raises(RecipeError, match=r"^base\.yaml: 'train\.steps' is -1"):
+    with pytest.raises(RecipeError, match=r"^base\.yaml: 'train\.max_steps' is -1"):
         load_recipe(top)
-    with pytest.raises(RecipeError, match=r"^--set train\.steps=-1: 'train\.steps' is -1"):
-        load_recipe(top, ["train.steps=-1"])
+    with pytest.raises(RecipeError, match=r"^--set train\.max_steps=-1: 'train\.max_steps' is -1"):
+        load_recipe(top, ["train.max_steps=-1"])
 
 
 def test_all_that_is_wrong_is_said_by_where_it_comes_from(recipe_file):
-    path = recipe_file("train: {steps: -1, accumulate: 0}\nwindows: {kind: new}")
+    path = recipe_file("train: {max_steps: -1, gradient_accumulation_steps: 0}\nwindows: {kind: new}")
     with pytest.raises(RecipeError) as caught:
         load_recipe(path, ["evaluate.windw=5", "train.rounds=0"])
     assert str(caught.value) == (
         "--set evaluate.windw=5: unknown key 'evaluate.windw'; did you mean 'evaluate.window'?; "
         "x.yaml: 'windows.kind' is 'new', expected 'recent' or 'random'; "
-        "'train.steps' is -1, expected greater than or equal to 0; "
-        "'train.accumulate' is 0, expected greater than or equal to 1; "
+        "'train.max_steps' is -1, expected greater than or equal to 0; "
+        "'train.gradient_accumulation_steps' is 0, expected greater than or equal to 1; "
         "--set train.rounds=0: 'train.rounds' is 0, expected greater than or equal to 1"
     )
 
@@ -231,8 +245,8 @@ def test_a_dumped_recipe_is_read_back_the_same(tmp_path_factory, seed, name, rat
 
 def test_differing_keys_are_dotted(recipe_file):
     path = recipe_file("")
-    changed = load_recipe(path, ["seed=4", "train.steps=3", "model.user_encoder.kind=streaming"])
+    changed = load_recipe(path, ["seed=4", "train.max_steps=3", "model.user_encoder.kind=streaming"])
     keys = differing_keys(load_recipe(path), changed)
     assert keys[0] == "seed"
-    assert {"train.steps", "model.user_encoder.kind", "model.user_encoder.queries"} <= set(keys)
+    assert {"train.max_steps", "model.user_encoder.kind", "model.user_encoder.num_queries"} <= set(keys)
     assert differing_keys(changed, changed) == []

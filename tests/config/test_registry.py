@@ -70,11 +70,11 @@ def registered(monkeypatch):
 @pytest.fixture
 def run(registered, tiny_data, tiny_sentence_encoder, tmp_path):
     model = {
-        "backbone": {"kind": "random-t5", "width": 32, "feed_forward": 64, "heads": 2, "layers": 1},
+        "backbone": {"kind": "random-t5", "d_model": 32, "d_ff": 64, "num_heads": 2, "num_layers": 1},
         "user_encoder": {"kind": "tests-mean", "scale": 2.0},
     }
     recipe = tiny_recipe(
-        tiny_data.path, tiny_sentence_encoder, tmp_path / "cache", model=model, train={"steps": 4}
+        tiny_data.path, tiny_sentence_encoder, tmp_path / "cache", model=model, train={"max_steps": 4}
     )
     settings = recipe.model_dump(mode="json")
     settings["task"] = {"kind": "tests-favourite"}
@@ -95,8 +95,8 @@ def test_a_recipe_names_a_registered_kind_and_its_settings_are_validated(registe
         load_recipe(path, ["model.user_encoder.scal=3"])
     with pytest.raises(RecipeError, match=r"'model.user_encoder.scale' is 'wide'"):
         load_recipe(path, ["model.user_encoder.scale=wide"])
-    changed = load_recipe(path, ["model.user_encoder.layers=2", "model.user_encoder.kind=uem"])
-    assert (changed.model.user_encoder.kind, changed.model.user_encoder.layers) == ("uem", 2)
+    changed = load_recipe(path, ["model.user_encoder.num_layers=2", "model.user_encoder.kind=uem"])
+    assert (changed.model.user_encoder.kind, changed.model.user_encoder.num_layers) == ("uem", 2)
 
 
 def test_a_model_of_registered_kinds_is_trained_saved_loaded_and_evaluated(run, tiny_data, tmp_path):

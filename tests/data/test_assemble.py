@@ -45,7 +45,7 @@ def slowly(rows, least):
     least=st.integers(1, 3),
 )
 def test_the_tables_follow_the_rules(rows, least):
-    rules = Rules(least_ratings=least, dev_share=0.3, test_share=0.3)
+    rules = Rules(min_ratings=least, dev_share=0.3, test_share=0.3)
     expected = slowly(rows, least)
     if len(expected) < 3:
         with pytest.raises(
@@ -80,7 +80,7 @@ def test_the_tables_follow_the_rules(rows, least):
 
 @given(users=st.integers(3, 300), seed=st.integers(0, 5), most=st.integers(1, 40))
 def test_splits_have_their_share_and_none_is_empty(users, seed, most):
-    rules = Rules(seed=seed, most_held_out=most)
+    rules = Rules(seed=seed, max_held_out=most)
     sizes = np.bincount(split_users(users, rules), minlength=len(SPLITS))
     held_out = min(max(1, round(users * 0.1)), most)
     assert sizes.tolist() == [users - 2 * held_out, held_out, held_out]
@@ -102,8 +102,8 @@ def test_too_few_users_are_refused():
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ({"least_ratings": 0}, "least_ratings is 0"),
-        ({"most_held_out": 0}, "most_held_out is 0"),
+        ({"min_ratings": 0}, "min_ratings is 0"),
+        ({"max_held_out": 0}, "max_held_out is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"dev_share": 0.0}, "dev_share 0.0 and test_share 0.1"),
         ({"dev_share": 0.5, "test_share": 0.5}, "together below 1"),

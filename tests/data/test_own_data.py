@@ -45,7 +45,7 @@ def run(*arguments):
 
 def test_all_the_way_to_an_answer(shop, tiny_sentence_encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recipe = tiny_recipe(shop / "data", tiny_sentence_encoder, tmp_path / "cache", train={"steps": 4})
+    recipe = tiny_recipe(shop / "data", tiny_sentence_encoder, tmp_path / "cache", train={"max_steps": 4})
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     run("train", "recipe.yaml", "--out", "run")
     shown = run("evaluate", "run")
@@ -83,7 +83,7 @@ def test_users_are_not_simulated_without_ratings(shop, tiny_sentence_encoder, tm
     from palate.training.train import train
 
     recipe = tiny_recipe(
-        shop / "data", tiny_sentence_encoder, tmp_path, simulation={"users": 5}, train={"steps": 1}
+        shop / "data", tiny_sentence_encoder, tmp_path, simulation={"users": 5}, train={"max_steps": 1}
     )
     if load_dataset(shop / "data").info.feedback == "ratings":
         pytest.skip("there are ratings")

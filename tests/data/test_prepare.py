@@ -72,7 +72,7 @@ def test_what_is_dropped_is_counted_and_told(raw, place):
 
 def test_without_enough_ratings_nothing_is_written(raw, place):
     with pytest.raises(DataError, match="0 users with at least 1000 ratings are too few"):
-        prepare(raw, place / "out", least_ratings=1000)
+        prepare(raw, place / "out", min_ratings=1000)
     assert not list(place.iterdir())
 
 

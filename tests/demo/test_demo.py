@@ -108,7 +108,7 @@ def test_what_is_complete_is_not_done_again(place, finished, monkeypatch):
 
 def test_a_folder_of_another_recipe_is_refused(place, finished):
     with pytest.raises(
-        OutputError, match=r"out/main holds a run of another recipe \(differs in train.steps\)"
+        OutputError, match=r"out/main holds a run of another recipe \(differs in train.max_steps\)"
     ):
         demo.run_demo(place / "out", recipes=small_recipes(place, steps=6))
 

@@ -7,7 +7,7 @@ from palate.encoders.base import EncoderSizes
 from palate.encoders.batch import EventBatch
 
 SIZES = EncoderSizes(fields=2, vector=16, embedding=32, categories=5)
-STREAMING_TINY = StreamingSettings(queries=8, width=16, layers=1, heads=2)
+STREAMING_TINY = StreamingSettings(num_queries=8, d_model=16, num_layers=1, num_heads=2)
 EVENTS = ("item", "rating", "mask", "time")
 
 

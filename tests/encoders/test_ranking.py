@@ -62,7 +62,7 @@ def test_it_learns_what_is_worth_naming():
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_model_that_names_is_built_and_loaded_again(tiny_data, tmp_path, most):
-    settings = StreamingSettings(queries=5, width=16, layers=1, heads=2, named=most)
+    settings = StreamingSettings(num_queries=5, d_model=16, num_layers=1, num_heads=2, named=most)
     recipe = Recipe(model=ModelSettings(backbone=TINY_T5, user_encoder=settings, task_prompt=2))
     task = load_task(TaskSettings(), tiny_data.info)
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data)).eval()

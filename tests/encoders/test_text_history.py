@@ -31,7 +31,7 @@ def blocks():
     return empty.extended([Item(*one) for one in ITEMS])
 
 
-def text_model(dataset, table=None, most_tokens=200, task_prompt=2, **backbone):
+def text_model(dataset, table=None, max_length=200, task_prompt=2, **backbone):
     torch.manual_seed(0)
     table = table or build_block_table(dataset)
     written = [table.block(item, 0) for item in range(len(table))]
@@ -39,7 +39,7 @@ def text_model(dataset, table=None, most_tokens=200, task_prompt=2, **backbone):
     with torch.no_grad():
         for weight in made.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
-    config = tiny_settings(dataset, TextSettings(most_tokens=most_tokens), task_prompt=task_prompt)
+    config = tiny_settings(dataset, TextSettings(max_length=max_length), task_prompt=task_prompt)
     return PersonalizedModel(config, made, table).eval()
 
 
@@ -105,7 +105,7 @@ def test_a_history_is_its_newest_blocks_that_fit_whole(blocks, histories, most):
 
 
 def test_the_backbone_reads_what_its_tokenizer_makes_of_the_whole_text(tiny_data):
-    model = text_model(tiny_data, task_prompt=0, most_tokens=1000)
+    model = text_model(tiny_data, task_prompt=0, max_length=1000)
     person = history(tiny_data, [3, 7, 1])
     table, tokenizer = model.table, model.tokenizer
     rating = int(np.flatnonzero(table.rating_values == 4.0)[0])
@@ -116,7 +116,8 @@ def test_the_backbone_reads_what_its_tokenizer_makes_of_the_whole_text(tiny_data
 
 
 @pytest.mark.parametrize(
-    "backbone", [{}, {"attention": "local", "radius": 7}, {"attention": "transient-global", "radius": 7}]
+    "backbone",
+    [{}, {"attention": "local", "local_radius": 7}, {"attention": "transient-global", "local_radius": 7}],
 )
 def test_a_text_model_comes_back_from_disk_and_answers_alone_as_in_a_batch(tiny_data, tmp_path, backbone):
     model = text_model(tiny_data, **backbone)
@@ -141,7 +142,7 @@ def test_a_text_model_and_an_embedding_model_do_not_take_each_others_items(tiny_
     from palate.config.recipe import StreamingSettings
 
     text = text_model(tiny_data)
-    vectors = tiny_model(tiny_data, StreamingSettings(queries=6, width=16, layers=1, heads=2))
+    vectors = tiny_model(tiny_data, StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2))
     with pytest.raises(MismatchError, match="items as text"):
         text.with_table(made_up_table(tiny_data))
     with pytest.raises(MismatchError, match="item vectors of"):

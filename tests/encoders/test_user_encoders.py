@@ -15,8 +15,8 @@ from palate.encoders.ranking import SoftRank
 from palate.encoders.streaming import FEATURES, StreamingEncoder
 from palate.encoders.uem import UEM
 
-UEM_TINY = UEMSettings(layers=2, heads=2, head_size=8, feed_forward=32)
-RESAMPLER_TINY = ResamplerSettings(queries=8, width=16, layers=2, heads=2)
+UEM_TINY = UEMSettings(num_layers=2, num_heads=2, d_kv=8, d_ff=32)
+RESAMPLER_TINY = ResamplerSettings(num_queries=8, d_model=16, num_layers=2, num_heads=2)
 
 
 def features(encoder, batch):
@@ -46,7 +46,7 @@ def test_the_sizes_of_the_paper_s_module_are_settings():
     with torch.device("meta"):
         small, large = (
             sum(w.numel() for w in UEM(UEM_TINY.model_copy(update=change), SIZES).parameters())
-            for change in ({"layers": 1}, {"layers": 3})
+            for change in ({"num_layers": 1}, {"num_layers": 3})
         )
     # a layer: attention 4·48·16, gated feed-forward 3·48·32, two norms
     assert large - small == 2 * (4 * 48 * 16 + 3 * 48 * 32 + 2 * 48)
@@ -206,7 +206,7 @@ def test_any_number_of_queries_starts_from_the_catalogue_and_is_loaded_again(tin
     from palate.tasks import load_task
     from tiny import TINY_T5, made_up_table
 
-    settings = StreamingSettings(queries=queries, width=16, layers=1, heads=2)
+    settings = StreamingSettings(num_queries=queries, d_model=16, num_layers=1, num_heads=2)
     recipe = Recipe(model=ModelSettings(backbone=TINY_T5, user_encoder=settings, task_prompt=2))
     task = load_task(TaskSettings(), tiny_data.info)
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data)).eval()
@@ -223,7 +223,7 @@ def test_the_most_frequent_categories_get_the_queries(tiny_data):
     from palate.tasks import load_task
     from tiny import TINY_T5, made_up_table
 
-    settings = StreamingSettings(queries=3, width=16, layers=0, heads=2)
+    settings = StreamingSettings(num_queries=3, d_model=16, num_layers=0, num_heads=2)
     recipe = Recipe(model=ModelSettings(backbone=TINY_T5, user_encoder=settings, task_prompt=2))
     task = load_task(TaskSettings(), tiny_data.info)
     model = build_model(recipe, tiny_data, task, made_up_table(tiny_data))
@@ -263,7 +263,7 @@ def made_up_catalogue(ratings=5):
 
 def test_a_narrowed_stream_starts_from_the_categories_and_the_rating():
     catalogue, has, probe = made_up_catalogue()
-    encoder = UEM(UEM_TINY.model_copy(update={"width": 24}), SIZES)
+    encoder = UEM(UEM_TINY.model_copy(update={"d_model": 24}), SIZES)
     encoder.start_from(catalogue, probe)
     stream = encoder.narrow(
         torch.cat([catalogue.item_vectors.flatten(1), catalogue.rating_vectors[torch.arange(200) % 5]], dim=1)

@@ -25,7 +25,7 @@ def run(tiny_data, tiny_sentence_encoder, tmp_path_factory):
         tiny_data.path,
         tiny_sentence_encoder,
         place / "cache",
-        train={"questions": MIXTURE, "auxiliary": 1.0, "answers": "view"},
+        train={"questions": MIXTURE, "auxiliary_weight": 1.0, "answers": "view"},
     )
     return train(recipe, place / "run")
 

@@ -23,7 +23,7 @@ class SaysNothing:
 @pytest.fixture(scope="module")
 def run(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"steps": 4})
+    recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"max_steps": 4})
     return train(recipe, folder / "run")
 
 

@@ -21,7 +21,7 @@ from palate.runs.run import open_run
 from tiny import tiny_model, tiny_recipe
 
 WINDOWS = [3, 12, 30]
-STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def runs(tiny_data, tmp_path_factory):
     """Three runs that differ in the seed (one in its name too), one of another recipe, one of a seed again."""
     place = tmp_path_factory.mktemp("runs")
     recipe = tiny_recipe(tiny_data.path, place, place)
-    longer = tiny_recipe(tiny_data.path, place, place, train={"steps": 13})
+    longer = tiny_recipe(tiny_data.path, place, place, train={"max_steps": 13})
     recipes = {
         "a": recipe,
         "b": recipe.model_copy(update={"seed": 1}),

@@ -85,7 +85,7 @@ def test_so_does_one_in_bfloat16(tiny_data, histories, tmp_path, family):
     model.backbone.to(torch.bfloat16)
     for one, prompt in zip(histories, own, strict=True):
         narrow = Prompt(prompt.embeddings.to(torch.bfloat16), prompt.mask)
-        answer = write(model.backbone, model.frame, narrow, model.settings.most_new_tokens)
+        answer = write(model.backbone, model.frame, narrow, model.settings.max_new_tokens)
         written = bare.get_input_embeddings()(answer)  # as both are fed what they write
         read = as_vllm_reads(prompts.prompt_embeds(one.user_id), bare.config, bare.dtype)[None]
         found = bare(inputs_embeds=torch.cat([read, written], dim=1)).logits.float()
@@ -98,7 +98,7 @@ def test_so_does_one_in_bfloat16(tiny_data, histories, tmp_path, family):
 
 def test_user_prompts_are_those_that_the_model_reads(tiny_data, histories, tmp_path):
     run = saved(
-        tiny_model(tiny_data, UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)), tmp_path / "run"
+        tiny_model(tiny_data, UEMSettings(num_layers=1, num_heads=2, d_kv=8, d_ff=32)), tmp_path / "run"
     )
     short = History("short", tiny_data.item_ids[:3], [1.0, 3.0, 5.0], [0, 1, 2])
     manifest = export_prompts(run, [*histories, short], tmp_path / "out", data_fingerprint="here")
@@ -120,7 +120,8 @@ def test_user_prompts_are_those_that_the_model_reads(tiny_data, histories, tmp_p
 
 def test_an_encoder_decoder_has_no_complete_prompts(tiny_data, histories, tmp_path):
     run = saved(
-        tiny_model(tiny_data, StreamingSettings(queries=4, width=16, layers=1, heads=2)), tmp_path / "run"
+        tiny_model(tiny_data, StreamingSettings(num_queries=4, d_model=16, num_layers=1, num_heads=2)),
+        tmp_path / "run",
     )
     with pytest.raises(MismatchError, match=r"encoder-decoder.*export without --instruction"):
         export_prompts(run, histories, tmp_path / "out", instructions=[INSTRUCTION])

@@ -31,7 +31,7 @@ class World:
             self.data,
             self.encoder,
             self.folder / "cache",
-            train={"steps": 6, "evaluate_every": 2, "evaluate_users": 3, "batch_size": 4},
+            train={"max_steps": 6, "eval_steps": 2, "eval_users": 3, "per_device_train_batch_size": 4},
         )
         (self.folder / "recipe.yaml").write_text(dump_recipe(recipe))
 

@@ -57,7 +57,7 @@ def dataset() -> Dataset:
         rating_values=(0.5, 4.0),
         category_field="genre",
         categories=("Animation", "Comedy", "Horror"),
-        least_ratings=1,
+        min_ratings=1,
         split_seed=0,
         split_sizes={"train": 0, "dev": 0, "test": 0},
         described_items=1,

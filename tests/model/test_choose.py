@@ -8,7 +8,7 @@ from palate.data.windows import draw_windows
 from palate.model import generation
 from tiny import tiny_model
 
-STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 DIFFERENT = [("yes", "no"), ("no", "maybe"), ("3", "5")]
 ALIKE = [("Drama", "Drama Drama"), ("yes", "yes yes"), ("Drama", "Drama, Comedy")]
 

@@ -19,8 +19,8 @@ from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History, Item
 from tiny import ENCODER, made_up_table, tiny_model
 
-UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
-STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+UEM_TINY = UEMSettings(num_layers=1, num_heads=2, d_kv=8, d_ff=32)
+STREAMING_TINY = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 
 
 @pytest.fixture(params=[UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])
@@ -169,7 +169,7 @@ def test_a_config_that_is_not_ours_is_told(saved, key, value, said):
 
 
 def test_weights_of_another_model_are_told(saved, tiny_data, tmp_path):
-    other = tiny_model(tiny_data, STREAMING_TINY.model_copy(update={"width": 32}))
+    other = tiny_model(tiny_data, STREAMING_TINY.model_copy(update={"d_model": 32}))
     other.save_weights(saved / "model.safetensors")
     assert "not the weights of this model" in refused(saved)
 
@@ -291,7 +291,7 @@ def test_a_table_on_another_scale_is_refused(model, tiny_data):
 
 
 def test_new_items_are_known_by_their_texts(tiny_data, tiny_sentence_encoder, tmp_path):
-    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_tokens=32, cache=tmp_path))
+    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_seq_length=32, cache=tmp_path))
     model = tiny_model(tiny_data, STREAMING_TINY)
     model = PersonalizedModel(
         model.settings, load_backbone(model), build_item_table(tiny_data, encoder)
@@ -310,7 +310,7 @@ def test_new_items_are_known_by_their_texts(tiny_data, tiny_sentence_encoder, tm
 def test_a_model_with_more_items_shares_its_weights_and_leaves_the_first_as_it_is(
     tiny_data, tiny_sentence_encoder, tmp_path
 ):
-    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_tokens=32, cache=tmp_path))
+    encoder = ItemEncoder(ItemSettings(encoder=str(tiny_sentence_encoder), max_seq_length=32, cache=tmp_path))
     made = tiny_model(tiny_data, STREAMING_TINY)
     table = build_item_table(tiny_data, encoder)
     model = PersonalizedModel(made.settings, load_backbone(made), table).eval()

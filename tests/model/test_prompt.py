@@ -12,8 +12,8 @@ from palate.encoders.batch import window_tensors
 from palate.model.prompt import IGNORED, inject, mask_labels
 from tiny import asked, tiny_backbone, tiny_model
 
-UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=32)
-STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+UEM_TINY = UEMSettings(num_layers=1, num_heads=2, d_kv=8, d_ff=32)
+STREAMING_TINY = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 INSTRUCTION = "Which genres does this user like and dislike?"
 
 
@@ -146,7 +146,7 @@ def test_generate_is_greedy(tiny_data, encoder, seed):
 
 
 def test_answers_are_cut_where_the_settings_say(tiny_data):
-    model = tiny_model(tiny_data, STREAMING_TINY, most_new_tokens=3)
+    model = tiny_model(tiny_data, STREAMING_TINY, max_new_tokens=3)
     windows = windows_of_sizes(tiny_data, (5,))
     assert model.answer(windows) == greedy(model, model.prompt(windows), 3)
 

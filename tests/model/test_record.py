@@ -9,9 +9,9 @@ def record(ended_by="steps", steps=2400, **dev):
     scores = {"users": 94, "f1": 0.7, "another_user": 0.2, "population": 0.16, "unreadable": 0.0, **dev}
     return TrainingRecord(
         steps=steps,
-        planned_steps=2400,
+        max_steps=2400,
         ended_by=ended_by,
-        minutes=4 if ended_by == "minutes" else None,
+        max_minutes=4 if ended_by == "minutes" else None,
         best_step=steps,
         threads=1,
         train_users=755,
@@ -28,8 +28,8 @@ def test_nothing_is_said_of_a_training_that_went_well():
 
 def test_a_training_that_the_clock_cut_short_says_how_far_it_came():
     (warning,) = record(ended_by="minutes", steps=605).warnings()
-    assert warning.startswith("train.minutes=4 ended the training after 605 of 2,400 steps")
-    assert "train.minutes=null" in warning
+    assert warning.startswith("train.max_minutes=4 ended the training after 605 of 2,400 steps")
+    assert "train.max_minutes=null" in warning
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,12 @@ def test_a_training_that_the_clock_cut_short_says_how_far_it_came():
 def test_a_model_that_does_not_beat_what_knows_nothing_of_the_user_says_what_to_try(dev, said):
     (warning,) = record(**dev).warnings()
     assert said in warning
-    for key in ("train.steps (it had 2,400)", "train.learning_rate (0.0015)", "windows.longest (80)", "755"):
+    for key in (
+        "train.max_steps (it had 2,400)",
+        "train.learning_rate (0.0015)",
+        "windows.longest (80)",
+        "755",
+    ):
         assert key in warning
 
 

@@ -37,8 +37,8 @@ def test_what_is_known_of_users_is_taken_and_what_speaks_to_the_backbone_is_not(
 @pytest.mark.parametrize(
     "other",
     [
-        StreamingSettings(queries=5, width=16, layers=1, heads=2),
-        ResamplerSettings(queries=6, width=16, layers=1, heads=2),
+        StreamingSettings(num_queries=5, d_model=16, num_layers=1, num_heads=2),
+        ResamplerSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2),
     ],
 )
 def test_another_user_encoder_is_refused(tiny_data, run, other):

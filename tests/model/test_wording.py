@@ -20,7 +20,7 @@ from palate.model.wording import (
     check_room,
     longest_target,
     lost_names,
-    most_new_tokens,
+    max_new_tokens,
     teach_names,
     tell_changed,
     tell_unread,
@@ -38,8 +38,8 @@ ENGLISH = [
 ]
 
 
-def task_of(*names, field="genre", most_labels=3):
-    return CategoryPreference(tuple(sorted(names)), field, TaskSettings(most_labels=most_labels))
+def task_of(*names, field="genre", max_labels=3):
+    return CategoryPreference(tuple(sorted(names)), field, TaskSettings(max_labels=max_labels))
 
 
 def t5_tokenizer():
@@ -123,18 +123,18 @@ def test_a_backbone_that_is_not_trained_whole_is_refused_with_the_names_that_it_
 
 def test_the_sentence_around_the_names_has_to_survive_too():
     """Without its apostrophe "doesn't like" is no denial, and what is disliked would be read as liked."""
-    backbone = random_t5(RandomT5Settings(width=16, heads=2), ["the user likes jazz"])
+    backbone = random_t5(RandomT5Settings(d_model=16, num_heads=2), ["the user likes jazz"])
     backbone.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("n't", "")
     assert [one.text for one in lost_names(backbone.tokenizer, task_of("Jazz", "Rock"))] == ["Jazz", "Rock"]
 
 
 def test_every_name_survives_a_vocabulary_of_bytes():
-    tokenizer = random_t5(RandomT5Settings(width=16, heads=2), ["the user"]).tokenizer
+    tokenizer = random_t5(RandomT5Settings(d_model=16, num_heads=2), ["the user"]).tokenizer
     assert lost_names(tokenizer, task_of(*NAMES, "Ⅻ", "ﬁlm", "e\u0301", "😀 a")) == []
 
 
 def test_a_name_that_is_a_token_with_a_meaning_is_refused_even_where_all_is_trained():
-    backbone = random_t5(RandomT5Settings(width=16, heads=2), ["the user"])
+    backbone = random_t5(RandomT5Settings(d_model=16, num_heads=2), ["the user"])
     with pytest.raises(MismatchError, match=r"'</s>' comes back as ''.*meaning of their own.*rename them"):
         teach_names(backbone, task_of("Jazz", "</s>"), trained=True, called="random-t5", tell=print)
 
@@ -146,8 +146,8 @@ def test_a_lowercasing_vocabulary_loses_nothing_that_counts(t5):
 
 def test_the_longest_target_holds_the_longest_names_and_no_target_is_longer():
     names = ["a" * 3, "b" * 9, "c" * 1, "d" * 7, "e" * 5]
-    task = task_of(*names, most_labels=2)
-    backbone = random_t5(RandomT5Settings(width=16, heads=2, vocabulary=64), ["x"])  # a token a byte
+    task = task_of(*names, max_labels=2)
+    backbone = random_t5(RandomT5Settings(d_model=16, num_heads=2, vocab_size=64), ["x"])  # a token a byte
     length, text = longest_target(backbone, task, 2)
     assert text in (
         "The user likes bbbbbbbbb, ddddddd and doesn't like eeeee, aaa",
@@ -157,16 +157,16 @@ def test_the_longest_target_holds_the_longest_names_and_no_target_is_longer():
 
 
 def test_answers_may_be_as_long_as_they_need_and_not_less():
-    backbone = random_t5(RandomT5Settings(width=16, heads=2, vocabulary=64), ["x"])
+    backbone = random_t5(RandomT5Settings(d_model=16, num_heads=2, vocab_size=64), ["x"])
     long, short = task_of("a" * 30, "b" * 30), task_of("a", "b")
     text = "The user likes " + "a" * 30 + " and doesn't like " + "b" * 30
-    assert most_new_tokens(backbone, long, 1, None) == len(text) + 1 + 2
-    assert most_new_tokens(backbone, short, 1, None) == 48
-    assert most_new_tokens(backbone, long, 1, 100) == 100
+    assert max_new_tokens(backbone, long, 1, None) == len(text) + 1 + 2
+    assert max_new_tokens(backbone, short, 1, None) == 48
+    assert max_new_tokens(backbone, long, 1, 100) == 100
     with pytest.raises(
-        RecipeError, match=r"most_new_tokens is 48, and a target may have 96 tokens .*leave it out"
+        RecipeError, match=r"max_new_tokens is 48, and a target may have 96 tokens .*leave it out"
     ):
-        most_new_tokens(backbone, long, 1, 48)
+        max_new_tokens(backbone, long, 1, 48)
 
 
 def test_prompts_that_are_longer_than_a_backbone_reads_are_refused_with_the_numbers():
@@ -181,7 +181,7 @@ def test_prompts_that_are_longer_than_a_backbone_reads_are_refused_with_the_numb
     ):
         check_room(backbone, {"the history": 40, "the answer": 25})
     check_room(
-        random_t5(RandomT5Settings(width=16, heads=2), ["x"]), {"the history": 40_000}
+        random_t5(RandomT5Settings(d_model=16, num_heads=2), ["x"]), {"the history": 40_000}
     )  # T5 counts none
 
 

@@ -69,17 +69,24 @@ def test_cells_say_what_the_papers_rows_are():
     text = cells["text-items-5-large-seed0"]
     assert isinstance(text.model.user_encoder, TextSettings)
     assert (text.model.backbone.name, text.evaluate.window) == ("google/flan-t5-large", 5)
-    assert (text.train.learning_rate, text.train.batch_size * text.train.accumulate) == (1e-2, 128)
+    assert (
+        text.train.learning_rate,
+        text.train.per_device_train_batch_size * text.train.gradient_accumulation_steps,
+    ) == (1e-2, 128)
     long = cells["text-longt5-items-50-base-seed0"]
-    assert (long.model.backbone.name, long.model.user_encoder.most_tokens) == (
+    assert (long.model.backbone.name, long.model.user_encoder.max_length) == (
         "google/long-t5-local-base",
         16_000,
     )
     one = cells["uem-layers-1-items-50-base-seed0"].model.user_encoder
     whole = cells["uem-items-50-base-seed0"]
     assert isinstance(one, UEMSettings)
-    assert (one.layers, whole.model.user_encoder.layers) == (1, 3)
-    assert (whole.train.steps, whole.train.batch_size, whole.train.learning_rate) == (10_000, 128, 5e-3)
+    assert (one.num_layers, whole.model.user_encoder.num_layers) == (1, 3)
+    assert (whole.train.max_steps, whole.train.per_device_train_batch_size, whole.train.learning_rate) == (
+        10_000,
+        128,
+        5e-3,
+    )
     keys = differing_keys(whole, cells["uem-items-100-base-seed0"])
     assert keys == ["name", "windows.shortest", "windows.longest", "evaluate.window"]
 
@@ -285,7 +292,7 @@ def test_an_estimate_is_near_what_is_counted(tiny_data, name):
     task = load_task(cell.recipe.task, tiny_data.info)
     model = build_model(cell.recipe, tiny_data, task, build_table(cell.recipe, tiny_data))
     batches = TrainingBatches(cell.recipe, tiny_data, task, model, Clock(cell.recipe.train))
-    about, steps = estimate(cell.recipe, tiny_data), cell.recipe.train.steps
+    about, steps = estimate(cell.recipe, tiny_data), cell.recipe.train.max_steps
     counted = sum(step_multiply_adds(model, [batches[index]]) for index in range(3)) / 3
     assert about.multiply_adds / steps == pytest.approx(counted, rel=0.6)
     read = model.user_encoder(

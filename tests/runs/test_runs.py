@@ -27,7 +27,7 @@ def dataset_info(fingerprint: str = "sha256:aaaa") -> DatasetInfo:
         rating_values=(1.0,),
         category_field="genre",
         categories=("Drama",),
-        least_ratings=1,
+        min_ratings=1,
         split_seed=0,
         split_sizes={"train": 1, "dev": 0, "test": 0},
         described_items=0,
@@ -80,9 +80,9 @@ def begun(path):
 
 def test_another_recipe_is_refused_with_its_differences(tmp_path):
     begun(tmp_path / "run")
-    other = Recipe(seed=1, train=TrainSettings(steps=3))
+    other = Recipe(seed=1, train=TrainSettings(max_steps=3))
     with pytest.raises(
-        OutputError, match=r"a run of another recipe \(differs in seed, train\.steps\); name a new"
+        OutputError, match=r"a run of another recipe \(differs in seed, train\.max_steps\); name a new"
     ):
         open_run(tmp_path / "run", other, dataset_info())
 

@@ -47,11 +47,18 @@ def sharpen(run):
 
 
 ENCODERS = {
-    "streaming": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2},
-    "recency": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2, "recency": True},
-    "uem": {"kind": "uem", "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 16},
-    "resampler": {"kind": "resampler", "queries": 6, "width": 16, "layers": 1, "heads": 2},
-    "text": {"kind": "text", "most_tokens": 200},
+    "streaming": {"kind": "streaming", "num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "recency": {
+        "kind": "streaming",
+        "num_queries": 8,
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "recency": True,
+    },
+    "uem": {"kind": "uem", "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 16},
+    "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "text": {"kind": "text", "max_length": 200},
 }
 LIKE_TOKENS = "like-tokens"
 """Of a run's name: its soft prompts are kept as long as tokens."""
@@ -65,13 +72,13 @@ def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     def trained(kind):
         if kind not in made:
             model = {
-                "backbone": {"kind": "random-t5", "width": 32, "feed_forward": 64, "heads": 2, "layers": 1},
+                "backbone": {"kind": "random-t5", "d_model": 32, "d_ff": 64, "num_heads": 2, "num_layers": 1},
                 "user_encoder": ENCODERS[kind.removesuffix(LIKE_TOKENS).removesuffix("-") or "streaming"],
                 "task_prompt": 2,
                 "like_tokens": kind.endswith(LIKE_TOKENS),
             }
             recipe = tiny_recipe(
-                tiny_data.path, tiny_sentence_encoder, folder / "cache", model=model, train={"steps": 2}
+                tiny_data.path, tiny_sentence_encoder, folder / "cache", model=model, train={"max_steps": 2}
             )
             made[kind] = folder / kind
             train(recipe, made[kind])

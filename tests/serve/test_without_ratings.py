@@ -22,9 +22,19 @@ def shop(tiny_sentence_encoder, tmp_path_factory):
     items = write_rows(books(), place / "books.jsonl")
     events = write_rows(purchases(books()), place / "purchases.csv")
     prepare(events, place / "data", own=OwnData(items=str(items)))
-    model = {"user_encoder": {"kind": "streaming", "queries": 8, "width": 16, "layers": 1, "heads": 2}}
+    model = {
+        "user_encoder": {
+            "kind": "streaming",
+            "num_queries": 8,
+            "d_model": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+        }
+    }
     train(
-        tiny_recipe(place / "data", tiny_sentence_encoder, place / "cache", model=model, train={"steps": 2}),
+        tiny_recipe(
+            place / "data", tiny_sentence_encoder, place / "cache", model=model, train={"max_steps": 2}
+        ),
         place / "run",
     )
     data = load_dataset(place / "data")

@@ -38,7 +38,7 @@ def plain_rule(user, settings):
     means = {
         name: sum(ratings) / len(ratings)
         for name, ratings in user.items()
-        if len(ratings) >= settings.least_count
+        if len(ratings) >= settings.min_count
     }
     liked = sorted(
         (-mean, -len(user[name]), name) for name, mean in means.items() if mean > settings.like_above
@@ -46,7 +46,7 @@ def plain_rule(user, settings):
     disliked = sorted(
         (mean, -len(user[name]), name) for name, mean in means.items() if mean < settings.dislike_below
     )
-    most = settings.most_labels
+    most = settings.max_labels
     return [name for *_, name in liked[:most]], [name for *_, name in disliked[:most]]
 
 
@@ -55,12 +55,10 @@ USERS = st.lists(st.dictionaries(st.sampled_from(NAMES), RATINGS), max_size=5)
 
 
 @given(USERS, st.integers(1, 4), st.integers(1, 7))
-def test_every_user_gets_what_the_plain_rule_says(users, least_count, most_labels):
-    settings = TaskSettings(
-        like_above=3.5, dislike_below=3.0, least_count=least_count, most_labels=most_labels
-    )
-    found = task(least_count=least_count, most_labels=most_labels).labels(statistics(*users))
-    assert found.liked.shape == found.disliked.shape == (len(users), most_labels)
+def test_every_user_gets_what_the_plain_rule_says(users, min_count, max_labels):
+    settings = TaskSettings(like_above=3.5, dislike_below=3.0, min_count=min_count, max_labels=max_labels)
+    found = task(min_count=min_count, max_labels=max_labels).labels(statistics(*users))
+    assert found.liked.shape == found.disliked.shape == (len(users), max_labels)
     expected = [plain_rule(user, settings) for user in users]
     assert list(zip(named(found.liked), named(found.disliked), strict=True)) == expected
 

@@ -24,7 +24,7 @@ from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from tiny import TINY_T5, tiny_model
 
-STREAMING = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+STREAMING = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 ANSWER = ("rounds", "liked", "disliked")
 
 
@@ -34,7 +34,7 @@ def recipe(users=0, share=0.5, seed=0, window=(5, 10), **train):
         windows=WindowSettings(kind="random", shortest=window[0], longest=window[1]),
         model=ModelSettings(backbone=TINY_T5, user_encoder=STREAMING, task_prompt=2),
         simulation=SimulationSettings(users=users, share=share),
-        train=TrainSettings(**{"steps": 100, "batch_size": 8, **train}),
+        train=TrainSettings(**{"max_steps": 100, "per_device_train_batch_size": 8, **train}),
     )
 
 
@@ -146,7 +146,7 @@ def test_labels_come_from_the_window_as_long_as_the_recipe_says(tiny_data, make)
     assert not same(plain[49], window[49], ANSWER)
     assert same(plain[50], window[50])
     assert same(plain[99], window[99])
-    slow = make(window_labels=0.5, accumulate=2)  # two batches a step
+    slow = make(window_labels=0.5, gradient_accumulation_steps=2)  # two batches a step
     assert not same(plain[99], slow[99], ANSWER)
     assert same(plain[100], slow[100])
 
@@ -202,7 +202,7 @@ def test_window_sizes_are_drawn_between_the_ends(make):
 
 
 def test_there_is_a_batch_for_every_step(make):
-    assert len(make(steps=7, accumulate=3)) >= 21
+    assert len(make(max_steps=7, gradient_accumulation_steps=3)) >= 21
 
 
 def padded_share(batches, count):
@@ -212,8 +212,8 @@ def padded_share(batches, count):
 
 def test_groups_of_batches_pad_less_and_draw_everybody(make):
     """The tiny users have 20 to 40 interactions."""
-    alone = make(window=(40, 40), batch_size=4)
-    grouped = make(window=(40, 40), batch_size=4, length_groups=8)
+    alone = make(window=(40, 40), per_device_train_batch_size=4)
+    grouped = make(window=(40, 40), per_device_train_batch_size=4, length_groups=8)
     assert padded_share(grouped, 16) < padded_share(alone, 16) / 2
     lengths = {int(row.sum()) for index in range(48) for row in grouped[index]["mask"]}
     assert lengths == {int(row.sum()) for index in range(48) for row in alone[index]["mask"]}
@@ -239,7 +239,7 @@ def texts(batches, one):
 
 
 def test_each_round_asks_every_window_a_question_of_one_kind_in_wordings_that_are_trained(make, tiny_data):
-    settings = {"users": 20, "batch_size": 64, "questions": MIXTURE, "rounds": 10}
+    settings = {"users": 20, "per_device_train_batch_size": 64, "questions": MIXTURE, "rounds": 10}
     batches = make(**settings)
     batch = batches[3]
     assert same(batch, make(**settings)[3])
@@ -281,7 +281,7 @@ def test_no_round_may_see_the_items_whose_rating_is_asked_for(make, tiny_data):
 
 
 def test_by_the_view_what_names_no_category_keeps_its_target(make, tiny_data):
-    batches = make(batch_size=32, questions=MIXTURE, rounds=10)
+    batches = make(per_device_train_batch_size=32, questions=MIXTURE, rounds=10)
     batch, task = batches[0], load_task(recipe().task, tiny_data.info)
     logits = torch.full((32, 5, 2), -8.0)
     logits[:, 3, 0] = logits[:, 0, 1] = 8.0

@@ -18,13 +18,19 @@ def test_a_run_around_a_frozen_backbone_goes_on_where_it_stopped_and_is_scored(
 ):
     name = str(save_causal(tmp_path / "backbone"))
     backbone = {"kind": "causal", "name": name, "train": kind, "dtype": dtype}
-    user_encoder = {"kind": "streaming", "queries": 6, "width": 16, "layers": 1, "heads": 2}
+    user_encoder = {"kind": "streaming", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2}
     recipe = tiny_recipe(
         tiny_data.path,
         tiny_sentence_encoder,
         tmp_path / "cache",
         model={"backbone": backbone, "user_encoder": user_encoder, "like_tokens": True},
-        train={"steps": 6, "evaluate_every": 2, "auxiliary": 1.0, "auxiliary_alone": 0.3, "answers": "view"},
+        train={
+            "max_steps": 6,
+            "eval_steps": 2,
+            "auxiliary_weight": 1.0,
+            "auxiliary_only_ratio": 0.3,
+            "answers": "view",
+        },
     )
     whole, lines = train(recipe, tmp_path / "whole"), []
 

@@ -73,7 +73,7 @@ def test_weights_that_are_not_finite_are_never_kept_as_the_best(make_recipe, tmp
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     with pytest.raises(TrainingError, match=r"the weights \S+ are not finite at step 2 of 1"):
-        train(make_recipe(train={"steps": 1}), tmp_path / "run")
+        train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     assert not run.model.exists()
     assert list(run.checkpoints.glob("*")) == []
@@ -81,7 +81,7 @@ def test_weights_that_are_not_finite_are_never_kept_as_the_best(make_recipe, tmp
 
 def test_a_rate_that_is_far_too_high_ends_with_one_line_and_exit_code_2(make_recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(
-        dump_recipe(make_recipe(train={"learning_rate": 1e30, "steps": 40}))
+        dump_recipe(make_recipe(train={"learning_rate": 1e30, "max_steps": 40}))
     )
     done = CliRunner().invoke(app, ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")])
     assert done.exit_code == 2
@@ -91,7 +91,7 @@ def test_a_rate_that_is_far_too_high_ends_with_one_line_and_exit_code_2(make_rec
 
 
 def test_a_saved_model_with_a_weight_that_is_not_finite_is_refused(make_recipe, tmp_path):
-    out = train(make_recipe(train={"steps": 1}), tmp_path / "run")
+    out = train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     path = out / "model" / "model.safetensors"
     weights = load_file(path)
     name = "user_encoder.norm.weight"
@@ -102,7 +102,7 @@ def test_a_saved_model_with_a_weight_that_is_not_finite_is_refused(make_recipe, 
 
 
 def test_weights_that_are_not_finite_are_not_saved(make_recipe, tmp_path):
-    model = load_model(train(make_recipe(train={"steps": 1}), tmp_path / "run"))
+    model = load_model(train(make_recipe(train={"max_steps": 1}), tmp_path / "run"))
     with torch.no_grad():
         model.task_prompt[0, 0] = float("-inf")
     with pytest.raises(TrainingError, match="the weights task_prompt hold numbers that are not finite"):
@@ -122,11 +122,11 @@ def test_answers_that_nobody_can_read_are_told_as_such(make_recipe, tmp_path, mo
 
 def test_a_finished_run_says_again_what_is_wrong_with_it(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(PersonalizedModel, "answer", lambda _, windows, *__: ["blah"] * len(windows))
-    out = train(make_recipe(train={"steps": 1}), tmp_path / "run")
+    out = train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     lines = []
-    train(make_recipe(train={"steps": 1}), out, report=lines.append)
+    train(make_recipe(train={"max_steps": 1}), out, report=lines.append)
     assert lines[0] == f"{out} is finished already"
-    assert "train.steps (it had 1)" in lines[1]
+    assert "train.max_steps (it had 1)" in lines[1]
 
 
 def test_the_record_compares_with_what_knows_nothing_of_the_user(make_recipe, tmp_path, tiny_data):
@@ -164,7 +164,7 @@ def test_the_record_compares_with_what_knows_nothing_of_the_user(make_recipe, tm
 
 
 def test_curve_and_record_hold_only_what_was_measured(make_recipe, tmp_path):
-    settings = {"steps": 8, "auxiliary": 0.5, "auxiliary_alone": 0.5, "evaluate_every": 2}
+    settings = {"max_steps": 8, "auxiliary_weight": 0.5, "auxiliary_only_ratio": 0.5, "eval_steps": 2}
     lines = []
     out = train(make_recipe(train=settings), tmp_path / "run", report=lines.append)
     curve = json.loads((out / "logs" / "curve.json").read_text())["scores"]
@@ -173,4 +173,4 @@ def test_curve_and_record_hold_only_what_was_measured(make_recipe, tmp_path):
     assert "user encoder alone" in lines[1]
     assert not any("0.000, 0.0 minutes" in line for line in lines[:2])
     training = load_model(out).settings.training
-    assert (training.steps, training.planned_steps, training.ended_by, training.threads) == (8, 8, "steps", 1)
+    assert (training.steps, training.max_steps, training.ended_by, training.threads) == (8, 8, "steps", 1)

@@ -30,9 +30,9 @@ def everything(make_recipe, **train):
     model = make_recipe().model.model_dump()
     model["backbone"]["dropout"] = model["user_encoder"]["dropout"] = 0.1
     settings = {
-        "accumulate": 2,
-        "auxiliary": 0.5,
-        "auxiliary_alone": 0.3,
+        "gradient_accumulation_steps": 2,
+        "auxiliary_weight": 0.5,
+        "auxiliary_only_ratio": 0.3,
         "answers": "view",
         "window_labels": 0.3,
     }
@@ -117,9 +117,11 @@ def test_minutes_that_end_a_training_are_told_and_kept(make_recipe, tmp_path, mo
     now = itertools.count(0.0, 0.5)  # half a second at each look
     monkeypatch.setattr(clocks.time, "monotonic", lambda: next(now))
     lines = []
-    out = train(make_recipe(train={"steps": 1000, "minutes": 0.5}), tmp_path / "run", report=lines.append)
+    out = train(
+        make_recipe(train={"max_steps": 1000, "max_minutes": 0.5}), tmp_path / "run", report=lines.append
+    )
     (warning,) = [
-        line for line in lines if line.startswith("warning: train.minutes=0.5 ended the training after")
+        line for line in lines if line.startswith("warning: train.max_minutes=0.5 ended the training after")
     ]
     assert "of 1,000 steps" in warning
     from palate.model.config import model_settings
@@ -147,8 +149,8 @@ def test_no_recipe_ends_by_the_clock(path):
 
 def test_minutes_that_were_enough_are_no_news(make_recipe, tmp_path):
     lines = []
-    train(make_recipe(train={"minutes": 600.0}), tmp_path / "run", report=lines.append)
-    assert not any("train.minutes" in line for line in lines)
+    train(make_recipe(train={"max_minutes": 600.0}), tmp_path / "run", report=lines.append)
+    assert not any("train.max_minutes" in line for line in lines)
 
 
 def test_a_dataset_is_read_in_one_order(tiny_data):

@@ -13,7 +13,7 @@ from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 from tiny_causal import save_causal
 
-ENCODER = {"kind": "streaming", "queries": 6, "width": 16, "layers": 1, "heads": 2}
+ENCODER = {"kind": "streaming", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2}
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def make(tiny_data, tiny_sentence_encoder, tmp_path, monkeypatch):
             **model,
         }
         settings = {
-            "steps": 9,
-            "batch_size": 3,
-            "evaluate_every": 3,
-            "evaluate_users": 4,
-            "auxiliary": 0.5,
+            "max_steps": 9,
+            "per_device_train_batch_size": 3,
+            "eval_steps": 3,
+            "eval_users": 4,
+            "auxiliary_weight": 0.5,
             "answers": "view",
             "rounds": 3,
             "questions": {"preference": 0.5, "yes-no": 0.3, "rating": 0.2},
@@ -48,7 +48,7 @@ def make(tiny_data, tiny_sentence_encoder, tmp_path, monkeypatch):
             tmp_path / "cache",
             model=content,
             train=settings,
-            evaluate={"window": 10, "batch_size": 8, "most_new_tokens": 24},
+            evaluate={"window": 10, "batch_size": 8, "max_new_tokens": 24},
         )
 
     return recipe
@@ -92,10 +92,10 @@ def test_a_sampled_vocabulary_needs_output_embeddings_that_stay_as_they_are(make
 
 
 def test_a_user_encoder_goes_on_from_another_run_whatever_its_backbone(make, tmp_path):
-    t5 = {"kind": "random-t5", "width": 48, "feed_forward": 64, "layers": 1, "heads": 2, "vocabulary": 400}
+    t5 = {"kind": "random-t5", "d_model": 48, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 400}
     settings = {"rounds": 1, "questions": {}, "sampled_tokens": 0, "learning_rate": 0.01}
     first = train(make(settings, backbone=t5, like_tokens=False), tmp_path / "first")
-    taken = train(make({"steps": 0}, user_encoder_from=first), tmp_path / "taken")
+    taken = train(make({"max_steps": 0}, user_encoder_from=first), tmp_path / "taken")
     learnt, started = weights(first), weights(taken)
     same = {name for name in learnt if name in started and torch.equal(learnt[name], started[name])}
     assert {"user_encoder.reader.key.weight", "user_encoder.categories.weight"} <= same

@@ -21,10 +21,10 @@ def weak(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     place = tmp_path_factory.mktemp("weak")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PersonalizedModel, "answer", lambda _, windows, *__, **___: ["blah"] * len(windows))
-        recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, place / "cache", train={"steps": 1})
+        recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, place / "cache", train={"max_steps": 1})
         out = train(recipe, place / "run")
     (warning,) = model_settings(out).training.warnings()
-    assert "train.steps (it had 1)" in warning
+    assert "train.max_steps (it had 1)" in warning
     return out, warning
 
 

@@ -66,7 +66,7 @@ class Backbone:
             self.frame.save(folder)
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """How many tokens there are: what the tokenizer knows and the embedding has a row for."""
         return vocabulary_of(self.model, self.tokenizer)
 
@@ -104,9 +104,9 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def generation_settings(most_new_tokens: int) -> dict[str, Any]:
+def generation_settings(max_new_tokens: int) -> dict[str, Any]:
     """Greedy decoding, whatever a checkpoint's own generation settings say."""
-    return {"max_new_tokens": most_new_tokens, "do_sample": False, "num_beams": 1}
+    return {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
 
 
 def not_saved(folder: Path, reason: str) -> DataError:

@@ -52,7 +52,7 @@ def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Back
     for weight in backbone.model.parameters():
         weight.requires_grad_(False)
     if settings.train == "lora":
-        add_lora(backbone.model, settings.lora_rank)
+        add_lora(backbone.model, settings)
     return backbone, source
 
 

@@ -9,20 +9,36 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
-from palate.errors import MissingExtraError
+from palate.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from palate.config.recipe import PretrainedSettings
 
 OUTER = "base_model.model."
 """What names in a folder of peft's begin with, and those of the engines that read it."""
 
 
-def add_lora(model: PreTrainedModel, rank: int) -> None:
-    """Lay updates of a low rank, in float32, over all linear layers of a frozen model but the output layer."""
+def add_lora(model: PreTrainedModel, settings: PretrainedSettings) -> None:
+    """Add LoRA updates in float32 to a frozen model.
+
+    Raises:
+        RecipeError: ``lora_target_modules`` names modules that the model does not have, or of a kind without LoRA.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), model)
+    targets = settings.lora_target_modules
+    config = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=2 * settings.lora_r if settings.lora_alpha is None else settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise RecipeError(f"model.backbone.lora_target_modules: {' '.join(str(error).split())}") from error
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

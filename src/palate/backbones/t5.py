@@ -75,14 +75,14 @@ def rebuild_t5(folder: Path) -> Backbone:
 
 def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
     """A T5 v1.1 of the given sizes with random weights, and a tokenizer that is built from ``texts``."""
-    tokenizer = build_tokenizer(texts, settings.vocabulary)
+    tokenizer = build_tokenizer(texts, settings.vocab_size)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "d_model": settings.width,
-        "d_kv": settings.width // settings.heads,
-        "d_ff": settings.feed_forward,
-        "num_layers": settings.layers,
-        "num_heads": settings.heads,
+        "d_model": settings.d_model,
+        "d_kv": settings.d_model // settings.num_heads,
+        "d_ff": settings.d_ff,
+        "num_layers": settings.num_layers,
+        "num_heads": settings.num_heads,
         "dropout_rate": settings.dropout,
         "feed_forward_proj": GATED_GELU,
         "pad_token_id": tokenizer.pad_token_id,
@@ -91,7 +91,7 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
     }
     if settings.attention == "full":
         return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
-    attention = {"encoder_attention_type": settings.attention, "local_radius": settings.radius}
+    attention = {"encoder_attention_type": settings.attention, "local_radius": settings.local_radius}
     return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
 
 

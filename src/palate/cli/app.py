@@ -23,7 +23,8 @@ from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.signals import exit_code, stop_in_order
 from palate.cli.train import train
-from palate.errors import PalateError
+from palate.config.renames import OPTIONS, renamed
+from palate.errors import OldKeyError, PalateError
 
 _AFTER_INTERRUPT = {
     "prepare": "nothing was written; run it again",
@@ -40,6 +41,7 @@ class _PalateGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _refuse_renamed(ctx.args)
             return super().invoke(ctx)
         except (PalateError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -52,6 +54,12 @@ class _PalateGroup(TyperGroup):
             hint = _AFTER_INTERRUPT.get(ctx.invoked_subcommand, "run it again")
             tell(f"\npalate: stopped; {hint}")
             raise typer.Exit(exit_code(interrupt)) from None
+
+
+def _refuse_renamed(arguments: list[str]) -> None:
+    for argument in arguments:
+        if said := renamed(argument.partition("=")[0], OPTIONS):
+            raise OldKeyError(said)
 
 
 def _one_line(error: PalateError | OSError) -> str:

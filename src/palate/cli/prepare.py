@@ -45,7 +45,7 @@ def prepare(
         Path | None,
         Option(help="YAML file of the options below, like 'user: reader'; options given here win."),
     ] = None,
-    least_ratings: Annotated[
+    min_ratings: Annotated[
         int, Option(min=1, help="Leave out users with fewer ratings.", rich_help_panel=_KEPT)
     ] = 20,
     dev_share: Annotated[
@@ -99,7 +99,7 @@ def prepare(
         str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
     ] = None,
     rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
-    most_categories: Annotated[
+    max_categories: Annotated[
         int | None, _meaning("Keep so many categories, those of most items; 100.")
     ] = None,
     quotes: Annotated[
@@ -137,7 +137,7 @@ def prepare(
         "category_noun": category_noun,
         "feedback": feedback,
         "rating_step": rating_step,
-        "most_categories": most_categories,
+        "max_categories": max_categories,
         "skip_bad_rows": skip_bad_rows or None,
     }
     run(
@@ -145,7 +145,7 @@ def prepare(
         out,
         own=own_settings(settings, given),
         descriptions=descriptions,
-        least_ratings=least_ratings,
+        min_ratings=min_ratings,
         dev_share=dev_share,
         test_share=test_share,
         seed=seed,

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from palate.config.recipe import Recipe
+from palate.config.renames import RECIPE, renamed
 from palate.config.section import UNKNOWN_KIND, sections_of
 from palate.config.yaml_file import parse_yaml, read_yaml
-from palate.errors import RecipeError, fault_message
+from palate.errors import OldKeyError, RecipeError, fault_message
 
 
 class Layer(NamedTuple):
@@ -30,7 +31,7 @@ Names: TypeAlias = tuple[str, ...]
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.steps=500``.
+    """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.max_steps=500``.
 
     A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that one of
     another ``kind`` replaces what was there. All overrides together are one change, whatever their order.
@@ -90,7 +91,7 @@ def _override(text: str) -> Layer:
     key, equals, value = text.partition("=")
     names = tuple(key.strip().split("."))
     if not equals or not all(names):
-        raise RecipeError(f"--set {text}: expected key=value, for example train.steps=500")
+        raise RecipeError(f"--set {text}: expected key=value, for example train.max_steps=500")
     return Layer(f"--set {text}", _nested([(names, parse_yaml(value, f"--set {text}"))]))
 
 
@@ -157,12 +158,16 @@ def _recipe_error(error: ValidationError, merged: dict[str, Any], layers: Sequen
         origin = next((origin for origin, settings in reversed(layers) if _has(settings, names)), None)
         described = _describe(problem, names, merged)
         by_origin.setdefault(origin or layers[0].origin, []).append(described)
-    return RecipeError("; ".join(f"{origin}: {'; '.join(found)}" for origin, found in by_origin.items()))
+    message = "; ".join(f"{origin}: {'; '.join(found)}" for origin, found in by_origin.items())
+    old = any(renamed(".".join(_names(problem["loc"], merged)), RECIPE) for problem in problems)
+    return OldKeyError(message) if old else RecipeError(message)
 
 
 def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any]) -> str:
     key = ".".join(names)
     if problem["type"] == "extra_forbidden":
+        if said := renamed(key, RECIPE):
+            return said
         return f"unknown key '{key}'; {_suggestion(names, merged)}"
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]

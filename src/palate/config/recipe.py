@@ -32,9 +32,9 @@ class TaskSettings(KindSettings):
     """A category is liked when its mean rating is above this; the dataset's own threshold when not given."""
     dislike_below: float | None = None
     """A category is disliked when its mean rating is below this; likewise."""
-    least_count: int = Field(3, ge=1)
+    min_count: int = Field(3, ge=1)
     """Categories rated less often than this carry no label."""
-    most_labels: int = Field(3, ge=1)
+    max_labels: int = Field(3, ge=1)
     """How many categories are named as liked, and as disliked."""
 
 
@@ -66,8 +66,8 @@ class ItemSettings(Section):
     """Hub revision of the encoder."""
     batch_size: int = Field(32, ge=1)
     """Texts a forward pass of the encoder."""
-    max_tokens: int = Field(256, ge=8)
-    """Longer texts are cut here."""
+    max_seq_length: int = Field(256, ge=8)
+    """Texts are truncated to this many tokens."""
     cache: LocalPath | None = None
     """Folder of cached item vectors; the user's cache folder when not given."""
     texts: ItemTextSettings = ItemTextSettings()
@@ -95,17 +95,20 @@ class RandomT5Settings(Section):
     """A T5 v1.1 with random weights and a tokenizer built from the data: no hub needed."""
 
     kind: Literal["random-t5"] = "random-t5"
-    width: int = Field(128, ge=8)
-    feed_forward: int = Field(256, ge=8)
-    heads: int = Field(4, ge=1)
-    layers: int = Field(2, ge=1)
+    d_model: int = Field(128, ge=8)
+    """Size of the residual stream."""
+    d_ff: int = Field(256, ge=8)
+    """Size of the feed-forward layers."""
+    num_heads: int = Field(4, ge=1)
+    """Attention heads of a layer, each of size d_model / num_heads."""
+    num_layers: int = Field(2, ge=1)
     """Layers of the encoder, and of the decoder."""
     dropout: float = Field(0.0, ge=0, lt=1)
     attention: Literal["full", "local", "transient-global"] = "full"
     """The encoder's: T5's, or one of LongT5's two, whose cost grows with the text's length and not its square."""
-    radius: int = Field(127, ge=1)
+    local_radius: int = Field(127, ge=1)
     """Tokens to either side that LongT5's encoder looks at."""
-    vocabulary: int = Field(2000, ge=64)
+    vocab_size: int = Field(2000, ge=64)
     """Most tokens in the tokenizer."""
     item_texts: bool = False
     """Build the tokenizer from the items' texts too, not only from the task's; where the history is text it is."""
@@ -118,8 +121,14 @@ class PretrainedSettings(Section):
     revision: str | None = None
     train: Literal["full", "lora", "frozen"] = "full"
     """All of it, LoRA's updates alone, or nothing; of the last two a model saves no more than what was trained."""
-    lora_rank: int = Field(8, ge=1)
-    """Rank of LoRA's updates to all linear layers; their scale, alpha, is twice the rank."""
+    lora_r: int = Field(8, ge=1)
+    """Rank of LoRA's updates."""
+    lora_alpha: int | None = Field(None, ge=1)
+    """Scale of LoRA's updates, which are multiplied by lora_alpha / lora_r; twice the rank when not given."""
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on what LoRA's updates read."""
+    lora_target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Modules that LoRA updates, by the ends of their names; ``all-linear`` is every linear layer but the output's."""
 
 
 class PretrainedT5Settings(PretrainedSettings):
@@ -147,7 +156,7 @@ class CausalSettings(PretrainedSettings):
         if dtype == "bfloat16" and info.data.get("train") == "full":
             raise ValueError(
                 "bfloat16 is for weights that are not trained, and train is 'full'; set train to frozen or lora, or "
-                "leave it at float32 and set the recipe's train.precision=bf16"
+                "leave it at float32 and set the recipe's train.bf16=true"
             )
         return dtype
 
@@ -161,7 +170,7 @@ class TextSettings(KindSettings):
     """No user encoder: the history as text in the backbone's own context, as in the paper's text baselines."""
 
     kind: Literal["text"] = "text"
-    most_tokens: int = Field(16_000, ge=1)
+    max_length: int = Field(16_000, ge=1)
     """Longest history in tokens; the oldest items are left out of a longer one."""
     descriptions: bool = True
     """Write the items' descriptions, which are most of the text."""
@@ -171,52 +180,54 @@ class UEMSettings(KindSettings):
     """The paper's User Embedding Module: a T5 v1.1-style transformer, one user-prompt vector an item."""
 
     kind: Literal["uem"] = "uem"
-    width: int | None = Field(None, ge=8)
+    d_model: int | None = Field(None, ge=8)
     """Of the residual stream; as wide as an item's and its rating's vectors side by side when not given."""
-    layers: int = Field(3, ge=1)
-    heads: int = Field(12, ge=1)
-    head_size: int = Field(64, ge=1)
-    feed_forward: int = Field(2048, ge=1)
+    num_layers: int = Field(3, ge=1)
+    num_heads: int = Field(12, ge=1)
+    d_kv: int = Field(64, ge=1)
+    """Size of an attention head."""
+    d_ff: int = Field(2048, ge=1)
+    """Size of the feed-forward layers."""
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-def _divides_the_width(heads: int, info: ValidationInfo) -> int:
-    width = info.data.get("width", heads)
-    if width % heads:
-        raise ValueError(f"must divide the width, which is {width}")
-    return heads
+def _divides_d_model(num_heads: int, info: ValidationInfo) -> int:
+    d_model = info.data.get("d_model", num_heads)
+    if d_model % num_heads:
+        raise ValueError(f"must divide d_model, which is {d_model}")
+    return num_heads
 
 
 class ResamplerSettings(KindSettings):
     """Learned latent queries that attend to the window's items, as in PERSOMA: a user prompt of fixed length."""
 
     kind: Literal["resampler"] = "resampler"
-    queries: int = Field(24, ge=1)
+    num_queries: int = Field(24, ge=1)
     """Vectors of the user prompt."""
-    width: int = Field(256, ge=8)
-    layers: int = Field(2, ge=1)
-    heads: Annotated[int, AfterValidator(_divides_the_width)] = Field(8, ge=1, validate_default=True)
-    """Attention heads of a layer; they share its width evenly."""
+    d_model: int = Field(256, ge=8)
+    num_layers: int = Field(2, ge=1)
+    num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(8, ge=1, validate_default=True)
+    """Attention heads of a layer; must divide d_model."""
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @property
     def vectors(self) -> int:
         """Length M of the user prompt."""
-        return self.queries
+        return self.num_queries
 
 
 class StreamingSettings(KindSettings):
     """Attention pooling into a fixed number of latent queries, whose state takes events in and out one by one."""
 
     kind: Literal["streaming"] = "streaming"
-    queries: int = Field(24, ge=2)
+    num_queries: int = Field(24, ge=2)
     """Vectors of the user prompt that read the history. The first queries start from the catalogue's categories, the
     next from all items."""
-    width: int = Field(128, ge=8)
-    layers: int = Field(2, ge=0)
+    d_model: int = Field(128, ge=8)
+    num_layers: int = Field(2, ge=0)
     """Transformer layers over what the queries read."""
-    heads: Annotated[int, AfterValidator(_divides_the_width)] = Field(4, ge=1, validate_default=True)
-    """Attention heads of a layer; they share its width evenly."""
+    num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
+    """Attention heads of a layer; must divide d_model."""
     dropout: float = Field(0.0, ge=0, lt=1)
     recency: bool = False
     """Learn how fast each query forgets; for timestamps that are times."""
@@ -227,7 +238,7 @@ class StreamingSettings(KindSettings):
     @property
     def vectors(self) -> int:
         """Length M of the user prompt."""
-        return self.queries + 2 * self.named
+        return self.num_queries + 2 * self.named
 
 
 UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]
@@ -266,15 +277,15 @@ class SimulationSettings(Section):
 class TrainSettings(Section):
     """The training."""
 
-    steps: int = Field(10_000, ge=0)
+    max_steps: int = Field(10_000, ge=0)
     """Optimizer steps; with 0 the model is saved as it starts, and answers without any training."""
-    minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0)
     """End earlier, with the schedule squeezed to fit, when this much time has passed: for a trial, because the result
     then depends on how fast and how busy the machine is. What it cut short is said wherever the model is scored."""
     threads: int | None = Field(None, ge=1)
     """CPU threads, on which results depend in their last digits; one a core when not given. With as many threads on
     the same kind of processor a recipe gives the same weights, bit for bit."""
-    batch_size: int = Field(128, ge=1)
+    per_device_train_batch_size: int = Field(128, ge=1)
     """Windows a step on one device."""
     rounds: int = Field(1, ge=1)
     """Questions about each window of a batch, one kind a round; a decoder-only backbone reads what stands before them
@@ -287,9 +298,10 @@ class TrainSettings(Section):
     """Windows of one user in a batch."""
     length_groups: int = Field(1, ge=1)
     """Draw the users of so many batches at once, and share them out by the length of their histories: less padding."""
-    accumulate: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches whose gradients make one optimizer step."""
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    optim: Literal["adamw_torch", "adafactor"] = "adamw_torch"
+    """Optimizer."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of the user encoder and the task prompt."""
     backbone_learning_rate: float | None = Field(None, gt=0)
@@ -297,17 +309,21 @@ class TrainSettings(Section):
     task_prompt_learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the task prompt; the same as the others when not given. Its numbers are as large as a token's, and
     beside a backbone that is not trained it moves far too slowly at the user encoder's."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rates after the warmup; cosine and linear end at 2% of the peak."""
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
     """Share of the training in which the rate rises."""
     weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    """Decoupled weight decay of all trained weights."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    bf16: bool = False
+    """Train in bfloat16 mixed precision; float32 otherwise."""
     gradient_checkpointing: bool = False
     """Compute the backbone's activations twice, to need less memory."""
-    auxiliary: float = Field(0.0, ge=0)
+    auxiliary_weight: float = Field(0.0, ge=0)
     """Weight of the per-category loss on the user encoder; 0 leaves it out."""
-    auxiliary_alone: float = Field(0.0, ge=0, lt=1)
+    auxiliary_only_ratio: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
     answers: Literal["truth", "view"] = "truth"
     """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
@@ -316,14 +332,19 @@ class TrainSettings(Section):
     task's own instruction alone when none is given. ``null`` takes back the kinds of an extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Share of the training, from the start, in which labels come from the window itself."""
-    evaluate_every: int = Field(500, ge=1)
+    eval_steps: int = Field(500, ge=1)
     """Steps between evaluations on dev users, and between checkpoints."""
-    evaluate_users: int = Field(512, ge=1)
+    eval_users: int = Field(512, ge=1)
     """Most dev users in such an evaluation."""
-    evaluate_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    eval_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Windows that the dev score is the mean over; ``evaluate.window`` alone when none is given."""
-    patience: int | None = Field(None, ge=1)
+    early_stopping_patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a better dev score."""
+
+    @property
+    def windows_per_step(self) -> int:
+        """Windows that one optimizer step sees on each device."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @field_validator("questions", mode="before")
     @classmethod
@@ -341,19 +362,21 @@ class TrainSettings(Section):
             )
         return questions
 
-    @field_validator("auxiliary_alone")
+    @field_validator("auxiliary_only_ratio")
     @classmethod
     def _with_a_loss(cls, alone: float, info: ValidationInfo) -> float:
-        if alone and not info.data.get("auxiliary", 1.0):
-            raise ValueError("needs train.auxiliary above 0, the loss that the user encoder learns by alone")
+        if alone and not info.data.get("auxiliary_weight", 1.0):
+            raise ValueError(
+                "needs train.auxiliary_weight above 0, the loss that the user encoder learns by alone"
+            )
         return alone
 
     @field_validator("answers")
     @classmethod
     def _with_a_view(cls, answers: str, info: ValidationInfo) -> str:
-        if answers == "view" and not info.data.get("auxiliary", 1.0):
+        if answers == "view" and not info.data.get("auxiliary_weight", 1.0):
             raise ValueError(
-                "'view' needs train.auxiliary above 0, the loss that the user encoder's view learns by"
+                "'view' needs train.auxiliary_weight above 0, the loss that the user encoder's view learns by"
             )
         return answers
 
@@ -364,7 +387,8 @@ class EvaluateSettings(Section):
     window: int = Field(50, ge=1)
     """Interactions that the model sees."""
     batch_size: int = Field(128, ge=1)
-    most_new_tokens: int | None = Field(None, ge=1)
+    """Users in one forward pass; evaluation runs in one process, whatever the number of devices."""
+    max_new_tokens: int | None = Field(None, ge=1)
     """Longest answer in tokens; when not given 48, or as many as the longest target of the data may have."""
 
 

@@ -21,17 +21,17 @@ Ids = npt.NDArray[np.uint32]
 class Rules:
     """Who is kept, and how users are split."""
 
-    least_ratings: int = 20
+    min_ratings: int = 20
     dev_share: float = 0.1
     test_share: float = 0.1
-    most_held_out: int = 5000  # users, for dev and for test each
+    max_held_out: int = 5000  # users, for dev and for test each
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.least_ratings < 1:
-            raise PalateError(f"least_ratings is {self.least_ratings}; it takes at least 1")
-        if self.most_held_out < 1:
-            raise PalateError(f"most_held_out is {self.most_held_out}; it takes at least 1 user")
+        if self.min_ratings < 1:
+            raise PalateError(f"min_ratings is {self.min_ratings}; it takes at least 1")
+        if self.max_held_out < 1:
+            raise PalateError(f"max_held_out is {self.max_held_out}; it takes at least 1 user")
         if self.seed < 0:
             raise PalateError(f"seed is {self.seed}; it takes a number from 0")
         shares = (self.dev_share, self.test_share)
@@ -91,7 +91,7 @@ def assemble_columns(
     user_index, item_index = columns.user_index[order], columns.item_index[order]
     last = _last_of_each_pair(user_index, item_index, len(items))
     lengths = np.bincount(user_index[last], minlength=len(user_ids))
-    keeps = lengths >= rules.least_ratings
+    keeps = lengths >= rules.min_ratings
     kept = last & keeps[user_index]
     order = order[kept]
     users = list(compress(user_ids, keeps))
@@ -114,12 +114,12 @@ def split_users(users: int, rules: Rules) -> RatingIndices:
     """Draw the split of every user, [U] into SPLITS; no split is empty."""
     shares: dict[Split, float] = {"dev": rules.dev_share, "test": rules.test_share}
     held_out = {
-        split: min(max(1, round(users * share)), rules.most_held_out) for split, share in shares.items()
+        split: min(max(1, round(users * share)), rules.max_held_out) for split, share in shares.items()
     }
     if sum(held_out.values()) >= users:
         raise DataError(
-            f"{users} users with at least {rules.least_ratings} ratings are too few for the splits "
-            f"{', '.join(SPLITS)}; take a lower least_ratings, lower shares, or more data"
+            f"{users} users with at least {rules.min_ratings} ratings are too few for the splits "
+            f"{', '.join(SPLITS)}; take a lower min_ratings, lower shares, or more data"
         )
     order = np.random.default_rng(rules.seed).permutation(users)
     split_of_user = np.full(users, SPLITS.index("train"), dtype=np.uint8)

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
+from palate.config.renames import DATASET, renamed_keys
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
@@ -45,7 +46,7 @@ class DatasetInfo(Frozen):
     category_field: str  # singular, as the instruction says it: "genre"
     categories: tuple[str, ...]  # ascending by name
     category_shares: tuple[float, ...] = ()  # with implicit feedback: of the training users' histories
-    least_ratings: int  # users with fewer were left out
+    min_ratings: int  # users with fewer were left out
     split_seed: int
     split_sizes: dict[Split, int]
     described_items: int
@@ -101,7 +102,7 @@ class Dataset:
                 f"no user {user_id!r} among the {self.info.users} of {self.info.name}"
                 f"{did_you_mean(str(user_id), self.user_ids)}; their ids look like "
                 f"{self.user_ids[0]!r} and {self.user_ids[-1]!r}; users with fewer than "
-                f"{self.info.least_ratings} ratings were left out",
+                f"{self.info.min_ratings} ratings were left out",
                 self.path,
             ) from None
 
@@ -178,4 +179,8 @@ def _read_info(folder: Path) -> DatasetInfo:
     try:
         return DatasetInfo.model_validate(content)
     except ValidationError as error:
+        if old := renamed_keys(error, DATASET):
+            raise DataError(
+                f"{old}; an earlier version wrote this dataset: run palate prepare again", path
+            ) from error
         raise DataError(f"{faults(error)}; run palate prepare again", path) from error

@@ -31,10 +31,10 @@ def prepare(
     *,
     own: OwnData | None = None,
     descriptions: Path | None = None,
-    least_ratings: int = 20,
+    min_ratings: int = 20,
     dev_share: float = 0.1,
     test_share: float = 0.1,
-    most_held_out: int = 5000,
+    max_held_out: int = 5000,
     seed: int = 0,
     cache: Path | None = None,
     report: Report | None = None,
@@ -46,13 +46,13 @@ def prepare(
     or zip of one; or event files, by path or glob, of which ``own`` says what is not to be guessed; or a folder
     with MovieLens' ``ratings.dat`` and ``movies.dat`` on another scale or compressed, which are read as such files.
     ``descriptions`` is a CSV file of item descriptions, or a folder with one. Users with fewer than
-    ``least_ratings`` are left out; the others are split by ``seed``, with at most ``most_held_out`` users in
+    ``min_ratings`` are left out; the others are split by ``seed``, with at most ``max_held_out`` users in
     dev and in test each. ``report`` is told what happens, a line at a time; ``progress`` shows a bar.
 
     Raises :class:`DataError` for input that cannot be read and :class:`OutputError` when ``out`` cannot be
     written; neither leaves anything behind.
     """
-    rules = Rules(least_ratings, dev_share, test_share, most_held_out, seed)
+    rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed)
     say = report or (lambda line: None)
     sources: Sequence[Path] = [
         expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)

@@ -67,7 +67,7 @@ class Raw:
             item_noun=words.item,
             category_field=words.category,
             categories=tuple(categories),
-            least_ratings=rules.least_ratings,
+            min_ratings=rules.min_ratings,
             split_seed=rules.seed,
             split_sizes={split: int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
             described_items=sum(item.description is not None for item in self.items),

@@ -60,9 +60,9 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         f"the answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the "
         "window itself; backbone and task prompt are palate's. The paper trains one for each length; this one "
         "answers for all.",
-        f"The truth comes from the full history, by a rule: up to {main.task.most_labels} categories with a mean "
+        f"The truth comes from the full history, by a rule: up to {main.task.max_labels} categories with a mean "
         f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
-        f"{main.task.least_count} times. The same rule on the visible window is the yardstick. {whole} of the "
+        f"{main.task.min_count} times. The same rule on the visible window is the yardstick. {whole} of the "
         f"{len(lengths)} test users have no more than {window} ratings: for them the window is the whole "
         f"history, and the rule is right by definition. Counting alone is shown the full history.",
         f"One run and one split: the intervals over {len(lengths)} test users say nothing of another seed or split, "

@@ -26,12 +26,12 @@ class ResamplerEncoder(nn.Module):
 
     def __init__(self, settings: ResamplerSettings, sizes: EncoderSizes) -> None:
         super().__init__()
-        width = settings.width
+        width = settings.d_model
         self.item = nn.Linear(sizes.fields * sizes.vector, width)
         self.rating = nn.Linear(sizes.vector + 1, width)
         self.adapter = nn.Sequential(nn.GELU(), nn.Linear(width, width))
-        self.query = nn.Parameter(torch.randn(settings.queries, width) * 0.02)
-        self.layers = nn.ModuleList(_Layer(settings) for _ in range(settings.layers))
+        self.query = nn.Parameter(torch.randn(settings.num_queries, width) * 0.02)
+        self.layers = nn.ModuleList(_Layer(settings) for _ in range(settings.num_layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, sizes.embedding)
 
@@ -54,8 +54,8 @@ class _Layer(nn.Module):
 
     def __init__(self, settings: ResamplerSettings) -> None:
         super().__init__()
-        width = settings.width
-        self.heads, self.dropout = settings.heads, settings.dropout
+        width = settings.d_model
+        self.heads, self.dropout = settings.num_heads, settings.dropout
         self.norm_items, self.norm_latents = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)

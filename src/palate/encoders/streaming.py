@@ -94,7 +94,7 @@ class StreamingEncoder(nn.Module):
 
     def __init__(self, settings: StreamingSettings, sizes: EncoderSizes) -> None:
         super().__init__()
-        queries, width = settings.queries, settings.width
+        queries, width = settings.num_queries, settings.d_model
         self.reader = EventReader(queries, sizes.fields * sizes.vector, settings.recency)
         self.null = nn.Parameter(torch.zeros(queries))
         self.query = nn.Parameter(torch.randn(queries, width) * 0.02)
@@ -105,9 +105,15 @@ class StreamingEncoder(nn.Module):
         self.rank = SoftRank(queries, FEATURES, width)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                width, settings.heads, 2 * width, settings.dropout, "gelu", batch_first=True, norm_first=True
+                width,
+                settings.num_heads,
+                2 * width,
+                settings.dropout,
+                "gelu",
+                batch_first=True,
+                norm_first=True,
             )
-            for _ in range(settings.layers)
+            for _ in range(settings.num_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.categories = nn.Linear(queries * width, 2 * sizes.categories)

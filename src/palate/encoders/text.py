@@ -31,15 +31,15 @@ class TextBatch:
 class BlockCatalogue(nn.Module):
     """The items' blocks beside the model: each is tokenised once, batches bring indices.
 
-    A history is cut at ``most_tokens``: the oldest items are left out, and none is cut in two.
+    A history is cut at ``max_length``: the oldest items are left out, and none is cut in two.
     """
 
     tokens: Tensor  # [T] all pieces, one after the other
     offsets: Tensor  # [2·I + R + 1] where each begins: I beginnings, I ends, R ratings
 
-    def __init__(self, table: BlockTable, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> None:
+    def __init__(self, table: BlockTable, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
-        self.items, self.most_tokens = len(table), most_tokens
+        self.items, self.max_length = len(table), max_length
         pieces = _tokenised([*table.before, *table.after, *table.ratings], tokenizer)
         lengths = torch.tensor([0, *map(len, pieces)])
         flat = torch.tensor([token for piece in pieces for token in piece], dtype=torch.long)
@@ -53,7 +53,7 @@ class BlockCatalogue(nn.Module):
         lengths = self.offsets[pieces + 1] - self.offsets[pieces]
         block = lengths.sum(dim=-1) * mask  # [B, P]
         newer = block.flip(1).cumsum(dim=1).flip(1)  # tokens of this item and all that came later
-        kept = mask & (newer <= self.most_tokens)
+        kept = mask & (newer <= self.max_length)
         ids = self._joined(pieces[kept].flatten(), lengths[kept].flatten())
         total = (block * kept).sum(dim=1)  # [B]
         width = max(int(total.max()), 1) if len(total) else 1  # transformers' layers take no empty text

@@ -25,22 +25,22 @@ class UEM(nn.Module):
 
     T5 v1.1-style layers on a residual stream as wide as the input: an item's field vectors and its rating's vector,
     side by side, (F + 1)·S; then a linear layer to E. Three layers on S = 768 and E = 768 have 65.5M parameters.
-    With a ``width`` in the settings, for small machines, a linear layer makes the stream that narrow.
+    With a ``d_model`` in the settings, for small machines, a linear layer makes the stream that narrow.
     """
 
     def __init__(self, settings: UEMSettings, sizes: EncoderSizes) -> None:
         super().__init__()
         read = (sizes.fields + 1) * sizes.vector
-        width = settings.width or read
-        self.narrow = nn.Linear(read, width) if settings.width else None
+        width = settings.d_model or read
+        self.narrow = nn.Linear(read, width) if settings.d_model else None
         self.layers = T5Stack(
             T5Config(
                 vocab_size=2,  # no token is ever read; two, so that T5's end token is one of them
                 d_model=width,
-                d_kv=settings.head_size,
-                d_ff=settings.feed_forward,
-                num_layers=settings.layers,
-                num_heads=settings.heads,
+                d_kv=settings.d_kv,
+                d_ff=settings.d_ff,
+                num_layers=settings.num_layers,
+                num_heads=settings.num_heads,
                 dropout_rate=settings.dropout,
                 feed_forward_proj=GATED_GELU,
                 use_cache=False,

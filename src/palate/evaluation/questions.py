@@ -76,7 +76,7 @@ def score_questions(
     task: CategoryPreference,
     setting: Setting,
     kinds: Sequence[QuestionKind],
-    most_users: int | None = None,
+    max_users: int | None = None,
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> QuestionEvaluation:
@@ -92,7 +92,7 @@ def score_questions(
         Questioner(task, dataset, dataset.interactions, statistics),
         task.labels(statistics),
     )
-    users = dataset.users(setting.split)[:most_users]
+    users = dataset.users(setting.split)[:max_users]
     if not len(users):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to ask about")
     references = References(dataset, task, statistics)
@@ -136,7 +136,7 @@ def questions_of_run(
     data: Path | None = None,
     split: Split = "test",
     window: int | None = None,
-    most_users: int | None = None,
+    max_users: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     backbone: str | None = None,
@@ -170,7 +170,7 @@ def questions_of_run(
         load_task(recipe.task, dataset.info),
         setting,
         asked,
-        most_users,
+        max_users,
         recipe.evaluate.batch_size,
         progress,
     )

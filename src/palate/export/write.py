@@ -234,4 +234,4 @@ def _generation(model: PersonalizedModel) -> Generation | None:
     if model.frame is None:
         return None
     stop = tuple(ends(model.backbone, model.frame))
-    return Generation(max_tokens=model.settings.most_new_tokens, stop_token_ids=stop)
+    return Generation(max_tokens=model.settings.max_new_tokens, stop_token_ids=stop)

@@ -43,13 +43,13 @@ class EncoderIdentity:
     revision: str | None = field(compare=False)
     content: str
     """sha256 of weights, tokenizer and the configuration of all modules, pooling and normalisation too."""
-    max_tokens: int
+    max_seq_length: int
     dtype: str = "float32"
 
     @property
     def digest(self) -> str:
         """sha256 of what is compared, in hexadecimal."""
-        return hashlib.sha256(f"{self.content} {self.max_tokens} {self.dtype}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.content} {self.max_seq_length} {self.dtype}".encode()).hexdigest()
 
 
 class ItemEncoder:
@@ -67,7 +67,7 @@ class ItemEncoder:
     def of(cls, identity: EncoderIdentity, device: str | torch.device = "auto") -> ItemEncoder:
         """Make the encoder that an identity describes; its :attr:`identity` tells whether its files are the same."""
         settings = ItemSettings(
-            encoder=identity.name, revision=identity.revision, max_tokens=identity.max_tokens
+            encoder=identity.name, revision=identity.revision, max_seq_length=identity.max_seq_length
         )
         return cls(settings, device)
 
@@ -76,7 +76,7 @@ class ItemEncoder:
         """Which encoder this is; raises what :func:`palate.items.encoder_files.encoder_folder` raises."""
         settings = self.settings
         content = content_digest(self._folder)
-        return EncoderIdentity(settings.encoder, settings.revision, content, settings.max_tokens)
+        return EncoderIdentity(settings.encoder, settings.revision, content, settings.max_seq_length)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """The vectors of ``texts``, [N, S] in their order, float32.
@@ -107,7 +107,7 @@ class ItemEncoder:
     def _model(self) -> SentenceTransformer:
         from palate.model.device import find_device  # torch takes seconds to import, and is often not needed
 
-        return _load_model(self._folder, self.settings.max_tokens, find_device(self.device))
+        return _load_model(self._folder, self.settings.max_seq_length, find_device(self.device))
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self.identity.digest} {text}".encode()).digest()
@@ -138,7 +138,7 @@ class ItemEncoder:
         return vectors
 
 
-def _load_model(folder: Path, max_tokens: int, device: torch.device) -> SentenceTransformer:
+def _load_model(folder: Path, max_seq_length: int, device: torch.device) -> SentenceTransformer:
     """Load a sentence-transformers folder in float32."""
     from sentence_transformers import SentenceTransformer  # seconds to import, and often not needed
 
@@ -151,7 +151,7 @@ def _load_model(folder: Path, max_tokens: int, device: torch.device) -> Sentence
             f"items.encoder: {folder} is no model that sentence-transformers can load ({reason})"
         ) from error
     longest = model.max_seq_length
-    model.max_seq_length = max_tokens if longest is None else min(max_tokens, longest)
+    model.max_seq_length = max_seq_length if longest is None else min(max_seq_length, longest)
     return model
 
 

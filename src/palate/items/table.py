@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from palate.config.renames import ITEM_TABLE, renamed_keys
 from palate.data.dataset import Dataset
 from palate.errors import DataError, MismatchError, unknown_items
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
@@ -247,4 +248,4 @@ def _check(name: str, array: np.ndarray, dtype: type[np.generic], shape: tuple[i
 
 
 def _described(encoder: EncoderIdentity) -> str:
-    return f"{encoder.name} ({encoder.content[:8]}, at most {encoder.max_tokens} tokens)"
+    return f"{encoder.name} ({encoder.content[:8]}, at most {encoder.max_seq_length} tokens)"

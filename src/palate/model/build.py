@@ -27,7 +27,7 @@ from palate.model.start import start_queries, start_stream, start_task_prompt, s
 from palate.model.wording import (
     check_room,
     longest_text,
-    most_new_tokens,
+    max_new_tokens,
     teach_names,
     tell_changed,
     tell_unread,
@@ -48,7 +48,7 @@ class BuiltBackbone:
 
     backbone: Backbone
     source: BackboneSource | None
-    most_new_tokens: int
+    max_new_tokens: int
     """Longest answer in tokens."""
     random_state: Tensor
     """Of torch, after the backbone was made: whatever happens before the model is made, it draws the same numbers."""
@@ -81,7 +81,7 @@ def build_backbone(
         backbone, source = load_backbone(settings)
         trained, called = settings.train == "full", settings.name
     teach_names(backbone, task, trained, called, tell)
-    most = most_new_tokens(backbone, task, recipe.task.most_labels, recipe.evaluate.most_new_tokens)
+    most = max_new_tokens(backbone, task, recipe.task.max_labels, recipe.evaluate.max_new_tokens)
     _check_what_is_read(backbone, recipe, dataset, task, most, tell)
     return BuiltBackbone(backbone, source, most, torch.get_rng_state())
 
@@ -100,7 +100,7 @@ def build_model(
         user_encoder=recipe.model.user_encoder,
         task_prompt=recipe.model.task_prompt,
         window=recipe.windows.longest,
-        most_new_tokens=built.most_new_tokens,
+        max_new_tokens=built.max_new_tokens,
         instruction=task.instruction,
         task=recipe.task,
         category_field=dataset.info.category_field,
@@ -186,7 +186,7 @@ def _check_what_is_read(
         table = build_block_table(dataset, encoder.descriptions)
         tell_unread(tokenizer, table.before, "items' texts", tell)
         blocks = [table.block(item, 0) for item in range(len(table))]
-        history = min(encoder.most_tokens, recipe.windows.longest * longest_text(tokenizer, blocks))
+        history = min(encoder.max_length, recipe.windows.longest * longest_text(tokenizer, blocks))
     frame = 0 if backbone.frame is None else len(backbone.frame.opening) + len(backbone.frame.closing)
     check_room(
         backbone,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from palate.backbones.source import ELSEWHERE, FRAME, BackboneSource
 from palate.config.recipe import AnyTaskSettings, CausalSettings, UserEncoderSettings
+from palate.config.renames import MODEL, renamed_keys
 from palate.config.section import UNKNOWN_KIND
 from palate.errors import DataError, MismatchError, faults
 from palate.model.record import TrainingRecord
@@ -29,7 +30,7 @@ class PersonalizedSettings(Frozen):
     task_prompt: int
     window: int
     """Most recent interactions that a user encoder reads which does not read whole histories."""
-    most_new_tokens: int
+    max_new_tokens: int
     """Longest answer."""
     instruction: str
     task: AnyTaskSettings
@@ -61,6 +62,10 @@ class PersonalizedSettings(Frozen):
         except ValidationError as error:
             if any(fault["type"] == UNKNOWN_KIND for fault in error.errors()):
                 raise MismatchError(f"{path}: {faults(error)}") from error
+            if old := renamed_keys(error, MODEL, tags=("t5", "causal")):
+                raise DataError(
+                    f"{old}; an earlier version saved this model: train it again", path
+                ) from error
             raise DataError(f"{faults(error)}; copy the model again", path) from error
 
 

@@ -130,7 +130,7 @@ def write(
     backbone: PreTrainedModel,
     frame: Frame | None,
     prompt: Prompt,
-    most_new_tokens: int,
+    max_new_tokens: int,
     prefix: Prefix | None = None,
     streamer: TokenStreamer | None = None,
 ) -> Tensor:
@@ -138,7 +138,7 @@ def write(
 
     A ``streamer`` is told of the tokens as they come.
     """
-    settings: dict[str, Any] = generation_settings(most_new_tokens)
+    settings: dict[str, Any] = generation_settings(max_new_tokens)
     if frame is not None:
         settings |= {"eos_token_id": ends(backbone, frame), "pad_token_id": frame.end}
     if prefix is not None:

@@ -78,7 +78,7 @@ class PersonalizedModel(nn.Module):
             fields, labels = table.vectors.shape[1], len(settings.categories)
             sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
-        words = torch.randint(backbone.vocabulary, (settings.task_prompt,))
+        words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
             backbone.token_embeddings(words).detach().clone()
         )  # [K, E], random words
@@ -318,7 +318,7 @@ class PersonalizedModel(nn.Module):
     def _answer(
         self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
     ) -> list[str]:
-        most = self.settings.most_new_tokens
+        most = self.settings.max_new_tokens
         check_length(self.backbone.config, prompt.mask.shape[1], most)
         token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer)
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
@@ -449,8 +449,8 @@ class PersonalizedModel(nn.Module):
         """
         if user.category_logits is None:
             raise MismatchError(
-                f"train.auxiliary needs a user encoder with a view of its own, and "
-                f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary=0"
+                f"train.auxiliary_weight needs a user encoder with a view of its own, and "
+                f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary_weight=0"
             )
         return user.category_logits
 
@@ -467,7 +467,7 @@ class PersonalizedModel(nn.Module):
         settings = self.settings.user_encoder
         if isinstance(table, BlockTable):
             assert isinstance(settings, TextSettings)
-            return BlockCatalogue(table, self.tokenizer, settings.most_tokens)
+            return BlockCatalogue(table, self.tokenizer, settings.max_length)
         return VectorCatalogue(table)
 
     def _events(self, windows: Windows) -> EventBatch | TextBatch:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def most_positions(config: PretrainedConfig) -> int | None:
+def max_positions(config: PretrainedConfig) -> int | None:
     """How many tokens a backbone can read, with what it writes; None where its positions have no end, as T5's."""
     most = getattr(config, "max_position_embeddings", None)
     return most if isinstance(most, int) and most > 0 and not config.is_encoder_decoder else None
@@ -22,7 +22,7 @@ def check_length(config: PretrainedConfig, prompt: int, answer: int) -> None:
     Raises:
         MismatchError: With the numbers, when they do not.
     """
-    most = most_positions(config)
+    most = max_positions(config)
     if most is not None and prompt + answer > most:
         raise MismatchError(
             f"the prompt has {prompt:,} tokens and the answer up to {answer:,}; the backbone reads at most {most:,} "

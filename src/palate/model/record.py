@@ -14,7 +14,7 @@ class DevScores(Frozen):
 
     users: int
     f1: float
-    """Of the model; the mean over ``train.evaluate_windows``, as the others."""
+    """Of the model; the mean over ``train.eval_windows``, as the others."""
     another_user: float | None
     """Of the model that is shown another user's history; None where there is one dev user."""
     population: float
@@ -28,11 +28,11 @@ class TrainingRecord(Frozen):
 
     steps: int
     """That were taken."""
-    planned_steps: int
-    """The recipe's ``train.steps``."""
+    max_steps: int
+    """The recipe's ``train.max_steps``."""
     ended_by: Ending
-    minutes: float | None
-    """The recipe's ``train.minutes``."""
+    max_minutes: float | None
+    """The recipe's ``train.max_minutes``."""
     best_step: int
     """After which the weights were the best on dev users, and were kept."""
     threads: int
@@ -50,9 +50,9 @@ class TrainingRecord(Frozen):
         if self.ended_by != "minutes":
             return None
         return (
-            f"train.minutes={self.minutes:g} ended the training after {self.steps:,} of {self.planned_steps:,} steps, "
-            "and how far it came depends on how busy the machine was; set train.minutes=null, and a slower machine "
-            "takes longer and comes to the same model"
+            f"train.max_minutes={self.max_minutes:g} ended the training after {self.steps:,} of {self.max_steps:,} "
+            "steps, and how far it came depends on how busy the machine was; set train.max_minutes=null, and a slower "
+            "machine takes longer and comes to the same model"
         )
 
     def _learned_nothing(self) -> str | None:
@@ -69,7 +69,7 @@ class TrainingRecord(Frozen):
         else:
             found = f"its liked F1 on {dev.users:,} dev users is {dev.f1:.3f}, no better than {' and '.join(stronger)}"
         return (
-            f"the model has not learned to read a history: {found}; try more train.steps (it had {self.steps:,}), a "
-            f"higher train.learning_rate ({self.learning_rate:g}), longer histories by windows.longest "
+            f"the model has not learned to read a history: {found}; try more train.max_steps (it had {self.steps:,}), "
+            f"a higher train.learning_rate ({self.learning_rate:g}), longer histories by windows.longest "
             f"({self.longest_window:,}), or more users ({self.train_users:,} trained it)"
         )

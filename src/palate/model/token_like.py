@@ -34,10 +34,10 @@ class TokenLike(nn.Module):
     @torch.no_grad()
     def start_from(self, backbone: Backbone) -> None:
         """Measure the backbone's token embeddings."""
-        tokens = torch.split(torch.arange(backbone.vocabulary), AT_ONCE)
+        tokens = torch.split(torch.arange(backbone.vocab_size), AT_ONCE)
         total = sum(backbone.token_embeddings(some).double().sum(dim=0) for some in tokens)
         assert isinstance(total, Tensor)
-        self.mean = (total / backbone.vocabulary).float()
+        self.mean = (total / backbone.vocab_size).float()
         far = [(backbone.token_embeddings(some) - self.mean).norm(dim=-1) for some in tokens]
         self.distance = torch.cat(far).median()
 

@@ -15,7 +15,7 @@ from palate.backbones.source import ELSEWHERE
 from palate.config.recipe import CausalSettings, TextSettings
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.model.config import BACKBONE, model_folder
-from palate.model.positions import most_positions
+from palate.model.positions import max_positions
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
     return [found[index] for index in sorted(found)]
 
 
-def longest_target(backbone: Backbone, task: Task, most_labels: int) -> tuple[int, str]:
+def longest_target(backbone: Backbone, task: Task, max_labels: int) -> tuple[int, str]:
     """How many tokens the longest target of a task may have, its end among them, and one that is as long.
 
     A token more for each name than in that target, for two words may share a token in one list and not in another.
@@ -114,28 +114,28 @@ def longest_target(backbone: Backbone, task: Task, most_labels: int) -> tuple[in
     texts = task.target_texts(Preferences(alone, np.full_like(alone, -1)))
     order = np.argsort([-length for length in _lengths(backbone.tokenizer, texts)], kind="stable")
     liked, disliked = (
-        _row(order[:most_labels], most_labels),
-        _row(order[most_labels : 2 * most_labels], most_labels),
+        _row(order[:max_labels], max_labels),
+        _row(order[max_labels : 2 * max_labels], max_labels),
     )
     extremes = task.target_texts(Preferences(np.stack([liked, disliked]), np.stack([disliked, liked])))
     lengths = _lengths(backbone.tokenizer, extremes)
     longest = int(np.argmax(lengths))
     end = 0 if backbone.frame is None else 1  # an encoder-decoder's tokenizer writes it itself
-    return lengths[longest] + end + min(2 * most_labels, len(order)), extremes[longest]
+    return lengths[longest] + end + min(2 * max_labels, len(order)), extremes[longest]
 
 
-def most_new_tokens(backbone: Backbone, task: Task, most_labels: int, given: int | None) -> int:
+def max_new_tokens(backbone: Backbone, task: Task, max_labels: int, given: int | None) -> int:
     """Longest answer in tokens: what is given, or as many as the longest target may have and not less than usual.
 
     Raises:
         RecipeError: When fewer are given than the longest target has.
     """
-    length, text = longest_target(backbone, task, most_labels)
+    length, text = longest_target(backbone, task, max_labels)
     if given is None:
         return max(USUAL_ANSWER, length)
     if given < len(backbone.tokenizer(text)["input_ids"]):
         raise RecipeError(
-            f"evaluate.most_new_tokens is {given}, and a target may have {length} tokens ({_cut(text)!r}): such an "
+            f"evaluate.max_new_tokens is {given}, and a target may have {length} tokens ({_cut(text)!r}): such an "
             "answer would be cut, and its last names lost; leave it out, and answers may be as long as they need"
         )
     return given
@@ -151,7 +151,7 @@ def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
     Raises:
         RecipeError: When they are more together than there are positions.
     """
-    most = most_positions(backbone.model.config)
+    most = max_positions(backbone.model.config)
     if most is not None and sum(tokens.values()) > most:
         parts = ", ".join(f"{number:,} of {what}" for what, number in tokens.items())
         raise RecipeError(
@@ -187,11 +187,11 @@ def check_instruction(
         raise DataError(
             f"the backbone's vocabulary has no word of {_cut(instruction)!r}; word the instruction anew"
         )
-    most = most_positions(config)
+    most = max_positions(config)
     encoder = settings.user_encoder
     if most is not None and not isinstance(encoder, TextSettings):
         asked = len(tokenizer(instruction, verbose=False)["input_ids"])
-        beside = settings.task_prompt + user_vectors(encoder, settings.window) + settings.most_new_tokens
+        beside = settings.task_prompt + user_vectors(encoder, settings.window) + settings.max_new_tokens
         if asked + beside > most:
             raise MismatchError(
                 f"the instruction has {asked:,} tokens; the backbone reads at most {most:,}, of which task prompt, "

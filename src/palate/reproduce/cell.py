@@ -90,7 +90,7 @@ def _training_cost(folder: Path, it: Comparison, predictor: PersonalizedPredicto
     steps = scores[-1]["step"] if scores else 0
     return TrainingCost(
         steps=steps,
-        windows=steps * recipe.train.batch_size * recipe.train.accumulate,
+        windows=steps * recipe.train.windows_per_step,
         minutes=stages.seconds()["training"] / 60,
         processor_minutes=stages.processor_seconds()["training"] / 60,
         step_multiply_adds=step_multiply_adds(predictor.model, batches) if steps else 0.0,

@@ -18,10 +18,10 @@ def described_cells(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
     total, most = 0.0, 0.0
     for cell in cells:
         about, train = estimate(cell.recipe, dataset), cell.recipe.train
-        seconds = 60 * min(about.minutes(speed), train.minutes or float("inf"))
+        seconds = 60 * min(about.minutes(speed), train.max_minutes or float("inf"))
         total, most = total + seconds, max(most, about.memory_gib)
         yield (
-            f"{cell.name}: {train.steps:,} steps of {train.batch_size * train.accumulate}, "
+            f"{cell.name}: {train.max_steps:,} steps of {train.windows_per_step}, "
             f"{about.parameters / 1e6:,.1f}M parameters, {about.input_vectors:,.0f} input vectors, "
             f"about {duration(seconds)} and {about.memory_gib:.1f} GiB"
         )

@@ -38,8 +38,8 @@ BARE_GIB = 0.8
 ITEM_VECTOR = 384
 """Size of an item vector, where the encoder is not asked."""
 T5_SIZES = {
-    "base": RandomT5Settings(width=768, feed_forward=2048, heads=12, layers=12, vocabulary=32128),
-    "large": RandomT5Settings(width=1024, feed_forward=2816, heads=16, layers=24, vocabulary=32128),
+    "base": RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12, vocab_size=32128),
+    "large": RandomT5Settings(d_model=1024, d_ff=2816, num_heads=16, num_layers=24, vocab_size=32128),
 }
 """T5 v1.1's, which its LM-adapted, Flan and LongT5 kin share, by the last part of their names."""
 _SPEED_SIZE, _SPEED_SECONDS = 512, 0.2
@@ -62,29 +62,29 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
-    """Estimate the training of a recipe; with ``train.minutes`` it may end before."""
+    """Estimate the training of a recipe; with ``train.max_minutes`` it may end before."""
     backbone = _sizes(recipe)
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
     encoder = 0.0  # parameters, each used once an item; not known of a kind that is not palate's own
     if isinstance(settings, TextSettings):
-        history = min(settings.most_tokens, items * _block_tokens(dataset, settings.descriptions))
+        history = min(settings.max_length, items * _block_tokens(dataset, settings.descriptions))
     elif isinstance(settings, UEMSettings):
         history = items
-        width = settings.width or 3 * ITEM_VECTOR
-        layer = width * (4 * settings.heads * settings.head_size + 3 * settings.feed_forward)
-        encoder = (3 * ITEM_VECTOR * width if settings.width else 0) + settings.layers * layer
-        encoder += width * backbone.width
+        width = settings.d_model or 3 * ITEM_VECTOR
+        layer = width * (4 * settings.num_heads * settings.d_kv + 3 * settings.d_ff)
+        encoder = (3 * ITEM_VECTOR * width if settings.d_model else 0) + settings.num_layers * layer
+        encoder += width * backbone.d_model
     elif isinstance(settings, StreamingSettings | ResamplerSettings):
         history = settings.vectors
-        encoder = settings.width * (3 * ITEM_VECTOR + 12 * settings.width * settings.layers)
+        encoder = settings.d_model * (3 * ITEM_VECTOR + 12 * settings.d_model * settings.num_layers)
     else:
         history = items
     read = recipe.model.task_prompt + history + INSTRUCTION
-    seen = read if backbone.attention == "full" else min(read, 3 * backbone.radius)
-    width, layers = backbone.width, backbone.layers
-    attention, feed_forward = 4 * width * width, 3 * width * backbone.feed_forward
-    head = width * backbone.vocabulary
+    seen = read if backbone.attention == "full" else min(read, 3 * backbone.local_radius)
+    width, layers = backbone.d_model, backbone.num_layers
+    attention, feed_forward = 4 * width * width, 3 * width * backbone.d_ff
+    head = width * backbone.vocab_size
     forward = (
         items * encoder
         + read * layers * (attention + feed_forward + 2 * width * seen)
@@ -93,7 +93,7 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
     )
     parameters = encoder + layers * (3 * attention + 2 * feed_forward) + 2 * head
     train = recipe.train
-    windows = train.steps * train.accumulate * train.batch_size
+    windows = train.max_steps * train.windows_per_step
     passes = 4 if train.gradient_checkpointing else 3
     return Estimate(
         input_vectors=read,
@@ -128,18 +128,18 @@ def _training_bytes(
     Activations as in Korthikanti et al. 2022, section 4.1, for numbers of four bytes; with checkpoints each layer
     keeps its input only, and one layer at a time the rest.
     """
-    layer = read * (68 * backbone.width + 10 * backbone.heads * seen)
+    layer = read * (68 * backbone.d_model + 10 * backbone.num_heads * seen)
     if recipe.train.gradient_checkpointing:
-        kept = layer + backbone.layers * read * 4 * backbone.width
+        kept = layer + backbone.num_layers * read * 4 * backbone.d_model
     else:
-        kept = backbone.layers * layer
+        kept = backbone.num_layers * layer
     settings = recipe.model.user_encoder
     if isinstance(settings, UEMSettings):
-        width = settings.width or 3 * ITEM_VECTOR
-        kept += items * (settings.layers * 68 * width + 12 * ITEM_VECTOR)
-    logits = 3 * 4 * TARGET * backbone.vocabulary
+        width = settings.d_model or 3 * ITEM_VECTOR
+        kept += items * (settings.num_layers * 68 * width + 12 * ITEM_VECTOR)
+    logits = 3 * 4 * TARGET * backbone.vocab_size
     asked = recipe.evaluate.batch_size * layer  # dev users, without a backward pass
-    return 16 * parameters + max(recipe.train.batch_size * (kept + logits), asked)
+    return 16 * parameters + max(recipe.train.per_device_train_batch_size * (kept + logits), asked)
 
 
 def _sizes(recipe: Recipe) -> RandomT5Settings:
@@ -148,7 +148,7 @@ def _sizes(recipe: Recipe) -> RandomT5Settings:
     if isinstance(settings, RandomT5Settings):
         if settings.item_texts or isinstance(recipe.model.user_encoder, TextSettings):
             return settings
-        return settings.model_copy(update={"vocabulary": min(settings.vocabulary, TASK_VOCABULARY)})
+        return settings.model_copy(update={"vocab_size": min(settings.vocab_size, TASK_VOCABULARY)})
     if not isinstance(settings, PretrainedT5Settings):
         raise RecipeError(f"the cost of a T5 can be estimated, and not that of {settings.name!r}")
     size = T5_SIZES["large" if "large" in settings.name else "base"]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from palate.config.load import differing_keys, dump_recipe, load_recipe
 from palate.config.recipe import Recipe
 from palate.config.yaml_file import read_yaml
-from palate.errors import DataError, MismatchError, OutputError
+from palate.errors import DataError, MismatchError, OldKeyError, OutputError
 from palate.system.files import (
     check_fresh,
     fresh_folder,
@@ -104,7 +104,10 @@ class RunFolder:
     @property
     def recipe(self) -> Recipe:
         """The recipe, read anew; raises :class:`DataError` when it is cut, where defaults would fill what is gone."""
-        recipe = load_recipe(self.recipe_file)
+        try:
+            recipe = load_recipe(self.recipe_file)
+        except OldKeyError as error:
+            raise OldKeyError(f"{error}; an earlier version trained this run: train it again") from error
         if absent := Recipe.model_fields.keys() - read_yaml(self.recipe_file).keys():
             raise DataError(
                 f"not the whole recipe of a run: it has no {min(absent)!r}; copy the run again",

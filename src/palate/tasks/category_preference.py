@@ -47,7 +47,7 @@ class CategoryPreference:
         self.settings = settings
         self.shares = None if shares is None else np.maximum(shares, _LEAST_SHARE)
         self.instruction = WORDINGS["preference"].trained[0].format(fields=plural(field))
-        self._verbalizer = Verbalizer(categories, field, settings.most_labels)
+        self._verbalizer = Verbalizer(categories, field, settings.max_labels)
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
@@ -56,7 +56,7 @@ class CategoryPreference:
         A category counts when it was met often enough; without ratings, where it is not being chosen that speaks
         against a category, it can be disliked when it would have been met often enough in an average history.
         """
-        count, least = statistics.count, self.settings.least_count
+        count, least = statistics.count, self.settings.min_count
         score = self.scores(statistics)
         expected = count if self.shares is None else statistics.length[:, None] * self.shares
         return Preferences(
@@ -71,14 +71,14 @@ class CategoryPreference:
         return np.asarray(statistics.total / np.maximum(statistics.whole[:, None], 1e-9) / self.shares)
 
     def best(self, score: Doubles, count: Ints | Doubles, eligible: Bools) -> Ints:
-        """The eligible categories of highest score, [B, most_labels]; ties by count, then by name.
+        """The eligible categories of highest score, [B, max_labels]; ties by count, then by name.
 
         All arguments are [B, L]; -1 stands where no eligible category is left.
         """
         names = np.broadcast_to(self._name_rank, score.shape)
-        order = np.lexsort((names, -count, -score, ~eligible), axis=-1)[:, : self.settings.most_labels]
+        order = np.lexsort((names, -count, -score, ~eligible), axis=-1)[:, : self.settings.max_labels]
         ranked = np.where(np.take_along_axis(eligible, order, axis=1), order, -1)
-        missing = self.settings.most_labels - ranked.shape[1]
+        missing = self.settings.max_labels - ranked.shape[1]
         return np.pad(ranked, ((0, 0), (0, missing)), constant_values=-1)
 
     def target_texts(self, preferences: Preferences) -> list[str]:

@@ -138,7 +138,7 @@ class Questioner:
     def _categories(self, users: Ints, number: int, rng: np.random.Generator) -> Ints:
         """Different categories that each user has met often enough, [B, number]; else those met most."""
         count = self.statistics.count[users]
-        order = np.where(count >= self.task.settings.least_count, 1 + rng.random(count.shape), 0.0)
+        order = np.where(count >= self.task.settings.min_count, 1 + rng.random(count.shape), 0.0)
         order += count * 1e-9  # decides where nothing else does
         return np.argsort(-order, axis=1, kind="stable")[:, :number]
 

@@ -24,13 +24,13 @@ class Verbalizer:
     """Writes and reads "The user likes A, B, C and doesn't like D, E".
 
     Where there is nothing to name it says "no genre" and "any genre", ``field`` being the word "genre". A half holds
-    at most ``most_labels`` names. Raises :class:`DataError` for names that could not be read back, like "A, B"
+    at most ``max_labels`` names. Raises :class:`DataError` for names that could not be read back, like "A, B"
     beside "A" and "B".
     """
 
-    def __init__(self, names: Sequence[str], field: str, most_labels: int) -> None:
+    def __init__(self, names: Sequence[str], field: str, max_labels: int) -> None:
         self._names = tuple(names)
-        self._most = most_labels
+        self._most = max_labels
         self._nothing = (f"no {field}", f"any {field}")
         self._exact = {name: index for index, name in enumerate(self._names)}
         phrases = [*self._names, *self._nothing]

@@ -99,14 +99,14 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
     ) -> None:
         self.recipe, self.dataset, self.task, self.clock = recipe, dataset, task, clock
         self.tokenizer = model.tokenizer
-        self.batches_a_step: int = recipe.train.accumulate * PartialState().num_processes
+        self.batches_a_step: int = recipe.train.gradient_accumulation_steps * PartialState().num_processes
         self.sources = [real_source(dataset, task)]
         self.frequency = _frequency(self.sources[0], len(dataset.categories))
         if recipe.simulation.users:
             self.sources.append(simulated_source(dataset, task, model, recipe))
 
     def __len__(self) -> int:
-        return self.recipe.train.steps * self.batches_a_step
+        return self.recipe.train.max_steps * self.batches_a_step
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.recipe.seed, 2, index])
@@ -138,7 +138,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
     ) -> list[Round]:
         """The rounds with the best answers by a user encoder's own view [B, L, 2], where they name categories."""
         chances = category_logits.detach().double().sigmoid().cpu().numpy()
-        answers = best_answers(chances, self.frequency, self.recipe.task.most_labels)
+        answers = best_answers(chances, self.frequency, self.recipe.task.max_labels)
         return [
             self._answered(one, self.task.texts(kind, answers)) if kind in NAMING else one
             for one, kind in zip(rounds, kinds, strict=True)
@@ -164,7 +164,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
 
     def _counts(self) -> list[int]:
         """Windows of a batch from each source."""
-        size, simulation = self.recipe.train.batch_size, self.recipe.simulation
+        size, simulation = self.recipe.train.per_device_train_batch_size, self.recipe.simulation
         if not simulation.users:
             return [size]
         simulated = round(size * simulation.share)

@@ -12,7 +12,7 @@ LOWEST_RATE = 0.02
 
 
 class Clock:
-    """Progress from 0 to 1: by steps, or by training time where ``minutes`` limits it and runs out earlier.
+    """Progress from 0 to 1: by steps, or by training time where ``max_minutes`` limits it and runs out earlier.
 
     Without a time limit, or while it does not bind, everything that follows the clock is a function of the step
     alone, so a resumed training is the same training.
@@ -34,13 +34,13 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """Share of the training that is done when ``step`` steps are."""
-        by_steps = step / self.settings.steps
-        limit = self.settings.minutes
+        by_steps = step / self.settings.max_steps
+        limit = self.settings.max_minutes
         return by_steps if limit is None else max(by_steps, self.seconds / (60 * limit))
 
     def alone(self, step: int) -> bool:
         """Whether the user encoder is still trained without the backbone at ``step``."""
-        return self.progress(step) < self.settings.auxiliary_alone
+        return self.progress(step) < self.settings.auxiliary_only_ratio
 
     def rate(self, step: int) -> float:
         """The learning rate at ``step`` as a share of its peak: a rise, then the recipe's schedule."""
@@ -48,15 +48,15 @@ class Clock:
 
     def backbone_rate(self, step: int) -> float:
         """The same for the backbone, whose training begins when the user encoder's time alone is over."""
-        alone = self.settings.auxiliary_alone
+        alone = self.settings.auxiliary_only_ratio
         return self._rate(max(self.progress(step) - alone, 0.0) / (1.0 - alone))
 
     def _rate(self, progress: float) -> float:
-        progress, warmup = min(progress, 1.0), self.settings.warmup
+        progress, warmup = min(progress, 1.0), self.settings.warmup_ratio
         if progress < warmup:
             return max(progress / warmup, 1e-3)
         left = 1.0 - (progress - warmup) / (1.0 - warmup)
-        if self.settings.schedule == "constant":
+        if self.settings.lr_scheduler_type == "constant":
             return 1.0
-        falling = left if self.settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+        falling = left if self.settings.lr_scheduler_type == "linear" else (1 - math.cos(math.pi * left)) / 2
         return LOWEST_RATE + (1 - LOWEST_RATE) * falling

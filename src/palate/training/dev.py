@@ -34,7 +34,7 @@ class DevUsers:
 
     def __init__(self, recipe: Recipe, dataset: Dataset, task: CategoryPreference) -> None:
         self.dataset, self.task = dataset, task
-        windows = recipe.train.evaluate_windows or (recipe.evaluate.window,)
+        windows = recipe.train.eval_windows or (recipe.evaluate.window,)
         self.examples = [_examples(recipe, dataset, task, window) for window in windows]
 
     def score(self, predictor: Predictor) -> DevScore:
@@ -56,5 +56,5 @@ class DevUsers:
 
 def _examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
     examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed=recipe.seed)
-    first = slice(recipe.train.evaluate_users)
+    first = slice(recipe.train.eval_users)
     return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])

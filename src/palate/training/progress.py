@@ -40,7 +40,7 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Move the bar."""
         if self._bar and self._task is not None:
-            done, alone = self.clock.progress(state.global_step), self.clock.settings.auxiliary_alone
+            done, alone = self.clock.progress(state.global_step), self.clock.settings.auxiliary_only_ratio
             part = f"user encoder alone, {done / alone:.0%} of its time, " if done < alone else ""
             self._bar.update(
                 self._task, completed=done, note=f"{part}step {state.global_step:,}, loss {self.loss:.3f}"

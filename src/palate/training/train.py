@@ -66,7 +66,7 @@ def train(
     launch`` or ``torchrun`` it trains on all their processes, each with a batch and a device of its own.
 
     With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
-    ``train.minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more,
+    ``train.max_minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more,
     and :class:`MismatchError` for a ``device`` that is not there.
     """
     recipe = rooted(recipe)
@@ -82,8 +82,10 @@ def _train(
     devices = PartialState()
     if not devices.is_main_process:
         tell, progress = _say_nothing, False
-    if devices.num_processes > 1 and recipe.train.minutes is not None:
-        raise RecipeError("train.minutes is for one process, whose clock it follows; set train.steps alone")
+    if devices.num_processes > 1 and recipe.train.max_minutes is not None:
+        raise RecipeError(
+            "train.max_minutes is for one process, whose clock it follows; set train.max_steps alone"
+        )
     with locked(out) if devices.is_main_process else nullcontext():  # all processes are one training
         dataset = load_dataset(recipe.data.path)
         if devices.is_main_process:
@@ -162,7 +164,7 @@ def _train_model(
         table = build_table(recipe, dataset, encoded, device)
     model = build_model(recipe, dataset, task, table, backbone)
     tell(_described(model, dataset, device))
-    if recipe.train.steps == 0:
+    if recipe.train.max_steps == 0:
         with _opened(recipe, run, dataset, device):
             if PartialState().is_main_process:
                 model.eval().save_pretrained(run.model)
@@ -233,9 +235,9 @@ def _trainer(
 def _record(recipe: Recipe, dataset: Dataset, trainer: PersonalizedTrainer, dev: DevScores) -> TrainingRecord:
     return TrainingRecord(
         steps=trainer.state.global_step,
-        planned_steps=recipe.train.steps,
+        max_steps=recipe.train.max_steps,
         ended_by=trainer.ended_by,
-        minutes=recipe.train.minutes,
+        max_minutes=recipe.train.max_minutes,
         best_step=trainer.best_step,
         threads=torch.get_num_threads(),
         train_users=len(dataset.users("train")),
@@ -274,26 +276,26 @@ def _arguments(recipe: Recipe, run: RunFolder, device: torch.device) -> OneDevic
     return OneDevice.on(
         device,
         output_dir=str(run.checkpoints),
-        max_steps=settings.steps,
+        max_steps=settings.max_steps,
         per_device_train_batch_size=1,  # an item of the training set is a whole batch
-        gradient_accumulation_steps=settings.accumulate,
-        max_grad_norm=settings.clip_norm,
-        bf16=settings.precision == "bf16",
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.bf16,
         seed=recipe.seed,
         eval_strategy="steps",
-        eval_steps=settings.evaluate_every,
+        eval_steps=settings.eval_steps,
         save_strategy="steps",
-        save_steps=settings.evaluate_every,
+        save_steps=settings.eval_steps,
         save_total_limit=2,
         logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
-        logging_steps=max(1, min(settings.evaluate_every // 5, 100)),
+        logging_steps=max(1, min(settings.eval_steps // 5, 100)),
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=device.type == "cuda",
         average_tokens_across_devices=False,
-        ddp_find_unused_parameters=settings.auxiliary_alone > 0,
+        ddp_find_unused_parameters=settings.auxiliary_only_ratio > 0,
     )
 
 

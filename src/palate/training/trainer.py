@@ -78,9 +78,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     @property
     def ended_by(self) -> Ending:
         """What ended a training that is over."""
-        if self.state.global_step >= self.settings.steps:
+        if self.state.global_step >= self.settings.max_steps:
             return "steps"
-        patience = self.settings.patience
+        patience = self.settings.early_stopping_patience
         return "patience" if patience is not None and self.worse >= patience else "minutes"
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
@@ -99,9 +99,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         if self.sampler is not None and not alone and output["sample"] is None:
             self.sampler.learn(*zip(*output["scores"], strict=True))
         loss = output["loss"]
-        if settings.auxiliary:
+        if settings.auxiliary_weight:
             view = whole.category_loss(output["user"], liked, disliked)
-            loss = loss + settings.auxiliary * AUXILIARY_SCALE * view
+            loss = loss + settings.auxiliary_weight * AUXILIARY_SCALE * view
         return (loss, output) if return_outputs else loss
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
@@ -114,12 +114,13 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def come_apart(self, found: str) -> TrainingError:
         """What to raise where a number is not finite: what can be tried, and what is left of the run."""
         settings, step = self.settings, self.state.global_step + 1
-        bf16 = ", train.precision=fp32" if settings.precision == "bf16" else ""
+        bf16 = ", train.bf16=false" if settings.bf16 else ""
         return TrainingError(
-            f"{found} at step {step:,} of {settings.steps:,}, from which nothing can be learned; train into a new "
-            f"folder with a lower train.learning_rate (now {settings.learning_rate:g}), a longer train.warmup "
-            f"({settings.warmup:g}) or a lower train.clip_norm ({settings.clip_norm:g}){bf16}; the checkpoint in "
-            f"{self.args.output_dir} is from before, but the same recipe comes from there to the same step"
+            f"{found} at step {step:,} of {settings.max_steps:,}, from which nothing can be learned; train into a new "
+            f"folder with a lower train.learning_rate (now {settings.learning_rate:g}), a longer train.warmup_ratio "
+            f"({settings.warmup_ratio:g}) or a lower train.max_grad_norm ({settings.max_grad_norm:g}){bf16}; "
+            f"the checkpoint in {self.args.output_dir} is from before, but the same recipe comes from there to the "
+            "same step"
         )
 
     def _best_rounds(
@@ -143,7 +144,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                     part = name.split(".")[0]
                     weights[part if part in rates else "others"].append(weight)
             groups = [{"params": weights[part], "lr": rate} for part, rate in rates.items()]
-            if settings.optimizer == "adafactor":
+            if settings.optim == "adafactor":
                 self.optimizer = Adafactor(
                     groups, scale_parameter=False, relative_step=False, weight_decay=settings.weight_decay
                 )
@@ -198,7 +199,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
                 self.accelerator.unwrap_model(self.model).save_weights(self.best_weights)
         else:
             self.worse += 1
-        patience = self.settings.patience
+        patience = self.settings.early_stopping_patience
         self.control.should_training_stop |= patience is not None and self.worse >= patience
 
     def resume(self) -> str | None:

@@ -316,7 +316,7 @@ def test_categories_in_text_fall_apart_as_they_are_written(tmp_path, shop, writt
 
 
 def test_only_the_commonest_categories_are_kept(tmp_path, shop):
-    own = OWN.model_copy(update={"most_categories": 3})
+    own = OWN.model_copy(update={"max_categories": 3})
     dataset = made(tmp_path, shop(ratings(BOOKS), "r.csv"), shop(BOOKS, "books.csv"), own)
     assert len(dataset.info.categories) == 3
     assert dataset.info.report["rare_categories_left_out"] == len(SUBJECTS) - 3
@@ -448,7 +448,7 @@ def read_text(tmp_path, events, items=CATALOGUE, **own):
     (tmp_path / "e.csv").write_text(TABLE + events)
     (tmp_path / "i.csv").write_text(items)
     own = OwnData(items=str(tmp_path / "i.csv"), **own)
-    return prepare(tmp_path / "e.csv", tmp_path / "out", own=own, least_ratings=1)
+    return prepare(tmp_path / "e.csv", tmp_path / "out", own=own, min_ratings=1)
 
 
 def test_of_ratings_within_a_second_the_last_counts(tmp_path):

@@ -14,8 +14,8 @@ from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from tiny import tiny_model
 
 SETTING = Setting(split="test", window=8, kind="random", seed=0)
-UEM_TINY = UEMSettings(layers=1, heads=2, head_size=8, feed_forward=16, dropout=0.0)
-STREAMING_TINY = StreamingSettings(queries=6, width=16, layers=1, heads=2)
+UEM_TINY = UEMSettings(num_layers=1, num_heads=2, d_kv=8, d_ff=16, dropout=0.0)
+STREAMING_TINY = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 
 
 @pytest.mark.parametrize("settings", [UEM_TINY, STREAMING_TINY], ids=["uem", "streaming"])

@@ -125,7 +125,7 @@ def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], Non
             "there is no column of times: the order of the files is the order of time (name it with --time-col)"
         )
         return None
-    sample, _ = files.read([columns.time], lambda batch: batch.table, most_rows=_SAMPLE)
+    sample, _ = files.read([columns.time], lambda batch: batch.table, max_rows=_SAMPLE)
     times = find_times(columns.time, sample[columns.time], files.paths[0])
     say(f"times are {times.told}")
     return times

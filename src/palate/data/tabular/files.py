@@ -123,14 +123,14 @@ class RowFiles:
                 yield Batch(path, table)
 
     def read(
-        self, columns: Sequence[str], convert: Callable[[Batch], pl.DataFrame], most_rows: int | None = None
+        self, columns: Sequence[str], convert: Callable[[Batch], pl.DataFrame], max_rows: int | None = None
     ) -> tuple[pl.DataFrame, int]:
-        """Read all rows, or the first ``most_rows``, each batch converted as soon as it is read.
+        """Read all rows, or the first ``max_rows``, each batch converted as soon as it is read.
 
         Args:
             columns: Columns of :attr:`schema` to read.
             convert: Turns a batch into what is kept of it; has the same columns and types for every batch.
-            most_rows: How many rows are enough; None for all.
+            max_rows: How many rows are enough; None for all.
 
         Returns:
             The converted rows, and how many were left out because they cannot be split into fields.
@@ -142,13 +142,13 @@ class RowFiles:
         for batch in self.batches(columns, skipped):
             parts.append(convert(batch))
             rows += len(batch.table)
-            if most_rows is not None and rows >= most_rows:
+            if max_rows is not None and rows >= max_rows:
                 break
         if not parts:
             empty = pl.DataFrame(schema={name: self.schema[name] for name in columns})
             parts.append(convert(Batch(self.paths[0], empty)))
         table = pl.concat(parts)
-        return table if most_rows is None else table.head(most_rows), skipped.count
+        return table if max_rows is None else table.head(max_rows), skipped.count
 
     def row(self, number: int, columns: Sequence[str]) -> dict[str, object]:
         """Return the values of one row of :meth:`batches`."""

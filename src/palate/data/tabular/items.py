@@ -130,9 +130,9 @@ def read_catalogue(
         say(f"left out {counted(without_id, 'row')} of items without an id")
     repeated = _repeated(table, others, own)
     _tell_repeated(repeated, others, files, say)
-    items, dropped = _most_common(items, own.most_categories)
+    items, dropped = _most_common(items, own.max_categories)
     if dropped:
-        say(f"kept the {own.most_categories} most common of {own.most_categories + dropped:,} categories")
+        say(f"kept the {own.max_categories} most common of {own.max_categories + dropped:,} categories")
     return Catalogue(
         items,
         own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),

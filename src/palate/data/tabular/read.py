@@ -112,7 +112,7 @@ def _check_categories(catalogue: Catalogue) -> None:
             f"the items have {len(names)} {catalogue.category_noun} in all, expected at least 2 to ask about; "
             "name another column with --category-col, or what separates the names with --separator"
         )
-    Verbalizer(names, catalogue.category_noun, TaskSettings().most_labels)
+    Verbalizer(names, catalogue.category_noun, TaskSettings().max_labels)
 
 
 @dataclass(frozen=True, eq=False)

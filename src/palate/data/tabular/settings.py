@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from palate.config.renames import PREPARE, renamed
 from palate.config.section import Section
 from palate.config.yaml_file import read_yaml
 from palate.data.tabular.csv_files import CsvOptions
@@ -60,7 +61,7 @@ class OwnData(Section):
     """Ratings, or that something was chosen at all; ratings where there is a column of them."""
     rating_step: float | None = Field(None, gt=0)
     """Round ratings to multiples of this."""
-    most_categories: int = Field(100, ge=2)
+    max_categories: int = Field(100, ge=2)
     """Keep the categories that most items have."""
     skip_bad_rows: bool = False
     """Leave out, and count, event rows that cannot be read; otherwise the first one ends the work."""
@@ -102,6 +103,8 @@ def _worded(fault: ErrorDetails, path: Path | None, options: Mapping[str, Any]) 
     place = "" if path is None or name in options else f"{path}: "
     if name in OwnData.model_fields:
         return f"{place}{'.'.join(key)}: {fault_message(fault)}"
+    if said := renamed(name, PREPARE):
+        return f"{place}{said}"
     close = get_close_matches(name, OwnData.model_fields, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(OwnData.model_fields)}"
     return f"{place}unknown key '{name}'; {hint}"

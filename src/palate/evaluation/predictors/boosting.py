@@ -68,7 +68,7 @@ class Boosting:
                 1
             ):  # so small a problem's threads would wait for each other most of the time
                 self._fitted[size] = self._fit(size)
-        seen, most = self._statistics(windows), self._task.settings.most_labels
+        seen, most = self._statistics(windows), self._task.settings.max_labels
         liked, disliked = self._fitted[size]
         features, rule = _features(seen), self._task.labels(seen)
         likes, dislikes = _chances(liked, features), _chances(disliked, features)  # [B, L]
@@ -88,7 +88,7 @@ class Boosting:
         place = np.arange(len(users)).repeat(times)
         windows = draw_windows(self._dataset.interactions, users[place], size, self._kind, rng)
         features, held_out = _features(self._statistics(windows)), place % HELD_OUT == 0
-        labels, most = len(self._task.label_names), self._task.settings.most_labels
+        labels, most = len(self._task.label_names), self._task.settings.max_labels
         halves = (
             membership(half[users[place]], labels) for half in (self._truth.liked, self._truth.disliked)
         )

@@ -24,7 +24,7 @@ class Counting:
             dataset.interactions, dataset.category_matrix, dataset.rating_values
         ).count
         self._task = task
-        self._liked = task.best(count.astype(np.float64), count, count > 0)  # [U, most_labels]
+        self._liked = task.best(count.astype(np.float64), count, count > 0)  # [U, max_labels]
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """The same answer for a user whatever the window shows."""

@@ -42,7 +42,7 @@ _GRID = [
 class _Fitted:
     """What was learned about windows of one size."""
 
-    chance: Doubles  # [least_count + 1, L] that a category seen so often carries a label in the full history
+    chance: Doubles  # [min_count + 1, L] that a category seen so often carries a label in the full history
     liked: _Strengths
     disliked: _Strengths
 
@@ -73,7 +73,7 @@ class Shrinkage:
         self._mean = _category_means(self._full)
         self._weight = float(self._full.whole.sum() / max(self._full.length.sum(), 1))  # of one interaction
         if task.shares is not None:
-            often = self._full.length[:, None] * task.shares >= task.settings.least_count
+            often = self._full.length[:, None] * task.shares >= task.settings.min_count
             self._chance_to_lack = np.maximum(often.mean(axis=0), 1e-6)  # [L] that a dislike could be told
         # The strengths are for ratings from 1 to 5, or for shares as multiples of the training users'.
         self._unit = 1.0 if task.shares is not None else float(np.ptp(dataset.rating_values)) / 4
@@ -139,8 +139,8 @@ class Shrinkage:
         return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))
 
     def _chances(self, shown: CategoryStatistics) -> Doubles:
-        """How often a category seen 0, 1, … times in a window carried a label, [least_count + 1, L]."""
-        least = self._task.settings.least_count
+        """How often a category seen 0, 1, … times in a window carried a label, [min_count + 1, L]."""
+        least = self._task.settings.min_count
         carried = self._full.count >= least
         chances = np.ones((least + 1, shown.count.shape[1]))
         for times in range(least):

@@ -25,7 +25,7 @@ from palate.data.tabular.read import read_own
 from palate.data.tabular.settings import OwnData
 from palate.errors import DataError
 
-RULES = Rules(least_ratings=1)
+RULES = Rules(min_ratings=1)
 COUNTED = ("ratings_of_unknown_items", "duplicate_ratings", "repeated_events")
 
 
@@ -99,7 +99,7 @@ def _read(sources, own: OwnData, out: Path | None):
         tables, report, values = raw.tables, {**vars(raw.dropped), **raw.report}, raw.rating_values
         interactions, users, items = tables.interactions, tables.user_ids, tables.items
     else:
-        made = prepare(sources, out, own=own, least_ratings=1)
+        made = prepare(sources, out, own=own, min_ratings=1)
         loaded = load_dataset(out)
         if loaded.info != made.info:
             raise WrongError("another dataset on the disk")
