@@ -97,7 +97,7 @@ class PersonalizedModel(nn.Module):
         return self.task_prompt.device
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """How many tokens the tokenizer knows and the backbone has an embedding for."""
         return vocabulary_of(self.backbone, self.tokenizer)
 
