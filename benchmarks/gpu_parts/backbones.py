@@ -27,7 +27,7 @@ from palate.backbones.t5 import build_tokenizer
 from palate.config.recipe import CausalSettings
 from palate.items.blocks import build_block_table
 from palate.model.build import BuiltBackbone
-from palate.model.wording import most_new_tokens
+from palate.model.wording import max_new_tokens
 from palate.schema import Preferences
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def random_gemma(bench: Bench, sizes: dict[str, Any]) -> BuiltBackbone:
 
 def built(bench: Bench, backbone: Backbone, source: BackboneSource | None) -> BuiltBackbone:
     """The backbone as :func:`palate.model.build.build_model` takes it."""
-    most = most_new_tokens(backbone, bench.task, MOST_LABELS, None)
+    most = max_new_tokens(backbone, bench.task, MOST_LABELS, None)
     return BuiltBackbone(backbone, source, most, torch.get_rng_state())
 
 

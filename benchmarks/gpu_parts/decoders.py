@@ -30,7 +30,7 @@ def measure(bench: Bench, found: Found) -> None:
     """Measure each size at the recipe's batch and at larger ones."""
     found["settings"] = {
         "recipe": "recipes/gemma3-270m-frozen.yaml",
-        "changed": "random weights in bfloat16, train.precision=bf16, simulation.users=0, no run to start from",
+        "changed": "random weights in bfloat16, train.bf16=true, simulation.users=0, no run to start from",
         "tokenizer": "the decoder's own" if bench.tokenizer else "built from the data",
         "exact_steps": "the first step scores all tokens; it is among those that warm up",
     }
@@ -71,9 +71,9 @@ def _recipe(bench: Bench, windows: int, sampled: int, steps: int) -> Recipe:
         "simulation.users=0",
         "model.user_encoder_from=null",
         "model.backbone.dtype=bfloat16",
-        "train.precision=bf16",
-        f"train.batch_size={windows}",
+        "train.bf16=true",
+        f"train.per_device_train_batch_size={windows}",
         f"train.sampled_tokens={sampled}",
-        f"train.steps={steps}",
+        f"train.max_steps={steps}",
     ]
     return load_recipe(RECIPE, changes)

@@ -54,9 +54,9 @@ class PaperStep:
         self.model.to(bench.device)
         found["settings"] = {
             "recipe": "recipes/paper/flan-t5-base-50.yaml",
-            "changed": "windows.kind=random, train.precision=bf16, random weights, random item vectors",
+            "changed": "windows.kind=random, train.bf16=true, random weights, random item vectors",
             "item_vector_size": table.size,
-            "batch_size": self.recipe.train.batch_size,
+            "batch_size": self.recipe.train.per_device_train_batch_size,
             "dropout": DROPOUT,
             "user_encoder_parameters": uem,
             "backbone_parameters": self.model.backbone.num_parameters(),
@@ -66,36 +66,36 @@ class PaperStep:
     def measure(self) -> None:
         """All rows, those that change the model for good last."""
         rows = self.found["rows"] = {}
-        self.flop = {self.recipe.train.batch_size: self._counted(self.recipe)}
+        self.flop = {self.recipe.train.per_device_train_batch_size: self._counted(self.recipe)}
         self._row(rows, "as the recipe says: Adafactor, batches drawn for each step", drawn=True, profiled=3)
         self._row(rows, "the same, one batch that lies on the GPU", profiled=3)
         self._row(
-            rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw", profiled=3
+            rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw_torch", profiled=3
         )
-        self._row(rows, "AdamW, fused, one batch", optimizer="adamw")
+        self._row(rows, "AdamW, fused, one batch", optimizer="adamw_torch")
         self._row(rows, "torch's Adafactor, one batch", own=torch_adafactor)
         self._attention("eager")
-        self._row(rows, "AdamW, attention without torch's fused kernels, one batch", optimizer="adamw")
+        self._row(rows, "AdamW, attention without torch's fused kernels, one batch", optimizer="adamw_torch")
         self._attention("sdpa")
         one_operation_gelu(self.model.backbone)
-        self._row(rows, "AdamW, GELU as one operation, one batch", optimizer="adamw")
-        self._row(rows, "AdamW, batches drawn by 2 processes", optimizer="adamw", drawn=True, workers=2)
+        self._row(rows, "AdamW, GELU as one operation, one batch", optimizer="adamw_torch")
+        self._row(rows, "AdamW, batches drawn by 2 processes", optimizer="adamw_torch", drawn=True, workers=2)
         if not self.bench.smoke:
             self._row(
-                rows, "AdamW, GELU as one operation, 512 windows, one batch", optimizer="adamw", batch=512
+                rows, "AdamW, GELU as one operation, 512 windows, one batch", optimizer="adamw_torch", batch=512
             )
         backend = "aot_eager" if self.bench.smoke else "inductor"
         compile_layers(self.model, backend)
         name = "AdamW, layers compiled"
-        self._row(rows, f"{name}, one batch", optimizer="adamw", warmup=4, seconds=60.0, profiled=3)
+        self._row(rows, f"{name}, one batch", optimizer="adamw_torch", warmup=4, seconds=60.0, profiled=3)
         if not self.bench.smoke:
-            self._row(rows, f"{name}, batches drawn", optimizer="adamw", drawn=True, seconds=40.0)
-            self._row(rows, f"{name}, batches drawn by 4 processes", optimizer="adamw", drawn=True, workers=4)
+            self._row(rows, f"{name}, batches drawn", optimizer="adamw_torch", drawn=True, seconds=40.0)
+            self._row(rows, f"{name}, batches drawn by 4 processes", optimizer="adamw_torch", drawn=True, workers=4)
             self._row(
-                rows, f"{name}, 512 windows, one batch", optimizer="adamw", batch=512, warmup=4, seconds=40.0
+                rows, f"{name}, 512 windows, one batch", optimizer="adamw_torch", batch=512, warmup=4, seconds=40.0
             )
             compile_whole(self.model, backend)
-            self._row(rows, "AdamW, compiled whole, one batch", optimizer="adamw", warmup=4, seconds=60.0)
+            self._row(rows, "AdamW, compiled whole, one batch", optimizer="adamw_torch", warmup=4, seconds=60.0)
 
     def _row(
         self,
@@ -115,11 +115,11 @@ class PaperStep:
         steps, warmup, profiled = (1, 1, min(profiled, 1)) if smoke else (25, warmup, profiled)
         with self.bench.row(rows, name, seconds) as row:
             rate = 5e-3 if optimizer == "adafactor" else 1e-4
-            changes = [f"train.optimizer={optimizer}", f"train.learning_rate={rate}"]
+            changes = [f"train.optim={optimizer}", f"train.learning_rate={rate}"]
             if batch is not None:
-                changes.append(f"train.batch_size={batch}")
+                changes.append(f"train.per_device_train_batch_size={batch}")
             recipe = self._recipe(warmup + steps + profiled + 1, changes)
-            windows = recipe.train.batch_size
+            windows = recipe.train.per_device_train_batch_size
             self.model.load_state_dict(self.start)
             batches = batches_of(self.bench, recipe, self.model)
             source = Drawn(batches) if drawn else Same(batches, self.bench.device)
@@ -174,7 +174,9 @@ class PaperStep:
             loss.backward()
         self.model.zero_grad(set_to_none=True)
         self._attention("sdpa")
-        counted[f"tflop_of_{recipe.train.batch_size}_windows"] = counter.get_total_flops() / 1e12
+        counted[f"tflop_of_{recipe.train.per_device_train_batch_size}_windows"] = (
+            counter.get_total_flops() / 1e12
+        )
         counted["model_on_gpu_gib"] = torch.cuda.memory_allocated() / GIB if self.bench.gpu else 0.0
         return float(counter.get_total_flops())
 
@@ -183,11 +185,15 @@ class PaperStep:
         self.model.user_encoder.layers.set_attn_implementation(kind)
 
     def _recipe(self, steps: int, changes: list[str] | None = None) -> Recipe:
-        small = ["model.user_encoder.layers=1", "model.user_encoder.heads=2", "train.batch_size=4"]
-        tiny = ["model.user_encoder.feed_forward=64", *small] if self.bench.smoke else []
+        small = [
+            "model.user_encoder.num_layers=1",
+            "model.user_encoder.num_heads=2",
+            "train.per_device_train_batch_size=4",
+        ]
+        tiny = ["model.user_encoder.d_ff=64", *small] if self.bench.smoke else []
         return load_recipe(
             RECIPE,
-            ["windows.kind=random", "train.precision=bf16", f"train.steps={steps}", *tiny, *(changes or [])],
+            ["windows.kind=random", "train.bf16=true", f"train.max_steps={steps}", *tiny, *(changes or [])],
         )
 
 

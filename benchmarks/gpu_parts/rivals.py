@@ -32,10 +32,10 @@ DATA_SEED = 0
 SYSTEMS: dict[str, dict[str, Any]] = {
     "uem-50": {
         "kind": "uem",
-        "layers": 3,
-        "heads": 12,
-        "head_size": 64,
-        "feed_forward": 2048,
+        "num_layers": 3,
+        "num_heads": 12,
+        "d_kv": 64,
+        "d_ff": 2048,
         "dropout": 0.0,
     },
     "text-50": {"kind": "text", "descriptions": False},
@@ -95,11 +95,11 @@ def _system(bench: Bench, name: str, row: Found) -> None:
     row |= watch.figures()
     row |= {
         "trained_steps": watch.last,
-        "planned_steps": steps,
-        "trained_windows": watch.last * recipe.train.batch_size,
+        "max_steps": steps,
+        "trained_windows": watch.last * recipe.train.per_device_train_batch_size,
         "train_s": watch.ended - watch.started,
         "vectors_of_a_prompt": length,
-        "vectors_read_a_second": length * recipe.train.batch_size * row["steps_a_second"],
+        "vectors_read_a_second": length * recipe.train.per_device_train_batch_size * row["steps_a_second"],
         "mean_of_the_last_50_losses": float(torch.stack([*watch.losses]).mean()),
     }
     bench.save()
@@ -160,18 +160,18 @@ def _scores(bench: Bench, predictors: list[Any], split: Split) -> Found:
 def _recipe(bench: Bench, name: str, steps: int) -> Recipe:
     encoder = dict(SYSTEMS[name])
     if bench.smoke and name == "uem-50":
-        encoder |= {"layers": 1, "heads": 2, "head_size": 16, "feed_forward": 64}
+        encoder |= {"num_layers": 1, "num_heads": 2, "d_kv": 16, "d_ff": 64}
     settings: dict[str, Any] = {
         "name": name,
         "seed": SEED,
         "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
         "model": {"backbone": {"kind": "random-t5"}, "user_encoder": encoder, "task_prompt": 20},
         "train": {
-            "steps": steps,
-            "batch_size": 4 if bench.smoke else 64,
+            "max_steps": steps,
+            "per_device_train_batch_size": 4 if bench.smoke else 64,
             "learning_rate": 5e-4,
             "weight_decay": 0.01,
-            "precision": "bf16",
+            "bf16": True,
         },
         "evaluate": {"window": WINDOW},
     }

@@ -28,9 +28,9 @@ USERS, SCORED, WINDOW = 24, 64, 20
 SAME = 1e-3
 """The largest difference of two user prompts that are the same but for rounding."""
 ENCODERS: dict[str, dict[str, Any]] = {
-    "streaming": {"kind": "streaming", "queries": 8, "width": 32, "layers": 1, "heads": 2},
-    "uem": {"kind": "uem", "width": 64, "layers": 2, "heads": 2, "head_size": 32, "feed_forward": 128},
-    "resampler": {"kind": "resampler", "queries": 6, "width": 32, "layers": 1, "heads": 2},
+    "streaming": {"kind": "streaming", "num_queries": 8, "d_model": 32, "num_layers": 1, "num_heads": 2},
+    "uem": {"kind": "uem", "d_model": 64, "num_layers": 2, "num_heads": 2, "d_kv": 32, "d_ff": 128},
+    "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 32, "num_layers": 1, "num_heads": 2},
     "text": {"kind": "text", "descriptions": False},
 }
 QUESTIONS = ("preference", "yes-no", "pair", "rating")
@@ -112,19 +112,19 @@ def _recipe(bench: Bench, name: str, encoder: Path) -> Recipe:
         "name": name,
         "seed": SEED,
         "data": {"path": str(bench.dataset.path)},
-        "items": {"encoder": str(encoder), "max_tokens": 32, "cache": str(bench.work / "cache")},
+        "items": {"encoder": str(encoder), "max_seq_length": 32, "cache": str(bench.work / "cache")},
         "windows": {"kind": "random", "shortest": WINDOW, "longest": WINDOW},
         "model": {
-            "backbone": {"kind": "random-t5", "width": 64, "feed_forward": 128, "heads": 2, "layers": 2},
+            "backbone": {"kind": "random-t5", "d_model": 64, "d_ff": 128, "num_heads": 2, "num_layers": 2},
             "user_encoder": ENCODERS[name],
             "task_prompt": 4,
         },
         "train": {
-            "steps": 3 if bench.smoke else 40,
-            "batch_size": 4 if bench.smoke else 16,
+            "max_steps": 3 if bench.smoke else 40,
+            "per_device_train_batch_size": 4 if bench.smoke else 16,
             "learning_rate": 2e-3,
-            "evaluate_every": 40,
-            "evaluate_users": 4 if bench.smoke else 16,
+            "eval_steps": 40,
+            "eval_users": 4 if bench.smoke else 16,
             "questions": dict.fromkeys(QUESTIONS, 1.0),
         },
         "evaluate": {"window": WINDOW},

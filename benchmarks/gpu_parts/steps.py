@@ -230,11 +230,11 @@ def arguments(bench: Bench, recipe: Recipe, on_device: bool, workers: int) -> Tr
     settings = recipe.train
     return TrainingArguments(
         output_dir=str(Path(bench.work) / "trainer"),
-        max_steps=settings.steps,
+        max_steps=settings.max_steps,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=settings.accumulate,
-        max_grad_norm=settings.clip_norm,
-        bf16=settings.precision == "bf16",
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.bf16,
         use_cpu=not bench.gpu,
         seed=SEED,
         eval_strategy="no",

@@ -95,10 +95,10 @@ def test_batches_run_from_longest_to_shortest(encoder_of, monkeypatch):
     assert max(map(len, sizes)) == 4
 
 
-def test_texts_are_cut_at_max_tokens(encoder_of):
-    same, other = encoder_of(max_tokens=8).encode(["a b c d e f g", "a b c d e f comedy"])
+def test_texts_are_cut_at_max_seq_length(encoder_of):
+    same, other = encoder_of(max_seq_length=8).encode(["a b c d e f g", "a b c d e f comedy"])
     np.testing.assert_allclose(same, other, atol=1e-6)
-    same, other = encoder_of(max_tokens=9).encode(["a b c d e f g", "a b c d e f comedy"])
+    same, other = encoder_of(max_seq_length=9).encode(["a b c d e f g", "a b c d e f comedy"])
     assert np.abs(same - other).max() > 1e-3
 
 
@@ -112,7 +112,7 @@ def test_a_copy_of_the_model_is_the_same_encoder(encoder_of, copied):
 
 
 def test_what_changes_the_vectors_changes_the_identity(encoder_of, copied):
-    identities = {encoder_of().identity.digest, encoder_of(max_tokens=8).identity.digest}
+    identities = {encoder_of().identity.digest, encoder_of(max_seq_length=8).identity.digest}
     modules = copied / "modules.json"
     original = modules.read_text()
     modules.write_text(json.dumps(json.loads(original)[:2]))  # no normalisation
