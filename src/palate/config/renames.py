@@ -70,17 +70,19 @@ def renamed(old: str, names: Mapping[str, str]) -> str | None:
     return f"{old} is now {new}" + (f" ({values})" if values else "")
 
 
-def renamed_keys(error: ValidationError, names: Mapping[str, str], tags: Sequence[str] = ()) -> str:
+def renamed_keys(error: BaseException | None, names: Mapping[str, str], tags: Sequence[str] = ()) -> str:
     """Name the renamed keys among those that pydantic does not know.
 
     Args:
-        error: What pydantic found wrong with a file.
+        error: What pydantic found wrong with a file; no other error names a key.
         names: The table of that file's keys.
         tags: Kinds of a section, which pydantic puts into the place of a fault and the file does not hold.
 
     Returns:
         One sentence for each of them, or nothing.
     """
+    if not isinstance(error, ValidationError):
+        return ""
     unknown = (fault["loc"] for fault in error.errors() if fault["type"] in _UNKNOWN)
     keys = (".".join(str(part) for part in place if part not in tags) for place in unknown)
     return "; ".join(filter(None, (renamed(key, names) for key in keys)))

@@ -222,9 +222,11 @@ def _read_header(path: Path) -> _Header:
     try:
         return parse_record(_Header, content, path, "copy the item table again")
     except DataError as error:
-        if error.path is not None:
-            raise
-        raise DataError(str(error), path) from error  # a template of the item texts
+        if error.path is None:
+            raise DataError(str(error), path) from error  # a template of the item texts
+        if old := renamed_keys(error.__cause__, ITEM_TABLE):
+            raise DataError(f"{old}; an earlier version saved this item table: build it again", path) from error
+        raise
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
