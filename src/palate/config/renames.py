@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import ValidationError
-
 _SIZES = {"width": "d_model", "layers": "num_layers", "heads": "num_heads", "feed_forward": "d_ff"}
 _ENCODER = {**_SIZES, "head_size": "d_kv", "queries": "num_queries", "most_tokens": "max_length"}
 _BACKBONE = {**_SIZES, "radius": "local_radius", "vocabulary": "vocab_size", "lora_rank": "lora_r"}
@@ -81,6 +79,8 @@ def renamed_keys(error: BaseException | None, names: Mapping[str, str], tags: Se
     Returns:
         One sentence for each of them, or nothing.
     """
+    from pydantic import ValidationError  # the command line starts without it
+
     if not isinstance(error, ValidationError):
         return ""
     unknown = (fault["loc"] for fault in error.errors() if fault["type"] in _UNKNOWN)

@@ -225,7 +225,9 @@ def _read_header(path: Path) -> _Header:
         if error.path is None:
             raise DataError(str(error), path) from error  # a template of the item texts
         if old := renamed_keys(error.__cause__, ITEM_TABLE):
-            raise DataError(f"{old}; an earlier version saved this item table: build it again", path) from error
+            raise DataError(
+                f"{old}; an earlier version saved this item table: build it again", path
+            ) from error
         raise
 
 
