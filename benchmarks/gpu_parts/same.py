@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,8 @@ def measure(bench: Bench, found: Found) -> None:
         for name in ("streaming", "text") if bench.smoke else ENCODERS:
             with bench.row(rows, name, 20.0) as row:
                 compare(bench, _recipe(bench, name, encoder), bench.work / f"run-{name}", row)
+        with bench.row(found, "command_lines", 40.0) as row:
+            run_commands(bench, bench.work / "run-streaming", row)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
@@ -85,6 +90,40 @@ def compare(bench: Bench, recipe: Recipe, run: Path, row: Found) -> None:
     row["as_on_the_cpu"] = (
         max(differences) < SAME and row["generate_same_share"] == 1 and bool(row["evaluate_same"])
     )
+
+
+def run_commands(bench: Bench, run: Path, row: Found) -> None:
+    """Run palate's commands on a run, each in a process of its own, and keep what they say of their device."""
+    user = bench.dataset.user_ids[int(bench.dataset.users("test")[0])]
+    (bench.work / "users.txt").write_text(f"{user}\n")
+    commands = {
+        "evaluate": [str(run), "rule", "--window", str(WINDOW), "--out", str(bench.work / "scores")],
+        "questions": [str(run), "--users", "16", "--out", str(bench.work / "questions.json")],
+        "generate": [str(run), "--user", user],
+        "export": [str(run), "--users", str(bench.work / "users.txt"), "--out", str(bench.work / "exported")],
+    }
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "palate", name, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, arguments in commands.items()
+    }
+    for name, process in started.items():
+        said, _ = process.communicate()
+        lines = said.splitlines()
+        row[name] = {
+            "exit_code": process.returncode,
+            "says_of_its_device": [line.strip() for line in lines if "cuda" in line or "cpu" in line.lower()],
+            "last_line": lines[-1] if lines else "",
+        }
+    for name, place in {"evaluate": "scores", "questions": "questions.json", "export": "exported"}.items():
+        path = bench.work / place
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        said = "".join(file.read_text() for file in files if file.is_file())
+        row[name]["file_says"] = re.findall(r'"device": *"([^"]*)"', said)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
