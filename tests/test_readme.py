@@ -16,7 +16,7 @@ from palate.config.recipe import DataSettings, TaskSettings, UEMSettings
 from palate.data.prepare import prepare
 from palate.encoders.base import EncoderSizes
 from palate.tasks.statistics import category_statistics
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import with_own_registries
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +57,12 @@ def test_the_first_snippet_answers_and_encodes(names):
     assert names["prompt"].shape == (1, model.user_encoder.query.shape[0], model.task_prompt.shape[1])
 
 
+def test_the_first_snippet_scores_its_model_at_three_windows(names):
+    table = names["table"]
+    assert table.windows == (5, 20, 50)
+    assert {"model", "rule", "model, another user's history"} < set(table.names)
+
+
 def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):
     monkeypatch.chdir(demo)
     found = {}
@@ -70,7 +76,7 @@ def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):
 
 
 def test_the_readme_predictor_is_scored(names):
-    scores = {one.name: one for one in names["evaluation"].predictors}
+    scores = {one.name: one for one in names["scores"].evaluations[0].predictors}
     mine = scores["everybody likes drama"]
     drama = mine.per_category["Drama"]
     assert mine.unreadable == 0

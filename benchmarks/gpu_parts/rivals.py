@@ -12,7 +12,7 @@ from gpu_parts.steps import Drawn, batches_of, take_steps
 from palate.config.load import Layer, recipe_from
 from palate.config.recipe import Recipe
 from palate.data.windows import make_examples
-from palate.evaluation.evaluate import Setting, evaluate
+from palate.evaluation.evaluate import Setting, score_predictors
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.references import references
@@ -141,7 +141,7 @@ def _scores(bench: Bench, predictors: list[Any], split: Split) -> Found:
     first = slice(8 if bench.smoke else USERS)
     examples = Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
     setting = Setting(split=split, window=WINDOW, kind="random", seed=DATA_SEED)
-    scored = evaluate(predictors, examples, bench.task, bench.dataset, setting)
+    scored = score_predictors(predictors, examples, bench.task, bench.dataset, setting)
     return {
         one.name: {
             "users": len(examples),

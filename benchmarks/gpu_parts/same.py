@@ -15,14 +15,14 @@ from gpu_parts.bench import SEED, Bench, Found
 from palate.config.load import Layer, recipe_from
 from palate.config.recipe import Recipe
 from palate.data.windows import make_examples
-from palate.evaluation.evaluate import Setting, evaluate
+from palate.evaluation.evaluate import Setting, score_predictors
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.questions import score_questions
 from palate.export.read import read_prompts
 from palate.export.write import export_prompts
 from palate.model.model import load_model
 from palate.schema import Examples
-from palate.training.train import train
+from palate.training.train import train_run
 
 if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
@@ -59,7 +59,7 @@ def measure(bench: Bench, found: Found) -> None:
 def compare(bench: Bench, recipe: Recipe, run: Path, row: Found) -> None:
     """Train, load on both devices, and ask each for the same."""
     said: list[str] = []
-    train(recipe, run, said.append)
+    train_run(recipe, run, said.append)
     row["train_says"] = said
     cpu = load_model(run, device="cpu")
     there = load_model(run, device="auto") if bench.gpu else load_model(run, device="cpu")
@@ -136,7 +136,7 @@ def _scores(bench: Bench, model: PersonalizedModel) -> Any:
     first = slice(SCORED)
     examples = Examples(examples.user_index[first], examples.windows[first], examples.truth[first])
     predictor = PersonalizedPredictor(model, "model")
-    scored = evaluate([predictor], examples, bench.task, bench.dataset, setting)
+    scored = score_predictors([predictor], examples, bench.task, bench.dataset, setting)
     return scored.predictors[0].scores, [one.answer for one in scored.predictions]
 
 

@@ -226,7 +226,7 @@ def take_steps(
 
 
 def arguments(bench: Bench, recipe: Recipe, on_device: bool, workers: int) -> TrainingArguments:
-    """What :func:`palate.training.train.train` tells transformers' trainer, without evaluations and checkpoints."""
+    """What :func:`train_run` tells transformers' trainer, without evaluations and checkpoints."""
     settings = recipe.train
     return TrainingArguments(
         output_dir=str(Path(bench.work) / "trainer"),

@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     from palate.data.history_file import read_history
     from palate.data.prepare import prepare
     from palate.errors import PalateError
+    from palate.evaluation.results import EvaluationTable, evaluate
     from palate.export.read import read_prompts
     from palate.export.write import export_prompts
     from palate.model.model import PersonalizedModel, load_model
     from palate.schema import History, Item
+    from palate.training.from_python import train
 
 __all__ = [
     "Client",
     "Dataset",
+    "EvaluationTable",
     "History",
     "Item",
     "KindSettings",
     "PalateError",
     "PersonalizedModel",
     "Recipe",
+    "evaluate",
     "export_prompts",
     "load_dataset",
     "load_model",
@@ -42,17 +46,20 @@ __all__ = [
     "register_predictor",
     "register_task",
     "register_user_encoder",
+    "train",
 ]
 
 _MODULES = {
     "Client": "palate.client",
     "Dataset": "palate.data.dataset",
+    "EvaluationTable": "palate.evaluation.results",
     "History": "palate.schema",
     "Item": "palate.schema",
     "KindSettings": "palate.config.section",
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.model",
     "Recipe": "palate.config.recipe",
+    "evaluate": "palate.evaluation.results",
     "export_prompts": "palate.export.write",
     "load_dataset": "palate.data.dataset",
     "load_model": "palate.model.model",
@@ -63,6 +70,7 @@ _MODULES = {
     "register_predictor": "palate.config.registry",
     "register_task": "palate.config.registry",
     "register_user_encoder": "palate.config.registry",
+    "train": "palate.training.from_python",
 }
 
 

@@ -106,7 +106,7 @@ def test_a_bug_keeps_its_traceback(palate, stand_in):
 def test_an_interrupt_says_how_to_go_on(palate, stand_in, tmp_path, command, hint):
     (tmp_path / "x.yaml").touch()
     stand_in("palate.demo.run", "run_demo", fails_with(KeyboardInterrupt()))
-    stand_in("palate.training.train", "train", fails_with(KeyboardInterrupt()))
+    stand_in("palate.training.train", "train_run", fails_with(KeyboardInterrupt()))
     done = palate(command, *(["x.yaml"] if command == "train" else []))
     assert done.exit_code == 130
     assert f"palate: stopped; {hint}" in done.stderr
@@ -114,7 +114,7 @@ def test_an_interrupt_says_how_to_go_on(palate, stand_in, tmp_path, command, hin
 
 def test_train_passes_the_recipe_and_prints_the_run(palate, stand_in, tmp_path):
     seen = []
-    stand_in("palate.training.train", "train", lambda recipe, out, **_: seen.append((recipe, out)) or out)
+    stand_in("palate.training.train", "train_run", lambda recipe, out, **_: seen.append((recipe, out)) or out)
     (tmp_path / "x.yaml").write_text("name: mine\n")
     done = palate("train", "x.yaml", "--set", "train.max_steps=3", "--set", "seed=4")
     assert done.exit_code == 0
@@ -124,7 +124,7 @@ def test_train_passes_the_recipe_and_prints_the_run(palate, stand_in, tmp_path):
 
 
 def test_a_wrong_override_stops_before_training(palate, stand_in, tmp_path):
-    stand_in("palate.training.train", "train", fails_with(AssertionError("training began")))
+    stand_in("palate.training.train", "train_run", fails_with(AssertionError("training began")))
     (tmp_path / "x.yaml").touch()
     done = palate("train", "x.yaml", "--set", "train.step=3")
     assert (done.exit_code, done.stderr) == (

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from palate.cli import app
 from palate.model.model import PersonalizedModel
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import prepare_tiny, save_tiny_encoder, tiny_recipe
 from tiny_causal import save_causal
 

@@ -13,7 +13,7 @@ from palate.cli.app import app
 from palate.data.dataset import load_dataset
 from palate.data.tabular.settings import own_settings
 from palate.errors import RecipeError
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe, write_movielens
 
 

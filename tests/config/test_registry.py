@@ -18,7 +18,7 @@ from palate.errors import ConflictError, MismatchError, RecipeError
 from palate.model.model import load_model
 from palate.schema import Preferences
 from palate.tasks import CategoryPreference
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe, with_own_registries
 
 

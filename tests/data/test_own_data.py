@@ -80,7 +80,7 @@ def test_a_window_says_something_about_the_whole_history(shop):
 
 
 def test_users_are_not_simulated_without_ratings(shop, tiny_sentence_encoder, tmp_path):
-    from palate.training.train import train
+    from palate.training.train import train_run as train
 
     recipe = tiny_recipe(
         shop / "data", tiny_sentence_encoder, tmp_path, simulation={"users": 5}, train={"max_steps": 1}

@@ -15,7 +15,7 @@ from palate.demo import scores as demo_scores
 from palate.errors import OutputError, PalateError
 from palate.report.build import read_report
 from palate.report.terminal import print_report
-from palate.training.train import train
+from palate.training.train import train_run as train
 
 
 @pytest.fixture(scope="module")

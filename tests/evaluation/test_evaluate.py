@@ -10,7 +10,7 @@ from rich.console import Console
 from palate.config.registry import predictors as registered
 from palate.data.windows import make_examples
 from palate.errors import DataError, LeakageError, PalateError
-from palate.evaluation.evaluate import Setting, evaluate, read_evaluation, write_evaluation
+from palate.evaluation.evaluate import Setting, read_evaluation, score_predictors, write_evaluation
 from palate.evaluation.metrics import score_preferences
 from palate.evaluation.predictors.references import references
 from palate.evaluation.tables import evaluation_markdown, evaluation_sheet
@@ -37,7 +37,9 @@ def examples(dataset, task):
 
 @pytest.fixture(scope="module")
 def evaluation(dataset, task, examples):
-    return evaluate(references(dataset, task, registered.kinds, "random"), examples, task, dataset, SETTING)
+    return score_predictors(
+        references(dataset, task, registered.kinds, "random"), examples, task, dataset, SETTING
+    )
 
 
 class Says:
@@ -62,7 +64,7 @@ class Knows:
 
 
 def ask(dataset, task, examples, *predictors):
-    return evaluate(predictors, examples, task, dataset, SETTING)
+    return score_predictors(predictors, examples, task, dataset, SETTING)
 
 
 def test_the_evaluation_says_what_was_asked(evaluation, dataset):

@@ -12,7 +12,7 @@ from palate.cli.app import app
 from palate.evaluation.metrics import area_under_curve
 from palate.evaluation.questions import QuestionEvaluation, questions_of_run
 from palate.tasks.wordings import WORDINGS
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe
 
 MIXTURE = {"preference": 0.4, "yes-no": 0.2, "pair": 0.2, "rating": 0.2}

@@ -8,7 +8,7 @@ from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluation.metrics import paired_difference, weighted_f1
 from palate.evaluation.results import evaluate
 from palate.model.model import load_model
-from palate.training.train import train
+from palate.training.train import train_run as train
 from small_dataset import small_dataset
 from tiny import tiny_recipe
 

@@ -14,7 +14,7 @@ from palate.model.model import load_model
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe
 
 _number = count()

@@ -10,7 +10,7 @@ from palate.data.prepare import prepare
 from palate.data.tabular.settings import OwnData
 from palate.model.model import load_model
 from palate.schema import History
-from palate.training.train import train
+from palate.training.train import train_run as train
 from serving import refusal
 from tiny import tiny_recipe
 

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from palate.evaluation.compare import Options, prepare_comparison
 from palate.model.model import load_model
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe
 from tiny_causal import save_causal
 

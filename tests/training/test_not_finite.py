@@ -13,7 +13,7 @@ from palate.errors import DataError, TrainingError
 from palate.model.model import PersonalizedModel, load_model
 from palate.runs.run import RunFolder
 from palate.training.dev import DevUsers
-from palate.training.train import train
+from palate.training.train import train_run as train
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 

@@ -15,7 +15,7 @@ from palate.runs.run import RunFolder
 from palate.system.machine import reproducible
 from palate.training import clock as clocks
 from palate.training.batches import TrainingBatches
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe
 
 

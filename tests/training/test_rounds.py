@@ -8,7 +8,7 @@ from palate.config.load import dump_recipe
 from palate.errors import RecipeError
 from palate.model.model import load_model
 from palate.training import token_sampler
-from palate.training.train import train
+from palate.training.train import train_run as train
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 from tiny_causal import save_causal

@@ -27,7 +27,7 @@ from palate.training import batches
 from palate.training import train as training
 from palate.training.clock import Clock
 from palate.training.dev import DevScore, DevUsers
-from palate.training.train import train
+from palate.training.train import train_run as train
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 
@@ -183,7 +183,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from palate.config.load import load_recipe
-from palate.training.train import train
+from palate.training.train import train_run as train
 from palate.training.batches import TrainingBatches
 
 draw = TrainingBatches.__getitem__

@@ -11,7 +11,7 @@ from palate.model.config import model_settings
 from palate.model.model import PersonalizedModel
 from palate.serve import run as serving
 from palate.serve.settings import ServeSettings
-from palate.training.train import train
+from palate.training.train import train_run as train
 from tiny import tiny_recipe
 
 

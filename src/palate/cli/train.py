@@ -28,6 +28,7 @@ def train(
     from palate.config.load import load_recipe
 
     settings = load_recipe(recipe, overrides or ())
-    from palate.training.train import train as run
+    from palate.runs.run import default_run
+    from palate.training.train import train_run
 
-    show(str(run(settings, out or Path("runs") / settings.name, report=tell, progress=watched())))
+    show(str(train_run(settings, out or default_run(settings), report=tell, progress=watched())))

@@ -27,8 +27,9 @@ from palate.system import files
 
 def prepare(
     source: str | Path | Sequence[str | Path],
-    out: Path,
+    out: Path | str,
     *,
+    items: Path | str | None = None,
     own: OwnData | None = None,
     descriptions: Path | None = None,
     min_ratings: int = 20,
@@ -42,22 +43,45 @@ def prepare(
 ) -> Dataset:
     """Write a dataset folder from a MovieLens release, or from event files, and return the dataset.
 
-    ``source`` is the name of a release (``ml-100k`` … ``ml-32m``), fetched and kept in ``cache``, or a folder
-    or zip of one; or event files, by path or glob, of which ``own`` says what is not to be guessed; or a folder
-    with MovieLens' ``ratings.dat`` and ``movies.dat`` on another scale or compressed, which are read as such files.
-    ``descriptions`` is a CSV file of item descriptions, or a folder with one. Users with fewer than
-    ``min_ratings`` are left out; the others are split by ``seed``, with at most ``max_held_out`` users in
-    dev and in test each. ``report`` is told what happens, a line at a time; ``progress`` shows a bar.
+    What fails leaves nothing behind.
 
-    Raises :class:`DataError` for input that cannot be read and :class:`OutputError` when ``out`` cannot be
-    written; neither leaves anything behind.
+    Args:
+        source: The name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; or event files, by path or
+            glob: CSV, JSON lines or Parquet; or a folder with MovieLens' ``ratings.dat`` and ``movies.dat`` on another
+            scale or compressed, which are read as such files.
+        out: The new folder.
+        items: File of the items, or a glob of several; without one the events' own columns tell of the items.
+        own: What is not to be guessed of event files: which column plays which part, and what the columns mean.
+        descriptions: CSV file of the items' descriptions, or a folder with one.
+        min_ratings: Users with fewer are left out.
+        dev_share: Share of the users in dev, from 0 to 1.
+        test_share: Share of the users in test, from 0 to 1.
+        max_held_out: The most users in dev and in test each.
+        seed: Decides who they are.
+        cache: Where releases that are fetched are kept; the user's cache folder if not given.
+        report: Is told what happens, a line at a time.
+        progress: Show a bar on stderr while a release is fetched.
+
+    Returns:
+        The dataset, which :func:`palate.load_dataset` reads from ``out``.
+
+    Raises:
+        DataError: Input cannot be read.
+        OutputError: ``out`` cannot be written, or is there already.
+
+    Example:
+        >>> data = palate.prepare("events.csv", items="items.csv", out="data/mine", min_ratings=5)
+        >>> data.info.users
+        24
     """
+    if items is not None:
+        own = (own or OwnData()).model_copy(update={"items": str(items)})
     rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed)
     say = report or (lambda line: None)
     sources: Sequence[Path] = [
         expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)
     ]
-    out, descriptions = expanded(out), None if descriptions is None else expanded(descriptions)
+    out, descriptions = expanded(Path(out)), None if descriptions is None else expanded(descriptions)
     if len(sources) == 1 and (pair := movielens.find_other_ratings(sources[0])):
         sources, own = [pair[0]], (own or OwnData()).model_copy(update={"items": str(pair[1])})
     with files.fresh_folder(out) as folder:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +27,7 @@ from palate.report.data import (
     Training,
     TrainingCurve,
 )
-from palate.runs.run import RunFolder
-from palate.training.train import CURVE
+from palate.runs.curve import Curve
 from palate.words import plural
 
 SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
@@ -51,9 +48,9 @@ ITEMS = 3
 
 def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> ReportData:
     """The report's content; ``seconds`` is the wall time by stage."""
-    curves = {name: _curve(run) for name, run in results.runs.items()}
+    curves = {name: curve for name, run in results.runs.items() if (curve := run.curve) is not None}
     scores = {one.name: one for one in results.evaluation.predictors}
-    trained = {name: curve["seconds"] for name, curve in curves.items()}
+    trained = {name: curve.seconds for name, curve in curves.items()}
     info, users = results.comparison.dataset.info, results.evaluation.users
     return ReportData(
         title="palate demo: what does this user like?",
@@ -137,21 +134,15 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
     return float(results.comparison.examples.windows.length.mean())
 
 
-def _curve(run: RunFolder) -> dict[str, Any]:
-    curve: dict[str, Any] = json.loads((run.logs / CURVE).read_text())
-    return curve
-
-
-def _training_curve(name: str, curve: dict[str, Any]) -> TrainingCurve:
+def _training_curve(name: str, curve: Curve) -> TrainingCurve:
     """Loss and dev score by step."""
-    losses = curve["losses"]
-    asked = [row for row in curve["scores"] if row["f1"] is not None]  # not while the user encoder is alone
+    scored = [(row.step, row.f1) for row in curve.scores if row.f1 is not None]
     return TrainingCurve(
         name=name,
-        x=tuple(row["step"] for row in losses),
-        loss=tuple(row["loss"] for row in losses),
-        dev_x=tuple(row["step"] for row in asked),
-        dev_f1=tuple(row["f1"] for row in asked),
+        x=tuple(row.step for row in curve.losses),
+        loss=tuple(row.loss for row in curve.losses),
+        dev_x=tuple(step for step, _ in scored),
+        dev_f1=tuple(f1 for _, f1 in scored),
     )
 
 

@@ -22,7 +22,7 @@ from palate.system.machine import reproducible
 from palate.system.progress import counting_bar
 from palate.system.stages import Stages
 from palate.training.side_by_side import train_side_by_side
-from palate.training.train import train
+from palate.training.train import train_run
 
 RECIPES = (Path(__file__).with_name("demo.yaml"), Path(__file__).with_name("demo_uem.yaml"))
 """The palate model, and the paper's."""
@@ -44,7 +44,7 @@ def run_demo(
     done again, and an interrupted training goes on from its last checkpoint. ``report`` is told what happens, a line
     at a time; ``progress`` shows bars.
 
-    Raises what :func:`palate.data.prepare.prepare` and :func:`palate.training.train.train` raise.
+    Raises what :func:`palate.data.prepare.prepare` and :func:`palate.training.train.train_run` raise.
     """
     with locked(out):
         remove_leftovers(out)
@@ -81,7 +81,7 @@ def _train(
     waiting = {}
     for name, (recipe, out) in runs.items():
         if RunFolder(out).model.is_dir():
-            train(recipe, out, report=tell)  # which checks that it is this recipe's
+            train_run(recipe, out, report=tell)  # which checks that it is this recipe's
         else:
             waiting[name] = recipe, out
     if not waiting:

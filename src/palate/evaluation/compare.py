@@ -13,7 +13,7 @@ from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
-from palate.evaluation.evaluate import Evaluation, Setting, evaluate
+from palate.evaluation.evaluate import Evaluation, Setting, score_predictors
 from palate.evaluation.predictors.base import Predictor
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
@@ -80,7 +80,7 @@ class Comparison:
 
     def evaluate(self) -> Evaluation:
         """Ask and score everybody."""
-        evaluation = evaluate(self.predictors, self.examples, self.task, self.dataset, self.setting)
+        evaluation = score_predictors(self.predictors, self.examples, self.task, self.dataset, self.setting)
         return evaluation.model_copy(update={"warnings": self.warnings, "device": self.device})
 
 

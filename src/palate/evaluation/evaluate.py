@@ -141,7 +141,7 @@ def ask(predictor: Predictor, examples: Examples, task: Task) -> Answers:
     return read_answers(texts, examples.truth, task)
 
 
-def evaluate(
+def score_predictors(
     predictors: Sequence[Predictor], examples: Examples, task: Task, dataset: Dataset, setting: Setting
 ) -> Evaluation:
     """Ask every predictor about the windows of the examples, and score the answers against their truth.

@@ -46,6 +46,7 @@ from palate.model.prompt import Edges, Prompt, begin, finish, inject
 from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
+from palate.runs.run import RunFolder
 from palate.schema import History, Item, Windows
 from palate.system.files import fresh_folder, write_text
 
@@ -65,6 +66,8 @@ class PersonalizedModel(nn.Module):
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__()
+        self.run: RunFolder | None = None
+        """The run that trained it, where it was loaded from one."""
         self.settings = settings
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
@@ -558,13 +561,19 @@ def load_model(
         DataError: The folder holds no whole model.
         MismatchError: The backbone cannot be had or is another one, or there is no such device.
 
+    Returns:
+        The model in evaluation mode; ``model.run`` is the run that trained it, or None for a folder of a model alone.
+
     Example:
-        >>> model = palate.load_model("runs/demo/main", device="cpu")  # doctest: +SKIP
+        >>> model = palate.load_model("runs/main", device="cpu")
+        >>> model.generate(data.histories(["1"]))
+        ['The user likes Crime and doesn't like no genre']
     """
     place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
     model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
     if backbone_dtype is not None:
         model.backbone.to(dtype=backbone_dtype)
+    model.run = found if (found := RunFolder(Path(run))).there else None
     return model.to(place)
 
 

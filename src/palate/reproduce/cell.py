@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from palate.config.load import load_recipe
 from palate.evaluation.compare import Comparison, Options, prepare_comparison
-from palate.evaluation.evaluate import PredictorScores, Setting, evaluate, write_evaluation
+from palate.evaluation.evaluate import PredictorScores, Setting, score_predictors, write_evaluation
 from palate.evaluation.predictors.model_controls import controls
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
@@ -20,7 +19,7 @@ from palate.system.records import Frozen, read_record
 from palate.system.stages import Stages
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
-from palate.training.train import CURVE, train
+from palate.training.train import train_run
 
 RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages.json", "result.json"
 
@@ -47,7 +46,7 @@ def train_cell(folder: Path) -> None:
     """Train the recipe that lies in ``folder``, going on where an earlier process stopped."""
     recipe, stages = load_recipe(folder / RECIPE), Stages(folder / STAGES)
     with stages.timed("training"):
-        train(recipe, folder / RUN, report=_log)
+        train_run(recipe, folder / RUN, report=_log)
 
 
 def measure_cell(folder: Path) -> None:
@@ -58,7 +57,7 @@ def measure_cell(folder: Path) -> None:
     assert isinstance(predictor, PersonalizedPredictor)
     answer = answer_cost(predictor.model, it.examples.windows)  # first, while the process is small
     asked = [predictor, *controls(predictor, it.dataset, it.setting)]
-    evaluation = evaluate(asked, it.examples, it.task, it.dataset, it.setting)
+    evaluation = score_predictors(asked, it.examples, it.task, it.dataset, it.setting)
     write_evaluation(evaluation, folder)
     own, *wrong = evaluation.predictors
     answers = [one.answer for one in evaluation.predictions if one.predictor == own.name]
@@ -85,9 +84,8 @@ STEPS: tuple[Callable[[Path], None], ...] = (train_cell, measure_cell)
 def _training_cost(folder: Path, it: Comparison, predictor: PersonalizedPredictor) -> TrainingCost:
     recipe, stages = load_recipe(folder / RECIPE), Stages(folder / STAGES)
     batches = TrainingBatches(recipe, it.dataset, it.task, predictor.model, Clock(recipe.train))
-    curve = RunFolder(folder / RUN).logs / CURVE
-    scores = json.loads(curve.read_text())["scores"] if curve.is_file() else []
-    steps = scores[-1]["step"] if scores else 0
+    curve = RunFolder(folder / RUN).curve
+    steps = 0 if curve is None else curve.steps
     return TrainingCost(
         steps=steps,
         windows=steps * recipe.train.windows_per_step,

@@ -18,6 +18,7 @@ from palate.config.load import differing_keys, dump_recipe, load_recipe
 from palate.config.recipe import Recipe
 from palate.config.yaml_file import read_yaml
 from palate.errors import DataError, MismatchError, OldKeyError, OutputError
+from palate.runs.curve import Curve
 from palate.system.files import (
     check_fresh,
     fresh_folder,
@@ -29,7 +30,7 @@ from palate.system.files import (
 from palate.system.locks import locked
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.system.places import rooted
-from palate.system.records import Frozen
+from palate.system.records import Frozen, read_record
 
 if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
@@ -92,6 +93,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def curve_file(self) -> Path:
+        """The loss and the dev score by step, as a :class:`Curve`."""
+        return self.logs / "curve.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder from which an interrupted training goes on."""
         return self.path / "checkpoints"
@@ -125,6 +131,13 @@ class RunFolder:
             raise DataError("not a run's manifest; the run cannot be used", self.manifest_file) from error
 
     @property
+    def curve(self) -> Curve | None:
+        """The course of the training, read anew; None where no step was trained to its end."""
+        if not self.curve_file.is_file():
+            return None
+        return read_record(Curve, self.curve_file, "the file is missing", "train into a new folder")
+
+    @property
     def there(self) -> bool:
         """Whether the folder is a run's."""
         return self.recipe_file.is_file() and self.manifest_file.is_file()
@@ -152,6 +165,11 @@ class RunFolder:
     def _update(self, **changes: object) -> None:
         manifest = self.manifest.model_copy(update=changes)
         write_text(self.manifest_file, manifest.model_dump_json(indent=2) + "\n")
+
+
+def default_run(recipe: Recipe) -> Path:
+    """Where a recipe's run lies when no folder is named: ``runs/NAME``."""
+    return Path("runs") / recipe.name
 
 
 def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | None = None) -> RunFolder:

@@ -111,10 +111,10 @@ def _work() -> int:
     )  # a terminal interrupts all: whoever started this one says what then
     given = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    from palate.training.train import train
+    from palate.training.train import train_run
 
     try:
-        train(Recipe.model_validate(given["recipe"]), Path(given["out"]), report=_say)
+        train_run(Recipe.model_validate(given["recipe"]), Path(given["out"]), report=_say)
     except PalateError as error:
         _say(" ".join(str(error).split()))
         return REFUSED

@@ -25,6 +25,7 @@ from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
 from palate.model.device import describe_device
 from palate.model.record import DevScores, TrainingRecord
+from palate.runs.curve import Curve, DevPoint, LossPoint
 from palate.runs.run import RunFolder, check_run, open_run
 from palate.system.files import remove_leftovers, telling_failed_writes, write_json
 from palate.system.locks import locked
@@ -48,22 +49,22 @@ if TYPE_CHECKING:
 
 NORMED = 64
 """Dev users whose prompts are measured at every evaluation."""
-CURVE = "curve.json"
-"""In a run's ``logs``: the loss and the dev score by step."""
 
 
-def train(
+def train_run(
     recipe: Recipe,
     out: Path,
     report: Callable[[str], None] | None = None,
     progress: bool = False,
     device: str | torch.device = "auto",
+    dataset: Dataset | None = None,
 ) -> Path:
     """Train the recipe's model and return the run's folder.
 
     A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
     is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
     launch`` or ``torchrun`` it trains on all their processes, each with a batch and a device of its own.
+    ``dataset`` is what lies at the recipe's ``data.path``, where that is loaded already.
 
     With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
     ``train.max_minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more,
@@ -73,11 +74,16 @@ def train(
     keep_freed_memory()
     place = training_device(device)
     with reproducible(recipe.train.threads, place):
-        return _train(recipe, out, report or _say_nothing, progress, place)
+        return _train(recipe, out, report or _say_nothing, progress, place, dataset)
 
 
 def _train(
-    recipe: Recipe, out: Path, tell: Callable[[str], None], progress: bool, device: torch.device
+    recipe: Recipe,
+    out: Path,
+    tell: Callable[[str], None],
+    progress: bool,
+    device: torch.device,
+    dataset: Dataset | None,
 ) -> Path:
     devices = PartialState()
     if not devices.is_main_process:
@@ -87,7 +93,7 @@ def _train(
             "train.max_minutes is for one process, whose clock it follows; set train.max_steps alone"
         )
     with locked(out) if devices.is_main_process else nullcontext():  # all processes are one training
-        dataset = load_dataset(recipe.data.path)
+        dataset = dataset or load_dataset(recipe.data.path)
         if devices.is_main_process:
             check_run(out, recipe, dataset.info)
         devices.wait_for_everyone()
@@ -309,19 +315,20 @@ def _described(model: PersonalizedModel, dataset: Dataset, device: torch.device)
 
 
 def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float) -> None:
-    losses = [{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row]
+    losses = [LossPoint(step=int(row["step"]), loss=row["loss"]) for row in history if "loss" in row]
     evaluated = [
-        {
-            "step": row["step"],
-            "minutes": row["eval_minutes"],
-            "f1": row.get("eval_f1"),  # none while the user encoder is trained alone
-            "norms": {
+        DevPoint(
+            step=int(row["step"]),
+            minutes=row["eval_minutes"],
+            f1=row.get("eval_f1"),  # none while the user encoder is trained alone
+            norms={
                 name.removeprefix("eval_norm_"): norm
                 for name, norm in row.items()
                 if name.startswith("eval_norm_")
             },
-        }
+        )
         for row in history
         if "eval_minutes" in row
     ]
-    write_json(run.logs / CURVE, {"seconds": seconds, "losses": losses, "scores": evaluated})
+    curve = Curve(seconds=seconds, losses=tuple(losses), scores=tuple(evaluated))
+    write_json(run.curve_file, curve.model_dump())
