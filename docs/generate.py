@@ -33,13 +33,14 @@ RESULTS = ROOT / "docs" / "results.json"
 
 def documents() -> dict[Path, str]:
     """Every document with generated parts, as it should be."""
-    readme, training, serving = (ROOT / name for name in ("README.md", "docs/training.md", "docs/serving.md"))
-    return {
-        readme: _filled(readme.read_text(), {"scores": _scores(), "map": _map()}),
-        training: _filled(training.read_text(), {"settings": _settings()}),
-        ROOT / "docs" / "results.md": as_markdown(read_results(RESULTS)),
-        serving: _filled(serving.read_text(), {"limits": _limits()}),
+    parts = {
+        "README.md": {"scores": _scores()},
+        "docs/architecture.md": {"map": _map()},
+        "docs/training.md": {"settings": _settings()},
+        "docs/serving.md": {"limits": _limits()},
     }
+    filled = {ROOT / name: _filled((ROOT / name).read_text(), found) for name, found in parts.items()}
+    return {**filled, ROOT / "docs" / "results.md": as_markdown(read_results(RESULTS))}
 
 
 def _filled(text: str, parts: dict[str, str]) -> str:

@@ -21,9 +21,10 @@ from tiny import with_own_registries
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text()
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate").glob("*.yaml")])
+RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate" / "demo").glob("*.yaml")])
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -42,12 +43,12 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names(demo):
-    """What the README's snippets define, run one after the other."""
+    """What the snippets of the README and of docs/extending.md define, run one after the other."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(demo)
         with_own_registries(patch)
-        for snippet in SNIPPET.findall(README):
+        for snippet in SNIPPET.findall(README + EXTENDING):
             exec(snippet, found)
     return found
 
@@ -75,7 +76,7 @@ def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):
     assert torch.equal(model.load_state("user-42.safetensors").prompt(), state.prompt())
 
 
-def test_the_readme_predictor_is_scored(names):
+def test_the_predictor_is_scored(names):
     scores = {one.name: one for one in names["scores"].evaluations[0].predictors}
     mine = scores["everybody likes drama"]
     drama = mine.per_category["Drama"]
@@ -84,7 +85,7 @@ def test_the_readme_predictor_is_scored(names):
     assert {"rule", "main", "main, another user's history"} < set(scores)
 
 
-def test_the_readme_task_names_one_favourite(names):
+def test_the_task_names_one_favourite(names):
     data = names["data"]
     task = names["Favourite"](data.categories, "genre", TaskSettings())
     statistics = category_statistics(data.interactions, data.category_matrix, data.rating_values)
@@ -94,7 +95,7 @@ def test_the_readme_task_names_one_favourite(names):
     assert "The user likes Drama and doesn't like any genre" in texts
 
 
-def test_the_readme_user_encoder_fits_the_model(names):
+def test_the_user_encoder_fits_the_model(names):
     model, history = names["model"], names["history"]
     sizes = EncoderSizes(2, model.table.size, model.task_prompt.shape[1], len(model.settings.categories))
     before, model.user_encoder = model.user_encoder, names["MeanEncoder"](UEMSettings(), sizes)
@@ -103,6 +104,10 @@ def test_the_readme_user_encoder_fits_the_model(names):
         assert len(model.generate(history)) == 1
     finally:
         model.user_encoder = before
+
+
+def test_the_readme_is_read_in_one_go():
+    assert len(README.splitlines()) < 200
 
 
 def test_every_command_is_in_the_readme_and_takes_these_options():

@@ -200,15 +200,14 @@ def test_a_backbone_in_a_folder_is_found_from_every_other_folder(world, monkeypa
 )
 def test_scores_that_cannot_be_kept_are_shown_all_the_same(palate, monkeypatch, arguments):
     from palate.errors import OutputError
-    from palate.evaluation import compare as comparison
-    from palate.evaluation import evaluate
+    from palate.evaluation import evaluate, write
     from palate.evaluation import questions as question_scores
     from palate.system import files
 
     def barred(path, *_):
         raise OutputError(f"cannot write {path}: Read-only file system")
 
-    for module in (comparison, files):
+    for module in (write, files):
         monkeypatch.setattr(module, "check_writable", barred, raising=False)
     for module in (evaluate, question_scores):
         monkeypatch.setattr(module, "write_text", barred)

@@ -19,7 +19,7 @@ from palate.errors import DataError, OldKeyError, RecipeError
 from palate.items.table import ItemTable
 from palate.model.model import load_model
 from palate.runs.run import RunFolder
-from palate.training.train import train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 
 
@@ -79,7 +79,7 @@ def test_several_old_keys_are_all_named_with_the_values_that_changed():
 def finished(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("renames")
     recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"max_steps": 1})
-    return train(recipe, folder / "run")
+    return train_run(recipe, folder / "run")
 
 
 def with_old_key(file: Path, old: str, new: str):

@@ -1,1 +1,4 @@
-"""The demo: from MovieLens 100K to a report."""
+"""The demo: from MovieLens 100K to a report.
+
+For outside: ``run.run_demo``.
+"""

@@ -13,9 +13,9 @@ from palate.demo.page import demo_page
 from palate.demo.scores import MAIN, PAPER, measure
 from palate.evaluation.evaluate import write_evaluation
 from palate.model.build import build_table
-from palate.model.device import find_device
 from palate.report.build import build_report
 from palate.runs.run import RunFolder
+from palate.system.device import find_device
 from palate.system.files import remove_leftovers
 from palate.system.locks import locked
 from palate.system.machine import reproducible

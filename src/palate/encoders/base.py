@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch
 
 
-class CatalogueVectors(Protocol):
-    """What is known of all items and ratings."""
-
-    item_vectors: Tensor  # [I, F, S]
-    rating_vectors: Tensor  # [R, S]
-    rating_numbers: Tensor  # [R] from -1 to 1
-
-
 @dataclass(frozen=True, eq=False)
 class UserPrompt:
     """The user's soft prompt U_e, with a mask because windows differ in length."""

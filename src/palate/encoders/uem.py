@@ -11,10 +11,10 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from palate.backbones.t5 import GATED_GELU
 from palate.config.recipe import UEMSettings
-from palate.encoders.base import CatalogueVectors, EncoderSizes, UserPrompt
+from palate.encoders.base import EncoderSizes, UserPrompt
 
 if TYPE_CHECKING:
-    from palate.encoders.batch import EventBatch
+    from palate.encoders.batch import EventBatch, VectorCatalogue
 
 CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
 """How loud the channels of a narrowed stream start that say an item's categories and its rating; others are at 1."""
@@ -50,7 +50,7 @@ class UEM(nn.Module):
         self.project = nn.Linear(width, sizes.embedding, bias=False)
 
     @torch.no_grad()
-    def start_from(self, table: CatalogueVectors, probe_weights: Tensor) -> None:
+    def start_from(self, table: VectorCatalogue, probe_weights: Tensor) -> None:
         """Start a narrowed stream from what differs between items and between ratings.
 
         Vectors of texts from one template have most in common, which says nothing: the rest is brought to unit

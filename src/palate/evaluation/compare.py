@@ -112,7 +112,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
     task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
     examples = _examples(dataset, task, setting)
     if runs:  # before references are fitted, which may take long
-        from palate.model.device import find_device
+        from palate.system.device import find_device
 
         options = replace(options, device=find_device(options.device))
     named = list(asked.references)
@@ -279,7 +279,7 @@ def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
     """The devices of models in words, each once."""
     if not trained:
         return None
-    from palate.model.device import describe_device
+    from palate.system.device import describe_device
 
     return ", ".join(dict.fromkeys(describe_device(one.model.device) for one in trained))
 

@@ -93,7 +93,7 @@ class Evaluation(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ReadAnswers:
     """The answers about B users, the labels that were read from them, and the truth."""
 
     texts: Sequence[str]
@@ -120,20 +120,20 @@ class Answers:
         missed = [row for row, text in zip(rows, of_nothing, strict=True) if self.texts[row] != text]
         return len(missed) / len(self.texts)
 
-    def __getitem__(self, rows: Ints) -> Answers:
-        return Answers([self.texts[row] for row in rows], self.said[rows], self.truth[rows], self.task)
+    def __getitem__(self, rows: Ints) -> ReadAnswers:
+        return ReadAnswers([self.texts[row] for row in rows], self.said[rows], self.truth[rows], self.task)
 
     def _f1(self, truth: Ints, said: Ints) -> float:
         labels = len(self.task.label_names)
         return weighted_f1(membership(truth, labels), membership(said, labels))
 
 
-def read_answers(texts: Sequence[str], truth: Preferences, task: Task) -> Answers:
+def read_answers(texts: Sequence[str], truth: Preferences, task: Task) -> ReadAnswers:
     """Read B answers, to be held against the truth."""
-    return Answers(texts, task.parse(texts), truth, task)
+    return ReadAnswers(texts, task.parse(texts), truth, task)
 
 
-def ask(predictor: Predictor, examples: Examples, task: Task) -> Answers:
+def ask(predictor: Predictor, examples: Examples, task: Task) -> ReadAnswers:
     """Ask a predictor about every example; raises :class:`PalateError` when it leaves out a user."""
     texts = predictor.predict(examples.user_index, examples.windows)
     if len(texts) != len(examples):
@@ -235,7 +235,9 @@ def _per_category(truth: Preferences, read: Preferences, names: Sequence[str]) -
     }
 
 
-def _predictions(name: str, user_ids: Sequence[str], answers: Answers, task: Task) -> Iterator[Prediction]:
+def _predictions(
+    name: str, user_ids: Sequence[str], answers: ReadAnswers, task: Task
+) -> Iterator[Prediction]:
     def named(ranked: Ints) -> list[tuple[str, ...]]:
         return [tuple(task.label_names[index] for index in row if index >= 0) for row in ranked.tolist()]
 

@@ -85,7 +85,7 @@ def score_questions(
     All wordings of a kind ask the same. The model is also asked with every user's history in another user's place,
     in the first wording; the references answer from the window and from the training users.
     """
-    from palate.model.device import describe_device  # torch is loaded only when all else is there
+    from palate.system.device import describe_device  # torch is loaded only when all else is there
 
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     questioner, preferences = (

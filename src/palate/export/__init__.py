@@ -1,1 +1,4 @@
-"""User prompts as files for other engines."""
+"""User prompts as files for other engines.
+
+For outside: ``write.export_prompts``, ``read.read_prompts``.
+"""

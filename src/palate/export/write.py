@@ -35,10 +35,10 @@ from palate.export.manifest import (
 from palate.export.read import file_digests
 from palate.export.weights import write_weights
 from palate.model.config import check_model
-from palate.model.device import describe_device
 from palate.model.generation import ends
 from palate.model.model import load_model
 from palate.model.wording import check_instruction
+from palate.system.device import describe_device
 from palate.system.files import check_fresh, fresh_folder, write_text
 from palate.system.machine import package_versions
 

@@ -1,1 +1,5 @@
-"""Items as texts and as cached vectors."""
+"""Items as texts and as cached vectors.
+
+For outside: ``table.ItemTable``, ``table.build_item_table``, ``blocks.BlockTable``, ``encoder.ItemEncoder``,
+``texts.dataset_items``.
+"""

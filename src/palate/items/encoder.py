@@ -105,7 +105,7 @@ class ItemEncoder:
 
     @cached_property
     def _model(self) -> SentenceTransformer:
-        from palate.model.device import find_device  # torch takes seconds to import, and is often not needed
+        from palate.system.device import find_device  # torch takes seconds to import, and is often not needed
 
         return _load_model(self._folder, self.settings.max_seq_length, find_device(self.device))
 

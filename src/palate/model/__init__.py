@@ -1,1 +1,5 @@
-"""User encoders, backbones, and the door between them."""
+"""The composed model: user encoder, prompt assembly and backbone, with its files.
+
+For outside: ``model.PersonalizedModel``, ``model.load_model``, ``build.build_model``, ``build.build_table``,
+``config.model_settings``, ``config.check_model``, ``generation.Round``, ``answer.answer``.
+"""

@@ -28,7 +28,6 @@ from palate.items.encoder import EncoderIdentity, ItemEncoder
 from palate.items.table import ItemTable
 from palate.model.card import CardFacts, model_card
 from palate.model.config import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
-from palate.model.device import dtype_of, find_device
 from palate.model.generation import (
     Prefix,
     Round,
@@ -48,6 +47,7 @@ from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
 from palate.runs.run import RunFolder
 from palate.schema import History, Item, Windows
+from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 
 Table: TypeAlias = ItemTable | BlockTable

@@ -80,7 +80,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Curve:
+class DrawnCurve:
     """One drawn line: SVG path data and marks."""
 
     tone: str
@@ -103,7 +103,7 @@ class Picture:
     bottom: float
     x_ticks: Sequence[Mark]
     y_ticks: Sequence[Mark]
-    curves: Sequence[Curve]
+    curves: Sequence[DrawnCurve]
 
 
 def number(value: float) -> str:
@@ -143,7 +143,7 @@ def draw(chart: Chart, cut: Cut) -> Picture:
     )
 
 
-def _curve(series: Series, lines: Sequence[str], x_scale: AxisScale, y_scale: AxisScale) -> Curve:
+def _curve(series: Series, lines: Sequence[str], x_scale: AxisScale, y_scale: AxisScale) -> DrawnCurve:
     dots = [
         Mark(x_scale(x), y_scale(y), f"{series.name}: {y:.3f} at {number(x)}")
         for x, y in zip(series.x, series.y, strict=True)
@@ -155,7 +155,7 @@ def _curve(series: Series, lines: Sequence[str], x_scale: AxisScale, y_scale: Ax
         back = zip(reversed(xs), map(y_scale, reversed(series.low)), strict=True)
         band = _path([*there, *back]) + "Z"
     points = [(dot.x, dot.y) for dot in dots]
-    return Curve(
+    return DrawnCurve(
         series.tone, points, _path(points), band, dots if series.dots else (), Label(*points[-1], lines)
     )
 
@@ -164,7 +164,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def _named(curves: Sequence[Curve], right: float, floor: float) -> list[Curve]:
+def _named(curves: Sequence[DrawnCurve], right: float, floor: float) -> list[DrawnCurve]:
     """Set the labels of lines that reach the right edge in the margin, the others at their end."""
     ends = [curve.points[-1] for curve in curves]
     heights = [len(curve.label.lines) * LINE_HEIGHT for curve in curves]
@@ -196,7 +196,7 @@ def spread(wanted: Sequence[tuple[float, float]], floor: float) -> list[float]:
     return tops
 
 
-def _label_inside(curve: Curve, curves: Sequence[Curve]) -> Label:
+def _label_inside(curve: DrawnCurve, curves: Sequence[DrawnCurve]) -> Label:
     """Above or below the end of a line, whichever lies farther from the other lines."""
     x, y = curve.points[-1]
     lines = curve.label.lines

@@ -9,14 +9,14 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 from palate.errors import MismatchError
-from palate.model.device import find_device
+from palate.system.device import find_device
 
 
 def training_device(name: str | torch.device) -> torch.device:
     """Find where this process trains.
 
     Args:
-        name: What :func:`palate.model.device.find_device` takes.
+        name: What :func:`palate.system.device.find_device` takes.
 
     Raises:
         MismatchError: There is no such device, or one GPU is named for several processes.

@@ -23,10 +23,10 @@ from palate.errors import PalateError, RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
-from palate.model.device import describe_device
 from palate.model.record import DevScores, TrainingRecord
 from palate.runs.curve import Curve, DevPoint, LossPoint
 from palate.runs.run import RunFolder, check_run, open_run
+from palate.system.device import describe_device
 from palate.system.files import remove_leftovers, telling_failed_writes, write_json
 from palate.system.locks import locked
 from palate.system.machine import keep_freed_memory, reproducible

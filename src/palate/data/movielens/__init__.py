@@ -1,1 +1,4 @@
-"""MovieLens releases: fetching them and reading their files."""
+"""MovieLens releases: fetching them and reading their files.
+
+For outside: ``fetch.RELEASES``, ``layouts.find_layout``, ``descriptions.read_descriptions``.
+"""

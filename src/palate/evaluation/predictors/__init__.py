@@ -1,1 +1,4 @@
-"""Everything that answers: references and models behind one protocol."""
+"""Everything that answers: references, controls and models behind one protocol.
+
+For outside: ``base.Predictor``, ``personalized.PersonalizedPredictor``, ``references.references``.
+"""

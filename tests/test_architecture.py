@@ -1,0 +1,98 @@
+"""The package is built as docs/architecture.md says: its rooms, who imports whom, and one name for one thing."""
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "palate"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ROOMS = re.findall(r"^\| \w+ \| `([\w.]+)` \|", ARCHITECTURE, re.MULTILINE)
+"""From the ground up: a room imports those before it."""
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+ACROSS = {"faults", "benchmarks", "data/tabular/differential"}
+"""Tests of no folder of the package: faults of whole commands, the benchmarks, an oracle for all of data/tabular."""
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+ELSEWHERE = {"models/llama.py", "models/qwen2.py", "models/gemma3.py"}
+"""Files of vLLM."""
+
+
+def room_of(module):
+    name = module.split(".")[1] if "." in module else "__init__"
+    return name if name in ROOMS else f"{name}.py"
+
+
+def imported(tree):
+    """The modules of palate that code imports when it runs, be it inside a function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "palate":
+            whole = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in MODULES else node.module for name in whole)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "palate")
+        yield from imported(node)
+
+
+def test_the_table_names_every_room_and_nothing_else_lies_flat():
+    there = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    there |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert set(ROOMS) == there - {"__init__.py"}
+    assert len(ROOMS) == len(set(ROOMS))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_room_further_down(room):
+    allowed = {"__init__.py", *ROOMS[: ROOMS.index(room) + 1]}
+    for module, path in MODULES.items():
+        if room_of(module) == room:
+            wrong = {name for name in imported(ast.parse(path.read_text())) if room_of(name) not in allowed}
+            assert not wrong, f"{module} imports {', '.join(sorted(wrong))}"
+
+
+def test_a_class_or_public_function_has_a_name_of_its_own():
+    defined = defaultdict(list)
+    for module, path in MODULES.items():
+        if room_of(module) == "cli" or "migrations" in module:  # named as commands are, and as Alembic asks
+            continue
+        for node in ast.parse(path.read_text()).body:
+            alias = isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.unparse(node.annotation)
+            name = node.target.id if alias else getattr(node, "name", "_")
+            if not name.startswith("_"):
+                defined[name].append(module)
+    assert not {name: modules for name, modules in defined.items() if len(modules) > 1}
+
+
+def test_folders_of_tests_are_those_of_the_package():
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")} - {"."}
+    assert not {name for name in folders - ACROSS if not (PACKAGE / name / "__init__.py").is_file()}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_names_for_outside_are_there(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    _, _, outside = docstring.partition("For outside: ")
+    for name in re.findall(r"``([\w.]+)``", outside):
+        module, _, wanted = name.rpartition(".")
+        source = path.parent / f"{module}.py" if module else path
+        found = {getattr(node, "name", None) for node in ast.parse(source.read_text()).body}
+        found |= {
+            target.id for target in ast.walk(ast.parse(source.read_text())) if isinstance(target, ast.Name)
+        }
+        assert wanted in found, name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_files_that_documents_name_exist(path):
+    named = set(re.findall(r"(?<![\w/])[\w.-]+(?:/[\w.-]+)*/[\w-]+\.py\b", path.read_text()))
+    assert not {
+        name for name in named - ELSEWHERE if not any((at / name).is_file() for at in (PACKAGE, ROOT))
+    }
