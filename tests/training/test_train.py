@@ -1,9 +1,11 @@
 """Training end to end: what a run holds, that it learns, and that a killed run ends as if nothing had happened."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +23,7 @@ from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_model, build_table
 from palate.model.model import PersonalizedModel, load_model
 from palate.runs.run import RunFolder, load_run
+from palate.schema import Item
 from palate.tasks import load_task
 from palate.tasks.statistics import category_statistics
 from palate.training import batches
@@ -463,7 +466,25 @@ def test_a_handful_of_users_is_learnt_by_heart(make_recipe, tmp_path, monkeypatc
         tiny_data.interactions, tiny_data.category_matrix, tiny_data.rating_values
     )
     truth = task.target_texts(task.labels(statistics[few]))
-    assert load_model(out).generate(tiny_data.histories([tiny_data.user_ids[user] for user in few])) == truth
+    seen = [one.latest(10) for one in tiny_data.histories([tiny_data.user_ids[user] for user in few])]
+    assert load_model(out).generate(seen) == truth
+
+
+def test_a_relative_encoder_is_found_from_any_folder_and_said_to_be_missed_where_it_moved(
+    tiny_data, tiny_sentence_encoder, tmp_path, monkeypatch
+):
+    place = tmp_path / "there"
+    shutil.copytree(tiny_sentence_encoder, place / "encoder")
+    monkeypatch.chdir(place)
+    out = train(tiny_recipe(tiny_data.path, "encoder", place / "cache", train={"steps": 0}), Path("run"))
+    monkeypatch.chdir(tmp_path)
+    film = Item("new", "A new film")
+    assert load_model(place / out).with_items([film]).table.unknown(["new"]) == []
+    place.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        RecipeError, match=r"there/encoder' is neither .* put the folder or a link to it there again"
+    ):
+        load_model(tmp_path / "elsewhere" / out).with_items([film])
 
 
 def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_path):

@@ -78,7 +78,10 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise RecipeError(f"items.encoder: {name!r} is neither a folder nor a name on the hub") from error
+        raise RecipeError(
+            f"items.encoder: {name!r} is neither a folder nor a name on the hub; name the encoder's folder, or, if a "
+            "trained model looks for it there, put the folder or a link to it there again"
+        ) from error
     try:
         return _snapshot(name, revision, local_only=False)
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
