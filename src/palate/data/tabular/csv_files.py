@@ -226,7 +226,7 @@ def _block_size(path: Path) -> int | None:
     """Return a size for pyarrow's blocks at which none ends within a CRLF, or None where no size was found.
 
     A line feed at the start of a block is dropped by pyarrow where the block before ends with a carriage return,
-    even if both stand in quotes. Only files with quotes and many CRLFs, of hundreds of megabytes, have no such size.
+    even if both stand in quotes. Only files of gigabytes with quotes, whose lines end with CRLF, have no such size.
     """
     sizes = [_BLOCK + at for at in range(0, _BLOCK, _BLOCK // _BLOCK_SIZES | 1)]
     begin, last, quotes = 0, b"", False
