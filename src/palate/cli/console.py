@@ -39,6 +39,12 @@ def tell(line: str) -> None:
     _write(line, sys.stderr)
 
 
+def tell_device(device: str | None) -> None:
+    """Say where models computed, to stderr; nothing where there were none."""
+    if device is not None:
+        tell(f"computed on {device}")
+
+
 def show(line: str) -> None:
     """Print a result, to stdout."""
     _write(line, sys.stdout)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_table, tell, watched
-from palate.cli.options import BackboneOption
+from palate.cli.console import show_table, tell, tell_device, watched
+from palate.cli.options import BackboneOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
@@ -42,6 +42,7 @@ def evaluate(
         Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
     ] = None,
     backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     transfer: Annotated[
         bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
     ] = False,
@@ -60,24 +61,25 @@ def evaluate(
     from palate.evaluation.write import compare_and_write, compare_windows
 
     window_size = windows[0] if windows else None
-    options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls)
+    options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls, device)
     if len(windows) > 1:
 
         def show_windows(scores: WindowScores) -> None:
             show_table(window_sheet(scores))
-            _warn(scores.evaluations[0])
+            _tell(scores.evaluations[0])
 
         compare_windows(predictors, options, windows, out, watched(), show_windows)
     else:
 
         def show(evaluation: Evaluation) -> None:
             show_table(evaluation_sheet(evaluation))
-            _warn(evaluation)
+            _tell(evaluation)
 
         compare_and_write(predictors, options, out, show, tell)
 
 
-def _warn(evaluation: Evaluation) -> None:
+def _tell(evaluation: Evaluation) -> None:
+    tell_device(evaluation.device)
     for warning in evaluation.warnings:
         tell(f"warning: {warning}")
 

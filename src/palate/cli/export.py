@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show, tell, watched
-from palate.cli.options import BackboneOption
+from palate.cli.console import show, tell, tell_device, watched
+from palate.cli.options import BackboneOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -34,6 +34,7 @@ def export(
     ] = None,
     data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
     backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
     ] = "float32",
@@ -84,7 +85,9 @@ def export(
             data_fingerprint=None if dataset is None else dataset.info.fingerprint,
             report=lambda done: bar(done, len(ids) + len(given)),
             backbone=backbone,
+            device=device,
         )
+    tell_device(manifest.device)
     if manifest.backbone.train != "frozen" and weights is None:
         tell("the backbone was trained, too, and the engine needs it: --weights backbone writes it")
     show(str(out))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show, show_json
-from palate.cli.options import BackboneOption
+from palate.cli.console import show, show_json, tell_device
+from palate.cli.options import BackboneOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.schema import History, Item
@@ -21,6 +21,7 @@ def generate(
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
     instruction: Annotated[str | None, Option(help="What to ask, if not what was trained.")] = None,
     backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     data: Annotated[Path | None, Option(help="Where the user is; the run's own data if not given.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print the window that was read, too, as JSON.")] = False,
 ) -> None:
@@ -32,7 +33,8 @@ def generate(
     asked, new_items = _history(run, user, history, data, backbone)
     from palate.model.answer import answer
 
-    given = answer(run, asked, new_items, instruction, backbone)
+    given = answer(run, asked, new_items, instruction, backbone, device)
+    tell_device(given.device)
     if as_json:
         show_json(asdict(given))
     else:

@@ -15,6 +15,12 @@ BackboneOption: TypeAlias = Annotated[
         metavar="FOLDER", help="Where the backbone of a run that did not save it lies now, if it has moved."
     ),
 ]
+DeviceOption: TypeAlias = Annotated[
+    str,
+    Option(
+        metavar="auto|cpu|cuda:N", help="Where the model computes; auto is the first GPU if there is one."
+    ),
+]
 
 
 def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from palate.cli.console import show_table, tell, watched
-from palate.cli.options import BackboneOption
+from palate.cli.console import show_table, tell, tell_device, watched
+from palate.cli.options import BackboneOption, DeviceOption
 from palate.errors import OutputError
 
 
@@ -26,6 +26,7 @@ def questions(
     users: Annotated[int | None, Option(min=2, help="Ask about so many users at most.")] = None,
     seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
     backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
@@ -42,6 +43,7 @@ def questions(
             raise
         tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
-        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone)
+        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
+    tell_device(evaluation.device)
     show_table(question_sheet(evaluation))
     write_questions(evaluation, file)

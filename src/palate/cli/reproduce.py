@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
+from palate.cli.options import DeviceOption
 from palate.errors import RecipeError
 from palate.system.progress import counting_bar
 
@@ -25,6 +26,7 @@ def reproduce(
     seeds: Annotated[int, Option(help="Seeds for the rows of Table 1; all others have one.", min=1)] = 2,
     jobs: Annotated[int, Option(help="Cells trained at a time.", min=1)] = 1,
     only: Annotated[str | None, Option(help="Only cells whose name holds this.")] = None,
+    device: DeviceOption = "auto",
     dry_run: Annotated[bool, Option("--dry-run", help="Say what each cell would take, and stop.")] = False,
 ) -> None:
     """Rebuild the paper's tables: paper, ours, difference, and the cost.
@@ -38,6 +40,7 @@ def reproduce(
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+    from palate.model.device import describe_device, find_device
     from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
@@ -48,16 +51,18 @@ def reproduce(
     from palate.system.files import remove_leftovers, write_text
     from palate.system.locks import locked
 
+    place = find_device(device)
     if dry_run:
-        for line in described_cells(cells, jobs):
+        for line in described_cells(cells, jobs, place):
             show(line)
         return
     with locked(folder):
         make_ready(cells, tell)
-        for place in (folder, folder / "references"):
-            remove_leftovers(place)
+        tell(f"computing on {describe_device(place)}")
+        for made in (folder, folder / "references"):
+            remove_leftovers(made)
         with counting_bar("training cells", watched()) as counted:
-            results = run_cells(cells, folder / "cells", jobs, tell, counted)
+            results = run_cells(cells, folder / "cells", jobs, tell, counted, str(place))
         source = cells[0].recipe.data.path
         asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
         gathered = gather(plan, results, asked, source)

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import tell
-from palate.cli.options import BackboneOption, option_at_home
+from palate.cli.options import BackboneOption, DeviceOption, option_at_home
 from palate.errors import MissingExtraError
 
 
@@ -23,6 +23,7 @@ def serve(
         ),
     ] = None,
     backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     data: Annotated[
         Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
     ] = None,
@@ -52,6 +53,7 @@ def serve(
         run=run,
         store=store or str(run / "users.sqlite"),
         backbone=backbone,
+        device=device,
         data=data,
         host=host,
         port=port,

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
+from palate.cli.options import DeviceOption
 
 
 def train(
@@ -23,6 +24,7 @@ def train(
     out: Annotated[
         Path | None, Option(help="The run's folder; runs/NAME of the recipe if not given.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a model by a recipe, or resume it."""
     from palate.config.load import load_recipe
@@ -31,4 +33,5 @@ def train(
     from palate.runs.run import default_run
     from palate.training.train import train_run
 
-    show(str(train_run(settings, out or default_run(settings), report=tell, progress=watched())))
+    place = out or default_run(settings)
+    show(str(train_run(settings, place, report=tell, progress=watched(), device=device)))

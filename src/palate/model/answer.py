@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from palate.model.config import check_model
+from palate.model.device import describe_device
 from palate.model.model import load_model
 from palate.model.wording import check_instruction
 from palate.schema import History, Item
@@ -31,6 +32,8 @@ class Answer:
     instruction: str
     text: str
     window: list[Interaction]
+    device: str
+    """Where it was computed."""
 
 
 def answer(
@@ -64,4 +67,5 @@ def answer(
     read = model.visible(history)
     columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)
     window = [Interaction(*row) for row in columns]
-    return Answer(history.user_id, instruction or model.settings.instruction, text, window)
+    asked = instruction or model.settings.instruction
+    return Answer(history.user_id, asked, text, window, describe_device(model.device))

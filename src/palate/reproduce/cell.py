@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from palate.config.load import load_recipe
 from palate.evaluation.compare import Comparison, Options, prepare_comparison
-from palate.evaluation.evaluate import PredictorScores, Setting, score_predictors, write_evaluation
+from palate.evaluation.evaluate import PredictorScores, Setting, write_evaluation
 from palate.evaluation.predictors.model_controls import controls
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
@@ -38,26 +39,28 @@ class CellResult(Frozen):
     training: TrainingCost
     answer: AnswerCost
     parameters: int
+    device: str | None = None
+    """Where it was trained and asked; None in results of earlier versions."""
     data_fingerprint: str
     commit: str | None
 
 
-def train_cell(folder: Path) -> None:
+def train_cell(folder: Path, device: str = "auto") -> None:
     """Train the recipe that lies in ``folder``, going on where an earlier process stopped."""
     recipe, stages = load_recipe(folder / RECIPE), Stages(folder / STAGES)
     with stages.timed("training"):
-        train_run(recipe, folder / RUN, report=_log)
+        train_run(recipe, folder / RUN, report=_log, device=device)
 
 
-def measure_cell(folder: Path) -> None:
+def measure_cell(folder: Path, device: str = "auto") -> None:
     """Ask the model that :func:`train_cell` left, and its controls, and write ``result.json``."""
     run = RunFolder(folder / RUN)
-    it = prepare_comparison([str(run.path)], Options(bare=True))
+    it = prepare_comparison([str(run.path)], Options(bare=True, device=device))
     predictor = it.predictors[0]
     assert isinstance(predictor, PersonalizedPredictor)
     answer = answer_cost(predictor.model, it.examples.windows)  # first, while the process is small
     asked = [predictor, *controls(predictor, it.dataset, it.setting)]
-    evaluation = score_predictors(asked, it.examples, it.task, it.dataset, it.setting)
+    evaluation = replace(it, predictors=asked).evaluate()
     write_evaluation(evaluation, folder)
     own, *wrong = evaluation.predictors
     answers = [one.answer for one in evaluation.predictions if one.predictor == own.name]
@@ -71,14 +74,15 @@ def measure_cell(folder: Path) -> None:
         training=_training_cost(folder, it, predictor),
         answer=answer,
         parameters=sum(weight.numel() for weight in predictor.model.parameters()),
+        device=it.device,
         data_fingerprint=run.manifest.data_fingerprint,
         commit=run.manifest.commit,
     )
     write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
 
 
-STEPS: tuple[Callable[[Path], None], ...] = (train_cell, measure_cell)
-"""What is done with a cell's folder, each in a process of its own."""
+STEPS: tuple[Callable[..., None], ...] = (train_cell, measure_cell)
+"""What is done with a cell's folder on a device, each in a process of its own."""
 
 
 def _training_cost(folder: Path, it: Comparison, predictor: PersonalizedPredictor) -> TrainingCost:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from palate.data.dataset import load_dataset
 from palate.report.build import duration
 from palate.reproduce.estimate import estimate, machine_speed
 from palate.reproduce.plan import Cell
 
 
-def described_cells(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
-    """A line a cell, and one for all of them, of which ``jobs`` are trained at a time."""
+def described_cells(cells: Sequence[Cell], jobs: int, device: torch.device) -> Iterator[str]:
+    """A line a cell, and one for all of them, of which ``jobs`` are trained at a time on a device."""
     dataset = load_dataset(cells[0].recipe.data.path)
-    speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs))
+    speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs), device)
     total, most = 0.0, 0.0
     for cell in cells:
         about, train = estimate(cell.recipe, dataset), cell.recipe.train

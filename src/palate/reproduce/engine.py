@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,12 +27,14 @@ def run_cells(
     jobs: int,
     tell: Callable[[str], None],
     counted: Callable[[int, int], None] = lambda done, total: None,
+    device: str = "auto",
 ) -> dict[str, CellResult]:
     """The results of all cells by name; those that are finished are skipped, interrupted ones go on.
 
-    ``jobs`` cells run at a time and share the machine's threads evenly; ``tell`` hears of each, ``counted`` how many
-    of all are done. A cell that fails does not keep the others from being trained. Raises :class:`OutputError` where
-    a cell's folder holds another recipe, before any work, and :class:`PalateError` at the end when cells failed.
+    ``jobs`` cells run at a time and share the machine's threads evenly, all on one ``device``; ``tell`` hears of
+    each, ``counted`` how many of all are done. A cell that fails does not keep the others from being trained. Raises
+    :class:`OutputError` where a cell's folder holds another recipe, before any work, and :class:`PalateError` at the
+    end when cells failed.
     """
     for cell in cells:
         _open(cell, out / cell.name)
@@ -43,7 +46,7 @@ def run_cells(
     processes: list[BaseProcess] = []
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [cell for cell in cells if cell.name not in results]
-        running = {pool.submit(_run, out / cell.name, jobs, processes): cell for cell in waiting}
+        running = {pool.submit(_run, out / cell.name, jobs, device, processes): cell for cell in waiting}
         try:
             for done in as_completed(running):
                 cell = running[done]
@@ -80,13 +83,14 @@ def _open(cell: Cell, folder: Path) -> None:
         )
 
 
-def _run(folder: Path, jobs: int, processes: list[BaseProcess]) -> int:
+def _run(folder: Path, jobs: int, device: str, processes: list[BaseProcess]) -> int:
     """Train and measure one cell, each in a process of its own; returns the exit status of the last.
 
     The processes are added to the list, by which another thread can end them.
     """
     for step in STEPS:
-        process = _process(step, folder, max(1, (os.cpu_count() or 1) // jobs))
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        process = _process(partial(step, device=device), folder, threads)
         process.start()
         processes.append(process)
         try:

@@ -103,9 +103,8 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
     )
 
 
-def machine_speed(threads: int) -> float:
-    """Multiply-adds a second of matrix products with so many threads, or on the GPU; measured in a moment."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def machine_speed(threads: int, device: torch.device) -> float:
+    """Multiply-adds a second of matrix products on a device, a CPU's with so many threads; measured in a moment."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -45,6 +45,8 @@ class Measured(Frozen):
     training: TrainingCost | None = None
     answer: AnswerCost | None = None
     parameters: int | None = None
+    device: str | None = None
+    """Where it was trained and asked."""
 
 
 class ResultRow(Frozen):
@@ -150,6 +152,7 @@ def measured(results: Sequence[CellResult]) -> Measured:
         training=first.training,
         answer=first.answer,
         parameters=first.parameters,
+        device=first.device,
     )
 
 

@@ -138,10 +138,13 @@ def compared(results: Results) -> dict[str, Measured]:
 def summary(results: Results) -> str:
     """One line: on what, for whom, with what."""
     machine, versions = results.machine, results.versions
+    measured = (one for table in results.tables.values() for _, _, one in _measured(table))
+    devices = sorted({one.device for one in measured if one.device is not None})
     return (
         f"Preset {results.preset}, {results.dataset} ({results.data_fingerprint[:19]}), {results.users:,} test "
         f"users, {results.window_kind} windows. {machine.processor}, {machine.cores} cores"
         + (f", {machine.gpu}" if machine.gpu else "")
+        + (f"; computed on {', '.join(devices)}" if devices else "")
         + f"; palate {versions.get('palate', '?')} ({(results.commit or 'no commit')[:9]}), "
         + f"torch {versions.get('torch')}."
     )

@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
 from palate.model.config import check_model
+from palate.model.device import describe_device, find_device
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
@@ -31,6 +32,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     trained = check_model(settings.run, settings.backbone).training
     if settings.key_file is not None:
         Keys(settings.key_file)
+    device = find_device(settings.device)
     listening = _listen(settings)
     UserStore(settings.store).close()
     name = settings.host.strip("[]")
@@ -38,6 +40,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     address = f"http://{host}:{listening.getsockname()[1]}"
     guard = "with API keys" if settings.key_file else "without API keys, so for this machine alone"
     report(f"serving on {address} {guard}; {address}/docs describes the API")
+    report(f"computing on {describe_device(device)}")
     for warning in trained.warnings() if trained is not None else ():
         report(f"warning: {warning}")
     settings.to_environment()
