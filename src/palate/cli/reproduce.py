@@ -40,7 +40,6 @@ def reproduce(
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
-    from palate.model.device import describe_device, find_device
     from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_markdown
@@ -48,6 +47,7 @@ def reproduce(
     from palate.reproduce.ready import make_ready
     from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
+    from palate.system.device import describe_device, find_device
     from palate.system.files import remove_leftovers, write_text
     from palate.system.locks import locked
 

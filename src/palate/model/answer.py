@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from palate.model.config import check_model
-from palate.model.device import describe_device
 from palate.model.model import load_model
 from palate.model.wording import check_instruction
 from palate.schema import History, Item
+from palate.system.device import describe_device
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
 from palate.model.config import check_model
-from palate.model.device import describe_device, find_device
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
 from palate.serve.store.store import UserStore
+from palate.system.device import describe_device, find_device
 
 APPLICATION = "palate.serve.app:worker_app"
 
