@@ -90,7 +90,7 @@ class Bench:
     """Item vectors that :meth:`ItemTable.save` wrote; random ones if not given."""
     tokenizer: Path | None = None
     """Folder of a decoder's tokenizer; one that is built from the data if not given."""
-    train_seconds: float = 70.0
+    train_seconds: float = 45.0
     steps: dict[str, int] = field(default_factory=dict)
     """Steps of the trainings that are compared, by name; found from their speed if not given."""
     results: Found = field(default_factory=dict)
@@ -127,8 +127,8 @@ class Bench:
             with limit(seconds * (10 if self.smoke else 1)) as mine:
                 yield row
         except Exception as error:
-            row["error"] = "".join(traceback.format_exception(error))
-            print(f"    {type(error).__name__}: {str(error)[:300]}", flush=True)
+            row["error"] = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
             if isinstance(error, OutOfTime) and error.deadline != mine:
                 raise
         finally:

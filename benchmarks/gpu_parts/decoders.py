@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "gemma3-270m-frozen.yaml"
-MODEL_S, ROW_S = 45.0, 14.0
+MODEL_S, ROW_S = 75.0, 24.0
 ROWS: dict[str, list[tuple[int, int]]] = {
-    "Gemma 3 270M": [(4, 4096), (4, 0), (16, 4096), (64, 4096)],
-    "Gemma 3 1B": [(4, 4096), (16, 4096), (64, 4096)],
-    "Gemma 3 4B": [(4, 4096), (16, 4096)],
+    "Gemma 3 270M": [(4, 4096), (16, 4096)],
+    "Gemma 3 1B": [(4, 4096)],
+    "Gemma 3 4B": [(4, 4096)],
 }
 """Windows a step, and ``train.sampled_tokens``, where 0 scores the whole vocabulary."""
 

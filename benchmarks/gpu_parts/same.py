@@ -50,7 +50,7 @@ def measure(bench: Bench, found: Found) -> None:
         for name in ("streaming", "text") if bench.smoke else ENCODERS:
             with bench.row(rows, name, 20.0) as row:
                 compare(bench, _recipe(bench, name, encoder), bench.work / f"run-{name}", row)
-        with bench.row(found, "command_lines", 40.0) as row:
+        with bench.row(found, "command_lines", 60.0) as row:
             run_commands(bench, bench.work / "run-streaming", row)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
