@@ -1,7 +1,7 @@
-"""The errors that palate raises on purpose.
+"""Exceptions of palate.
 
-Every message is one line that says what was found, what was expected, and what to do. The command line prints
-it and exits with code 2; a Python caller can catch :class:`PalateError` for all of them.
+Every message is one line that says what was found, what was expected and what to do. The command line prints it and
+exits with code 2; Python code can catch :class:`PalateError` for all of them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""How a system tells that there is no room: on the disk, for the user, or for a file of this size."""
+"""Error numbers for a full disk, an exhausted quota and a file that is too large."""
 
 
 class PalateError(Exception):
-    """Something the caller can put right: bad input, a wrong setting, parts that do not belong together."""
+    """Base class of all errors that the caller can correct: bad input, invalid settings, incompatible parts."""
 
 
 class DataError(PalateError):
-    """A file of data cannot be read as what it should be."""
+    """Input data is missing, unreadable, damaged or invalid.
+
+    Args:
+        message: What was found, what was expected and what to do.
+        path: The file, put before the message.
+        line: The line in it, counted from 1.
+    """
 
     def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
         self.message = message
@@ -40,7 +46,7 @@ class DataError(PalateError):
 
 
 def unknown_items(item_ids: Sequence[str]) -> DataError:
-    """Return the error for a history that names items which are not known, by their ids."""
+    """Make the error for item ids that are not in the catalogue."""
     some = ", ".join(map(repr, item_ids[:3])) + (", …" if len(item_ids) > 3 else "")
     known = "is not known" if len(item_ids) == 1 else "are not known"
     return DataError(
@@ -49,60 +55,60 @@ def unknown_items(item_ids: Sequence[str]) -> DataError:
 
 
 def rating_off_scale(rating: float, rating_values: Iterable[float]) -> DataError:
-    """Return the error for a rating that is none of the values that are known."""
+    """Make the error for a rating that is not on the rating scale."""
     scale = ", ".join(f"{value:g}" for value in rating_values)
     return DataError(f"the rating {rating:g} is not on the model's scale; expected one of {scale}")
 
 
 class OutputError(PalateError):
-    """An output path cannot be used: not empty, not writable, or the disk is full."""
+    """An output path is not empty or not writable, is in use by another process, or the disk is full."""
 
 
 def output_error(error: OSError, path: Path | str) -> OutputError:
-    """What to raise where the system could not write."""
+    """Convert an OSError of a failed write."""
     if error.errno in DISK_FULL:
         return OutputError(f"disk full while writing {path}: free space and run it again")
     return OutputError(f"cannot write {path}: {error.strerror or error}")
 
 
 class RecipeError(PalateError):
-    """A recipe or an override names an unknown key, or gives a value that is not allowed."""
+    """A recipe or an override has an unknown key or an invalid value."""
 
 
 class OldKeyError(RecipeError):
-    """A recipe has keys, or a command options, that have been renamed."""
+    """A recipe key or a command-line option has been renamed."""
 
 
 class CacheError(PalateError):
-    """A cached file is damaged."""
+    """A cached file is corrupt."""
 
 
 class MismatchError(PalateError):
-    """A checkpoint, a dataset, an item encoder or a backbone do not belong together."""
+    """A checkpoint, dataset, item encoder, backbone or device do not match."""
 
 
 class TrainingError(PalateError):
-    """A training has come apart: a loss, a gradient or a weight is no finite number any more."""
+    """A loss, a gradient or a weight is no longer finite."""
 
 
 class LeakageError(PalateError):
-    """A target would be made from data that the example must not have seen."""
+    """A target would be computed from held-out data."""
 
 
 class MissingExtraError(PalateError):
-    """An optional dependency is not installed; the message names the exact command that installs it."""
+    """An optional dependency is not installed; the message has the command that installs it."""
 
 
 class UnknownUserError(PalateError):
-    """The user store has no such user."""
+    """The user is not in the user store."""
 
 
 class ConflictError(PalateError):
-    """An id is already taken, by something else."""
+    """An id or a name is already in use."""
 
 
 class StoreError(PalateError):
-    """The user store cannot be used now; the same may work later."""
+    """The user store is unavailable for now; the request can be retried."""
 
 
 class StoreFullError(StoreError):
@@ -110,9 +116,12 @@ class StoreFullError(StoreError):
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """The nearest known name as "; did you mean 'x'?", or nothing where none is near.
+    """Suggest the closest known name, as "; did you mean 'x'?".
 
-    Names that differ in case, spaces or leading zeros alone are the nearest of all.
+    Names that differ only in case, spaces or leading zeros are preferred.
+
+    Returns:
+        The suggestion, or an empty string if no name is close.
     """
     names = list(known)
     plain = _plain(wrong)
@@ -125,7 +134,7 @@ def _plain(name: str) -> str:
 
 
 def faults(error: ValidationError) -> str:
-    """Word all that pydantic found wrong, as "field: what is wrong with it; field: …"."""
+    """Format a pydantic ValidationError as "field: message; field: …"."""
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault_message(fault)}"
         for fault in error.errors(include_url=False)
@@ -133,7 +142,7 @@ def faults(error: ValidationError) -> str:
 
 
 def fault_message(fault: ErrorDetails) -> str:
-    """Word one of pydantic's faults, without its place and without the value that was found."""
+    """Format one pydantic error, without its field and the value found."""
     if fault["type"] == "extra_forbidden":
         return "unknown field; leave it out"
     if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):

@@ -1,4 +1,4 @@
-"""Backbones: a language model, its tokenizer, and the frame that a decoder-only one reads its input in."""
+"""Backbones: a language model, its tokenizer and, for decoder-only models, the frame around the input."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_SAID = 240
-"""Characters of what a library says that an error repeats."""
+"""Maximum number of characters quoted from a library's error message."""
 
 
 @checked(frozen=True)
 class Frame:
-    """The tokens that a decoder-only backbone reads around its input and writes after an answer."""
+    """Tokens around the input of a decoder-only backbone, and after its answer."""
 
     opening: tuple[int, ...]
-    """Before everything: the beginning of a text and, with a chat template, of the user's turn."""
+    """Before the input: the beginning-of-sequence token and, with a chat template, the start of the user's turn."""
     closing: tuple[int, ...]
-    """After the instruction: the line's end or, with a chat template, the turn's end and the model's beginning."""
+    """After the instruction: a newline or, with a chat template, the end of the turn and the start of the model's."""
     end: int
-    """After the answer."""
+    """End token of the answer."""
 
     def save(self, folder: Path) -> None:
-        """Write ``frame.json`` into a backbone's folder."""
+        """Write ``frame.json`` to a backbone's folder."""
         write_bytes(folder / FRAME, TypeAdapter(Frame).dump_json(self, indent=2) + b"\n")
 
     @classmethod
     def load(cls, folder: Path) -> Frame:
-        """Read what :meth:`save` wrote; raises :class:`DataError` when it is not whole."""
+        """Read the file of :meth:`save`; raises :class:`DataError` if it is missing or damaged."""
         again = "copy the model again"
         return read_record(Frame, folder / FRAME, f"the file is missing; {again}", again)
 
@@ -56,10 +56,10 @@ class Backbone:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     frame: Frame | None = None
-    """Of a decoder-only one; an encoder-decoder has none."""
+    """Frame of a decoder-only model; None for an encoder-decoder."""
 
     def save(self, folder: Path) -> None:
-        """Write config, tokenizer and frame, without the weights."""
+        """Save config, tokenizer and frame, without the weights."""
         self.model.config.save_pretrained(folder)
         save_tokenizer(self.tokenizer, folder)
         if self.frame is not None:
@@ -67,26 +67,26 @@ class Backbone:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are: what the tokenizer knows and the embedding has a row for."""
+        """Number of tokens that the tokenizer has and the embedding has a row for."""
         return vocabulary_of(self.model, self.tokenizer)
 
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
-        """What the layers are fed for tokens [...], in float32: [..., E].
+        """Embed tokens [...] as the layers read them, in float32, [..., E].
 
-        The module is asked and not its weight, which some families (Gemma) scale on the way.
+        The module is called instead of indexing its weight, because some families (Gemma) scale the embeddings.
         """
         embedded: Tensor = self.model.get_input_embeddings()(token_ids)
         return embedded.float()
 
     def mean_embeddings(self, texts: Sequence[str]) -> Tensor:
-        """The mean token embedding of each of C texts, [C, E]."""
+        """Average the token embeddings of each of C texts, [C, E]."""
         tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             return torch.stack([self.token_embeddings(torch.tensor(ids)).mean(dim=0) for ids in tokens])
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer as it was loaded: how the last texts were padded stays in it, and is no part of it."""
+    """Save a tokenizer as it was loaded, without the padding and truncation of the last call."""
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
@@ -94,32 +94,31 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def vocabulary_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many tokens both know; some tokenizers have special ones that no text holds, behind the embedding's end."""
+    """Count the tokens that both have; some tokenizers have special tokens beyond the embedding's last row."""
     return min(len(tokenizer), int(model.get_input_embeddings().weight.shape[0]))
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Compute the activations of its layers twice; transformers 5 has renamed the method on its way."""
+    """Enable gradient checkpointing; transformers 5 renamed the method between releases."""
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
 
 
 def generation_settings(max_new_tokens: int) -> dict[str, Any]:
-    """Greedy decoding, whatever a checkpoint's own generation settings say."""
+    """Return the arguments of greedy decoding, independent of the checkpoint's generation config."""
     return {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
 
 
 def not_saved(folder: Path, reason: str) -> DataError:
-    """The error for a saved model's folder that holds no backbone."""
+    """Make the error for a saved model's folder without a readable backbone."""
     return DataError(f"no backbone can be read here ({reason}); copy the model again", folder)
 
 
 @contextmanager
 def telling(say: Callable[[str], PalateError]) -> Iterator[None]:
-    """Raise what ``say`` makes of the reason when a library cannot load what it was given.
+    """Convert any loading error of a library with ``say``, which takes the reason.
 
-    Everything is caught: for files that are not what they should be transformers raises many kinds of errors, and its
-    tokenizers plain exceptions.
+    All exceptions are caught: for invalid files transformers raises many types, and tokenizers plain exceptions.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Decoder-only backbones by hub name, folder or GGUF file."""
+"""Decoder-only backbones from the hub, a folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from palate.config.recipe import CausalSettings
 
 MARK = "palate-stands-here"
-"""Stands for a text that a chat template is put around."""
+"""Placeholder for the user's text in a chat template."""
 
 
 def load_causal(settings: CausalSettings) -> Backbone:
-    """A decoder-only model with its own weights, from the hub, a folder or a GGUF file.
+    """Load a pretrained decoder-only model from the hub, a folder or a GGUF file.
 
-    Raises :class:`MismatchError` when it cannot be had, when weights are missing, or when it reads no embeddings.
+    Args:
+        settings: Its name, revision, data type and chat template.
+
+    Returns:
+        The model, its tokenizer and its frame.
+
+    Raises:
+        MismatchError: It cannot be loaded, weights are missing, or it does not accept input embeddings.
     """
     place, revision = loadable_name(settings), settings.revision
     with telling(lambda reason: _not_loadable(settings, reason)):
@@ -59,12 +66,15 @@ def load_causal(settings: CausalSettings) -> Backbone:
 def as_backbone(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame | None = None
 ) -> Backbone:
-    """Make a decoder-only model and its tokenizer a backbone.
+    """Wrap a decoder-only model and its tokenizer as a backbone.
 
     Args:
-        model: Whose weights are there already.
-        tokenizer: Its own; what it adds to a text goes into the frame and is taken from the tokenizer.
-        frame: Around the input; the tokenizer's own beginning and a line's end before the answer if not given.
+        model: The model with its weights.
+        tokenizer: Its tokenizer; the special tokens that it adds move to the frame.
+        frame: Tokens around the input; the tokenizer's beginning and a newline before the answer if None.
+
+    Returns:
+        The backbone.
     """
     frame = frame or _plain_frame(tokenizer)
     model.register_forward_pre_hook(_narrow_what_is_read, with_kwargs=True)
@@ -72,9 +82,10 @@ def as_backbone(
 
 
 def rebuild_causal(folder: Path) -> Backbone:
-    """The backbone whose config, tokenizer and frame lie in ``folder``, with random weights to be replaced.
+    """Build a decoder-only backbone from a saved config, tokenizer and frame, with random weights to be replaced.
 
-    Raises :class:`DataError` when one of them cannot be read.
+    Raises:
+        DataError: One of the files cannot be read.
     """
     frame = Frame.load(folder)
     with telling(lambda reason: not_saved(folder, reason)):
@@ -87,7 +98,7 @@ def rebuild_causal(folder: Path) -> Backbone:
 def _narrow_what_is_read(
     model: PreTrainedModel, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Prompts are joined in float32, with their gradients; weights in bfloat16 read them in bfloat16."""
+    """Cast input embeddings to the dtype of the weights: prompts are assembled in float32, with gradients."""
     embeddings, dtype = named.get("inputs_embeds"), model.get_input_embeddings().weight.dtype
     if embeddings is not None and dtype != torch.float32:
         named = {**named, "inputs_embeds": embeddings.to(dtype)}
@@ -95,7 +106,7 @@ def _narrow_what_is_read(
 
 
 def loadable_name(settings: CausalSettings) -> str:
-    """Where transformers finds it: a hub name or a folder."""
+    """Return the hub name or the folder that transformers loads."""
     name = settings.name
     if name.startswith("packaged:"):
         if name != GEMMA:
@@ -110,7 +121,7 @@ def loadable_name(settings: CausalSettings) -> str:
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer without tokens of its own: the frame adds them, once and around everything."""
+    """Remove the special tokens that the tokenizer adds: the frame adds them once, around the whole input."""
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair="$A $B:1", special_tokens=[]
     )
@@ -119,7 +130,7 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """The tokenizer's own beginning, and a line's end between the instruction and the answer."""
+    """Make a frame of the tokenizer's first tokens and a newline between instruction and answer."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
@@ -128,7 +139,7 @@ def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def _chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """The chat template's tokens around the user's turn, and the one that ends the model's."""
+    """Make a frame of the chat template's tokens around the user's turn and the token that ends the model's turn."""
     if not tokenizer.chat_template:
         raise _not_loadable(settings, "its tokenizer has no chat template; set model.backbone.chat=false")
     turns = [{"role": "user", "content": MARK}]

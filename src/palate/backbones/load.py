@@ -1,4 +1,4 @@
-"""A backbone by its settings, or from a saved model's folder; and how much of it is trained."""
+"""Loads a backbone by its settings or from a saved model, and sets which of its weights are trained."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from palate.system.files import check_readable, iterated
 
 
 def check_backbone(settings: PretrainedT5Settings | CausalSettings) -> None:
-    """Check that a backbone can be had, by its config and its tokenizer alone.
+    """Check that a backbone can be loaded, by loading only its config and tokenizer.
 
     Raises:
-        MismatchError: When it cannot be had.
-        MissingExtraError: Without the libraries that it needs.
+        MismatchError: It cannot be loaded.
+        MissingExtraError: A required library is not installed.
     """
     if settings.train == "lora":
         require_peft()
@@ -36,9 +36,18 @@ def check_backbone(settings: PretrainedT5Settings | CausalSettings) -> None:
 
 
 def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Backbone, BackboneSource | None]:
-    """The backbone with what is to be trained of it; its source where not all of it is.
+    """Load a pretrained backbone and set which of its weights are trained.
 
-    Raises :class:`MismatchError` when it cannot be had, and :class:`MissingExtraError` without what LoRA needs.
+    Args:
+        settings: Its name, and whether all weights, LoRA adapters or none are trained.
+
+    Returns:
+        The backbone, and its source unless all weights are trained.
+
+    Raises:
+        MismatchError: It cannot be loaded.
+        MissingExtraError: peft is not installed, for LoRA.
+        RecipeError: ``lora_target_modules`` does not fit the model.
     """
     if settings.train == "lora":
         require_peft()
@@ -57,9 +66,17 @@ def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Back
 
 
 def find_backbone(source: BackboneSource, name: str | None = None) -> Backbone:
-    """The backbone that a model was trained with, by the name it had then or by another.
+    """Load the backbone that a saved model was trained with.
 
-    Raises :class:`MismatchError` when its weights are others.
+    Args:
+        source: Its settings and the digest of its weights.
+        name: Its hub name or folder now, if it has moved.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        MismatchError: It cannot be loaded, or its weights differ.
     """
     settings = source.settings if name is None else source.settings.model_copy(update={"name": name})
     try:
@@ -78,9 +95,10 @@ def find_backbone(source: BackboneSource, name: str | None = None) -> Backbone:
 
 
 def rebuild_backbone(folder: Path) -> Backbone:
-    """The backbone whose config and tokenizer :meth:`Backbone.save` wrote, with random weights to be replaced.
+    """Build a backbone from the files of :meth:`Backbone.save`, with random weights to be replaced.
 
-    Raises :class:`DataError` when they are not whole.
+    Raises:
+        DataError: The files are missing or damaged.
     """
     for path in iterated(folder, "the backbone is missing; copy the model again"):
         check_readable(path, "the file is missing; copy the model again")
@@ -88,7 +106,7 @@ def rebuild_backbone(folder: Path) -> Backbone:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 of a model's weights, whatever files they came from; tied ones count once."""
+    """Return the sha256 of a model's weights, independent of their files; tied weights count once."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
         digest.update(json.dumps([name, list(weight.shape), str(weight.dtype)]).encode())

@@ -1,4 +1,4 @@
-"""LoRA on a backbone: laid over its linear layers, merged into them, or written as a folder of peft's."""
+"""LoRA on a backbone: adding, merging and saving adapters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from palate.config.recipe import PretrainedSettings
 
 OUTER = "base_model.model."
-"""What names in a folder of peft's begin with, and those of the engines that read it."""
+"""Prefix of the weight names in a PEFT adapter folder."""
 
 
 def add_lora(model: PreTrainedModel, settings: PretrainedSettings) -> None:
-    """Add LoRA updates in float32 to a frozen model.
+    """Add LoRA adapters in float32 to a frozen model.
 
     Raises:
-        RecipeError: ``lora_target_modules`` names modules that the model does not have, or of a kind without LoRA.
+        RecipeError: ``lora_target_modules`` names modules that the model does not have, or that LoRA does not support.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -45,7 +45,7 @@ def add_lora(model: PreTrainedModel, settings: PretrainedSettings) -> None:
 
 
 def merge_lora(model: PreTrainedModel) -> None:
-    """Add the updates to the weights, in float32; what is left is a model as if there had never been any."""
+    """Merge the LoRA updates into the weights in float32 and remove the adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     model.float()  # bfloat16 would lose the most of a small update
@@ -57,7 +57,7 @@ def merge_lora(model: PreTrainedModel) -> None:
 
 
 def save_lora(model: PreTrainedModel, folder: Path, base: str) -> None:
-    """Write the updates alone, with ``base`` as the name of the backbone that they belong to."""
+    """Save the LoRA adapter as a PEFT folder; ``base`` is the name of its base model."""
     from peft import get_peft_model_state_dict
 
     updates = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -75,7 +75,7 @@ def save_lora(model: PreTrainedModel, folder: Path, base: str) -> None:
 
 
 def require_peft() -> None:
-    """Raise :class:`MissingExtraError` without the library that LoRA comes from."""
+    """Raise :class:`MissingExtraError` if peft is not installed."""
     if find_spec("peft") is None:
         raise MissingExtraError(
             'model.backbone.train: LoRA comes from the library peft; run  pip install "palate[lora]"'

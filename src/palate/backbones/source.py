@@ -1,4 +1,4 @@
-"""Where a saved model's backbone comes from, without loading it."""
+"""Source of a saved model's backbone, without loading it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from palate.config.recipe import CausalSettings, PretrainedT5Settings
 from palate.system.records import Frozen
 
 FRAME = "frame.json"
-"""In a decoder-only backbone's folder."""
+"""File of the frame in a decoder-only backbone's folder."""
 ELSEWHERE = "say where it lies now: --backbone FOLDER, or load_model(run, backbone=FOLDER)"
 
 
 class BackboneSource(Frozen):
-    """Where the backbone of a model that saves only its own weights is had from, and what it must be."""
+    """Source of a backbone that is not saved with the model, and the digest of its weights."""
 
     settings: Annotated[PretrainedT5Settings | CausalSettings, Field(discriminator="kind")]
     digest: str
-    """sha256 of its weights as they were loaded."""
+    """sha256 of the loaded weights."""

@@ -1,4 +1,4 @@
-"""Special tokens: whether a tokenizer and a model belong together, and a pad, an end and a start that both know."""
+"""Special tokens: checks that tokenizer and model match, and sets their pad, end and start tokens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PLAIN = "The user likes"
-"""Words that every tokenizer of a language model knows."""
+"""Text that every tokenizer of a language model can encode."""
 
 
 def settle_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give tokenizer and config the special tokens that they lack, where one of them has to be right.
+    """Set missing special tokens of tokenizer and config.
 
     The end token is the tokenizer's, or else the config's. Padding is masked everywhere, so any token will do: one
-    that is missing or lies outside of the embedding is replaced by the config's or by the end. A decoder without a
-    start begins with the padding, as T5's does.
+    that is missing or outside the embedding is replaced by the config's or by the end token. A decoder without a start
+    token starts with the padding token, like T5's.
 
     Raises:
-        ValueError: For a tokenizer of another model, one without an end token, and weights that are not finite.
+        ValueError: The tokenizer is of another model or has no end token, or weights are not finite.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     _check_vocabulary(tokenizer, rows)
@@ -35,7 +35,7 @@ def settle_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
 
 @torch.no_grad()
 def check_reads_forwards(model: PreTrainedModel) -> None:
-    """Raise :class:`ValueError` for a model whose answer to a token depends on what follows it, as an encoder's."""
+    """Raise ValueError if the model is not causal: if its output at a token depends on later tokens."""
     pair = torch.tensor([[0, 1], [0, 2]], device=model.device)
     embedded = model.get_input_embeddings()(pair)
     training = model.training
@@ -62,7 +62,7 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that are no part of a text, by number."""
+    """Return the ids of the special tokens."""
     added = tokenizer.added_tokens_decoder.items()
     return {number for number, token in added if token.special} | set(tokenizer.all_special_ids)
 
@@ -118,6 +118,6 @@ def _check_finite(model: PreTrainedModel) -> None:
 
 
 def _numbers(found: Any) -> list[int]:
-    """The token ids of a config's entry, which holds one, several or none."""
+    """List the token ids of a config entry, which may hold one, several or none."""
     several = found if isinstance(found, list | tuple) else [found]
     return [number for number in several if isinstance(number, int) and number >= 0]

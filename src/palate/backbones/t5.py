@@ -1,4 +1,4 @@
-"""T5 and LongT5 as backbones: by hub name or folder, or with random weights and a tokenizer built from the data."""
+"""T5 and LongT5 backbones, pretrained or with random weights and a tokenizer trained on the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from palate.errors import MismatchError
 PAD, END = "<pad>", "</s>"
 T5: TypeAlias = T5ForConditionalGeneration | LongT5ForConditionalGeneration
 GATED_GELU = "gated-gelu_pytorch_tanh"
-"""The feed-forward layers of T5 v1.1, "gated-gelu" in transformers: the same function, as one operation for eight."""
+"""Feed-forward of T5 v1.1, "gated-gelu" in transformers; this name computes the same function in one operation, not
+eight."""
 MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
     "t5": (T5Config, T5ForConditionalGeneration),
     "longt5": (LongT5Config, LongT5ForConditionalGeneration),
@@ -36,9 +37,10 @@ MODELS: dict[str, tuple[type[T5Config | LongT5Config], type[T5]]] = {
 
 
 def load_t5(settings: PretrainedT5Settings) -> Backbone:
-    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 with its own weights in float32, from the hub or a folder.
+    """Load a pretrained T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 in float32, from the hub or a folder.
 
-    Raises :class:`MismatchError` when it cannot be had, or when a weight that a T5 needs is not in it.
+    Raises:
+        MismatchError: It cannot be loaded, or weights are missing.
     """
     with telling(lambda reason: _not_loadable(settings, reason)):
         tokenizer = AutoTokenizer.from_pretrained(settings.name, revision=settings.revision)
@@ -57,9 +59,10 @@ def load_t5(settings: PretrainedT5Settings) -> Backbone:
 
 
 def rebuild_t5(folder: Path) -> Backbone:
-    """The backbone whose config and tokenizer lie in ``folder``, with random weights that wait to be replaced.
+    """Build a T5 backbone from a saved config and tokenizer, with random weights to be replaced.
 
-    Raises :class:`DataError` when the folder holds no config or no tokenizer.
+    Raises:
+        DataError: The config or the tokenizer cannot be read.
     """
     with telling(lambda reason: not_saved(folder, reason)):
         content = json.loads((folder / "config.json").read_bytes())
@@ -74,7 +77,7 @@ def rebuild_t5(folder: Path) -> Backbone:
 
 
 def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
-    """A T5 v1.1 of the given sizes with random weights, and a tokenizer that is built from ``texts``."""
+    """Build a randomly initialised T5 v1.1 and a tokenizer trained on ``texts``."""
     tokenizer = build_tokenizer(texts, settings.vocab_size)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -96,7 +99,7 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer in which frequent words are single tokens and no text is out of reach."""
+    """Train a byte-level tokenizer: frequent words are single tokens, and every text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     words = pre_tokenizers.Split(Regex(r" ?[^\s,.;:?!]+|[,.;:?!]|\s+"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

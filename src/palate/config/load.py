@@ -1,4 +1,4 @@
-"""Recipes from YAML: what a file extends, what ``--set`` changes, and errors that name the key at fault."""
+"""Loads recipes from YAML files with inheritance (``extends``) and overrides (``--set``)."""
 
 from __future__ import annotations
 
@@ -19,40 +19,52 @@ from palate.errors import OldKeyError, RecipeError, fault_message
 
 
 class Layer(NamedTuple):
-    """Settings that are laid over those of the layers before."""
+    """A mapping of settings that overrides the layers before it."""
 
     origin: str
-    """Where they come from, as an error should name it."""
+    """The source of the settings, as named in errors."""
     settings: Mapping[str, Any]
 
 
 Names: TypeAlias = tuple[str, ...]
-"""A dotted key, in its parts."""
+"""A dotted key, split at the dots."""
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: defaults, then what it extends, then the file, then overrides like ``train.max_steps=500``.
+    """Load a recipe from a YAML file.
 
-    A file may say ``extends: other.yaml``, relative to itself. Sections merge key by key, except that one of
-    another ``kind`` replaces what was there. All overrides together are one change, whatever their order.
+    Later settings override earlier ones: the defaults, the recipes that the file ``extends``, the file, the overrides.
+    Sections are merged key by key, except that a section of another ``kind`` replaces the one before. The order of the
+    overrides does not matter.
+
+    Args:
+        path: The YAML file. ``extends: other.yaml`` in it is relative to the file.
+        overrides: Dotted keys with YAML values, such as ``train.max_steps=500``.
+
+    Returns:
+        The validated recipe.
 
     Raises:
-        RecipeError: For a file that cannot be read, for unknown keys and values that are not allowed, all of which
-            it names, and for overrides that contradict each other.
+        RecipeError: The file cannot be read, keys are unknown, values are invalid (all are named), or overrides
+            contradict each other.
+        OldKeyError: A key has been renamed; the message has the new name.
     """
     return recipe_from(_file_layers(Path(path)), [_override(text) for text in overrides])
 
 
 def recipe_from(layers: Sequence[Layer], overrides: Sequence[Layer] = ()) -> Recipe:
-    """Lay settings over the defaults and validate the result.
+    """Merge settings into the defaults and validate the result.
 
     Args:
-        layers: Settings that are laid over the defaults one after the other.
-        overrides: Settings that are laid over these as one change.
+        layers: Settings; later ones override earlier ones.
+        overrides: Settings that override the layers; their order does not matter.
+
+    Returns:
+        The validated recipe.
 
     Raises:
-        RecipeError: For unknown keys and values that are not allowed, all of which it names, and for overrides
-            that contradict each other.
+        RecipeError: Keys are unknown, values are invalid (all are named), or overrides contradict each other.
+        OldKeyError: A key has been renamed; the message has the new name.
     """
     merged: dict[str, Any] = Recipe().model_dump(mode="json")
     for settings in (*(layer.settings for layer in layers), _joined(overrides)):
@@ -64,12 +76,12 @@ def recipe_from(layers: Sequence[Layer], overrides: Sequence[Layer] = ()) -> Rec
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """A recipe as YAML with every setting written out; :func:`load_recipe` reads the same recipe from it."""
+    """Write a recipe as YAML with every setting; :func:`load_recipe` restores an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted keys whose values differ, in the order of the recipe."""
+    """List the dotted keys whose values differ, in recipe order."""
     left, right = (_flatten(recipe.model_dump(mode="json")) for recipe in (one, other))
     keys = list(left) + [key for key in right if key not in left]
     return [key for key in keys if left.get(key) != right.get(key) or (key in left) != (key in right)]
@@ -96,7 +108,7 @@ def _override(text: str) -> Layer:
 
 
 def _joined(overrides: Sequence[Layer]) -> dict[str, Any]:
-    """What all overrides say, whatever their order; raises :class:`RecipeError` where two contradict each other."""
+    """Merge the overrides, independently of their order; raises :class:`RecipeError` if two contradict each other."""
     said: dict[Names, tuple[Any, str]] = {}
     for origin, settings in overrides:
         for names, value in _leaves(settings):
@@ -129,10 +141,10 @@ def _nested(leaves: Iterable[tuple[Names, Any]]) -> dict[str, Any]:
 def _merge(
     base: Mapping[str, Any], change: Mapping[str, Any], model: type[BaseModel] | None
 ) -> dict[str, Any]:
-    """Lay settings over others, key by key; a section that takes another ``kind`` replaces what was there.
+    """Merge settings key by key; a section with another ``kind`` replaces the existing one.
 
-    ``model`` describes the section. Only one that is described by several models, one a kind, is replaced: a
-    ``kind`` among other settings, as that of ``windows``, is a setting like them.
+    ``model`` describes the section. Only a section with one model per kind is replaced: a ``kind`` among other
+    settings, as in ``windows``, is a plain setting.
     """
     merged = dict(base)
     for key, value in change.items():
@@ -149,7 +161,7 @@ def _merge(
 
 
 def _recipe_error(error: ValidationError, merged: dict[str, Any], layers: Sequence[Layer]) -> RecipeError:
-    """All that is wrong, by where it comes from; a typo first, for it may explain the rest."""
+    """Format all validation errors, grouped by source, unknown keys first: a typo may explain the others."""
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     by_origin: dict[str, list[str]] = {}
@@ -197,7 +209,7 @@ def _suggestion(names: Sequence[str], merged: dict[str, Any]) -> str:
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that some recipe may have, over all kinds of a section."""
+    """List every valid dotted key, over all kinds of each section."""
     for name, field in model.model_fields.items():
         yield prefix + name
         for section in sections_of(field):
@@ -205,7 +217,7 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _names(location: tuple[int | str, ...], merged: Any) -> list[str]:
-    """The key as the recipe's author wrote it: pydantic puts the kind of a section between."""
+    """Map pydantic's error location to the recipe's key, without the kinds that pydantic inserts."""
     names = []
     for part in location:
         if isinstance(merged, Mapping) and part in merged:

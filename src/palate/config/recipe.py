@@ -1,6 +1,6 @@
-"""The recipe: every setting of a run, validated before any work starts.
+"""Recipe settings: every setting of a run, validated before any work starts.
 
-A recipe is a YAML file. Only what differs from the defaults below needs to be written down.
+A recipe is a YAML file that holds only the settings that differ from the defaults below.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ class DataSettings(Section):
     """The dataset."""
 
     path: LocalPath = Path("data/ml-100k")
-    """Folder that ``palate prepare`` wrote; from the working directory, where it is relative."""
+    """Dataset folder, as written by ``palate prepare``; relative to the working directory."""
 
 
 class TaskSettings(KindSettings):
-    """The question, and the label rule that makes its truth."""
+    """The task and its label rule."""
 
     kind: str = "category-preference"
-    """Which question; a task that is registered."""
+    """A registered task."""
     like_above: float | None = None
-    """A category is liked when its mean rating is above this; the dataset's own threshold when not given."""
+    """A category is liked if its mean rating is above this; the dataset's threshold if not given."""
     dislike_below: float | None = None
-    """A category is disliked when its mean rating is below this; likewise."""
+    """A category is disliked if its mean rating is below this; the dataset's threshold if not given."""
     min_count: int = Field(3, ge=1)
-    """Categories rated less often than this carry no label."""
+    """Minimum number of ratings for a category to be labelled."""
     max_labels: int = Field(3, ge=1)
-    """How many categories are named as liked, and as disliked."""
+    """Maximum number of liked categories, and of disliked categories, in an answer."""
 
 
 AnyTaskSettings = Annotated[SerializeAsAny[TaskSettings], BeforeValidator(OfKind(registry.tasks))]
-"""The settings of a registered task, palate's own or another's."""
+"""Settings of a registered task."""
 
 
 class ItemTextSettings(Section):
-    """What the item encoder reads of an item, where it is not to be what the dataset says."""
+    """Overrides of the dataset's templates for item texts."""
 
     noun: str | None = None
-    """What an item is called."""
+    """What an item is called, in the singular."""
     field: str | None = None
     """What the categories are called, in the plural."""
     listed: str | None = None
@@ -58,30 +58,30 @@ class ItemTextSettings(Section):
 
 
 class ItemSettings(Section):
-    """The frozen encoder of the items' texts."""
+    """The frozen sentence encoder of the item texts."""
 
     encoder: LocalName = "packaged:all-MiniLM-L6-v2"
     """Sentence encoder: a hub name, a folder, or ``packaged:all-MiniLM-L6-v2`` for the pip package."""
     revision: str | None = None
-    """Hub revision of the encoder."""
+    """Hub revision (branch, tag or commit)."""
     batch_size: int = Field(32, ge=1)
-    """Texts a forward pass of the encoder."""
+    """Texts per forward pass of the encoder."""
     max_seq_length: int = Field(256, ge=8)
     """Texts are truncated to this many tokens."""
     cache: LocalPath | None = None
-    """Folder of cached item vectors; the user's cache folder when not given."""
+    """Folder of the item vector cache; in the user's cache folder if not given."""
     texts: ItemTextSettings = ItemTextSettings()
 
 
 class WindowSettings(Section):
-    """Which interactions the model sees."""
+    """Which interactions of a history the model reads."""
 
     kind: WindowKind = "recent"
-    """The most recent interactions, or random ones."""
+    """``recent`` or ``random`` interactions."""
     shortest: int = Field(50, ge=1)
-    """Training draws the window's size, log-uniformly, from here …"""
+    """Minimum window size in training, in interactions; sizes are drawn log-uniformly."""
     longest: int = Field(50, ge=1, validate_default=True)
-    """… to here. Equal values fix it."""
+    """Maximum window size in training; equal to ``shortest`` for a fixed size."""
 
     @field_validator("longest")
     @classmethod
@@ -92,7 +92,7 @@ class WindowSettings(Section):
 
 
 class RandomT5Settings(Section):
-    """A T5 v1.1 with random weights and a tokenizer built from the data: no hub needed."""
+    """A randomly initialised T5 v1.1 with a tokenizer trained on the data; needs no hub."""
 
     kind: Literal["random-t5"] = "random-t5"
     d_model: int = Field(128, ge=8)
@@ -100,39 +100,39 @@ class RandomT5Settings(Section):
     d_ff: int = Field(256, ge=8)
     """Size of the feed-forward layers."""
     num_heads: int = Field(4, ge=1)
-    """Attention heads of a layer, each of size d_model / num_heads."""
+    """Attention heads per layer, each of size d_model / num_heads."""
     num_layers: int = Field(2, ge=1)
-    """Layers of the encoder, and of the decoder."""
+    """Layers in the encoder, and in the decoder."""
     dropout: float = Field(0.0, ge=0, lt=1)
     attention: Literal["full", "local", "transient-global"] = "full"
-    """The encoder's: T5's, or one of LongT5's two, whose cost grows with the text's length and not its square."""
+    """Encoder self-attention: T5's, or one of LongT5's two, which are linear in the sequence length."""
     local_radius: int = Field(127, ge=1)
-    """Tokens to either side that LongT5's encoder looks at."""
+    """Tokens to either side that LongT5's local attention covers."""
     vocab_size: int = Field(2000, ge=64)
-    """Most tokens in the tokenizer."""
+    """Maximum vocabulary size of the tokenizer."""
     item_texts: bool = False
-    """Build the tokenizer from the items' texts too, not only from the task's; where the history is text it is."""
+    """Train the tokenizer on the item texts too, not only on the task's texts; always so with a text history."""
 
 
 class PretrainedSettings(Section):
-    """A backbone with weights of its own, and how much of it is trained."""
+    """A pretrained backbone, and which of its weights are trained."""
 
     name: LocalName
     revision: str | None = None
     train: Literal["full", "lora", "frozen"] = "full"
-    """All of it, LoRA's updates alone, or nothing; of the last two a model saves no more than what was trained."""
+    """Train all weights, LoRA adapters or none; with ``lora`` and ``frozen`` only trained weights are saved."""
     lora_r: int = Field(8, ge=1)
-    """Rank of LoRA's updates."""
+    """Rank of the LoRA updates."""
     lora_alpha: int | None = Field(None, ge=1)
-    """Scale of LoRA's updates, which are multiplied by lora_alpha / lora_r; twice the rank when not given."""
+    """Scaling of the LoRA updates: they are multiplied by lora_alpha / lora_r. Twice ``lora_r`` if not given."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on what LoRA's updates read."""
+    """Dropout on the input of the LoRA layers."""
     lora_target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Modules that LoRA updates, by the ends of their names; ``all-linear`` is every linear layer but the output's."""
+    """Names of the modules to adapt, matched at the end; ``all-linear`` is every linear layer but the output layer."""
 
 
 class PretrainedT5Settings(PretrainedSettings):
-    """A T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5 by hub name or folder."""
+    """A pretrained T5, T5 v1.1, LM-adapted T5, Flan-T5 or LongT5."""
 
     kind: Literal["t5"] = "t5"
     name: LocalName = "google/flan-t5-base"
@@ -140,15 +140,15 @@ class PretrainedT5Settings(PretrainedSettings):
 
 
 class CausalSettings(PretrainedSettings):
-    """A decoder-only model (Llama, Qwen, Gemma …) by hub name, folder or GGUF file."""
+    """A pretrained decoder-only model (Llama, Qwen, Gemma …)."""
 
     kind: Literal["causal"] = "causal"
     name: LocalName = "packaged:gemma3-270m"
     """A hub name, a folder, a file ``*.gguf``, or ``packaged:gemma3-270m`` for the pip package."""
     chat: bool = False
-    """Ask in the model's own chat template, as models that were tuned to instructions expect."""
+    """Apply the model's chat template, as instruction-tuned models expect."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What its weights lie in; bfloat16 is half the memory, for those that are not trained. All else is float32."""
+    """Data type of frozen weights; bfloat16 halves their memory. Everything else is float32."""
 
     @field_validator("dtype")
     @classmethod
@@ -167,21 +167,21 @@ BackboneSettings = Annotated[
 
 
 class TextSettings(KindSettings):
-    """No user encoder: the history as text in the backbone's own context, as in the paper's text baselines."""
+    """The history as text in the backbone's context, without a user encoder: the paper's text baselines."""
 
     kind: Literal["text"] = "text"
     max_length: int = Field(16_000, ge=1)
-    """Longest history in tokens; the oldest items are left out of a longer one."""
+    """Maximum length of the history in tokens; the oldest items are dropped."""
     descriptions: bool = True
-    """Write the items' descriptions, which are most of the text."""
+    """Include the item descriptions, which make up most of the text."""
 
 
 class UEMSettings(KindSettings):
-    """The paper's User Embedding Module: a T5 v1.1-style transformer, one user-prompt vector an item."""
+    """The paper's User Embedding Module: a T5 v1.1-style transformer with one user-prompt vector per item."""
 
     kind: Literal["uem"] = "uem"
     d_model: int | None = Field(None, ge=8)
-    """Of the residual stream; as wide as an item's and its rating's vectors side by side when not given."""
+    """Size of the residual stream; that of the concatenated item and rating vectors if not given."""
     num_layers: int = Field(3, ge=1)
     num_heads: int = Field(12, ge=1)
     d_kv: int = Field(64, ge=1)
@@ -199,151 +199,152 @@ def _divides_d_model(num_heads: int, info: ValidationInfo) -> int:
 
 
 class ResamplerSettings(KindSettings):
-    """Learned latent queries that attend to the window's items, as in PERSOMA: a user prompt of fixed length."""
+    """Learned latent queries with cross-attention to the items, as in PERSOMA: a user prompt of fixed length."""
 
     kind: Literal["resampler"] = "resampler"
     num_queries: int = Field(24, ge=1)
-    """Vectors of the user prompt."""
+    """Number of latent queries, the length of the user prompt."""
     d_model: int = Field(256, ge=8)
     num_layers: int = Field(2, ge=1)
     num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(8, ge=1, validate_default=True)
-    """Attention heads of a layer; must divide d_model."""
+    """Attention heads per layer; must divide d_model."""
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @property
     def vectors(self) -> int:
-        """Length M of the user prompt."""
+        """Length M of the user prompt, in vectors."""
         return self.num_queries
 
 
 class StreamingSettings(KindSettings):
-    """Attention pooling into a fixed number of latent queries, whose state takes events in and out one by one."""
+    """Attention pooling into a fixed number of latent queries, with a state to which events are added and removed."""
 
     kind: Literal["streaming"] = "streaming"
     num_queries: int = Field(24, ge=2)
-    """Vectors of the user prompt that read the history. The first queries start from the catalogue's categories, the
-    next from all items."""
+    """Number of latent queries, each with one user-prompt vector. The first ones are initialised from the catalogue's
+    categories, the next one from all items."""
     d_model: int = Field(128, ge=8)
     num_layers: int = Field(2, ge=0)
-    """Transformer layers over what the queries read."""
+    """Transformer layers over the latent queries."""
     num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
-    """Attention heads of a layer; must divide d_model."""
+    """Attention heads per layer; must divide d_model."""
     dropout: float = Field(0.0, ge=0, lt=1)
     recency: bool = False
-    """Learn how fast each query forgets; for timestamps that are times."""
+    """Learn a decay rate per query; needs timestamps that are times."""
     named: int = Field(0, ge=0)
-    """Liked, and as many disliked, categories that the user prompt names in order behind the queries' vectors: a
-    backbone that is not trained then has less to learn."""
+    """Number of liked, and of disliked, categories whose name embeddings are appended to the user prompt in order of
+    likelihood, which gives a frozen backbone less to learn."""
 
     @property
     def vectors(self) -> int:
-        """Length M of the user prompt."""
+        """Length M of the user prompt, in vectors."""
         return self.num_queries + 2 * self.named
 
 
 UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]
-"""The settings of a registered user encoder, palate's own or another's."""
+"""Settings of a registered user encoder."""
 
 
 class ModelSettings(Section):
-    """The parts that are composed."""
+    """The parts of the model."""
 
     backbone: BackboneSettings = PretrainedT5Settings()
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
-    """Length k of the task prompt K."""
+    """Length k of the task prompt K, in vectors."""
     task_prompt_text: str | None = None
-    """Words that K starts from, repeated or cut to its length; random tokens when not given."""
+    """Text whose token embeddings initialise K, repeated or truncated to its length; random tokens if not given."""
     user_first: bool = False
-    """Put the task prompt between user prompt and instruction, and not first of all: what is read of a user is then
-    the same for every task, and costs a history that is text no gradients."""
+    """Place the task prompt after the user prompt, not before it: the encoded user is then independent of the task,
+    and a text history needs no gradients."""
     user_encoder_from: LocalPath | None = None
-    """Run whose trained user encoder this one starts from: of the same kind and size, on the same items and
-    categories, whatever its backbone was."""
+    """Run whose trained user encoder initialises this one: of the same kind and size and over the same items and
+    categories, whatever its backbone."""
     like_tokens: bool = False
-    """Keep user prompt and task prompt as far from the mean of the backbone's token embeddings as these are, all
-    through training: for backbones that are not trained. Recipes that do not ask for it train as they always did."""
+    """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
+    all through training: for backbones that are not trained."""
 
 
 class SimulationSettings(Section):
-    """Users simulated over the real catalogue."""
+    """Simulated users over the real catalogue."""
 
     users: int = Field(0, ge=0)
-    """Users simulated from the training users' statistics; 0 trains on real users alone."""
+    """Number of users simulated from the training users' statistics; 0 for none."""
     share: float = Field(0.75, ge=0, le=1)
-    """Share of a training batch that is drawn from them."""
+    """Fraction of each training batch that is drawn from simulated users."""
 
 
 class TrainSettings(Section):
-    """The training."""
+    """The training loop."""
 
     max_steps: int = Field(10_000, ge=0)
-    """Optimizer steps; with 0 the model is saved as it starts, and answers without any training."""
+    """Number of optimizer steps; 0 saves the untrained model."""
     max_minutes: float | None = Field(None, gt=0)
-    """End earlier, with the schedule squeezed to fit, when this much time has passed: for a trial, because the result
-    then depends on how fast and how busy the machine is. What it cut short is said wherever the model is scored."""
+    """Time limit in minutes, to which the schedule is compressed. For trials: the result depends on the speed and the
+    load of the machine, and a warning says so wherever the model is scored."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads, on which results depend in their last digits; one a core when not given. With as many threads on
-    the same kind of processor a recipe gives the same weights, bit for bit."""
+    """CPU threads; one per core if not given. Results depend on it in their last digits: with the same number of
+    threads on the same kind of processor, a recipe gives bit-identical weights."""
     per_device_train_batch_size: int = Field(128, ge=1)
-    """Windows a step on one device."""
+    """Windows per batch on one device."""
     rounds: int = Field(1, ge=1)
-    """Questions about each window of a batch, one kind a round; a decoder-only backbone reads what stands before them
-    once for all of them."""
+    """Questions about each window of a batch, one kind per round; a decoder-only backbone prefills their shared prefix
+    once."""
     sampled_tokens: int = Field(0, ge=0)
-    """Score answers against so many random tokens of the vocabulary, which stand for all others, beside the likely
-    ones and the answers' own; 0 scores all. For decoder-only backbones that are not trained whole: most of a step's
-    time may go into a large vocabulary."""
+    """Sampled softmax: score answers against this many random tokens, weighted to represent the rest of the
+    vocabulary, besides the likely tokens and the answers' own; 0 for the full softmax. For decoder-only backbones
+    that are not fully trained, where a large vocabulary may take most of a step."""
     windows_per_user: int = Field(1, ge=1)
-    """Windows of one user in a batch."""
+    """Windows per user in a batch."""
     length_groups: int = Field(1, ge=1)
-    """Draw the users of so many batches at once, and share them out by the length of their histories: less padding."""
+    """Draw the users of this many batches together and group them by history length, which reduces padding."""
     gradient_accumulation_steps: int = Field(1, ge=1)
-    """Batches whose gradients make one optimizer step."""
+    """Batches whose gradients are accumulated per optimizer step."""
     optim: Literal["adamw_torch", "adafactor"] = "adamw_torch"
     """Optimizer."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak rate of the user encoder and the task prompt."""
+    """Peak learning rate of the user encoder and the task prompt."""
     backbone_learning_rate: float | None = Field(None, gt=0)
-    """Peak rate of the backbone; the same as the others when not given."""
+    """Peak learning rate of the backbone; ``learning_rate`` if not given."""
     task_prompt_learning_rate: float | None = Field(None, gt=0)
-    """Peak rate of the task prompt; the same as the others when not given. Its numbers are as large as a token's, and
-    beside a backbone that is not trained it moves far too slowly at the user encoder's."""
+    """Peak learning rate of the task prompt; ``learning_rate`` if not given. Its values are as large as token
+    embeddings, so that with a frozen backbone it learns far too slowly at the user encoder's rate."""
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rates after the warmup; cosine and linear end at 2% of the peak."""
+    """Learning rate schedule after the warmup; cosine and linear decay to 2% of the peak."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    """Share of the training in which the rate rises."""
+    """Fraction of the training over which the learning rate increases linearly."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay of all trained weights."""
+    """Weight decay of all trained weights."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
+    """Maximum gradient norm, for clipping."""
     bf16: bool = False
     """Train in bfloat16 mixed precision; float32 otherwise."""
     gradient_checkpointing: bool = False
-    """Compute the backbone's activations twice, to need less memory."""
+    """Recompute the backbone's activations in the backward pass, to save memory."""
     auxiliary_weight: float = Field(0.0, ge=0)
-    """Weight of the per-category loss on the user encoder; 0 leaves it out."""
+    """Weight of the auxiliary per-category loss of the user encoder; 0 disables it."""
     auxiliary_only_ratio: float = Field(0.0, ge=0, lt=1)
-    """Share of the training, from the start, in which the user encoder learns by that loss, without the backbone."""
+    """Fraction of the training, from the start, with the auxiliary loss only, without the backbone."""
     answers: Literal["truth", "view"] = "truth"
-    """What the backbone learns to say: the labels, or those that promise the highest F1 by the user encoder's view."""
+    """Training targets: the labels (``truth``), or the answer with the highest expected F1 under the user encoder's
+    category probabilities (``view``)."""
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Share of each kind of question (preference, liked, disliked, yes-no, pair, rating), in several wordings; the
-    task's own instruction alone when none is given. ``null`` takes back the kinds of an extended recipe."""
+    """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating), each in several
+    wordings; the task's own instruction if none is given. ``null`` clears the kinds of an extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
-    """Share of the training, from the start, in which labels come from the window itself."""
+    """Fraction of the training, from the start, with labels computed from the window instead of the full history."""
     eval_steps: int = Field(500, ge=1)
-    """Steps between evaluations on dev users, and between checkpoints."""
+    """Steps between evaluations on dev users and between checkpoints."""
     eval_users: int = Field(512, ge=1)
-    """Most dev users in such an evaluation."""
+    """Maximum number of dev users in these evaluations."""
     eval_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Windows that the dev score is the mean over; ``evaluate.window`` alone when none is given."""
+    """Window sizes over which the dev score is averaged; ``evaluate.window`` if none is given."""
     early_stopping_patience: int | None = Field(None, ge=1)
-    """Stop after this many evaluations without a better dev score."""
+    """Stop after this many evaluations without an improvement of the dev score."""
 
     @property
     def windows_per_step(self) -> int:
-        """Windows that one optimizer step sees on each device."""
+        """Windows per optimizer step on each device."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @field_validator("questions", mode="before")
@@ -382,18 +383,18 @@ class TrainSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """How answers are asked for and scored."""
+    """Generation and scoring of answers."""
 
     window: int = Field(50, ge=1)
-    """Interactions that the model sees."""
+    """Window size: the number of interactions that the model reads."""
     batch_size: int = Field(128, ge=1)
-    """Users in one forward pass; evaluation runs in one process, whatever the number of devices."""
+    """Users per batch. Evaluation runs in one process, whatever the number of devices."""
     max_new_tokens: int | None = Field(None, ge=1)
-    """Longest answer in tokens; when not given 48, or as many as the longest target of the data may have."""
+    """Maximum length of an answer in tokens; if not given 48, or the longest possible target if that is longer."""
 
 
 class Recipe(Section):
-    """Everything that a run needs to know."""
+    """All settings of a run."""
 
     name: str = "run"
     seed: int = Field(0, ge=0, le=2**32 - 1)

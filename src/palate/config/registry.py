@@ -1,9 +1,9 @@
-"""Registries of what can be added to palate from outside: user encoders, tasks and predictors, by their kind.
+"""Registries of user encoders, tasks and predictors.
 
-A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`) or
-by an installed package, whose entry point in the group ``palate.user_encoders``, ``palate.tasks`` or
-``palate.predictors`` bears the kind's name and points to a function without arguments that makes the call. Recipes,
-saved models and the command line look kinds up here by name; nothing that such a file names is ever imported.
+A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`) or by
+the entry point of an installed package, in the group ``palate.user_encoders``, ``palate.tasks`` or
+``palate.predictors``: its name is the kind, its value a function without arguments that makes the call. Recipes, saved
+models and the command line look kinds up here by name; no module that such a file names is imported.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """What kinds of one thing there are.
+    """The registered kinds of one component.
 
     Args:
-        noun: What a kind is a kind of, for messages.
-        group: The group of entry points in which installed packages offer kinds.
-        builtins: The module that registers palate's own kinds, imported at the first look-up.
+        noun: What the component is called, for messages.
+        group: Entry point group in which installed packages offer kinds.
+        builtins: Module that registers palate's own kinds, imported at the first look-up.
     """
 
     def __init__(self, noun: str, group: str, builtins: str) -> None:
@@ -47,10 +47,10 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(self, kind: str, entry: Entry) -> None:
-        """Add a kind; registering the same entry again changes nothing.
+        """Register a kind; registering the same entry again has no effect.
 
         Raises:
-            ConflictError: The kind stands for something else already.
+            ConflictError: The name is registered for another entry.
         """
         if not kind or not isinstance(kind, str):
             raise ConflictError(f"a {self.noun} needs a name, found {kind!r}")
@@ -59,10 +59,10 @@ class Registry(Generic[Entry]):
             raise ConflictError(f"the {self.noun} {kind!r} is registered already; give yours another name")
 
     def find(self, kind: str) -> Entry:
-        """Look a kind up, among those of installed packages too.
+        """Look up a kind, including those of installed packages.
 
         Raises:
-            RecipeError: No such kind is registered.
+            RecipeError: The kind is not registered.
         """
         self._load_builtins()
         if kind not in self._entries and (offer := self._offers().get(kind)) is not None:
@@ -77,12 +77,12 @@ class Registry(Generic[Entry]):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of all kinds, palate's own first."""
+        """Names of all kinds, palate's own first."""
         self._load_builtins()
         return tuple(dict.fromkeys([*self._entries, *self._offers()]))
 
     def absent(self, kind: object) -> str:
-        """Say that a kind is not registered, and what to do."""
+        """Format the message for a kind that is not registered."""
         close = difflib.get_close_matches(str(kind).lower(), self.kinds, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "a package that brings it must be installed"
         return f"there is no {self.noun} {kind!r}; registered are {', '.join(self.kinds)}; {hint}"
@@ -98,7 +98,7 @@ class Registry(Generic[Entry]):
 
 @dataclass(frozen=True)
 class UserEncoderKind:
-    """Settings, and what builds a user encoder from them; None where no user encoder is needed."""
+    """Settings of a kind of user encoder and its factory; None if the kind needs no user encoder."""
 
     settings: type[KindSettings]
     build: Callable[[Any, EncoderSizes], nn.Module] | None
@@ -106,7 +106,7 @@ class UserEncoderKind:
 
 @dataclass(frozen=True)
 class TaskKind:
-    """Settings, and what makes the task of a dataset's categories from them."""
+    """Settings of a kind of task and its factory."""
 
     settings: type[KindSettings]
     build: Callable[..., CategoryPreference]
@@ -126,17 +126,17 @@ predictors: Registry[PredictorFactory] = Registry(
 def register_user_encoder(
     kind: str, encoder: Callable[[Any, EncoderSizes], nn.Module], settings: type[KindSettings]
 ) -> None:
-    """Add a user encoder that recipes name as ``model.user_encoder.kind``.
+    """Register a user encoder, for use as ``model.user_encoder.kind`` in recipes.
 
     Args:
         kind: Its name.
-        encoder: Class or function that is given the settings and :class:`EncoderSizes` and returns a module with
+        encoder: Class or function that takes the settings and :class:`EncoderSizes` and returns a module with
             ``forward(events: EventBatch) -> UserPrompt``.
-        settings: What a recipe may set, a subclass of :class:`KindSettings` with a default for each; ``kind`` is
+        settings: Its settings: a subclass of :class:`KindSettings` in which every field has a default; ``kind`` is
             added.
 
     Raises:
-        ConflictError: The kind stands for something else already.
+        ConflictError: The name is already in use.
 
     Example:
         >>> class MeanSettings(palate.KindSettings):
@@ -147,29 +147,29 @@ def register_user_encoder(
 
 
 def register_task(kind: str, task: type[CategoryPreference], settings: type[KindSettings]) -> None:
-    """Add a task that recipes name as ``task.kind``.
+    """Register a task, for use as ``task.kind`` in recipes.
 
     Args:
         kind: Its name.
-        task: A class like :class:`CategoryPreference`, which it may inherit from.
-        settings: Its settings, a subclass of :class:`palate.config.recipe.TaskSettings`.
+        task: A class with the interface of :class:`CategoryPreference`, or a subclass of it.
+        settings: Its settings: a subclass of :class:`palate.config.recipe.TaskSettings`.
 
     Raises:
-        ConflictError: The kind stands for something else already.
+        ConflictError: The name is already in use.
     """
     tasks.register(kind, TaskKind(_with_kind(kind, settings), task))
 
 
 def register_predictor(name: str, build: PredictorFactory) -> None:
-    """Add a reference that ``palate evaluate`` and :func:`palate.evaluation.evaluate` know by name.
+    """Register a reference predictor, for use by name in ``palate evaluate`` and :func:`palate.evaluation.evaluate`.
 
     Args:
         name: Its name.
-        build: Given the dataset, the task and the kind of windows ("recent" or "random") that it will be asked
-            about; returns a predictor, fitted to the training users.
+        build: Function that takes the dataset, the task and the kind of windows ("recent" or "random") of the
+            evaluation and returns a predictor, fitted to the training users.
 
     Raises:
-        ConflictError: The name stands for something else already.
+        ConflictError: The name is already in use.
     """
     predictors.register(name, build)
 
@@ -178,7 +178,7 @@ _made: dict[tuple[str, type[KindSettings]], type[KindSettings]] = {}
 
 
 def _with_kind(kind: str, settings: type[KindSettings]) -> type[KindSettings]:
-    """The settings with a field ``kind`` that is always this one; the same class for the same call."""
+    """Add a field ``kind`` with this constant value to settings; returns the same class for the same arguments."""
     field = settings.model_fields.get("kind")
     if field is not None and field.default == kind:
         return settings

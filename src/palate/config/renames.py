@@ -1,4 +1,4 @@
-"""Keys and options that have been renamed, and the errors that give the new names."""
+"""Renamed keys and options, and the messages that give the new names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OPTIONS = {"--least-ratings": "--min-ratings", "--most-categories": "--max-categ
 
 
 def renamed(old: str, names: Mapping[str, str]) -> str | None:
-    """Say what a key or an option is called now; None where it has not been renamed."""
+    """Format the message for a renamed key or option; None if it has not been renamed."""
     if (new := names.get(old)) is None:
         return None
     values = _VALUES.get(new)
@@ -69,15 +69,15 @@ def renamed(old: str, names: Mapping[str, str]) -> str | None:
 
 
 def renamed_keys(error: BaseException | None, names: Mapping[str, str], tags: Sequence[str] = ()) -> str:
-    """Name the renamed keys among those that pydantic does not know.
+    """List the renamed keys among the unknown fields of a validation error.
 
     Args:
-        error: What pydantic found wrong with a file; no other error names a key.
-        names: The table of that file's keys.
-        tags: Kinds of a section, which pydantic puts into the place of a fault and the file does not hold.
+        error: The validation error of a file; any other error has none.
+        names: The file's table of renames.
+        tags: Kinds that pydantic inserts into an error's location and the file does not contain.
 
     Returns:
-        One sentence for each of them, or nothing.
+        One message per renamed key, joined by "; "; empty if there is none.
     """
     from pydantic import ValidationError  # the command line starts without it
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palate.config.registry import Registry
 
 UNKNOWN_KIND = "unknown_kind"
-"""The type of pydantic's fault where a kind is not registered."""
+"""Pydantic error type for a kind that is not registered."""
 
 
 class Section(Frozen):
@@ -25,19 +25,19 @@ class Section(Frozen):
 
 
 class KindSettings(Section):
-    """Settings of one of several registered kinds, such as a user encoder's: what one's own settings inherit from."""
+    """Base class of the settings of a registered kind, such as a user encoder."""
 
     kind: str
 
 
 @dataclass(frozen=True)
 class OfKind:
-    """Validates a section by the settings that its ``kind`` is registered with; stands in a field's annotation."""
+    """Validator, for field annotations, that selects the settings class registered for the section's ``kind``."""
 
     registry: Registry[Any]
 
     def __call__(self, value: Any) -> Any:
-        """Validate a mapping, or let settings of a registered kind pass."""
+        """Validate a mapping; settings of a registered kind are returned as they are."""
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
         if kind is None:
             raise PydanticCustomError(
@@ -53,12 +53,12 @@ class OfKind:
 
     @property
     def sections(self) -> list[type[BaseModel]]:
-        """The settings of all kinds that are registered now."""
+        """Settings classes of all registered kinds."""
         return [self.registry.find(kind).settings for kind in self.registry.kinds]
 
 
 def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
-    """List the models of a field that is a section: one for each kind that it may be of; none for a plain setting."""
+    """List the pydantic models of a section's field, one per kind; empty for a plain setting."""
     for marker in field.metadata:
         if isinstance(validate := getattr(marker, "func", None), OfKind):
             return validate.sections

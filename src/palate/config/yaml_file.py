@@ -1,4 +1,4 @@
-"""YAML that holds settings: safe, and no key twice."""
+"""Safe YAML loading that rejects duplicate keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.errors import RecipeError
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a section, where YAML would keep the last one and say nothing."""
+    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of named settings; raises :class:`RecipeError` with the line where it is none."""
+    """Load a YAML file with a mapping at its top level; raises :class:`RecipeError` with the line of the error."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """Parse YAML; raises :class:`RecipeError` that begins with ``origin`` and the line."""
+    """Parse YAML; raises :class:`RecipeError`, whose message starts with ``origin`` and the line."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:

@@ -1,4 +1,4 @@
-"""The interface of user encoders: a batch of windows in, a user prompt out.
+"""Interface of user encoders: a batch of windows to user prompts.
 
 A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.encoders.uem` holds the paper's,
 :mod:`palate.encoders.kinds` lists all, and :mod:`palate.config.registry` says how to add another.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class UserPrompt:
-    """The user's soft prompt U_e, with a mask because windows differ in length."""
+    """Soft prompts U_e of B users, padded to one length, with a mask."""
 
     embeddings: Tensor  # [B, M, E]
     mask: Tensor  # [B, M] true where the language model may look
@@ -28,7 +28,7 @@ class UserPrompt:
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:
-        """B user prompts [M, E] of any lengths as one batch."""
+        """Pad B user prompts [M, E] of different lengths into one batch."""
         parts = list(prompts)
         embeddings = pad_sequence(parts, batch_first=True)  # [B, M, E]
         lengths = torch.tensor([len(one) for one in parts], device=embeddings.device)
@@ -41,7 +41,7 @@ class UserPrompt:
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """The sizes that a user encoder takes from its surroundings."""
+    """Sizes that a user encoder takes from the data and the backbone."""
 
     fields: int  # F, text fields of an item
     vector: int  # S, size of an item vector
@@ -50,8 +50,8 @@ class EncoderSizes:
 
 
 class UserEncoder(Protocol):
-    """What the composed model asks of a user encoder."""
+    """Protocol of user encoders."""
 
     def __call__(self, events: EventBatch) -> UserPrompt:
-        """Turn a batch of windows into user prompts."""
+        """Encode a batch of windows as user prompts."""
         ...

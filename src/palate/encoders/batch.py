@@ -1,4 +1,4 @@
-"""What a user encoder reads: indices of a batch, and the vectors they point to."""
+"""Input batches of user encoders: indices, and the vectors that they refer to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_A_DAY = 86_400
 
 @dataclass(frozen=True, eq=False)
 class EventBatch:
-    """The windows of B users; every distinct item of the batch stands once in ``item_vectors``."""
+    """Windows of B users; ``item_vectors`` holds each distinct item of the batch once."""
 
     item_vectors: Tensor  # [N, F, S]
     item: Tensor  # [B, P] into item_vectors
@@ -41,9 +41,9 @@ class EventBatch:
 
 
 class VectorCatalogue(nn.Module):
-    """The item table next to the model: vectors stay here, batches bring indices.
+    """Item and rating vectors on the model's device, looked up by index.
 
-    The vectors are constants, not weights: they are kept out of the state dict.
+    The vectors are constants, not weights: they are not part of the state dict.
     """
 
     item_vectors: Tensor
@@ -60,14 +60,25 @@ class VectorCatalogue(nn.Module):
         self.register_buffer("rating_numbers", numbers, persistent=False)
 
     def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> EventBatch:
-        """Look a batch up: ``unique`` [N] into the catalogue, ``item`` [B, P] into ``unique``."""
+        """Look up a batch.
+
+        Args:
+            unique: Distinct items of the batch, as indices into the catalogue, [N].
+            item: Items of the windows, as indices into ``unique``, [B, P].
+            rating: Rating indices, [B, P].
+            mask: True at interactions, False at padding, [B, P].
+            time: Days since 1970, float64, [B, P].
+
+        Returns:
+            The batch with its vectors.
+        """
         return EventBatch(
             self.item_vectors[unique], item, self.rating_vectors, self.rating_numbers, rating, mask, time
         )
 
 
 def window_tensors(windows: Windows) -> dict[str, Tensor]:
-    """The arguments of :meth:`VectorCatalogue.forward` for a batch of windows."""
+    """Convert windows to the arguments of :meth:`VectorCatalogue.forward`."""
     unique, inverse = np.unique(windows.item_index, return_inverse=True)
     return {
         "unique": torch.from_numpy(unique.astype(np.int64)),
@@ -81,19 +92,18 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
 def windows_of(
     histories: Sequence[History], table: ItemTable | BlockTable, size: int | None = None
 ) -> Windows:
-    """Look histories up in a table: what a model reads of each, as indices.
+    """Convert histories to windows of indices.
 
     Args:
         histories: B histories, oldest interaction first.
-        table: The items that they may name, and the scale of their ratings.
-        size: The most interactions that are read of one, the most recent; None reads all.
+        table: The known items and the rating scale.
+        size: Maximum number of interactions, of which the most recent are kept; None for all.
 
     Returns:
         Windows [B, P] with the last interaction with each item (:meth:`History.latest`).
 
     Raises:
-        DataError: An item is not in the table, a rating is not on its scale, or the columns of a history differ in
-            length.
+        DataError: An item is unknown, a rating is not on the scale, or the columns of a history differ in length.
     """
     for history in histories:
         _check_columns(history)

@@ -1,4 +1,4 @@
-"""Registers palate's own user encoders, and builds one of any kind. Their modules are imported when one is built."""
+"""Registers palate's user encoders and builds one of any kind; their modules are imported when one is built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ user_encoders.register("text", UserEncoderKind(TextSettings, None))
 
 
 def build_user_encoder(settings: Any, sizes: EncoderSizes) -> nn.Module:
-    """Build the user encoder of a registered kind, with random weights."""
+    """Build a randomly initialised user encoder of a registered kind."""
     build = user_encoders.find(settings.kind).build
     assert build is not None, "a history as text needs no user encoder"
     return build(settings, sizes)

@@ -1,4 +1,4 @@
-"""Differentiable ranks: of the queries among each other, and of the categories by their log-odds."""
+"""Differentiable ranking of latent queries and of categories."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 RULERS = 8
-"""Numbers by which the queries are ranked."""
+"""Number H of learned scores by which the queries are ranked."""
 SHARPNESS = 8.0
-"""What the distances between log-odds are multiplied by at first: a choice that is almost hard."""
+"""Initial sharpness of the selection: close to a hard argmax."""
 NOTHING = -0.8
-"""The log-odds at which a category starts to be worth naming: a chance of three in ten."""
+"""Initial threshold for naming a category, as log-odds: a probability of 0.3."""
 
 
 class SoftRank(nn.Module):
     """Differentiable rank of each query's features among the others', by pairwise sigmoids.
 
-    "The best three" needs it. Each of a few rulers reads a number off every query and counts, softly and at a
-    learned sharpness, how many others lie above it; queries that have read little count less.
+    "The best three" needs comparisons between queries. Each of H learned scores counts, softly and with a learned
+    sharpness, how many other queries score higher; queries that have read little count less.
     """
 
     def __init__(self, queries: int, features: int, width: int) -> None:
@@ -38,12 +38,16 @@ class SoftRank(nn.Module):
             self.counts.bias.fill_(1.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map the queries' features [B, Q, features] to what their ranks add to them, [B, Q, width]."""
+        """Map the queries' features [B, Q, features] to rank embeddings [B, Q, width]."""
         placed: Tensor = self.out(torch.cat(self.places(features), dim=-1))
         return placed
 
     def places(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many others lie above, whether it lies high, and how much it counts: each [B, Q, H]."""
+        """Compute each query's soft rank, whether its score exceeds a learned threshold, and its weight.
+
+        Returns:
+            Three tensors [B, Q, H].
+        """
         sharpness = self.sharpness.exp()
         number = (self.number(features) + self.of_query) * sharpness  # [B, Q, H]
         counts = (self.counts(features) + self.counts_of_query).sigmoid()
@@ -53,11 +57,11 @@ class SoftRank(nn.Module):
 
 
 class NamedCategories(nn.Module):
-    """The ``most`` likeliest categories of each half as vectors: what a frozen backbone only has to copy.
+    """Embeddings of the ``most`` likeliest liked and disliked categories, which a frozen backbone only has to copy.
 
-    Place i is for the i-th likeliest, where that is worth naming, and else for "nothing"; its vector is the mean of
-    the names, weighted by how near each one's log-odds are to that one's (SoftSort, Prillo & Eisenschlos 2020), and a
-    vector for its half.
+    Position i is for the i-th likeliest category if its probability is high enough, and otherwise for "nothing". Its
+    vector is the mean of the name embeddings, weighted by how close their log-odds are to the i-th largest (SoftSort,
+    Prillo & Eisenschlos 2020), plus a vector for its half.
     """
 
     def __init__(self, most: int, categories: int, size: int) -> None:
@@ -71,17 +75,17 @@ class NamedCategories(nn.Module):
 
     @torch.no_grad()
     def start_from(self, names: Tensor, halves: Tensor) -> None:
-        """Start from names [L + 1, E], the last for nothing, and what liked and disliked ones add to them, [2, E]."""
+        """Initialise the name embeddings [L + 1, E], the last for "nothing", and the two halves' vectors [2, E]."""
         self.name.copy_(names)
         self.of_half.copy_(halves)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """The log-odds of B users' labels, [B, L, 2], to the vectors of liked, then disliked, [B, 2 · most, E]."""
+        """Map log-odds [B, L, 2] to the vectors of liked, then disliked categories, [B, 2 · most, E]."""
         choices = self.choices(logits)  # [B, 2, most, L + 1]
         return (choices @ self.name + self.of_half[:, None]).flatten(1, 2)
 
     def choices(self, logits: Tensor) -> Tensor:
-        """How much each place chooses each category and, last, nothing: [B, 2, most, L + 1]."""
+        """Compute the weights of the categories and, last, of "nothing" at each position, [B, 2, most, L + 1]."""
         score = logits.float().mT + self.sooner  # [B, 2, L]
         nothing = self.nothing[:, None].expand(len(score), 2, 1)
         missing = self.most - score.shape[2]

@@ -1,4 +1,4 @@
-"""The resampler: learned latent queries that attend to the items, a fixed number of user-prompt vectors.
+"""The resampler: learned latent queries with cross-attention to the items.
 
 The user encoder of PERSOMA (arXiv 2408.00960), in the form of the Perceiver resampler (arXiv 2204.14198).
 """
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class ResamplerEncoder(nn.Module):
-    """Q latent queries attend to the window's items and to each other: M = Q user-prompt vectors.
+    """Q latent queries that attend to the window's items and to each other: M = Q user-prompt vectors.
 
-    An item enters with its rating, as a vector and as a number. The whole window is read again at every event.
+    An item is combined with its rating, given as a vector and as a number. Each new event requires the whole window to
+    be read again.
     """
 
     def __init__(self, settings: ResamplerSettings, sizes: EncoderSizes) -> None:
@@ -36,7 +37,7 @@ class ResamplerEncoder(nn.Module):
         self.project = nn.Linear(width, sizes.embedding)
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Read each window: [B, P] interactions become [B, Q, E]."""
+        """Encode each window: [B, P] interactions to [B, Q, E]."""
         items = self.item(events.item_vectors.flatten(1))  # [N, width]: each distinct item is projected once
         numbers = events.rating_numbers[:, None].to(events.rating_vectors.dtype)
         ratings = self.rating(torch.cat([events.rating_vectors, numbers], dim=-1))  # [R, width]
@@ -50,7 +51,7 @@ class ResamplerEncoder(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention from the latents to items and latents, then a feed-forward network; both on a residual stream."""
+    """Attention of the latents to items and latents, then a feed-forward network, both with residual connections."""
 
     def __init__(self, settings: ResamplerSettings) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class _Layer(nn.Module):
         )
 
     def forward(self, latents: Tensor, items: Tensor, mask: Tensor) -> Tensor:
-        """Latents [B, Q, width] and items [B, P, width] → latents."""
+        """Update the latents [B, Q, width] from the items [B, P, width]."""
         normed = self.norm_latents(latents)
         source = torch.cat([self.norm_items(items), normed], dim=1)
         queries, keys, values = (

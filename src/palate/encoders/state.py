@@ -1,8 +1,8 @@
-"""The state of a streaming user encoder: sums under a softmax that grow, shrink and merge in constant time.
+"""State of the streaming user encoder: softmax sums that support addition, removal and merging in constant time.
 
-Every latent query holds what a softmax over the whole history needs: a reference for the exponents, the denominator
-and the numerator. The reference is the maximum logit rounded up to a power of two, so that rescaling is exact, and
-each sum is kept in two float32 numbers (Knuth's two-sum): the order in which events come does not show.
+Each latent query keeps what a softmax over the whole history needs: a reference for the exponents, the denominator and
+the numerator. The reference is the maximum logit rounded up to a power of two, so that rescaling is exact, and each
+sum is kept as two float32 numbers (Knuth's two-sum), so that the result does not depend on the order of the events.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from palate.system.files import write_bytes
 
 FORMAT = "palate-user-state-1"
 NOTHING = -(2**30)
-"""The exponent of a query that has read nothing."""
+"""Exponent of a query without events."""
 LOWEST = -(2.0**24)
-"""Logits are kept between this and its opposite, in powers of two."""
+"""Logits are clamped to this and its negative, in powers of two."""
 LEAST_LEFT = 2.0**-6
-"""A query of which less is left than this share of what it once held has lost precision: removing an event leaves
-about a millionth of its weight behind, because its weight is computed anew."""
+"""If less than this fraction of a query's former weight remains, precision is lost: removing an event leaves about a
+millionth of its weight behind, because its weight is computed again."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserState:
-    """What B users' histories leave behind in Q latent queries that pool V numbers each; bytes do not depend on P.
+    """Pooled histories of B users in Q latent queries of V values each; its size does not depend on P.
 
     Column 0 of the sums is the denominator, the sum of the weights; the other V are the numerator. All sums are in
     units of 2**exponent.
@@ -49,12 +49,12 @@ class UserState:
         return len(self.count)
 
     def __getitem__(self, users: slice | Tensor) -> UserState:
-        """The states of some of the users, which stay a batch."""
+        """Select users; the result is a batch."""
         return UserState(*(getattr(self, column.name)[users] for column in fields(self)))
 
     @classmethod
     def empty(cls, users: int, queries: int, values: int, device: torch.device | str = "cpu") -> UserState:
-        """The state of ``users`` that have no history."""
+        """Create the state of users without a history."""
         sums = torch.zeros(users, queries, 1 + values, device=device)
         return cls(
             exponent=torch.full((users, queries), NOTHING, dtype=torch.int32, device=device),
@@ -67,9 +67,16 @@ class UserState:
 
     @classmethod
     def of(cls, logits: Tensor, values: Tensor, mask: Tensor, time: Tensor) -> UserState:
-        """The state of the events that stand where ``mask`` [B, P] is true.
+        """Create the state of a batch of events.
 
-        ``logits`` are [B, P, Q], in float64 where they hold times, ``values`` [B, P, V] and ``time`` [B, P].
+        Args:
+            logits: Logits of the events, [B, P, Q]; float64 if they contain times.
+            values: Values to average, [B, P, V].
+            mask: True at events, False at padding, [B, P].
+            time: Days since 1970, [B, P].
+
+        Returns:
+            The state of each user.
         """
         powers = (logits / math.log(2)).clamp(LOWEST, -LOWEST).masked_fill(~mask[..., None], -math.inf)
         highest = powers.detach().amax(dim=1).ceil()  # [B, Q]
@@ -88,20 +95,20 @@ class UserState:
         )
 
     def merge(self, other: UserState) -> UserState:
-        """The state of both histories together; in any order, whatever the shares."""
+        """Combine the states of two parts of a history; the result does not depend on how it was divided."""
         exponent, sums, rest = self._plus(other, 1)
         peak = torch.maximum(torch.maximum(self.peak, other.peak), _log_weight(exponent, sums))
         newest = torch.maximum(self.newest, other.newest)
         return UserState(exponent, sums, rest, peak, self.count + other.count, newest)
 
     def replaced(self, rows: Tensor, others: UserState) -> UserState:
-        """These states with the others in some rows [B']."""
+        """Replace the states in some rows [B']."""
         return UserState(
             *(getattr(self, c.name).index_copy(0, rows, getattr(others, c.name)) for c in fields(self))
         )
 
     def without(self, other: UserState) -> UserState:
-        """The state after the other's events are taken out, which must have been read; see :meth:`blurred`."""
+        """Remove the events of another state, which this one must contain; see :meth:`blurred`."""
         exponent, sums, rest = self._plus(other, -1)
         left = UserState(exponent, sums, rest, self.peak, self.count - other.count, self.newest)
         emptied = (left.count == 0).nonzero().flatten()
@@ -109,27 +116,40 @@ class UserState:
         return left.replaced(emptied, UserState.empty(len(emptied), queries, values, sums.device))
 
     def blurred(self, floor: Tensor) -> Tensor:
-        """True for users of whom so much has been taken out that rounding shows, [B]: build their states again.
+        """Detect states in which rounding errors show after removals, [B]; they must be rebuilt.
 
-        ``floor`` [B, Q] is log2 of a weight that is always there beside the history's.
+        Args:
+            floor: log2 of a weight that is always added to the history's, [B, Q].
+
+        Returns:
+            True for the users whose state must be rebuilt, [B].
         """
         left = torch.logaddexp2(_log_weight(self.exponent, self.sums), floor)
         return ((left < self.peak + math.log2(LEAST_LEFT)) & (self.count > 0)[:, None]).any(dim=1)
 
     def to_bytes(self, reader: str) -> bytes:
-        """The state as safetensors; ``reader`` says which weights the sums were made with."""
+        """Serialize to safetensors; ``reader`` identifies the weights that the sums were made with."""
         columns = {column.name: getattr(self, column.name).cpu().contiguous() for column in fields(self)}
         return save(columns, metadata={"format": FORMAT, "reader": reader})
 
     def save(self, path: Path, reader: str) -> None:
-        """Write :meth:`to_bytes`, all or nothing."""
+        """Write :meth:`to_bytes` to a file atomically."""
         write_bytes(path, self.to_bytes(reader))
 
     @classmethod
     def load(cls, path: Path, reader: str, like: UserState) -> UserState:
-        """Read what :meth:`save` wrote, with the sizes of ``like``.
+        """Read a file of :meth:`save`.
 
-        Raises :class:`DataError` for a file that is damaged or was made with other weights.
+        Args:
+            path: The file.
+            reader: Identity of the weights that the sums must have been made with.
+            like: A state of the expected sizes.
+
+        Returns:
+            The state.
+
+        Raises:
+            DataError: The file is damaged, or was made with other weights.
         """
         try:
             return cls.from_bytes(Path(path).read_bytes(), reader, like, path)
@@ -138,7 +158,7 @@ class UserState:
 
     @classmethod
     def from_bytes(cls, data: bytes, reader: str, like: UserState, path: Path | None = None) -> UserState:
-        """Read what :meth:`to_bytes` gave, as :meth:`load` does; ``path`` is what an error names."""
+        """Deserialize the result of :meth:`to_bytes`, like :meth:`load`; ``path`` is named in errors."""
         try:
             columns = load(data)
             made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
@@ -153,19 +173,19 @@ class UserState:
         return cls(**{name: tensor.to(like.sums.device) for name, tensor in columns.items()})
 
     def _plus(self, other: UserState, sign: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Exponent, sums and rest with ``sign`` times the other's."""
+        """Add ``sign`` times another state: exponent, sums and rest."""
         exponent = torch.maximum(self.exponent, other.exponent)
         (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
         return exponent, *_two_sum(mine, sign * its, my_rest + sign * its_rest)
 
     def _in_units_of(self, exponent: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and rest, exactly, in other units that are not smaller."""
+        """Rescale sums and rest exactly to units that are not smaller."""
         shift = (self.exponent - exponent).clamp(min=-300)[..., None]
         return torch.ldexp(self.sums, shift), torch.ldexp(self.rest, shift)
 
 
 def _two_sum(first: Tensor, second: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """The rounded sum, and what rounding left out of it."""
+    """Return the rounded sum and its rounding error."""
     total = first + second
     shadow = total - first
     lost = (first - (total - shadow)) + (second - shadow) + rest
@@ -174,7 +194,7 @@ def _two_sum(first: Tensor, second: Tensor, rest: Tensor) -> tuple[Tensor, Tenso
 
 
 def _log_weight(exponent: Tensor, sums: Tensor) -> Tensor:
-    """log2 of the denominators, [B, Q]."""
+    """Compute log2 of the denominators, [B, Q]."""
     return exponent + sums.detach()[..., 0].clamp(min=0).log2()
 
 

@@ -1,4 +1,4 @@
-"""The streaming user encoder: any number of interactions pooled into a fixed number of latent queries, one by one."""
+"""The streaming user encoder: attention pooling of a history into a fixed number of latent queries."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch
 
 VALUES = 24
-"""Numbers that a query pools of the items, and as many of their ratings."""
+"""Values that a query pools from the items, and as many from their ratings."""
 POOLED = 2 * VALUES + 1
-"""Those, and the rating itself."""
+"""All pooled values, with the rating itself."""
 FEATURES = POOLED + 2
-"""What a query knows of a history: their means, the history's share against the null, and its count."""
+"""Features of a query: the pooled means, the history's weight relative to the null sink, and the log of its size."""
 YEAR = 365.0
-"""The time in days in which recency starts to forget: a weight falls to 1/e."""
+"""Initial time constant of the recency decay, in days: weights fall to 1/e."""
 ALL_ITEMS = 6.0
-"""The logit with which the query that reads every item starts."""
+"""Initial logit of the query that reads every item."""
 
 
 class EventReader(nn.Module):
-    """What one event adds to a user's state: a weight in each query, and the values that are averaged with it."""
+    """Maps an event to its contribution to a user's state: a weight per query, and the values that are averaged."""
 
     def __init__(self, queries: int, size: int, recency: bool) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class EventReader(nn.Module):
         self.decay = nn.Parameter(torch.full((queries,), rate)) if recency else None
 
     def forward(self, events: EventBatch) -> UserState:
-        """The state of each window, in float32 whatever the backbone is computed in."""
+        """Compute the state of each window, in float32 whatever the precision of the backbone."""
         with torch.autocast(self.key.weight.device.type, enabled=False):
             kind = self.key.weight.dtype
             items = events.item_vectors.flatten(1).to(kind)  # [N, F·S]: each distinct item is projected once
@@ -58,13 +58,13 @@ class EventReader(nn.Module):
             return UserState.of(logits, values.float(), events.mask, events.time)
 
     def forgotten_by(self, time: Tensor) -> Tensor:
-        """What recency adds to the logits of an event at ``time`` [...], so that older ones fall back: [..., Q]."""
+        """Compute the recency term of the logits at ``time`` [...], in days: [..., Q], lower for older events."""
         if self.decay is None:
             return torch.zeros((), device=time.device)
         return time[..., None] * functional.softplus(self.decay).double()
 
     def identity(self) -> str:
-        """sha256 of the weights: states of another reader mean nothing to this one."""
+        """Return the sha256 of the weights; states of other weights cannot be used."""
         digest = hashlib.sha256()
         for name, weight in sorted(self.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -73,21 +73,21 @@ class EventReader(nn.Module):
 
 
 class StreamingEncoder(nn.Module):
-    """Q latent queries read the window: M user-prompt vectors, whatever the window's length, one for each query.
+    """Streaming user encoder: Q latent queries pool the window into M user-prompt vectors, whatever its length.
 
-    With ``named`` categories in the settings, vectors that name the likeliest in order stand behind them.
+    With ``named`` in the settings, embeddings of the likeliest categories' names are appended in order.
 
-    All that they keep of it is a :class:`UserState`, which takes events in and out in constant time and merges:
-    ``prompt(add(init_state(B), events))`` is what ``forward(events)`` gives.
+    Its memory of the history is a :class:`UserState`, to which events are added and from which they are removed in
+    constant time: ``prompt(add(init_state(B), events))`` equals ``forward(events)``.
 
-    - Keys come from an item's text alone, values from item and rating: a query finds "the comedies" and reads how
-      they were rated. The rating enters as a number, because sentence vectors of ratings are not in order.
-    - A key is a log-probability, log σ(w·v + b): all items that a query means weigh the same, and the log of the
-      softmax denominator, which is handed on, is the log of their number. A plain softmax forgets that number.
-    - With recency, a weight decays with time, exp(-decay · days), at a rate that each query learns.
-    - Each softmax has a learned null sink, which shrinks the mean of few interactions as a prior would.
-    - A category's query speaks the backbone's language from the start: its user-prompt vector is the embedding of
-      the category's name, moved by how much the user likes and dislikes it.
+    - Keys depend on an item's text only, values on item and rating: a query selects "the comedies" and averages their
+      ratings. The rating enters as a number, because sentence vectors of ratings are not in order.
+    - A key is a log-probability, log σ(w·v + b): all matching items have equal weight, and the log of the softmax
+      denominator, which is passed on, is the log of their number. A plain softmax loses that number.
+    - With recency, a weight decays over time as exp(-decay · days), at a learned rate per query.
+    - Each softmax has a learned null sink, which shrinks the mean of few interactions like a prior.
+    - The query of a category starts from the backbone's embeddings: its user-prompt vector is the embedding of the
+      category's name, shifted by how much the user likes and dislikes the category.
     """
 
     category_of_query: Tensor
@@ -135,12 +135,14 @@ class StreamingEncoder(nn.Module):
         names: Tensor,
         liking: Tensor | None = None,
     ) -> None:
-        """Let the first queries mean categories, and the one after them every item.
+        """Initialise the first C queries from categories, and the next one for all items.
 
-        ``categories`` [C] are the categories' indices, ``weights`` [C, F·S] and ``bias`` [C] a linear probe's
-        log-odds that an item has the category, and ``names`` [C, E] the names' mean backbone embeddings. ``liking``
-        [2, E] is how far a category's vector is moved from its name for a unit of liking and of disliking; it is
-        random when not given.
+        Args:
+            categories: Indices of the categories, [C].
+            weights: Weights of a linear probe for the log-odds that an item has the category, [C, F·S].
+            bias: Biases of the probe, [C].
+            names: Mean backbone embeddings of the category names, [C, E].
+            liking: Shift of a category's vector per unit of liking and of disliking, [2, E]; random if None.
         """
         queries = len(categories)
         self.category_of_query = categories
@@ -153,32 +155,43 @@ class StreamingEncoder(nn.Module):
             key.weight[queries], key.bias[queries] = 0.0, ALL_ITEMS
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Read each window: [B, P] interactions become [B, M, E]."""
+        """Encode each window: [B, P] interactions to [B, M, E]."""
         return self.user_prompt(self.reader(events))
 
     def init_state(self, users: int) -> UserState:
-        """The state of ``users`` without a history."""
+        """Create the state of users without a history."""
         return UserState.empty(users, len(self.query), POOLED, self.null.device)
 
     @torch.no_grad()
     def add(self, state: UserState, events: EventBatch) -> UserState:
-        """The state of B users after their events, [B, P] in any order; its cost does not depend on their past."""
+        """Add events [B, P], in any order, to the states of B users, at a cost that does not depend on the history."""
         return state.merge(self.reader(events))
 
     @staticmethod
     def merge(first: UserState, second: UserState) -> UserState:
-        """The state of histories of which each state has a part."""
+        """Combine the states of two parts of the histories."""
         return first.merge(second)
 
     @torch.no_grad()
     def remove(
         self, state: UserState, events: EventBatch, remaining: Callable[[Tensor], EventBatch] | None = None
     ) -> UserState:
-        """The state of B users without events that it has read.
+        """Remove events from the states of B users.
 
-        Where so much leaves that rounding would show, or the newest event that recency is counted from, the state
-        is built again: ``remaining`` is given the users' rows and returns the events that they still have. Raises
-        :class:`MismatchError` where it is needed and not given, and for more events than the state has read.
+        If rounding errors would show afterwards, or if the newest event is removed, from which recency is counted, the
+        state is rebuilt from the remaining events.
+
+        Args:
+            state: States of B users.
+            events: Events to remove, which the states contain, [B, P].
+            remaining: Function that takes row indices and returns the remaining events of these users.
+
+        Returns:
+            The states without the events.
+
+        Raises:
+            MismatchError: A state must be rebuilt and ``remaining`` is None, or there are more events than it
+                contains.
         """
         left = None if remaining is None else lambda rows: self.reader(remaining(rows))
         return self.subtract(state, self.reader(events), left)
@@ -187,7 +200,7 @@ class StreamingEncoder(nn.Module):
     def subtract(
         self, state: UserState, taken: UserState, remaining: Callable[[Tensor], UserState] | None = None
     ) -> UserState:
-        """Take the events of one state out of another; :meth:`remove` with states in the place of events."""
+        """Remove the events of one state from another, like :meth:`remove` with states instead of events."""
         if bool((taken.count > state.count).any()):
             raise MismatchError(
                 "more events were to be removed than the state has read; build it from the stored events"
@@ -208,19 +221,19 @@ class StreamingEncoder(nn.Module):
 
     @torch.no_grad()
     def prompt(self, state: UserState) -> Tensor:
-        """User prompts [B, M, E] of B users."""
+        """Compute the user prompts of B users, [B, M, E]."""
         return self.user_prompt(state).embeddings
 
     def save_state(self, state: UserState, path: Path) -> None:
-        """Write a state as safetensors, all or nothing."""
+        """Write a state as safetensors, atomically."""
         state.save(path, self.reader.identity())
 
     def load_state(self, path: Path) -> UserState:
-        """Read what :meth:`save_state` wrote; raises :class:`DataError` for a damaged file or another encoder's."""
+        """Read a file of :meth:`save_state`; raises :class:`DataError` if it is damaged or of another encoder."""
         return UserState.load(path, self.reader.identity(), self.init_state(0))
 
     def user_prompt(self, state: UserState) -> UserPrompt:
-        """Make the user prompts of B users from their states: [B, M, E], with the category logits [B, L, 2]."""
+        """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
         hidden = self._think(self._features(state))  # [B, Q, width]
         logits = self.categories(hidden.flatten(1)).unflatten(1, (-1, 2))  # [B, L, 2]
         liking = self.liking(logits[:, self.category_of_query])  # [B, C, E]
@@ -232,7 +245,7 @@ class StreamingEncoder(nn.Module):
         return UserPrompt(embeddings, mask, logits)
 
     def _features(self, state: UserState) -> Tensor:
-        """What each query knows of the history: [B, Q, FEATURES]."""
+        """Compute each query's features of the history, [B, Q, FEATURES]."""
         sums = state.sums + state.rest
         offset = state.exponent.double() * math.log(2) - self._now(state)  # [B, Q] log of the sums' unit
         reference = torch.maximum(offset, self.null).detach()
@@ -243,15 +256,15 @@ class StreamingEncoder(nn.Module):
         return torch.cat([pooled[..., 1:], pooled[..., :1], size], dim=-1).to(self.read.weight.dtype)
 
     def _now(self, state: UserState) -> Tensor:
-        """What recency adds to a logit at the time of the newest event, [B, Q]."""
+        """Compute the recency term at the time of the newest event, [B, Q]."""
         return self.reader.forgotten_by(state.newest.clamp(min=0))
 
     def _floor(self, state: UserState) -> Tensor:
-        """log2 of the null's weight beside the state's sums, [B, Q]."""
+        """Compute log2 of the null sink's weight relative to the state's sums, [B, Q]."""
         return ((self.null + self._now(state)) / math.log(2)).expand(state.exponent.shape)
 
     def _think(self, features: Tensor) -> Tensor:
-        """The latent queries after they have been compared with each other: [B, Q, width]."""
+        """Compute the latent queries after comparison with each other, [B, Q, width]."""
         compared = self.compare(features.flatten(1)).unflatten(1, self.query.shape)
         hidden = self.query + self.read(features) + compared + self.rank(features)
         for layer in self.layers:

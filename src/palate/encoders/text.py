@@ -1,4 +1,4 @@
-"""The history as text in the backbone's own context: the paper's text baselines, in the place of a user encoder."""
+"""The history as text in the backbone's context: the paper's text baselines, which need no user encoder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from palate.items.blocks import BlockTable
 
 AT_ONCE = 10_000
-"""Texts that are tokenised in one call."""
+"""Texts tokenised per call."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
-    """The blocks of B users as token ids, oldest first, padded at the right end to N tokens."""
+    """Token ids of the item blocks of B users, oldest first, right-padded to N tokens."""
 
     token_ids: Tensor  # [B, N]
     mask: Tensor  # [B, N] true where a token stands
 
 
 class BlockCatalogue(nn.Module):
-    """The items' blocks beside the model: each is tokenised once, batches bring indices.
+    """Tokenised item blocks on the model's device, looked up by index.
 
-    A history is cut at ``max_length``: the oldest items are left out, and none is cut in two.
+    A history is truncated to ``max_length`` tokens by dropping the oldest items whole.
     """
 
     tokens: Tensor  # [T] all pieces, one after the other
@@ -47,7 +47,7 @@ class BlockCatalogue(nn.Module):
         self.register_buffer("offsets", lengths.cumsum(0), persistent=False)
 
     def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> TextBatch:
-        """Look a batch up, as :meth:`palate.encoders.batch.VectorCatalogue.forward` does."""
+        """Look up a batch; the arguments are those of :meth:`palate.encoders.batch.VectorCatalogue.forward`."""
         index = unique[item]  # [B, P]
         pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
         lengths = self.offsets[pieces + 1] - self.offsets[pieces]
@@ -63,7 +63,7 @@ class BlockCatalogue(nn.Module):
         return TextBatch(token_ids, stands)
 
     def _joined(self, pieces: Tensor, lengths: Tensor) -> Tensor:
-        """The tokens of these pieces, one after the other."""
+        """Concatenate the tokens of these pieces."""
         before = lengths.cumsum(0) - lengths
         place = torch.arange(int(lengths.sum()), device=lengths.device)
         shift = (self.offsets[pieces] - before).repeat_interleave(lengths)
@@ -71,14 +71,14 @@ class BlockCatalogue(nn.Module):
 
 
 class TextHistory(nn.Module):
-    """No user encoder: the tokens' own embeddings are the user prompt, M = N."""
+    """The user prompt of a text history: the token embeddings, M = N."""
 
     def __init__(self, embeddings: Callable[[], nn.Module]) -> None:
         super().__init__()
         self._embeddings = embeddings  # the backbone's, which are not this module's weights
 
     def forward(self, text: TextBatch) -> UserPrompt:
-        """Embed each history: [B, N] tokens become [B, N, E]."""
+        """Embed each history: [B, N] tokens to [B, N, E]."""
         return UserPrompt(self._embeddings()(text.token_ids), text.mask)
 
 

@@ -1,4 +1,4 @@
-"""The paper's User Embedding Module."""
+"""The paper's User Embedding Module (UEM)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch, VectorCatalogue
 
 CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
-"""How loud the channels of a narrowed stream start that say an item's categories and its rating; others are at 1."""
+"""Initial gain of the category and rating channels of a narrowed residual stream; that of the others is 1."""
 
 
 class UEM(nn.Module):
-    """The paper's User Embedding Module (section 3): one user-prompt vector for each interaction, M = P.
+    """User Embedding Module (section 3 of the paper): one user-prompt vector per interaction, M = P.
 
-    T5 v1.1-style layers on a residual stream as wide as the input: an item's field vectors and its rating's vector,
-    side by side, (F + 1)·S; then a linear layer to E. Three layers on S = 768 and E = 768 have 65.5M parameters.
-    With a ``d_model`` in the settings, for small machines, a linear layer makes the stream that narrow.
+    T5 v1.1-style layers on a residual stream as wide as the input, the concatenated field vectors of an item and the
+    vector of its rating, (F + 1)·S; then a linear layer to E. Three layers with S = 768 and E = 768 have 65.5M
+    parameters. If ``d_model`` is set, for small machines, a linear layer first projects the input to that size.
     """
 
     def __init__(self, settings: UEMSettings, sizes: EncoderSizes) -> None:
@@ -53,10 +53,13 @@ class UEM(nn.Module):
     def start_from(self, table: VectorCatalogue, probe_weights: Tensor) -> None:
         """Start a narrowed stream from what differs between items and between ratings.
 
-        Vectors of texts from one template have most in common, which says nothing: the rest is brought to unit
-        variance. The first channels say how much of each of C categories an item has, by ``probe_weights`` [C, F·S],
-        and the next one says the rating: each the more loudly for being one of many. Nothing happens to a stream of
-        full width.
+        Vectors of texts from one template have a large common part without information: it is subtracted, and the rest
+        scaled to unit variance. The first C channels are each category's probe output and the next one is the rating,
+        with higher gains because they are few. Without an input projection nothing is changed.
+
+        Args:
+            table: Vectors of all items and rating values.
+            probe_weights: Weights of a linear probe for C categories, [C, F·S].
         """
         if self.narrow is None:
             return
@@ -75,7 +78,7 @@ class UEM(nn.Module):
         self.narrow.bias.copy_(-weight @ mean)
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Read each window item by item: [B, P] interactions become [B, P, E]."""
+        """Encode each window item by item: [B, P] interactions to [B, P, E]."""
         items = events.item_vectors.flatten(1)[events.item]  # [B, P, F·S]
         ratings = events.rating_vectors[events.rating]  # [B, P, S]
         stream = torch.cat([items, ratings], dim=-1)  # [B, P, (F + 1)·S]

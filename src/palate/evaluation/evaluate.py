@@ -57,7 +57,7 @@ class PredictorScores(Frozen):
     scores: PreferenceScores
     per_category: dict[str, CategoryScores]
     unreadable: float
-    """Share of answers in which no label was found and which do not say that there is none."""
+    """Fraction of answers that neither contain a label nor state that there is none."""
     seconds: float
     """Time to answer for all users."""
 

@@ -1,4 +1,4 @@
-"""What of an export is written, so that one that was interrupted goes on where it stopped."""
+"""Journal of an export, from which an interrupted export resumes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ JOURNAL = "journal.jsonl"
 
 
 class Line(Frozen):
-    """A user whose files are written."""
+    """A user whose files have been written."""
 
     history: str
-    """:func:`history_digest` of what the prompts were made from."""
+    """:func:`history_digest` of the user's history and new items."""
     user: ExportedUser
 
 
 class Journal:
-    """A file in an export's folder that says what is exported, and has a line for each user whose files are there.
+    """Journal file in an export's folder: the export's settings, then a line for each written user.
 
-    A folder in which something else was exported, as ``manifest`` tells without its users, is emptied.
+    If the folder holds an export with other settings, as ``manifest`` without its users shows, it is emptied.
     """
 
     def __init__(self, folder: Path, manifest: ExportManifest) -> None:
@@ -55,9 +55,10 @@ class Journal:
         write_text(folder / JOURNAL, "\n".join(lines) + "\n")
 
     def written(self, digests: Mapping[str, str]) -> list[ExportedUser] | None:
-        """A batch's users, whose histories are given by the path of the user prompt; None unless all are there.
+        """Return the users of a batch if all their files exist and match the journal, else None.
 
-        Their files are compared with what was written.
+        Args:
+            digests: Digests of the histories by path of the user prompt.
         """
         lines = [self._lines.get(path) for path in digests]
         there = [
@@ -69,13 +70,13 @@ class Journal:
         return there if len(there) == len(lines) else None
 
     def add(self, users: Sequence[ExportedUser], digests: Mapping[str, str]) -> None:
-        """Note a batch's users, whose files are written."""
+        """Record the users of a batch whose files have been written."""
         lines = [Line(history=digests[user.user_prompt.path], user=user) for user in users]
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
             file.writelines(line.model_dump_json() + "\n" for line in lines)
 
     def close(self, manifest: ExportManifest) -> None:
-        """Remove the journal, and whatever else the manifest does not name."""
+        """Remove the journal and all files that the manifest does not list."""
         named = {self.folder / file.path for user in manifest.users for file in user.files}
         folders = {self.folder / "users", self.folder / "complete"}
         kept = named | folders | {self.folder / MANIFEST}
@@ -87,7 +88,7 @@ class Journal:
 
 
 def history_digest(history: History, new_items: Sequence[Item]) -> str:
-    """sha256 of all that a user's prompts are made from."""
+    """Return the sha256 of a user's history and new items."""
     columns = ([*history.item_ids], [*map(float, history.ratings)], [*map(int, history.timestamps)])
     content = json.dumps([history.user_id, *columns, *map(astuple, new_items)])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What ``manifest.json`` of an export holds: its users' files, and what made and what reads them."""
+"""Contents of an export's ``manifest.json``: the users' files, the model, and the backbone that reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 USER_PROMPT = "user_prompt"
-"""The tensor in a user's file, named as in what a server's ``GET /users/{user_id}/prompt`` gives."""
+"""Name of the tensor in a user's file, as in the server's ``GET /users/{user_id}/prompt``."""
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 WeightsFolder: TypeAlias = Literal["backbone", "adapter"]
@@ -26,65 +26,65 @@ Digest: TypeAlias = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class PromptFile(Frozen):
-    """A file of one prompt."""
+    """File of one prompt."""
 
     path: Annotated[str, Field(pattern=r"^(users/[0-9]+\.safetensors|complete/[0-9]+-[0-9]+\.b64)$")]
-    """Inside the export's folder."""
+    """Path relative to the export's folder."""
     shape: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
-    """Vectors, and their size E."""
+    """Number of vectors, and their size E."""
     sha256: Digest
 
 
 class ExportedUser(Frozen):
-    """The files of one user."""
+    """Files of one user."""
 
     user_id: str
     user_prompt: PromptFile
     complete: tuple[PromptFile, ...]
-    """One for each of the export's instructions, in their order."""
+    """Complete prompts, one per instruction of the export."""
 
     @property
     def files(self) -> tuple[PromptFile, ...]:
-        """All of them."""
+        """All files of the user."""
         return (self.user_prompt, *self.complete)
 
 
 class ModelIdentity(Frozen):
-    """The model that made the prompts."""
+    """Model that made the prompts."""
 
     config: Digest
     weights: Digest
     data_name: str
     data_fingerprint: str
-    """Of the data that it was trained on."""
+    """Fingerprint of its training data."""
 
 
 class BackboneIdentity(Frozen):
-    """The backbone that reads the prompts."""
+    """Backbone that reads the prompts."""
 
     name: str | None
-    """Where it was had from; None where the model holds all of it."""
+    """Hub name or folder; None if it is saved with the model."""
     revision: str | None
     digest: Digest
-    """Of its weights as they were loaded, without what LoRA adds."""
+    """Digest of its weights as loaded, without LoRA."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """As it was loaded."""
+    """Data type of the loaded weights."""
     train: Literal["full", "lora", "frozen"]
-    """What of it was trained: only a frozen one is the same wherever it comes from."""
+    """Which of its weights were trained; only a frozen backbone equals its source."""
 
 
 class EngineWeights(Frozen):
-    """The weights that were written beside the prompts."""
+    """Weights that were written beside the prompts."""
 
     folder: WeightsFolder
-    """In the export's folder: ``backbone`` as transformers saves it, or ``adapter`` as peft does."""
+    """Folder in the export: ``backbone`` as saved by transformers, or ``adapter`` as saved by PEFT."""
     digest: Digest | None
-    """Of the backbone's weights in the export's dtype; None for an adapter."""
+    """Digest of the backbone's weights in the export's dtype; None for an adapter."""
     files: dict[Annotated[str, Field(pattern=r"^([\w-][\w.-]*/)*[\w-][\w.-]*$")], Digest]
 
 
 class Generation(Frozen):
-    """How the model itself generates after a complete prompt, in the words of a completions API."""
+    """Generation parameters of the model, named as in a completions API."""
 
     max_tokens: int
     temperature: Literal[0] = 0
@@ -92,7 +92,7 @@ class Generation(Frozen):
 
 
 class ExportManifest(Frozen):
-    """What ``manifest.json`` of an export holds."""
+    """Contents of an export's ``manifest.json``."""
 
     format: Literal[1] = 1
     made: datetime
@@ -100,15 +100,15 @@ class ExportManifest(Frozen):
     model: ModelIdentity
     backbone: BackboneIdentity
     data_fingerprint: str | None
-    """Of the dataset whose users these are; None where all came from history files."""
+    """Fingerprint of the users' dataset; None if all came from history files."""
     dtype: DType
     device: str | None = None
-    """Where the prompts were computed; None in exports of earlier versions."""
+    """Device on which the prompts were computed; None in exports of earlier versions."""
     instructions: tuple[str, ...]
     generation: Generation | None
-    """None for an encoder-decoder, which has no complete prompts."""
+    """Generation parameters; None for an encoder-decoder, which has no complete prompts."""
     weights: EngineWeights | None = None
-    """None where the engine gets the backbone elsewhere."""
+    """Exported weights; None if the engine loads the backbone from elsewhere."""
     users: tuple[ExportedUser, ...]
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ class ExportManifest(Frozen):
 
 
 def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None) -> None:
-    """Raise :class:`MismatchError` where there is no adapter to write."""
+    """Raise :class:`MismatchError` if there is no adapter to export."""
     source = settings.backbone
     if weights == "adapter" and (source is None or source.settings.train != "lora"):
         trained = "full" if source is None else source.settings.train
@@ -135,7 +135,7 @@ def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None)
 
 
 def check_instructions(run: Path | str, instructions: Sequence[str]) -> None:
-    """Raise :class:`MismatchError` for instructions to an encoder-decoder."""
+    """Raise :class:`MismatchError` for instructions with an encoder-decoder, which has no complete prompts."""
     if instructions and not is_decoder_only(run):
         raise MismatchError(
             "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, which vLLM's "

@@ -1,4 +1,4 @@
-"""Exported prompts, read and checked: what ``palate export`` wrote, by user."""
+"""Reads and verifies exported prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,17 @@ _AGAIN = "run palate export again, into a new folder"
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """An export's folder. Each file is checked when it is read; nothing in it is executed."""
+    """Prompts of an export. Files are verified when they are read; no code is loaded from them.
+
+    Args:
+        folder: The export's folder.
+        manifest: Its manifest.
+
+    Example:
+        >>> prompts = palate.read_prompts("prompts")  # doctest: +SKIP
+        >>> prompts.user_prompt("42").shape  # doctest: +SKIP
+        torch.Size([24, 128])
+    """
 
     folder: Path
     manifest: ExportManifest
@@ -40,13 +50,20 @@ class Prompts:
 
     @property
     def user_ids(self) -> list[str]:
-        """Whose prompts there are."""
+        """Ids of the exported users."""
         return list(self._users)
 
     def user_prompt(self, user_id: str) -> Tensor:
-        """A user's prompt [M, E].
+        """Read a user's prompt.
 
-        Raises :class:`DataError` for a user who is not there, and for a file that is not what the manifest says.
+        Args:
+            user_id: The user.
+
+        Returns:
+            The user prompt [M, E].
+
+        Raises:
+            DataError: The user was not exported, or the file does not match the manifest.
         """
         file = self._user(user_id).user_prompt
         path, content = self._content(file)
@@ -66,10 +83,19 @@ class Prompts:
         return prompt
 
     def prompt_embeds(self, user_id: str, instruction: str | None = None) -> str:
-        """The value of ``prompt_embeds`` in a request to vLLM, base64, for one of the export's instructions.
+        """Read the complete prompt for vLLM's ``prompt_embeds``.
 
-        Without an instruction, for the first. The text is compared with the manifest's checksum and not decoded.
-        Raises :class:`DataError` as :meth:`user_prompt` does, and for an instruction that was not exported.
+        The text is verified by the manifest's checksum and not decoded.
+
+        Args:
+            user_id: The user.
+            instruction: One of the export's instructions; the first if None.
+
+        Returns:
+            The base64 text of ``prompt_embeds``.
+
+        Raises:
+            DataError: The user or the instruction was not exported, or the file does not match the manifest.
         """
         user, asked = self._user(user_id), self.manifest.instructions
         if not asked or (instruction is not None and instruction not in asked):
@@ -82,7 +108,7 @@ class Prompts:
         return content.decode("ascii")
 
     def check(self) -> None:
-        """Read every file; raises :class:`DataError` for the first that is not what the manifest says."""
+        """Verify all files; raises :class:`DataError` for the first that does not match the manifest."""
         for user_id in self.user_ids:
             self.user_prompt(user_id)
             for instruction in self.manifest.instructions:
@@ -93,10 +119,10 @@ class Prompts:
                 _check(path, _digest_of(path), sha256)
 
     def check_backbone(self, backbone: nn.Module) -> None:
-        """Raise :class:`MismatchError` unless these are the weights that the prompts are for.
+        """Raise :class:`MismatchError` unless these are the weights that the prompts were made for.
 
-        That is the backbone as palate loaded it, in its dtype, or the one that was exported, in the export's; where
-        LoRA was trained only the latter.
+        These are the backbone as loaded by palate, in its dtype, or the exported one, in the export's dtype; with LoRA
+        only the latter.
         """
         own, exported = self.manifest.backbone, self.manifest.weights
         there: dict[str, DType] = {} if own.train == "lora" else {own.digest: own.dtype}
@@ -131,10 +157,18 @@ class Prompts:
 
 
 def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
-    """The prompts that ``palate export`` wrote into a folder; each file is checked when it is read.
+    """Open the prompts that ``palate export`` wrote.
 
-    Raises :class:`DataError` when it is none, and :class:`MismatchError` when ``run`` is given and another model made
-    them.
+    Args:
+        folder: The export's folder.
+        run: Run of the model that must have made them; not checked if None.
+
+    Returns:
+        The prompts; each file is verified when it is read.
+
+    Raises:
+        DataError: The folder holds no export, or its manifest is damaged.
+        MismatchError: Another model made the prompts.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -165,7 +199,7 @@ def _check(path: Path, found: str, expected: str) -> None:
 
 
 def file_digests(run: Path | str) -> tuple[str, str]:
-    """sha256 of a run's config and weights; raises :class:`DataError` where there are none."""
+    """Return the sha256 of a run's config and weights; raises :class:`DataError` if one is missing."""
     folder = model_folder(run)
     for name in (CONFIG, WEIGHTS):
         check_readable(folder / name, "no model here; expected a folder that 'palate train' finished")

@@ -1,4 +1,4 @@
-"""The weights that an engine needs beside exported prompts: the whole backbone, or what LoRA adds to it."""
+"""Exports the weights that an engine needs besides the prompts: the backbone, or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def write_weights(model: PersonalizedModel, weights: WeightsFolder, out: Path, dtype: DType) -> EngineWeights:
-    """Write ``backbone/``, LoRA merged in, or ``adapter/`` into a folder. The model must not be asked afterwards.
+    """Write ``backbone/``, with LoRA merged, or ``adapter/``. The model cannot be used afterwards.
 
-    Raises :class:`DataError` for weights that are too large for the dtype.
+    Raises:
+        DataError: A weight is out of the range of the dtype.
     """
     folder = out / weights
     shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted here

@@ -1,4 +1,4 @@
-"""Prompts for other engines: each user's prompt, and complete prompts for instructions, as files with a manifest."""
+"""Exports user prompts, and complete prompts for instructions, as files with a manifest."""
 
 from __future__ import annotations
 
@@ -65,17 +65,30 @@ def export_prompts(
     backbone: str | None = None,
     device: str | torch.device = "auto",
 ) -> ExportManifest:
-    """Write the user prompts of all histories into a new folder, and complete prompts for each instruction.
+    """Write the user prompts of all histories, and complete prompts for each instruction, to a new folder.
 
-    An empty instruction stands for what was trained. ``weights`` adds what the engine needs where the backbone was
-    trained: ``backbone``, all of it as a folder, or ``adapter``, what LoRA adds. ``new_items`` are a user's items that
-    the catalogue does not have, by user id; ``report`` is told how many users are done; ``backbone`` is where one that
-    was not saved with the model lies now, and ``device`` where to compute. The folder is there when all is, or not at
-    all; an export that was interrupted goes on where it stopped.
+    The folder is created atomically; an interrupted export resumes where it stopped.
 
-    Raises :class:`OutputError` for a folder that is not free, :class:`MismatchError` for instructions to an
-    encoder-decoder and for an adapter without LoRA, and :class:`DataError` for a user who comes twice and for
-    histories that the model cannot read.
+    Args:
+        run: The run's folder.
+        histories: One history per user.
+        out: The new folder.
+        instructions: Instructions for complete prompts; "" is the trained one.
+        dtype: Data type of the prompts, as the engine runs the backbone.
+        weights: Also write ``backbone``, the whole backbone with LoRA merged, or ``adapter``, the LoRA adapter.
+        new_items: Items that the catalogue does not have, by user id.
+        data_fingerprint: Fingerprint of the users' dataset; None if they come from history files.
+        report: Called with the number of users done.
+        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+        device: Device of the computation.
+
+    Returns:
+        The manifest of the export.
+
+    Raises:
+        OutputError: The folder is not empty.
+        MismatchError: Instructions with an encoder-decoder, or an adapter without LoRA.
+        DataError: A user occurs twice, or a history is invalid for the model.
     """
     check_fresh(out)
     settings = check_model(run, backbone)
@@ -113,14 +126,14 @@ def export_prompts(
 
 
 def as_prompt_embeds(prompt: Tensor) -> str:
-    """A complete prompt [T, E] as vLLM's completions take it in ``prompt_embeds``: base64 of what torch saves."""
+    """Encode a complete prompt [T, E] for vLLM's ``prompt_embeds``: base64 of a torch file."""
     buffer = io.BytesIO()
     torch.save(prompt.detach().cpu().clone(), buffer)  # of a view, everything around it would be saved, too
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 class _Writer:
-    """Writes users' files, unless an export that was interrupted has, and says what is in them."""
+    """Writes the files of users, skipping those that an interrupted export has written."""
 
     def __init__(
         self,
@@ -136,7 +149,7 @@ class _Writer:
             (folder / name).mkdir(exist_ok=True)
 
     def batches(self, histories: Iterable[History]) -> Iterator[list[History]]:
-        """Histories over the model's own catalogue together, those with new items one by one."""
+        """Batch the histories over the model's catalogue; those with new items are batches of one."""
         rest = iter(histories)
         while batch := list(islice(rest, BATCH)):
             if known := [one for one in batch if not self.new_items.get(one.user_id)]:
@@ -144,7 +157,7 @@ class _Writer:
             yield from ([one] for one in batch if self.new_items.get(one.user_id))
 
     def users(self, batch: list[History], first: int) -> list[ExportedUser]:
-        """A batch's users, whose files are numbered from ``first``, for an id may hold any character."""
+        """Write the files of a batch, numbered from ``first`` because ids may contain any character."""
         new = self.new_items.get(batch[0].user_id, ())
         digests = {
             f"users/{number:06d}.safetensors": history_digest(one, new)
@@ -200,7 +213,7 @@ def _each_once(histories: Iterable[History]) -> Iterator[History]:
 def _encoded(
     model: PersonalizedModel, histories: list[History], asked: Sequence[str]
 ) -> list[tuple[Tensor, list[Tensor]]]:
-    """The user prompt [M, E] and the complete prompts [T, E] of each history."""
+    """Compute the user prompt [M, E] and the complete prompts [T, E] of each history."""
     user = model.encode(histories)
     complete = [model.complete(user, instruction) for instruction in asked]
     return [

@@ -1,4 +1,4 @@
-"""The history as text: one block an item, as the paper's text baselines read it."""
+"""The history as text: one block per item, as in the paper's text baselines."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ END_OF_BLOCK = "\n---\n"
 
 @dataclass(frozen=True, eq=False)
 class BlockTable:
-    """What is written of I items before and after their rating, and how R rating values are written.
+    """Texts of I items before and after their rating, and texts of R rating values.
 
-    A block is ``title``, ``genre``, ``rating`` and ``description``, a line each, and a line of three dashes; a line
-    whose field is missing is left out.
+    A block has one line each for ``title``, ``genre``, ``rating`` and ``description``, and a line of three dashes;
+    lines of missing fields are left out.
     """
 
     item_ids: list[str]  # [I], each once
@@ -37,30 +37,30 @@ class BlockTable:
     after: list[str]  # [I]
     rating_values: Floats  # [R] ascending
     field: str
-    """What one category is called."""
+    """What a category is called, in the singular."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     @property
     def ratings(self) -> list[str]:
-        """The rating values as they are written, [R]."""
+        """Texts of the rating values, [R]."""
         return [f" {value:g}" for value in self.rating_values]
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
+        """Look up the indices of item ids; raises :class:`DataError` for unknown ids, some of which it names."""
         return index_of(self._index, item_ids)
 
     def block(self, item: int, rating: int) -> str:
-        """The text of one interaction."""
+        """Return the text of one interaction."""
         return self.before[item] + self.ratings[rating] + self.after[item]
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """Those of these items that are not in the table, each once."""
+        """List the ids that are not in the table, each once."""
         return unknown(self._index, item_ids)
 
     def part(self, item_ids: Iterable[str]) -> BlockTable:
-        """A table of those of these items that are in this one."""
+        """Select items; unknown ids are ignored."""
         found = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self._index]
         rows = self.index_of(found)
         return replace(
@@ -71,7 +71,7 @@ class BlockTable:
         )
 
     def extended(self, items: Sequence[Item]) -> BlockTable:
-        """This table with new items at its end; raises :class:`DataError` for a known id with another text."""
+        """Append new items; raises :class:`DataError` for a known id with another text."""
         new: dict[str, tuple[str, str]] = {}
         for item in items:
             parts = _around_the_rating(item, self.field)
@@ -88,7 +88,7 @@ class BlockTable:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write ``blocks.json``, all or nothing, to a folder that is new or empty."""
+        """Save as ``blocks.json``, atomically, to a new or empty folder."""
         content = _Content(
             item_ids=self.item_ids,
             before=self.before,
@@ -101,7 +101,7 @@ class BlockTable:
 
     @classmethod
     def load(cls, folder: Path | str) -> BlockTable:
-        """Read what :meth:`save` wrote; raises :class:`DataError` when it is missing or damaged."""
+        """Load the file of :meth:`save`; raises :class:`DataError` if it is missing or damaged."""
         path = Path(folder) / FILE
         content = read_record(_Content, path, "no item blocks can be read here", "copy the model again")
         items = len(content.item_ids)
@@ -121,7 +121,7 @@ class BlockTable:
 
 
 class _Content(Frozen):
-    """What ``blocks.json`` holds."""
+    """Contents of ``blocks.json``."""
 
     format: Literal[1] = 1
     item_ids: list[str]
@@ -132,7 +132,7 @@ class _Content(Frozen):
 
 
 def build_block_table(dataset: Dataset, descriptions: bool = True) -> BlockTable:
-    """The blocks of a dataset's items, with or without their descriptions."""
+    """Build the blocks of a dataset's items, with or without descriptions."""
     items = dataset_items(dataset)
     if not descriptions:
         items = [replace(item, description=None) for item in items]

@@ -1,4 +1,4 @@
-"""Cached vectors on disk: append-only chunk files, so that a killed process loses at most one chunk."""
+"""On-disk vector cache of append-only chunk files; a killed process loses at most one chunk."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ SUFFIX = ".safetensors"
 
 
 class VectorCache:
-    """Vectors by key in one folder of chunk files; all keys of a folder belong to one encoder identity.
+    """Vectors by key in a folder of chunk files; all keys of a folder belong to one encoder identity.
 
-    A chunk is never changed once it is written, and its name is the sha256 of its bytes. So a damaged chunk
-    shows at once, and processes that share the folder cannot overwrite each other's work: they write other
-    names, or the same bytes. A damaged chunk is named in a warning, put aside and never used; its keys are
-    simply missing.
+    Chunks are immutable and named by the sha256 of their content: damaged chunks are detected, and processes that
+    share the folder cannot overwrite each other's work, as they write other names or the same bytes. A damaged chunk
+    is reported in a warning, moved aside and ignored; its keys count as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,13 +42,13 @@ class VectorCache:
         return key in self._rows
 
     def refresh(self) -> None:
-        """Read the chunks that were written since the last time, by whichever process."""
+        """Load the chunks that any process has written since the last call."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.name not in self._seen:
                 self._read(path)
 
     def check_writable(self) -> None:
-        """Raise :class:`OutputError` if no chunk can be written, before the work that would fill it."""
+        """Raise :class:`OutputError` if chunks cannot be written, before vectors are computed."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -62,7 +61,7 @@ class VectorCache:
             ) from error
 
     def append(self, keys: Sequence[bytes], vectors: Floats) -> None:
-        """Write one chunk: n keys and their vectors [n, S]. Raises :class:`OutputError` if that fails."""
+        """Write one chunk of n keys and vectors [n, S]; raises :class:`OutputError` if that fails."""
         digests = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), KEY_BYTES)
         data = save({"keys": digests, "vectors": np.ascontiguousarray(vectors)})
         name = hashlib.sha256(data).hexdigest() + SUFFIX
@@ -71,7 +70,7 @@ class VectorCache:
         self._add(keys, vectors)
 
     def vectors(self, keys: Sequence[bytes]) -> Floats:
-        """The vectors of keys that are all in the cache, [N, S]."""
+        """Return the vectors of cached keys, [N, S]."""
         rows = np.fromiter((self._rows[key] for key in keys), dtype=np.int64, count=len(keys))
         chunk_of_row = np.searchsorted(self._starts, rows, side="right") - 1
         result = np.empty((len(keys), self._chunks[0].shape[1]), dtype=np.float32)

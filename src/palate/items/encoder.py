@@ -1,4 +1,4 @@
-"""The item encoder: a frozen sentence encoder behind a cache, so that each distinct text is encoded once."""
+"""The item encoder: a frozen sentence encoder with a cache, which encodes each distinct text once."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the number of texts encoded so far, and of all that have to be."""
+"""Callback (done, total) with numbers of texts."""
 
 CHUNK = 1024
-"""Texts a chunk file of the cache: the most that a killed process loses."""
+"""Texts per chunk file of the cache: the most that a killed process loses."""
 
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Everything about an encoder that changes the bytes of its vectors.
+    """Everything about an encoder that changes its vectors.
 
-    Two identities are equal when their vectors are: where a copy of the model came from does not matter.
+    Identities are equal if their vectors are: where a copy of the model came from does not matter.
     """
 
     name: str = field(compare=False)
-    """Hub name, folder or ``packaged:…``, as the recipe gave it."""
+    """Hub name, folder or ``packaged:…``, as in the recipe."""
     revision: str | None = field(compare=False)
     content: str
-    """sha256 of weights, tokenizer and the configuration of all modules, pooling and normalisation too."""
+    """sha256 of weights, tokenizer and the configuration of all modules, including pooling and normalisation."""
     max_seq_length: int
     dtype: str = "float32"
 
     @property
     def digest(self) -> str:
-        """sha256 of what is compared, in hexadecimal."""
+        """Hexadecimal sha256 of the compared fields."""
         return hashlib.sha256(f"{self.content} {self.max_seq_length} {self.dtype}".encode()).hexdigest()
 
 
 class ItemEncoder:
-    """Turns item texts into vectors; the model is loaded only when a text is not in the cache.
+    """Encodes item texts; the model is loaded only for texts that are not cached.
 
     Args:
-        settings: Which encoder it is, and where its vectors are kept.
-        device: Where it computes: "auto" is the first GPU if there is one, else the CPU.
+        settings: The encoder and its cache folder.
+        device: Device of the encoder; "auto" is the first GPU if there is one, else the CPU.
     """
 
     def __init__(self, settings: ItemSettings, device: str | torch.device = "auto") -> None:
@@ -65,7 +65,7 @@ class ItemEncoder:
 
     @classmethod
     def of(cls, identity: EncoderIdentity, device: str | torch.device = "auto") -> ItemEncoder:
-        """Make the encoder that an identity describes; its :attr:`identity` tells whether its files are the same."""
+        """Create the encoder of an identity; its :attr:`identity` shows whether its files are the same."""
         settings = ItemSettings(
             encoder=identity.name, revision=identity.revision, max_seq_length=identity.max_seq_length
         )
@@ -73,17 +73,27 @@ class ItemEncoder:
 
     @cached_property
     def identity(self) -> EncoderIdentity:
-        """Which encoder this is; raises what :func:`palate.items.encoder_files.encoder_folder` raises."""
+        """Identity of the encoder; raises the errors of :func:`palate.items.encoder_files.encoder_folder`."""
         settings = self.settings
         content = content_digest(self._folder)
         return EncoderIdentity(settings.encoder, settings.revision, content, settings.max_seq_length)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
-        """The vectors of ``texts``, [N, S] in their order, float32.
+        """Encode texts.
 
-        Texts that are not cached are encoded longest first, so that little is padded, and written to the
-        cache every 1,024 texts. Raises :class:`OutputError` if the cache cannot be written and
-        :class:`DataError` if the model gives numbers that are not finite.
+        Texts that are not cached are encoded longest first, to reduce padding, and added to the cache every 1,024
+        texts.
+
+        Args:
+            texts: N texts.
+            progress: Callback (done, total) with numbers of texts.
+
+        Returns:
+            Vectors [N, S] in the order of the texts, float32.
+
+        Raises:
+            OutputError: The cache cannot be written.
+            DataError: A vector is not finite.
         """
         if not texts:
             return self.encode([""])[:0]
@@ -157,7 +167,7 @@ def _load_model(folder: Path, max_seq_length: int, device: torch.device) -> Sent
 
 @contextmanager
 def _without_loading_bar() -> Iterator[None]:
-    """transformers draws a bar for weights that load in a moment; its switch is global, so it is put back."""
+    """Disable transformers' progress bar during the block; the setting is global and restored afterwards."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

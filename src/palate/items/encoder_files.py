@@ -1,4 +1,4 @@
-"""Where an item encoder's files lie, and the digest of their content."""
+"""Locates the files of an item encoder and hashes their content."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ FILES = (
 
 
 def encoder_folder(settings: ItemSettings) -> Path:
-    """The folder of the encoder that ``settings`` names: the pip package's, a given one, or the hub's copy.
+    """Locate the encoder's folder: in the pip package, on disk, or in the hub's cache.
 
-    The hub is only asked when no copy of its files is at hand. Raises :class:`MissingExtraError` when the pip
-    package is not installed and :class:`RecipeError` when the encoder cannot be had or holds no weights.
+    The hub is only contacted if its files are not cached.
+
+    Raises:
+        MissingExtraError: The pip package is not installed.
+        RecipeError: The encoder cannot be loaded, or has no weights.
     """
     name = settings.encoder
     if name == PACKAGED:
@@ -54,7 +57,7 @@ def encoder_folder(settings: ItemSettings) -> Path:
 
 
 def content_digest(folder: Path) -> str:
-    """sha256 over the names and bytes of all files that can change a vector."""
+    """Return the sha256 of the names and content of all files that can change a vector."""
     digest = hashlib.sha256()
     for path in _files(folder, FILES):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
@@ -99,5 +102,5 @@ def _snapshot(name: str, revision: str | None, *, local_only: bool) -> Path:
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """The files that match, in a fixed order; no pattern looks deeper than one folder."""
+    """List matching files in a fixed order; patterns match at most one folder deep."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})

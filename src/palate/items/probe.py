@@ -1,4 +1,4 @@
-"""A linear probe from item vectors to categories: where the user encoder's queries start."""
+"""Linear probe from item vectors to categories, which initialises the user encoder's queries."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ from palate.items.table import ItemTable
 from palate.schema import Bools, Floats
 
 PENALTY = 1 / 3_000
-"""On the squared weights beside the summed losses: sentence vectors are short, so that sure answers need long ones."""
+"""L2 penalty relative to the summed losses; small, because confident predictions on short sentence vectors need large
+weights."""
 UNKNOWN = 10.0
-"""The log-odds, either way, of a category that all items have or none has."""
+"""Absolute log-odds of a category that all items have, or none."""
 
 
 @dataclass(frozen=True, eq=False)
 class CategoryProbe:
-    """Log-odds that an item has each category, linear in its vectors."""
+    """Log-odds that an item has each category, as a linear function of its vectors."""
 
     weights: Floats  # [L, F·S]
     bias: Floats  # [L]
 
     def scores(self, vectors: Floats) -> Floats:
-        """Vectors [N, F, S] → log-odds [N, L]."""
+        """Map vectors [N, F, S] to log-odds [N, L]."""
         scores: Floats = vectors.reshape(len(vectors), -1) @ self.weights.T + self.bias
         return scores
 
 
 def category_probe(table: ItemTable, category_matrix: Bools) -> CategoryProbe:
-    """Logistic regression of the categories [I, L] on the item vectors.
+    """Fit a logistic regression of the categories on the item vectors.
 
-    It is fitted until nearly every item of the catalogue is told apart: a user encoder that takes one thriller in five
-    for something else cannot average what is thought of thrillers. Raises :class:`DataError` when the matrix has
-    other items than the table.
+    It is fitted until nearly every item of the catalogue is classified correctly: a user encoder that mistakes one
+    thriller in five for something else cannot average the ratings of thrillers.
+
+    Args:
+        table: Vectors of I items.
+        category_matrix: Which item has which category, [I, L].
+
+    Returns:
+        The probe.
+
+    Raises:
+        DataError: The matrix is of other items than the table.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -1,4 +1,4 @@
-"""The item table: one vector for each item's texts and each rating value, in the order of their indices."""
+"""The item table: the vectors of each item's texts and of each rating value, by index."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from palate.system.records import Frozen, parse_record
 FIELDS = ("title", "description")
 HEADER, VECTORS = "items.json", "items.safetensors"
 SAME = 1e-4
-"""Vectors of one text agree within this, whatever batch or device they were made in."""
+"""Tolerance between vectors of one text from different batches or devices."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemTable:
-    """The vectors of I items in F = 2 fields and of R rating values, all of size S.
+    """Vectors of I items with F = 2 fields and of R rating values, all of size S.
 
-    Raises :class:`DataError` when the parts do not fit together or a number is not finite.
+    Raises:
+        DataError: The arrays do not fit together, or a value is not finite.
     """
 
     item_ids: list[str]  # [I], each once
@@ -58,12 +59,12 @@ class ItemTable:
 
     @property
     def size(self) -> int:
-        """S, the size of one vector."""
+        """Vector size S."""
         return int(self.vectors.shape[-1])
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of all content as ``sha256:…``: which table a model was trained with."""
+        """sha256 of all content as ``sha256:…``, which identifies the table of a trained model."""
         texts = [getattr(self.texts, name) for name in ItemTexts.__dataclass_fields__]
         digest = hashlib.sha256(json.dumps([self.encoder.digest, texts, self.item_ids]).encode())
         for name, array in self._arrays().items():
@@ -72,24 +73,34 @@ class ItemTable:
         return f"sha256:{digest.hexdigest()}"
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """The indices of external ids; raises :class:`DataError` that names some of the unknown ones."""
+        """Look up the indices of item ids; raises :class:`DataError` for unknown ids, some of which it names."""
         return index_of(self._index, item_ids)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """Those of these items that are not in the table, each once."""
+        """List the ids that are not in the table, each once."""
         return unknown(self._index, item_ids)
 
     def part(self, item_ids: Iterable[str]) -> ItemTable:
-        """A table of those of these items that are in this one."""
+        """Select items; unknown ids are ignored."""
         found = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self._index]
         rows = self.index_of(found)
         return replace(self, item_ids=found, vectors=self.vectors[rows], present=self.present[rows])
 
     def extended(self, items: Sequence[Item], encoder: ItemEncoder) -> ItemTable:
-        """This table with new items at its end, so that all indices stay what they are.
+        """Append new items, so that existing indices stay valid.
 
-        An item that is already there is left out when its texts give the same vectors. Raises
-        :class:`DataError` when they do not and :class:`MismatchError` for another encoder than the table's.
+        Items that are already in the table are skipped if their texts give the same vectors.
+
+        Args:
+            items: The new items.
+            encoder: The encoder that the table was made with.
+
+        Returns:
+            The extended table.
+
+        Raises:
+            DataError: A known id has other texts.
+            MismatchError: The encoder is not the table's.
         """
         if encoder.identity != self.encoder:
             raise MismatchError(
@@ -117,9 +128,10 @@ class ItemTable:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write ``items.json`` and ``items.safetensors``, all or nothing, to a folder that is new or empty.
+        """Save as ``items.json`` and ``items.safetensors``, atomically, to a new or empty folder.
 
-        Raises :class:`OutputError` when it is neither.
+        Raises:
+            OutputError: The folder is not empty, or cannot be written.
         """
         header = _Header(
             format=1,
@@ -134,7 +146,7 @@ class ItemTable:
 
     @classmethod
     def load(cls, folder: Path | str) -> ItemTable:
-        """Read what :meth:`save` wrote; raises :class:`DataError` when a file is missing or damaged."""
+        """Load the files of :meth:`save`; raises :class:`DataError` if one is missing or damaged."""
         header = _read_header(Path(folder) / HEADER)
         vectors_path = Path(folder) / VECTORS
         arrays = _read_arrays(vectors_path)
@@ -160,26 +172,26 @@ class ItemTable:
 
 
 def index_of(index: Mapping[str, int], item_ids: Sequence[str]) -> Indices:
-    """Look external ids up; raises :class:`DataError` that names some of the unknown ones."""
+    """Look up item ids; raises :class:`DataError` for unknown ids, some of which it names."""
     if absent := unknown(index, item_ids):
         raise unknown_items(absent)
     return np.fromiter((index[item_id] for item_id in item_ids), np.int32, len(item_ids))
 
 
 def unknown(index: Mapping[str, int], item_ids: Iterable[str]) -> list[str]:
-    """Those of these external ids that are not there, each once."""
+    """List the unknown ids, each once."""
     return list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
 
 
 def off_scale(rating_values: Floats, ratings: Iterable[float]) -> list[float]:
-    """Those of these ratings that are not on a scale, each once."""
+    """List the ratings that are not on the scale, each once."""
     known = set(rating_values.tolist())
     with np.errstate(over="ignore"):  # what is too large is not on the scale either
         return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
 
 
 class _Header(Frozen):
-    """What ``items.json`` holds."""
+    """Contents of ``items.json``."""
 
     format: Literal[1]
     item_ids: list[str]
@@ -191,9 +203,16 @@ class _Header(Frozen):
 def build_item_table(
     dataset: Dataset, encoder: ItemEncoder, progress: Progress | None = None, texts: ItemTexts | None = None
 ) -> ItemTable:
-    """The table of a dataset's items and rating values, in its own words when ``texts`` are not given.
+    """Encode the items and rating values of a dataset; cached texts are not encoded again.
 
-    What is cached is not encoded again.
+    Args:
+        dataset: The dataset.
+        encoder: The item encoder.
+        progress: Callback (done, total) with numbers of texts.
+        texts: Templates of the item texts; the dataset's if None.
+
+    Returns:
+        The item table.
     """
     texts = texts or texts_for(dataset.info)
     rating_values = dataset.rating_values
@@ -207,7 +226,7 @@ def build_item_table(
 def _encoded(
     items: Sequence[Item], texts: ItemTexts, encoder: ItemEncoder, progress: Progress | None = None
 ) -> tuple[Floats, Bools]:
-    """The items' vectors [I, F, S], and which are there [I, F]; both fields in one pass."""
+    """Encode both fields of the items in one pass: vectors [I, F, S], and which of them exist, [I, F]."""
     written = [(texts.title(item), texts.description(item)) for item in items]
     present = np.array([[text is not None for text in pair] for pair in written], dtype=np.bool_)
     present = present.reshape(len(items), len(FIELDS))

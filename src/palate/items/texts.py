@@ -1,4 +1,4 @@
-"""Item fields → item texts: the three sentences of the paper that the item encoder reads."""
+"""Templates of the paper that turn item fields into the texts of the item encoder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from palate.words import plural
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """The templates of the item texts; the defaults are the paper's, for movies with genres.
+    """Templates of the item texts; the defaults are the paper's, for movies with genres.
 
-    ``{noun}`` and ``{field}`` stand for the two words below, the other names in braces for an item's fields.
-    Raises :class:`DataError` when a template names anything else.
+    ``{noun}`` and ``{field}`` are replaced by the two words below, other names in braces by fields of the item.
+
+    Raises:
+        DataError: A template has an unknown name in braces.
     """
 
     noun: str = "movie"
-    """What an item is called."""
+    """What an item is called, in the singular."""
     field: str = "genres"
     """What the categories are called, in the plural."""
     listed: str = "The {noun} {title} is listed with {field} {categories}"
     unlisted: str = "The {noun} {title} is listed with no {field}"
-    """For an item without categories; the paper does not say."""
+    """For items without categories, for which the paper has no template."""
     rated: str = "The {noun} is rated with {rating} stars"
 
     def __post_init__(self) -> None:
@@ -36,30 +38,30 @@ class ItemTexts:
         _check("rated", self.rated, {"noun", "rating"})
 
     def title(self, item: Item) -> str:
-        """The first field: title and categories, joined by commas."""
+        """Format the first field: title and categories, separated by commas."""
         words = {"noun": self.noun, "field": self.field, "title": item.title}
         if not item.categories:
             return self.unlisted.format(**words)
         return self.listed.format(**words, categories=", ".join(item.categories))
 
     def description(self, item: Item) -> str | None:
-        """The second field: the description as it is, or nothing for a missing or blank one."""
+        """Return the second field, the description; None if it is missing or blank."""
         return item.description if item.description and not item.description.isspace() else None
 
     def rating(self, value: float) -> str:
-        """One value of the scale; 4.0 is written as 4 and 3.5 as 3.5."""
+        """Format a rating value; 4.0 as 4, and 3.5 as 3.5."""
         return self.rated.format(noun=self.noun, rating=f"{value:g}")
 
 
 def texts_for(info: DatasetInfo, settings: ItemTextSettings | None = None) -> ItemTexts:
-    """The templates in a dataset's own words, except for what ``settings`` give."""
+    """Make the templates of a dataset, overridden by ``settings``."""
     given = {} if settings is None else settings.model_dump(exclude_none=True)
     words = {"noun": info.item_noun, "field": plural(info.category_field), "rated": info.rating_text}
     return ItemTexts(**{**words, **given})
 
 
 def dataset_items(dataset: Dataset) -> list[Item]:
-    """The dataset's items, in the order of their indices."""
+    """List the dataset's items by index."""
     columns = (
         dataset.items[name].to_list() for name in ("item_id", "title", "categories", "description", "year")
     )
@@ -70,7 +72,7 @@ def dataset_items(dataset: Dataset) -> list[Item]:
 
 
 def _check(name: str, template: str, known: Iterable[str]) -> None:
-    """Refuse other names: a template may come from a file, and must not reach into objects."""
+    """Reject unknown names and attribute access: a template may come from a file."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The dataset that a run was trained on: where its recipe says, or beside the run if both were moved."""
+"""Finds the dataset of a run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ def dataset_of(run: RunFolder | None, given: Path | None = None) -> Dataset:
     """Load the dataset of a run.
 
     Args:
-        run: The run, wherever it lies now; not needed where the dataset is given.
-        given: Where the dataset is; None looks for the run's own: at its recipe's ``data.path``, then where it
-            lay as seen from the run, which finds it when both were moved together.
+        run: The run; not needed if ``given`` is.
+        given: The dataset's folder; None for the run's own: its recipe's ``data.path``, or else the same place
+            relative to the run, where it is if both were moved together.
+
+    Returns:
+        The dataset.
 
     Raises:
-        DataError: It cannot be read, or is in none of these places; the message names them.
+        DataError: The dataset cannot be read, or is in neither place; the message names them.
     """
     if given is not None:
         return load_dataset(given.expanduser())

@@ -1,4 +1,4 @@
-"""A run: one recipe's output folder, and the manifest of what made it."""
+"""Run folders and their manifests."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 COMPLETE = "complete.json"
-"""Written last into a checkpoint: a folder without it is what a killed process left."""
+"""File that is written last into a checkpoint; without it the checkpoint is incomplete."""
 
 
 class Manifest(Frozen):
-    """What ``manifest.json`` holds: all that is needed to make the run again, beside its recipe."""
+    """Contents of ``manifest.json``: what is needed to reproduce the run, besides its recipe."""
 
     format: int = 1
     command: str
@@ -63,33 +63,33 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The places in a run's folder."""
+    """Paths in a run folder."""
 
     path: Path
 
     @property
     def recipe_file(self) -> Path:
-        """The recipe with every setting written out."""
+        """Path of the recipe, with every setting."""
         return self.path / "recipe.yaml"
 
     @property
     def manifest_file(self) -> Path:
-        """What made the run, as a :class:`Manifest`."""
+        """Path of the :class:`Manifest`."""
         return self.path / "manifest.json"
 
     @property
     def metrics_file(self) -> Path:
-        """The scores of the last evaluation."""
+        """Path of the scores of the last evaluation."""
         return self.path / "metrics.json"
 
     @property
     def predictions_file(self) -> Path:
-        """One answer a line, of the last evaluation."""
+        """Path of the answers of the last evaluation, one per line."""
         return self.path / "predictions.jsonl"
 
     @property
     def logs(self) -> Path:
-        """Folder of TensorBoard's event files."""
+        """Folder of the TensorBoard event files."""
         return self.path / "logs"
 
     @property
@@ -99,7 +99,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder from which an interrupted training goes on."""
+        """Folder of the checkpoints from which an interrupted training resumes."""
         return self.path / "checkpoints"
 
     @property
@@ -109,7 +109,12 @@ class RunFolder:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, read anew; raises :class:`DataError` when it is cut, where defaults would fill what is gone."""
+        """The recipe, read from its file.
+
+        Raises:
+            DataError: The file is truncated, so that defaults would replace the missing sections.
+            RecipeError: It cannot be read or is not a recipe.
+        """
         try:
             recipe = load_recipe(self.recipe_file)
         except OldKeyError as error:
@@ -123,7 +128,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest, read anew; raises :class:`DataError` when it is damaged."""
+        """The manifest, read from its file; raises :class:`DataError` if it is damaged."""
         content = read_bytes(self.manifest_file, "the run cannot be used without it; copy it again")
         try:
             return Manifest.model_validate_json(content)
@@ -139,16 +144,16 @@ class RunFolder:
 
     @property
     def there(self) -> bool:
-        """Whether the folder is a run's."""
+        """Whether the folder is a run folder."""
         return self.recipe_file.is_file() and self.manifest_file.is_file()
 
     @property
     def begun(self) -> bool:
-        """Whether anything is there that training has made: a model, or a checkpoint to go on from."""
+        """Whether the training has written a model or a complete checkpoint."""
         return self.model.is_dir() or any(self.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
 
     def discard(self) -> None:
-        """Remove a run in which training has made nothing, unless its folder holds anything else."""
+        """Remove a run without a model or checkpoint, unless the folder holds other files."""
         ours = (self.checkpoints, self.logs, self.manifest_file, self.recipe_file)
         if self.begun or not self.manifest_file.is_file() or {*self.path.iterdir()} - {*ours}:
             return
@@ -159,7 +164,7 @@ class RunFolder:
             self.path.rmdir()
 
     def finish(self) -> None:
-        """Note in the manifest that training came to its end."""
+        """Record the end of the training in the manifest."""
         self._update(ended=_now())
 
     def _update(self, **changes: object) -> None:
@@ -205,7 +210,7 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | 
 
 
 def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
-    """Raise what :func:`open_run` raises, before the work that comes before it."""
+    """Raise the errors of :func:`open_run` early, without creating anything."""
     run = RunFolder(Path(path))
     if not run.there:
         check_fresh(path)
@@ -219,7 +224,7 @@ def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def load_run(path: Path | str) -> RunFolder:
-    """The run in a folder; raises :class:`DataError` when there is none."""
+    """Open an existing run; raises :class:`DataError` if the folder is none."""
     run = RunFolder(Path(path))
     try:
         if run.recipe_file.is_file():
@@ -244,7 +249,7 @@ def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def _way(run: RunFolder, recipe: Recipe) -> str | None:
-    """From the run's folder to its data's; None where there is none, as between drives."""
+    """Path of the dataset relative to the run; None if there is none, as between drives."""
     try:
         return Path(os.path.relpath(recipe.data.path.resolve(), run.path.resolve())).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then renamed into it."""
+"""Atomic file and folder writes: content is written beside its place and then renamed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from palate.system.locks import LOCK, beside, locked, place_of
 
 PARTIAL = "partial"
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
-"""How safetensors and tokenizers tell of an error of the system."""
+"""Matches the error number in messages of safetensors and tokenizers."""
 _OF_TORCH = ("PytorchStreamWriter failed writing", "basic_ios::clear: iostream error")
-"""How torch tells of a full disk."""
+"""Beginnings of torch's messages for a failed write."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Write a file in one piece, with its parent folders: a reader sees the old content or the new, no part.
+    """Replace a file atomically, creating its parent folders.
 
-    Yields the path at which the block, or a library that it calls, writes the new content. It has the old file's place
-    when the block ends without an error. Who may read it follows the umask, whatever a library thinks of that.
+    Yields the path at which the block, or a library that it calls, writes the new content. The file is renamed into
+    place if the block ends without an error. Its permissions follow the umask, whatever the library sets.
 
     Raises:
-        OutputError: The place cannot be written or the disk is full; the old file then stays.
+        OutputError: The path is not writable or the disk is full; the old file is kept.
     """
     path = Path(path)
     with locked(path, wait=True), telling_failed_writes(path):
@@ -59,7 +59,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
-    """Write a file in one piece, see :func:`replacing`."""
+    """Write a file atomically, see :func:`replacing`."""
     with replacing(path) as partial:
         try:
             partial.write_bytes(data)
@@ -68,17 +68,17 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """:func:`write_bytes` for text, as UTF-8 with the line ends it has."""
+    """Write text atomically as UTF-8, without translating line ends."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """:func:`write_bytes` for a JSON value, indented; NaN and infinity are refused because JSON has none."""
+    """Write indented JSON atomically; raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def check_fresh(path: Path | str) -> None:
-    """Raise :class:`OutputError` unless ``path`` is free: not there, or an empty folder."""
+    """Raise :class:`OutputError` unless ``path`` does not exist or is an empty folder."""
     path = Path(path)
     try:
         if not path.is_dir():
@@ -94,7 +94,7 @@ def check_fresh(path: Path | str) -> None:
 
 
 def check_writable(folder: Path | str) -> None:
-    """Raise :class:`OutputError` unless files can be made in a folder, or in what it will be made in."""
+    """Raise :class:`OutputError` unless files can be created in a folder, or in its nearest existing parent."""
     place = Path(folder).absolute()  # links are not followed: one may lead to itself
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -107,15 +107,15 @@ def check_writable(folder: Path | str) -> None:
 
 @contextmanager
 def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
-    """Build a folder beside ``path`` and rename it into place when the ``with`` block ends without an error.
+    """Create a folder atomically: it is filled beside ``path`` and renamed if the block ends without an error.
 
-    Yields the folder to write into. A block that fails leaves nothing behind, and what a killed process left
-    is removed by the next one; with ``resumable`` the next one is given it, whatever ended the block but a fault
-    in what was given. Who may read the files follows the umask.
+    Yields the folder to write into. A failed block leaves nothing behind; leftovers of a killed process are removed by
+    the next one. With ``resumable`` they are kept and yielded again, unless the block failed because of its input.
+    Permissions follow the umask.
 
     Raises:
-        OutputError: Before the block, when ``path`` is not free, cannot be made or is being made by another process;
-            after it, when the disk was full.
+        OutputError: Before the block, if ``path`` is not free, cannot be created or is being created by another
+            process; after it, if the disk is full.
     """
     check_fresh(path)
     place = Path(path).resolve()
@@ -146,7 +146,7 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path | str) -> None:
-    """Remove what killed processes left in a folder of files that were being written; what is written now stays."""
+    """Remove the partial files that killed processes left in a folder; those of running processes stay."""
     with suppress(OSError):
         for path in Path(folder).iterdir():
             if place := place_of(path, PARTIAL) or place_of(path, LOCK):
@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path | str) -> None:
 
 @contextmanager
 def telling_failed_writes(path: Path | str) -> Iterator[None]:
-    """Turn what libraries that write on their own say of a full or barred disk into an :class:`OutputError`."""
+    """Convert the errors of libraries for a full or read-only disk to :class:`OutputError`."""
     try:
         yield
     except PalateError:
@@ -172,14 +172,17 @@ def telling_failed_writes(path: Path | str) -> Iterator[None]:
 
 
 def read_bytes(path: Path | str, missing: str) -> bytes:
-    """The content of a file.
+    """Read a file.
 
     Args:
         path: The file.
-        missing: What the error says where there is no such file: what was expected, and what to do.
+        missing: Message if the file does not exist: what was expected and what to do.
+
+    Returns:
+        Its content.
 
     Raises:
-        DataError: It is not there, or this user may not read it.
+        DataError: The file does not exist or may not be read.
     """
     try:
         return Path(path).read_bytes()
@@ -188,7 +191,7 @@ def read_bytes(path: Path | str, missing: str) -> bytes:
 
 
 def read_text(path: Path | str, missing: str) -> str:
-    """:func:`read_bytes` as UTF-8 text; also raises :class:`DataError` where it is none."""
+    """Read a file as UTF-8, like :func:`read_bytes`; also raises :class:`DataError` for invalid UTF-8."""
     try:
         return read_bytes(path, missing).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -196,7 +199,7 @@ def read_text(path: Path | str, missing: str) -> str:
 
 
 def check_readable(path: Path | str, missing: str) -> None:
-    """Raise what :func:`read_bytes` raises, before a library reads the file in words of its own."""
+    """Raise the errors of :func:`read_bytes` before a library opens the file and words them differently."""
     try:
         with Path(path).open("rb"):
             pass
@@ -205,7 +208,7 @@ def check_readable(path: Path | str, missing: str) -> None:
 
 
 def iterated(folder: Path | str, missing: str) -> list[Path]:
-    """What lies in a folder, by name; raises :class:`DataError` as :func:`read_bytes` does."""
+    """List a folder, sorted by name; raises :class:`DataError` like :func:`read_bytes`."""
     try:
         return sorted(Path(folder).iterdir())
     except OSError as error:
@@ -213,7 +216,7 @@ def iterated(folder: Path | str, missing: str) -> list[Path]:
 
 
 def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
-    """What to raise for a file that cannot be opened: being absent is another fault than being barred."""
+    """Convert the OSError of a failed read; a missing file and a forbidden one get different messages."""
     if isinstance(error, PermissionError):
         return DataError(
             f"cannot be read ({error.strerror}); let this user read it (chmod), or run as its owner", path
@@ -226,7 +229,7 @@ def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
 
 
 def sha256_of(path: Path | str) -> str:
-    """The checksum of a file's content as ``sha256:…``."""
+    """Return the checksum of a file as ``sha256:…``."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -240,7 +243,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _follow_umask(folder: Path) -> None:
-    """Let who may read the files of a folder be as for any other new file: some libraries keep theirs private."""
+    """Set the permissions of a folder's files by the umask: some libraries create private files."""
     probe = folder / f".{PARTIAL}"
     probe.touch()
     mode = probe.stat().st_mode

@@ -1,4 +1,4 @@
-"""One process at a time: a file or a folder that is being made is held by an operating system's lock."""
+"""Locks of the operating system that allow one process at a time to write a file or folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from palate.errors import OutputError, output_error
 LOCK = "lock"
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _LONGEST = 200
-"""Bytes of a name beside which another one is made: file systems take 255 in all."""
+"""Maximum bytes kept of a name to which a suffix is added; file systems allow 255."""
 
 
 class Holder(BaseModel):
-    """What a lock file says of the process that holds it."""
+    """Contents of a lock file: the process that holds the lock."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -46,18 +46,18 @@ _HELD = _Held()
 
 @contextmanager
 def locked(path: Path | str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a place for the time of the block: no other process, and no other thread, holds it meanwhile.
+    """Lock a path during the block, against other processes and other threads.
 
-    The lock is the operating system's and lies on a file beside the place, so it is gone when its process is, however
-    that ends; the file is removed. A thread that holds the place already holds it on. A file system without locks is
-    warned about and used without one.
+    The lock is the operating system's, on a file beside the path: it is released when the process ends, however it
+    ends, and the file is removed. It is reentrant in a thread. On a file system without locks a warning is given and
+    the block runs without one.
 
     Args:
-        path: The file or folder, which need not be there.
-        wait: Wait until the place is free, for work of a moment; otherwise a place that is held is refused.
+        path: The file or folder, which need not exist.
+        wait: Wait until the lock is free, for short operations; otherwise a locked path is refused.
 
     Raises:
-        OutputError: The place is held by another process, which the message names, or nothing can be written here.
+        OutputError: Another process holds the lock (the message names it), or the lock file cannot be written.
     """
     place = Path(path).resolve()
     file = beside(place, LOCK)
@@ -78,13 +78,13 @@ def locked(path: Path | str, *, wait: bool = False) -> Iterator[None]:
 
 
 def beside(place: Path, kind: str) -> Path:
-    """The name of what lies beside a place while it is made, like ``.out.lock``; a long name is cut."""
+    """Return the path of the temporary file beside a path, such as ``.out.lock``; long names are truncated."""
     name = place.name.encode()[:_LONGEST].decode(errors="ignore")
     return place.parent / f".{name}.{kind}"
 
 
 def place_of(path: Path, kind: str) -> Path | None:
-    """The place beside which a file of :func:`beside` lies; None for any other file."""
+    """Invert :func:`beside`; None for a file that it did not name."""
     begin, end = ".", f".{kind}"
     name = path.name
     if not (name.startswith(begin) and name.endswith(end) and len(name) > len(begin) + len(end)):
@@ -129,7 +129,7 @@ def _holder(file: Path) -> str:
 
 @contextmanager
 def _parents(place: Path) -> Iterator[None]:
-    """Make the folders above a place; those that are still empty afterwards are taken away again."""
+    """Create parent folders; those that are still empty afterwards are removed."""
     missing = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

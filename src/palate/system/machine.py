@@ -1,4 +1,4 @@
-"""What a result was made with: versions, the palate checkout, and the machine."""
+"""Package versions, the git commit, and the machine of a result."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""The names that glibc's malloc.h gives them."""
+"""Constants of glibc's malloc.h."""
 _PACKAGES = ("palate", "torch", "transformers", "sentence-transformers", "numpy", "polars")
 
 
 class Machine(Frozen):
-    """The machine a run was made on."""
+    """The machine of a run."""
 
     system: str
     processor: str
@@ -33,11 +33,11 @@ class Machine(Frozen):
     memory_gib: float | None
     gpu: str | None
     threads: int | None = None
-    """That torch computed with on the CPU, where it was loaded."""
+    """CPU threads of torch, if it was loaded."""
 
 
 def describe_machine() -> Machine:
-    """This machine. A GPU is named only where torch is loaded already: looking for one would load it."""
+    """Describe this machine; a GPU only if torch is loaded, as looking for one would load it."""
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
@@ -49,10 +49,7 @@ def describe_machine() -> Machine:
 
 
 def peak_memory_gib() -> float:
-    """The most memory that this process, or one of those that it started and that have ended, has had in use so far.
-
-    0 where the system does not say.
-    """
+    """Return the peak memory of this process and its ended children in GiB; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -63,10 +60,10 @@ def peak_memory_gib() -> float:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where its C library is glibc.
+    """Make glibc keep freed memory instead of returning it to the system.
 
-    A training step on the CPU asks for the same large blocks as the one before. Blocks that go back to the system come
-    again with cleared pages, which takes a fifth of the time where they are large.
+    A training step on the CPU allocates the same large blocks as the one before. Returned blocks come back as zeroed
+    pages, which takes a fifth of the time for large blocks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -76,15 +73,15 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
-    """Let a computation on the CPU give the same bits each time.
+    """Make CPU computations bit-reproducible during the block.
 
-    Sums in another order round differently: numpy's and scikit-learn's libraries are held to the same threads, and of
-    torch's operations those are taken that add in a fixed order. On a GPU, where some have no such order, the threads
-    alone are set.
+    Sums in another order round differently: the numerical libraries of numpy and scikit-learn are limited to the same
+    number of threads, and torch uses deterministic algorithms. On a GPU, where some operations have no such variant,
+    only the number of threads is set.
 
     Args:
-        threads: How many the CPU computes with; as many as now if None.
-        device: Where models compute.
+        threads: Number of CPU threads; unchanged if None.
+        device: Device of the models.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -106,13 +103,13 @@ def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on, without importing one."""
+    """Return the versions of Python and of the packages that results depend on, without importing them."""
     found = {name: _version(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | {name: one for name, one in found.items() if one}
 
 
 def checkout_commit() -> str | None:
-    """The git commit that this code runs from, ``-dirty`` when edited; None for an installed package."""
+    """Return the git commit of this code, with ``-dirty`` if modified; None for an installed package."""
     here = Path(__file__)
     if _git("ls-files", "--error-unmatch", here.name) is None:
         return None  # a repository around the installed package is not palate's

@@ -1,4 +1,4 @@
-"""Places in settings: a leading ``~`` is the home folder, and what a run stores is found from any folder."""
+"""Paths in settings: expansion of ``~``, and absolute paths for what a run stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def at_home(path: Path) -> Path:
-    """Return the path with a leading ``~`` replaced by the home folder; raises ValueError where there is none."""
+    """Expand a leading ``~``; raises ValueError if there is no home folder."""
     try:
         return path.expanduser()
     except RuntimeError as error:  # "~nobody"
@@ -25,15 +25,15 @@ def _name_at_home(name: str) -> str:
 
 
 LocalPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
-"""A path of this machine; a relative one starts from the working directory."""
+"""A local path, relative to the working directory."""
 LocalName: TypeAlias = Annotated[str, AfterValidator(_name_at_home)]
-"""A hub name, or a path of this machine."""
+"""A hub name or a local path."""
 
 
 def rooted(recipe: Recipe) -> Recipe:
-    """Return the recipe with absolute paths, so that it means the same from every working directory.
+    """Make the paths of a recipe absolute, so that they do not depend on the working directory.
 
-    Names stay as they are, unless there is a file or folder of that name: it is what they mean here.
+    Hub names stay as they are, unless a file or folder of that name exists.
     """
     items, model = recipe.items, recipe.model
     items = items.model_copy(

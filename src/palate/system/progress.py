@@ -1,4 +1,4 @@
-"""Progress bars on stderr, for work that someone watches."""
+"""Progress bars on stderr, for interactive terminals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def new_bar() -> Progress:
-    """A bar with a percentage, a note (the task's field ``note``), and the time spent and left."""
+    """Create a bar with percentage, a note (the task's field ``note``), elapsed and remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -28,7 +28,7 @@ def new_bar() -> Progress:
 
 @contextmanager
 def counting_bar(description: str, watched: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a function that reports (done, total); nothing is drawn where nobody watches."""
+    """Yield a callback (done, total) that draws a bar if ``watched``."""
     if not watched:
         yield lambda done, total: None
         return

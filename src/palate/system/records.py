@@ -1,4 +1,4 @@
-"""Records: what JSON files, settings and requests hold, validated by pydantic."""
+"""Pydantic models of JSON files, settings and requests."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ _Record = TypeVar("_Record")
 
 
 class Frozen(BaseModel):
-    """Values that do not change, with no unknown fields, so that a misspelled one is told."""
+    """Base class of immutable models that reject unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_record(kind: type[_Record], path: Path, missing: str, again: str) -> _Record:
-    """Read a JSON file as one record.
+    """Read and validate a JSON file.
 
     Args:
-        kind: What it holds: a pydantic model, or any type that pydantic validates.
+        kind: Type of its content: a pydantic model, or any type that pydantic validates.
         path: The file.
-        missing: What to say where there is no file.
-        again: What to do about a file that is damaged, for the error.
+        missing: Message if the file does not exist.
+        again: What to do about a damaged file, for the message.
+
+    Returns:
+        The validated content.
 
     Raises:
-        DataError: The file cannot be read, or is not such a record.
+        DataError: The file cannot be read or is invalid.
     """
     return parse_record(kind, read_bytes(path, missing), path, again)
 
@@ -37,7 +40,7 @@ def read_record(kind: type[_Record], path: Path, missing: str, again: str) -> _R
 def parse_record(
     kind: type[_Record], content: bytes | str, path: Path, again: str, line: int | None = None
 ) -> _Record:
-    """Validate JSON as one record; the arguments and errors are those of :func:`read_record`."""
+    """Validate JSON; arguments and errors as in :func:`read_record`."""
     try:
         validate = getattr(kind, "model_validate_json", None) or TypeAdapter(kind).validate_json
         record: _Record = validate(content)

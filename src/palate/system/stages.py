@@ -1,4 +1,4 @@
-"""What the stages of a long job took, over all processes that worked on it."""
+"""Time and memory of the stages of a long job, summed over resumed processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.system.records import read_record
 
 
 class Stages:
-    """Wall time, processor time and peak memory of each stage over all processes that worked on it, in a file."""
+    """File of the wall time, CPU time and peak memory of each stage, summed over resumed processes."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -22,7 +22,7 @@ class Stages:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add what the block takes to the stage, also when it is interrupted."""
+        """Add the cost of the block to a stage, also if it is interrupted."""
         start, worked = time.monotonic(), _processor_seconds()
         try:
             yield
@@ -38,15 +38,15 @@ class Stages:
             write_json(self._file, self._spent)
 
     def seconds(self) -> dict[str, float]:
-        """Wall time by stage."""
+        """Wall time of each stage, in seconds."""
         return {name: spent["seconds"] for name, spent in self._spent.items()}
 
     def processor_seconds(self) -> dict[str, float]:
-        """The time that processors worked on each stage, which a busy machine stretches little."""
+        """CPU time of each stage in seconds, on which the machine's load has little influence."""
         return {name: spent.get("processor_seconds", 0.0) for name, spent in self._spent.items()}
 
     def peak_memory_gib(self) -> float:
-        """The most memory that a process had in use."""
+        """Peak memory of a process, in GiB."""
         return max(spent["peak_memory_gib"] for spent in self._spent.values())
 
 
@@ -56,5 +56,5 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _processor_seconds() -> float:
-    """The time that processors worked for this process, and for those that it started and that have ended."""
+    """CPU seconds of this process and its ended children."""
     return sum(os.times()[:4])

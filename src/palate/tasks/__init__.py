@@ -22,9 +22,18 @@ __all__ = ["CategoryPreference", "Task", "load_task"]
 
 
 def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
-    """The task of a recipe over a dataset's categories; raises what :class:`CategoryPreference` raises.
+    """Create the task of a recipe over a dataset's categories.
 
-    Thresholds that the recipe does not give are the dataset's.
+    Args:
+        settings: The task's settings; thresholds that are None are the dataset's.
+        info: The dataset's categories and thresholds.
+
+    Returns:
+        The task.
+
+    Raises:
+        RecipeError: The thresholds overlap.
+        DataError: Category names cannot be told apart in an answer.
     """
     own = {"like_above": info.like_above, "dislike_below": info.dislike_below}
     given = settings.model_dump(exclude_none=True)

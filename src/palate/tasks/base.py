@@ -1,4 +1,4 @@
-"""The protocol of a task: the instruction, the labels, the target text, and the verbalizer that reads it back."""
+"""Protocol of tasks: instruction, labels, target texts, and parsing of answers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """What is asked about a user. Labels are indices into ``label_names``, [L]."""
+    """A question about a user. Labels are indices into ``label_names``, [L]."""
 
     @property
     def instruction(self) -> str:
-        """The text I that the backbone reads after the user prompt."""
+        """Instruction I, the text that the backbone reads after the user prompt."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The names of the L labels."""
+        """Names of the L labels."""
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
-        """The labels of B users from their statistics [B, L]."""
+        """Compute the labels of B users from their statistics [B, L]."""
 
     def target_texts(self, preferences: Preferences) -> list[str]:
-        """The targets of B users, which :meth:`parse` reads back without loss."""
+        """Write the target texts of B users, which :meth:`parse` inverts."""
 
     def parse(self, texts: Sequence[str]) -> Preferences:
-        """The labels that B answers name. Any text can be read; no label is returned that is not in it."""
+        """Parse the labels in B answers. Every text can be parsed; only labels that it contains are returned."""

@@ -1,4 +1,4 @@
-"""The paper's task: which categories does a user like, and which not (Section 3)."""
+"""The paper's task (section 3): which categories a user likes and dislikes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,26 @@ if TYPE_CHECKING:
     from palate.tasks.statistics import CategoryStatistics
 
 LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
-"""The paper's thresholds, on a scale from 1 to 5."""
+"""Thresholds of the paper, on a scale from 1 to 5."""
 _LEAST_SHARE = 1e-6
-"""Of a category that no training user has: nothing is a multiple of zero."""
+"""Minimum share of a category, to avoid division by zero for categories that no training user has."""
 
 
 class CategoryPreference:
-    """Liked and disliked categories by a score; ``field`` is what one category is called: "genre".
+    """Liked and disliked categories of a user by score.
 
-    The score of a category is its mean rating. With ``shares`` [L], for histories without ratings, it is the share of
-    the history that the category takes, as a multiple of its share of all training users' histories.
+    The score of a category is its mean rating. With ``shares``, for data without ratings, it is the category's share
+    of the history, as a multiple of its share of all training users' histories.
 
-    Raises :class:`RecipeError` for thresholds that overlap, and :class:`DataError` for category names that an
-    answer cannot tell apart.
+    Args:
+        categories: Names of the L categories.
+        field: What a category is called, in the singular, such as "genre".
+        settings: Thresholds, minimum count and maximum number of labels.
+        shares: Shares of the categories in the training users' histories, [L]; None for data with ratings.
+
+    Raises:
+        RecipeError: The thresholds overlap.
+        DataError: Category names cannot be told apart in an answer.
     """
 
     def __init__(
@@ -51,10 +58,10 @@ class CategoryPreference:
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
-        """The label rule over B users: the best of what has a high score, the worst of what has a low one.
+        """Apply the label rule to B users: the highest scores above one threshold, the lowest below the other.
 
-        A category counts when it was met often enough; without ratings, where it is not being chosen that speaks
-        against a category, it can be disliked when it would have been met often enough in an average history.
+        Only categories with enough interactions are eligible. Without ratings, absence is the evidence of dislike: a
+        category can be disliked if it would have had enough interactions in an average history.
         """
         count, least = statistics.count, self.settings.min_count
         score = self.scores(statistics)
@@ -65,15 +72,21 @@ class CategoryPreference:
         )
 
     def scores(self, statistics: CategoryStatistics) -> Doubles:
-        """The score of each category for each of B users, [B, L]."""
+        """Compute the score of each category for B users, [B, L]."""
         if self.shares is None:
             return np.asarray(statistics.total / np.maximum(statistics.count, 1))
         return np.asarray(statistics.total / np.maximum(statistics.whole[:, None], 1e-9) / self.shares)
 
     def best(self, score: Doubles, count: Ints | Doubles, eligible: Bools) -> Ints:
-        """The eligible categories of highest score, [B, max_labels]; ties by count, then by name.
+        """Rank the eligible categories by score, then by count, then by name.
 
-        All arguments are [B, L]; -1 stands where no eligible category is left.
+        Args:
+            score: Scores, [B, L].
+            count: Numbers of interactions, [B, L].
+            eligible: Which categories may be returned, [B, L].
+
+        Returns:
+            Category indices [B, max_labels], best first; -1 at empty ranks.
         """
         names = np.broadcast_to(self._name_rank, score.shape)
         order = np.lexsort((names, -count, -score, ~eligible), axis=-1)[:, : self.settings.max_labels]
@@ -82,15 +95,15 @@ class CategoryPreference:
         return np.pad(ranked, ((0, 0), (0, missing)), constant_values=-1)
 
     def target_texts(self, preferences: Preferences) -> list[str]:
-        """The sentence "The user likes A, B, C and doesn't like D, E" for each of B users."""
+        """Write "The user likes A, B, C and doesn't like D, E" for each of B users."""
         return self._verbalizer.write(preferences)
 
     def texts(self, kind: QuestionKind, preferences: Preferences) -> list[str]:
-        """Targets of B users for a kind of question that names categories: both halves, or one."""
+        """Write the targets of B users for a kind of question that names categories: both halves, or one."""
         if kind == "preference":
             return self.target_texts(preferences)
         return self._verbalizer.write_half(preferences, kind)
 
     def parse(self, texts: Sequence[str]) -> Preferences:
-        """What B answers say, in the order in which they say it."""
+        """Parse the labels of B answers, in their order in the text."""
         return self._verbalizer.read(texts)

@@ -1,4 +1,4 @@
-"""Registers palate's own tasks."""
+"""Registers palate's tasks."""
 
 from __future__ import annotations
 

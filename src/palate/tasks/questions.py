@@ -1,4 +1,4 @@
-"""Questions about users beside the task's own, with their truth from full histories and the answers to choose from."""
+"""Further kinds of questions about users, with targets from full histories and answer choices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """One question of one kind to each of B users."""
+    """One question of one kind for each of B users."""
 
     windows: Windows  # what is seen; an item that is asked for is not in it
     instructions: list[str]
@@ -49,12 +49,12 @@ class Questions:
     items: Ints  # [B] that are asked about, -1 for none
 
     def with_windows(self, of: Ints) -> Questions:
-        """The same questions, with the window of user ``of`` [B] in the place of each."""
+        """Replace the windows by those of the users at ``of`` [B]."""
         return replace(self, windows=self.windows[of])
 
 
 class Questioner:
-    """Asks about users whose full ``interactions`` are known: the truth is theirs, the windows are what is seen."""
+    """Draws questions whose targets come from the users' full interactions, while the model reads windows."""
 
     def __init__(
         self,
@@ -80,9 +80,21 @@ class Questioner:
         preferences: Preferences,
         rng: np.random.Generator,
     ) -> Questions:
-        """One question for each of B users, in a random one of the wordings.
+        """Draw one question for each of B users.
 
-        ``preferences`` are the B users' labels. Raises :class:`RecipeError` for ratings that the data does not have.
+        Args:
+            kind: The kind of question.
+            wordings: Templates, one of which is drawn for each user.
+            users: Indices of the users, [B].
+            windows: What the model reads of them, [B, P].
+            preferences: Their labels.
+            rng: Random number generator.
+
+        Returns:
+            The questions, with windows that do not contain the items asked about.
+
+        Raises:
+            RecipeError: The kind needs ratings, which the data does not have.
         """
         count = len(users)
         worded = [wordings[at] for at in rng.integers(len(wordings), size=count)]
@@ -123,7 +135,7 @@ class Questioner:
         return wording.format(category=names[0], other=names[1], item=self._item(item), **self._words)
 
     def _item(self, index: int) -> str:
-        """A title with its year and categories."""
+        """Describe an item by title, year and categories."""
         if index < 0:
             return ""
         return described(*self._described[index])
@@ -136,14 +148,14 @@ class Questioner:
         return self.task.scores(self.statistics[users])[np.arange(len(users)), category]
 
     def _categories(self, users: Ints, number: int, rng: np.random.Generator) -> Ints:
-        """Different categories that each user has met often enough, [B, number]; else those met most."""
+        """Draw distinct categories with enough interactions for each user, or the most frequent, [B, number]."""
         count = self.statistics.count[users]
         order = np.where(count >= self.task.settings.min_count, 1 + rng.random(count.shape), 0.0)
         order += count * 1e-9  # decides where nothing else does
         return np.argsort(-order, axis=1, kind="stable")[:, :number]
 
     def _held_out(self, users: Ints, windows: Windows, rng: np.random.Generator) -> Ints:
-        """One interaction of each user, as a row, whose item is not in the window where there is such a one: [B]."""
+        """Draw an interaction of each user, as a row index, [B]; of an item outside the window if there is one."""
         check_kinds(["rating"], self.dataset)
         offsets, rows = self.interactions.offsets, []
         for row, user in enumerate(users):
@@ -155,16 +167,16 @@ class Questioner:
 
 
 def described(title: str, year: int | None, categories: Sequence[str]) -> str:
-    """An item as a question names it: its title, with year and categories in brackets."""
+    """Describe an item in a question: its title, with year and categories in brackets."""
     parts = [*([str(year)] if year and str(year) not in title else []), *categories]
     return f"{title} ({', '.join(parts)})" if parts else title
 
 
 def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
-    """Check that a dataset can answer kinds of questions, before anything is loaded or drawn.
+    """Check early that a dataset has what the kinds of questions need.
 
     Raises:
-        RecipeError: For a kind that does not exist, ratings of data that has none, and a pair of one category.
+        RecipeError: A kind does not exist, needs ratings that the data does not have, or needs a second category.
     """
     for kind in kinds:
         if kind not in WORDINGS:
@@ -181,7 +193,7 @@ def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
 
 
 def without(windows: Windows, items: Ints) -> Windows:
-    """B windows without any interaction with the item [B] of each."""
+    """Remove the interactions with one item per window, [B]."""
     keep = windows.mask & (windows.item_index != items[:, None])
     order = np.argsort(~keep, axis=1, kind="stable")
     length = keep.sum(axis=1)

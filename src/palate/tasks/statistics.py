@@ -1,4 +1,4 @@
-"""Counts and sums of ratings by category: what the label rule reads of a history."""
+"""Counts and sums of ratings by category, the input of the label rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.schema import Bools, Doubles, Floats, Interactions, Ints
 
 @dataclass(frozen=True, eq=False)
 class CategoryStatistics:
-    """What the label rule reads: how often, and with what sum of ratings, each category was rated."""
+    """Number and sum of ratings of each category, the input of the label rule."""
 
     count: Ints  # [B, L]
     total: Doubles  # [B, L]
@@ -26,10 +26,17 @@ class CategoryStatistics:
 def category_statistics(
     interactions: Interactions, category_matrix: Bools, rating_values: Floats
 ) -> CategoryStatistics:
-    """Count and sum the ratings of every user by category.
+    """Count and sum the ratings of each user by category.
 
-    ``category_matrix`` is [I, L], ``rating_values`` [R]; the result has one row a user, [U, L]. Sums are in double
-    precision, so that equal means of half-star ratings compare equal.
+    Sums are float64, so that equal means of half-star ratings compare equal.
+
+    Args:
+        interactions: Interactions of U users.
+        category_matrix: Which item has which category, [I, L].
+        rating_values: The rating scale, [R].
+
+    Returns:
+        Statistics with one row per user, [U, L].
     """
     shape = (len(interactions.offsets) - 1, category_matrix.shape[0])
     categories = sparse.csr_matrix(category_matrix.astype(np.float64))
@@ -46,6 +53,6 @@ def category_statistics(
 
 
 def category_shares(statistics: CategoryStatistics) -> Doubles:
-    """The share of the B users' histories that each category takes, weighted by rating, [L]."""
+    """Compute each category's share of the users' interactions, weighted by rating, [L]."""
     shares: Doubles = statistics.total.sum(axis=0) / max(statistics.whole.sum(), 1e-9)
     return shares

@@ -1,4 +1,4 @@
-"""Which labels to name when the F1 of what is named counts: the answer that is best by the chances of the labels."""
+"""Answers with the highest expected F1 under given label probabilities."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import numpy as np
 from palate.schema import Bools, Doubles, Ints, Preferences
 
 RARENESS = 0.3
-"""How much sooner a rare label is named: its F1 counts by itself, and there is less of it to lose."""
+"""Strength of the preference for rare labels: each label's F1 counts alike, and a rare one's has less to lose."""
 ROUNDS = 5
-"""Of estimating the F1 in reach from what is named, and naming by it."""
+"""Iterations between estimating the achievable F1 and selecting labels by it."""
 
 
 def best_answers(chances: Doubles, frequency: Doubles, most: int) -> Preferences:
-    """The answers of B users that promise the highest F1, at most ``most`` labels in each half, likeliest first.
+    """Select the labels of B users with the highest expected F1.
 
-    ``chances`` [B, L, 2] are the probabilities that a label is liked and disliked, ``frequency`` [2, L] how common
-    each is. A label is worth naming where its chance is above half the F1 that is in reach (Lipton et al. 2014,
-    "Thresholding classifiers to maximize F1 score", theorem 1); what is in reach is what the chances of all B users
-    promise. A label is named in the half that is likelier.
+    A label is selected if its probability is above half the achievable F1 (Lipton et al. 2014, "Thresholding
+    classifiers to maximize F1 score", theorem 1), which is estimated from the probabilities of all B users, and in the
+    likelier half.
+
+    Args:
+        chances: Probabilities that a label is liked and disliked, [B, L, 2].
+        frequency: Share of users with each label in each half, [2, L].
+        most: Maximum number of labels in each half.
+
+    Returns:
+        The selected labels, likeliest first.
     """
     liked, disliked = chances[..., 0], chances[..., 1]
     return Preferences(
@@ -28,12 +35,12 @@ def best_answers(chances: Doubles, frequency: Doubles, most: int) -> Preferences
 
 
 def likeliest(chances: Doubles, frequency: Doubles, rareness: float, most: int) -> Ints:
-    """The ``most`` labels of highest chance [B, L], likeliest first, the rare ones sooner by their frequency [L]."""
+    """Rank the ``most`` most probable labels [B, L], with a preference for rare ones by their frequency [L]."""
     return np.argsort(-chances / (frequency + 0.01) ** rareness, axis=1, kind="stable")[:, :most]
 
 
 def only(rank: Ints, named: Bools, most: int) -> Ints:
-    """The ranked labels [B, at most ``most``] that are named, moved to the front, [B, most]; -1 for the others."""
+    """Move the selected labels of a ranking [B, at most ``most``] to the front, [B, most]; -1 at empty ranks."""
     order = np.argsort(~named, axis=1, kind="stable")
     answers = np.take_along_axis(np.where(named, rank, -1), order, axis=1)
     return np.pad(answers, ((0, 0), (0, most - answers.shape[1])), constant_values=-1)

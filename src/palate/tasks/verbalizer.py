@@ -1,4 +1,4 @@
-"""Category labels to text and back: the reading survives a language model's noise and never invents a label."""
+"""Verbalizer: category labels to text and back, robust to the noise of generated text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ _STARTS, _ENDS = r"(?<!\w)(?<!\w[-'’])", r"(?!\w|[-'’]\w)"
 
 
 class Verbalizer:
-    """Writes and reads "The user likes A, B, C and doesn't like D, E".
+    """Writes and parses "The user likes A, B, C and doesn't like D, E".
 
-    Where there is nothing to name it says "no genre" and "any genre", ``field`` being the word "genre". A half holds
-    at most ``max_labels`` names. Raises :class:`DataError` for names that could not be read back, like "A, B"
-    beside "A" and "B".
+    Empty halves are written as "no genre" and "any genre", where ``field`` is "genre".
+
+    Args:
+        names: Names of the L categories.
+        field: What a category is called, in the singular.
+        max_labels: Maximum number of names in each half.
+
+    Raises:
+        DataError: A name cannot be parsed back, such as "A, B" besides "A" and "B".
     """
 
     def __init__(self, names: Sequence[str], field: str, max_labels: int) -> None:
@@ -41,7 +47,7 @@ class Verbalizer:
         self._check_names()
 
     def write(self, preferences: Preferences) -> list[str]:
-        """One text for each of B users."""
+        """Write one text for each of B users."""
         liked, disliked = preferences.liked.tolist(), preferences.disliked.tolist()
         return [
             LIKES + self._half(one, self._nothing[0]) + DISLIKES + self._half(other, self._nothing[1])
@@ -49,15 +55,15 @@ class Verbalizer:
         ]
 
     def write_half(self, preferences: Preferences, half: str) -> list[str]:
-        """The "liked" half or the other one alone, for each of B users."""
+        """Write one half, "liked" or "disliked", for each of B users."""
         if half == "liked":
             return [LIKES + self._half(row, self._nothing[0]) for row in preferences.liked.tolist()]
         return [DISLIKES_ALONE + self._half(row, self._nothing[1]) for row in preferences.disliked.tolist()]
 
     def read(self, texts: Sequence[str]) -> Preferences:
-        """The names in each of B texts, in their order; of a name that stands twice, the first place counts.
+        """Parse the names in each of B texts, in order; repeated names count once, at their first position.
 
-        What follows "doesn't like", "does not like" or "dislikes" is disliked, everything else is liked.
+        Names after "doesn't like", "does not like" or "dislikes" are disliked, all others are liked.
         """
         rows = [self._read_one(text) for text in texts]
         return Preferences(
@@ -73,7 +79,7 @@ class Verbalizer:
         return liked, [name for name, negated in first.items() if negated]
 
     def _mentions(self, text: str) -> Iterator[tuple[int, bool]]:
-        """Every name that stands in a text, and whether it stands behind a negation."""
+        """Find the names in a text, and whether they follow a negation."""
         subject = _SUBJECT.match(text)
         negated = False
         for match in self._pattern.finditer(text, subject.end() if subject else 0):
@@ -90,7 +96,7 @@ class Verbalizer:
         return ", ".join(self._names[index] for index in indices if index >= 0) or nothing
 
     def _check_names(self) -> None:
-        """Raise :class:`DataError` unless every name can be read back, alone and in a list."""
+        """Raise :class:`DataError` unless every name can be parsed back, alone and in a list."""
         for name in self._names:
             if not re.search(r"\w", name) or name != name.strip(", \t\r\n"):
                 raise DataError(f"the category name {name!r} has no letters, or a comma or space at an end")
@@ -113,7 +119,7 @@ class Verbalizer:
                 )
 
     def _clash(self, name: str) -> str | None:
-        """Another name, if some list that starts with it starts like ``name``, too."""
+        """Find another name with which a list may start that also starts with ``name``."""
         others = [other.casefold() for other in self._names]
         for start in self._names:
             for joint in (", ", DISLIKES):
@@ -131,7 +137,7 @@ def _as_pattern(phrase: str) -> str:
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int) -> Ints:
-    """Ragged rows, cut or filled up with -1, [B, width]."""
+    """Truncate ragged rows or pad them with -1, [B, width]."""
     return np.array([[*row[:width], *[-1] * (width - len(row))] for row in rows], dtype=np.int64).reshape(
         -1, width
     )

@@ -1,4 +1,4 @@
-"""Kinds of questions about a user, each in several wordings, of which some are never trained on."""
+"""Wordings of the kinds of questions, some of which are held out from training."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from palate.schema import QuestionKind
 
 NAMING: tuple[QuestionKind, ...] = ("preference", "liked", "disliked")
-"""The kinds that are answered by naming categories."""
+"""Kinds that are answered with category names."""
 
 
 @dataclass(frozen=True)
 class Wordings:
     """Templates of one kind of question.
 
-    They may name ``{fields}`` (the categories' word, in the plural), ``{category}``, ``{other}``, ``{item}``, and the
-    ends of the rating scale, ``{low}`` and ``{high}``.
+    They may contain ``{fields}`` (the plural of the categories' word), ``{category}``, ``{other}``, ``{item}``, and
+    the ends of the rating scale, ``{low}`` and ``{high}``.
     """
 
     trained: tuple[str, ...]
@@ -23,7 +23,7 @@ class Wordings:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Those that are trained on first."""
+        """All wordings, those used in training first."""
         return self.trained + self.held_out
 
 

@@ -1,4 +1,4 @@
-"""Training batches: windows of real and simulated training users with their targets, drawn when they are needed."""
+"""Training batches: windows of real and simulated users with targets, drawn on demand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Asked: TypeAlias = tuple[list[str], list[str]]
 
 @dataclass(frozen=True, eq=False)
 class WindowSource:
-    """Histories that windows are drawn from, and the targets of their users."""
+    """Histories from which windows are drawn, and the targets of their users."""
 
     users: Ints  # that may be drawn
     preferences: Preferences  # of all users, from their full histories
@@ -47,20 +47,20 @@ class WindowSource:
 
     @property
     def interactions(self) -> Interactions:
-        """Those of all users."""
+        """Interactions of all users."""
         return self.questioner.interactions
 
     @classmethod
     def of(
         cls, dataset: Dataset, task: CategoryPreference, interactions: Interactions, users: Ints
     ) -> WindowSource:
-        """The targets and questions that the interactions of all users give."""
+        """Compute targets and questions from the interactions of all users."""
         statistics = category_statistics(interactions, dataset.category_matrix, dataset.rating_values)
         return cls(users, task.labels(statistics), Questioner(task, dataset, interactions, statistics))
 
 
 def real_source(dataset: Dataset, task: CategoryPreference) -> WindowSource:
-    """The training users."""
+    """Create the source of the training users."""
     users = dataset.users("train")
     require_training_users(dataset, users, "training")
     return WindowSource.of(dataset, task, dataset.interactions, users)
@@ -69,7 +69,7 @@ def real_source(dataset: Dataset, task: CategoryPreference) -> WindowSource:
 def simulated_source(
     dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, recipe: Recipe
 ) -> WindowSource:
-    """Users simulated from the training users' statistics."""
+    """Simulate users from the training users' statistics."""
     if not isinstance(model.table, ItemTable):
         raise RecipeError("users are simulated from item vectors, and text has none; set simulation.users=0")
     if dataset.info.feedback == "implicit":
@@ -83,7 +83,7 @@ def simulated_source(
 
 
 class TrainingBatches(TorchDataset[dict[str, Any]]):
-    """Item i is batch i of the training: a function of the seed and i, whatever was drawn before.
+    """Dataset whose item i is training batch i, a function of the seed and i only.
 
     A batch holds the arguments of :meth:`PersonalizedModel.forward`, ``liked`` and ``disliked`` [B, L], and the
     ``kinds`` of its rounds' questions.
@@ -136,7 +136,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
     def best_rounds(
         self, category_logits: Tensor, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
     ) -> list[Round]:
-        """The rounds with the best answers by a user encoder's own view [B, L, 2], where they name categories."""
+        """Replace the targets that name categories by the best answers under the user encoder's logits [B, L, 2]."""
         chances = category_logits.detach().double().sigmoid().cpu().numpy()
         answers = best_answers(chances, self.frequency, self.recipe.task.max_labels)
         return [
@@ -149,7 +149,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         return {**one, "target": target, "target_mask": mask}
 
     def _kinds(self, rng: np.random.Generator) -> list[QuestionKind]:
-        """One kind of question for each round, together as near to the recipe's shares as rounds go."""
+        """Draw a kind of question for each round, in proportions as close to the recipe's as possible."""
         settings = self.recipe.train
         if not settings.questions:
             return []
@@ -163,7 +163,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         return round(math.exp(rng.uniform(math.log(windows.shortest), math.log(windows.longest))))
 
     def _counts(self) -> list[int]:
-        """Windows of a batch from each source."""
+        """Count the windows of a batch from each source."""
         size, simulation = self.recipe.train.per_device_train_batch_size, self.recipe.simulation
         if not simulation.users:
             return [size]
@@ -171,7 +171,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         return [size - simulated, simulated]
 
     def _users(self, number: int, count: int, index: int, rng: np.random.Generator) -> Ints:
-        """The users of ``count`` windows of a source in a batch; those of a group of batches are drawn as one."""
+        """Draw the users of ``count`` windows of a source; the batches of a length group are drawn together."""
         settings, source = self.recipe.train, self.sources[number]
         several = -(-count // settings.windows_per_user)
         if settings.length_groups == 1:
@@ -193,9 +193,9 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         return _Part(source, users, windows, preferences)
 
     def _asked(self, part: _Part, kinds: list[QuestionKind], rng: np.random.Generator) -> _Part:
-        """The part with one question of each kind about its windows, without the items that are asked for.
+        """Add one question of each kind to a part, and remove the items asked about from its windows.
 
-        Without kinds it is the task's own instruction.
+        Without kinds, the task's own instruction is used.
         """
         if not kinds:
             only = [self.task.instruction] * len(part.users), self.task.target_texts(part.preferences)
@@ -220,7 +220,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         )
 
     def _labels_of(self, windows: Windows) -> Preferences:
-        """The labels that the window alone would give: the curriculum's first lesson."""
+        """Compute the labels of the window alone, the first stage of the curriculum."""
         data = self.dataset
         return self.task.labels(
             category_statistics(windows.interactions(), data.category_matrix, data.rating_values)
@@ -233,7 +233,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one source gives to a batch."""
+    """The part of a batch from one source."""
 
     source: WindowSource
     users: Ints
@@ -243,7 +243,7 @@ class _Part:
 
 
 def _frequency(source: WindowSource, labels: int) -> Doubles:
-    """The share of the source's users who like and who dislike each label, [2, L]."""
+    """Compute the share of the source's users who like and who dislike each label, [2, L]."""
     truth = source.preferences[source.users]
     shares: Doubles = np.stack([membership(half, labels) for half in (truth.liked, truth.disliked)]).mean(
         axis=1

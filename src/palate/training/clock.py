@@ -1,4 +1,4 @@
-"""How far a training has come, in steps or in minutes, and the learning rate that goes with it."""
+"""Progress of a training, in steps or minutes, and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from palate.config.recipe import TrainSettings
 
 LOWEST_RATE = 0.02
-"""Where a falling schedule ends, as a share of the peak rate."""
+"""Final learning rate of a decaying schedule, as a fraction of the peak."""
 
 
 class Clock:
-    """Progress from 0 to 1: by steps, or by training time where ``max_minutes`` limits it and runs out earlier.
+    """Training progress from 0 to 1, by steps, or by time if ``max_minutes`` is reached earlier.
 
-    Without a time limit, or while it does not bind, everything that follows the clock is a function of the step
-    alone, so a resumed training is the same training.
+    Without a time limit, or while it is not binding, everything that depends on the clock is a function of the step
+    only, so that a resumed training is identical.
     """
 
     def __init__(self, settings: TrainSettings, seconds: float = 0.0) -> None:
@@ -24,30 +24,30 @@ class Clock:
         self._started = time.monotonic()
 
     def restart(self, seconds: float) -> None:
-        """Go on from ``seconds`` of training that an earlier process has spent."""
+        """Continue from ``seconds`` of training by earlier processes."""
         self._before, self._started = seconds, time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Training time so far, over all processes that worked on it."""
+        """Training time so far in seconds, including earlier processes."""
         return self._before + time.monotonic() - self._started
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done when ``step`` steps are."""
+        """Return the fraction of the training that is done after ``step`` steps."""
         by_steps = step / self.settings.max_steps
         limit = self.settings.max_minutes
         return by_steps if limit is None else max(by_steps, self.seconds / (60 * limit))
 
     def alone(self, step: int) -> bool:
-        """Whether the user encoder is still trained without the backbone at ``step``."""
+        """Return whether the user encoder is trained without the backbone at ``step``."""
         return self.progress(step) < self.settings.auxiliary_only_ratio
 
     def rate(self, step: int) -> float:
-        """The learning rate at ``step`` as a share of its peak: a rise, then the recipe's schedule."""
+        """Return the learning rate at ``step`` as a fraction of its peak: warmup, then the recipe's schedule."""
         return self._rate(self.progress(step))
 
     def backbone_rate(self, step: int) -> float:
-        """The same for the backbone, whose training begins when the user encoder's time alone is over."""
+        """Return the same for the backbone, whose training starts after the auxiliary-only phase."""
         alone = self.settings.auxiliary_only_ratio
         return self._rate(max(self.progress(step) - alone, 0.0) / (1.0 - alone))
 

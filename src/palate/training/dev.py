@@ -1,4 +1,4 @@
-"""How good a model is on dev users while it is trained, and what it must beat to have learned anything."""
+"""Scores on dev users during training, and the baselines that a trained model must beat."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DevScore:
-    """A predictor's score on the dev users; the mean over the windows that the recipe names."""
+    """Score of a predictor on dev users, averaged over the recipe's window sizes."""
 
     f1: float
-    """Liked F1."""
+    """Weighted F1 of the liked categories."""
     unreadable: float
-    """Share of answers in which no label was found and which do not say that there is none."""
+    """Fraction of answers that neither contain a label nor state that there is none."""
 
 
 class DevUsers:
-    """The dev users that a training is scored on, at each of the recipe's windows."""
+    """Dev users of a training, at each of the recipe's window sizes."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, task: CategoryPreference) -> None:
         self.dataset, self.task = dataset, task
@@ -38,12 +38,12 @@ class DevUsers:
         self.examples = [_examples(recipe, dataset, task, window) for window in windows]
 
     def score(self, predictor: Predictor) -> DevScore:
-        """Ask the predictor about every dev user."""
+        """Score a predictor on all dev users."""
         answers = [ask(predictor, examples, self.task) for examples in self.examples]
         return DevScore(mean(one.liked_f1 for one in answers), mean(one.unreadable for one in answers))
 
     def compared(self, predictor: Predictor) -> DevScores:
-        """The predictor's score beside those of what knows nothing of the user."""
+        """Score a predictor together with baselines that do not know the user."""
         own, users = self.score(predictor), len(self.examples[0])
         return DevScores(
             users=users,

@@ -1,4 +1,4 @@
-"""Where a training computes: on the device that is chosen, or on that of each process which a launcher started."""
+"""Device of a training process: the chosen one, or the one that the launcher assigns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.system.device import find_device
 
 
 def training_device(name: str | torch.device) -> torch.device:
-    """Find where this process trains.
+    """Find the device of this training process.
 
     Args:
         name: What :func:`palate.system.device.find_device` takes.
@@ -35,13 +35,13 @@ def training_device(name: str | torch.device) -> torch.device:
 
 
 class OneDevice(TrainingArguments):  # type: ignore[misc]
-    """transformers' arguments for a process that computes on one device; theirs spread it over all GPUs."""
+    """TrainingArguments for one device; transformers' default would use all GPUs of a process."""
 
     chosen: torch.device | None = None
 
     @classmethod
     def on(cls, device: torch.device, **settings: Any) -> OneDevice:
-        """Make the arguments of a process that computes on ``device``."""
+        """Create the arguments of a process on ``device``."""
         arguments = cls(use_cpu=device.type == "cpu", **settings)
         arguments.chosen = device
         if device.type == "cuda":
@@ -50,11 +50,11 @@ class OneDevice(TrainingArguments):  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
-        """Where the process computes."""
+        """Device of the process."""
         found = super().device  # which also sets up what several processes need
         return self.chosen or found
 
     @property
     def n_gpu(self) -> int:
-        """One at most: with more, transformers would split batches among them."""
+        """Number of GPUs, at most one: with more, transformers would split the batches."""
         return min(int(super().n_gpu), 1)

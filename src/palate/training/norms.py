@@ -1,4 +1,4 @@
-"""How long soft prompts and token embeddings are, side by side."""
+"""Norms of soft prompts and token embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Norms:
-    """How long vectors are on average, and how far from the mean token embedding."""
+    """Mean norm of vectors, and mean distance from the average token embedding."""
 
     length: float
     from_mean: float
@@ -24,7 +24,7 @@ class Norms:
 
 @torch.no_grad()
 def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
-    """Measure the norms of ``tokens``, ``task_prompt`` and ``user_prompt``, of the users of B windows."""
+    """Measure the norms of ``tokens``, ``task_prompt`` and, for B windows, ``user_prompt``."""
     tokens = torch.arange(model.vocab_size, device=model.device)
     embedded = torch.cat([model.embedded(some).float() for some in torch.split(tokens, AT_ONCE)])  # [V, E]
     user = model.user_prompt(windows)

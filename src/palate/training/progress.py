@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, and a line for each evaluation."""
+"""Progress output of a training: a bar on a terminal, and a line per evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainingReport(TrainerCallback):  # type: ignore[misc]
-    """Tells ``report`` of each evaluation and, where someone watches, keeps a bar by the clock's progress."""
+    """Callback that reports each evaluation and, on a terminal, updates a progress bar."""
 
     def __init__(self, clock: Clock, report: Callable[[str], None], watched: bool) -> None:
         self.clock, self.report = clock, report
@@ -25,20 +25,20 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         self._task = self._bar.add_task("training", total=1.0, note="") if self._bar else None
 
     def __enter__(self) -> TrainingReport:
-        """Show the bar."""
+        """Start the progress bar."""
         if self._bar:
             self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar away, whatever ended the training."""
+        """Remove the progress bar."""
         if self._bar:
             self._bar.stop()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         if self._bar and self._task is not None:
             done, alone = self.clock.progress(state.global_step), self.clock.settings.auxiliary_only_ratio
             part = f"user encoder alone, {done / alone:.0%} of its time, " if done < alone else ""
@@ -54,7 +54,7 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: Any,
     ) -> None:
-        """Keep the newest loss."""
+        """Store the latest loss."""
         self.loss = logs.get("loss", self.loss)
 
     def on_evaluate(
@@ -65,7 +65,7 @@ class TrainingReport(TrainerCallback):  # type: ignore[misc]
         metrics: dict[str, float],
         **_: Any,
     ) -> None:
-        """Tell of the evaluation."""
+        """Report the evaluation."""
         tell = self._bar.console.print if self._bar else self.report
         tell(
             f"step {state.global_step:,} of {state.max_steps:,}: loss {self.loss:.3f}, {self._scored(metrics)}, "

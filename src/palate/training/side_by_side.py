@@ -1,8 +1,8 @@
-"""Trainings side by side, each in a process of its own: what they say by name, and the end of one is the others', too.
+"""Concurrent trainings in separate processes; if one fails, the others are stopped.
 
-A process is handed its recipe and folder by a line on its standard input, which stays open as long as whoever started
-it lives: at its end the process ends, so that none is left behind, whatever ended the other. A run that was stopped
-so goes on from its last checkpoint like any other.
+A process reads its recipe and folder from a line on its standard input, which stays open while its parent lives: at
+the end of the input the process exits, so that none is left behind. A run that was stopped this way resumes from its
+last checkpoint like any other.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ from palate.config.recipe import Recipe
 from palate.errors import PalateError
 
 REFUSED = 2
-"""Exit status of a training that raised a :class:`PalateError`, whose message is then its last line."""
+"""Exit status after a :class:`PalateError`, whose message is the last line of the output."""
 STOPPED = 130
 
 _COMMAND = (sys.executable, "-m", "palate.training.side_by_side")
-"""What such a process is started by."""
+"""Command that starts a training process."""
 _Lines: TypeAlias = "SimpleQueue[tuple[str, str | None]]"
-"""What is said, by name; None when a process says nothing more."""
+"""Output lines by name of the training; None at the end of an output."""
 
 
 def train_side_by_side(runs: Mapping[str, tuple[Recipe, Path]], tell: Callable[[str], None]) -> None:
-    """Train each run, a recipe and its folder, at the same time; ``tell`` hears the lines of each, after its name.
+    """Train several runs concurrently.
 
-    With fewer processors than runs they share them: that takes longer, and changes no figure. Raises
-    :class:`PalateError` when one of them fails, after the others have been stopped.
+    With fewer processors than runs, the trainings take longer but give the same results.
+
+    Args:
+        runs: Recipe and output folder of each run, by name.
+        tell: Receives the output lines, each after the name of its run.
+
+    Raises:
+        PalateError: A training fails; the others are stopped first.
     """
     lines: _Lines = SimpleQueue()
     width = max(map(len, runs), default=0)
@@ -105,7 +111,7 @@ def _failed(name: str, out: Path, status: int, last: str) -> str:
 
 
 def _work() -> int:
-    """What such a process does."""
+    """Run the training of a child process."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal interrupts all: whoever started this one says what then

@@ -1,4 +1,4 @@
-"""Which tokens of a large vocabulary the answers of a training step are scored against."""
+"""Sampled softmax: selection of the tokens that answers are scored against."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 EXACT_EVERY = 50
-"""Every so many steps all tokens are scored, and show which are likely."""
+"""Steps between full softmax steps, in which the likely tokens are updated."""
 LIKELY = 1024
-"""Tokens that are always in the sample, beside the answers' own: the likeliest of the last exact step."""
+"""Number of tokens that are always sampled besides the answers' own: the most probable of the last full step."""
 
 
 class TokenSampler:
-    """Draws a step's sample as a function of the seed, the step and the likely tokens.
+    """Draws the sample of a step as a function of the seed, the step and the likely tokens.
 
-    The likeliest tokens take almost all of the probability, so that what the random ones stand for is small, and
-    its estimate good.
+    The most probable tokens have almost all of the probability mass, so that the remainder, which the random tokens
+    represent, is small and well estimated.
     """
 
     def __init__(self, count: int, vocabulary: int, always: Sequence[int], seed: int) -> None:
@@ -37,7 +37,7 @@ class TokenSampler:
 
     @classmethod
     def of(cls, model: PersonalizedModel, count: int, seed: int) -> TokenSampler:
-        """For a model's vocabulary; raises :class:`RecipeError` unless it is decoder-only and not trained whole."""
+        """Create a model's sampler; raises :class:`RecipeError` unless it is decoder-only and not fully trained."""
         if model.frame is None or model.settings.backbone is None:
             raise RecipeError(
                 "train.sampled_tokens is for a decoder-only backbone that is not trained whole; set it to 0, or "
@@ -47,7 +47,7 @@ class TokenSampler:
         return cls(count, vocabulary, [model.frame.end], seed)
 
     def draw(self, step: int, rounds: Sequence[Round]) -> TokenSample | None:
-        """The sample of a step whose rounds have their targets; None for all tokens."""
+        """Draw the sample of a step for the targets of its rounds; None for all tokens."""
         if step % EXACT_EVERY == 0 or not self.likely:
             return None
         device = rounds[0]["target"].device
@@ -63,7 +63,7 @@ class TokenSampler:
 
     @torch.no_grad()
     def learn(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
-        """Remember what was likely in the rounds of an exact step, [B, N', V] each with its labels [B, N']."""
+        """Update the likely tokens from the rounds of a full step: logits [B, N', V] and labels [B, N'] of each."""
         total = sum(
             one.detach()[scored != IGNORED].float().softmax(dim=-1).sum(dim=0)
             for one, scored in zip(logits, labels, strict=True)

@@ -1,4 +1,4 @@
-"""Training: a recipe in, a run folder with a trained model out; started again, it goes on where it stopped."""
+"""Training of a recipe into a run folder, with resumption from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from palate.schema import Examples
 
 NORMED = 64
-"""Dev users whose prompts are measured at every evaluation."""
+"""Number of dev users whose prompt norms are measured at each evaluation."""
 
 
 def train_run(
@@ -110,7 +110,7 @@ def _train(
 
 
 def _close(run: RunFolder) -> None:
-    """Remove what a finished run needs no more; also of one that was cut after its model was saved."""
+    """Remove the checkpoints of a finished run, also of one that was interrupted after saving its model."""
     with telling_failed_writes(run.path):
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         remove_leftovers(run.path)
@@ -120,7 +120,7 @@ def _close(run: RunFolder) -> None:
 
 @contextmanager
 def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset, device: torch.device) -> Iterator[None]:
-    """Make the run's folder when all that could be refused has been; a start that fails leaves no folder."""
+    """Create the run folder once all checks have passed; a failed start leaves no folder."""
     devices = PartialState()
     if devices.is_main_process:
         open_run(run.path, recipe, dataset.info, describe_device(device))
@@ -136,7 +136,7 @@ def _opened(recipe: Recipe, run: RunFolder, dataset: Dataset, device: torch.devi
 
 @contextmanager
 def _quiet_writers() -> Iterator[None]:
-    """Keep threads that write from printing a traceback where they cannot: the main thread is told, too."""
+    """Suppress the tracebacks of writer threads, whose errors reach the main thread as well."""
     loud = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -151,7 +151,7 @@ def _quiet_writers() -> Iterator[None]:
 
 
 def _say_nothing(line: str) -> None:
-    """For processes beside the main one, and callers who do not listen."""
+    """Discard a message, in processes other than the main one and without a ``report``."""
 
 
 def _train_model(
@@ -162,7 +162,7 @@ def _train_model(
     progress: bool,
     device: torch.device,
 ) -> None:
-    """Train, from the last checkpoint if there is one, and save the model with the best dev score."""
+    """Train, resuming from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
     check_kinds(recipe.train.questions, dataset)
     backbone = build_backbone(recipe, dataset, task, tell)
@@ -191,7 +191,7 @@ def _train_model(
 def _run_trainer(
     trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool
 ) -> None:
-    """Train, and leave the model with its best weights."""
+    """Train, and load the best weights."""
     shown = TrainingReport(trainer.clock, tell, progress)
     trainer.add_callback(shown)
     if trainer.is_world_process_zero():
@@ -208,7 +208,7 @@ def _run_trainer(
 def _finish(
     run: RunFolder, trainer: PersonalizedTrainer, record: TrainingRecord, tell: Callable[[str], None]
 ) -> None:
-    """Say how the training went, and save the model with it."""
+    """Report the result of the training and save the model with its record."""
     tell(_ended(record))
     _warn(record, tell)
     model: PersonalizedModel = trainer.model
@@ -268,7 +268,7 @@ def _ended(record: TrainingRecord) -> str:
 
 
 def _lengths(model: PersonalizedModel, examples: Examples) -> dict[str, float]:
-    """How long tokens, task prompt and user prompts are on average; nothing where the history is text."""
+    """Measure the mean norms of tokens, task prompt and user prompts; empty for a text history."""
     if model.reads_text:
         return {}
     norms = prompt_norms(model, examples.windows[:NORMED].trimmed())

@@ -1,4 +1,4 @@
-"""transformers' Trainer, fitted to the composed model: its losses, its dev score, its checkpoints."""
+"""transformers' Trainer with palate's losses, dev score, early stopping and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,14 +34,25 @@ from palate.training.dev import DevScore
 from palate.training.token_sampler import TokenSampler
 
 AUXILIARY_SCALE = 10.0
-"""Brings the per-category loss, a mean over many easy decisions, to the size of the answer's."""
+"""Scales the per-category loss, a mean over many easy decisions, to the magnitude of the answer loss."""
 
 
 class PersonalizedTrainer(Trainer):  # type: ignore[misc]
-    """Trains a :class:`PersonalizedModel`; ``score`` gives its dev score as it is, ``norms`` its prompts' lengths.
+    """Trains a :class:`PersonalizedModel`.
 
-    The best weights by that score are kept beside the checkpoints in ``best-STEP.safetensors``. Raises
-    :class:`TrainingError` at the first loss or gradient that is not finite, before a weight is moved by it.
+    The weights with the best dev score are kept beside the checkpoints in ``best-STEP.safetensors``.
+
+    Args:
+        model: The model.
+        settings: The recipe's training settings.
+        arguments: transformers' training arguments.
+        batches: The training batches.
+        clock: Progress and learning rates.
+        score: Computes the model's dev score.
+        norms: Measures the norms of its prompts.
+
+    Raises:
+        TrainingError: A loss or gradient is not finite; raised before the weights are updated.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -72,12 +83,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
 
     @property
     def best_weights(self) -> Path:
-        """Where the best weights so far lie."""
+        """Path of the best weights so far."""
         return Path(self.args.output_dir) / f"best-{self.best_step}.safetensors"
 
     @property
     def ended_by(self) -> Ending:
-        """What ended a training that is over."""
+        """What ended a finished training."""
         if self.state.global_step >= self.settings.max_steps:
             return "steps"
         patience = self.settings.early_stopping_patience
@@ -89,7 +100,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Any:
-        """The answer's cross entropy, and the user encoder's own view of it where the recipe weighs that."""
+        """Compute the answer's cross entropy plus the weighted auxiliary loss."""
         liked, disliked, kinds = inputs.pop("liked"), inputs.pop("disliked"), inputs.pop("kinds")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
         answered = partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
@@ -105,14 +116,14 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return (loss, output) if return_outputs else loss
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
-        """The loss of a batch, with its gradients added up; raises :class:`TrainingError` where it is not finite."""
+        """Compute the loss and gradients of a batch; raises :class:`TrainingError` if the loss is not finite."""
         loss: Tensor = super().training_step(*given, **named)
         if not bool(torch.isfinite(loss).all()):
             raise self.come_apart(f"the loss is {float(loss):g}")
         return loss
 
     def come_apart(self, found: str) -> TrainingError:
-        """What to raise where a number is not finite: what can be tried, and what is left of the run."""
+        """Make the error for a value that is not finite, with what to try."""
         settings, step = self.settings, self.state.global_step + 1
         bf16 = ", train.bf16=false" if settings.bf16 else ""
         return TrainingError(
@@ -130,7 +141,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return self.batches.best_rounds(whole.category_logits(user), rounds, kinds)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Groups by their rates: the backbone's weights, the task prompt, and all others, which are new."""
+        """Create the optimizer with parameter groups for the backbone, the task prompt, and all other weights."""
         if self.optimizer is None:
             settings = self.settings
             rates = {
@@ -157,7 +168,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LambdaLR:
-        """The clock's rates, in the order of the optimizer's groups."""
+        """Create the scheduler, with the clock's rates in the order of the parameter groups."""
         if self.lr_scheduler is None:
             rates: list[Callable[[int], float]] = [self.clock.rate, self.clock.backbone_rate, self.clock.rate]
             self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), rates)
@@ -165,10 +176,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """The dev score; keeps the weights when it is the best so far, and stops when patience is out.
+        """Compute the dev score, keep the best weights, and stop early if patience is exhausted.
 
-        While the user encoder is trained alone nothing can be asked yet, and there is no score. Raises
-        :class:`TrainingError` where a weight is not finite.
+        In the auxiliary-only phase the model cannot answer yet, and there is no score.
+
+        Raises:
+            TrainingError: A weight is not finite.
         """
         if broken := not_finite(dict(self.model.named_parameters())):
             raise self.come_apart(f"the weights {broken} are not finite")
@@ -188,7 +201,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _can_be_asked(self) -> bool:
-        """Whether the backbone has learned in a step, or never will."""
+        """Return whether the backbone has been trained in a step, or never will be."""
         step = self.state.global_step
         return not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
 
@@ -203,7 +216,11 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.control.should_training_stop |= patience is not None and self.worse >= patience
 
     def resume(self) -> str | None:
-        """The newest whole checkpoint, with its clock and best score restored; what is not whole is removed."""
+        """Restore clock and best score of the newest complete checkpoint, and remove incomplete ones.
+
+        Returns:
+            The checkpoint's folder; None if there is none.
+        """
         whole = {}
         for folder in Path(self.args.output_dir).glob("checkpoint-*"):
             if kept := _whole(folder):
@@ -252,9 +269,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
 
 
 class _Flow(TrainerCallback):  # type: ignore[misc]
-    """Stops when the clock has run out, with a last evaluation, and logs the loss at each evaluation.
+    """Callback that stops at the end of the clock with a last evaluation, and logs the loss at each evaluation.
 
-    So no checkpoint lies between two logs, where a resumed training would not know the first part's losses.
+    So no checkpoint lies between two logs, after which a resumed training would not know the losses before.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -269,7 +286,7 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
 
 
 def _whole(checkpoint: Path) -> dict[str, Any] | None:
-    """What was kept with a checkpoint; None where it is not whole: cut, or damaged since."""
+    """Read a checkpoint's metadata; None if the checkpoint is incomplete or damaged."""
     try:
         kept: dict[str, Any] = json.loads((checkpoint / COMPLETE).read_bytes())
         files: dict[str, str] = kept.get("files", {})
@@ -279,7 +296,7 @@ def _whole(checkpoint: Path) -> dict[str, Any] | None:
 
 
 class _FiniteGradients(TrainerCallback):  # type: ignore[misc]
-    """Stops before the optimizer takes gradients that are not finite."""
+    """Callback that stops before the optimizer applies gradients that are not finite."""
 
     def __init__(self, trainer: PersonalizedTrainer) -> None:
         self.trainer = trainer
@@ -292,5 +309,5 @@ class _FiniteGradients(TrainerCallback):  # type: ignore[misc]
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:
-    """An item of :class:`TrainingBatches` is a whole batch already."""
+    """Collate nothing: an item of :class:`TrainingBatches` is a whole batch."""
     return batches[0]
