@@ -51,7 +51,7 @@ class UEM(nn.Module):
 
     @torch.no_grad()
     def start_from(self, table: VectorCatalogue, probe_weights: Tensor) -> None:
-        """Start a narrowed stream from what differs between items and between ratings.
+        """Initialise the input projection from the differences between items and between ratings.
 
         Vectors of texts from one template have a large common part without information: it is subtracted, and the rest
         scaled to unit variance. The first C channels are each category's probe output and the next one is the rating,

@@ -1,4 +1,4 @@
-"""User prompts as files for other engines.
+"""Export of user prompts to files for other inference engines.
 
 For outside: ``write.export_prompts``, ``read.read_prompts``.
 """

@@ -1,4 +1,4 @@
-"""Items as texts and as cached vectors.
+"""Item texts and cached item vectors.
 
 For outside: ``table.ItemTable``, ``table.build_item_table``, ``blocks.BlockTable``, ``encoder.ItemEncoder``,
 ``texts.dataset_items``.

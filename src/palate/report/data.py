@@ -15,7 +15,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Fact(Frozen):
-    """One line of the list of circumstances: dataset, machine, versions, parameters …"""
+    """One line of the list of circumstances: dataset, machine, versions, parameters."""
 
     label: str
     value: str

@@ -1,4 +1,4 @@
-"""Runs: the output folder of a training, its manifest, and the dataset that it was trained on.
+"""Run folders, their manifests, and the datasets that they were trained on.
 
 For outside: ``run.RunFolder``, ``run.open_run``, ``run.load_run``, ``data.dataset_of``.
 """
