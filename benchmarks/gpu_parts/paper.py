@@ -69,16 +69,7 @@ class PaperStep:
         self._row(rows, "AdamW, fused, batches drawn for each step", drawn=True, optimizer="adamw_torch")
         self._row(rows, "AdamW, fused, one batch", optimizer="adamw_torch")
         if not self.bench.smoke:
-<<<<<<< HEAD
             self._row(rows, "AdamW, 512 windows, one batch", optimizer="adamw_torch", batch=512)
-=======
-            self._row(
-                rows,
-                "AdamW, GELU as one operation, 512 windows, one batch",
-                optimizer="adamw_torch",
-                batch=512,
-            )
->>>>>>> d7c4531 (Docstrings of the rooms, after the moves)
         backend = "aot_eager" if self.bench.smoke else "inductor"
         compile_layers(self.model, backend)
         name = "AdamW, layers compiled"
@@ -199,22 +190,6 @@ class PaperStep:
         )
 
 
-<<<<<<< HEAD
-=======
-def torch_adafactor(model: nn.Module) -> torch.optim.Optimizer:
-    """Torch's own Adafactor, which works on all weights together; its rule of the step's size differs."""
-    return torch.optim.Adafactor([w for w in model.parameters() if w.requires_grad], lr=1e-2, foreach=True)
-
-
-def one_operation_gelu(model: nn.Module) -> None:
-    """Compute T5's GELU in one operation, not eight; the function is the same."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
-
-
->>>>>>> d7c4531 (Docstrings of the rooms, after the moves)
 def compile_layers(model: PersonalizedModel, backend: str) -> None:
     """Compile the layers of both transformers, which are alike: a whole model takes far longer to compile."""
     torch._dynamo.config.cache_size_limit = 64
