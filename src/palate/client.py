@@ -33,8 +33,22 @@ class ServerError(PalateError):
 class Client:
     """Asks a server, up to ``tries`` times while it is busy or away.
 
-    Events are given ids before they are sent, so that none counts twice. Raises :class:`ServerError` for what the
-    server refuses, and :class:`PalateError` when it cannot be reached.
+    Events are given ids before they are sent, so that none counts twice.
+
+    Args:
+        url: Where the server is.
+        key: The API key, where it wants one.
+        tries: How often a request is sent at most.
+        seconds: How long one request may take.
+
+    Raises:
+        ServerError: The server refuses a request.
+        PalateError: It cannot be reached.
+
+    Example:
+        >>> with palate.Client("http://127.0.0.1:8000", key="secret") as client:  # doctest: +SKIP
+        ...     client.add_events("me", [{"item_id": "3", "rating": 5}])
+        ...     client.answer("me")
     """
 
     def __init__(

@@ -25,7 +25,15 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class PalateError(Exception):
-    """Base class of all errors that the caller can correct: bad input, invalid settings, incompatible parts."""
+    """Base class of all errors that the caller can correct: bad input, invalid settings, incompatible parts.
+
+    Example:
+        >>> try:
+        ...     palate.load_dataset("nowhere")
+        ... except palate.PalateError as error:
+        ...     print(error)
+        nowhere/dataset.json: ...
+    """
 
 
 class DataError(PalateError):

@@ -48,6 +48,11 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: The file cannot be read, keys are unknown, values are invalid (all are named), or overrides
             contradict each other.
         OldKeyError: A key has been renamed; the message has the new name.
+
+    Example:
+        >>> recipe = palate.load_recipe("recipe.yaml", ["train.max_steps=500"])
+        >>> recipe.train.max_steps
+        500
     """
     return recipe_from(_file_layers(Path(path)), [_override(text) for text in overrides])
 

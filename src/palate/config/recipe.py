@@ -394,7 +394,13 @@ class EvaluateSettings(Section):
 
 
 class Recipe(Section):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Example:
+        >>> recipe = palate.Recipe(seed=1, train={"max_steps": 100})
+        >>> recipe.train.max_steps, recipe.windows.kind
+        (100, 'recent')
+    """
 
     name: str = "run"
     seed: int = Field(0, ge=0, le=2**32 - 1)

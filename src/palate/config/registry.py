@@ -141,7 +141,9 @@ def register_user_encoder(
     Example:
         >>> class MeanSettings(palate.KindSettings):
         ...     scale: float = 1.0
-        >>> palate.register_user_encoder("mean", MeanEncoder, MeanSettings)  # doctest: +SKIP
+        >>> palate.register_user_encoder("mean", MeanEncoder, MeanSettings)
+        >>> palate.Recipe(model={"user_encoder": {"kind": "mean", "scale": 2}}).model.user_encoder.scale
+        2.0
     """
     user_encoders.register(kind, UserEncoderKind(_with_kind(kind, settings), encoder))
 
@@ -156,12 +158,18 @@ def register_task(kind: str, task: type[CategoryPreference], settings: type[Kind
 
     Raises:
         ConflictError: The name is already in use.
+
+    Example:
+        >>> from palate.config.recipe import TaskSettings
+        >>> palate.register_task("favourite", Favourite, TaskSettings)
+        >>> palate.Recipe(task={"kind": "favourite"}).task.kind
+        'favourite'
     """
     tasks.register(kind, TaskKind(_with_kind(kind, settings), task))
 
 
 def register_predictor(name: str, build: PredictorFactory) -> None:
-    """Register a reference predictor, for use by name in ``palate evaluate`` and :func:`palate.evaluation.evaluate`.
+    """Register a reference predictor, for use by name in ``palate evaluate`` and :func:`palate.evaluate`.
 
     Args:
         name: Its name.
@@ -170,6 +178,11 @@ def register_predictor(name: str, build: PredictorFactory) -> None:
 
     Raises:
         ConflictError: The name is already in use.
+
+    Example:
+        >>> palate.register_predictor("says nothing", lambda dataset, task, kind: SaysNothing())
+        >>> palate.evaluate(["says nothing", "rule"], data, windows=5).score("says nothing").value
+        0.0
     """
     predictors.register(name, build)
 

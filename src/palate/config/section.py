@@ -25,7 +25,14 @@ class Section(Frozen):
 
 
 class KindSettings(Section):
-    """Base class of the settings of a registered kind, such as a user encoder."""
+    """Base class of the settings of a registered kind, such as a user encoder.
+
+    Example:
+        >>> class MeanSettings(palate.KindSettings):
+        ...     scale: float = 1.0
+        >>> MeanSettings(kind="mean").scale
+        1.0
+    """
 
     kind: str
 

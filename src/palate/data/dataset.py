@@ -56,7 +56,16 @@ class DatasetInfo(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset; indices run over ``user_ids``, ``item_ids``, ``rating_values``, ``categories``."""
+    """A prepared dataset; indices run over ``user_ids``, ``item_ids``, ``rating_values``, ``categories``.
+
+    :func:`palate.prepare` makes one, and :func:`palate.load_dataset` reads it.
+
+    Example:
+        >>> data.info.interactions, len(data.users("test"))
+        (288, 6)
+        >>> data.histories(["1"])[0].ratings[:3]
+        [3.0, 4.0, 2.0]
+    """
 
     info: DatasetInfo
     interactions: Interactions
@@ -126,10 +135,21 @@ class Dataset:
 
 
 def load_dataset(path: Path | str) -> Dataset:
-    """Read a dataset that ``palate prepare`` wrote.
+    """Read a dataset that :func:`palate.prepare` or ``palate prepare`` wrote.
 
-    Raises :class:`DataError` if a file is missing, damaged or of another format, or if the files do not
-    belong together. The arrays may be read-only.
+    Args:
+        path: Its folder.
+
+    Returns:
+        The dataset; its arrays may be read-only.
+
+    Raises:
+        DataError: A file is missing, damaged or of another format, or the files do not belong together.
+
+    Example:
+        >>> data = palate.load_dataset("data/mine")
+        >>> data.info.users, data.categories
+        (24, ('Crime', 'Poetry', 'Travel'))
     """
     folder = Path(path)
     info = _read_info(folder)

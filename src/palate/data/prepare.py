@@ -70,7 +70,7 @@ def prepare(
         OutputError: ``out`` cannot be written, or is there already.
 
     Example:
-        >>> data = palate.prepare("events.csv", items="items.csv", out="data/mine", min_ratings=5)
+        >>> data = palate.prepare("events.csv", items="items.csv", out="data/own", min_ratings=5)
         >>> data.info.users
         24
     """

@@ -31,6 +31,15 @@ class EvaluationTable:
     """Scores of several predictors at one or several windows.
 
     Printed, it is the table that ``palate evaluate`` shows.
+
+    Example:
+        >>> table = palate.evaluate(["rule", "population"], data, windows=[5, 10])
+        >>> table.windows
+        (5, 10)
+        >>> table.score("rule", "liked.f1", window=10).value > table.score("population").value
+        True
+        >>> table.to_polars().shape[0]
+        4
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -84,8 +93,10 @@ class EvaluationTable:
             interval without 0 is a difference that other users would show, too.
 
         Example:
-            >>> table.compare("main", "rule")  # doctest: +SKIP
-            Score(value=0.017, low=-0.02, high=0.055)
+            >>> table = palate.evaluate(["rule", SaysNothing()], data, windows=5)
+            >>> better = table.compare("rule", "says nothing")
+            >>> better.low <= better.value <= better.high
+            True
         """
         evaluation = self._at(window)
         if metric not in ("liked", "disliked"):
@@ -175,13 +186,17 @@ def evaluate(
         device: Where the models of runs compute: "auto" is the first GPU if there is one, else the CPU; or a device of
             torch's, like "cpu" or "cuda:1". A loaded model stays where it is.
 
+    Returns:
+        The scores of everybody at every window.
+
     Raises:
         DataError: An entry is no run and no registered name, or there is no data.
         MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
 
     Example:
-        >>> table = palate.evaluation.evaluate(["runs/demo/main", "rule"], windows=[5, 20, 50])  # doctest: +SKIP
-        >>> print(table)  # doctest: +SKIP
+        >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])
+        >>> table.names
+        ('rule', 'counting', 'shrinkage', "model, another user's history", 'model', 'says nothing')
     """
     from palate.evaluation.compare import Options, prepare_comparison
 

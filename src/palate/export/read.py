@@ -169,6 +169,11 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
     Raises:
         DataError: The folder holds no export, or its manifest is damaged.
         MismatchError: Another model made the prompts.
+
+    Example:
+        >>> prompts = palate.read_prompts("prompts", run="runs/main")
+        >>> prompts.user_prompt("1").shape
+        torch.Size([8, 32])
     """
     folder = Path(folder)
     path = folder / MANIFEST

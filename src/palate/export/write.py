@@ -89,6 +89,11 @@ def export_prompts(
         OutputError: The folder is not empty.
         MismatchError: Instructions with an encoder-decoder, or an adapter without LoRA.
         DataError: A user occurs twice, or a history is invalid for the model.
+
+    Example:
+        >>> manifest = palate.export_prompts("runs/main", data.histories(["1", "2"]), "prompts")
+        >>> manifest.users[0].user_prompt.shape
+        (8, 32)
     """
     check_fresh(out)
     settings = check_model(run, backbone)

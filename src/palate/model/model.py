@@ -61,7 +61,13 @@ class PersonalizedModel(nn.Module):
     """G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
 
     ``table`` holds the items that histories may name: their vectors, from the encoder that the model was trained
-    with, or their blocks where the history is read as text.
+    with, or their blocks where the history is read as text. :func:`load_model` and :func:`palate.train` give one.
+
+    Example:
+        >>> history = data.histories(["1"])
+        >>> answer = model.generate(history)[0]  # 'The user likes … and doesn't like …'
+        >>> model.encode(history).embeddings.shape
+        torch.Size([1, 8, 32])
     """
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
@@ -255,9 +261,9 @@ class PersonalizedModel(nn.Module):
                 differ in length.
 
         Example:
-            >>> user = model.encode(data.histories(["42"]))  # doctest: +SKIP
-            >>> user.embeddings.shape  # doctest: +SKIP
-            torch.Size([1, 24, 128])
+            >>> user = model.encode(data.histories(["1"]))
+            >>> user.embeddings.shape
+            torch.Size([1, 8, 32])
         """
         encoder = self.user_encoder
         if isinstance(encoder, StreamingEncoder):
@@ -274,9 +280,10 @@ class PersonalizedModel(nn.Module):
             MismatchError: The user encoder is not a streaming one.
 
         Example:
-            >>> state = model.new_state()  # doctest: +SKIP
-            >>> state.add(data.histories(["42"])[0])  # doctest: +SKIP
-            >>> model.generate_from([state.prompt()])  # doctest: +SKIP
+            >>> state = model.new_state()
+            >>> state.add(data.histories(["1"])[0])
+            >>> len(model.generate_from([state.prompt()]))
+            1
         """
         return HistoryState(self)
 
@@ -557,17 +564,17 @@ def load_model(
             like "cpu" or "cuda:1".
         dtype: What the backbone computes in, like "bfloat16"; as it was trained if not given.
 
+    Returns:
+        The model in evaluation mode; ``model.run`` is the run that trained it, or None for a folder of a model alone.
+
     Raises:
         DataError: The folder holds no whole model.
         MismatchError: The backbone cannot be had or is another one, or there is no such device.
 
-    Returns:
-        The model in evaluation mode; ``model.run`` is the run that trained it, or None for a folder of a model alone.
-
     Example:
         >>> model = palate.load_model("runs/main", device="cpu")
-        >>> model.generate(data.histories(["1"]))
-        ['The user likes Crime and doesn't like no genre']
+        >>> model.device, model.run.path.name
+        (device(type='cpu'), 'main')
     """
     place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
     model = PersonalizedModel.from_pretrained(model_folder(run), backbone)

@@ -53,9 +53,9 @@ def train(
         TrainingError: The loss, a gradient or a weight is not finite any more.
 
     Example:
-        >>> model = palate.train({"name": "small", "train": {"steps": 2}}, data, out="runs/small")
-        >>> model.run.curve.steps
-        2
+        >>> model = palate.train("recipe.yaml", data, out="runs/small")
+        >>> model.run.curve.steps, model.run.recipe.name
+        (2, 'tiny')
     """
     settings = _settings(recipe)
     dataset = data if isinstance(data, Dataset) else None
