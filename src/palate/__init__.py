@@ -1,6 +1,6 @@
-"""palate: a user's taste, learned from a long history, handed to a language model as soft prompts.
+"""palate: learns a user's taste from a long history and gives it to a language model as soft prompts.
 
-The names below are loaded when they are first used: ``import palate`` loads neither torch nor polars.
+The names below are loaded on first use: ``import palate`` loads neither torch nor polars.
 """
 
 from __future__ import annotations

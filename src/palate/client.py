@@ -1,4 +1,4 @@
-"""A client of the server that ``palate serve`` starts."""
+"""HTTP client of the server that ``palate serve`` starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _LATER = (429, 503)
 
 
 class ServerError(PalateError):
-    """What a server answered in place of a result: its status, and what is wrong."""
+    """Error response of a server.
+
+    Args:
+        status: HTTP status code.
+        detail: The server's description of the error.
+    """
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -31,7 +36,7 @@ class ServerError(PalateError):
 
 
 class Client:
-    """Asks a server, up to ``tries`` times while it is busy or away.
+    """Client of a palate server, which retries requests while the server is busy or unreachable.
 
     Events are given ids before they are sent, so that none counts twice.
 
@@ -74,15 +79,25 @@ class Client:
         self._http.close()
 
     def add_events(self, user_id: str, events: Sequence[Fields]) -> dict[str, Any]:
-        """Add events like ``{"item_id": "50", "rating": 4, "timestamp": 893286638}`` to a user's history.
+        """Add events to a user's history.
 
-        A timestamp may be a ``datetime`` or an ISO date, too, each in UTC where it names no zone.
+        Args:
+            user_id: The user.
+            events: Events such as ``{"item_id": "50", "rating": 4, "timestamp": 893286638}``; a timestamp may also be
+                a ``datetime`` or an ISO date, in UTC if it has no time zone.
+
+        Returns:
+            The server's response, with the number of events and the history's version.
         """
         sent = [{"event_id": uuid.uuid4().hex, **event} for event in events]
         return self._json("POST", f"{_user(user_id)}/events", **_body(sent))
 
     def add_many(self, events: Sequence[Fields]) -> list[dict[str, Any]]:
-        """Add events that say whose they are, by ``user_id``, all or none."""
+        """Add events of several users in one transaction; each event has a ``user_id``.
+
+        Returns:
+            The server's response for each user.
+        """
         lines = [_text({"event_id": uuid.uuid4().hex, **event}) for event in events]
         sent = self._json(
             "POST", "/events", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
@@ -91,11 +106,11 @@ class Client:
         return users
 
     def history(self, user_id: str, newest: int = 1_000, skip: int = 0) -> dict[str, Any]:
-        """A user's ``newest`` events before the last ``skip``, oldest first, and the history's version."""
+        """Get a user's ``newest`` events before the last ``skip``, oldest first, with the history's version."""
         return self._json("GET", f"{_user(user_id)}/history", params={"newest": newest, "skip": skip})
 
     def users(self, starting: str = "", most: int = 100) -> list[str]:
-        """Ids of the store's users that begin so, in order."""
+        """List the user ids with a prefix, sorted."""
         found = self._json("GET", "/users", params={"starting": starting, "most": most})
         users: list[str] = found["users"]
         return users
@@ -103,12 +118,20 @@ class Client:
     def delete_events(
         self, user_id: str, *, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
     ) -> int:
-        """Remove events by their ids, and all ratings of some items; returns how many events there were."""
+        """Delete events by their ids or by their items.
+
+        Returns:
+            The number of deleted events.
+        """
         which = {"event_id": list(event_ids), "item_id": list(item_ids)}
         return int(self._json("DELETE", f"{_user(user_id)}/events", params=which)["events"])
 
     def delete_user(self, user_id: str) -> int:
-        """Remove a user; returns how many events there were."""
+        """Delete a user.
+
+        Returns:
+            The number of deleted events.
+        """
         return int(self._json("DELETE", _user(user_id))["events"])
 
     def answer(
@@ -118,11 +141,20 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> str:
-        """The answer about a stored user, or about a history."""
+        """Get the answer about a stored user, or about a given history.
+
+        Args:
+            user_id: A stored user.
+            instruction: The question; the trained one if None.
+            history: Events, instead of a stored user.
+
+        Returns:
+            The generated text.
+        """
         return str(self.answers([_question(user_id, instruction, history)])[0]["text"])
 
     def answers(self, questions: Sequence[Fields]) -> list[dict[str, Any]]:
-        """Answers to questions like ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``."""
+        """Get the answers to questions such as ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``."""
         answered: list[dict[str, Any]] = self._json(
             "POST", "/answers", **_body({"questions": list(questions)})
         )["answers"]
@@ -135,7 +167,7 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> Iterator[str]:
-        """The answer piece by piece, while it is written."""
+        """Stream the answer in pieces, while it is generated."""
         sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
         try:
             with self._http.stream("POST", "/answers", **_body(sent)) as response:
@@ -147,7 +179,7 @@ class Client:
             raise _unreachable(error) from error
 
     def view(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
-        """A user's likes by category: the user encoder's own view, and the rule's."""
+        """Get a user's likes and dislikes by category, from the user encoder and from the label rule."""
         return self._json("POST", "/views", **_body(_question(user_id, None, history)))
 
     def attribution(
@@ -157,26 +189,30 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
-        """The answer, and by how much its log-probability falls when one item of the history is left out."""
+        """Get the answer and, for each item of the history, the drop of its log-probability without that item."""
         return self._json("POST", "/attributions", **_body(_question(user_id, instruction, history)))
 
     def user_prompt(self, user_id: str) -> Floats:
-        """The user prompt of all events so far, [M, E]."""
+        """Get the user prompt of all stored events, [M, E]."""
         from safetensors.numpy import load
 
         prompt: Floats = load(self._send("GET", f"{_user(user_id)}/prompt").content)["user_prompt"]
         return prompt
 
     def add_items(self, items: Sequence[Fields]) -> int:
-        """Add items like ``{"item_id": "x", "title": "Alien (1979)", "categories": ["Horror"]}``."""
+        """Add items such as ``{"item_id": "x", "title": "Alien (1979)", "categories": ["Horror"]}``.
+
+        Returns:
+            The number of items in the request.
+        """
         return int(self._json("POST", "/items", **_body({"items": list(items)}))["items"])
 
     def model(self) -> dict[str, Any]:
-        """The model's card, its identity, and what the server takes."""
+        """Get the model's card, its identity, and the server's limits."""
         return self._json("GET", "/model")
 
     def ready(self) -> bool:
-        """Whether the server can answer now."""
+        """Return whether the server can answer now."""
         try:
             return self._http.get("/ready").is_success
         except httpx.HTTPError:
@@ -229,7 +265,7 @@ def _text(content: Any) -> str:
 
 
 def _written(value: Any) -> Any:
-    """What JSON has no type for: times as ISO text, numbers of numpy as numbers."""
+    """Encode values that JSON has no type for: times as ISO text, NumPy scalars as numbers."""
     if isinstance(value, date):
         return value.isoformat()
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
@@ -242,7 +278,7 @@ def _user(user_id: str) -> str:
 
 
 def _pieces(lines: Iterator[str]) -> Iterator[str]:
-    """The text of the pieces among server-sent events."""
+    """Extract the text of ``piece`` events from server-sent events."""
     name = ""
     for line in lines:
         field, _, value = line.partition(": ")

@@ -1,4 +1,4 @@
-"""The shared vocabulary: what an interaction, a history, a window and a prediction are made of."""
+"""Shared data types: items, histories, interactions, windows, labels and examples."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class History:
         return len(self.item_ids)
 
     def take(self, rows: Iterable[int]) -> History:
-        """Select interactions by their positions, in the order given."""
+        """Select interactions by position, in the given order."""
         at = list(rows)
         columns = (self.item_ids, self.ratings, self.timestamps)
         return History(self.user_id, *([column[row] for row in at] for column in columns))  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Interactions of U users in columns, grouped by user and oldest first; ties in time keep file order."""
+    """Interactions of U users as columns, grouped by user and sorted by time, stably."""
 
     offsets: Ints  # [U + 1]: user u owns rows offsets[u] to offsets[u + 1]
     item_index: Indices  # [N] into the dataset's items
@@ -96,13 +96,13 @@ class Interactions:
 
     @property
     def lengths(self) -> Ints:
-        """How many interactions each user has, [U]."""
+        """Number of interactions of each user, [U]."""
         return np.diff(self.offsets)
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The interactions that a model sees, of B users: left-aligned, oldest first, padded with zeros."""
+    """Interactions that a model reads, of B users: oldest first, right-padded with zeros."""
 
     item_index: Indices  # [B, P]
     rating_index: RatingIndices  # [B, P]
@@ -114,7 +114,7 @@ class Windows:
 
     @property
     def mask(self) -> Bools:
-        """True where an interaction stands, [B, P]."""
+        """True at interactions, False at padding, [B, P]."""
         return np.arange(self.item_index.shape[1]) < self.length[:, None]
 
     def __getitem__(self, rows: slice | Ints | Bools) -> Windows:
@@ -123,20 +123,20 @@ class Windows:
         )
 
     def columns(self, start: int, stop: int) -> Windows:
-        """Cut out the interactions at the positions from ``start`` to ``stop``: [B, stop - start] at most."""
+        """Slice the positions ``start`` to ``stop`` of each window: at most [B, stop - start]."""
         length = np.clip(self.length - start, 0, stop - start)
         at = slice(start, stop)
         return Windows(self.item_index[:, at], self.rating_index[:, at], self.timestamp[:, at], length)
 
     def trimmed(self) -> Windows:
-        """The same windows without the columns that none of them fills; one column stays at least."""
+        """Drop the columns that are padding in all windows; at least one column remains."""
         width = max(int(self.length.max(initial=0)), 1)
         return Windows(
             self.item_index[:, :width], self.rating_index[:, :width], self.timestamp[:, :width], self.length
         )
 
     def interactions(self) -> Interactions:
-        """The same events as flat columns, one group a window."""
+        """Convert to flat columns, one group per window."""
         mask = self.mask
         offsets = np.concatenate([[0], np.cumsum(self.length)]).astype(np.int64)
         return Interactions(offsets, self.item_index[mask], self.rating_index[mask], self.timestamp[mask])
@@ -144,7 +144,7 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
-    """Labels of B users as ranked category indices, best (or worst) first, -1 where a rank is empty."""
+    """Labels of B users as ranked category indices, best (or worst) first; -1 at empty ranks."""
 
     liked: Ints  # [B, 3]
     disliked: Ints  # [B, 3]
@@ -158,7 +158,7 @@ class Preferences:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a predictor is asked: the windows of B users, and the truth that only the evaluator reads."""
+    """Evaluation examples: the windows of B users, and the true labels, which only the evaluator reads."""
 
     user_index: Ints  # [B] into the dataset's users
     windows: Windows

@@ -1,4 +1,4 @@
-"""A dataset: Parquet tables and ``dataset.json`` on disk, columns in memory."""
+"""Datasets: Parquet tables and ``dataset.json`` on disk, columns in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT = 1
 
 
 class DatasetInfo(Frozen):
-    """What ``dataset.json`` holds: where the data came from, and what is in it."""
+    """Contents of ``dataset.json``: source, statistics and label rule of a dataset."""
 
     format: int = FORMAT
     name: str
@@ -76,17 +76,17 @@ class Dataset:
 
     @cached_property
     def item_ids(self) -> list[str]:
-        """The external ids, by item index, [I]."""
+        """Item ids by index, [I]."""
         return self.items["item_id"].to_list()
 
     @cached_property
     def rating_values(self) -> Floats:
-        """The scale, ascending, [R]."""
+        """Rating scale, ascending, [R]."""
         return np.asarray(self.info.rating_values, dtype=np.float32)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The category names, ascending, [L]."""
+        """Category names, sorted, [L]."""
         return self.info.categories
 
     @cached_property
@@ -99,11 +99,11 @@ class Dataset:
         return matrix
 
     def users(self, split: Split) -> Ints:
-        """The indices of a split's users, ascending."""
+        """Return the user indices of a split, ascending."""
         return np.flatnonzero(self.split_of_user == SPLITS.index(split))
 
     def user_index(self, user_id: str) -> int:
-        """The index of an external id; raises :class:`DataError` for an unknown one."""
+        """Look up the index of a user id; raises :class:`DataError` if it is unknown."""
         try:
             return self._index_of_user[str(user_id)]
         except KeyError:
@@ -120,7 +120,7 @@ class Dataset:
         return {user_id: index for index, user_id in enumerate(self.user_ids)}
 
     def histories(self, user_ids: Sequence[str]) -> list[History]:
-        """Whole histories by external ids."""
+        """Return the full histories of users, by their ids."""
         return [self._history(self.user_index(user_id)) for user_id in user_ids]
 
     def _history(self, user_index: int) -> History:
@@ -159,7 +159,7 @@ def load_dataset(path: Path | str) -> Dataset:
 
 
 def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:
-    """Raise :class:`DataError` unless the tables are those that ``dataset.json`` describes."""
+    """Raise :class:`DataError` unless the tables match ``dataset.json``."""
     highest = int(tables.interactions.rating_index.max(initial=0))
     if highest >= len(info.rating_values):
         raise DataError(

@@ -1,4 +1,4 @@
-"""A history from a file: interactions with items of the catalogue, or with new ones given as text."""
+"""History files: interactions with items of the catalogue, or with new items given as text."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from palate.errors import DataError
 from palate.schema import History, Item
 
 _LONGEST_FIELD = 1 << 24
-"""Characters of a CSV field; the csv module takes 131,072 where nothing is said."""
+"""Maximum length of a CSV field in characters; the csv module's default is 131,072."""
 
 
 def read_history(path: Path | str, unrated: float | None = None) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
-    An interaction has a ``rating`` and an ``item_id`` of the catalogue. A new item has a ``title`` instead,
-    or beside it, with ``categories`` (a list, or ``Action|Comedy``) and a ``description`` where there are any.
-    ``timestamp``, a number since 1970 or an ISO date, is optional: without it the file's order is the order. JSON is
-    a list of interactions or ``{"events": […]}``. Every field is read as :mod:`palate.data.event_fields` says.
+    An interaction has a ``rating`` and the ``item_id`` of a catalogue item. A new item has a ``title``, with or
+    without an ``item_id``, and optionally ``categories`` (a list, or ``Action|Comedy``) and a ``description``.
+    ``timestamp``, a number since 1970 or an ISO date, is optional: without it the file's order is used. JSON is a list
+    of interactions or ``{"events": […]}``. The fields are parsed by :mod:`palate.data.event_fields`.
 
     Args:
-        path: The file; UTF-8, with or without a byte order mark.
-        unrated: What an interaction without a rating counts: 1 for models of data without ratings, None where it
-            needs one.
+        path: The file, in UTF-8 with or without a byte order mark.
+        unrated: Weight of an interaction without a rating: 1 for models of data without ratings, None if a rating is
+            required.
 
     Returns:
         The history, oldest first, and the new items.
@@ -61,7 +61,7 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an interaction stands; counted in lines where the format has lines."""
+    """Position of an interaction: its line, if the format has lines."""
 
     path: Path
     line: int | None

@@ -1,4 +1,4 @@
-"""``palate prepare``: from a MovieLens release or files of one's own to a dataset folder."""
+"""Preparation of a dataset from a MovieLens release or from event files."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ def prepare(
     report: Report | None = None,
     progress: bool = False,
 ) -> Dataset:
-    """Write a dataset folder from a MovieLens release, or from event files, and return the dataset.
+    """Write a dataset folder from a MovieLens release or from event files.
 
-    What fails leaves nothing behind.
+    The folder is created atomically.
 
     Args:
-        source: The name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; or event files, by path or
-            glob: CSV, JSON lines or Parquet; or a folder with MovieLens' ``ratings.dat`` and ``movies.dat`` on another
-            scale or compressed, which are read as such files.
+        source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; or event files (CSV, JSON
+            lines, Parquet), by path or glob; or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format
+            that is compressed or on another scale, which is read as event files.
         out: The new folder.
-        items: File of the items, or a glob of several; without one the events' own columns tell of the items.
-        own: What is not to be guessed of event files: which column plays which part, and what the columns mean.
-        descriptions: CSV file of the items' descriptions, or a folder with one.
-        min_ratings: Users with fewer are left out.
-        dev_share: Share of the users in dev, from 0 to 1.
-        test_share: Share of the users in test, from 0 to 1.
-        max_held_out: The most users in dev and in test each.
-        seed: Decides who they are.
-        cache: Where releases that are fetched are kept; the user's cache folder if not given.
-        report: Is told what happens, a line at a time.
-        progress: Show a bar on stderr while a release is fetched.
+        items: Item file, or a glob of several; if None, items are taken from the events' columns.
+        own: Column names and other settings of event files; what is not given is inferred.
+        descriptions: CSV file of item descriptions, or a folder with one.
+        min_ratings: Minimum number of ratings of a user; others are dropped.
+        dev_share: Fraction of the users in dev, from 0 to 1.
+        test_share: Fraction of the users in test, from 0 to 1.
+        max_held_out: Maximum number of users in dev and in test, each.
+        seed: Seed of the split.
+        cache: Folder of downloaded releases; in the user's cache folder if None.
+        report: Called with progress messages.
+        progress: Show a progress bar on stderr for downloads.
 
     Returns:
-        The dataset, which :func:`palate.load_dataset` reads from ``out``.
+        The dataset, which :func:`palate.load_dataset` loads from ``out``.
 
     Raises:
-        DataError: Input cannot be read.
-        OutputError: ``out`` cannot be written, or is there already.
+        DataError: Input cannot be read or is invalid.
+        OutputError: ``out`` is not empty or cannot be written.
 
     Example:
         >>> data = palate.prepare("events.csv", items="items.csv", out="data/own", min_ratings=5)
@@ -102,7 +102,7 @@ def prepare(
 
 
 def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
-    """Whether these are event files; raises :class:`DataError` for settings of such beside a MovieLens release."""
+    """Return whether these are event files; raises :class:`DataError` for their settings with a MovieLens release."""
     if not sources:
         raise DataError("no source; name a MovieLens release, or event files")
     if (
@@ -123,7 +123,7 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the files of a release come from."""
+    """Source of a release's files."""
 
     name: str
     source: str  # as dataset.json says it
@@ -132,7 +132,7 @@ class _Origin:
 
 
 def _find_source(source: str | Path, cache: Path, say: Report, progress: bool) -> _Origin:
-    """A path that exists is taken first, then the name of a release."""
+    """Find a source: an existing path, or else the name of a release."""
     path, text = Path(source), str(source)
     if not path.exists() and text in RELEASES:
         path, text = fetch(text, cache, say, progress)
@@ -150,7 +150,7 @@ def _find_source(source: str | Path, cache: Path, say: Report, progress: bool) -
 
 
 def _read(origin: _Origin, descriptions: Path | None, scratch: Path, rules: Rules) -> Raw:
-    """Read everything, the small files first: what is wrong with them shows before the ratings are read."""
+    """Read all files, small ones first, so that their errors are found before the ratings are read."""
     layout = origin.layout
     described = [] if descriptions is None else read_descriptions(descriptions)
     items, left_over = describe(movielens.read_items(layout, origin.files, scratch), described)

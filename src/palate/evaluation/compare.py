@@ -1,4 +1,4 @@
-"""Who is compared on what: trained runs, their controls and the references, on the same examples."""
+"""Comparison of runs, models, controls and references on the same examples."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
-"""A run's folder, the name of a registered reference, a loaded model, or anything that predicts."""
+"""A run's folder, the name of a registered reference, a loaded model, or a predictor."""
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
-"""The references that are shown with every run."""
+"""References that are included with every run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked; None takes it from the first run, or from the defaults of a recipe."""
+    """Options of a comparison; None takes the value of the first run's recipe, or the default."""
 
     data: Path | Dataset | None = None
     split: Split = "test"
@@ -45,20 +45,20 @@ class Options:
     window_kind: WindowKind | None = None
     seed: int = 0
     transfer: bool = False
-    """Let runs answer about other data than they were trained on."""
+    """Allow data that the runs were not trained on."""
     bare: bool = False
-    """Only what is named: no controls, and no references beside a run."""
+    """Omit the controls and references that are included with a run."""
     backbone: str | None = None
-    """Where the backbone of the runs that did not save it lies now, if it has moved."""
+    """Folder of a backbone that is not saved with the runs, if it has moved."""
     controls: bool = False
-    """Every control of a run, and not another user's history alone."""
+    """Include all controls of a run, not only another user's history."""
     device: str | torch.device = "auto"
-    """Where the models of runs compute; a loaded model stays where it is."""
+    """Device of the runs' models; a loaded model stays on its device."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Predictors, and the examples that all of them answer."""
+    """Predictors and the examples that they are scored on."""
 
     predictors: list[Predictor]
     examples: Examples
@@ -66,32 +66,39 @@ class Comparison:
     task: CategoryPreference
     setting: Setting
     seeds: dict[str, list[str]] = field(default_factory=dict)
-    """The predictors that differ in nothing but their training's seed, by what they are called together."""
+    """Names of predictors that differ only in the seed of their training, by the name of the group."""
     warnings: tuple[str, ...] = ()
-    """What went wrong with the training of a run, by its name."""
+    """Warnings about the training of the runs."""
     device: str | None = None
-    """Where models compute; None where there is none."""
+    """Device of the models; None if there are none."""
 
     def at_window(self, window: int, seed: int | None = None) -> Comparison:
-        """The same predictors on the examples of another window, and of another draw with ``seed``."""
+        """Return the comparison at another window size and, with ``seed``, on other random windows."""
         drawn = self.setting.seed if seed is None else seed
         setting = self.setting.model_copy(update={"window": window, "seed": drawn})
         return replace(self, setting=setting, examples=_examples(self.dataset, self.task, setting))
 
     def evaluate(self) -> Evaluation:
-        """Ask and score everybody."""
+        """Score all predictors."""
         evaluation = score_predictors(self.predictors, self.examples, self.task, self.dataset, self.setting)
         return evaluation.model_copy(update={"warnings": self.warnings, "device": self.device})
 
 
 def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison:
-    """Load the runs and fit the references that are named, beside models and predictors that are given.
+    """Load the runs and fit the references.
+
+    Args:
+        entries: Runs, references, models and predictors.
+        options: Data, split, windows and device.
+
+    Returns:
+        The comparison.
 
     Raises:
         DataError: An entry is neither a run nor the name of a reference.
         MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data; or there is no
             such device.
-        PalateError: An object does not predict.
+        PalateError: An object has no ``name`` or ``predict``.
     """
     asked = _Asked.of(entries)
     runs, models = asked.runs, asked.models
@@ -142,7 +149,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
 
 @dataclass(frozen=True)
 class _Asked:
-    """The entries of a comparison by what they are."""
+    """Entries of a comparison by type."""
 
     references: tuple[str, ...]
     runs: tuple[RunFolder, ...]
@@ -171,7 +178,7 @@ class _Asked:
 
 
 def _check_models(asked: _Asked, dataset: Dataset) -> None:
-    """Loaded models are of one task, that of the runs beside them, and of this data."""
+    """Check that loaded models have the runs' task and were trained on this data."""
     tasks = [run.recipe.task for run in asked.runs] + [model.settings.task for model in asked.models]
     if any(task != tasks[0] for task in tasks):
         raise MismatchError("the models have different tasks; evaluate them one by one")
@@ -184,7 +191,7 @@ def _check_models(asked: _Asked, dataset: Dataset) -> None:
 
 
 def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
-    """Where the backbone of each run is to be had from; that of a run that holds its own is not elsewhere."""
+    """Map each run to the folder of its backbone; None for a run that saved its own."""
     wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
     if backbone is not None and not wanting:
         raise MismatchError("no run here needs a backbone from elsewhere; leave --backbone out")
@@ -200,7 +207,7 @@ def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> E
 
 
 def find_run(entry: str) -> RunFolder:
-    """Find a run by its folder; raises :class:`DataError` that lists the references, too."""
+    """Find a run by its folder; raises :class:`DataError`, which also lists the references."""
     try:
         return load_run(entry)
     except DataError as error:
@@ -220,7 +227,7 @@ def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
 
 
 def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:
-    """All that can be wrong with the runs, before a model is loaded."""
+    """Check the runs before a model is loaded."""
     for run in runs:
         if not run.model.is_dir():
             raise DataError("holds no trained model; finish its training with 'palate train'", run.path)
@@ -242,7 +249,7 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[str]]:
-    """The names of runs whose recipes differ in seed and name alone; a seed counts once, by its first run."""
+    """Group the runs whose recipes differ only in seed and name; of runs with the same seed only the first counts."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     called: dict[tuple[str, str], str] = {}
     for run, name in zip(runs, names, strict=True):
@@ -276,7 +283,7 @@ def _controls(
 
 
 def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
-    """The devices of models in words, each once."""
+    """Format the devices of the models, each once."""
     if not trained:
         return None
     from palate.system.device import describe_device

@@ -1,4 +1,4 @@
-"""The one evaluator: every predictor answers for the same examples and is scored the same way."""
+"""The evaluator: scores all predictors on the same examples in the same way."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _MISSING = f"the file is missing; {_AGAIN}"
 
 
 class Setting(Frozen):
-    """Which examples were asked: the arguments of :func:`palate.data.windows.make_examples`."""
+    """Choice of examples: the arguments of :func:`palate.data.windows.make_examples`."""
 
     split: Split
     window: int = Field(ge=1)
-    """Most interactions that a predictor sees."""
+    """Maximum number of interactions that a predictor reads."""
     kind: WindowKind
     seed: int
 
 
 class CategoryScores(Frozen):
-    """F1 of one category, and the users who truly like or dislike it."""
+    """F1 of one category, and the number of users who like or dislike it."""
 
     liked_f1: float
     liked_users: int
@@ -51,7 +51,7 @@ class CategoryScores(Frozen):
 
 
 class PredictorScores(Frozen):
-    """One predictor's scores."""
+    """Scores of a predictor."""
 
     name: str
     scores: PreferenceScores
@@ -59,11 +59,11 @@ class PredictorScores(Frozen):
     unreadable: float
     """Fraction of answers that neither contain a label nor state that there is none."""
     seconds: float
-    """Time to answer for all users."""
+    """Seconds to answer for all users."""
 
 
 class Prediction(Frozen):
-    """One answer, what was read from it, and the truth; labels by name, best and worst first."""
+    """An answer, the labels parsed from it, and the true labels; by name, best and worst first."""
 
     predictor: str
     user_id: str
@@ -75,7 +75,7 @@ class Prediction(Frozen):
 
 
 class Evaluation(Frozen):
-    """What ``metrics.json`` holds, and the predictions that ``predictions.jsonl`` holds."""
+    """Contents of ``metrics.json``, with the predictions of ``predictions.jsonl``."""
 
     format: int = 1
     dataset: str
@@ -84,17 +84,17 @@ class Evaluation(Frozen):
     users: int
     predictors: tuple[PredictorScores, ...]
     device: str | None = None
-    """Where the models computed; None where there are none, and in files of earlier versions."""
+    """Device of the models; None if there are none, and in files of earlier versions."""
     warnings: tuple[str, ...] = ()
-    """What went wrong with the training of a model that is scored here."""
+    """Warnings about the training of the scored models."""
     predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)
     predictions_digest: str | None = None
-    """sha256 of ``predictions.jsonl``, in the file: a process that is killed between the two leaves no wrong pair."""
+    """sha256 of ``predictions.jsonl``, which detects a process that was killed between writing the two files."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReadAnswers:
-    """The answers about B users, the labels that were read from them, and the truth."""
+    """Answers about B users, the labels parsed from them, and the true labels."""
 
     texts: Sequence[str]
     said: Preferences
@@ -113,7 +113,7 @@ class ReadAnswers:
 
     @property
     def unreadable(self) -> float:
-        """Share of answers in which no label was read and which do not say that there is none."""
+        """Fraction of answers that neither contain a label nor state that there is none."""
         empty = np.concatenate([self.said.liked, self.said.disliked], axis=1).max(axis=1) < 0
         of_nothing = self.task.target_texts(self.said[empty])
         rows: list[int] = np.flatnonzero(empty).tolist()
@@ -129,12 +129,12 @@ class ReadAnswers:
 
 
 def read_answers(texts: Sequence[str], truth: Preferences, task: Task) -> ReadAnswers:
-    """Read B answers, to be held against the truth."""
+    """Parse B answers, for comparison with the true labels."""
     return ReadAnswers(texts, task.parse(texts), truth, task)
 
 
 def ask(predictor: Predictor, examples: Examples, task: Task) -> ReadAnswers:
-    """Ask a predictor about every example; raises :class:`PalateError` when it leaves out a user."""
+    """Get a predictor's answers for all examples; raises :class:`PalateError` if it skips a user."""
     texts = predictor.predict(examples.user_index, examples.windows)
     if len(texts) != len(examples):
         raise PalateError(f"{predictor.name}: gave {len(texts)} answers for {len(examples)} users")
@@ -144,10 +144,11 @@ def ask(predictor: Predictor, examples: Examples, task: Task) -> ReadAnswers:
 def score_predictors(
     predictors: Sequence[Predictor], examples: Examples, task: Task, dataset: Dataset, setting: Setting
 ) -> Evaluation:
-    """Ask every predictor about the windows of the examples, and score the answers against their truth.
+    """Score the answers of all predictors for the same examples.
 
-    Raises :class:`LeakageError` when the examples are not of the setting's split, and :class:`PalateError` when
-    there is nobody to ask or to answer, when two predictors share a name, or when one leaves out a user.
+    Raises:
+        LeakageError: The examples are not of the setting's split.
+        PalateError: There are no users or no predictors, two predictors have the same name, or one skips a user.
     """
     _check(predictors, examples, dataset, setting)
     scores: list[PredictorScores] = []
@@ -178,7 +179,7 @@ def score_predictors(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write ``predictions.jsonl``, then ``metrics.json``, each whole or not at all."""
+    """Write ``predictions.jsonl``, then ``metrics.json``, each atomically."""
     lines = [
         json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n"
         for prediction in evaluation.predictions
@@ -191,7 +192,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Read what :func:`write_evaluation` wrote; raises :class:`DataError` that names the file and the line."""
+    """Read the files of :func:`write_evaluation`; raises :class:`DataError` with file and line."""
     metrics, lines = folder / METRICS_FILE, folder / PREDICTIONS_FILE
     evaluation = read_record(Evaluation, metrics, _MISSING, _AGAIN)
     answers = read_text(lines, _MISSING)

@@ -1,4 +1,4 @@
-"""Evaluation from Python: models, runs, references and objects of one's own on the same examples, as one table."""
+"""Evaluation from Python: :func:`palate.evaluate`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """Scores of several predictors at one or several windows.
+    """Scores of several predictors at one or several window sizes.
 
     Printed, it is the table that ``palate evaluate`` shows.
 
@@ -43,17 +43,17 @@ class EvaluationTable:
     """
 
     evaluations: tuple[Evaluation, ...]
-    """One a window, in the order asked for."""
+    """Evaluations, one per window size, in the requested order."""
     label_names: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The predictors, in the order of the rows."""
+        """Names of the predictors, in row order."""
         return tuple(one.name for one in self.evaluations[0].predictors)
 
     @property
     def windows(self) -> tuple[int, ...]:
-        """The windows that were asked for, in events."""
+        """Window sizes, in interactions."""
         return tuple(one.setting.window for one in self.evaluations)
 
     def score(self, name: str, metric: str = "liked.f1", window: int | None = None) -> Score:
@@ -80,17 +80,20 @@ class EvaluationTable:
         return found
 
     def compare(self, first: str, second: str, metric: str = "liked", window: int | None = None) -> Score:
-        """Return how much better the first predictor's F1 is than the second's, paired by user.
+        """Compare the F1 of two predictors, paired by user.
 
         Args:
-            first: A predictor's name.
-            second: Another's.
+            first: Name of a predictor.
+            second: Name of the other predictor.
             metric: "liked" or "disliked".
-            window: One of :attr:`windows`; the first if not given.
+            window: One of :attr:`windows`; the first if None.
 
         Returns:
-            The difference of the F1 with its 95% interval: a bootstrap over users, who count for both alike. An
-            interval without 0 is a difference that other users would show, too.
+            The first's F1 minus the second's, with a 95% interval of a paired bootstrap over users. An interval
+                without 0 indicates a difference that holds for other users, too.
+
+        Raises:
+            PalateError: There is no such predictor, metric or window.
 
         Example:
             >>> table = palate.evaluate(["rule", SaysNothing()], data, windows=5)
@@ -106,17 +109,17 @@ class EvaluationTable:
         return paired_difference(truth, one, other, evaluation.setting.seed)
 
     def to_polars(self) -> pl.DataFrame:
-        """Return one row a predictor and window, with every score and the ends of its interval."""
+        """Return a data frame with one row per predictor and window, with all scores and their intervals."""
         import polars as pl
 
         return pl.DataFrame([row for evaluation in self.evaluations for row in _rows(evaluation)])
 
     def to_markdown(self) -> str:
-        """Return the printed table as Markdown."""
+        """Return the table as Markdown."""
         return self._sheet().markdown()
 
     def to_latex(self) -> str:
-        """Return the printed table as a LaTeX tabular, with booktabs' rules."""
+        """Return the table as a LaTeX tabular with booktabs rules."""
         return self._sheet().latex()
 
     def __str__(self) -> str:
@@ -145,7 +148,7 @@ class EvaluationTable:
         raise PalateError(f"no window {window}; there are {', '.join(map(str, self.windows))}")
 
     def _sets(self, evaluation: Evaluation, name: str, metric: str) -> tuple[Bools, Bools]:
-        """The true and the named labels of each user, both [B, L]."""
+        """Return the true and the predicted labels of each user, both [B, L]."""
         mine = [one for one in evaluation.predictions if one.predictor == name]
         if not mine:
             raise PalateError(f"no predictor {name!r}; there are {', '.join(map(repr, self.names))}")

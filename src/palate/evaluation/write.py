@@ -1,4 +1,4 @@
-"""Comparisons that are shown and written: at one window, or at several."""
+"""Runs a comparison at one or several window sizes and writes its results."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ def compare_and_write(
     show: Callable[[Evaluation], None] = lambda evaluation: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Evaluate what ``entries`` name, and write scores and answers to a new folder, or to that of a single run.
+    """Run a comparison and write scores and answers to a new folder, or to that of a single run.
 
     Args:
         entries: Runs by folder and references by name.
-        options: What is asked.
+        options: Options of the comparison.
         out: The new folder.
-        show: Is given the scores before they are written, so that they are seen whatever becomes of the files.
-        tell: Hears at once when a run's folder cannot be written, which need not keep anyone from asking it.
+        show: Called with the scores before they are written, so that a write error does not hide them.
+        tell: Called early if a run's folder is not writable, in which case the scores are only shown.
+
+    Returns:
+        The scores.
 
     Raises:
-        OutputError: Before the work when ``out`` is not free or cannot be made; after it when nothing can be written.
-        PalateError: What :func:`prepare_comparison` raises.
+        OutputError: Before the evaluation if ``out`` is not free; after it if the results cannot be written.
+        PalateError: The errors of :func:`prepare_comparison`.
     """
     if out is not None:
         with fresh_folder(out) as folder:
@@ -58,11 +61,11 @@ def compare_and_write(
 
 @dataclass(frozen=True)
 class WindowScores:
-    """One evaluation a window, in the order asked for."""
+    """Evaluations, one per window size, in the requested order."""
 
     evaluations: list[Evaluation]
     seeds: dict[str, list[str]]
-    """The predictors that differ in nothing but their training's seed, by what they are called together."""
+    """Names of predictors that differ only in the seed of their training, by the name of the group."""
 
 
 def compare_windows(
@@ -73,10 +76,10 @@ def compare_windows(
     progress: bool = False,
     show: Callable[[WindowScores], None] = lambda scores: None,
 ) -> WindowScores:
-    """Evaluate what ``entries`` name at every window; the numbers are those of one evaluation each.
+    """Run a comparison at several window sizes; each gives the results of a single evaluation.
 
-    With ``out``, a new folder gets ``windows.md`` and one folder a window, like ``window-50``, all or nothing;
-    ``show`` is given the scores before that. Raises what :func:`compare_and_write` raises.
+    ``out`` is a new folder for ``windows.md`` and one folder per window size, such as ``window-50``, created
+    atomically; ``show`` is called with the scores before. Raises the errors of :func:`compare_and_write`.
     """
     place = nullcontext() if out is None else fresh_folder(out)
     with place as folder:

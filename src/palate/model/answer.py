@@ -1,4 +1,4 @@
-"""One answer about one history, with the window that it was given for."""
+"""One answer about one history, with the interactions that the model read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from palate.system.device import describe_device
 
 @dataclass(frozen=True)
 class Interaction:
-    """An interaction that was read, by external id."""
+    """An interaction that the model read."""
 
     item_id: str
     rating: float
@@ -26,14 +26,14 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and what it was asked."""
+    """An answer of the model, with its question and window."""
 
     user_id: str
     instruction: str
     text: str
     window: list[Interaction]
     device: str
-    """Where it was computed."""
+    """Device on which it was computed."""
 
 
 def answer(
@@ -44,20 +44,23 @@ def answer(
     backbone: str | None = None,
     device: str | torch.device = "auto",
 ) -> Answer:
-    """Ask a run's model about a history.
+    """Generate a run's answer about a history.
 
     Args:
         run: The run's folder.
         history: The interactions, of which the model reads the most recent ones.
-        new_items: Items of the history that the catalogue does not have; they are encoded first.
-        instruction: What to ask; the trained instruction when not given.
-        backbone: Where a backbone that was not saved with the model lies now, if it has moved.
-        device: Where to compute.
+        new_items: Items of the history that are not in the catalogue; they are encoded first.
+        instruction: The question; the trained instruction if None.
+        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+        device: Device of the computation.
+
+    Returns:
+        The answer.
 
     Raises:
-        DataError: For items that are neither new nor known, ratings that are not on the model's scale, and an
-            instruction that says nothing to the backbone.
-        MismatchError: For an instruction that is longer than the backbone reads, and a device that is not there.
+        DataError: An item is unknown, a rating is not on the model's scale, or the backbone cannot read the
+            instruction.
+        MismatchError: The instruction is longer than the backbone's context, or there is no such device.
     """
     settings = check_model(run, backbone)
     if instruction is not None:

@@ -1,4 +1,4 @@
-"""A new model from a recipe, a dataset and its item table."""
+"""Builds a model from a recipe, a dataset and its item table."""
 
 from __future__ import annotations
 
@@ -44,32 +44,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class BuiltBackbone:
-    """A backbone that can say and read what a recipe asks of it."""
+    """A backbone that has been checked against the recipe's data."""
 
     backbone: Backbone
     source: BackboneSource | None
     max_new_tokens: int
-    """Longest answer in tokens."""
+    """Maximum length of an answer in tokens."""
     random_state: Tensor
-    """Of torch, after the backbone was made: whatever happens before the model is made, it draws the same numbers."""
+    """torch's random state after building the backbone, from which the model's weights are drawn."""
 
 
 def build_backbone(
     recipe: Recipe, dataset: Dataset, task: Task, tell: Callable[[str], None] = lambda line: None
 ) -> BuiltBackbone:
-    """Make or load the recipe's backbone, and check that it can do what the training will ask of it.
+    """Build or load the recipe's backbone, and check that it can read and write the data's texts.
 
-    It comes before the items are encoded, which may take long.
+    This precedes the encoding of the items, which may take long.
 
     Args:
-        recipe: Whose ``model.backbone`` it is.
-        dataset: Whose names and titles it writes and reads.
-        task: Whose targets it writes.
-        tell: Hears what was done about names that it could not write, and which texts it cannot read.
+        recipe: The recipe.
+        dataset: The dataset, with the names and titles that the backbone reads and writes.
+        task: The task, with the targets that it writes.
+        tell: Called with messages about names that got tokens of their own, and about texts that it cannot read.
+
+    Returns:
+        The checked backbone.
 
     Raises:
-        MismatchError: For a backbone that cannot be had, and names that it cannot write.
-        RecipeError: For answers that would be cut, and prompts that are longer than it reads.
+        MismatchError: The backbone cannot be loaded, or cannot write a name.
+        RecipeError: Answers would be truncated, or prompts are longer than its context.
     """
     torch.manual_seed(recipe.seed)
     settings = recipe.model.backbone
@@ -89,9 +92,9 @@ def build_backbone(
 def build_model(
     recipe: Recipe, dataset: Dataset, task: Task, table: Table, built: BuiltBackbone | None = None
 ) -> PersonalizedModel:
-    """The recipe's model before training; its user encoder starts from the catalogue where it can.
+    """Build the recipe's model before training; some user encoders are initialised from the catalogue.
 
-    ``built`` is what :func:`build_backbone` made for the recipe; it is made here when not given.
+    ``built`` is the result of :func:`build_backbone`; built here if None.
     """
     built = built or build_backbone(recipe, dataset, task)
     torch.set_rng_state(built.random_state)
@@ -130,13 +133,16 @@ def build_table(
     progress: Progress | None = None,
     device: str | torch.device = "auto",
 ) -> Table:
-    """Make the items of a dataset what the recipe's model reads; vectors that are cached are not computed again.
+    """Convert the items of a dataset to the model's input: vectors (cached) or texts.
 
     Args:
-        recipe: Says how items are read, and by which item encoder.
-        dataset: Whose items they are.
-        progress: Is told how many texts are encoded.
-        device: Where the item encoder computes.
+        recipe: The recipe, with the item encoder.
+        dataset: The dataset.
+        progress: Callback (done, total) with numbers of texts.
+        device: Device of the item encoder.
+
+    Returns:
+        An item table, or a block table for a text history.
     """
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
@@ -148,7 +154,7 @@ def build_table(
 def _tokenizer_texts(
     recipe: Recipe, settings: RandomT5Settings, dataset: Dataset, task: Task
 ) -> Iterator[str]:
-    """What a tokenizer of our own must spell well: instruction and targets, and the items' texts if asked for."""
+    """Yield the texts to train a tokenizer on: instruction, targets and, if requested, item texts."""
     labels = len(dataset.categories)
     nothing = np.full((labels, 1), -1)
     each = np.arange(labels)[:, None]
@@ -170,7 +176,7 @@ def _tokenizer_texts(
 def _check_what_is_read(
     backbone: Backbone, recipe: Recipe, dataset: Dataset, task: Task, answer: int, tell: Callable[[str], None]
 ) -> None:
-    """Check that prompts fit into the backbone, and tell which of their texts it cannot read."""
+    """Check that prompts fit the backbone's context, and report texts that it cannot read."""
     tokenizer, encoder = backbone.tokenizer, recipe.model.user_encoder
     kinds = list(recipe.train.questions)
     wordings = [wording for kind in kinds for wording in WORDINGS[kind].all] or [task.instruction]

@@ -1,4 +1,4 @@
-"""The model card that a saved model carries as its README.md."""
+"""Model card, saved as README.md with the model."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ from the ratings of the dataset named here: whose licence and whose biases are t
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model's card tells beside its settings."""
+    """Contents of a model card besides the settings."""
 
     settings: PersonalizedSettings
     encoder_parameters: int
     architecture: str
-    """The backbone's class."""
+    """Class name of the backbone."""
     backbone_parameters: int
     item_encoder: str
     max_events: int | None
     item_ids: Sequence[str]
-    """Two items, for the example."""
+    """Two item ids, for the example."""
     ratings: Sequence[float]
     """Two ratings, for the example."""
 
 
 def model_card(facts: CardFacts) -> str:
-    """Write what a model is, what it was made from, how to use it and where it ends."""
+    """Write the model card: description, training data, usage and limitations."""
     settings = facts.settings
     return _CARD.format(
         kind=settings.user_encoder.kind,
@@ -78,11 +78,11 @@ def model_card(facts: CardFacts) -> str:
 
 
 def reading(max_events: int | None) -> str:
-    """Say how much of a history a model reads."""
+    """Describe how much of a history a model reads."""
     return "the whole history" if max_events is None else f"the {max_events} most recent events"
 
 
 def _source(settings: PersonalizedSettings) -> str:
-    """How a backbone that is not in the folder was trained, and where it is had from."""
+    """Describe the source and the training of a backbone that is not saved with the model."""
     source = settings.backbone
     return "" if source is None else f", {source.settings.train}, not in this folder: {source.settings.name}"

@@ -1,4 +1,4 @@
-"""What ``config.json`` of a saved model holds."""
+"""Contents of a saved model's ``config.json``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from palate.system.files import read_bytes
 from palate.system.records import Frozen
 
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
-"""What lies in a saved model's folder."""
+"""Files and folders of a saved model."""
 
 
 class PersonalizedSettings(Frozen):
-    """What is needed to build a model again, and what it was made from."""
+    """Configuration of a saved model: what is needed to rebuild it, and its origin."""
 
     model_type: Literal["palate"] = "palate"
     format: Literal[1] = 1
     user_encoder: UserEncoderSettings
     task_prompt: int
     window: int
-    """Most recent interactions that a user encoder reads which does not read whole histories."""
+    """Maximum number of most recent interactions that are read, for user encoders that do not read whole histories."""
     max_new_tokens: int
-    """Longest answer."""
+    """Maximum length of an answer in tokens."""
     instruction: str
     task: AnyTaskSettings
     category_field: str
@@ -39,23 +39,28 @@ class PersonalizedSettings(Frozen):
     data_name: str
     data_fingerprint: str
     feedback: Feedback = "ratings"
-    """Whether the data's interactions have ratings."""
+    """Whether the data has ratings."""
     like_tokens: bool = False
     user_first: bool = False
-    """Whether the task prompt stands after the user prompt, and not before it."""
+    """Whether the task prompt is placed after the user prompt instead of before it."""
     backbone: BackboneSource | None = None
-    """Where the backbone is had from; None where all of it is saved with the model."""
+    """Source of the backbone; None if it is saved with the model."""
     training: TrainingRecord | None = None
-    """How its training went; None where there was none, or where an earlier version saved the model."""
+    """Record of the training; None if it was not trained, or was saved by an earlier version."""
 
     @property
     def unrated(self) -> float | None:
-        """What an interaction counts that comes without a rating; None where the data has ratings."""
+        """Weight of an interaction without a rating; None if ratings are required."""
         return 1.0 if self.feedback == "implicit" else None
 
     @classmethod
     def load(cls, path: Path) -> PersonalizedSettings:
-        """Read a saved model's ``config.json``; raises :class:`DataError` when it is not whole."""
+        """Load a saved model's ``config.json``.
+
+        Raises:
+            DataError: It is missing, damaged, or written by an earlier version.
+            MismatchError: It names a user encoder or task that is not registered.
+        """
         content = read_bytes(path, "no model here; expected a folder that 'palate train' finished")
         try:
             return cls.model_validate_json(content)
@@ -70,26 +75,29 @@ class PersonalizedSettings(Frozen):
 
 
 def model_folder(run: Path | str) -> Path:
-    """Where the model of a run is, which may be the folder itself."""
+    """Return the model's folder of a run; the folder itself if it is one."""
     folder = Path(run)
     return folder / "model" if (folder / "model").is_dir() else folder
 
 
 def model_settings(run: Path | str) -> PersonalizedSettings:
-    """What a run's model was made from, without loading it; raises :class:`DataError` where there is none."""
+    """Load the configuration of a run's model; raises :class:`DataError` if there is none."""
     return PersonalizedSettings.load(model_folder(run) / CONFIG)
 
 
 def check_model(run: Path | str, backbone: str | None = None) -> PersonalizedSettings:
-    """Check what can be told of a run's model without loading it, and return what it was made from.
+    """Check a run's model without loading its weights.
 
     Args:
-        run: A run's folder, or one that ``save_pretrained`` wrote.
-        backbone: Where a backbone that was not saved with it lies now, if it has moved.
+        run: A run's folder, or one of ``save_pretrained``.
+        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+
+    Returns:
+        Its configuration.
 
     Raises:
-        DataError: Where there is no whole model.
-        MismatchError: For a backbone that is not where it was, and for one that is named and not needed.
+        DataError: There is no complete model.
+        MismatchError: The backbone is not where it was, or is given although it is saved with the model.
     """
     folder, settings = model_folder(run), model_settings(run)
     source = settings.backbone
@@ -111,7 +119,7 @@ def check_model(run: Path | str, backbone: str | None = None) -> PersonalizedSet
 
 
 def is_decoder_only(run: Path | str) -> bool:
-    """Whether the backbone of a run's model is a decoder-only one, without loading it."""
+    """Return whether the backbone of a run's model is decoder-only, without loading it."""
     source = model_settings(run).backbone
     if source is not None:
         return isinstance(source.settings, CausalSettings)

@@ -1,4 +1,4 @@
-"""How a backbone of either kind is scored on targets and writes an answer: encoder-decoder or decoder-only."""
+"""Scoring and generation with encoder-decoder and decoder-only backbones."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What is read before every instruction, [opening; K; U_e] of B users, with its keys and values."""
+    """Shared prefix [opening; K; U_e] of B users, with its KV cache."""
 
     prompt: Prompt
     cache: Cache
 
     def fresh_cache(self) -> Cache:
-        """The keys and values for one more reader, who appends to them; these stay as they are."""
+        """Copy the KV cache, so that the copy can be appended to."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         return cache
 
 
 class Round(TypedDict):
-    """One question to each of B users with its answer, as token ids and masks."""
+    """One question and its answer for each of B users, as token ids and masks."""
 
     instruction: Tensor  # [B, T], or [1, T] for all
     instruction_mask: Tensor
@@ -45,13 +45,13 @@ class Round(TypedDict):
 
 
 class TokenStreamer(Protocol):
-    """Is told of an answer while it is written."""
+    """Protocol of streamers, which receive an answer during generation."""
 
     def put(self, value: Tensor) -> None:
-        """The next token of each of B answers, [B]; at first what the decoder starts from, [B, 1]."""
+        """Receive the next token of each of B answers, [B]; first the decoder's start tokens, [B, 1]."""
 
     def end(self) -> None:
-        """All answers have come to their end."""
+        """Signal the end of all answers."""
 
 
 def score(
@@ -62,10 +62,19 @@ def score(
     target_mask: Tensor,
     prefix: Prefix | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The targets' logits [B, N', V] and their labels [B, N'], for :func:`cross_entropy`.
+    """Compute the logits of the targets.
 
-    ``target`` and ``target_mask`` are [B, N']; a decoder-only backbone's have one more, for the end. ``prefix`` is
-    what of the prompts was read before.
+    Args:
+        backbone: The language model.
+        frame: Tokens around the input; None for an encoder-decoder.
+        prompt: Assembled prompts of B users.
+        target: Token ids of the targets, [B, N'].
+        target_mask: True at tokens, [B, N'].
+        prefix: Shared prefix of the prompts, if it has been prefilled.
+
+    Returns:
+        Logits [B, N', V] and labels [B, N'] for :func:`cross_entropy`; one position longer with a decoder-only
+            backbone, for the end token.
     """
     if frame is None:
         labels = mask_labels(target, target_mask)
@@ -91,7 +100,7 @@ def score(
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = None) -> Tensor:
-    """Of what :func:`score` gives, a mean over tokens; the logits are the sample's where there is one."""
+    """Compute the mean cross entropy per token from the results of :func:`score`, optionally of sampled tokens."""
     if sample is not None:
         logits, labels = sample.adjusted(logits, labels)
     return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
@@ -100,10 +109,19 @@ def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = N
 def choose(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, choices: Tensor, mask: Tensor
 ) -> Tensor:
-    """How likely each of C answers is, beside the others, for each of B prompts: [B, C].
+    """Compute the probabilities of C answers for each of B prompts, normalised over the answers, [B, C].
 
-    ``choices`` and ``mask`` are [B, C, N']. Where the first tokens of a row's answers differ, theirs are the
-    probabilities that count.
+    If the first tokens of a row's answers differ, only their probabilities are compared.
+
+    Args:
+        backbone: The language model.
+        frame: Tokens around the input; None for an encoder-decoder.
+        prompt: Assembled prompts of B users.
+        choices: Token ids of the answers, [B, C, N'].
+        mask: True at tokens, [B, C, N'].
+
+    Returns:
+        Probabilities, [B, C].
     """
     first = choices[:, :, 0]
     ordered = first.sort(dim=1).values
@@ -119,7 +137,7 @@ def choose(
 def log_likelihood(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
 ) -> Tensor:
-    """The log-probability of each of B targets [B, N'] with its end, [B]."""
+    """Compute the log-probability of each of B targets [B, N'] including its end token, [B]."""
     logits, labels = score(backbone, frame, prompt, target, mask)
     scored = labels != IGNORED
     each = logits.float().log_softmax(dim=-1).gather(2, labels.where(scored, 0)[..., None]).squeeze(2)
@@ -134,9 +152,18 @@ def write(
     prefix: Prefix | None = None,
     streamer: TokenStreamer | None = None,
 ) -> Tensor:
-    """One greedy answer for each of B prompts, as token ids [B, N']; ``prefix`` is what of them was read before.
+    """Generate an answer for each of B prompts by greedy decoding.
 
-    A ``streamer`` is told of the tokens as they come.
+    Args:
+        backbone: The language model.
+        frame: Tokens around the input; None for an encoder-decoder.
+        prompt: Assembled prompts of B users.
+        max_new_tokens: Maximum length of an answer.
+        prefix: Shared prefix of the prompts, if it has been prefilled.
+        streamer: Receives the tokens as they are generated.
+
+    Returns:
+        Token ids, [B, N'].
     """
     settings: dict[str, Any] = generation_settings(max_new_tokens)
     if frame is not None:
@@ -150,7 +177,7 @@ def write(
 
 
 def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
-    """Keys and values of what stands before an instruction, read once."""
+    """Prefill the shared prefix into the KV cache."""
     output = backbone(
         inputs_embeds=beginning.embeddings,
         attention_mask=beginning.mask,
@@ -162,6 +189,6 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
 
 
 def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:
-    """The end that is trained, and those that the checkpoint stops at."""
+    """List the end tokens: the trained one and those of the checkpoint."""
     own = backbone.generation_config.eos_token_id
     return sorted({frame.end, *([own] if isinstance(own, int) else own or [])})

@@ -1,4 +1,4 @@
-"""The running state of one user's history: a streaming encoder's memory, updated event by event."""
+"""Incremental state of one user's history, for streaming user encoders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class HistoryState:
-    """What a model remembers of one user's history, in memory that does not grow with it.
+    """State of one user's history, of constant size.
 
-    Made by :meth:`PersonalizedModel.new_state` and :meth:`PersonalizedModel.load_state`. After ``add(history)`` its
-    prompt is that of ``model.encode([history])``. It does not remember which events it has read: whoever keeps the
-    history takes a superseded rating out with :meth:`remove` before the new one is added.
+    Created by :meth:`PersonalizedModel.new_state` and :meth:`PersonalizedModel.load_state`. After ``add(history)``,
+    its prompt equals that of ``model.encode([history])``. It does not store which events it contains: a superseded
+    rating must be removed with :meth:`remove` before the new one is added.
     """
 
     def __init__(self, model: PersonalizedModel, state: UserState | None = None) -> None:
@@ -38,28 +38,28 @@ class HistoryState:
         self._state = encoder.init_state(1) if state is None else state
 
     def __len__(self) -> int:
-        """The number of events that it holds."""
+        """Return the number of events in the state."""
         return int(self._state.count[0])
 
     def add(self, events: History) -> None:
-        """Add events, in any order, at a cost that does not depend on what came before.
+        """Add events, in any order, at a cost that does not depend on earlier events.
 
         Raises:
-            DataError: An item is not in the model's table, or a rating is not on its scale.
+            DataError: An item is unknown, or a rating is not on the model's scale.
         """
         self._state = self._model.read_into(self._encoder, self._state, [events])
 
     def remove(self, events: History, remaining: History | None = None) -> None:
-        """Take out events that were added before.
+        """Remove events that were added before.
 
         Args:
             events: The events, as they were added.
-            remaining: The history that is left. It is read again where rounding errors would show: when little is
-                left of what was added, or, with ``recency``, when the newest event goes.
+            remaining: The remaining history. It is read again if rounding errors would show: if little is left of what
+                was added or, with ``recency``, if the newest event is removed.
 
         Raises:
-            MismatchError: The history must be read again and ``remaining`` is not given, or there are more events
-                than were added.
+            MismatchError: The history must be read again and ``remaining`` is None, or there are more events than were
+                added.
         """
 
         def left(_: Tensor) -> UserState:
@@ -70,29 +70,29 @@ class HistoryState:
         self._state = self._encoder.subtract(self._state, taken, None if remaining is None else left)
 
     def merge(self, other: HistoryState) -> None:
-        """Add what another state of the same model has read, exactly and in any order."""
+        """Add the events of another state of the same model; exact and independent of the order."""
         self._state = self._state.merge(other._state)
 
     def prompt(self) -> Tensor:
-        """Return the user prompt as the backbone reads it: [M, E]."""
+        """Compute the user prompt as the backbone reads it, [M, E]."""
         return self._user().split()[0]
 
     def category_probabilities(self) -> Tensor:
-        """Return the encoder's own estimate that each label is liked and disliked: [L, 2]."""
+        """Compute the user encoder's probabilities that each label is liked and disliked, [L, 2]."""
         logits = self._user().category_logits
         assert logits is not None
         return logits[0].sigmoid()
 
     def to_bytes(self) -> bytes:
-        """Serialise as safetensors; :meth:`PersonalizedModel.load_state` reads it."""
+        """Serialise to safetensors, for :meth:`PersonalizedModel.load_state`."""
         return self._state.to_bytes(self._encoder.reader.identity())
 
     def save(self, path: Path | str) -> None:
-        """Write :meth:`to_bytes` to a file, whole or not at all."""
+        """Write :meth:`to_bytes` to a file atomically."""
         write_bytes(path, self.to_bytes())
 
     def parse(self, source: bytes | Path | str) -> UserState:
-        """Read the state in a file or in bytes; raises :class:`DataError` where it is not one of this encoder's."""
+        """Parse a state from a file or bytes; raises :class:`DataError` if it is not of this encoder."""
         reader, like = self._encoder.reader.identity(), self._encoder.init_state(0)
         if isinstance(source, bytes):
             return UserState.from_bytes(source, reader, like)

@@ -1,4 +1,4 @@
-"""Training from Python: a recipe in whatever form, and the trained model."""
+"""Training from Python: :func:`palate.train`."""
 
 from __future__ import annotations
 
@@ -27,30 +27,27 @@ def train(
     progress: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> PersonalizedModel:
-    """Train a model by a recipe, or go on with a run that was interrupted.
+    """Train a model, or resume an interrupted run.
 
     Args:
-        recipe: The settings: the path of a YAML file, a :class:`Recipe`, or a dict of what differs from the defaults,
-            nested like the file.
-        data: A prepared dataset or its folder, in the place of the recipe's ``data.path``.
-        out: The run's folder; ``runs/NAME`` of the recipe if not given. A run of the same recipe that lies there goes
-            on from its last checkpoint, and one that is finished is loaded.
-        device: Where to compute: "auto" is the first GPU if there is one, else the CPU; or a device of torch's, like
-            "cpu" or "cuda:1".
-        progress: Show bars on stderr.
-        report: Is told what happens, a line at a time.
+        recipe: Path of a YAML file, a :class:`Recipe`, or a nested dict of the settings that differ from the defaults.
+        data: A prepared dataset or its folder; the recipe's ``data.path`` if None.
+        out: The run's folder; ``runs/NAME`` of the recipe if None. An existing run of the same recipe is resumed from
+            its last checkpoint, or loaded if it is finished.
+        device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
+        progress: Show progress bars on stderr.
+        report: Called with progress messages, one line each.
 
     Returns:
-        The model with the best dev score, as it is saved; ``model.run`` is its run, with the recipe, the manifest and
-        the curve of the training.
+        The saved model with the best dev score; ``model.run`` is its run, with recipe, manifest and training curve.
 
     Raises:
-        RecipeError: A setting is unknown or not allowed, or does not fit the data.
-        DataError: There is no such dataset.
-        MismatchError: A backbone cannot be had, the run that lies there was made from other data, or there is no such
+        RecipeError: A setting is unknown, invalid, or does not fit the data.
+        DataError: The dataset cannot be read.
+        MismatchError: A backbone cannot be loaded, the existing run was trained on other data, or there is no such
             device.
         OutputError: The folder cannot be written, or holds something else.
-        TrainingError: The loss, a gradient or a weight is not finite any more.
+        TrainingError: The loss, a gradient or a weight is no longer finite.
 
     Example:
         >>> model = palate.train("recipe.yaml", data, out="runs/small")
