@@ -87,7 +87,7 @@ class Client:
                 a ``datetime`` or an ISO date, in UTC if it has no time zone.
 
         Returns:
-            The server's response, with the number of events and the history's version.
+            The server's response: ``new`` and ``known`` events, and the history's ``version``.
         """
         sent = [{"event_id": uuid.uuid4().hex, **event} for event in events]
         return self._json("POST", f"{_user(user_id)}/events", **_body(sent))
