@@ -25,13 +25,7 @@ RatingIndices: TypeAlias = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Item:
-    """One catalogue item as text: what a new item at inference is given as.
-
-    Example:
-        >>> item = palate.Item("new", "The Long Way", ("Travel",), description="By train to Vladivostok")
-        >>> model.with_items([item]).table.unknown(["new"])
-        []
-    """
+    """A catalogue item as text; also the form of new items at inference."""
 
     item_id: str
     title: str
@@ -42,13 +36,7 @@ class Item:
 
 @dataclass(frozen=True)
 class History:
-    """One user's interactions, oldest first, by external ids. All sequences have the same length.
-
-    Example:
-        >>> history = palate.History("me", ["3", "8"], [5.0, 2.0], [1704067200, 1704153600])
-        >>> len(history), history.latest(1).item_ids
-        (2, ['8'])
-    """
+    """One user's interactions, oldest first, with item ids. All sequences have the same length."""
 
     user_id: str
     item_ids: Sequence[str]

@@ -56,16 +56,7 @@ class DatasetInfo(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset; indices run over ``user_ids``, ``item_ids``, ``rating_values``, ``categories``.
-
-    :func:`palate.prepare` makes one, and :func:`palate.load_dataset` reads it.
-
-    Example:
-        >>> data.info.interactions, len(data.users("test"))
-        (288, 6)
-        >>> data.histories(["1"])[0].ratings[:3]
-        [3.0, 4.0, 2.0]
-    """
+    """A prepared dataset. Indices refer to ``user_ids``, ``item_ids``, ``rating_values`` and ``categories``."""
 
     info: DatasetInfo
     interactions: Interactions

@@ -37,12 +37,7 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
         The history, oldest first, and the new items.
 
     Raises:
-        DataError: The file cannot be read, or an interaction of it; with the line and field.
-
-    Example:
-        >>> history, new_items = palate.read_history("me.json")
-        >>> history.item_ids
-        ['3', '8']
+        DataError: The file cannot be read or an interaction is invalid; the message has line and field.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
