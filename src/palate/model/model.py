@@ -1,4 +1,4 @@
-"""The composed model: item table, user encoder, task prompt and backbone, answering for users."""
+"""The personalized model: item table, user encoder, task prompt and backbone."""
 
 from __future__ import annotations
 
@@ -52,28 +52,25 @@ from palate.system.files import fresh_folder, write_text
 
 Table: TypeAlias = ItemTable | BlockTable
 Instruction: TypeAlias = str | Sequence[str] | None
-"""One for all users, or one for each; the task's own when none is given."""
+"""One instruction for all users, or one for each; the task's if None."""
 EVENTS_AT_ONCE = 4096
-"""Events of a history that a streaming encoder reads in one pass, whose memory grows with them."""
+"""Events per pass of a streaming encoder, to limit its memory."""
 
 
 class PersonalizedModel(nn.Module):
-    """G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
+    """Model G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
 
-    ``table`` holds the items that histories may name: their vectors, from the encoder that the model was trained
-    with, or their blocks where the history is read as text. :func:`load_model` and :func:`palate.train` give one.
-
-    Example:
-        >>> history = data.histories(["1"])
-        >>> answer = model.generate(history)[0]  # 'The user likes … and doesn't like …'
-        >>> model.encode(history).embeddings.shape
-        torch.Size([1, 8, 32])
+    Args:
+        settings: Its configuration.
+        backbone: The language model and its tokenizer.
+        table: The items that histories may contain: vectors of the encoder that the model was trained with, or text
+            blocks for a text history.
     """
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__()
         self.run: RunFolder | None = None
-        """The run that trained it, where it was loaded from one."""
+        """The run that trained it; None if it was not loaded from a run."""
         self.settings = settings
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
@@ -97,17 +94,17 @@ class PersonalizedModel(nn.Module):
 
     @property
     def reads_text(self) -> bool:
-        """Whether the history is read as text, and not as vectors of a user encoder."""
+        """Whether the history is read as text, without a user encoder."""
         return isinstance(self.settings.user_encoder, TextSettings)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.task_prompt.device
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens the tokenizer knows and the backbone has an embedding for."""
+        """Number of tokens that the tokenizer has and the backbone has an embedding for."""
         return vocabulary_of(self.backbone, self.tokenizer)
 
     def forward(
@@ -122,13 +119,24 @@ class PersonalizedModel(nn.Module):
         answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
         sampled: Callable[[Sequence[Round]], TokenSample | None] | None = None,
     ) -> dict[str, Any]:
-        """Cross entropy of the targets, as ``loss``, with the user prompt that it was reached with.
+        """Compute the training loss.
 
-        ``unique`` [N], ``item``, ``rating``, ``mask`` and ``time`` [B, P] are :class:`VectorCatalogue`'s arguments.
-        Every user is asked one question a round, and the loss is the rounds' mean; what a decoder-only backbone
-        reads before a question, it reads once for all of them. With ``user_encoder_alone`` the backbone is not
-        asked, and the loss is 0. ``answered`` makes the rounds from the user prompt, in the place of ``rounds``, and
-        ``sampled`` says which tokens they are scored against, if not all.
+        Each user is asked one question per round, and the loss is the mean over the rounds; a decoder-only backbone
+        prefills the prefix of a user's questions once.
+
+        Args:
+            unique: As for :meth:`VectorCatalogue.forward`, [N].
+            item: Likewise, [B, P].
+            rating: Likewise, [B, P].
+            mask: Likewise, [B, P].
+            time: Likewise, [B, P].
+            rounds: Questions and targets.
+            user_encoder_alone: Skip the backbone; the loss is then 0.
+            answered: Computes the rounds from the user prompt, instead of ``rounds``.
+            sampled: Selects the tokens that targets are scored against; all if None.
+
+        Returns:
+            ``loss``, the cross entropy of the targets, with the user prompt and what the trainer needs of the scores.
         """
         user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
         if user_encoder_alone:
@@ -145,7 +153,7 @@ class PersonalizedModel(nn.Module):
         return {"loss": torch.stack(losses).mean(), "user": user, "scores": scores, "sample": sample}
 
     def _scores(self, user: UserPrompt, rounds: Sequence[Round]) -> list[tuple[Tensor, Tensor]]:
-        """The logits and labels of each round's targets."""
+        """Compute the logits and labels of each round's targets."""
         prefix = self._prefix(user) if self._shares_prefix(rounds) else None
         scores = []
         for one in rounds:
@@ -155,43 +163,43 @@ class PersonalizedModel(nn.Module):
         return scores
 
     def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
-        """Z for each window: [B, N, E] with its mask. The instruction is the same for all, or each has its own."""
+        """Assemble Z for each window, [B, N, E] with its mask."""
         return self.complete(self.user_prompt(windows), instruction)
 
     def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
-        """Z with the user prompts U_e [B, M, E] that :meth:`user_prompt` gave: [B, N, E] with its mask."""
+        """Assemble Z from user prompts U_e [B, M, E] of :meth:`user_prompt`: [B, N, E] with its mask."""
         return self._inject(user, *self._tokens(self._asked(instruction)))
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
-        """U_e for each window: [B, M, E] with its mask."""
+        """Encode each window as U_e, [B, M, E] with its mask."""
         return self.like_tokens(self.user_encoder(self._events(windows)))
 
     @property
     def soft_task_prompt(self) -> Tensor:
-        """K as the backbone reads it, [K, E]."""
+        """Task prompt K as the backbone reads it, [K, E]."""
         if self.token_like is None:
             return self.task_prompt
         prompt: Tensor = self.token_like(self.task_prompt)
         return prompt
 
     def embedded(self, token_ids: Tensor) -> Tensor:
-        """What the backbone's layers are fed for tokens [...]: [..., E]."""
+        """Embed tokens [...] as the backbone's layers read them, [..., E]."""
         embedded: Tensor = self.backbone.get_input_embeddings()(token_ids)
         return embedded
 
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
-        """One greedy answer for each of B windows, whose indices point into :attr:`table`."""
+        """Generate an answer for each of B windows, whose indices refer to :attr:`table`."""
         return self._answer(self.prompt(windows, instruction)) if len(windows) else []
 
     @torch.inference_mode()
     def choose(
         self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
     ) -> Tensor:
-        """How likely each of C answers is beside the others, for each of B windows that has its own: [B, C].
+        """Compute the probabilities of C answers for each of B windows, normalised over the answers, [B, C].
 
-        By the next token's probability where the answers of each window begin with different tokens, else by that
-        of all tokens.
+        They are the next token's probabilities if the answers of each window start with different tokens, otherwise
+        those of all tokens.
         """
         texts = [text for row in choices for text in row]
         tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
@@ -204,10 +212,15 @@ class PersonalizedModel(nn.Module):
         instruction: Instruction = None,
         streamer: TokenStreamer | None = None,
     ) -> list[str]:
-        """One greedy answer for each user prompt, of [B, M, E] or of B different lengths [M, E].
+        """Generate answers from user prompts, such as stored ones or those of a state.
 
-        So a prompt that was stored, or that a user encoder made from a state, is asked like a history. The
-        instruction is the same for all, or each has its own; a ``streamer`` is told of the tokens as they come.
+        Args:
+            user_prompts: [B, M, E], or B tensors [M, E] of different lengths.
+            instruction: One for all users or one for each; the trained one if None.
+            streamer: Receives the tokens as they are generated.
+
+        Returns:
+            B answers, by greedy decoding.
         """
         if not len(user_prompts):
             return []
@@ -218,9 +231,9 @@ class PersonalizedModel(nn.Module):
     def log_likelihood(
         self, user_prompts: Tensor | Sequence[Tensor], texts: Sequence[str], instruction: str | None = None
     ) -> Tensor:
-        """The log-probability of a text as the answer to each user prompt, of all its tokens and its end: [B].
+        """Compute the log-probability of a text as the answer to each user prompt, including its end token, [B].
 
-        The user prompts are those that :meth:`generate_from` takes.
+        The user prompts are as for :meth:`generate_from`.
         """
         user = self._given(user_prompts)
         prompt = self._inject(user, *self._tokens(self._asked(instruction)))
@@ -228,18 +241,18 @@ class PersonalizedModel(nn.Module):
 
     @property
     def max_events(self) -> int | None:
-        """The most events of a history that are read, the most recent ones; None where all are.
+        """Maximum number of events of a history that are read, the most recent ones; None for all.
 
-        A streaming user encoder reads whole histories; every other kind reads a window of ``settings.window``.
+        A streaming user encoder reads whole histories; all others read a window of ``settings.window``.
         """
         return None if isinstance(self.user_encoder, StreamingEncoder) else self.settings.window
 
     def visible(self, history: History) -> History:
-        """Return the part of a history that is read: the last event of each item, :attr:`max_events` at most."""
+        """Return the part of a history that is read: the last event of each item, at most :attr:`max_events`."""
         return history.latest(self.max_events)
 
     def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
-        """Look up what is read of B histories, as the user encoder's input.
+        """Convert the visible part of B histories to the user encoder's input.
 
         Raises:
             DataError: An item is not in :attr:`table`, or a rating is not on its scale.
@@ -251,19 +264,19 @@ class PersonalizedModel(nn.Module):
         """Encode histories as user prompts, exactly as the backbone reads them.
 
         Args:
-            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
+            histories: B histories, oldest event first. :meth:`visible` shows which part of each is read.
 
         Returns:
-            User prompts [B, M, E] with their mask [B, M]; vectors beyond a user's own are zeros.
+            User prompts [B, M, E] with their mask [B, M]; padding is zero.
 
         Raises:
             DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
                 differ in length.
 
         Example:
-            >>> user = model.encode(data.histories(["1"]))
-            >>> user.embeddings.shape
-            torch.Size([1, 8, 32])
+            >>> user = model.encode(data.histories(["42"]))  # doctest: +SKIP
+            >>> user.embeddings.shape  # doctest: +SKIP
+            torch.Size([1, 24, 128])
         """
         encoder = self.user_encoder
         if isinstance(encoder, StreamingEncoder):
@@ -274,21 +287,23 @@ class PersonalizedModel(nn.Module):
         return replace(user, embeddings=user.embeddings * user.mask[..., None])
 
     def new_state(self) -> HistoryState:
-        """Start the running state of one user's history.
+        """Create the incremental state of one user's history, which is empty.
+
+        Returns:
+            The state.
 
         Raises:
             MismatchError: The user encoder is not a streaming one.
 
         Example:
-            >>> state = model.new_state()
-            >>> state.add(data.histories(["1"])[0])
-            >>> len(model.generate_from([state.prompt()]))
-            1
+            >>> state = model.new_state()  # doctest: +SKIP
+            >>> state.add(data.histories(["42"])[0])  # doctest: +SKIP
+            >>> model.generate_from([state.prompt()])  # doctest: +SKIP
         """
         return HistoryState(self)
 
     def load_state(self, source: bytes | Path | str) -> HistoryState:
-        """Read a state from a file that :meth:`HistoryState.save` wrote, or from its bytes.
+        """Load a state from a file of :meth:`HistoryState.save`, or from its bytes.
 
         Raises:
             DataError: It is damaged, or was made with other weights.
@@ -300,7 +315,7 @@ class PersonalizedModel(nn.Module):
     def read_into(
         self, encoder: StreamingEncoder, state: UserState, histories: Sequence[History]
     ) -> UserState:
-        """Add what is read of B histories to their states, in passes whose memory is bounded."""
+        """Add the visible part of B histories to their states, in passes of bounded memory."""
         windows = windows_of(histories, self.table, self.max_events)
         for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
             events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
@@ -310,9 +325,11 @@ class PersonalizedModel(nn.Module):
 
     @torch.inference_mode()
     def prefix(self, histories: Sequence[History]) -> Prefix:
-        """What is read before any instruction, with its keys and values, for :meth:`generate_after`.
+        """Prefill the prefix of the histories into the KV cache, for :meth:`generate_after`.
 
-        Raises :class:`MismatchError` for an encoder-decoder, which has none, and what :meth:`generate` raises.
+        Raises:
+            MismatchError: The backbone is an encoder-decoder, which has no prefix.
+            DataError: As for :meth:`generate`.
         """
         if self.frame is None:
             raise MismatchError(
@@ -322,7 +339,7 @@ class PersonalizedModel(nn.Module):
 
     @torch.inference_mode()
     def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
-        """One greedy answer for each of the prefix's B users, which stays as it is for the next instruction."""
+        """Generate an answer for each of the prefix's B users; the prefix can be used again."""
         return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
 
     def _answer(
@@ -336,11 +353,11 @@ class PersonalizedModel(nn.Module):
 
     @torch.inference_mode()
     def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
-        """Answer an instruction for each history, greedily.
+        """Generate an answer for each history by greedy decoding.
 
         Args:
-            histories: B histories, oldest event first. :meth:`visible` says what is read of each.
-            instruction: One for all users or one for each; what the model was trained to answer if not given.
+            histories: B histories, oldest event first. :meth:`visible` shows which part of each is read.
+            instruction: One for all users or one for each; the trained one if None.
 
         Returns:
             B answers.
@@ -352,15 +369,18 @@ class PersonalizedModel(nn.Module):
         return self._answer(self.complete(self.encode(histories), instruction)) if len(histories) else []
 
     def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> PersonalizedModel:
-        """Return a model that also knows new items; this one stays as it is, and both share their weights.
+        """Return a model with additional items, which shares this model's weights; this model is not changed.
 
         Args:
-            items: New items by their texts. One that is known already is taken when its texts are the same.
-            encoder: The item encoder of the model's table, where its files are not where they were in training.
+            items: New items. Known ones are accepted if their texts are the same.
+            encoder: The item encoder of the model's table, if its files have moved since the training.
+
+        Returns:
+            The model with the new items.
 
         Raises:
             DataError: An item is known with other texts.
-            MismatchError: ``encoder`` is not the one that the table was made with.
+            MismatchError: ``encoder`` is not the encoder of the table.
         """
         if not items:
             return self
@@ -371,10 +391,10 @@ class PersonalizedModel(nn.Module):
         )
 
     def with_table(self, table: Table) -> PersonalizedModel:
-        """Return a model that reads histories over another catalogue and shares this one's weights.
+        """Return a model over another catalogue, which shares this model's weights.
 
         Raises:
-            MismatchError: The table was made with another item encoder, or has another scale of ratings.
+            MismatchError: The table was made with another item encoder, or has another rating scale.
         """
         if _made_by(table) != _made_by(self.table):
             raise MismatchError(
@@ -394,7 +414,7 @@ class PersonalizedModel(nn.Module):
 
     @property
     def card(self) -> str:
-        """The model card, in Markdown."""
+        """Write the model card, in Markdown."""
         table = self.table
         facts = CardFacts(
             settings=self.settings,
@@ -411,9 +431,9 @@ class PersonalizedModel(nn.Module):
         return model_card(facts)
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write config, weights, backbone config, tokenizer, item table and model card, all or nothing.
+        """Save config, weights, backbone config, tokenizer, item table and model card, atomically.
 
-        Where not all of the backbone is trained, only what is; the rest is had again by name.
+        Unless the backbone is fully trained, only its trained weights are saved; the others are loaded by its name.
         """
         with fresh_folder(folder) as place:
             write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
@@ -425,10 +445,13 @@ class PersonalizedModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, backbone: str | None = None) -> PersonalizedModel:
-        """Load what :meth:`save_pretrained` wrote; ``backbone`` says where a backbone that was not saved lies now.
+        """Load a folder of :meth:`save_pretrained`.
 
-        Raises :class:`DataError` when it is not whole, and :class:`MismatchError` when the backbone cannot be had
-        or is another one.
+        ``backbone`` is the folder of a backbone that is not saved with the model, if it has moved.
+
+        Raises:
+            DataError: The folder is incomplete or damaged.
+            MismatchError: The backbone cannot be loaded or has other weights.
         """
         folder = Path(folder)
         config = PersonalizedSettings.load(folder / CONFIG)
@@ -445,17 +468,18 @@ class PersonalizedModel(nn.Module):
         return model.eval()
 
     def save_weights(self, path: Path) -> None:
-        """Write the weights alone, as safetensors."""
+        """Save the weights as safetensors."""
         save_weights(self, path)
 
     def load_weights(self, path: Path) -> None:
-        """Read what :meth:`save_weights` wrote into this model."""
+        """Load a file of :meth:`save_weights` into this model."""
         load_weights(self, path)
 
     def category_logits(self, user: UserPrompt) -> Tensor:
-        """The user encoder's own view, liked and disliked, [B, L, 2].
+        """Return the user encoder's logits that each label is liked and disliked, [B, L, 2].
 
-        Raises :class:`MismatchError` for a user encoder that has no such view.
+        Raises:
+            MismatchError: The user encoder has no such logits.
         """
         if user.category_logits is None:
             raise MismatchError(
@@ -465,9 +489,18 @@ class PersonalizedModel(nn.Module):
         return user.category_logits
 
     def category_loss(self, user: UserPrompt, liked: Tensor, disliked: Tensor) -> Tensor:
-        """Binary cross entropy of the user encoder's own view against the truth, both [B, L].
+        """Compute the auxiliary loss: the binary cross entropy of :meth:`category_logits`.
 
-        Raises what :meth:`category_logits` raises.
+        Args:
+            user: Encoded users.
+            liked: True liked labels, [B, L].
+            disliked: True disliked labels, [B, L].
+
+        Returns:
+            The mean loss.
+
+        Raises:
+            MismatchError: The user encoder has no such logits.
         """
         logits = self.category_logits(user)
         truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
@@ -487,17 +520,17 @@ class PersonalizedModel(nn.Module):
         return events
 
     def like_tokens(self, user: UserPrompt) -> UserPrompt:
-        """Scale user-prompt vectors as the settings ask (``like_tokens``); twice is as once."""
+        """Scale user-prompt vectors if ``like_tokens`` is set; idempotent."""
         if self.token_like is None or isinstance(self.user_encoder, TextHistory):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)
 
     def _given(self, user_prompts: Tensor | Sequence[Tensor]) -> UserPrompt:
-        """User prompts that somebody gives, of whatever device and scale, as one batch."""
+        """Batch user prompts from outside, of any device and scale."""
         return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
 
     def _edges(self) -> Edges | None:
-        """What a decoder-only backbone reads around everything."""
+        """Return the embeddings of a decoder-only backbone's frame."""
         if self.frame is None:
             return None
         opening, closing = (
@@ -521,7 +554,7 @@ class PersonalizedModel(nn.Module):
         return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
-        """Whether what stands before a question is read once: it is asked for again, or nothing in it learns."""
+        """Return whether the prefix is prefilled once: if it has several questions or needs no gradients."""
         several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
         if self.frame is None or not several:
             return False
@@ -543,7 +576,7 @@ class PersonalizedModel(nn.Module):
     def _asked_of_each(
         self, users: int, instruction: Tensor, instruction_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The instructions of B users, [B, T, E] with their mask, from tokens of each or of one for all."""
+        """Embed the instructions of B users, [B, T, E] with their mask, from tokens of each or of one for all."""
         embedded = self.embedded(instruction).expand(users, -1, -1)
         return embedded, instruction_mask.expand(users, -1)
 
@@ -555,26 +588,25 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None,
 ) -> PersonalizedModel:
-    """Load the trained model of a run's folder, or of a folder that ``save_pretrained`` wrote.
+    """Load a trained model.
 
     Args:
-        run: The folder.
-        backbone: Hub name, folder or file of a backbone that was not saved with the model, if it has moved.
-        device: Where to compute: "auto" is the first GPU if there is one, else the CPU; or a device of torch's,
-            like "cpu" or "cuda:1".
-        dtype: What the backbone computes in, like "bfloat16"; as it was trained if not given.
+        run: A run's folder, or one of ``save_pretrained``.
+        backbone: Hub name, folder or file of a backbone that is not saved with the model, if it has moved.
+        device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
+        dtype: Data type of the backbone, such as "bfloat16"; that of the training if None.
 
     Returns:
-        The model in evaluation mode; ``model.run`` is the run that trained it, or None for a folder of a model alone.
+        The model in evaluation mode; ``model.run`` is the run that trained it, or None for a model's folder.
 
     Raises:
-        DataError: The folder holds no whole model.
-        MismatchError: The backbone cannot be had or is another one, or there is no such device.
+        DataError: The folder holds no complete model.
+        MismatchError: The backbone cannot be loaded or has other weights, or there is no such device.
 
     Example:
         >>> model = palate.load_model("runs/main", device="cpu")
-        >>> model.device, model.run.path.name
-        (device(type='cpu'), 'main')
+        >>> model.generate(data.histories(["1"]))
+        ['The user likes Crime and doesn't like no genre']
     """
     place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
     model = PersonalizedModel.from_pretrained(model_folder(run), backbone)

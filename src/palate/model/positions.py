@@ -1,4 +1,4 @@
-"""How many tokens a backbone has positions for."""
+"""Context length of a backbone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def max_positions(config: PretrainedConfig) -> int | None:
-    """How many tokens a backbone can read, with what it writes; None where its positions have no end, as T5's."""
+    """Return the context length in tokens, including the answer; None if unlimited, as for T5."""
     most = getattr(config, "max_position_embeddings", None)
     return most if isinstance(most, int) and most > 0 and not config.is_encoder_decoder else None
 
 
 def check_length(config: PretrainedConfig, prompt: int, answer: int) -> None:
-    """Check that a prompt and its answer, in tokens, fit a backbone.
+    """Check that a prompt and its answer, in tokens, fit the context of a backbone.
 
     Raises:
-        MismatchError: With the numbers, when they do not.
+        MismatchError: They do not fit.
     """
     most = max_positions(config)
     if most is not None and prompt + answer > most:

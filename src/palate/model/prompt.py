@@ -1,8 +1,8 @@
-"""The one door into the language model: Z = [K; U_e; I_e], its mask and its labels. Nothing else concatenates.
+"""Prompt assembly: Z = [K; U_e; I_e], its mask and its labels. No other module concatenates prompts.
 
-An encoder-decoder reads Z and writes the target elsewhere. A decoder-only backbone reads it inside its frame,
-[opening; K; U_e; I_e; closing], and the target follows: there padding stands at the left end, so that what comes
-next stands in one column for the whole batch.
+An encoder-decoder reads Z and writes the target separately. A decoder-only backbone reads Z inside its frame,
+[opening; K; U_e; I_e; closing], followed by the target: prompts are left-padded, so that generation starts in one
+column for the whole batch.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from torch import Tensor
 from palate.encoders.base import UserPrompt
 
 IGNORED = -100
-"""The label that the loss skips."""
+"""Label that the loss ignores."""
 _Part: TypeAlias = tuple[Tensor, Tensor | None]
-"""Vectors [N, E] for everybody, or [B, N, E] with a mask [B, N]."""
+"""Vectors [N, E] shared by all users, or [B, N, E] with a mask [B, N]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """The backbone's input, N = K + M + T vectors of size E (and a frame's), with what is padding at one end."""
+    """Input of the backbone: N = K + M + T vectors of size E (plus the frame's), padded at one end."""
 
     embeddings: Tensor  # [B, N, E]
     mask: Tensor  # [B, N] 1 where the backbone may look; its integers, as Hugging Face models take them
 
     @property
     def lengths(self) -> Tensor:
-        """Vectors that each user's prompt really has, [B]."""
+        """Length of each user's prompt without padding, [B]."""
         return self.mask.sum(dim=1)
 
     @property
     def positions(self) -> Tensor:
-        """Where each vector stands when padding is not counted, [B, N]; 0 for padding."""
+        """Position of each vector without counting padding, [B, N]; 0 for padding."""
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0) * self.mask
 
     def to(self, dtype: torch.dtype) -> Prompt:
-        """The same vectors in another number format."""
+        """Convert the vectors to another dtype."""
         return self if self.embeddings.dtype == dtype else Prompt(self.embeddings.to(dtype), self.mask)
 
     def followed_by(self, embeddings: Tensor, mask: Tensor) -> Prompt:
-        """This prompt, padded at the left end, with B' vectors [B, N', E] after it where ``mask`` [B, N'] is true."""
+        """Append vectors [B, N', E] where ``mask`` [B, N'] is true to this left-padded prompt."""
         joined = torch.cat([self.embeddings, embeddings.to(self.embeddings.dtype)], dim=1)
         return Prompt(joined, torch.cat([self.mask, mask.long()], dim=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """A frame's embeddings: what a decoder-only backbone reads before and after everything else."""
+    """Embeddings of a decoder-only backbone's frame."""
 
     opening: Tensor  # [O, E]
     closing: Tensor  # [C, E]
@@ -64,11 +64,21 @@ def inject(
     edges: Edges | None = None,
     user_first: bool = False,
 ) -> Prompt:
-    """Join the task prompt K [K, E], the user prompts U_e [B, M, E] and the instructions I_e [B, T, E].
+    """Assemble Z = [K; U_e; I_e].
 
-    ``instruction_mask`` is [B, T]. With ``user_first`` K stands between U_e and I_e. Gaps that shorter windows or
-    instructions leave are closed by moving what is there to the left, in order, or to the right with a frame's
-    ``edges`` around it: a user's prompt is the same alone and in a batch, positions included.
+    Gaps of shorter windows or instructions are closed by moving the vectors to the left, in order, or to the right
+    with a frame's ``edges`` around them: a user's prompt is the same alone and in a batch, including its positions.
+
+    Args:
+        task_prompt: K, [K, E].
+        user: User prompts U_e, [B, M, E] with their mask.
+        instruction: Instructions I_e, [B, T, E].
+        instruction_mask: True at tokens, [B, T].
+        edges: Frame of a decoder-only backbone.
+        user_first: Place K between U_e and I_e.
+
+    Returns:
+        The prompts of B users.
     """
     before = _before(task_prompt, user, edges, user_first)
     after = _after(task_prompt, instruction, instruction_mask, edges, user_first)
@@ -76,7 +86,7 @@ def inject(
 
 
 def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges, user_first: bool = False) -> Prompt:
-    """What :func:`inject` puts before an instruction, up to U_e: the same for whatever is asked."""
+    """Assemble the part of :func:`inject` before the instruction, which does not depend on it."""
     return _packed(_before(task_prompt, user, edges, user_first), user.embeddings, left_padded=True)
 
 
@@ -88,26 +98,26 @@ def finish(
     edges: Edges,
     user_first: bool = False,
 ) -> Prompt:
-    """What :func:`inject` puts after what :func:`begin` made for B users, with their instructions [B, T, E]."""
+    """Assemble the part of :func:`inject` after that of :func:`begin`, with instructions [B, T, E]."""
     parts = _after(task_prompt, instruction, instruction_mask, edges, user_first)
     rest = _packed(parts, beginning.embeddings, left_padded=True)
     return beginning.followed_by(rest.embeddings, rest.mask)
 
 
 def mask_labels(token_ids: Tensor, mask: Tensor) -> Tensor:
-    """Target token ids [B, N] as labels: what is padding is not scored."""
+    """Convert target token ids [B, N] to labels, in which padding is ignored."""
     return token_ids.masked_fill(mask == 0, IGNORED)
 
 
 def ended(token_ids: Tensor, mask: Tensor, end: int) -> tuple[Tensor, Tensor]:
-    """Targets [B, N'], padded at the right end, with ``end`` after each, and their mask: both [B, N' + 1]."""
+    """Append ``end`` to right-padded targets [B, N']; returns token ids and mask, both [B, N' + 1]."""
     room = token_ids.new_full((len(token_ids), 1), end)
     longer = torch.cat([token_ids, room], dim=1).scatter(1, mask.sum(dim=1, keepdim=True), end)
     return longer, torch.cat([mask.new_ones(room.shape), mask], dim=1)
 
 
 def _before(task_prompt: Tensor, user: UserPrompt, edges: Edges | None, user_first: bool) -> list[_Part]:
-    """[opening; K; U_e], K only where it stands there."""
+    """List the parts [opening; K; U_e], K unless ``user_first``."""
     opening: list[_Part] = [] if edges is None else [(edges.opening, None)]
     task: list[_Part] = [] if user_first else [(task_prompt, None)]
     return [*opening, *task, (user.embeddings, user.mask)]
@@ -120,14 +130,14 @@ def _after(
     edges: Edges | None,
     user_first: bool,
 ) -> list[_Part]:
-    """[K; I_e; closing], K only where it stands there."""
+    """List the parts [K; I_e; closing], K only if ``user_first``."""
     task: list[_Part] = [(task_prompt, None)] if user_first else []
     closing: list[_Part] = [] if edges is None else [(edges.closing, None)]
     return [*task, (instruction, instruction_mask.bool()), *closing]
 
 
 def _packed(parts: list[_Part], like: Tensor, left_padded: bool) -> Prompt:
-    """Parts one after the other and without gaps."""
+    """Concatenate parts without gaps."""
     pieces = [part.to(like.dtype).expand(len(like), -1, -1) for part, _ in parts]
     masks = [
         mask if mask is not None else torch.ones(piece.shape[:2], dtype=torch.bool, device=like.device)

@@ -1,4 +1,4 @@
-"""How a model's training went: what ended it, what it scored beside what it must beat, and what to say about it."""
+"""Record of a model's training: what ended it, its dev scores, and warnings."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ Ending = Literal["steps", "patience", "minutes"]
 
 
 class DevScores(Frozen):
-    """Liked F1 on dev users of the weights that were kept, and of what knows nothing of the user."""
+    """Liked F1 on dev users of the saved weights, and of baselines that do not know the user."""
 
     users: int
     f1: float
-    """Of the model; the mean over ``train.eval_windows``, as the others."""
+    """F1 of the model, averaged over ``train.eval_windows``, like the others."""
     another_user: float | None
-    """Of the model that is shown another user's history; None where there is one dev user."""
+    """F1 of the model with another user's history; None if there is only one dev user."""
     population: float
-    """Of the most common labels of the training users, for everybody."""
+    """F1 of the training users' most common labels."""
     unreadable: float
-    """Share of the model's answers in which no label was found and which do not say that there is none."""
+    """Fraction of the model's answers that neither contain a label nor state that there is none."""
 
 
 class TrainingRecord(Frozen):
-    """What a saved model keeps of its training."""
+    """Training record of a saved model."""
 
     steps: int
-    """That were taken."""
+    """Number of completed optimizer steps."""
     max_steps: int
     """The recipe's ``train.max_steps``."""
     ended_by: Ending
     max_minutes: float | None
     """The recipe's ``train.max_minutes``."""
     best_step: int
-    """After which the weights were the best on dev users, and were kept."""
+    """Step with the best dev score, whose weights are saved."""
     threads: int
-    """Of the CPU."""
+    """Number of CPU threads."""
     train_users: int
     learning_rate: float
     longest_window: int
     dev: DevScores
 
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about what went wrong with the training, none where nothing did: the same wherever it is told."""
+        """Write warnings about the training; the same sentences are shown everywhere."""
         return tuple(filter(None, (self._cut_short(), self._learned_nothing())))
 
     def _cut_short(self) -> str | None:
@@ -56,7 +56,7 @@ class TrainingRecord(Frozen):
         )
 
     def _learned_nothing(self) -> str | None:
-        """A model that is no better than what knows nothing of the user."""
+        """Write the warning for a model that is not better than the baselines."""
         dev = self.dev
         beaten_by = {"the answer that suits most users": dev.population}
         if dev.another_user is not None:

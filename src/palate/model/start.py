@@ -1,4 +1,4 @@
-"""What a new model's weights start from: the catalogue, the backbone's words, another run's user encoder."""
+"""Initialisation of a new model's weights: from the catalogue, the backbone's embeddings, or another run."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 LIKING_WORDS = (" liked", " disliked")
-"""What the vector of a category is moved towards, for a backbone that knows the words."""
+"""Words towards which a category's vector is shifted, for pretrained backbones."""
 LIKING_STEP = 0.1
-"""How far for a unit of log-odds, as a share of a token's distance from the mean token."""
+"""Shift per unit of log-odds, as a fraction of a token's distance from the mean token."""
 NAMED_STEPS = 3.0
-"""How many such units the vectors are moved that name the categories of a half."""
+"""Shift of the vectors that name categories, in these units."""
 NOTHING_WORD = " nothing"
-"""What such a vector starts from where there is no category to name."""
+"""Word for a position without a category."""
 PART = "user_encoder."
 TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})
-"""Parts of user encoders that speak a backbone's language: another backbone's are of no use."""
+"""Parameters of user encoders in a backbone's embedding space, which cannot be transferred to another backbone."""
 
 
 @torch.no_grad()
 def start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -> None:
-    """Start K from a text's tokens, repeated or cut to its length."""
+    """Initialise K from a text's token embeddings, repeated or truncated to its length."""
     tokens = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not tokens:
         raise RecipeError("model.task_prompt_text has no tokens; write some words, or leave it out")
@@ -49,7 +49,7 @@ def start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -
 
 
 def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
-    """Start a narrowed stream from the most frequent categories, which take half of its channels at most."""
+    """Initialise the UEM's input projection from the most frequent categories, with at most half of its channels."""
     if encoder.narrow is None:
         return
     chosen = _frequent(dataset, encoder.narrow.out_features // 2)
@@ -58,7 +58,7 @@ def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
 
 
 def _frequent(dataset: Dataset, most: int) -> Ints:
-    """The most frequent categories of the catalogue, by index, ascending."""
+    """List the indices of the most frequent categories of the catalogue, ascending."""
     frequency = dataset.category_matrix.sum(axis=0)
     return np.sort(np.argsort(-frequency, kind="stable")[:most])
 
@@ -70,7 +70,7 @@ def start_queries(
     table: ItemTable,
     backbone: Backbone,
 ) -> None:
-    """Start the queries from the most frequent categories, leaving one for all items."""
+    """Initialise the queries from the most frequent categories, except one for all items."""
     chosen = _frequent(dataset, len(encoder.query) - 1)
     probe = category_probe(table, dataset.category_matrix[:, chosen])
     liking = None
@@ -95,10 +95,11 @@ def start_queries(
 
 @torch.no_grad()
 def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
-    """Give the user encoder the weights that ``run`` trained, but for what speaks the backbone's language.
+    """Initialise the user encoder from a trained run, except for parameters in the backbone's embedding space.
 
-    Raises :class:`MismatchError` where that run's encoder is of another kind or size, or reads other items or
-    categories, and :class:`DataError` where it cannot be read.
+    Raises:
+        MismatchError: The run's encoder is of another kind or size, or reads other items or categories.
+        DataError: The run cannot be read.
     """
     folder = model_folder(run)
     settings = model_settings(run)

@@ -1,4 +1,4 @@
-"""Soft prompts that look like tokens to the backbone: as far from the mean token embedding as tokens are."""
+"""Scaling of soft prompts to the distance of token embeddings from their mean."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from palate.encoders.base import UserPrompt
 
 AT_ONCE = 16_384
-"""Tokens that are embedded in one call: a vocabulary may be large."""
+"""Tokens embedded per call, as a vocabulary may be large."""
 
 
 class TokenLike(nn.Module):
-    """Moves each soft-prompt vector to the distance from the mean token embedding that the median token has.
+    """Rescales each soft-prompt vector to the median distance of tokens from the mean token embedding.
 
-    The vector keeps its direction from there, and one that is moved again stays where it is.
+    Directions from the mean are preserved, and the operation is idempotent.
     """
 
     mean: Tensor  # [E]
@@ -42,11 +42,11 @@ class TokenLike(nn.Module):
         self.distance = torch.cat(far).median()
 
     def forward(self, prompt: Tensor) -> Tensor:
-        """[..., E], computed in float32 whatever the prompt is in."""
+        """Rescale a prompt [..., E], computed in float32."""
         mean = self.mean.float()
         moved = mean + self.distance.float() * functional.normalize(prompt.float() - mean, dim=-1)
         return moved.to(prompt.dtype)
 
     def of_user(self, user: UserPrompt) -> UserPrompt:
-        """The same for a user prompt."""
+        """Rescale a user prompt."""
         return replace(user, embeddings=self(user.embeddings))

@@ -1,4 +1,4 @@
-"""Scoring answers against a part of a large vocabulary: a random sample stands for the rest."""
+"""Sampled softmax over a large vocabulary."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TokenSample:
-    """C tokens of a vocabulary, and what is added to the logit of each for those that it stands for."""
+    """C sampled tokens, and the corrections of their logits for the tokens that they represent."""
 
     ids: Tensor  # [C] ascending
     offset: Tensor  # [C] log of the number of tokens that each stands for
 
     def adjusted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [..., C] whose softmax denominator is an unbiased estimate of all tokens', and labels in C."""
+        """Correct logits [..., C] to an unbiased estimate of the softmax denominator, and map labels to the sample."""
         placed = torch.searchsorted(self.ids, labels.clamp(min=0))
         return logits + self.offset, placed.where(labels != IGNORED, IGNORED)
 
 
 @contextmanager
 def scoring(backbone: PreTrainedModel, sample: TokenSample | None) -> Iterator[None]:
-    """Let the backbone give logits of the sample's tokens alone; its output embeddings must not be trained."""
+    """Restrict the backbone's output layer to the sampled tokens during the block; it must be frozen."""
     if sample is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""A model's weights on disk: all of them, or only its own beside a backbone that it does not change."""
+"""Weight files: of the whole model, or without a frozen backbone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OF_THE_BACKBONE = "backbone."
 
 
 def save_weights(model: PersonalizedModel, path: Path) -> None:
-    """Write safetensors, tied weights once; of a backbone that was not trained whole no more than was trained.
+    """Save safetensors, tied weights once; of a backbone that is not fully trained only the trained weights.
 
     Raises:
-        TrainingError: A weight is not a finite number; nothing is written.
+        TrainingError: A weight is not finite; nothing is written.
     """
     kept = _each_once(model.state_dict()) if model.settings.backbone is None else _own(model)
     if broken := not_finite(kept):
@@ -35,10 +35,10 @@ def save_weights(model: PersonalizedModel, path: Path) -> None:
 
 
 def load_weights(model: PersonalizedModel, path: Path) -> None:
-    """Read what :func:`save_weights` wrote.
+    """Load a file of :func:`save_weights`.
 
     Raises:
-        DataError: The file is another model's or damaged, or holds numbers that are not finite.
+        DataError: The file is of another model, damaged, or has values that are not finite.
     """
     check_readable(path, "the weights are missing; copy the model again")
     try:
@@ -58,14 +58,14 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds a number that is not finite, if there is one."""
+    """Return the name of the first tensor with a value that is not finite, or None."""
     return next((name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())), None)
 
 
 def _each_once(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tied weights by their first name alone.
+    """Keep only the first name of tied weights.
 
-    safetensors' own ``save_model`` notes the other names in an order that changes from file to file.
+    safetensors' own ``save_model`` records the other names in an order that differs between files.
     """
     first: dict[tuple[int, torch.Size], str] = {}
     for name in sorted(state):

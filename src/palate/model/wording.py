@@ -1,4 +1,4 @@
-"""What a backbone can say and read: whether names survive its tokenizer, and how long an answer may be."""
+"""Checks of what a backbone can read and write: names, instructions, and lengths of answers and prompts."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from palate.tasks.base import Task
 
 SHOWN = 3
-"""Names that a message gives as examples."""
+"""Maximum number of examples in a message."""
 USUAL_ANSWER = 48
-"""Tokens that an answer may have where no target needs more."""
+"""Default maximum length of an answer in tokens."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A text that does not come back from the tokenizer as it went in."""
+    """A text that the tokenizer does not reproduce."""
 
     text: str
     back: str
@@ -50,21 +50,21 @@ class Lost:
 def teach_names(
     backbone: Backbone, task: Task, trained: bool, called: str, tell: Callable[[str], None]
 ) -> None:
-    """Make sure that the names of all labels can be written and read back.
+    """Ensure that all label names can be generated and parsed.
 
-    A name that the tokenizer does not give back, as T5's loses accents, braces and most scripts, becomes a token of
-    its own. That is right for every tokenizer, needs no spelling that an answer would have to be translated from, and
-    works where the token's embedding is learned: where all of the backbone is trained.
+    A name that the tokenizer does not reproduce (T5's loses accents, braces and most scripts) becomes a new token.
+    This works for every tokenizer and needs no alternative spelling, but the token's embedding must be learned: the
+    whole backbone must be trained.
 
     Args:
-        backbone: Whose tokenizer and embedding get the new tokens.
-        task: Writes the targets, and reads answers back.
-        trained: Whether all of the backbone is trained.
-        called: The backbone's name, for messages.
-        tell: Hears which names got tokens.
+        backbone: The backbone, whose tokenizer and embedding get the new tokens.
+        task: The task, with the target texts.
+        trained: Whether the whole backbone is trained.
+        called: Name of the backbone, for messages.
+        tell: Called with a message about new tokens.
 
     Raises:
-        MismatchError: For names that cannot be written, in a backbone that is not trained whole or in none.
+        MismatchError: Names cannot be written and the backbone is not fully trained, or no token can help.
     """
     lost = lost_names(backbone.tokenizer, task)
     if not lost:
@@ -90,7 +90,7 @@ def teach_names(
 
 
 def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
-    """The names of labels that cannot be read from a target that went through the tokenizer, liked or disliked."""
+    """List the label names that cannot be parsed from a target after tokenization."""
     alone = np.arange(len(task.label_names))[:, None]
     nobody = np.full_like(alone, -1)
     found: dict[int, Lost] = {}
@@ -106,9 +106,10 @@ def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
 
 
 def longest_target(backbone: Backbone, task: Task, max_labels: int) -> tuple[int, str]:
-    """How many tokens the longest target of a task may have, its end among them, and one that is as long.
+    """Return an upper bound of a target's length in tokens, including its end, and a target of about that length.
 
-    A token more for each name than in that target, for two words may share a token in one list and not in another.
+    It has one token per name more than this target, because two words may share a token in one list but not in
+    another.
     """
     alone = np.arange(len(task.label_names))[:, None]
     texts = task.target_texts(Preferences(alone, np.full_like(alone, -1)))
@@ -125,10 +126,10 @@ def longest_target(backbone: Backbone, task: Task, max_labels: int) -> tuple[int
 
 
 def max_new_tokens(backbone: Backbone, task: Task, max_labels: int, given: int | None) -> int:
-    """Longest answer in tokens: what is given, or as many as the longest target may have and not less than usual.
+    """Return the maximum length of an answer in tokens: ``given``, or enough for the longest target.
 
     Raises:
-        RecipeError: When fewer are given than the longest target has.
+        RecipeError: ``given`` is less than the longest target.
     """
     length, text = longest_target(backbone, task, max_labels)
     if given is None:
@@ -142,14 +143,14 @@ def max_new_tokens(backbone: Backbone, task: Task, max_labels: int, given: int |
 
 
 def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
-    """Check that what a backbone reads and writes fits the positions that it has.
+    """Check that prompt and answer fit the backbone's context.
 
     Args:
-        backbone: Whose config says how many positions it has; T5 counts none.
-        tokens: What stands in a row, by what it is called, with its length in tokens.
+        backbone: The backbone; T5 has no limit.
+        tokens: Lengths in tokens of the parts, by name.
 
     Raises:
-        RecipeError: When they are more together than there are positions.
+        RecipeError: The sum exceeds the context length.
     """
     most = max_positions(backbone.model.config)
     if most is not None and sum(tokens.values()) > most:
@@ -163,17 +164,17 @@ def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
 def check_instruction(
     run: Path | str, settings: PersonalizedSettings, instruction: str, backbone: str | None = None
 ) -> None:
-    """Check an instruction against a run's backbone, of which the tokenizer and the config alone are loaded.
+    """Check an instruction against a run's backbone, loading only its tokenizer and config.
 
     Args:
         run: The run's folder.
-        settings: What its model was made from.
-        instruction: What is to be asked.
-        backbone: Where a backbone that was not saved with the model lies now, if it has moved.
+        settings: The model's configuration.
+        instruction: The instruction.
+        backbone: Folder of a backbone that is not saved with the model, if it has moved.
 
     Raises:
-        DataError: For an instruction that is blank, or that says nothing to the backbone.
-        MismatchError: When it is longer than the backbone can read beside everything else.
+        DataError: The instruction is blank, or the tokenizer cannot encode any of it.
+        MismatchError: The instruction does not fit the backbone's context.
     """
     if not instruction.strip():
         raise DataError(f"the instruction is {instruction!r}, which asks nothing; write one, or leave it out")
@@ -200,7 +201,7 @@ def check_instruction(
 
 
 def user_vectors(encoder: KindSettings, window: int) -> int:
-    """Length M of a user prompt: as its settings say it, or else a vector an interaction."""
+    """Return the length M of a user prompt: that of the settings, or else one vector per interaction."""
     length = getattr(encoder, "vectors", window)
     return length if isinstance(length, int) else window
 
@@ -208,7 +209,7 @@ def user_vectors(encoder: KindSettings, window: int) -> int:
 def _place_of(
     run: Path | str, settings: PersonalizedSettings, backbone: str | None
 ) -> tuple[str, str | None]:
-    """Where the tokenizer of a run's backbone is, as transformers finds it, and which revision."""
+    """Return hub name or folder and revision of the tokenizer of a run's backbone."""
     source = settings.backbone
     if source is None:
         return str(model_folder(run) / BACKBONE), None
@@ -217,7 +218,7 @@ def _place_of(
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Lost]:
-    """Texts that a backbone reads as nothing, or exactly as it reads another of them."""
+    """List the texts that encode to nothing, or to the same tokens as another text."""
     different = list(dict.fromkeys(texts))
     readers: dict[tuple[int, ...], list[str]] = {}
     if different:
@@ -237,7 +238,7 @@ def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Los
 def tell_unread(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
 ) -> None:
-    """Tell which of some texts a backbone reads as nothing, or as it reads another."""
+    """Report the texts that encode to nothing, or to the same tokens as another text."""
     if lost := unread(tokenizer, texts):
         tell(
             f"{len(lost):,} of {len(set(texts)):,} {what} are nothing to the backbone, or the same as another "
@@ -248,7 +249,7 @@ def tell_unread(
 def tell_changed(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
 ) -> None:
-    """Tell which of some texts a backbone reads without some of their characters."""
+    """Report the texts that lose characters in tokenization."""
     back = _through(tokenizer, texts)
     lost = [Lost(*pair) for pair in zip(texts, back, strict=True) if _letters(pair[0]) != _letters(pair[1])]
     if lost:
@@ -256,7 +257,7 @@ def tell_changed(
 
 
 def longest_text(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> int:
-    """Tokens of the longest of some texts."""
+    """Return the length in tokens of the longest text."""
     return max(_lengths(tokenizer, texts), default=0)
 
 
@@ -265,7 +266,7 @@ def _letters(text: str) -> str:
 
 
 def _add_tokens(backbone: Backbone, names: Sequence[str]) -> None:
-    """A token for each name, with a row of the embedding that starts near the mean of the others."""
+    """Add a token for each name, with an embedding near the mean of the others."""
     tokenizer, model = backbone.tokenizer, backbone.model
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
@@ -273,7 +274,7 @@ def _add_tokens(backbone: Backbone, names: Sequence[str]) -> None:
 
 
 def _through(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
-    """Texts as they come back from the tokenizer."""
+    """Encode and decode texts."""
     if not texts:
         return []
     back: list[str] = tokenizer.batch_decode(tokenizer(list(texts))["input_ids"], skip_special_tokens=True)
@@ -285,7 +286,7 @@ def _lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[i
 
 
 def _same(read: Ints, wanted: Ints) -> np.ndarray:
-    """Whether each of B rows names one label, and the wanted one; both are padded with -1."""
+    """Return whether each of B rows contains exactly the wanted label; rows are padded with -1."""
     first: np.ndarray = read[:, 0] == wanted[:, 0]
     return first & (read[:, 1:] < 0).all(axis=1)
 
