@@ -1,4 +1,4 @@
-"""From raw ratings and a catalogue to a dataset's tables: what is kept, in which order and split."""
+"""Assembles a dataset's tables from raw ratings and items: filtering, sorting and splitting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Ids = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Rules:
-    """Who is kept, and how users are split."""
+    """Rules for filtering and splitting users."""
 
     min_ratings: int = 20
     dev_share: float = 0.1
@@ -44,7 +44,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What did not make it into the tables, in ratings and in users."""
+    """Numbers of dropped ratings and users."""
 
     ratings_of_unknown_items: int
     duplicate_ratings: int
@@ -54,7 +54,7 @@ class Dropped:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Ratings by indices into ascending users and into items, in the order of the file, [N] each."""
+    """Ratings as columns [N] of indices into sorted users and into items, in file order."""
 
     user_index: Indices
     item_index: Indices
@@ -63,11 +63,15 @@ class Columns:
 
 
 def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Tables, Dropped]:
-    """Index, sort, clean and split.
+    """Index, sort, clean and split ratings.
 
-    ``ratings`` has the columns of :func:`palate.data.movielens.rating_files.read_ratings` in file order, ``items``
-    ascend by numeric id. The result is grouped by user, users by numeric id, each oldest first; ties in time
-    keep file order.
+    Args:
+        ratings: Columns of :func:`palate.data.movielens.rating_files.read_ratings`, in file order.
+        items: Items, ascending by numeric id.
+        rules: Filtering and splitting.
+
+    Returns:
+        The tables, grouped by user in order of numeric id, each oldest first (stable), and what was dropped.
     """
     catalogue = np.asarray([int(item.item_id) for item in items], dtype=np.uint32)
     item_index, known = _index_into(catalogue, ratings["item_id"].to_numpy())
@@ -86,7 +90,7 @@ def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Ta
 def assemble_columns(
     columns: Columns, user_ids: Sequence[str], items: list[Item], rules: Rules
 ) -> tuple[Tables, Dropped]:
-    """Sort, clean and split ratings of known items; ``user_ids`` [U] are those that ``user_index`` points to."""
+    """Sort, clean and split ratings of known items; ``user_index`` refers to ``user_ids`` [U]."""
     order = np.lexsort((columns.timestamp, columns.user_index))
     user_index, item_index = columns.user_index[order], columns.item_index[order]
     last = _last_of_each_pair(user_index, item_index, len(items))
@@ -111,7 +115,7 @@ def assemble_columns(
 
 
 def split_users(users: int, rules: Rules) -> RatingIndices:
-    """Draw the split of every user, [U] into SPLITS; no split is empty."""
+    """Draw the split of each user, as indices [U] into SPLITS; no split is empty."""
     shares: dict[Split, float] = {"dev": rules.dev_share, "test": rules.test_share}
     held_out = {
         split: min(max(1, round(users * share)), rules.max_held_out) for split, share in shares.items()
@@ -131,20 +135,20 @@ def split_users(users: int, rules: Rules) -> RatingIndices:
 
 
 def items_table(items: list[Item]) -> pl.DataFrame:
-    """Items as the columns of :data:`palate.data.storage.ITEM_COLUMNS`."""
+    """Convert items to the columns of :data:`palate.data.storage.ITEM_COLUMNS`."""
     rows = [(item.item_id, item.title, item.year, list(item.categories), item.description) for item in items]
     return pl.DataFrame(rows, schema=ITEM_COLUMNS, orient="row")
 
 
 def _index_into(ascending: Ids, ids: Ids) -> tuple[Indices, npt.NDArray[np.bool_]]:
-    """Where each id stands in ``ascending``, and whether it does at all."""
+    """Return the position of each id in ``ascending``, and whether it is there."""
     index = np.searchsorted(ascending, ids).astype(np.int32)
     np.minimum(index, max(len(ascending) - 1, 0), out=index)
     return index, ascending[index] == ids
 
 
 def _last_of_each_pair(user_index: Indices, item_index: Indices, items: int) -> npt.NDArray[np.bool_]:
-    """True for the last row of each (user, item)."""
+    """Mark the last row of each (user, item)."""
     pair = user_index.astype(np.int64) * items + item_index
     in_order = np.sort(pair)
     if not (in_order[1:] == in_order[:-1]).any():  # the rule with MovieLens, and far cheaper to find out

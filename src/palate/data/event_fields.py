@@ -1,4 +1,4 @@
-"""The fields of an event, one at a time: what history files, requests and clients may write for each."""
+"""Parsing of event fields, shared by history files, requests and the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.errors import PalateError
 
 EVENT_FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp")
 UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
-"""Up to which size a number since 1970 counts seconds, milli-, micro- and nanoseconds, and how many a second has."""
+"""Upper bounds of timestamps in seconds, milli-, micro- and nanoseconds since 1970, and units per second."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _TIME = re.compile(
     r"(?P<date>\d{4}([-/])\d\d\2\d\d)"
@@ -29,22 +29,22 @@ _SHOWN.maxstring = _SHOWN.maxother = 60
 
 
 class FieldError(PalateError, ValueError):
-    """A field that is not what it should be: its name, what was found, and what was expected."""
+    """An invalid field: its name, what was found and what was expected."""
 
 
 def read_fields(found: Any, known: Collection[str] = EVENT_FIELDS) -> dict[str, Any]:
-    """Read an event's fields, each by its own rule; one that is null is as good as missing.
+    """Parse an event's fields; null counts as missing.
 
     Args:
-        found: What was sent or stands in a file for an event.
-        known: The fields that it may have.
+        found: The decoded event.
+        known: The allowed fields.
 
     Returns:
-        The fields that are there: ids and texts as ``str``, ``categories`` as a tuple, ``rating`` as a finite
-        ``float``, ``timestamp`` in whole seconds since 1970.
+        The fields: ids and texts as ``str``, ``categories`` as a tuple, ``rating`` as a finite ``float``,
+            ``timestamp`` in whole seconds since 1970.
 
     Raises:
-        FieldError: It is no object, has an unknown field, or a field holds something else.
+        FieldError: The event is not an object, has an unknown field, or a field is invalid.
     """
     if not isinstance(found, Mapping):
         raise FieldError(f"found {shown(found)}, expected an object with {_named(known)}")
@@ -58,7 +58,7 @@ def read_fields(found: Any, known: Collection[str] = EVENT_FIELDS) -> dict[str, 
 
 
 def check_names_an_item(fields: Mapping[str, Any]) -> None:
-    """Raise :class:`FieldError` for a history's event that names no item, or describes one without a title."""
+    """Raise :class:`FieldError` for an event without an item, or with a description of an item but no title."""
     if "title" not in fields and "item_id" not in fields:
         raise FieldError("neither item_id nor title; expected one of them")
     if "title" not in fields and (fields.get("categories") or fields.get("description")):
@@ -66,7 +66,7 @@ def check_names_an_item(fields: Mapping[str, Any]) -> None:
 
 
 def read_item_id(found: Any, name: str = "item_id") -> str:
-    """An item's id: printable text without the blanks around it, or a whole number."""
+    """Parse an item id: printable text, stripped, or an integer."""
     found_id = read_exact_id(found, name)
     if not (item_id := found_id.strip()):
         raise FieldError(f"{name} is {shown(found)}, expected text or a whole number")
@@ -74,7 +74,7 @@ def read_item_id(found: Any, name: str = "item_id") -> str:
 
 
 def read_exact_id(found: Any, name: str) -> str:
-    """An id that is kept as it was sent: printable text, or a whole number."""
+    """Parse an id that is not stripped: printable text, or an integer."""
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or not found:
@@ -85,14 +85,14 @@ def read_exact_id(found: Any, name: str) -> str:
 
 
 def read_filled_text(found: Any, name: str) -> str:
-    """Text that is not blank, without the blanks around it."""
+    """Parse non-blank text and strip it."""
     if not isinstance(found, str) or not found.strip() or _SURROGATE.search(found):
         raise FieldError(f"{name} is {shown(found)}, expected text")
     return found.strip()
 
 
 def read_categories(found: Any, name: str = "categories") -> tuple[str, ...]:
-    """Names in a list, or in a text that separates them by ``|``; each once."""
+    """Parse category names from a list or from text separated by ``|``; duplicates are dropped."""
     names = found.split("|") if isinstance(found, str) else found
     if not isinstance(names, Sequence) or not all(isinstance(one, str) and one.strip() for one in names):
         raise FieldError(f"{name} is {shown(found)}, expected names like 'Action|Comedy' or a list")
@@ -100,7 +100,7 @@ def read_categories(found: Any, name: str = "categories") -> tuple[str, ...]:
 
 
 def read_rating(found: Any, name: str = "rating") -> float:
-    """A finite number, which may be written as text; true and false are none."""
+    """Parse a finite number, which may be text; booleans are invalid."""
     number = _number(found)
     if number is None:
         raise FieldError(f"{name} is {shown(found)}, expected a number")
@@ -108,12 +108,18 @@ def read_rating(found: Any, name: str = "rating") -> float:
 
 
 def read_timestamp(found: Any, name: str = "timestamp") -> int:
-    """A time in whole seconds since 1970, rounded down.
+    """Parse a time to whole seconds since 1970, rounded down.
 
     Args:
-        found: Seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; an ISO date or time as
-            text, or a ``datetime``, each in UTC where it names no zone.
-        name: What an error calls it.
+        found: Seconds, milli-, micro- or nanoseconds since 1970, distinguished by magnitude; an ISO date or time; or a
+            ``datetime``. Times without a zone are UTC.
+        name: Name of the field, for errors.
+
+    Returns:
+        Seconds since 1970.
+
+    Raises:
+        FieldError: It is not a time.
     """
     if isinstance(found, date):
         seconds: int | None = _seconds(found)
@@ -130,7 +136,7 @@ def read_timestamp(found: Any, name: str = "timestamp") -> int:
 
 
 def shown(found: Any) -> str:
-    """What was found, cut short for a message of one line."""
+    """Format a value for a one-line message, truncated."""
     return "missing" if found is None else _SHOWN.repr(found)
 
 
@@ -147,7 +153,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def _number(found: Any) -> float | None:
-    """The number, from text too (CSV has nothing else); None for what is none, or not finite."""
+    """Parse a number, also from text, as in CSV; None if it is not a finite number."""
     if isinstance(found, str) and not _NUMBER.fullmatch(found.strip()):
         return None
     if isinstance(found, bool) or not isinstance(found, (int, float, str)):

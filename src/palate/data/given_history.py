@@ -1,4 +1,4 @@
-"""A history that somebody gives: its events in order, and the new items that they bring."""
+"""Histories from files and requests: their events in order, and their new items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.schema import History, Item
 
 @dataclass(frozen=True)
 class ReadEvent:
-    """An interaction with an item of the catalogue, or with one that it brings."""
+    """An interaction with an item of the catalogue, or with a new item."""
 
     item_id: str
     item: Item | None  # given where the event brings its own texts
@@ -23,14 +23,17 @@ class ReadEvent:
 
 
 def read_event(fields: Mapping[str, Any], unrated: float | None) -> ReadEvent:
-    """The event of some fields.
+    """Create an event from parsed fields.
 
     Args:
-        fields: As :func:`palate.data.event_fields.read_fields` gives them.
-        unrated: What an event without a rating counts, None where it needs one.
+        fields: The result of :func:`palate.data.event_fields.read_fields`.
+        unrated: Weight of an event without a rating; None if a rating is required.
+
+    Returns:
+        The event.
 
     Raises:
-        FieldError: No item is named, or there is no rating.
+        FieldError: The item or the rating is missing.
     """
     check_names_an_item(fields)
     item = _item(fields) if "title" in fields else None
@@ -42,12 +45,15 @@ def read_event(fields: Mapping[str, Any], unrated: float | None) -> ReadEvent:
 def history_of(
     user_id: str, events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateError]
 ) -> History:
-    """The events as a history, oldest first; without times their order is the order.
+    """Create a history of events, oldest first; without times, their order is kept.
 
     Args:
-        user_id: Whose history it is.
-        events: The events in the order of the file.
-        wrong: Makes the error about an event without a time among others that have one.
+        user_id: The user.
+        events: The events, in file order.
+        wrong: Makes the error for an event without a time among events with times, from its index and a message.
+
+    Returns:
+        The history.
     """
     timed = any(event.timestamp is not None for event in events)
     for index, event in enumerate(events):
@@ -63,11 +69,14 @@ def history_of(
 
 
 def new_items(events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateError]) -> list[Item]:
-    """The items that the events bring.
+    """List the new items of the events.
 
     Args:
-        events: The events in the order of the file.
-        wrong: Makes the error about an event whose item an earlier one brings with other texts.
+        events: The events, in file order.
+        wrong: Makes the error for an item that an earlier event has with other texts, from its index and a message.
+
+    Returns:
+        The new items, each once.
     """
     items: dict[str, Item] = {}
     for index, event in enumerate(events):

@@ -1,4 +1,4 @@
-"""JSON from outside, read the same way from files and from requests."""
+"""Strict JSON parsing for files and requests."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 
 def read_json(data: bytes | str) -> Any:
-    """Read JSON text, with or without a byte order mark.
+    """Parse JSON, with or without a byte order mark.
 
-    NaN and Infinity become floats that are not finite, for the caller to refuse where they stand.
+    NaN and Infinity become floats that are not finite, which the caller must reject.
 
     Args:
         data: Text, or UTF-8 bytes.
 
     Returns:
-        What it holds, as ``json.loads`` gives it.
+        The value, as from ``json.loads``.
 
     Raises:
-        JSONDecodeError: It is not UTF-8, not JSON, nested too deeply, or an object has a key twice, of which one
-            would be lost.
+        JSONDecodeError: The data is not UTF-8, not JSON, nested too deeply, or an object has a duplicate key.
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
@@ -37,18 +36,18 @@ def read_json(data: bytes | str) -> Any:
 
 
 def filled_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines of JSON lines that are not blank, each with its number from 1; they end with LF, CR LF or CR."""
+    """Iterate over non-blank lines with their numbers, from 1; lines end with LF, CR LF or CR."""
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
             yield number, line
 
 
 class _TwiceError(ValueError):
-    """A key stands twice in one object."""
+    """A duplicate key in an object."""
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of its pairs; raises ValueError for a key that stands twice, of which one would be lost."""
+    """Make an object from pairs; raises ValueError for a duplicate key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,4 +1,4 @@
-"""What was read from a source, before it is written as a dataset."""
+"""Raw data of a source, before it is written as a dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Words:
-    """What things are called, and how a rating is put."""
+    """Nouns of items and categories, and the template of ratings."""
 
     item: str = "movie"
     category: str = "genre"
@@ -29,7 +29,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Raw:
-    """Tables with all that ``dataset.json`` says about them."""
+    """Tables with the contents of ``dataset.json``."""
 
     name: str
     source: str
@@ -47,7 +47,7 @@ class Raw:
     report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
 
     def as_dataset(self, rules: Rules) -> Dataset:
-        """The dataset in memory."""
+        """Create the dataset in memory."""
         tables, words = self.tables, self.words
         categories = sorted({category for item in self.items for category in item.categories})
         info = DatasetInfo(
@@ -83,7 +83,7 @@ class Raw:
         return dataset if self.feedback == "ratings" else with_category_shares(dataset)
 
     def tell(self, say: Report) -> None:
-        """What is in the dataset, and what is not and why."""
+        """Report what is in the dataset and what was dropped."""
         tables, dropped, words = self.tables, self.dropped, self.words
         ratings, users = plural(words.one_rating), counted(len(tables.user_ids), "user")
         sizes = np.bincount(tables.split_of_user, minlength=len(SPLITS))
@@ -122,7 +122,7 @@ class Raw:
 
 
 def with_category_shares(dataset: Dataset) -> Dataset:
-    """With the training users' shares, which the label rule compares a history with where nobody rated."""
+    """Add the training users' category shares, which the label rule needs without ratings."""
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     shares = category_shares(statistics[dataset.users("train")])
     info = dataset.info.model_copy(update={"category_shares": tuple(shares.tolist())})

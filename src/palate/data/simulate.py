@@ -1,9 +1,9 @@
-"""Simulated users over a real catalogue, made from the statistics of the training users.
+"""Simulation of users over the real catalogue, from the statistics of the training users.
 
-A few hundred real histories teach a model those histories; many thousand simulated ones teach it the rule. Ratings
-follow a mixed-effects model: an overall mean, the item's own mean, the user's taste for what the item is made of
-(an offset, the categories, and the main directions of the item vectors), and noise. Which items a simulated user
-has rated is taken from a real training user, with a share of them exchanged.
+A few hundred real histories are memorised; many thousands of simulated ones teach the rule. Ratings follow a
+mixed-effects model: an overall mean, the item's mean, the user's taste for the item's features (an offset, the
+categories, and the principal components of the item vectors), and noise. The items that a simulated user has rated are
+those of a real training user, with a fraction of them exchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDS = 8  # of expectation maximisation
 
 @dataclass(frozen=True, eq=False)
 class FittedPopulation:
-    """The training users' statistics, enough to simulate others like them. D features, T fitted users."""
+    """Parameters of the simulation, fitted to T training users with D features."""
 
     features: Floats  # [I, D] what a taste is a taste for; the first is the constant one
     item_mean: Doubles  # [I] overall mean and item effect
@@ -42,7 +42,7 @@ class FittedPopulation:
 
 
 def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Generator) -> FittedPopulation:
-    """Estimate the model on training users. ``item_vectors`` is [I, F, S]."""
+    """Fit the simulation to the training users; ``item_vectors`` is [I, F, S]."""
     users = dataset.users("train")
     if len(users) > MOST_FITTED:
         users = np.sort(rng.choice(users, MOST_FITTED, replace=False))
@@ -84,7 +84,7 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
 
 
 def simulate_users(population: FittedPopulation, users: int, rng: np.random.Generator) -> Interactions:
-    """Draw ``users`` new histories. Half of each taste's variance is its template's, half the population's."""
+    """Simulate ``users`` histories; half of each taste's variance is its template's, half the population's."""
     template = rng.integers(len(population.taste), size=users)
     size = population.features.shape[1]
     own = population.taste[template] + np.einsum(
@@ -112,7 +112,7 @@ def simulate_users(population: FittedPopulation, users: int, rng: np.random.Gene
 
 
 def _liking(features: Floats, item: Indices, taste: Floats, owner: Ints, chunk: int = 500_000) -> Floats:
-    """The taste's part of every rating, [N], a chunk of rows at a time."""
+    """Compute the contribution of taste to each rating, [N], in chunks of rows."""
     liking = np.empty(len(item), dtype=np.float32)
     for start in range(0, len(item), chunk):
         rows = slice(start, start + chunk)
@@ -130,7 +130,7 @@ def _take_users(interactions: Interactions, users: Ints) -> Interactions:
 
 
 def _features(dataset: Dataset, item_vectors: Floats) -> Floats:
-    """A constant, the categories, and the main directions of the item vectors, [I, 1 + L + 8]."""
+    """Compute item features: a constant, the categories, and principal components of the vectors, [I, 1 + L + 8]."""
     flat = item_vectors.reshape(len(item_vectors), -1)
     centred = flat - flat.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
@@ -141,7 +141,7 @@ def _features(dataset: Dataset, item_vectors: Floats) -> Floats:
 
 
 def _item_means(histories: Interactions, rating: Doubles, items: int) -> Doubles:
-    """Mean rating of each item, shrunk to the overall mean, [I]."""
+    """Compute each item's mean rating, shrunk to the overall mean, [I]."""
     overall = rating.mean()
     total = np.bincount(histories.item_index, rating - overall, minlength=items)
     count = np.bincount(histories.item_index, minlength=items)
@@ -152,7 +152,7 @@ def _item_means(histories: Interactions, rating: Doubles, items: int) -> Doubles
 def _moments(
     features: Floats, histories: Interactions, residual: Doubles
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """Each user's sums of x·xᵀ [T, D, D], x·residual [T, D] and residual² [T]."""
+    """Compute each user's sums of x·xᵀ [T, D, D], x·residual [T, D] and residual² [T]."""
     users, size = len(histories.offsets) - 1, features.shape[1]
     gram, moment, energy = np.empty((users, size, size)), np.empty((users, size)), np.empty(users)
     for user in range(users):

@@ -1,4 +1,4 @@
-"""A dataset's tables: Parquet on disk, columns in memory, and the fingerprint of their content."""
+"""Tables of a dataset: Parquet files, columns in memory, and a fingerprint of their content."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ITEM_COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The content of a dataset, without its description."""
+    """Tables of a dataset, without ``dataset.json``."""
 
     interactions: Interactions
     user_ids: Sequence[str]
@@ -42,7 +42,7 @@ class Tables:
 
 
 def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: str) -> str:
-    """The sha256 over the content in memory: equal content has an equal fingerprint, however it is stored."""
+    """Return the sha256 of the content in memory, independent of its storage."""
     digest = hashlib.sha256()
 
     def add(part: bytes) -> None:
@@ -68,7 +68,7 @@ def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: 
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
-    """Write the three Parquet files into an existing folder."""
+    """Write the three Parquet files to an existing folder."""
     events = tables.interactions
     interactions = pl.DataFrame(
         {name: getattr(events, name) for name in INTERACTION_COLUMNS}, schema=INTERACTION_COLUMNS
@@ -86,7 +86,7 @@ def write_tables(folder: Path, tables: Tables) -> None:
 
 
 def read_tables(folder: Path) -> Tables:
-    """Read the tables; raises :class:`DataError` if one is missing, damaged, or contradicts another."""
+    """Load the tables; raises :class:`DataError` if one is missing, damaged or inconsistent."""
     interactions = _read(folder / INTERACTIONS_FILE, INTERACTION_COLUMNS)
     users = _read(folder / USERS_FILE, USER_COLUMNS)
     items = _read(folder / ITEMS_FILE, ITEM_COLUMNS)

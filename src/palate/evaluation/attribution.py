@@ -1,4 +1,4 @@
-"""Which interactions of a history an answer rests on: leaving out one at a time, by how much is it less likely?"""
+"""Leave-one-out attribution of an answer to the interactions of a history."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 AT_ONCE = 32
-"""Histories that are read and scored in one pass."""
+"""Histories per forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """An answer, its log-probability, and what that loses without each of the P interactions that were read.
+    """An answer, its log-probability, and the influence of each of the P interactions that were read.
 
-    A positive influence speaks for the answer, a negative one against it.
+    The influence is the decrease of the log-probability without the interaction: positive if it supports the answer.
     """
 
     answer: str
@@ -38,14 +38,17 @@ def attribute(
     *,
     answer: str | None = None,
 ) -> Attribution:
-    """Leave out, one at a time, each interaction that the model reads.
+    """Compute the influence of each interaction on an answer, by leaving it out.
 
     Args:
-        model: The model that answers.
-        history: Oldest interaction first; ``model.visible`` says what is read of it. An interaction that is left
-            out is not replaced by an older one.
-        instruction: What is asked; what the model was trained to answer if not given.
-        answer: The answer that is explained; the model's own if not given.
+        model: The model.
+        history: Oldest interaction first; ``model.visible`` shows which part is read. A left-out interaction is not
+            replaced by an older one.
+        instruction: The question; the trained one if None.
+        answer: The answer to explain; the model's own if None.
+
+    Returns:
+        The attribution.
 
     Raises:
         DataError: The model does not know an item or a rating.
@@ -55,13 +58,13 @@ def attribute(
 
 
 def left_out(history: History) -> list[History]:
-    """The whole history of P interactions, then the P that lack one each."""
+    """List the history of P interactions, then the P histories without one of them."""
     rows = range(len(history))
     return [history, *(history.take(row for row in rows if row != out) for out in rows)]
 
 
 def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:
-    """As many of them at a time as are read and scored in one pass."""
+    """Split histories into forward passes."""
     for start in range(0, len(histories), AT_ONCE):
         yield histories[start : start + AT_ONCE]
 
@@ -72,9 +75,9 @@ def attribute_prompts(
     instruction: str | None = None,
     answer: str | None = None,
 ) -> Attribution:
-    """The attribution from user prompts of what :func:`left_out` gives, in that order and several in each pass.
+    """Compute an attribution from the user prompts of :func:`left_out`, in passes.
 
-    A pass is asked for when the one before it has been scored, so what makes them can end the work.
+    A pass is requested after the previous one has been scored, so that the iterable can stop the computation.
     """
     scored = []
     for prompts in passes:
@@ -89,6 +92,6 @@ def attribute_prompts(
 def log_probabilities(
     model: PersonalizedModel, prompts: Sequence[Tensor], answer: str, instruction: str | None = None
 ) -> Doubles:
-    """How likely an answer is for each of B user prompts, [B]."""
+    """Compute the log-probability of an answer for each of B user prompts, [B]."""
     scored = model.log_likelihood(prompts, [answer] * len(prompts), instruction)
     return np.asarray(scored.double().cpu().numpy(), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Scores of label sets: weighted precision, recall and F1, with bootstrap intervals over users."""
+"""Metrics of label sets: weighted precision, recall and F1, with bootstrap intervals over users."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SetScores(Frozen):
 
 
 class PreferenceScores(Frozen):
-    """The liked set (the primary score), the disliked set, and both as 2L classes."""
+    """Scores of the liked labels (the primary metric), the disliked labels, and both as 2L classes."""
 
     liked: SetScores
     disliked: SetScores
@@ -43,27 +43,27 @@ class PreferenceScores(Frozen):
 
 
 def membership(ranked: Ints, labels: int) -> Bools:
-    """Ranked labels [B, K], -1 where empty, as a set for each user, [B, L]."""
+    """Convert ranked labels [B, K], -1 at empty ranks, to a set per user, [B, L]."""
     members: Bools = (ranked[:, :, None] == np.arange(labels)).any(axis=1)
     return members
 
 
 def weighted_f1(truth: Bools, predicted: Bools) -> float:
-    """F1 of L classes over B users, each class weighted by its true users.
+    """Compute the F1 of L classes over B users, weighted by each class's number of true users.
 
-    Both arguments are [B, L]. As scikit-learn's ``average="weighted", zero_division=0``.
+    Both arguments are [B, L]. Equals scikit-learn's ``f1_score(average="weighted", zero_division=0)``.
     """
     return float(_weighted(_outcomes(truth, predicted).sum(axis=0, dtype=np.float64))[2])
 
 
 def label_f1(truth: Bools, predicted: Bools) -> Doubles:
-    """F1 of each of L labels over B users, [L]; 0 for a label that is neither true nor predicted."""
+    """Compute the F1 of each of L labels over B users, [L]; 0 for a label that is neither true nor predicted."""
     hit, named, true = _outcomes(truth, predicted).sum(axis=0, dtype=np.float64)
     return _ratio(2 * hit, named + true)
 
 
 def area_under_curve(truth: Bools, score: Doubles) -> float:
-    """The chance that a true one of B has a higher score than a false one, ties counting half; NaN without both."""
+    """Compute the ROC AUC over B examples, ties counting half; NaN with only one class."""
     true, false = int(truth.sum()), int((~truth).sum())
     if not true or not false:
         return float("nan")
@@ -73,7 +73,7 @@ def area_under_curve(truth: Bools, score: Doubles) -> float:
 def score_preferences(
     truth: Preferences, predicted: Preferences, labels: int, seed: int = 0
 ) -> PreferenceScores:
-    """Score B users' predicted labels, with percentile intervals over resampled users."""
+    """Score the predicted labels of B users, with percentile bootstrap intervals over users."""
     liked = _outcomes(membership(truth.liked, labels), membership(predicted.liked, labels))
     disliked = _outcomes(membership(truth.disliked, labels), membership(predicted.disliked, labels))
     outcomes = np.concatenate([liked, disliked], axis=2)  # [B, 3, 2L]
@@ -97,16 +97,16 @@ def score_preferences(
 
 
 def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) -> Score:
-    """Compare two predictors' weighted F1 on the same users.
+    """Compare the weighted F1 of two predictors on the same users.
 
     Args:
-        truth: The true labels of B users, [B, L].
-        first: The labels that one predictor names, [B, L].
-        second: Those that the other names, [B, L].
-        seed: Decides which users are drawn.
+        truth: True labels of B users, [B, L].
+        first: Labels of the first predictor, [B, L].
+        second: Labels of the second predictor, [B, L].
+        seed: Seed of the bootstrap.
 
     Returns:
-        The first's F1 less the second's, with a percentile interval over users drawn for both alike.
+        The first's F1 minus the second's, with a percentile interval of a paired bootstrap over users.
     """
     labels = truth.shape[1]
     outcomes = np.concatenate([_outcomes(truth, first), _outcomes(truth, second)], axis=2)  # [B, 3, 2L]
@@ -122,12 +122,12 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
 
 
 def _outcomes(truth: Bools, predicted: Bools) -> Bools:
-    """Whether a label was hit, named, and true: [B, 3, L]."""
+    """Compute true positives, predicted and true labels, [B, 3, L]."""
     return np.stack([truth & predicted, predicted, truth], axis=1)
 
 
 def _weighted(sums: _Sums) -> _Sums:
-    """Weighted precision, recall and F1, [3, ...], from the sums of outcomes [..., 3, L]."""
+    """Compute weighted precision, recall and F1, [3, ...], from sums of outcomes [..., 3, L]."""
     hit, named, true = np.moveaxis(sums, -2, 0)
     by_label = np.stack([_ratio(hit, named), _ratio(hit, true), _ratio(2 * hit, named + true)])
     return _ratio((by_label * true).sum(axis=-1), true.sum(axis=-1))
@@ -138,7 +138,7 @@ def _ratio(numerator: _Sums, denominator: _Sums) -> _Sums:
 
 
 def _resampled_sums(outcomes: Bools, rng: np.random.Generator) -> Floats:
-    """Sums of outcomes [B, 3, L] over users drawn with replacement, [RESAMPLES, 3, L]."""
+    """Sum outcomes [B, 3, L] over users drawn with replacement, [RESAMPLES, 3, L]."""
     users, *shape = outcomes.shape
     flat = outcomes.reshape(users, -1).astype(np.float32)  # sums of ones stay exact up to 16 million users
     sums = np.empty((RESAMPLES, flat.shape[1]), dtype=np.float32)

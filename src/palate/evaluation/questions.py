@@ -1,4 +1,4 @@
-"""How well questions of every kind and wording are answered, by a model, by it for another user, and by references."""
+"""Evaluation of all kinds of questions and wordings, with a control and references."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ if TYPE_CHECKING:
 
 QUESTIONS_FILE = "questions.json"
 PRIOR = 5.0
-"""Ratings that the mean of all is worth beside an item's, a category's or a user's own."""
+"""Weight of the overall mean relative to an item's, a category's or a user's, in ratings."""
 
 
 class WordingScores(Frozen):
-    """What one predictor scored on one wording."""
+    """Scores of a predictor on one wording."""
 
     kind: QuestionKind
     wording: str
     held_out: bool
-    """Whether no training saw this wording."""
+    """Whether this wording is held out from training."""
     predictor: str
     scores: dict[str, float]
-    """``liked_f1``, ``disliked_f1``, ``auc``, ``accuracy``, ``mae``, ``rmse``: those that the kind has."""
+    """Metrics of the kind: ``liked_f1``, ``disliked_f1``, ``auc``, ``accuracy``, ``mae``, ``rmse``."""
 
 
 class QuestionEvaluation(Frozen):
-    """What ``questions.json`` holds."""
+    """Contents of ``questions.json``."""
 
     format: int = 1
     dataset: str
     fingerprint: str
     setting: Setting
     device: str | None = None
-    """Where the model computed; None in files of earlier versions."""
+    """Device of the model; None in files of earlier versions."""
     users: int = Field(ge=1)
     rows: tuple[WordingScores, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Replies:
-    """What somebody replied to B questions: text where categories are named, numbers where one is chosen."""
+    """Replies to B questions: texts that name categories, or probabilities of choices."""
 
     texts: list[str]
     numbers: Doubles  # [B] the chance of "yes", the chance of the second choice, the rating expected
@@ -80,10 +80,10 @@ def score_questions(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> QuestionEvaluation:
-    """Ask a split's users every kind of question in every wording.
+    """Evaluate all kinds of questions in all wordings on a split's users.
 
-    All wordings of a kind ask the same. The model is also asked with every user's history in another user's place,
-    in the first wording; the references answer from the window and from the training users.
+    All wordings of a kind have the same questions. As a control, the model is also given another user's history, in
+    the first wording; the references predict from the window and from the training users.
     """
     from palate.system.device import describe_device  # torch is loaded only when all else is there
 
@@ -142,11 +142,13 @@ def questions_of_run(
     backbone: str | None = None,
     device: str | torch.device = "auto",
 ) -> QuestionEvaluation:
-    """Ask a run's model; what is None is as in its recipe, and the kinds are those that it learned, or "preference".
+    """Evaluate a run's model; None takes values from its recipe, and the kinds that it was trained on.
 
-    Everything that can be wrong is found before the model is loaded. Raises :class:`RecipeError` for a kind that does
-    not exist or that the data cannot answer, and :class:`MismatchError` for data that the run was not trained on and
-    for a ``backbone`` that is not the one that it was trained with, and for a ``device`` that is not there.
+    All checks precede the loading of the model.
+
+    Raises:
+        RecipeError: A kind does not exist, or the data cannot answer it.
+        MismatchError: The run was trained on other data or with another backbone, or there is no such device.
     """
     run = load_run(path)
     recipe = run.recipe
@@ -177,12 +179,12 @@ def questions_of_run(
 
 
 def write_questions(evaluation: QuestionEvaluation, path: Path) -> None:
-    """Write the evaluation as JSON, whole or not at all."""
+    """Write the evaluation as JSON, atomically."""
     write_text(path, evaluation.model_dump_json(indent=2) + "\n")
 
 
 def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> Replies:
-    """A model's replies, ``batch_size`` users at a time."""
+    """Get a model's replies, ``batch_size`` users at a time."""
     texts, numbers = [], []
     for start in range(0, len(asked.instructions), batch_size):
         rows = slice(start, start + batch_size)
@@ -196,9 +198,9 @@ def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> R
 
 
 class References:
-    """Who answers without a language model: from the window's means, and from the training users'.
+    """References without a language model, from the means of the window and of the training users.
 
-    ``statistics`` are those of all users' full histories; only training users' are read.
+    ``statistics`` are those of all users' full histories, of which only the training users' are used.
     """
 
     def __init__(self, dataset: Dataset, task: CategoryPreference, statistics: CategoryStatistics) -> None:
@@ -214,7 +216,7 @@ class References:
         self._item = (total + PRIOR * ratings.mean()) / (number + PRIOR)  # [I]
 
     def replies(self, kind: QuestionKind, asked: Questions) -> list[tuple[str, Replies]]:
-        """By the names of those who answer this kind."""
+        """Reference predictions for this kind of question, keyed by predictor."""
         seen = category_statistics(
             asked.windows.interactions(), self._dataset.category_matrix, self._dataset.rating_values
         )
@@ -234,7 +236,7 @@ class References:
         ]
 
     def _chances(self, kind: QuestionKind, score: Doubles, asked: Questions) -> Doubles:
-        """A number that is above one half for "yes", or for the second choice."""
+        """Compute a score above one half for "yes", or for the second choice."""
         rows = np.arange(len(score))
         first = score[rows, asked.categories[:, 0]]
         if kind == "pair":
@@ -255,7 +257,7 @@ def _asked(
     preferences: Preferences,
     seed: int,
 ) -> Iterator[tuple[QuestionKind, str, str, Questions]]:
-    """Every kind in every wording, and the first of them with other users' histories."""
+    """Draw questions of each kind in each wording, and the first wording with other users' histories."""
     for number, kind in enumerate(kinds):
         for wording in WORDINGS[kind].all:
             rng = np.random.default_rng([seed, number])

@@ -176,30 +176,29 @@ def evaluate(
     """Score predictors on the same examples.
 
     Args:
-        entries: Models, folders of runs, names of registered references ("rule", "population", ...) and predictors
-            of one's own, with ``name`` and ``predict(user_index, windows)``.
-        data: The dataset or its folder; that of the first run if not given.
-        split: Whose users are asked about.
-        windows: How many events a predictor sees, or several such numbers; the first run's if not given.
-        window_kind: Which events these are, "recent" or "random"; as in the first run if not given.
-        seed: Decides what is drawn at random.
-        bare: Leave out the references and the control that are shown beside a run or model.
-        controls: Show every control of a run or model, and not another user's history alone.
-        transfer: Let models answer about data that they were not trained on.
-        device: Where the models of runs compute: "auto" is the first GPU if there is one, else the CPU; or a device of
-            torch's, like "cpu" or "cuda:1". A loaded model stays where it is.
+        entries: Models, run folders, names of registered references ("rule", "population", …), and own predictors with
+            ``name`` and ``predict(user_index, windows)``.
+        data: The dataset or its folder; that of the first run if None.
+        split: Split of the users.
+        windows: Window size in interactions, or several; the first run's if None.
+        window_kind: "recent" or "random" interactions; the first run's if None.
+        seed: Seed of random choices.
+        bare: Omit the references and the control that are included with a run or model.
+        controls: Include all controls of a run or model, not only another user's history.
+        transfer: Allow data that the models were not trained on.
+        device: Device of the runs' models: "auto" for the first GPU if there is one, else the CPU; or a torch device
+            such as "cpu" or "cuda:1". Loaded models stay on theirs.
 
     Returns:
-        The scores of everybody at every window.
+        The scores.
 
     Raises:
-        DataError: An entry is no run and no registered name, or there is no data.
+        DataError: An entry is neither a run nor a registered name, or there is no dataset.
         MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
 
     Example:
-        >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])
-        >>> table.names
-        ('rule', 'counting', 'shrinkage', "model, another user's history", 'model', 'says nothing')
+        >>> table = palate.evaluation.evaluate(["runs/demo/main", "rule"], windows=[5, 20, 50])  # doctest: +SKIP
+        >>> print(table)  # doctest: +SKIP
     """
     from palate.evaluation.compare import Options, prepare_comparison
 

@@ -1,4 +1,4 @@
-"""Evaluations as tables: for the terminal, and for a document."""
+"""Tables of evaluations, for terminals and documents."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ _SEEDS_NOTE = (
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """The scores as a Markdown table, one row a predictor."""
+    """Format the scores as a Markdown table, one row per predictor."""
     return evaluation_sheet(evaluation).markdown()
 
 
 def window_markdown(scores: WindowScores) -> str:
-    """Liked F1 as a Markdown table: one row a predictor and a group of seeds, one column a window."""
+    """Format liked F1 as a Markdown table: one row per predictor and group of seeds, one column per window size."""
     return window_sheet(scores).markdown()
 
 
 def question_markdown(evaluation: QuestionEvaluation) -> str:
-    """The scores as a Markdown table, one row a wording and who answered it."""
+    """Format the scores as a Markdown table, one row per wording and predictor."""
     return question_sheet(evaluation).markdown()
 
 
 def evaluation_sheet(evaluation: Evaluation) -> Sheet:
-    """The scores at one window: one row a predictor."""
+    """Make the table of scores at one window size, one row per predictor."""
     rows = [_cells(one) for one in evaluation.predictors]
     return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE, _SPARE)
 
 
 def window_sheet(scores: WindowScores) -> Sheet:
-    """Liked F1 at several windows: one row a predictor, one column a window."""
+    """Make the table of liked F1 at several window sizes, one row per predictor, one column per window size."""
     f1 = [
         {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
         for evaluation in scores.evaluations
@@ -75,7 +75,7 @@ def window_sheet(scores: WindowScores) -> Sheet:
 
 
 def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
-    """What questions of every kind and wording scored: one row a wording and who answered it."""
+    """Make the table of questions, one row per wording and predictor."""
     setting = evaluation.setting
     rows = [
         (

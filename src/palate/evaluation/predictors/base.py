@@ -1,4 +1,4 @@
-"""The protocol of everything that answers."""
+"""Protocol of predictors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from palate.schema import Ints, Windows
 
 
 class Predictor(Protocol):
-    """Answers about users from their windows. The truth is never passed."""
+    """Predicts answers about users from their windows; the true labels are never passed."""
 
     @property
     def name(self) -> str:
-        """What tables and files call it."""
+        """Name in tables and files."""
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """One answer text for each of B users, whose windows are [B, P]."""
+        """Predict an answer for each of B users from their windows [B, P]."""

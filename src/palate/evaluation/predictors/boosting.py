@@ -1,4 +1,4 @@
-"""Gradient boosting on category counts and means: what a learned reference that knows the categories can reach."""
+"""Gradient boosting on category counts and means, a learned reference that knows the categories."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 MOST_WINDOWS = 16_000
-"""Windows that one size is learned from."""
+"""Training windows per window size."""
 HELD_OUT = 5
-"""One training user in so many chooses how chances become answers, and teaches no trees."""
+"""One training user in this many is held out, to select how probabilities become answers."""
 RARE = 20
-"""A label that fewer windows carry gets its frequency as its chance."""
+"""Minimum number of windows with a label for a classifier; its frequency is predicted otherwise."""
 _GRID = list(product((0.0, 0.15, 0.3, 0.5), np.linspace(0.05, 0.6, 23)))
-"""How much sooner a rare label is named, and the least chance of a label that is named."""
+"""Grid of the preference for rare labels and the minimum probability of a label."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """The liked or the disliked labels: one classifier each, or a constant chance, and how they become answers."""
+    """Classifiers (or constant probabilities) of the liked or disliked labels, and how they become answers."""
 
     classifiers: list[HistGradientBoostingClassifier | float]  # [L]
     frequency: Doubles  # [L]
@@ -42,12 +42,12 @@ class _Half:
 
 
 class Boosting:
-    """Gradient-boosted trees, one classifier for each liked and each disliked category.
+    """Gradient-boosted trees, one classifier per liked and per disliked category.
 
-    They see what the label rule sees of a window: each category's count and mean rating, and the mean of all. For
-    every size of windows they are fitted to windows of training users with the labels of their full histories; how
-    chances become answers is chosen on training users held out, by weighted F1. A window that shows a whole history
-    is left to the label rule.
+    Features are those of the label rule on the window: each category's count and mean rating, and the overall mean.
+    For each window size, the classifiers are fitted to windows of training users with the labels of their full
+    histories; how probabilities become answers is selected on held-out training users by weighted F1. Windows that
+    contain the whole history use the label rule.
     """
 
     name = "boosting"
@@ -61,7 +61,7 @@ class Boosting:
         self._fitted: dict[int, tuple[_Half, _Half]] = {}
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """Answers from the windows alone; the first call for a size of windows [B, P] takes about a minute."""
+        """Predict from windows [B, P]; the first call for a window size takes about a minute."""
         size = windows.item_index.shape[1]
         if size not in self._fitted:
             with threadpool_limits(
@@ -101,7 +101,7 @@ class Boosting:
 
 
 def _features(seen: CategoryStatistics) -> Doubles:
-    """Count and mean of each category, and the mean over all, [B, 2·L + 1]; NaN is a mean of nothing."""
+    """Compute each category's count and mean, and the overall mean, [B, 2·L + 1]; NaN without ratings."""
     count, total = seen.count.astype(np.float64), seen.total
     both = np.column_stack([count, count.sum(axis=1)]), np.column_stack([total, total.sum(axis=1)])
     mean = np.divide(both[1], both[0], out=np.full_like(both[1], np.nan), where=both[0] > 0)
@@ -109,7 +109,7 @@ def _features(seen: CategoryStatistics) -> Doubles:
 
 
 def _fit_half(features: Doubles, truth: Bools, held_out: Bools, most: int) -> _Half:
-    """Fit a classifier for each of L labels, ``truth`` being [B, L], and choose how chances become answers."""
+    """Fit a classifier for each of L labels, with ``truth`` [B, L], and select how probabilities become answers."""
     fitted = _Half(list(_classifiers(features[~held_out], truth[~held_out])), truth.mean(axis=0), 0.0, 0.5)
     chances, labels = _chances(fitted, features[held_out]), truth.shape[1]
 
@@ -132,7 +132,7 @@ def _classifiers(features: Doubles, truth: Bools) -> Iterator[HistGradientBoosti
 
 
 def _chances(half: _Half, features: Doubles) -> Doubles:
-    """The chance of each label, [B, L]."""
+    """Predict the probability of each label, [B, L]."""
     columns = [
         np.full(len(features), one) if isinstance(one, float) else one.predict_proba(features)[:, 1]
         for one in half.classifiers
@@ -141,6 +141,6 @@ def _chances(half: _Half, features: Doubles) -> Doubles:
 
 
 def _named(chances: Doubles, half: _Half, most: int) -> Ints:
-    """The labels that are named for each of B users, likeliest first, [B, most]."""
+    """Select the labels of each of B users, likeliest first, [B, most]."""
     rank = likeliest(chances, half.frequency, half.rareness, most)
     return only(rank, np.take_along_axis(chances, rank, axis=1) >= half.least, most)

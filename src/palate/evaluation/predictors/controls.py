@@ -1,4 +1,4 @@
-"""Controls: what can be said about a user without the user's own history."""
+"""Controls: predictions without the user's own history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Population:
-    """The most common labels of the training users, for everybody."""
+    """Predicts the training users' most common labels for all users."""
 
     name = "population"
 
@@ -35,12 +35,12 @@ class Population:
         self._answer = task.target_texts(common)[0]
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The same answer B times."""
+        """Return the same answer B times."""
         return [self._answer] * len(windows)
 
 
 class AnotherUsersHistory:
-    """A predictor that is shown somebody else: what it still scores, it does not owe to the user's history."""
+    """A predictor with another user's history, whose score is not due to the user's own."""
 
     def __init__(self, predictor: Predictor, seed: int = 0) -> None:
         self.name = f"{predictor.name}, another user's history"
@@ -48,9 +48,10 @@ class AnotherUsersHistory:
         self._seed = seed
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The predictor's answer for another of the B users, each of whom is shown once.
+        """Predict from another of the B users' windows, each used once.
 
-        Raises :class:`PalateError` unless there are two users at least, and all are different.
+        Raises:
+            PalateError: There are fewer than two users, or a user occurs twice.
         """
         if len(user_index) < 2 or len(np.unique(user_index)) < len(user_index):
             raise PalateError(
@@ -64,20 +65,20 @@ class AnotherUsersHistory:
 
 
 class NoHistory:
-    """A predictor that is shown nothing: what it says of anybody."""
+    """A predictor with empty windows."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.name = f"{predictor.name}, no history"
         self._predictor = predictor
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The predictor's answer to B empty windows."""
+        """Predict from B empty windows."""
         nothing = replace(windows, length=np.zeros_like(windows.length))
         return self._predictor.predict(user_index, nothing)
 
 
 class ShuffledRatings:
-    """A predictor that is shown the right items with each other's ratings: what it owes to the items alone."""
+    """A predictor with the ratings of each window permuted, whose score is due to the items only."""
 
     def __init__(self, predictor: Predictor, seed: int = 0) -> None:
         self.name = f"{predictor.name}, ratings shuffled"
@@ -85,7 +86,7 @@ class ShuffledRatings:
         self._seed = seed
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The predictor's answer where each window's ratings have changed places among its items."""
+        """Predict from windows with permuted ratings."""
         place = np.random.default_rng(self._seed).random(windows.item_index.shape)
         place[~windows.mask] = 2.0  # padding stays behind
         order = place.argsort(axis=1)

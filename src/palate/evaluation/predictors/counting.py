@@ -1,4 +1,4 @@
-"""The paper's counting baseline (Table 1): the most frequent categories are liked."""
+"""Counting baseline of the paper (Table 1): the most frequent categories are liked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Counting:
-    """The most frequent categories of the user's FULL history, which it alone sees; it dislikes nothing."""
+    """Predicts the most frequent categories of the user's FULL history as liked, and none as disliked."""
 
     name = "counting"
 
@@ -27,6 +27,6 @@ class Counting:
         self._liked = task.best(count.astype(np.float64), count, count > 0)  # [U, max_labels]
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The same answer for a user whatever the window shows."""
+        """Predict from the full histories, ignoring the windows."""
         liked = self._liked[user_index]
         return self._task.target_texts(Preferences(liked, np.full_like(liked, -1)))

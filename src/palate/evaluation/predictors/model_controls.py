@@ -1,4 +1,4 @@
-"""All controls of a trained model, with the one that needs its user prompts."""
+"""Controls of a trained model, including one that uses its user prompts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from palate.schema import Ints, Windows
 
 AVERAGED = 512
-"""Training users whose user prompts make the population's."""
+"""Number of training users over which user prompts are averaged."""
 AT_ONCE = 64
 
 
 class PopulationPrompt:
-    """A model that reads the mean user prompt of training users in the place of everybody's own."""
+    """A model with the mean user prompt of training users, for all users."""
 
     def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> None:
         self.name = f"{predictor.name}, population prompt"
@@ -35,12 +35,12 @@ class PopulationPrompt:
         self._windows = draw_windows(dataset.interactions, some, setting.window, setting.kind, rng)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The same answer B times."""
+        """Return the same answer B times."""
         return self._model.generate_from(self._mean_prompt()) * len(windows)
 
     @torch.inference_mode()
     def _mean_prompt(self) -> Tensor:
-        """The mean over users of each place of the user prompt, [1, M, E]."""
+        """Compute the mean user prompt over users, [1, M, E]."""
         sums, users = [], []
         for start in range(0, len(self._windows), AT_ONCE):
             user = self._model.user_prompt(self._windows[start : start + AT_ONCE])
@@ -50,10 +50,9 @@ class PopulationPrompt:
 
 
 def controls(predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> list[Predictor]:
-    """Every control of a trained model: what it scores with one, it does not owe to the user's own ratings.
+    """Create all controls of a trained model, whose scores are not due to the user's own ratings.
 
-    Ratings that are all the same cannot be shuffled. The population prompt is for models with a user encoder:
-    histories as text have no mean.
+    Identical ratings cannot be permuted. The mean user prompt needs a user encoder: text histories have no mean.
     """
     wrong: list[Predictor] = [AnotherUsersHistory(predictor, setting.seed), NoHistory(predictor)]
     if len(dataset.rating_values) > 1:

@@ -1,4 +1,4 @@
-"""The trained model as a predictor."""
+"""Predictor of a trained model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class PersonalizedPredictor:
-    """Answers of a :class:`PersonalizedModel`, ``batch_size`` windows of about one length at a time."""
+    """Predicts with a :class:`PersonalizedModel`, in batches of windows of similar length."""
 
     def __init__(self, model: PersonalizedModel, name: str, batch_size: int = 128) -> None:
         self.model, self.name, self.batch_size = model, name, batch_size
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """One answer a window; ``user_index`` [B] is not looked at, so unseen users are answered like any."""
+        """Predict an answer per window; ``user_index`` [B] is ignored, so that unseen users are treated alike."""
         answers = [""] * len(windows)
         by_length = np.argsort(windows.length, kind="stable")
         for start in range(0, len(windows), self.batch_size):

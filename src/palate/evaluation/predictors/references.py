@@ -1,4 +1,4 @@
-"""The references that every table shows beside a model, by name."""
+"""Registers palate's references and fits them by name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ predictors.register(Boosting.name, Boosting)
 def references(
     dataset: Dataset, task: CategoryPreference, names: Iterable[str], kind: WindowKind = "recent"
 ) -> list[Predictor]:
-    """Fit registered references, which will be shown windows of this kind.
+    """Fit registered references for windows of this kind.
 
     Raises:
-        RecipeError: No reference is registered by one of the names; none has been fitted then.
+        RecipeError: A name is not registered; nothing has been fitted then.
     """
     factories = [predictors.find(name) for name in names]
     return [build(dataset, task, kind) for build in factories]

@@ -1,4 +1,4 @@
-"""The rule: the label rule on the visible window only, the yardstick of every predictor."""
+"""The rule: the label rule applied to the window, the main reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Rule:
-    """Takes the window for the whole history."""
+    """Applies the label rule to the window as if it were the whole history."""
 
     name = "rule"
 
@@ -22,7 +22,7 @@ class Rule:
         self._task = task
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """The labels that each window would have as a history."""
+        """Predict the labels of each window."""
         dataset = self._dataset
         seen = category_statistics(windows.interactions(), dataset.category_matrix, dataset.rating_values)
         return self._task.target_texts(self._task.labels(seen))

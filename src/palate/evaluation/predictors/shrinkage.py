@@ -1,4 +1,4 @@
-"""The shrinkage estimator: category means smoothed toward the training users', a reference for small windows."""
+"""Shrinkage estimator: category means shrunk toward the training users', a reference for small windows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MOST_TUNED = 4_000  # training users that the strengths are chosen on
 
 class _Strengths(NamedTuple):
     damping: float
-    """Ratings that a category's mean is shrunk by."""
+    """Strength of the shrinkage, in ratings."""
     caution: float
-    """How much a small chance of carrying a label counts against a category, in ratings a unit of its logarithm."""
+    """Penalty of a low probability of having a label, in ratings per unit of its logarithm."""
     margin: float
-    """How far beyond the threshold of the label rule a category may lie, in ratings."""
+    """Tolerance around the thresholds of the label rule, in ratings."""
 
 
 _GRID = [
@@ -40,7 +40,7 @@ _GRID = [
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What was learned about windows of one size."""
+    """Parameters fitted for one window size."""
 
     chance: Doubles  # [min_count + 1, L] that a category seen so often carries a label in the full history
     liked: _Strengths
@@ -48,12 +48,14 @@ class _Fitted:
 
 
 class Shrinkage:
-    """The label rule on estimated means, for categories that probably carry a label.
+    """Applies the label rule to estimated means of categories that probably have a label.
 
-    A category's mean is shrunk toward the training users' mean plus the user's overall offset. For every size of
-    windows, two strengths and a margin are chosen on windows of training users, by weighted F1. A window that
-    shows a whole history is left to the label rule. Raises :class:`LeakageError` unless ``users`` [B], by default
-    all training users, are training users.
+    A category's mean is shrunk toward the training users' mean plus the user's overall offset. For each window size,
+    two strengths and a margin are selected on windows of training users by weighted F1. Windows that contain the whole
+    history use the label rule.
+
+    Raises:
+        LeakageError: ``users`` [B], by default all training users, contains others.
     """
 
     name = "shrinkage"
@@ -80,7 +82,7 @@ class Shrinkage:
         self._fitted: dict[int, _Fitted] = {}
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """Answers from the windows alone; the first call for a size of windows [B, P] takes a few seconds."""
+        """Predict from windows [B, P]; the first call for a window size takes a few seconds."""
         size = windows.item_index.shape[1]
         if size not in self._fitted:
             self._fitted[size] = self._fit(size)
@@ -130,7 +132,7 @@ class Shrinkage:
         return self._task.best(score, seen.count, score > least)
 
     def _estimate(self, seen: CategoryStatistics, damping: float) -> Doubles:
-        """The expected score of each category over the full history, [B, L]."""
+        """Estimate each category's score over the full history, [B, L]."""
         if (shares := self._task.shares) is not None:
             prior = damping * SHARE_DAMPING * self._weight
             return np.asarray((seen.total / shares + prior) / (seen.whole[:, None] + prior))
@@ -139,7 +141,7 @@ class Shrinkage:
         return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))
 
     def _chances(self, shown: CategoryStatistics) -> Doubles:
-        """How often a category seen 0, 1, … times in a window carried a label, [min_count + 1, L]."""
+        """Estimate how often a category with 0, 1, … interactions in a window has a label, [min_count + 1, L]."""
         least = self._task.settings.min_count
         carried = self._full.count >= least
         chances = np.ones((least + 1, shown.count.shape[1]))
@@ -157,12 +159,12 @@ class Shrinkage:
 
 
 def _category_means(statistics: CategoryStatistics) -> Doubles:
-    """Mean rating of each category over all users, [L], with the overall mean as one more rating."""
+    """Compute each category's mean rating over all users, [L], with the overall mean as one extra rating."""
     count, total = statistics.count.sum(axis=0), statistics.total.sum(axis=0)
     overall = total.sum() / max(count.sum(), 1)
     return np.asarray((total + overall) / (count + 1))
 
 
 def _chance(table: Doubles, count: Ints) -> Doubles:
-    """Look up each count's chance, [B, L]."""
+    """Look up the probability of each count, [B, L]."""
     return np.asarray(table[np.minimum(count, len(table) - 1), np.arange(table.shape[1])])
