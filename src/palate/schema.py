@@ -25,7 +25,13 @@ RatingIndices: TypeAlias = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Item:
-    """A catalogue item as text; also the form of new items at inference."""
+    """A catalogue item as text; also the form of new items at inference.
+
+    Example:
+        >>> item = palate.Item("new", "The Long Way", ("Travel",), description="By train to Vladivostok")
+        >>> model.with_items([item]).table.unknown(["new"])
+        []
+    """
 
     item_id: str
     title: str
@@ -36,7 +42,13 @@ class Item:
 
 @dataclass(frozen=True)
 class History:
-    """One user's interactions, oldest first, with item ids. All sequences have the same length."""
+    """One user's interactions, oldest first, with item ids. All sequences have the same length.
+
+    Example:
+        >>> history = palate.History("me", ["3", "8"], [5.0, 2.0], [1704067200, 1704153600])
+        >>> len(history), history.latest(1).item_ids
+        (2, ['8'])
+    """
 
     user_id: str
     item_ids: Sequence[str]

@@ -56,7 +56,14 @@ class DatasetInfo(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared dataset. Indices refer to ``user_ids``, ``item_ids``, ``rating_values`` and ``categories``."""
+    """A prepared dataset. Indices refer to ``user_ids``, ``item_ids``, ``rating_values`` and ``categories``.
+
+    Example:
+        >>> data.info.interactions, len(data.users("test"))
+        (288, 6)
+        >>> data.histories(["1"])[0].ratings[:3]
+        [3.0, 4.0, 2.0]
+    """
 
     info: DatasetInfo
     interactions: Interactions

@@ -38,6 +38,11 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
 
     Raises:
         DataError: The file cannot be read or an interaction is invalid; the message has line and field.
+
+    Example:
+        >>> history, new_items = palate.read_history("me.json")
+        >>> history.item_ids
+        ['3', '8']
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())

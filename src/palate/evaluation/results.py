@@ -197,8 +197,9 @@ def evaluate(
         MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
 
     Example:
-        >>> table = palate.evaluation.evaluate(["runs/demo/main", "rule"], windows=[5, 20, 50])  # doctest: +SKIP
-        >>> print(table)  # doctest: +SKIP
+        >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])
+        >>> table.names
+        ('rule', 'counting', 'shrinkage', "model, another user's history", 'model', 'says nothing')
     """
     from palate.evaluation.compare import Options, prepare_comparison
 
