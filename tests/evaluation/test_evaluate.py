@@ -13,7 +13,7 @@ from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.evaluate import Setting, read_evaluation, score_predictors, write_evaluation
 from palate.evaluation.metrics import score_preferences
 from palate.evaluation.predictors.references import references
-from palate.evaluation.tables import evaluation_markdown, evaluation_sheet
+from palate.evaluation.tables import evaluation_sheet
 from palate.schema import Examples
 from small_dataset import CATEGORIES, small_dataset, small_task
 
@@ -171,7 +171,10 @@ def test_the_tables_show_every_predictor_with_its_score(dataset, task, examples,
     )
     console = Console(file=io.StringIO(), width=120)
     console.print(evaluation_sheet(both))
-    shown = {"terminal": console.file.getvalue(), "markdown": evaluation_markdown(both).replace("\\|", "|")}
+    shown = {
+        "terminal": console.file.getvalue(),
+        "markdown": evaluation_sheet(both).markdown().replace("\\|", "|"),
+    }
     for text in shown.values():
         assert "small: 40 test users, 10 random interactions, seed 3" in text
         for one in both.predictors:
@@ -195,6 +198,6 @@ def test_a_narrow_terminal_shows_every_figure_of_f1_whole(evaluation, width):
 
 
 def test_every_line_of_the_markdown_table_has_the_same_cells(evaluation):
-    lines = [line for line in evaluation_markdown(evaluation).split("\n") if line.startswith("|")]
+    lines = [line for line in evaluation_sheet(evaluation).markdown().split("\n") if line.startswith("|")]
     assert len(lines) == 2 + len(registered.kinds)
     assert {line.count("|") for line in lines} == {9}

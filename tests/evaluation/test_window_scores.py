@@ -14,7 +14,7 @@ from palate.config.recipe import StreamingSettings
 from palate.errors import OutputError, PalateError
 from palate.evaluation.compare import Options
 from palate.evaluation.evaluate import read_evaluation
-from palate.evaluation.tables import window_markdown, window_sheet
+from palate.evaluation.tables import window_sheet
 from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
 from palate.model.model import load_model
 from palate.runs.run import open_run
@@ -86,7 +86,7 @@ def test_a_model_is_loaded_once(runs, monkeypatch):
 def test_what_is_written_is_one_folder_a_window_and_the_table(swept):
     scores, out = swept
     assert sorted(path.name for path in out.iterdir()) == ["window-12", "window-3", "window-30", "windows.md"]
-    assert (out / "windows.md").read_text() == window_markdown(scores)
+    assert (out / "windows.md").read_text() == window_sheet(scores).markdown()
 
 
 def test_only_runs_that_differ_in_the_seed_are_put_together(runs, swept):
@@ -110,7 +110,7 @@ def test_recipes_of_one_name_are_told_apart(runs, tiny_data, tmp_path):
 
 def test_the_table_has_a_row_a_predictor_and_one_of_all_seeds(swept):
     scores, _ = swept
-    table = rows(window_markdown(scores))
+    table = rows(window_sheet(scores).markdown())
     assert table.pop("predictor") == [str(window) for window in WINDOWS]
     single = [one.name for one in scores.evaluations[0].predictors]
     assert "a, another user's history" in single
@@ -122,7 +122,7 @@ def test_the_table_has_a_row_a_predictor_and_one_of_all_seeds(swept):
 
 def test_a_group_shows_mean_and_sample_standard_deviation(swept):
     evaluations, three = swept[0].evaluations, ["counting", "rule", "shrinkage"]
-    table = rows(window_markdown(WindowScores(evaluations, {"all, 3 seeds": three})))
+    table = rows(window_sheet(WindowScores(evaluations, {"all, 3 seeds": three})).markdown())
     for column, evaluation in enumerate(evaluations):
         f1 = [one.scores.liked.f1.value for one in evaluation.predictors if one.name in three]
         assert stdev(f1) > 0.01
@@ -134,13 +134,13 @@ def test_the_table_says_what_its_numbers_are(swept, runs):
     console.print(window_sheet(swept[0]))
     terminal = re.sub(r"\s+", " ", console.file.getvalue())
     users = swept[0].evaluations[0].users
-    for text in (terminal, window_markdown(swept[0])):
+    for text in (terminal, window_sheet(swept[0]).markdown()):
         assert f"{users} test users, random interactions, seed 0" in text
         assert "Liked F1, weighted by category" in text
         assert "sample standard deviation over training seeds" in text
     alone = compare_windows([runs["a"]], Options(bare=True), [3, 5])
-    assert "±" not in window_markdown(alone)
-    assert "deviation" not in window_markdown(alone)
+    assert "±" not in window_sheet(alone).markdown()
+    assert "deviation" not in window_sheet(alone).markdown()
 
 
 def test_a_sweep_that_fails_leaves_nothing(runs, tmp_path):

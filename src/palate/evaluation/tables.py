@@ -39,21 +39,6 @@ _SEEDS_NOTE = (
 )
 
 
-def evaluation_markdown(evaluation: Evaluation) -> str:
-    """Format the scores as a Markdown table, one row per predictor."""
-    return evaluation_sheet(evaluation).markdown()
-
-
-def window_markdown(scores: WindowScores) -> str:
-    """Format liked F1 as a Markdown table: one row per predictor and group of seeds, one column per window size."""
-    return window_sheet(scores).markdown()
-
-
-def question_markdown(evaluation: QuestionEvaluation) -> str:
-    """Format the scores as a Markdown table, one row per wording and predictor."""
-    return question_sheet(evaluation).markdown()
-
-
 def evaluation_sheet(evaluation: Evaluation) -> Sheet:
     """Make the table of scores at one window size, one row per predictor."""
     rows = [_cells(one) for one in evaluation.predictors]

@@ -11,7 +11,7 @@ from palate.config import registry
 from palate.errors import OutputError
 from palate.evaluation.compare import Options, find_run, prepare_comparison
 from palate.evaluation.evaluate import Evaluation, write_evaluation
-from palate.evaluation.tables import window_markdown
+from palate.evaluation.tables import window_sheet
 from palate.system.files import check_writable, fresh_folder, write_text
 from palate.system.progress import counting_bar
 
@@ -95,5 +95,5 @@ def compare_windows(
         if folder is not None:
             for evaluation in evaluations:
                 write_evaluation(evaluation, folder / f"window-{evaluation.setting.window}")
-            write_text(folder / "windows.md", window_markdown(scores))
+            write_text(folder / "windows.md", window_sheet(scores).markdown())
     return scores

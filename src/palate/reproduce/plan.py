@@ -17,7 +17,6 @@ from palate.schema import WindowKind
 from palate.system.records import Frozen
 
 HERE = Path(__file__).parent
-PRESETS = ("paper", "mini", "smoke")
 TABLES = ("table1", "table2", "table3", "table4")
 FIGURE = "figure2"
 """Drawn from Table 4."""

@@ -78,16 +78,6 @@ class RunFolder:
         return self.path / "manifest.json"
 
     @property
-    def metrics_file(self) -> Path:
-        """Path of the scores of the last evaluation."""
-        return self.path / "metrics.json"
-
-    @property
-    def predictions_file(self) -> Path:
-        """Path of the answers of the last evaluation, one per line."""
-        return self.path / "predictions.jsonl"
-
-    @property
     def logs(self) -> Path:
         """Folder of the TensorBoard event files."""
         return self.path / "logs"
