@@ -1,4 +1,4 @@
-"""The package is built as docs/architecture.md says: its rooms, who imports whom, and one name for one thing."""
+"""The package is built as docs/architecture.md says: its layers, who imports whom, and one name for one thing."""
 
 import ast
 import re
@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "palate"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-ROOMS = re.findall(r"^\| \w+ \| `([\w.]+)` \|", ARCHITECTURE, re.MULTILINE)
-"""From the ground up: a room imports those before it."""
+LAYERS = re.findall(r"^\| \w+ \| `([\w.]+)` \|", ARCHITECTURE, re.MULTILINE)
+"""Packages and modules from the lowest up: each imports those before it."""
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
@@ -23,9 +23,9 @@ ELSEWHERE = {"models/llama.py", "models/qwen2.py", "models/gemma3.py"}
 """Files of vLLM."""
 
 
-def room_of(module):
+def package_of(module):
     name = module.split(".")[1] if "." in module else "__init__"
-    return name if name in ROOMS else f"{name}.py"
+    return name if name in LAYERS else f"{name}.py"
 
 
 def imported(tree):
@@ -41,26 +41,30 @@ def imported(tree):
         yield from imported(node)
 
 
-def test_the_table_names_every_room_and_nothing_else_lies_flat():
+def test_the_table_names_every_package_and_every_module_at_the_top_level():
     there = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"}
     there |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert set(ROOMS) == there - {"__init__.py"}
-    assert len(ROOMS) == len(set(ROOMS))
+    assert set(LAYERS) == there - {"__init__.py"}
+    assert len(LAYERS) == len(set(LAYERS))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_no_room_further_down(room):
-    allowed = {"__init__.py", *ROOMS[: ROOMS.index(room) + 1]}
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_none_further_down(package):
+    allowed = {"__init__.py", *LAYERS[: LAYERS.index(package) + 1]}
     for module, path in MODULES.items():
-        if room_of(module) == room:
-            wrong = {name for name in imported(ast.parse(path.read_text())) if room_of(name) not in allowed}
+        if package_of(module) == package:
+            wrong = {
+                name for name in imported(ast.parse(path.read_text())) if package_of(name) not in allowed
+            }
             assert not wrong, f"{module} imports {', '.join(sorted(wrong))}"
 
 
 def test_a_class_or_public_function_has_a_name_of_its_own():
     defined = defaultdict(list)
     for module, path in MODULES.items():
-        if room_of(module) == "cli" or "migrations" in module:  # named as commands are, and as Alembic asks
+        if (
+            package_of(module) == "cli" or "migrations" in module
+        ):  # named as commands are, and as Alembic asks
             continue
         for node in ast.parse(path.read_text()).body:
             alias = isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.unparse(node.annotation)
@@ -77,10 +81,10 @@ def test_folders_of_tests_are_those_of_the_package():
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
-def test_names_for_outside_are_there(path):
+def test_public_names_exist(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
-    _, _, outside = docstring.partition("For outside: ")
-    for name in re.findall(r"``([\w.]+)``", outside):
+    _, _, public = docstring.partition("Public names: ")
+    for name in re.findall(r"``([\w.]+)``", public):
         module, _, wanted = name.rpartition(".")
         source = path.parent / f"{module}.py" if module else path
         found = {getattr(node, "name", None) for node in ast.parse(source.read_text()).body}

@@ -1,5 +1,5 @@
 """Backbone language models: loading, tokenizers, prompt frames, LoRA and GGUF files.
 
-For outside: ``base.Backbone``, ``load.load_backbone``, ``load.find_backbone``, ``load.rebuild_backbone``,
+Public names: ``base.Backbone``, ``load.load_backbone``, ``load.find_backbone``, ``load.rebuild_backbone``,
 ``load.weights_digest``, ``source.BackboneSource``, ``t5.random_t5``, ``lora.merge_lora``, ``lora.save_lora``.
 """

@@ -1,6 +1,6 @@
 """Recipes: their settings, how they are read from YAML, and the registries of kinds that may be added.
 
-For outside: ``recipe.Recipe``, ``load.load_recipe``, ``load.recipe_from``, ``load.dump_recipe``,
+Public names: ``recipe.Recipe``, ``load.load_recipe``, ``load.recipe_from``, ``load.dump_recipe``,
 ``section.KindSettings``, ``registry.register_user_encoder``, ``registry.register_task``,
 ``registry.register_predictor``.
 """

@@ -1,4 +1,4 @@
 """The demo: from MovieLens 100K to a report.
 
-For outside: ``run.run_demo``.
+Public names: ``run.run_demo``.
 """

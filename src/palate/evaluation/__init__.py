@@ -1,6 +1,6 @@
 """The evaluator, the metrics, and the comparison of models, references and controls on the same examples.
 
-For outside: ``results.evaluate``, ``compare.prepare_comparison``, ``evaluate.Evaluation``,
+Public names: ``results.evaluate``, ``compare.prepare_comparison``, ``evaluate.Evaluation``,
 ``evaluate.score_predictors``, ``evaluate.ask``, ``questions.questions_of_run``, ``metrics.Score``,
 ``attribution.attribute_prompts``.
 """

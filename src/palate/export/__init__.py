@@ -1,4 +1,4 @@
 """Export of user prompts to files for other inference engines.
 
-For outside: ``write.export_prompts``, ``read.read_prompts``.
+Public names: ``write.export_prompts``, ``read.read_prompts``.
 """

@@ -1,5 +1,5 @@
 """Item texts and cached item vectors.
 
-For outside: ``table.ItemTable``, ``table.build_item_table``, ``blocks.BlockTable``, ``encoder.ItemEncoder``,
+Public names: ``table.ItemTable``, ``table.build_item_table``, ``blocks.BlockTable``, ``encoder.ItemEncoder``,
 ``texts.dataset_items``.
 """

@@ -1,5 +1,5 @@
 """The model: user encoder, prompt assembly and backbone, and its files.
 
-For outside: ``model.PersonalizedModel``, ``model.load_model``, ``build.build_model``, ``build.build_table``,
+Public names: ``model.PersonalizedModel``, ``model.load_model``, ``build.build_model``, ``build.build_table``,
 ``config.model_settings``, ``config.check_model``, ``generation.Round``, ``answer.answer``.
 """

@@ -1,4 +1,4 @@
 """Run folders, their manifests, and the datasets that they were trained on.
 
-For outside: ``run.RunFolder``, ``run.open_run``, ``run.load_run``, ``data.dataset_of``.
+Public names: ``run.RunFolder``, ``run.open_run``, ``run.load_run``, ``data.dataset_of``.
 """

@@ -1,5 +1,5 @@
 """What every process needs of the system underneath: whole files, records, locks, progress, the machine.
 
-For outside: ``files.fresh_folder``, ``files.write_text``, ``records.Frozen``, ``records.read_record``,
+Public names: ``files.fresh_folder``, ``files.write_text``, ``records.Frozen``, ``records.read_record``,
 ``locks.locked``, ``progress.counting_bar``, ``machine.Machine``, ``stages.Stages``.
 """

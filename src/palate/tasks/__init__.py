@@ -1,6 +1,6 @@
 """What a language model is asked about a user, the true labels, and how its answer is read back.
 
-For outside: ``load_task``, ``base.Task``, ``category_preference.CategoryPreference``,
+Public names: ``load_task``, ``base.Task``, ``category_preference.CategoryPreference``,
 ``statistics.category_statistics``, ``questions.Questioner``, ``wordings.WORDINGS``.
 """
 

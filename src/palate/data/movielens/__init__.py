@@ -1,4 +1,4 @@
 """MovieLens releases: fetching them and reading their files.
 
-For outside: ``fetch.RELEASES``, ``layouts.find_layout``, ``descriptions.read_descriptions``.
+Public names: ``fetch.RELEASES``, ``layouts.find_layout``, ``descriptions.read_descriptions``.
 """

@@ -1,4 +1,4 @@
 """Everything that answers: references, controls and models behind one protocol.
 
-For outside: ``base.Predictor``, ``personalized.PersonalizedPredictor``, ``references.references``.
+Public names: ``base.Predictor``, ``personalized.PersonalizedPredictor``, ``references.references``.
 """

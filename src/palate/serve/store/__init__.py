@@ -1,4 +1,4 @@
 """The user store: events, histories, and what was made of them, in SQLite or PostgreSQL.
 
-For outside: ``store.UserStore``, ``changes.Event``.
+Public names: ``store.UserStore``, ``changes.Event``.
 """
