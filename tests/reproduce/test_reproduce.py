@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from statistics import mean
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from palate.reproduce.engine import run_cells
 from palate.reproduce.estimate import estimate
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.page import ResultsView, write_results_page
-from palate.reproduce.plan import PRESETS, TABLES, make_plan
+from palate.reproduce.plan import TABLES, Preset, make_plan
 from palate.reproduce.references import ask_references
 from palate.reproduce.results import gather, read_results, write_results
 from palate.tasks import load_task
@@ -53,7 +54,7 @@ def finished(cells, tmp_path_factory):
     return out, run_cells(cells, out, 2, lines.append), lines
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", get_args(Preset))
 def test_every_row_that_a_preset_can_train_has_a_cell_in_every_size(preset):
     plan = make_plan(["all"], preset)
     assert list(plan.tables) == list(TABLES)
