@@ -476,7 +476,7 @@ def test_a_relative_encoder_is_found_from_any_folder_and_said_to_be_missed_where
     place = tmp_path / "there"
     shutil.copytree(tiny_sentence_encoder, place / "encoder")
     monkeypatch.chdir(place)
-    out = train(tiny_recipe(tiny_data.path, "encoder", place / "cache", train={"steps": 0}), Path("run"))
+    out = train(tiny_recipe(tiny_data.path, "encoder", place / "cache", train={"max_steps": 0}), Path("run"))
     monkeypatch.chdir(tmp_path)
     film = Item("new", "A new film")
     assert load_model(place / out).with_items([film]).table.unknown(["new"]) == []
