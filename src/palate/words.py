@@ -1,4 +1,4 @@
-"""English words that sentences are made of: plurals, singulars and counted things."""
+"""English plurals, singulars and counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application: its commands, its version, and how errors reach the user."""
+"""The command-line application: commands, version and error output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _AFTER_INTERRUPT = {
 
 
 class _PalateGroup(TyperGroup):
-    """Turns the errors that palate raises on purpose into one line and exit code 2."""
+    """Reports palate's errors as one line, with exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -63,7 +63,7 @@ def _refuse_renamed(arguments: list[str]) -> None:
 
 
 def _one_line(error: PalateError | OSError) -> str:
-    """What was wrong; of a file or a disk that no part of palate speaks of itself, what the system says."""
+    """Format an error; an OSError that palate did not convert, by the system's message."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

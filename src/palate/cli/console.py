@@ -1,4 +1,4 @@
-"""Where things are printed: results to stdout, what happens meanwhile to stderr."""
+"""Console output: results to stdout, progress messages to stderr."""
 
 from __future__ import annotations
 

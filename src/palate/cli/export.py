@@ -94,7 +94,7 @@ def export(
 
 
 def _user_ids(dataset: Dataset, named: list[str], file: Path | None, split: Split | None) -> list[str]:
-    """The ids, each once; an unknown one is refused before the model is loaded."""
+    """Collect the user ids, each once; unknown ones are refused before the model is loaded."""
     from palate.errors import DataError
 
     ids = dict.fromkeys(named)

@@ -1,4 +1,4 @@
-"""Options that several commands take, and what paths in options mean."""
+"""Options shared by several commands, and paths in options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command is stopped: Ctrl-C and SIGTERM end it in order, and a second one ends it at once."""
+"""Signal handling: Ctrl-C and SIGTERM stop a command cleanly, and a second one immediately."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM asked this process to end, which it does as after Ctrl-C."""
+    """Raised by SIGTERM, which is handled like Ctrl-C."""
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """The shell's number for what has stopped the command."""
+    """Return the shell's exit code for an interrupt."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def stop_in_order() -> None:
-    """From now on raise :class:`KeyboardInterrupt` for the first signal that stops, and exit at the second.
+    """Raise :class:`KeyboardInterrupt` at the first signal, and exit at the second.
 
     What is written is whole or not there at any moment, so that nothing is lost by an exit at once.
     """

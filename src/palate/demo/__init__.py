@@ -1,4 +1,4 @@
-"""The demo: from MovieLens 100K to a report.
+"""The demo on MovieLens 100K.
 
 Public names: ``run.run_demo``.
 """

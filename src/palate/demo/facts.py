@@ -1,4 +1,4 @@
-"""The demo's report in words: the circumstances, what was used, and how far the figures reach."""
+"""Texts of the demo's report: facts, method and limitations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.words import counted
 
 
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:
-    """The circumstances; ``seconds`` is the wall time by stage."""
+    """List the facts of the run; ``seconds`` is the wall time by stage."""
     info, run = results.comparison.dataset.info, results.runs[MAIN]
     manifest, simulation = run.manifest, run.recipe.simulation
     machine = manifest.machine
@@ -38,7 +38,7 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
 
 
 def demo_notes(results: DemoResults) -> tuple[str, ...]:
-    """What was used, and the honest limits."""
+    """Describe the method and its limitations."""
     main, paper = (results.runs[name].recipe for name in (MAIN, PAPER))
     task = load_task(main.task, results.comparison.dataset.info)
     width = getattr(paper.model.user_encoder, "width", None) or "as many"

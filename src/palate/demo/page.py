@@ -1,4 +1,4 @@
-"""The demo's report: its results as rows, lines and pictures."""
+"""Data of the demo's report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ITEMS = 3
 
 
 def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> ReportData:
-    """The report's content; ``seconds`` is the wall time by stage."""
+    """Create the report's data; ``seconds`` is the wall time by stage."""
     curves = {name: curve for name, run in results.runs.items() if (curve := run.curve) is not None}
     scores = {one.name: one for one in results.evaluation.predictors}
     trained = {name: curve.seconds for name, curve in curves.items()}
@@ -81,7 +81,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
 
 
 def _by_shown_name(text: str) -> str:
-    """What begins with a run's name, with what the report calls it."""
+    """Replace a run's name at the beginning by its name in the report."""
     run, colon, rest = text.partition(":")
     return SHOWN.get(run, run) + colon + rest
 
@@ -162,7 +162,7 @@ def _categories(model: PredictorScores, rule: PredictorScores) -> CategoryCompar
 
 
 def _examples(results: DemoResults) -> Iterator[ExampleUser]:
-    """The first test users, of those whose window does not show everything if there are such."""
+    """Select the first test users, preferring those whose window is not the whole history."""
     dataset, examples = results.comparison.dataset, results.comparison.examples
     hidden = dataset.interactions.lengths[examples.user_index] > examples.windows.length
     for row in np.argsort(~hidden, kind="stable")[:EXAMPLES].tolist():
@@ -190,7 +190,7 @@ def _answer(prediction: Prediction) -> ExampleAnswer:
 
 
 def _rated_items(results: DemoResults, row: int) -> list[ExampleItem]:
-    """The items of a window, rated highest first."""
+    """List the items of a window, highest ratings first."""
     dataset, windows = results.comparison.dataset, results.comparison.examples.windows
     length = int(windows.length[row])
     ratings = dataset.rating_values[windows.rating_index[row, :length]]

@@ -1,4 +1,4 @@
-"""The demo: from MovieLens 100K to a report, beside a small copy of the paper's model; goes on where it stopped."""
+"""Runs the demo: two models on MovieLens 100K and a report; resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _train(
 
 
 def _in_folder(recipe: Recipe, out: Path) -> Recipe:
-    """The recipe with its data and its cache of item vectors in the demo's folder."""
+    """Set the recipe's data and item vector cache to the demo's folder."""
     items = recipe.items
     if items.cache is None:
         items = items.model_copy(update={"cache": (out / VECTORS).resolve()})

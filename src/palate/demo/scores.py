@@ -1,4 +1,4 @@
-"""What the demo measures: both models, their controls and the references, on the test users."""
+"""Evaluation of the demo's models, controls and references."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_LENGTH = ("rule", "shrinkage", MAIN, PAPER)
 
 @dataclass(frozen=True, eq=False)
 class DemoResults:
-    """What the report is drawn from."""
+    """Results of the demo."""
 
     runs: dict[str, RunFolder]
     comparison: Comparison

@@ -216,7 +216,7 @@ class References:
         self._item = (total + PRIOR * ratings.mean()) / (number + PRIOR)  # [I]
 
     def replies(self, kind: QuestionKind, asked: Questions) -> list[tuple[str, Replies]]:
-        """Reference predictions for this kind of question, keyed by predictor."""
+        """Compute reference predictions for this kind of question, keyed by predictor."""
         seen = category_statistics(
             asked.windows.interactions(), self._dataset.category_matrix, self._dataset.rating_values
         )

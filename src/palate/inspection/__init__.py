@@ -1,4 +1,4 @@
-"""What is in a dataset, before anything is trained.
+"""Inspection of a dataset.
 
 Public names: ``inspect.inspect``, ``view.tables``, ``view.write_dataset_page``.
 """

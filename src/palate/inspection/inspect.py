@@ -1,4 +1,4 @@
-"""What is in a dataset: counts, history lengths, distributions, coverage and examples, before anything is trained."""
+"""Statistics of a dataset: counts, history lengths, distributions, coverage and examples."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class UserExample:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What ``palate inspect`` shows."""
+    """Contents of ``palate inspect``."""
 
     info: DatasetInfo
     period: str | None  # of the times; None where there are none

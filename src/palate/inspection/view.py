@@ -23,7 +23,7 @@ _LABEL = 24
 
 
 def facts(inspection: Inspection) -> dict[str, str]:
-    """Counts and coverage, by what they are called."""
+    """List counts and coverage by label."""
     info = inspection.info
     lengths = ", ".join(
         f"{length:,} ({_quantile(at)})" for at, length in zip(QUANTILES, inspection.lengths, strict=True)

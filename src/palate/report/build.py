@@ -30,7 +30,7 @@ def build_report(data: ReportData, path: Path) -> Path:
 
 
 def read_report(path: Path) -> ReportData:
-    """The data of a report from its JSON file; raises :class:`DataError` when it is not that."""
+    """Load a report's data from JSON; raises :class:`DataError` if it is invalid."""
     try:
         return ReportData.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -42,12 +42,12 @@ def read_report(path: Path) -> ReportData:
 
 
 def render_report(data: ReportData) -> str:
-    """The page as text: the same data always gives the same text."""
+    """Render the page; the output is deterministic."""
     return render_page("page.html", title=data.title, data=data, view=ReportView(data))
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A template of this package, in the style that all pages share."""
+    """Load a template of this package, with the shared style."""
     environment = Environment(
         loader=PackageLoader("palate", "report"),
         autoescape=True,
@@ -69,5 +69,5 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A count with thousands apart: 16,240; a mean below ten keeps a decimal."""
+    """Format a count such as 16,240; means below ten keep a decimal."""
     return f"{value:,.1f}" if value < 10 and value != round(value) else f"{value:,.0f}"

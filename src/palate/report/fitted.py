@@ -64,7 +64,7 @@ def fitted_table(title: str, names: Column, others: Sequence[Column | Bars], wid
 def _fitting(
     names: Column, others: Sequence[Column | Bars], width: int
 ) -> Iterator[tuple[list[Column | Bars], int]]:
-    """What may stand beside the names and the room for these, the best first."""
+    """List the possible layouts, best first."""
     plain = [one for one in others if isinstance(one, Column)]
     optional = [one for one in reversed(plain) if not one.needed]
     enough = min(names.width, _NAME)

@@ -107,7 +107,7 @@ class Picture:
 
 
 def number(value: float) -> str:
-    """A tick's text: 0.25, 50, 10,000."""
+    """Format a tick's label: 0.25, 50, 10,000."""
     return f"{value:,.10g}"
 
 

@@ -18,14 +18,14 @@ class AxisScale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value, to a tenth of a pixel: more would only make the page longer."""
+        """Compute the position of a value, to a tenth of a pixel."""
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         share = 0.5 if high == low else (value - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 1)
 
 
 def round_step(span: float, steps: int) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that covers the span in at most so many steps."""
+    """Find the smallest step, 1, 2 or 5 times a power of ten, that covers the span in at most ``steps``."""
     power = 10.0 ** math.floor(math.log10(span / steps))
     return next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power * steps >= span * (1 - 1e-9))
 
@@ -50,7 +50,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def thinned(ticks: Sequence[float], scale: AxisScale, gap: float) -> list[float]:
-    """The ticks whose labels have room: at least so many pixels apart, the last one always kept."""
+    """Select ticks with a minimum distance in pixels; the last one is always kept."""
     kept: list[float] = []
     for tick in reversed(ticks):
         if not kept or abs(scale(tick) - scale(kept[-1])) >= gap:

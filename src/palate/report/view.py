@@ -89,18 +89,18 @@ class ReportView:
         return {name: f"model-{i % MODEL_TONES + 1}" for i, name in enumerate(dict.fromkeys(names))}
 
     def tone(self, name: str, kind: PredictorKind = "model") -> str:
-        """The style of a predictor, the same in every picture and table."""
+        """Return the style of a predictor in pictures and tables."""
         return self._tones[name] if kind == "model" and name in self._tones else kind
 
     def groups(self) -> list[Group]:
-        """The rows of the score table: models, references, controls, each in the caller's order."""
+        """Group the rows of the score table: models, references, controls."""
         groups = [
             Group(name, [row for row in self.data.scores if row.kind in kinds]) for name, kinds in GROUPS
         ]
         return [group for group in groups if group.rows]
 
     def share_of_rule(self) -> float | None:
-        """The best model's liked F1 as a share of the rule's."""
+        """Compute the best model's liked F1 relative to the rule's."""
         return (
             self.best.f1.value / self.rule.f1.value
             if self.best and self.rule and self.rule.f1.value
@@ -131,7 +131,7 @@ class ReportView:
         return Series(name, self.tone(line.name, line.kind), line.lengths, line.f1, line.low, line.high)
 
     def length_rows(self) -> list[LengthRow]:
-        """The same numbers as a table."""
+        """Format the numbers as a table."""
         scores = [dict(zip(line.lengths, line.f1, strict=True)) for line in self.data.lengths]
         lengths = sorted({length for line in self.data.lengths for length in line.lengths})
         return [LengthRow(length, [by_length.get(length) for by_length in scores]) for length in lengths]
@@ -161,7 +161,7 @@ class ReportView:
         return Chart("Liked F1 on dev users", training.unit, series)
 
     def sides(self, example: ExampleUser, answer: ExampleAnswer) -> list[SideVerdicts]:
-        """An answer's liked and disliked categories against the truth."""
+        """Compare an answer's categories with the true ones."""
         return [
             SideVerdicts(
                 [Verdict(name, name in truth) for name in named], [t for t in truth if t not in named]

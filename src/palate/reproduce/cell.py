@@ -1,4 +1,4 @@
-"""One cell: trained in one process, then asked and measured in another, so that each one's memory is its own."""
+"""One cell: trained in one process and measured in another, for separate memory measurements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages.json", "result.json"
 
 
 class CellResult(Frozen):
-    """What ``result.json`` of a finished cell holds."""
+    """Contents of ``result.json`` of a finished cell."""
 
     format: int = 2
     cell: str
@@ -106,7 +106,7 @@ def _log(line: str) -> None:
 
 
 def read_result(folder: Path) -> CellResult | None:
-    """The result of a cell, or None while it is not finished; raises :class:`DataError` for a damaged one."""
+    """Load the result of a cell; None if unfinished. Raises :class:`DataError` if it is damaged."""
     path = folder / RESULT
     if not path.is_file():
         return None

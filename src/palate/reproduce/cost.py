@@ -1,4 +1,4 @@
-"""What a system costs: the vectors that the backbone reads, multiply-adds, time and memory."""
+"""Costs of a system: input vectors, multiply-adds, time and memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TrainingCost(Frozen):
 
 
 class AnswerCost(Frozen):
-    """The cost of an answer to one user, asked alone."""
+    """Cost of an answer about a single user."""
 
     input_vectors: float
     """Vectors that the backbone reads: task prompt, history and instruction; the mean over users."""

@@ -1,4 +1,4 @@
-"""What `palate reproduce --dry-run` says: the cells, and what each will take about."""
+"""Output of `palate reproduce --dry-run`: the cells and their estimated costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.reproduce.plan import Cell
 
 
 def described_cells(cells: Sequence[Cell], jobs: int, device: torch.device) -> Iterator[str]:
-    """A line a cell, and one for all of them, of which ``jobs`` are trained at a time on a device."""
+    """Describe each cell, and the total with ``jobs`` concurrent trainings, one line each."""
     dataset = load_dataset(cells[0].recipe.data.path)
     speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs), device)
     total, most = 0.0, 0.0

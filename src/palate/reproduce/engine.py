@@ -1,4 +1,4 @@
-"""The experiment engine: trains and measures the cells of a plan in processes of their own, several at a time."""
+"""Experiment engine: trains and measures the cells of a plan in concurrent processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_cells(
     counted: Callable[[int, int], None] = lambda done, total: None,
     device: str = "auto",
 ) -> dict[str, CellResult]:
-    """The results of all cells by name; those that are finished are skipped, interrupted ones go on.
+    """Train and measure all cells; finished ones are skipped, interrupted ones resumed.
 
     ``jobs`` cells run at a time and share the machine's threads evenly, all on one ``device``; ``tell`` hears of
     each, ``counted`` how many of all are done. A cell that fails does not keep the others from being trained. Raises
@@ -112,7 +112,7 @@ def _process(step: Callable[[Path], None], folder: Path, threads: int) -> BasePr
 
 
 def _work(step: Callable[[Path], None], folder: Path, threads: int) -> None:
-    """What such a process does, with all that it prints in the cell's log."""
+    """Run the process of a cell, with its output in the cell's log."""
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a cell will take, before it is started: its time and memory from its sizes and this machine's speed.
+"""Estimates of a cell's time and memory, from its sizes and this machine's speed.
 
 Rough: a transformer's training runs at a share of the speed of plain matrix products, and that share differs from one
 machine and model to the next.
@@ -47,7 +47,7 @@ _SPEED_SIZE, _SPEED_SECONDS = 512, 0.2
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one cell takes."""
+    """Estimated cost of a cell."""
 
     input_vectors: float
     """That the backbone reads of a window."""
@@ -142,7 +142,7 @@ def _training_bytes(
 
 
 def _sizes(recipe: Recipe) -> RandomT5Settings:
-    """The backbone's sizes; a tokenizer that is built from the task's texts alone has few tokens."""
+    """Return the backbone's sizes, with the small vocabulary of a tokenizer trained on the task's texts only."""
     settings = recipe.model.backbone
     if isinstance(settings, RandomT5Settings):
         if settings.item_texts or isinstance(recipe.model.user_encoder, TextSettings):

@@ -1,4 +1,4 @@
-"""Scores by the length of the users' full histories: whose taste is read well, beginners' or veterans'."""
+"""Scores by the length of the users' full histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results as a Markdown document."""
+"""Markdown document of the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from palate.reproduce.sheets import NOTES, detail_sheets, summary, table_sheets
 
 
 def as_markdown(results: Results) -> str:
-    """The whole document."""
+    """Write the document."""
     return "\n\n".join(_parts(results)) + "\n"
 
 

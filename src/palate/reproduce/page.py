@@ -1,4 +1,4 @@
-"""The results as one HTML page: the paper's tables, its Figure 2, and quality against cost."""
+"""HTML page of the results: the paper's tables, its Figure 2, and quality against cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_results_page(results: Results, path: Path) -> None:
 
 
 class ResultsView:
-    """What results.html asks for beside the results themselves."""
+    """Context of the template results.html, besides the results."""
 
     def __init__(self, results: Results) -> None:
         self.results = results

@@ -1,4 +1,4 @@
-"""What a table needs: its rows, and the cells that have to be trained for them, as small differences over a preset."""
+"""Plan of tables: rows, and the cells to train, as changes of a preset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TableSpec(Frozen):
 
 
 class PresetSpec(Frozen):
-    """What a preset makes of the systems: settings by the name of a change, and of a size."""
+    """A preset: settings by the name of a change and of a size."""
 
     data: Path
     recipe: dict[str, Any]
@@ -56,7 +56,7 @@ class PresetSpec(Frozen):
 
 @dataclass(frozen=True)
 class Cell:
-    """One system of one size and seed: what is trained, evaluated and measured as a whole."""
+    """A system of one size and seed, the unit of training and evaluation."""
 
     name: str
     """Its folder: ``uem-items-50-base-seed0``."""
@@ -67,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tables that were asked for, and the cells that they need, each once."""
+    """The requested tables, and the cells that they need, each once."""
 
     preset: Preset
     tables: dict[str, TableSpec]
@@ -91,7 +91,7 @@ class Plan:
 
 
 def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, seeds: int = 1) -> Plan:
-    """The plan for tables by name; ``all`` and ``figure2`` are understood.
+    """Create the plan of tables, by name; also ``all`` and ``figure2``.
 
     A row whose system a preset does not know, as one that needs a pretrained model, has no cells. The rows of Table 1
     are trained with ``seeds`` seeds, all others with one. Raises :class:`RecipeError` for an unknown name.
@@ -115,7 +115,7 @@ def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, s
 
 
 def system_of(changes: Sequence[str]) -> str:
-    """What a row's system is called among the cells."""
+    """Return the name of a row's system among the cells."""
     return "-".join(changes)
 
 
@@ -133,7 +133,7 @@ def _tables(wanted: Sequence[str]) -> dict[str, TableSpec]:
 def _layers(
     spec: PresetSpec, common: dict[str, dict[str, Any]], changes: Sequence[str], size: str
 ) -> list[Layer] | None:
-    """What a system's recipe is made of, or None where the preset does not have it."""
+    """List the settings of a system's recipe; None if the preset does not have it."""
     backbones = spec.sizes[size]
     layers = [Layer("the preset's recipe", spec.recipe), Layer(f"the size {size}", backbones["default"])]
     for name in changes:

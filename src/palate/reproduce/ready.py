@@ -1,4 +1,4 @@
-"""What all cells need, looked for once and before the first of them is started."""
+"""Checks and downloads for all cells, before the first one starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that no language model answers: references, asked once and kept."""
+"""Scores of references, computed once and cached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.system.records import Frozen, read_record
 
 
 class ReferenceResult(Frozen):
-    """What ``NAME-WINDOW.json`` of a reference holds."""
+    """Contents of ``NAME-WINDOW.json`` of a reference."""
 
     format: int = 1
     data_fingerprint: str
@@ -31,7 +31,7 @@ def ask_references(
     folder: Path,
     tell: Callable[[str], None],
 ) -> dict[tuple[str, int], ReferenceResult]:
-    """The results of references by name and window's length; what ``folder`` holds of them is not asked again.
+    """Score references by name and window size; results in ``folder`` are reused.
 
     Raises :class:`DataError` for a damaged result and for one of other data.
     """

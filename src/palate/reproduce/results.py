@@ -1,4 +1,4 @@
-"""The tables as values: the paper's figure, ours and the difference in every row, and what an answer costs."""
+"""Results of the tables: the paper's figures, ours, differences and costs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFERENCE = "no size"
 
 
 class Measured(Frozen):
-    """What was measured of one system in one size, over its seeds; of the first seed where no mean is named."""
+    """Measurements of a system in one size: means over seeds where stated, else of the first seed."""
 
     seeds: int
     liked: Triple
@@ -67,7 +67,7 @@ class ResultTable(Frozen):
 
 
 class Results(Frozen):
-    """What ``results.json`` holds."""
+    """Contents of ``results.json``."""
 
     format: int = 2
     preset: Preset
@@ -91,7 +91,7 @@ def gather(
     references: Mapping[tuple[str, int], ReferenceResult],
     data: Path,
 ) -> Results:
-    """The tables of a plan from its cells' results and its references', who were asked about the same users."""
+    """Assemble the tables of a plan from the results of cells and references."""
     windows = {cell.system: cell.recipe.evaluate.window for cell in plan.cells}
 
     def shown(row: Row) -> ResultRow:
@@ -157,7 +157,7 @@ def measured(results: Sequence[CellResult]) -> Measured:
 
 
 def measured_reference(result: ReferenceResult) -> Measured:
-    """A reference's scores; it has no seeds, and costs nothing worth naming."""
+    """Summarise a reference's scores, without seeds and costs."""
     liked = result.scores.scores.liked
     return Measured(
         seeds=1,

@@ -1,4 +1,4 @@
-"""The results as tables of text, from which the Markdown document and the page are made."""
+"""Text tables of the results, for the Markdown document and the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTES = (
 
 
 def table_sheets(table: ResultTable) -> list[Sheet]:
-    """A table's scores, its controls and its costs, as far as it has them."""
+    """Make the sheets of a table: scores, controls and costs."""
     sheets = score_sheet(table), control_sheet(table), cost_sheet(table)
     return [sheet for sheet in sheets if sheet]
 
@@ -55,7 +55,7 @@ def score_sheet(table: ResultTable) -> Sheet:
 
 
 def cost_sheet(table: ResultTable) -> Sheet | None:
-    """What each system costs, or None where nothing was trained."""
+    """Make the sheet of costs; None if nothing was trained."""
     header = [
         "",
         "size",
@@ -75,7 +75,7 @@ def cost_sheet(table: ResultTable) -> Sheet | None:
 
 
 def control_sheet(table: ResultTable) -> Sheet | None:
-    """What each model scores with a wrong input, or None where there is no model."""
+    """Make the sheet of controls; None if there is no model."""
     controlled = [(row, size, one) for row, size, one in _measured(table) if one.controls]
     names = list(dict.fromkeys(name for _, _, one in controlled for name in one.controls))
     rows = [
@@ -128,7 +128,7 @@ def history_sheet(results: Results) -> Sheet | None:
 
 
 def compared(results: Results) -> dict[str, Measured]:
-    """What was measured of the systems that are set side by side, in their smallest size."""
+    """List the measurements of the compared systems, in their smallest size."""
     table = results.tables.get("table1")
     rows = {row.name: row for row in (*table.rows, *table.beside)} if table else {}
     found = {name: next(iter(rows[name].ours.values()), None) for name in COMPARED if name in rows}

@@ -1,4 +1,4 @@
-"""The server: users' events in a store, user prompts and answers over HTTP.
+"""The HTTP server: stored events of users, user prompts and answers.
 
 Public names: ``run.serve``, ``settings.ServeSettings``, ``app.create_app``.
 """

@@ -1,4 +1,4 @@
-"""The application: routes, errors and the gate before them, around one worker's model and store."""
+"""The ASGI application of one worker: routes, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ the pages wants `Authorization: Bearer KEY`."""
 
 
 def create_app(settings: ServeSettings) -> Gate:
-    """The ASGI application of one worker, which loads the model when it starts."""
+    """Create the ASGI application of one worker, which loads the model on startup."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,7 +53,7 @@ def create_app(settings: ServeSettings) -> Gate:
 
 
 def worker_app() -> Gate:
-    """The application in a worker process, by the settings in its environment."""
+    """Create the application of a worker process from the settings in its environment."""
     settings = ServeSettings.from_environment()
     if settings.workers > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
@@ -62,7 +62,7 @@ def worker_app() -> Gate:
 
 
 def show_log() -> None:
-    """Write the server's own lines to stderr."""
+    """Log the server's messages to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("palate.serve")
@@ -71,7 +71,7 @@ def show_log() -> None:
 
 
 def _describe(app: FastAPI, keys: bool) -> None:
-    """Let the OpenAPI document know problems and keys."""
+    """Add error responses and API keys to the OpenAPI document."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Questions of many requests, answered together: what waits while the backbone writes is its next batch."""
+"""Batches the questions of concurrent requests: those that wait during a generation are the next batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from palate.serve.settings import Limits
 
 
 class OverloadedError(PalateError):
-    """More questions wait than the server takes; ``retry_after`` seconds may make room."""
+    """The queue of questions is full; retry after ``retry_after`` seconds."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         self.retry_after = retry_after
@@ -27,7 +27,7 @@ class OverloadedError(PalateError):
 
 @dataclass(eq=False)
 class Question:
-    """A user prompt [M, E] and an instruction; ``tell`` is given the answer's text piece by piece."""
+    """A user prompt [M, E] and an instruction; ``tell`` receives the answer in pieces."""
 
     user_prompt: Tensor
     instruction: str
@@ -36,7 +36,7 @@ class Question:
 
 
 class Batcher:
-    """One thread that answers; no question waits for others to come.
+    """Worker thread that answers questions in batches, without waiting for a batch to fill.
 
     ``observe`` is told the size of each batch.
     """
@@ -54,11 +54,11 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Questions that no batch has taken yet."""
+        """Number of queued questions."""
         return len(self._waiting)
 
     def ask(self, questions: Sequence[Question]) -> None:
-        """Put questions in line, all or none; raises :class:`OverloadedError` when the line is too long."""
+        """Queue questions, all or none; raises :class:`OverloadedError` if the queue is full."""
         with self._changed:
             if self._stopped:
                 raise OverloadedError(len(self._waiting), 1)
@@ -69,7 +69,7 @@ class Batcher:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Answer what waits, and end the thread."""
+        """Answer the queued questions and stop the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -110,7 +110,7 @@ class Batcher:
 
 
 class _Pieces:
-    """Tells each question its answer as the tokens come, in pieces that are whole characters."""
+    """Streams each question's answer in pieces of whole characters."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, tells: Sequence[Callable[[str], None] | None]
@@ -120,14 +120,14 @@ class _Pieces:
         self._told = [""] * len(tells)
 
     def put(self, value: Tensor) -> None:
-        """The next token of each answer, [B]; at first the decoder's start, [B, 1]."""
+        """Receive the next token of each answer, [B]; first the decoder's start tokens, [B, 1]."""
         for row, token in enumerate(value.flatten().tolist()):
             if self._tells[row] is not None:
                 self._tokens[row].append(token)
                 self._tell(row, self._text(row))
 
     def end(self) -> None:
-        """Tell what was held back."""
+        """Send the remaining pieces."""
         for row in range(len(self._tells)):
             self._tell(row, self._text(row), whole=True)
 

@@ -1,4 +1,4 @@
-"""The engine: the model that a server answers with, and the stored users whose prompts it makes."""
+"""The engine: a thread-safe model and the cached prompts of stored users."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from palate.serve.store.store import Changes, Encoded, StoredHistory, UserStore
 from palate.system.files import sha256_of
 
 KEPT = b"palate-kept-2"
-"""Changes with the meaning of what is kept, so that what an older palate kept is made again."""
+"""Version of the cached encodings; changing it invalidates those of earlier versions."""
 
 
 class ServedModel:
-    """A trained model beside what a server has to know of it; its methods may be called from any thread.
+    """A trained model as served; its methods are thread-safe.
 
     What is read of a history, and how, is the model's alone (:meth:`PersonalizedModel.encode` and its states). A
     model with more items is another model, which takes this one's place when it is whole: a reader keeps the one
@@ -43,30 +43,30 @@ class ServedModel:
 
     @property
     def reads(self) -> int | None:
-        """How many of a history's events the model reads, the most recent ones; all where it is None."""
+        """Maximum number of events that the model reads, the most recent ones; None for all."""
         return self.model.max_events
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """Those of these items that the model does not know."""
+        """List the items that the model does not know."""
         return self.model.table.unknown(item_ids)
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
-        """Those of these ratings that the model does not know."""
+        """List the ratings that are not on the model's scale."""
         return off_scale(self.model.table.rating_values, ratings)
 
     @cached_property
     def scale(self) -> list[float]:
-        """The ratings that the model knows, ascending."""
+        """Rating scale of the model, ascending."""
         return [float(value) for value in self.model.table.rating_values]
 
     def add_items(self, items: Sequence[Item]) -> None:
-        """Let histories name new items; raises what :meth:`adding` raises."""
+        """Add new items; raises the errors of :meth:`adding`."""
         with self.adding(items):
             pass
 
     @contextmanager
     def adding(self, items: Sequence[Item]) -> Iterator[None]:
-        """Encode new items from their texts, and let histories name them when the block ends without an error.
+        """Encode new items, and add them if the block ends without an error.
 
         Raises :class:`DataError` for an item that is known with other texts.
         """
@@ -81,24 +81,24 @@ class ServedModel:
             self.model = extended
 
     def prompt_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor:
-        """The user prompt [M, E] of a history that is not stored, whose new items are known in it alone."""
+        """Encode the user prompt [M, E] of a history that is not stored, with new items that are not added."""
         return self._knowing(history.item_ids, new_items).encode([history]).split()[0]
 
     def prompts_of(
         self, histories: Sequence[History], new_items: Sequence[Item] = ()
     ) -> Iterator[list[Tensor]]:
-        """The user prompts [M, E] of histories that have no more items than the first, pass by pass."""
+        """Encode the user prompts [M, E] of histories over the first one's items, pass by pass."""
         model = self._knowing(histories[0].item_ids, new_items)
         for some in in_passes(histories):
             yield model.encode(some).split()
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
-        """The chances that each label is liked and disliked as the user encoder sees it, [L, 2], if it has a view."""
+        """Compute the user encoder's probabilities of each label, liked and disliked, [L, 2]; None if it has none."""
         logits = self._knowing(history.item_ids, new_items).encode([history]).category_logits
         return None if logits is None else logits[0].sigmoid()
 
     def encode(self, found: StoredHistory) -> Encoded:
-        """What is kept of a stored history: its user prompt, and its state where the encoder has one."""
+        """Encode a stored history for the cache: its user prompt, and its state for a streaming encoder."""
         model = self.model
         if model.max_events is not None:
             return self._encoded(found.version, model.encode([found.history]).split()[0])
@@ -107,7 +107,7 @@ class ServedModel:
         return self._encoded(found.version, state.prompt(), state.to_bytes())
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
-        """What was kept of an older version, brought up to date at a cost that does not depend on the history.
+        """Update a cached encoding to the current version, at a cost that does not depend on the history.
 
         None where only the whole history can tell: without a state, or when rounding would show.
         """
@@ -124,11 +124,11 @@ class ServedModel:
 
     @staticmethod
     def prompt_from(kept: Encoded) -> Tensor:
-        """The user prompt [M, E] that was kept."""
+        """Decode the cached user prompt [M, E]."""
         return load(kept.prompt)["user_prompt"]
 
     def _knowing(self, item_ids: Sequence[str], new_items: Sequence[Item]) -> PersonalizedModel:
-        """The model with new items beside those of ``item_ids``; without new items, as it is."""
+        """Return the model with the new items among ``item_ids``; the model itself without new items."""
         model = self.model
         if not new_items:
             return model
@@ -141,7 +141,7 @@ class ServedModel:
 
 
 def _identity(run: Path) -> str:
-    """sha256 over all that a saved model computes with, so that nothing made by another is taken for its own."""
+    """Return the sha256 of everything that a saved model's encodings depend on."""
     folder = model_folder(run)
     digest = hashlib.sha256(KEPT)
     for path in sorted(folder.rglob("*")):
@@ -151,14 +151,14 @@ def _identity(run: Path) -> str:
 
 
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
-"""Where a user prompt came from: it was there, or made from the last state, or from the whole history."""
+"""Origin of a user prompt: cached, updated from the last state, or encoded from the whole history."""
 
 MOST_KEPT = 2**20
-"""Bytes of a user prompt that is kept. Histories as text are larger, and made again in no time."""
+"""Maximum size of a cached user prompt in bytes. Text histories are larger, and cheap to encode."""
 
 
 class Users:
-    """A store and the model that reads it."""
+    """Stored users and the model that encodes them."""
 
     def __init__(self, served: ServedModel, store: UserStore) -> None:
         self.served, self.store = served, store
@@ -166,7 +166,7 @@ class Users:
         self.refresh_items()
 
     def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
-        """Take in events by user id, all or none.
+        """Add events by user id, in one transaction.
 
         Raises what :meth:`check` and :meth:`UserStore.append` raise.
         """
@@ -186,7 +186,7 @@ class Users:
             raise rating_off_scale(wrong[0], self.served.scale)
 
     def given(self, events: Sequence[GivenEvent]) -> tuple[History, list[Item]]:
-        """A history that is not stored, and the items that it brings.
+        """Create a history that is not stored, and its new items.
 
         Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
         """
@@ -195,7 +195,7 @@ class Users:
         return history, items
 
     def add_items(self, items: Sequence[Item]) -> None:
-        """Let histories name new items, here and in every server of this store.
+        """Add new items, for all servers of this store.
 
         Raises :class:`DataError` or :class:`ConflictError` for an item that is known with other texts.
         """
@@ -205,7 +205,7 @@ class Users:
                 self.store.add_items(items)
 
     def refresh_items(self) -> bool:
-        """Learn the items that others have added since the last time; whether there were any.
+        """Load the items that others have added since the last call; returns whether there were any.
 
         What a newer model has in its own table stays as it is there.
         """
@@ -216,7 +216,7 @@ class Users:
             return bool(new)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
-        """The user prompt of all that is stored now; kept with the history's version, so that it is made once.
+        """Get the user prompt of all stored events, cached by the history's version.
 
         Raises :class:`UnknownUserError`.
         """
@@ -240,6 +240,6 @@ class Users:
         return made, source
 
     def learn(self, item_ids: Sequence[str]) -> list[str]:
-        """Those of these items that are not known, even after asking the store for what others have added."""
+        """List the unknown items, after loading those that others have added."""
         unknown = self.served.unknown(item_ids)
         return self.served.unknown(unknown) if unknown and self.refresh_items() else unknown

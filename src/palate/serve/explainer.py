@@ -1,4 +1,4 @@
-"""Explains answers: likes by category beside the rule, and the items that an answer rests on."""
+"""Explanations of answers: likes by category, with the rule's, and attribution to items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("palate.serve")
 
 
 class KnownItems:
-    """Titles and categories of the items of a run's dataset, if it is found, and of those added since.
+    """Titles and categories of the items of a run's dataset, if found, and of added items.
 
     A model's own table holds vectors alone.
 
@@ -56,19 +56,19 @@ class KnownItems:
         self.add(dataset_items(dataset))
 
     def add(self, items: Iterable[Item]) -> None:
-        """Know these items as well; what is known stays as it is."""
+        """Add items; known ones are not changed."""
         for item in items:
             self._items.setdefault(item.item_id, item)
 
     def title(self, item_id: str) -> str | None:
-        """An item's title with its year."""
+        """Return an item's title with its year."""
         item = self._items.get(item_id)
         return None if item is None else titled(item)
 
     def statistics(
         self, history: History, scale: Sequence[float], new_items: Sequence[Item] = ()
     ) -> CategoryStatistics:
-        """What the label rule reads of one history: [1, L]."""
+        """Compute the statistics of one history for the label rule, [1, L]."""
         known: Mapping[str, Item] = {**self._items, **{item.item_id: item for item in new_items}}
         matrix = np.zeros((len(history), len(self._categories)), dtype=np.bool_)
         for row, item_id in enumerate(history.item_ids):
@@ -87,13 +87,13 @@ class KnownItems:
 
 
 def titled(item: Item) -> str:
-    """A title as people write it: with the year, where there is one."""
+    """Format a title with its year, if there is one."""
     return item.title if item.year is None else f"{item.title} ({item.year})"
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Whose history is explained."""
+    """The history to explain."""
 
     user_id: str | None
     version: int | None
@@ -102,7 +102,7 @@ class _Asked:
 
 
 class Explainer:
-    """Reads histories anew, stored or given; one attribution at a time, since each is as dear as many answers."""
+    """Explains stored or given histories; one attribution at a time, as each costs as much as many answers."""
 
     def __init__(self, users: Users, known: KnownItems, limits: Limits) -> None:
         self._users, self._served, self._store = users, users.served, users.store
@@ -110,13 +110,13 @@ class Explainer:
         self._attributing = threading.Lock()
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
-        """What items are called, where it is known."""
+        """Look up the titles of items."""
         if any(self._known.title(item_id) is None for item_id in item_ids):
             self._known.add(self._store.items()[0])
         return [self._known.title(item_id) for item_id in item_ids]
 
     def view(self, sent: SentQuestion) -> View:
-        """The user's likes by category; raises what :meth:`Service.prepare` raises."""
+        """Get the user's likes by category; raises the errors of :meth:`Service.prepare`."""
         asked = self._asked(sent, self._limits.events)
         self.titles(asked.history.item_ids)  # so that the categories of items added elsewhere are known
         task = self._known.task
@@ -144,7 +144,7 @@ class Explainer:
         )
 
     def attribute(self, sent: SentQuestion, check: Callable[[], object]) -> Attributed:
-        """The answer, and what it loses without each item; ``check`` is called before each pass, and may end the work.
+        """Attribute an answer to the items; ``check`` is called before each pass, and may stop the work.
 
         Raises what :meth:`Service.prepare` raises, :class:`DataError` for a history that is too long to leave out
         every item of it, and :class:`OverloadedError` while another one is worked on.
@@ -193,7 +193,7 @@ class Explainer:
         return _Asked(None, None, *self._users.given(sent.history or []))
 
     def _by_rule(self, found: CategoryStatistics | None) -> list[dict[str, object]]:
-        """What the rule says of each category."""
+        """Apply the label rule to each category."""
         task = self._known.task
         if found is None or task is None:
             nothing = {"count": None, "score": None, "rule": None}

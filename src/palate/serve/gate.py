@@ -1,4 +1,4 @@
-"""What every request passes: keys, hosts, sizes, time and numbers, and its line in the log."""
+"""Middleware: API keys, host names, limits and the access log."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from palate.serve.problems import TooMuchError, problem
 from palate.serve.settings import Limits, is_loopback
 
 LEAST = 16
-"""Characters of a key; shorter ones can be guessed."""
+"""Minimum length of a key in characters; shorter ones can be guessed."""
 
 
 class Keys:
-    """The keys that a server knows, of which it keeps digests alone."""
+    """API keys, of which only digests are kept."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -49,7 +49,7 @@ class Keys:
         self._digests = [_digest(key) for _, key in keys]
 
     def knows(self, key: str) -> bool:
-        """Whether it is one of them; the time that this takes does not tell how close it is."""
+        """Return whether the key is valid, in constant time."""
         asked = _digest(key)
         matches = [hmac.compare_digest(asked, known) for known in self._digests]
         return any(matches)
@@ -61,12 +61,12 @@ def _digest(key: str) -> bytes:
 
 log = logging.getLogger("palate.serve")
 OPEN = ("/health", "/ready")
-"""Routes that ask for no key and count toward no limit: who watches a server must reach a busy one."""
+"""Routes without key and limits, so that monitoring works while the server is busy."""
 
 
 @dataclass
 class Gate:
-    """ASGI middleware around the whole application.
+    """ASGI middleware around the application.
 
     Without keys, only names of this machine are served: a page in a browser cannot reach the server by a name of
     its own.
@@ -79,7 +79,7 @@ class Gate:
     under_way: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or say why not."""
+        """Handle a request, or respond with an error."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -136,7 +136,7 @@ class Gate:
         return None
 
     def _limited(self, receive: Receive) -> Receive:
-        """Count what comes: a body need not say how large it is."""
+        """Limit the received bytes, as a body may not declare its length."""
         got = 0
 
         async def receive_on() -> Message:
@@ -153,7 +153,7 @@ class Gate:
         return f"the body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count and log the request by its route, which names no user."""
+        """Count and log a request by its route, which contains no user id."""
         route = getattr(scope.get("route"), "path", "none")
         metrics.requests.labels(_known_method(scope["method"]), route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)

@@ -1,4 +1,4 @@
-"""What Prometheus reads of a server: counts and times, nothing of anybody's history."""
+"""Prometheus metrics: counts and times, without user data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable under which worker processes find the folder of their shared counts."""
+"""Environment variable of the folder in which worker processes share their metrics."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 requests = Counter("palate_requests", "Requests by route and status", ["method", "route", "status"])
@@ -27,7 +27,7 @@ prompts = Counter("palate_user_prompts", "User prompts by where they came from",
 
 
 def exposition() -> bytes:
-    """All metrics as text, over all worker processes where there are several."""
+    """Format all metrics as text, over all worker processes."""
     if FOLDER not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

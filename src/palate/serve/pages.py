@@ -1,4 +1,4 @@
-"""The web page and the API's document: files of the package alone, so that nothing is asked of another host."""
+"""The web page and the API documentation, without requests to other hosts."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ pages = APIRouter(include_in_schema=False)
 
 @pages.get("/")
 def page() -> Response:
-    """The page for people."""
+    """Serve the web page."""
     return _file("palate.serve", "page/index.html")
 
 
 @pages.get("/docs")
 def docs() -> Response:
-    """The API's document."""
+    """Serve the API documentation."""
     return _file("palate.serve", "page/docs.html")
 
 
 @pages.get("/page/{name}")
 def page_part(name: str) -> Response:
-    """A file that a page is made of."""
+    """Serve a file of a page."""
     if name not in _PARTS:
         raise HTTPException(404, f"no file {name!r} of the page")
     return _file(*_PARTS[name])
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is a page's, which holds nothing of anybody and is served without a key."""
+    """Return whether a path is of a page, which contains no user data and needs no key."""
     return path in ("/", "/docs") or path.startswith("/page/")
 
 

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: what was found, what was expected, and what to do."""
+"""Errors as RFC 9457 problem details."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from palate.serve.batcher import OverloadedError
 log = logging.getLogger("palate.serve")
 MEDIA_TYPE = "application/problem+json"
 SHOWN = 20
-"""Faults of a request that are worded; a request may have thousands."""
+"""Maximum number of validation errors in a response."""
 RETRY_AFTER = 2
-"""Seconds after which a store that is away is worth another try."""
+"""Retry-After of an unavailable store, in seconds."""
 ROUTE = {404: "here; /docs lists what there is", 405: "here; the header Allow lists what there is"}
 FULL = (
     "the server's disk is full; nothing of this request was kept, and a deletion is complete when sent again"
@@ -57,18 +57,18 @@ class Problem(BaseModel):
 
 
 class TooMuchError(HTTPException):
-    """A limit of the server is reached."""
+    """A limit of the server is exceeded."""
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A response that says what is wrong; the title is the status in words."""
+    """Create an error response, titled by its status."""
     content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail)
     text = json.dumps(content.model_dump(), ensure_ascii=True)  # a lone surrogate has no UTF-8
     return Response(text, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Let every error leave the application as problem details."""
+    """Register handlers that convert all errors to problem details."""
 
     @app.exception_handler(PalateError)
     def _of_palate(request: Request, error: PalateError) -> Response:
@@ -99,7 +99,7 @@ def install(app: FastAPI) -> None:
 
 
 def faults_of(found: Sequence[Any]) -> str:
-    """What is wrong with a request, as "place: expected …; place: …", without what was sent.
+    """Format validation errors as "place: expected …; place: …", without the sent values.
 
     Args:
         found: Pydantic's faults, of which the first :data:`SHOWN` are worded and the others counted.

@@ -1,4 +1,4 @@
-"""Request bodies: JSON that is read as files are, and NDJSON of many users' events."""
+"""Parsing of request bodies: strict JSON, and NDJSON of several users' events."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from palate.serve.store.changes import Event
 
 
 class JsonRequest(Request):
-    """A request that refuses JSON of which something would be lost."""
+    """A request with strict JSON parsing."""
 
     async def json(self) -> Any:
-        """The body; raises ``JSONDecodeError``, which FastAPI answers with 422."""
+        """Parse the body; raises ``JSONDecodeError``, which FastAPI converts to status 422."""
         return read_json(await self.body())
 
 
 class JsonRoute(APIRoute):
-    """A route that is given :class:`JsonRequest`."""
+    """Route class with :class:`JsonRequest`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler behind the reading of the body."""
+        """Wrap the handler with strict parsing of the body."""
         handle = super().get_route_handler()
 
         async def read(request: Request) -> Response:

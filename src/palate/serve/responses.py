@@ -1,4 +1,4 @@
-"""What the server answers with, as JSON: answers, histories, what became of events, and explanations."""
+"""Response schemas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.serve.store.store import StoredHistory
 
 
 class GivenAnswer(BaseModel):
-    """An answer; of a stored user with the version of the history that it was given for."""
+    """An answer, with the version of the history for a stored user."""
 
     user_id: str | None
     version: int | None
@@ -20,26 +20,26 @@ class GivenAnswer(BaseModel):
 
 
 class Answers(BaseModel):
-    """The answers in the order of the questions, and the model that gave them."""
+    """Answers in the order of the questions, and the identity of the model."""
 
     answers: list[GivenAnswer]
     model: str
 
 
 class AddedItems(BaseModel):
-    """How many items were sent; they are known from now on."""
+    """Number of items in the request, all of which are known now."""
 
     items: int
 
 
 class State(BaseModel):
-    """That the server lives, or is ready."""
+    """Liveness or readiness of the server."""
 
     status: str
 
 
 class ModelFacts(BaseModel):
-    """What the server answers with."""
+    """Model card, identity and limits of the server."""
 
     model: str
     card: str
@@ -52,13 +52,13 @@ class ModelFacts(BaseModel):
 
 
 class UserIds(BaseModel):
-    """Users of the store, by id."""
+    """List user ids."""
 
     users: list[str]
 
 
 class Taken(BaseModel):
-    """What became of a user's events: how many are new, and how many were there under their ids."""
+    """Numbers of new events and of events that were already stored under their ids."""
 
     user_id: str
     version: int
@@ -67,13 +67,13 @@ class Taken(BaseModel):
 
 
 class TakenAll(BaseModel):
-    """What became of many users' events."""
+    """Results of adding events, by user."""
 
     users: list[Taken]
 
 
 class HistoryEvent(BaseModel):
-    """An event of a stored history; the title where the server knows it."""
+    """An event of a stored history, with its title if known."""
 
     event_id: str
     item_id: str
@@ -83,7 +83,7 @@ class HistoryEvent(BaseModel):
 
 
 class HistoryPage(BaseModel):
-    """A part of a user's history, oldest first."""
+    """Part of a user's history, oldest first."""
 
     user_id: str
     version: int
@@ -91,7 +91,7 @@ class HistoryPage(BaseModel):
 
     @classmethod
     def of(cls, found: StoredHistory, titles: Sequence[str | None]) -> HistoryPage:
-        """The page of what the store found."""
+        """Create the page from a stored history."""
         history = found.history
         columns = zip(
             found.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
@@ -102,20 +102,20 @@ class HistoryPage(BaseModel):
 
 
 class Deleted(BaseModel):
-    """How many events of a user were removed, with all that was made of them."""
+    """Number of deleted events of a user, with their derived data."""
 
     user_id: str
     events: int
 
 
 class DeletedEvents(Deleted):
-    """The same of some of them, and the version of what is left."""
+    """Number of deleted events, and the version of the remaining history."""
 
     version: int
 
 
 class CategoryView(BaseModel):
-    """One category: the chances that the user encoder sees, and what the rule reads off the history."""
+    """One category: the user encoder's probabilities and the label rule's result."""
 
     name: str
     liked: float | None = Field(description="Chance; null where the user encoder has no view of its own")
@@ -130,7 +130,7 @@ class CategoryView(BaseModel):
 
 
 class View(BaseModel):
-    """A user's likes by category, of the most recent ``read`` events."""
+    """A user's likes by category, from the most recent ``read`` events."""
 
     user_id: str | None
     version: int | None
@@ -141,7 +141,7 @@ class View(BaseModel):
 
 
 class Influence(BaseModel):
-    """An item of the history, and what the answer's log-probability loses without it."""
+    """An item of the history, and the decrease of the answer's log-probability without it."""
 
     item_id: str
     title: str | None
@@ -150,7 +150,7 @@ class Influence(BaseModel):
 
 
 class Attributed(BaseModel):
-    """An answer with its log-probability, and the items that it was read from, oldest first."""
+    """An answer with its log-probability, and the influences of the items, oldest first."""
 
     user_id: str | None
     version: int | None

@@ -1,4 +1,4 @@
-"""The routes of the server's API."""
+"""Routes of the API."""
 
 from __future__ import annotations
 
@@ -61,26 +61,26 @@ router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 413, 421
 
 @watching.get("/health")
 async def health() -> State:
-    """Whether the process lives."""
+    """Check that the process is alive."""
     return State(status="alive")
 
 
 @watching.get("/ready", responses=_problems(503, 507))
 def ready(service: Serving) -> State:
-    """Whether it can answer and take events: the model is loaded, and the store is there and not full."""
+    """Check that the server can answer and store events: the model is loaded, and the store available and not full."""
     service.store.check()
     return State(status="ready")
 
 
 @router.get("/metrics", tags=["server"], response_class=Response)
 def prometheus() -> Response:
-    """Counts and times, for Prometheus."""
+    """Get metrics in Prometheus format."""
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/model", tags=["server"])
 def model(service: Serving) -> ModelFacts:
-    """The model's card, and what it takes."""
+    """Get the model card, its identity and the limits."""
     served = service.served
     return ModelFacts(
         model=served.identity,
@@ -100,13 +100,13 @@ def user_ids(
     starting: Annotated[str, Query(max_length=200, description="How the ids begin")] = "",
     most: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> UserIds:
-    """Users of the store, by id."""
+    """List user ids."""
     return UserIds(users=service.store.user_ids(starting, most))
 
 
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
 def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
-    """Take in one event or several, all or none; when this has answered, they survive a crash."""
+    """Add one or several events in one transaction, durable when the response is sent."""
     unrated = service.served.model.settings.unrated
     return _taken(service, {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]})[0]
 
@@ -123,7 +123,7 @@ def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     },
 )
 async def add_lines(request: Request, service: Serving) -> TakenAll:
-    """Take in the events of many users, one a line, all or none."""
+    """Add events of several users, one per line, in one transaction."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
@@ -139,7 +139,7 @@ def history(
     newest: Annotated[int, Query(ge=1, le=100_000, description="How many events, from the end")] = 1_000,
     skip: Annotated[int, Query(ge=0, lt=2**40, description="Events to leave out at the end")] = 0,
 ) -> HistoryPage:
-    """A user's history, oldest first: the last rating of each item."""
+    """Get a user's history, oldest first: the last rating of each item."""
     found = service.store.history(user_id, newest, skip)
     return HistoryPage.of(found, service.explainer.titles(found.history.item_ids))
 
@@ -151,7 +151,7 @@ def history(
     responses={200: {"content": {"application/octet-stream": {}}}, **_problems(404)},
 )
 def user_prompt(user_id: SomeUser, service: Serving) -> Response:
-    """The user prompt of all events so far, as safetensors: ``user_prompt`` [M, E], what another server can be fed."""
+    """Get the user prompt of all stored events as safetensors: ``user_prompt`` [M, E], for other engines."""
     kept, source = service.users.encoded(user_id)
     metrics.prompts.labels(source).inc()
     return Response(kept.prompt, media_type="application/octet-stream", headers={"ETag": f'"{kept.version}"'})
@@ -159,7 +159,7 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 
 @router.delete("/users/{user_id}", tags=["users"])
 def delete_user(user_id: SomeUser, service: Serving) -> Deleted:
-    """Remove a user's events and all that was made of them, out of the database's files too."""
+    """Delete a user's events and all derived data, including from the database's files."""
     return Deleted(user_id=user_id, events=service.store.delete_user(user_id))
 
 
@@ -179,7 +179,7 @@ def delete_events(
 
 @router.post("/items", tags=["items"], responses=_problems(409))
 def add_items(sent: SentItems, service: Serving) -> AddedItems:
-    """Add items by their texts, which are encoded now."""
+    """Add items, which are encoded immediately."""
     service.check_length("items", len(sent.items), service.limits.events)
     service.users.add_items([item.item() for item in sent.items])
     return AddedItems(items=len(sent.items))
@@ -205,13 +205,13 @@ async def answers(sent: SentQuestions, service: Serving) -> Any:
 
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))
 def views(sent: SentQuestion, service: Serving) -> View:
-    """A user's likes by category: the user encoder's own view, and the rule's; the instruction plays no part."""
+    """Get a user's likes by category, from the user encoder and from the rule; the instruction is ignored."""
     return service.explainer.view(sent)
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))
 async def attributions(sent: SentQuestion, request: Request, service: Serving) -> Attributed:
-    """An answer, and by how much its log-probability falls when one item of the history is left out."""
+    """Get an answer, and the decrease of its log-probability without each item of the history."""
     return await while_awaited(request, partial(service.explainer.attribute, sent))
 
 

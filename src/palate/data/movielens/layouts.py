@@ -1,4 +1,4 @@
-"""Every MovieLens release: which files it has, how they are read, on which scale it rates.
+"""Layouts of the MovieLens releases: files, formats and rating scales.
 
 The layouts are those of the READMEs at https://files.grouplens.org/datasets/movielens/, and of RecBole's
 atomic files for MovieLens-100K.
@@ -73,7 +73,7 @@ CSV = Layout(
 
 
 def find_layout(source: SourceFiles) -> Layout:
-    """Tell the release by its files; raises :class:`DataError` for none, or for one that is incomplete."""
+    """Identify the release by its files; raises :class:`DataError` if it is unknown or incomplete."""
     # 1M and 10M share their file names; only 10M has tags.
     dat = ML_10M if "tags.dat" in source.members or "10m" in source.name.lower() else ML_1M
     for layout in (ML_100K, RECBOLE_100K, dat, CSV):
@@ -113,7 +113,7 @@ def _has_other_scale(ratings: Path) -> bool:
 
 
 def read_items(layout: Layout, source: SourceFiles, scratch: Path) -> list[Item]:
-    """The catalogue, ordered by numeric id."""
+    """Read the catalogue, ordered by numeric id."""
     return layout.read_items(
         *(source.file(name, scratch) for name in (layout.items_file, *layout.other_files))
     )

@@ -1,4 +1,4 @@
-"""Rating files as columns: one fast pass, and a slow one that finds the bad line when the fast one fails."""
+"""Reads rating files: a fast pass, and a slow one that locates the invalid line if it fails."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def read_ratings(path: Path, layout: RatingLayout) -> pl.DataFrame:
 
 
 class _BadValue(Exception):
-    """The fast pass met a value that it may not keep; the slow pass finds out where."""
+    """The fast pass found an invalid value, which the slow pass locates."""
 
 
 def _read_header(path: Path, layout: RatingLayout) -> list[str]:
-    """The columns of the file; the four that matter are renamed to user_id, item_id, rating, timestamp."""
+    """Read the column names; the four required ones become user_id, item_id, rating and timestamp."""
     assert layout.header is not None
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = file.readline().rstrip("\r\n")
@@ -93,7 +93,7 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
 
 
 def _lines_before_ratings(path: Path, layout: RatingLayout) -> int:
-    """The header, and blank lines up to the first rating: polars counts columns in the first line it sees."""
+    """Count the lines before the first rating, as polars counts columns in the first line it reads."""
     header = 0 if layout.header is None else 1
     with path.open("rb") as file:
         return next((n for n, line in enumerate(file) if n >= header and line.strip()), header)
@@ -143,7 +143,7 @@ def _raise_for_first_bad_line(
 
 
 def _complaint(line: bytes, layout: RatingLayout, names: Sequence[str]) -> str | None:
-    """What is wrong with one line, or None."""
+    """Describe the error in a line, or return None."""
     try:
         fields = line.decode("utf-8-sig").split(layout.separator)
     except UnicodeDecodeError:

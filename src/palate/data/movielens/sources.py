@@ -1,4 +1,4 @@
-"""Where files come from: a folder, or a zip that may hold them in one inner folder."""
+"""Folders and zip files as sources of files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SourceFiles:
         return resolved.name if resolved.is_dir() else resolved.stem
 
     def file(self, name: str, scratch: Path) -> Path:
-        """A path at which the file can be read; a zip's member is unpacked into the folder ``scratch``."""
+        """Return the path of a file; a zip's member is extracted to the folder ``scratch``."""
         path = self.path / self.members[name] if self.path.is_dir() else self._unpack(name, scratch)
         if path.stat().st_size == 0:
             raise DataError("the file is empty", self.path / self.members[name])

@@ -1,4 +1,4 @@
-"""The names in a cell, of whatever type the cell is and in whatever form they are written."""
+"""Parses category names from cells of any type and notation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CategoryColumn:
 
 
 class CellError(ValueError):
-    """A cell whose names cannot be told; ``row`` is its place in the column, and the message says why."""
+    """A cell whose names cannot be parsed; ``row`` is its position in the column."""
 
     def __init__(self, message: str, row: int = 0) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ def read_column(
 
 
 def names_of(value: object, field: str | None = None, depth: int = 0) -> Iterator[str]:
-    """The names in a value: of its elements, of its records' names, or of itself, in their order.
+    """Iterate over the names in a value: of its elements, of its records, or itself.
 
     Raises:
         CellError: For a record without a name, or with one that has several.
@@ -113,7 +113,7 @@ def _decoded(cell: bytes, row: int = 0) -> str:
 
 
 def as_text(value: object) -> str | None:
-    """A title or a description: plain text as it stands, and what is in a list or a record with commas between."""
+    """Convert a title or description to text; elements of lists and records are joined by commas."""
     try:
         if isinstance(value, str):
             written = read_written(value) if re.match(r"""\s*\[\s*(['"\]])""", value) else None
@@ -132,7 +132,7 @@ def _names_in_text(text: str, separator: str | None, field: str | None) -> Itera
 
 
 def _names_in_element(text: str, field: str | None, depth: int) -> Iterator[str]:
-    """A text in a list is a name, whatever it holds; but JSON lines may have records as text."""
+    """Parse an element of a list: a name, or a record as text, as in JSON lines."""
     record = read_written(text) if text.startswith(('{"', "{'")) else None
     if isinstance(record, dict):
         yield from names_of(record, field, depth + 1)
@@ -141,7 +141,7 @@ def _names_in_element(text: str, field: str | None, depth: int) -> Iterator[str]
 
 
 def _name_of_record(record: Mapping[Any, Any], field: str | None) -> object:
-    """The name in a record; of a map of names to numbers, the names."""
+    """Return the name of a record, or the names of a map from names to numbers."""
     if field is not None:
         return _at(record, field.split("."))
     given = {str(key): value for key, value in record.items() if not _is_nothing(value)}
@@ -161,7 +161,7 @@ def _at(value: object, path: Sequence[str]) -> object:
 
 
 def _names_of_map(entries: Mapping[str, object]) -> list[object]:
-    """Of {"fantasy": 12, "crime": 0} the names that count, of {"/m/0lsxr": "Crime"} the names of the ids."""
+    """Return the keys of {"fantasy": 12, "crime": 0} that are not 0, or the values of {"/m/0lsxr": "Crime"}."""
     if not any(_NOT_NAMES.fullmatch(key.lower()) for key in entries):
         if all(_is_number(value) for value in entries.values()):
             return [
@@ -196,7 +196,7 @@ def _scalar(value: object) -> str:
 
 
 def _guessed_separator(texts: Sequence[str]) -> str | None:
-    """A character at which the plain texts fall into fewer different names than they are themselves."""
+    """Infer the separator: the one that splits the texts into fewer distinct names than texts."""
     distinct = {text for text in set(texts) if text and not text.lstrip().startswith(("[", "{"))}
     for separator in _SEPARATORS:
         holding = sum(separator in text for text in texts)
@@ -207,7 +207,7 @@ def _guessed_separator(texts: Sequence[str]) -> str | None:
 
 
 def _split(text: str, separator: str | None) -> list[str]:
-    """The parts between separators; a part that is all in quotes is one, with whatever it holds."""
+    """Split a text at separators outside quotes."""
     if separator is None:
         separator = "\0"  # no text holds it
     quote = r"'(?:[^'\\]|\\.)*'"

@@ -1,4 +1,4 @@
-"""Which column plays which part: named by the user, or guessed from common names."""
+"""Infers the user, item, rating, time and other columns from their names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _NEVER = {
 
 
 def find_column(role: str, given: str | None, columns: Sequence[str], place: str) -> str | None:
-    """The column of a role: the one that is given, else the likeliest by its name, else none.
+    """Find the column of a role: the given one, else the most likely by name, else None.
 
     Raises :class:`DataError` when the given one is not there.
     """
@@ -83,7 +83,7 @@ def find_column(role: str, given: str | None, columns: Sequence[str], place: str
 
 
 def _by_pattern(role: str, columns: Sequence[str]) -> str | None:
-    """The first column whose name looks like those of its role."""
+    """Find the first column whose name matches the role's patterns."""
     never = re.compile("|".join(_NEVER.get(role, "").split()))
     names = {name: words for name in columns if not any(map(never.fullmatch, words := _words(name)))}
     for pattern in _PATTERNS.get(role, ()):
@@ -106,7 +106,7 @@ def require_column(role: str, given: str | None, columns: Sequence[str], place: 
 
 
 def columns_of(template: str, columns: Sequence[str], place: str) -> list[str]:
-    """The columns that a template like ``{name} by {author}`` names; raises :class:`DataError` for others."""
+    """List the columns of a template like ``{name} by {author}``; raises :class:`DataError` for unknown ones."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -123,7 +123,7 @@ def columns_of(template: str, columns: Sequence[str], place: str) -> list[str]:
 
 
 def noun_of(column: str) -> str:
-    """Return what a column's name calls one of its things: book_id is about a book, tag_list about a tag."""
+    """Infer the noun of a column's values from its name: book for book_id, tag for tag_list."""
     known = next(
         (name for names in _NAMES.values() for name in names.split() if _plain(name) == _plain(column)), None
     )
@@ -143,7 +143,7 @@ _NOUNS |= {"listed": "genre", "gmap": "place", "mal": "anime", "tra": "track", "
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name in lower case, however they are joined: unixReviewTime, Date Read, review-date."""
+    """Split a name into lower-case words, as in unixReviewTime, Date Read, review-date."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return re.sub(r"[\W_]+", " ", parted.lower()).split()
 
@@ -153,7 +153,7 @@ def _plain(name: str) -> str:
 
 
 def _nearest(role: str, columns: Sequence[str]) -> str:
-    """The columns whose names are most like common ones of the role."""
+    """List the columns whose names are most similar to the role's common ones."""
     plain = {_plain(name): name for name in columns}
     close = {
         plain[one]: None

@@ -1,4 +1,4 @@
-"""CSV files: their dialect, their columns in batches, and the lines that their rows stand on.
+"""CSV files: dialect detection, columns in batches, and line numbers of rows.
 
 What a CSV file means is what Python's ``csv`` module reads in it. The batches are parsed by pyarrow, whose rules
 are the same: a quote opens a field only at its start, a doubled quote is one quote, text behind a closing quote
@@ -52,7 +52,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """What is known of CSV files beforehand."""
+    """Given properties of CSV files."""
 
     columns: tuple[str, ...] = ()
     """Names of the columns where the files have no header line."""
@@ -91,7 +91,7 @@ def looks_like_data(columns: Sequence[str]) -> bool:
 
 
 def find_dialect(path: Path, options: CsvOptions) -> Dialect:
-    """Tell from the first line that is not blank how a file is written.
+    """Detect the dialect of a file from its first non-blank line.
 
     Args:
         path: The file.
@@ -338,7 +338,7 @@ def _check_rows(path: Path, dialect: Dialect, rows: int) -> None:
 
 
 def _first_fault(path: Path, dialect: Dialect, error: Exception) -> DataError:
-    """What is wrong with the first row that cannot be read."""
+    """Describe the first row that cannot be parsed."""
     for line, row in _records(path, dialect):
         if len(row) != len(dialect.columns):
             return _wrong_width(path, dialect, line, row)

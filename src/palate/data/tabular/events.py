@@ -1,4 +1,4 @@
-"""Event files as columns: read in batches, and the line of the first row that cannot be read."""
+"""Reads event files in batches, and locates the first invalid row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAMPLE = 10_000
 
 @dataclass(frozen=True)
 class EventColumns:
-    """Which column plays which part; without ratings ``value`` is a weight, or nothing."""
+    """Columns by role; without ratings, ``value`` is a weight or None."""
 
     user: str
     item: str
@@ -58,7 +58,7 @@ class Events:
 
 
 def find_event_columns(files: RowFiles, own: OwnData, faults: Faults) -> EventColumns | None:
-    """Tell which column plays which part.
+    """Find the columns of the event files.
 
     Args:
         files: The event files.
@@ -132,7 +132,7 @@ def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], Non
 
 
 def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.DataFrame:
-    """The columns user, item, value and time; text ids as categories, which keep each id once."""
+    """Convert a batch to the columns user, item, value and time, with text ids as categoricals."""
     table, path = batch.table, batch.path
     ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
     user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
@@ -160,7 +160,7 @@ def _without_bad_rows(
     times: Times | None,
     say: Callable[[str], None],
 ) -> tuple[pl.DataFrame, int]:
-    """The rows that can be read, and how many cannot; ``skipped`` of these are not in the table."""
+    """Drop invalid rows; returns the table and the number of invalid rows, including ``skipped``."""
     fault = pl.any_horizontal(pl.col("user", "item", "value", "time").is_null())
     fault |= ~pl.col("value").is_finite().fill_null(False)
     if columns.feedback == "implicit":
@@ -184,7 +184,7 @@ def _without_bad_rows(
 
 
 def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None) -> DataError:
-    """What is wrong with a row, and where it stands."""
+    """Describe an invalid row and its location."""
     path, line = files.line_of(row)
     found = files.row(row, list(dict.fromkeys(columns.by_role.values())))
     where = "" if line is not None else f"row {row + 1:,}: " if len(files.paths) == 1 else "a row: "
@@ -207,7 +207,7 @@ def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times 
 
 
 def _indexed(ids: pl.Series) -> tuple[list[str], Indices]:
-    """The distinct ids in ascending order as text, and every row's index among them."""
+    """Return the distinct ids as sorted text, and each row's index."""
     if ids.dtype.is_integer():
         values = ids.unique().sort()
         index = np.searchsorted(values.to_numpy(), ids.to_numpy()).astype(np.int32)

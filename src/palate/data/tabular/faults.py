@@ -1,4 +1,4 @@
-"""Several faults told at once, so that nobody has to mend one to hear of the next."""
+"""Collects several errors to report them together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTING = "; there are "
 
 
 class Faults:
-    """Collects :class:`DataError` of steps that do not need each other."""
+    """Collects the :class:`DataError` of independent steps."""
 
     def __init__(self) -> None:
         self._errors: list[DataError] = []
@@ -45,7 +45,7 @@ class Faults:
             raise DataError("; ".join(self._parts()))
 
     def _parts(self) -> list[str]:
-        """The messages, with a file's name and the list of its columns once for those that follow each other."""
+        """Format the messages, without repeating a file's name and columns in consecutive ones."""
         parts = []
         for number, error in enumerate(self._errors):
             text = str(error)

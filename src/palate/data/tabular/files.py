@@ -266,7 +266,7 @@ def find_row_files(
 
 
 def format_of(source: str | Path) -> Format | None:
-    """The format that a name ends in, or None."""
+    """Return the format by the file extension, or None."""
     name = Path(source).name.lower()
     for ending in _COMPRESSED:
         name = name.removesuffix(ending)

@@ -147,7 +147,7 @@ def read_catalogue(
 
 
 def _id_column(columns: list[str], event_item: str, files: RowFiles) -> str:
-    """The events' name for it, another common one, or simply id."""
+    """Find the item id column: named as in the events, by another common name, or id."""
     found = event_item if event_item in columns else find_column("item", None, columns, "")
     found = found or next((name for name in columns if name.lower() == "id"), None)
     if found is None:
@@ -160,7 +160,7 @@ def _id_column(columns: list[str], event_item: str, files: RowFiles) -> str:
 
 
 def _text(role: str, given: str | None, columns: list[str], place: str) -> str | None:
-    """A template; a column alone stands for the template that holds nothing else."""
+    """Convert a column to a template; templates are returned as they are."""
     if given is not None and "{" in given:
         columns_of(given, columns, place)
         return given
@@ -169,7 +169,7 @@ def _text(role: str, given: str | None, columns: list[str], place: str) -> str |
 
 
 def _category_column(given: str | None, files: RowFiles, others: set[str | None]) -> tuple[str, str | None]:
-    """The column of the categories and, for one given like ``genres.code``, the field of its records."""
+    """Find the category column and, for ``genres.code``, the field of its records."""
     columns, place = list(files.schema), str(files.paths[0])
     if given is not None and given not in columns:
         column, dot, field = given.partition(".")
@@ -244,14 +244,14 @@ def _tell_repeated(
 
 
 def _texts(column: pl.Series) -> list[str | None]:
-    """The cells as text: lists and records by what is in them."""
+    """Convert cells to text, including the contents of lists and records."""
     if column.dtype.is_nested() or column.dtype in (pl.String, pl.Binary, pl.Duration):
         return [None if cell is None else as_text(cell) for cell in column.to_list()]
     return list(column.cast(pl.String))
 
 
 def _filled(table: pl.DataFrame, template: str | None) -> list[str | None]:
-    """The template filled with each row's columns, blanks run together; None where all of them are empty."""
+    """Fill the template with each row's columns and collapse blanks; None if all are empty."""
     if template is None:
         return [None] * len(table)
     names = columns_of(template, table.columns, "")
@@ -272,7 +272,7 @@ def _years(table: pl.DataFrame, column: str | None) -> list[int | None]:
 def _categories(
     table: pl.DataFrame, column: str, field: str | None, files: RowFiles, own: OwnData
 ) -> CategoryColumn:
-    """The names of each row; raises :class:`DataError` that names the line of a cell that holds none."""
+    """Parse the category names of each row; raises :class:`DataError` with the line of an invalid cell."""
     try:
         return read_column(table[column].to_list(), own.separator, field)
     except CellError as error:
@@ -286,7 +286,7 @@ def _categories(
 
 
 def _most_common(items: list[Item], most: int) -> tuple[list[Item], int]:
-    """The items with the ``most`` commonest categories alone, and how many categories were left out."""
+    """Keep the ``most`` frequent categories; returns the items and the number of dropped categories."""
     count = Counter(name for item in items for name in item.categories)
     if len(count) <= most:
         return items, 0

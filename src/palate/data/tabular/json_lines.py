@@ -124,7 +124,7 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _number(text: str) -> str:
-    """A whole number that a writer of floating-point numbers wrote as 12.0 is 12."""
+    """Convert 12.0 to 12, as integers are written by floating-point writers."""
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
 
@@ -138,7 +138,7 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_constant, objec
 
 
 def _wider(known: pl.DataType | None, value: object) -> pl.DataType:
-    """The type that a field has with one more value."""
+    """Combine the type of a field with that of another value."""
     if isinstance(value, list) or isinstance(known, pl.List):
         return pl.List(pl.String())
     if isinstance(value, dict) or known == NESTED:
@@ -161,7 +161,7 @@ def _column(name: str, dtype: pl.DataType, rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _texts(value: object) -> Iterable[str | None]:
-    """What a list holds, lists in it spread out: ``[["Books", "Fiction"], ["Books"]]``."""
+    """Flatten nested lists, as in ``[["Books", "Fiction"], ["Books"]]``."""
     if not isinstance(value, list):
         yield _text(value)
         return

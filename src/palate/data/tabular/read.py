@@ -1,4 +1,4 @@
-"""Files of one's own, read as a dataset: events, items, and what is guessed about both."""
+"""Reads event and item files as a raw dataset."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:
 
 
 def _name(path: Path) -> str:
-    """The folder and file without endings: two datasets of files named events tell apart."""
+    """Name a dataset by folder and file, without extensions."""
     stem = path.name.split(".")[0]
     parent = path.resolve().parent.name
     return f"{parent}-{stem}" if parent else stem

@@ -1,4 +1,4 @@
-"""How files of one's own are read: which column plays which part, and what the columns mean."""
+"""Settings of event and item files: columns and their interpretation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEM_COLUMNS = (("item_id", "title", "genres"),)
 
 
 class OwnData(Section):
-    """The settings of ``palate prepare`` for event files; what is not given is guessed, and the guess is told."""
+    """Settings of ``palate prepare`` for event files; what is not given is inferred and reported."""
 
     items: str | None = None
     """File of the items, or a glob of several; without one the events' own columns tell of the items."""
@@ -84,7 +84,7 @@ class OwnData(Section):
 
 
 def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
-    """The settings of a YAML file, if any, with what is ``given`` and not None laid over them.
+    """Merge the settings of a YAML file with given ones that are not None.
 
     Raises :class:`RecipeError` that names the key at fault.
     """

@@ -128,7 +128,7 @@ def _fits(sample: pl.Series, form: str) -> bool:
 
 
 def _plain(text: pl.Expr) -> pl.Expr:
-    """A blank between date and time, none before the zone, and the zone as an offset of hours and minutes."""
+    """Normalise an ISO time: a blank before the time, and the zone as an offset."""
     text = text.str.replace(r"[Tt](\d)", " $1")
     text = text.str.replace(r"\s*(?i:Z|UTC|GMT)$", "+00:00")
     return text.str.replace(r"(:\d\d(?:\.\d+)?)\s+([+-]\d\d)", "${1}${2}")

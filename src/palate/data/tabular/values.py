@@ -1,4 +1,4 @@
-"""What an interaction is worth: a rating on the data's own scale, or a weight where nobody rated."""
+"""Values of interactions: ratings on the data's scale, or weights."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def as_numbers(column: pl.Series, path: Path) -> pl.Series:
 
 
 def rating_scale(ratings: Doubles, step: float | None) -> Scale:
-    """The ratings [N], rounded to multiples of ``step`` where one is given, as a scale.
+    """Convert ratings [N], rounded to multiples of ``step`` if given, to a scale.
 
     Raises :class:`DataError` for a single value, and for more than 256.
     """
@@ -96,7 +96,7 @@ def default_thresholds(values: tuple[float, ...]) -> tuple[float, float]:
 
 
 def weight_scale(weights: Doubles) -> Scale:
-    """The weights [N], all above 0, as a scale on which much does not drown the rest.
+    """Convert positive weights [N] to a scale that limits the influence of large ones.
 
     Whole numbers are counts: they are rounded down to 1, 2, 4, 8 or 16. Others become five levels of equally many
     interactions.
@@ -111,7 +111,7 @@ def weight_scale(weights: Doubles) -> Scale:
 
 
 def _fitting_step(values: Doubles) -> float:
-    """The smallest of 1, 2, 5, 10, … times a power of ten that leaves few enough values."""
+    """Find the smallest step, 1, 2 or 5 times a power of ten, that leaves few enough values."""
     least = (values[-1] - values[0]) / (MOST_VALUES - 1)
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= least))

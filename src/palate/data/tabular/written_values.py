@@ -33,7 +33,7 @@ _TUPLE_OF_NUMBERS = re.compile(rf"\(\s*{_NUMBER}\s*,(?:\s*{_NUMBER}\s*(?:,|(?=\)
 
 
 class MalformedError(ValueError):
-    """A text begins like a list or a record, and is none; the message says why."""
+    """A text starts like a list or record but cannot be parsed."""
 
 
 def read_written(text: str) -> list[Written] | dict[str, Written] | None:
@@ -67,7 +67,7 @@ def read_written(text: str) -> list[Written] | dict[str, Written] | None:
 
 
 def unquoted(token: str) -> str:
-    """The text of a quoted token, with its escapes resolved."""
+    """Unescape a quoted token."""
     body = token[token.index(token[-1]) + 1 : -1]
     return _ESCAPE.sub(_unescaped, body).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -87,7 +87,7 @@ def _opens_tuple(text: str, at: int) -> bool:
 
 
 def _whole_string(text: str) -> str | None:
-    """The content of a text that is one double-quoted string, with quotes escaped as JSON or as CSV does it."""
+    """Unquote a double-quoted string with JSON or CSV escapes."""
     if len(text) < 2 or not (text[0] == text[-1] == '"'):
         return None
     if _QUOTED.fullmatch(text):
@@ -108,14 +108,14 @@ def _shown(text: str) -> str:
 
 
 class _Reader:
-    """A recursive descent over one text; ``at`` is where it stands."""
+    """Recursive descent parser of one text; ``at`` is the current position."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
 
     def value(self, depth: int, closer: str) -> Written:
-        """The value that begins here, inside of something that ends with ``closer``."""
+        """Parse the value at the current position, inside of something that ends with ``closer``."""
         if depth > _DEEPEST:
             raise MalformedError(f"is nested deeper than {_DEEPEST} levels")
         if quoted := _QUOTED.match(self.text, self.at):
@@ -136,7 +136,7 @@ class _Reader:
         return self._bare(closer)
 
     def _sequence(self, depth: int, closer: str) -> list[Written]:
-        """The elements up to ``closer``, with commas, white space or both between them."""
+        """Parse elements up to ``closer``, separated by commas or white space."""
         found: list[Written] = []
         while not self._ends(closer):
             if closer == ")" and (keyword := _KEYWORD.match(self.text, self.at)):
@@ -150,7 +150,7 @@ class _Reader:
         return found
 
     def _braces(self, depth: int) -> list[Written] | dict[str, Written]:
-        """A record, or a set or PostgreSQL array."""
+        """Parse a record, a set or a PostgreSQL array."""
         start = self.at
         if self._ends("}"):
             return []
@@ -169,7 +169,7 @@ class _Reader:
         raise MalformedError(f"has no key where one is expected, at {_shown(self.text[self.at :])}")
 
     def _key(self) -> str | None:
-        """A key and what stands between it and its value."""
+        """Parse a key and the separator to its value."""
         if quoted := _QUOTED.match(self.text, self.at):
             after = _AFTER_KEY.match(self.text, quoted.end())
             if after is None:
@@ -227,14 +227,14 @@ class _Reader:
 
 
 def _literal(word: str) -> str | None:
-    """An unquoted word: nothing for null, None and nan; whole numbers without their fraction."""
+    """Parse an unquoted word: None for null, None and nan; integers without a fraction."""
     if word in _NOTHING or not word:
         return None
     return _WHOLE_NUMBER.sub(r"\1", word)
 
 
 def _called(name: str, arguments: list[Written]) -> Written:
-    """What ``array([…])``, ``str_('…')`` and their like hold."""
+    """Parse the contents of ``array([…])``, ``str_('…')`` and the like."""
     if name.endswith("OrderedDict("):
         pairs = arguments[0] if arguments else []
         if not isinstance(pairs, list) or not all(isinstance(one, list) and len(one) == 2 for one in pairs):

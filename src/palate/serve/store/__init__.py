@@ -1,4 +1,4 @@
-"""The user store: events, histories, and what was made of them, in SQLite or PostgreSQL.
+"""The user store: events, histories and cached encodings, in SQLite or PostgreSQL.
 
 Public names: ``store.UserStore``, ``changes.Event``.
 """

@@ -1,4 +1,4 @@
-"""Taking events into a user's history and out of it, in one transaction."""
+"""Adding and deleting events of a user's history, in one transaction."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from palate.errors import ConflictError
 from palate.serve.store.tables import encoded, events, users
 
 AT_ONCE = 1000
-"""Ids in one query: databases limit how many they take."""
+"""Ids per query, as databases limit the number of parameters."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A rating of an item. Its id names it for good; without one, or without a time, the store gives them."""
+    """A rating of an item, with a permanent id; a missing id or time is assigned by the store."""
 
     item_id: str
     rating: float
@@ -29,7 +29,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Appended:
-    """What became of a user's events: how many are new, and how many the store had already."""
+    """Numbers of new and of already stored events of a user."""
 
     version: int
     new: int
@@ -37,7 +37,7 @@ class Appended:
 
 
 def append_events(connection: Connection, user_id: str, sent: Sequence[Event], now: int) -> Appended:
-    """Take events into a user's history, in a transaction that others of the same user wait for.
+    """Add events to a user's history, in a transaction that locks the user.
 
     Raises :class:`ConflictError` for an id that stands for another event.
     """
@@ -52,7 +52,7 @@ def append_events(connection: Connection, user_id: str, sent: Sequence[Event], n
 
 
 def _locked_user(connection: Connection, user_id: str) -> Row[Any]:
-    """The user's row, made where there is none, and held until the transaction ends."""
+    """Lock the user's row until the end of the transaction; it is created if missing."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     row = dialect.insert(users).values(user_id=user_id, version=0).on_conflict_do_nothing()
     while True:
@@ -65,7 +65,7 @@ def _locked_user(connection: Connection, user_id: str) -> Row[Any]:
 def _new_events(
     connection: Connection, user: Row[Any], sent: Sequence[Event], now: int
 ) -> list[dict[str, Any]]:
-    """The rows of those events whose ids the user does not have yet."""
+    """Make the rows of events whose ids are not stored yet."""
     ids = [event.event_id for event in sent if event.event_id is not None]
     of_user = select(events).where(events.c.user_key == user.key)
     known: dict[str, tuple[str, float, int]] = {
@@ -101,7 +101,7 @@ def _new_events(
 
 
 def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, Any]]) -> None:
-    """Let the last rating of each item stand alone, among the new rows and those that are there."""
+    """Mark earlier ratings of the same item as superseded, in the new rows and the stored ones."""
     current_of_user = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
     item_ids = list(dict.fromkeys(row["item_id"] for row in new))
     rows = in_chunks(connection, current_of_user, events.c.item_id, item_ids)
@@ -126,14 +126,14 @@ def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, An
 def in_chunks(
     connection: Connection, found: Select[Any], column: Any, values: Sequence[str]
 ) -> Iterator[Row[Any]]:
-    """The rows whose ``column`` holds one of the values, however many these are."""
+    """Select the rows whose ``column`` is one of the values, in chunks."""
     for start in range(0, len(values), AT_ONCE):
         yield from connection.execute(found.where(column.in_(values[start : start + AT_ONCE])))
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """How many of a user's events were removed, and the version that their history has since."""
+    """Number of deleted events, and the new version of the history."""
 
     version: int
     events: int
@@ -142,7 +142,7 @@ class Deletion:
 def remove_events(
     connection: Connection, user: Row[Any], event_ids: Sequence[str], item_ids: Sequence[str]
 ) -> Deletion:
-    """Remove events by their ids, and all ratings of some items, of a user whose row the transaction holds.
+    """Delete events by their ids and all ratings of some items, of a locked user.
 
     Where an item's last rating goes and earlier ones are left, the last of those stands again.
     """
@@ -165,7 +165,7 @@ def remove_events(
 
 
 def _restore(connection: Connection, user_key: int, item_ids: Sequence[str]) -> None:
-    """Let the last rating that is left of each item stand."""
+    """Unmark the last remaining rating of each item as superseded."""
     rows = in_chunks(
         connection, select(events).where(events.c.user_key == user_key), events.c.item_id, item_ids
     )

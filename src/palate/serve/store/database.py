@@ -1,4 +1,4 @@
-"""The database under the user store: how it is opened, migrated, and what its errors mean."""
+"""The database of the user store: connections, migrations and error conversion."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from palate.errors import DataError, OutputError, StoreError, StoreFullError
 from palate.system.locks import locked
 
 PATIENCE = 10
-"""Seconds that a writer waits for others, and a connection for the database."""
+"""Timeout of locks and connections, in seconds."""
 MIGRATION_LOCK = 0x70616C617465
 """PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
 """As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
 _SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
-"""What Python 3.10 tells in the place of the names."""
+"""Error messages of Python 3.10, which has no error names."""
 _WRITES = "palate_writes"
 
 
@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees the database as it was at one moment."""
+        """Open a read transaction with a consistent snapshot."""
         with self._telling(), self.engine.connect() as connection:
             if not self.sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -62,7 +62,7 @@ class Database:
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that is on disk when the block ends, or has changed nothing.
+        """Open a write transaction, durable at the end of the block or rolled back.
 
         What is not ``durable`` can be computed again: a power cut may take it back.
         """
@@ -75,7 +75,7 @@ class Database:
             self.full = False
 
     def scrub(self) -> None:
-        """Take what was deleted before this call out of SQLite's files; calls that come together share the work.
+        """Remove deleted data from SQLite's files; concurrent calls share the work.
 
         Deleted rows are overwritten, but where SQLite has moved rows between pages, copies stay in what no row
         uses. So the file is written anew, and its write-ahead log emptied. Raises :class:`StoreError` when readers
@@ -105,7 +105,7 @@ class Database:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time make an SQLite file: one that is just being put into WAL mode lets nobody wait."""
+        """Lock the creation of an SQLite file, as switching to WAL mode does not wait for locks."""
         if not self.sqlite:
             yield
             return
@@ -121,7 +121,7 @@ class Database:
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
-        """Let SQLite's writers in this process wait in line: its own waiting is not fair."""
+        """Queue the writers of this process fairly, which SQLite's own waiting does not."""
         if not self.sqlite:
             yield
         elif not self._writer.acquire(timeout=PATIENCE):
@@ -158,7 +158,7 @@ class Database:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Turn what a driver says into the error that a caller can act on."""
+        """Convert driver errors to palate's."""
         try:
             yield
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
@@ -179,7 +179,7 @@ class Database:
 
 
 def store_url(store: Path | str) -> URL:
-    """The URL of a store that is named by a URL or by the path of an SQLite file.
+    """Parse a database URL, or the path of an SQLite file.
 
     Raises :class:`DataError` for anything but SQLite and PostgreSQL.
     """
@@ -201,7 +201,7 @@ def store_url(store: Path | str) -> URL:
 
 
 def _make_private(path: Path) -> None:
-    """Let nobody else on this machine read a new SQLite file; its log takes over who may."""
+    """Make a new SQLite file private; its log inherits the permissions."""
     try:
         path.touch(mode=0o600)
     except OSError as error:
@@ -209,7 +209,7 @@ def _make_private(path: Path) -> None:
 
 
 def _passing(error: Exception, code: str | None) -> bool:
-    """Whether the same may work later: the database is away, busy or out of order, and not what it was asked."""
+    """Return whether an error is transient: the database is unavailable or busy, and the query valid."""
     return (
         isinstance(error, PoolTimeoutError)
         or getattr(error, "connection_invalidated", False)

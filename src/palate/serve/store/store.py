@@ -1,4 +1,4 @@
-"""The user store: every user's events, durably, and what a model made of them."""
+"""The user store: durable events of users, and cached encodings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from palate.serve.store.tables import encoded, events, items, users
 
 @dataclass(frozen=True)
 class StoredHistory:
-    """A user's history, or a part of it, at a version."""
+    """A user's history, or part of it, at a version."""
 
     key: int
     version: int
@@ -31,7 +31,7 @@ class StoredHistory:
 
 @dataclass(frozen=True)
 class Changes:
-    """What came into a history and what left it since an older version."""
+    """Events added to and superseded in a history since a version."""
 
     version: int
     added: History
@@ -40,7 +40,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A user prompt, and a user state where the model has one, as bytes, with the version that they belong to."""
+    """Serialised user prompt and, for streaming encoders, state, with the version of the history."""
 
     version: int
     prompt: bytes
@@ -48,7 +48,7 @@ class Encoded:
 
 
 class UserStore:
-    """Users' events in SQLite or PostgreSQL; a change is on disk when its call returns.
+    """Users' events in SQLite or PostgreSQL; changes are durable when a call returns.
 
     A user's history holds the last rating of each item, as a prepared dataset does: in the order of time, and of
     arrival where times are equal. Raises what :class:`Database` raises, and every method :class:`StoreError` when
@@ -59,7 +59,7 @@ class UserStore:
         self.database = Database(store)
 
     def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
-        """Take in events by user id, all or none. An event whose id the user has already changes nothing.
+        """Add events by user id, in one transaction; events with known ids are ignored.
 
         Raises :class:`ConflictError` for an id that stands for another event.
         """
@@ -69,7 +69,7 @@ class UserStore:
             return {one: append_events(connection, one, sent[one], now) for one in sorted(sent)}
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
-        """A user's history, oldest first: all of it, or its ``newest`` events before the last ``skip``.
+        """Get a user's history, oldest first: all of it, or the ``newest`` events before the last ``skip``.
 
         Raises :class:`UnknownUserError`.
         """
@@ -79,13 +79,13 @@ class UserStore:
         return StoredHistory(user.key, user.version, _history(user_id, rows), [row.event_id for row in rows])
 
     def user_ids(self, starting: str, most: int) -> list[str]:
-        """Ids of users that begin so, in order."""
+        """List the user ids with a prefix, sorted."""
         found = select(users.c.user_id).where(users.c.user_id.startswith(starting, autoescape=True))
         with self.database.reading() as connection:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
     def changes(self, user_key: int, since: int) -> Changes | None:
-        """What has changed in a history since a version; the cost does not depend on the rest of it.
+        """Get the changes of a history since a version, at a cost that does not depend on its length.
 
         None where events have been deleted since. Raises :class:`UnknownUserError` when the user has been.
         """
@@ -100,7 +100,7 @@ class UserStore:
             return Changes(user.version, *(_history(user.user_id, rows) for rows in both))
 
     def encoded(self, user_id: str, model: str) -> tuple[int, int, Encoded | None]:
-        """A user's key and version, and what was kept, of this version or an older one.
+        """Get a user's key and version, and the cached encoding of this or an older version.
 
         Raises :class:`UnknownUserError`.
         """
@@ -114,7 +114,7 @@ class UserStore:
         return user.key, user.version, None if kept is None else Encoded(*kept)
 
     def keep(self, user_key: int, model: str, made: Encoded) -> None:
-        """Keep what a model made of a history, unless there is something newer, or some of it has been deleted."""
+        """Cache a model's encoding of a history, unless a newer one exists or events have been deleted."""
         row = self._insert(encoded).values(user_key=user_key, model=model, **asdict(made))
         row = row.on_conflict_do_update(
             index_elements=[encoded.c.user_key, encoded.c.model],
@@ -127,7 +127,7 @@ class UserStore:
                 connection.execute(row)
 
     def delete_user(self, user_id: str) -> int:
-        """Remove a user's events, prompts and states, from SQLite's files too; returns how many events there were.
+        """Delete a user's events, prompts and states, including from SQLite's files; returns the number of events.
 
         Call it again where it was interrupted. PostgreSQL keeps removed rows in its files until it vacuums.
         """
@@ -142,7 +142,7 @@ class UserStore:
     def delete_events(
         self, user_id: str, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
     ) -> Deletion:
-        """Remove events by their ids and all ratings of some items, as :meth:`delete_user` removes a user.
+        """Delete events by their ids and all ratings of some items, like :meth:`delete_user`.
 
         Raises :class:`UnknownUserError`.
         """
@@ -153,7 +153,7 @@ class UserStore:
         return deleted
 
     def add_items(self, new: Sequence[Item]) -> None:
-        """Keep items that were given as text.
+        """Store new items.
 
         Raises :class:`ConflictError` for an id that stands for another item.
         """
@@ -177,7 +177,7 @@ class UserStore:
                 connection.execute(insert(items), rows)
 
     def items(self, after: int = 0) -> tuple[list[Item], int]:
-        """The items that were kept after the one of this number, in order, and the last one's number."""
+        """Get the stored items after a number, in order, and the last one's number."""
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(items).where(items.c.number > after).order_by(items.c.number)

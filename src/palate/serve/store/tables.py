@@ -1,4 +1,4 @@
-"""The tables of the user store.
+"""Tables of the user store.
 
 A user's *version* counts the events that their history has taken in, and the deletions. An event's own version is its
 number in that count, so what has changed since an older version can be told without reading the rest, if nothing was

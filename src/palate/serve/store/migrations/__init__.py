@@ -1,1 +1,1 @@
-"""The versions of the user store's schema, and how one becomes the next."""
+"""Migrations of the user store's schema."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, in the transaction that was opened for them."""
+"""Alembic environment, which runs migrations in an open transaction."""
 
 from alembic import context
 

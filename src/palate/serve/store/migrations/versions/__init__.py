@@ -1,1 +1,1 @@
-"""One module for each step from a schema to the next."""
+"""Migrations, one module each."""

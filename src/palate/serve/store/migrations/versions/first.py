@@ -1,4 +1,4 @@
-"""The first schema: users, their events, what was made of them, and items that were added."""
+"""Initial schema: users, events, cached encodings and added items."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ _CURRENT, _SUPERSEDED = sa.text("superseded IS NULL"), sa.text("superseded IS NO
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "users",
         sa.Column("key", _NUMBER, primary_key=True, autoincrement=True),

@@ -1,4 +1,4 @@
-"""Users know at which version events of theirs were last deleted."""
+"""Adds the version of a user's last deletion."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "1"
 
 
 def upgrade() -> None:
-    """Add the column; nobody's events were deleted one by one before."""
+    """Add the column; no events had been deleted individually before."""
     op.add_column("users", sa.Column("forgotten", sa.BigInteger, nullable=False, server_default="0"))
