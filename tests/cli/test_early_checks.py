@@ -284,3 +284,37 @@ def test_a_backbone_that_no_cell_can_have_is_told_once(palate, world, idle, monk
     done = palate("reproduce", "table2", "--preset", "paper", "--data", "data")
     assert done.exit_code == 2
     assert "the backbone 'google/t5-v1_1-base' cannot be had" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", RUN],
+        ["questions", RUN],
+        ["generate", RUN, "--user", "1"],
+        ["export", RUN, "--user", "1", "--out", "prompts"],
+        ["serve", RUN, "--port", "0"],
+        ["reproduce", "all", "--preset", "smoke"],
+    ],
+    ids=lambda one: one[0],
+)
+def test_a_device_that_is_not_there_is_refused_before_a_model_is_loaded(palate, unloaded, arguments):
+    done = palate(*arguments, "--device", "cuda:77")
+    assert done.exit_code == 2
+    assert "palate: device 'cuda:77' cannot be used" in done.stderr
+    assert not Path("prompts").exists()
+
+
+def test_commands_say_where_they_computed(palate, world):
+    for arguments in (
+        ["evaluate", RUN, "--bare"],
+        ["questions", RUN, "--users", "2", "--kind", "preference"],
+        ["generate", RUN, "--user", "1"],
+        ["export", RUN, "--user", "1", "--out", "prompts"],
+    ):
+        done = palate(*arguments, "--device", "cpu")
+        assert done.exit_code == 0, done.stderr
+        assert "computed on cpu" in done.stderr.splitlines(), arguments
+    for file in ("metrics.json", "questions.json", "manifest.json"):
+        assert json.loads((world / RUN / file).read_text())["device"] == "cpu"
+    assert json.loads((world / "prompts" / "manifest.json").read_text())["device"] == "cpu"
