@@ -32,7 +32,7 @@ class ServerError(PalateError):
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
-        super().__init__(f"the server said {status}: {detail}")
+        super().__init__(f"the server responded {status}: {detail}")
 
 
 class Client:

@@ -6,6 +6,7 @@ from transformers import T5ForConditionalGeneration
 
 from palate.config.recipe import PretrainedT5Settings
 from palate.encoders.batch import window_tensors, windows_of
+from palate.errors import RecipeError
 from palate.model.weights import OF_THE_BACKBONE
 from tiny import asked, assert_only_its_backbone_is_taken, pretrained_model, tiny_backbone
 from tiny_causal import STREAMING
@@ -92,3 +93,36 @@ def test_it_learns(tiny_data, histories, folder, train):
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     assert any(name.startswith("user_encoder.") and gradient.any() for name, gradient in gradients.items())
     assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+def lora_t5(data, folder, **settings):
+    return pretrained_model(
+        data, PretrainedT5Settings(name=str(folder), train="lora", **settings), STREAMING
+    ).backbone
+
+
+def adapted(backbone):
+    """The modules that LoRA updates, by the ends of their names."""
+    return {
+        name.split(".lora_")[0].split(".")[-1] for name, _ in backbone.named_parameters() if "lora_" in name
+    }
+
+
+def test_lora_updates_every_linear_layer_with_a_scale_of_two_if_nothing_else_is_set(tiny_data, tmp_path):
+    backbone = lora_t5(tiny_data, save_t5(tmp_path / "t5"), lora_r=4)
+    config = backbone.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 8, 0.0)
+    assert adapted(backbone) == {"q", "k", "v", "o", "wi_0", "wi_1", "wo"}
+
+
+def test_lora_takes_alpha_dropout_and_target_modules_as_peft_does(tiny_data, tmp_path):
+    settings = {"lora_alpha": 32, "lora_dropout": 0.1, "lora_target_modules": ["q", "v"]}
+    backbone = lora_t5(tiny_data, save_t5(tmp_path / "t5"), **settings)
+    config = backbone.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 32, 0.1)
+    assert adapted(backbone) == {"q", "v"}
+
+
+def test_lora_refuses_modules_that_the_backbone_does_not_have(tiny_data, tmp_path):
+    with pytest.raises(RecipeError, match=r"^model\.backbone\.lora_target_modules: .*q_proj"):
+        lora_t5(tiny_data, save_t5(tmp_path / "t5"), lora_target_modules=["q_proj"])

@@ -172,7 +172,7 @@ def test_a_byte_order_mark_and_foreign_newlines_are_no_part_of_what_is_written(p
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("user: a\nuser: b\n", "not valid YAML: 'user' stands twice"),
+        ("user: a\nuser: b\n", "not valid YAML: 'user' occurs twice"),
         ("? [1, 2]\n: 3\n", ""),
         ("year: 2024-02-30\n", "not valid YAML: day is out of range for month"),
         ("[" * 1000, "not valid YAML: "),

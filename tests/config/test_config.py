@@ -177,7 +177,7 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
             "x.yaml: unknown key 'train.stepz'; did you mean 'train.max_steps'?; "
             "'train.max_steps' is -1, expected greater than or equal to 0",
         ),
-        ("seed: 1\nname: a\nseed: 2", "x.yaml:3: not valid YAML: 'seed' stands twice"),
+        ("seed: 1\nname: a\nseed: 2", "x.yaml:3: not valid YAML: 'seed' occurs twice"),
         ("- 1", "x.yaml: found list, expected settings like 'seed: 0'"),
         ("extends: [a, b]", "x.yaml: 'extends' is ['a', 'b'], expected the path of one recipe"),
         ("extends: gone.yaml", "gone.yaml: no such recipe"),

@@ -100,7 +100,7 @@ def test_what_is_wrong_with_a_field_is_said(sent, said):
     ("text", "said"),
     [
         (b"{", "Expecting property name enclosed in double quotes"),
-        (b'{"a": 1, "b": {"a": 1, "c": 2, "a": 1}}', "the key 'a' stands twice in one object"),
+        (b'{"a": 1, "b": {"a": 1, "c": 2, "a": 1}}', "the key 'a' occurs twice in one object"),
         (b'"\xff"', "expected UTF-8 text"),
         ("[1]".encode("utf-16"), "expected UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),

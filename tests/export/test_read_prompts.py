@@ -109,7 +109,7 @@ def test_a_file_that_is_something_else_is_refused_though_its_checksum_fits(out, 
     [
         (lambda manifest: manifest.update(format=2), "format"),
         (lambda manifest: manifest.pop("users"), "users"),
-        (lambda manifest: manifest.update(users=manifest["users"] * 2), "a user stands in it twice"),
+        (lambda manifest: manifest.update(users=manifest["users"] * 2), "a user occurs twice"),
         (lambda manifest: manifest.update(instructions=[]), "not one complete prompt for each instruction"),
         (lambda manifest: manifest["users"][0]["user_prompt"].update(shape=[6, 33]), "differ in size"),
         (lambda manifest: manifest["users"][0]["user_prompt"].update(path="users/../../x"), "path"),

@@ -88,7 +88,7 @@ def test_wrong_events_are_refused_by_field(server, sent, said):
         (b'{"item_id": "\xff", "rating": 4}', "not valid JSON: expected UTF-8 text"),
         (b'{"item_id": "\\ud800", "rating": 4}', "expected text without control characters"),
         (b'{"item_id": "1", "rating": ' + b"9" * 5000 + b"}", "not valid JSON: a number has too many digits"),
-        (b'{"item_id": "1", "item_id": "2"}', "the key 'item_id' stands twice in one object"),
+        (b'{"item_id": "1", "item_id": "2"}', "the key 'item_id' occurs twice in one object"),
         (b"[" * 100_000, "not valid JSON: nested too deeply"),
         (b"", "the body: is missing"),
     ],

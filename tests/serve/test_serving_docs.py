@@ -60,7 +60,7 @@ def test_the_snippet_runs(listening):
     assert answer == streamed
     assert "'item_id': '50'" in out.getvalue()
     assert names["prompt"].dtype == np.float32
-    with pytest.raises(ServerError, match="the server said 404: no user 'ann' in the store") as caught:
+    with pytest.raises(ServerError, match="the server responded 404: no user 'ann' in the store") as caught:
         names["client"].history("ann")
     assert caught.value.status == 404
 
@@ -68,7 +68,7 @@ def test_the_snippet_runs(listening):
 def test_the_client_asks_with_its_key_and_sends_nothing_twice(listening, tmp_path, monkeypatch):
     (tmp_path / "keys").write_text("a-key-of-the-test\n")
     url = listening(key_file=tmp_path / "keys", limits=Limits(waiting=1, batch=1))
-    with pytest.raises(ServerError, match="the server said 401"):
+    with pytest.raises(ServerError, match="the server responded 401"):
         palate.Client(url).model()
     with palate.Client(url, "a-key-of-the-test") as client:
         send, sent = client._http.request, []
@@ -88,7 +88,7 @@ def test_the_client_asks_with_its_key_and_sends_nothing_twice(listening, tmp_pat
         assert client.ready()
         assert client.add_items([{"item_id": "x", "title": "y"}]) == 1
         assert client.answers([{"user_id": "ann"}])[0]["text"] == client.answer("ann")
-        with pytest.raises(ServerError, match="the server said 404"):
+        with pytest.raises(ServerError, match="the server responded 404"):
             list(client.stream("nobody"))
 
 

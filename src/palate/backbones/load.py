@@ -30,7 +30,7 @@ def check_backbone(settings: PretrainedT5Settings | CausalSettings) -> None:
     if settings.train == "lora":
         require_peft()
     place = loadable_name(settings) if isinstance(settings, CausalSettings) else settings.name
-    with telling(lambda reason: MismatchError(f"the backbone {settings.name!r} cannot be had ({reason})")):
+    with telling(lambda reason: MismatchError(f"the backbone {settings.name!r} cannot be loaded ({reason})")):
         AutoConfig.from_pretrained(place, revision=settings.revision, trust_remote_code=False)
         AutoTokenizer.from_pretrained(place, revision=settings.revision, trust_remote_code=False)
 

@@ -25,18 +25,18 @@ def evaluate(
         ),
     ],
     data: Annotated[Path | None, Option(help="The dataset; the first run's own if not given.")] = None,
-    split: Annotated[Literal["train", "dev", "test"], Option(help="Whose users are asked about.")] = "test",
+    split: Annotated[Literal["train", "dev", "test"], Option(help="Split of the users.")] = "test",
     window: Annotated[
         str | None,
         Option(
             metavar="N[,N...]",
-            help="Interactions that are seen; the recipe's if not given. Several give liked F1 by window.",
+            help="Window size in interactions; the recipe's if not given. Several give liked F1 by size.",
         ),
     ] = None,
     window_kind: Annotated[
-        Literal["recent", "random"] | None, Option(help="Which ones; the recipe's if not given.")
+        Literal["recent", "random"] | None, Option(help="Recent or random interactions; the recipe's if not given.")
     ] = None,
-    seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[
         Path | None,
         Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
@@ -44,14 +44,14 @@ def evaluate(
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     transfer: Annotated[
-        bool, Option("--transfer", help="Let runs answer about data that they were not trained on.")
+        bool, Option("--transfer", help="Allow data that the runs were not trained on.")
     ] = False,
     bare: Annotated[
-        bool, Option("--bare", help="Show neither references nor another user's history beside a run.")
+        bool, Option("--bare", help="Omit the references and the control that are included with a run.")
     ] = False,
     controls: Annotated[
         bool,
-        Option("--controls", help="Show a run with every kind of wrong history, not just another user's."),
+        Option("--controls", help="Include all controls of a run, not only another user's history."),
     ] = False,
 ) -> None:
     """Score models and references on the same examples."""

@@ -20,9 +20,9 @@ def export(
     run: Annotated[Path, Argument(help="The run's folder.")],
     out: Annotated[Path, Option(help="New folder for the prompts and their manifest.")],
     user: Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")] = None,
-    users: Annotated[Path | None, Option(help="A file with a user id of the data a line.")] = None,
+    users: Annotated[Path | None, Option(help="File with one user id per line.")] = None,
     split: Annotated[
-        Literal["train", "dev", "test"] | None, Option(help="All users of one of the data's splits.")
+        Literal["train", "dev", "test"] | None, Option(help="All users of a split.")
     ] = None,
     history: Annotated[
         list[Path] | None,
@@ -30,9 +30,9 @@ def export(
     ] = None,
     instruction: Annotated[
         list[str] | None,
-        Option(help='Write complete prompts for it, too; "" for what was trained. May be repeated.'),
+        Option(help='Also write complete prompts for it; "" is the trained one. May be repeated.'),
     ] = None,
-    data: Annotated[Path | None, Option(help="Where the users are; the run's own data if not given.")] = None,
+    data: Annotated[Path | None, Option(help="Dataset of the users; the run's own if not given.")] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[
@@ -41,7 +41,7 @@ def export(
     weights: Annotated[
         Literal["backbone", "adapter"] | None,
         Option(
-            help="Write the backbone that the engine needs, too, LoRA merged in; or LoRA's adapter alone."
+            help="Also write the backbone that the engine needs, with LoRA merged, or the LoRA adapter only."
         ),
     ] = None,
 ) -> None:

@@ -19,11 +19,11 @@ def generate(
     run: Annotated[Path, Argument(help="The run's folder.")],
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
-    instruction: Annotated[str | None, Option(help="What to ask, if not what was trained.")] = None,
+    instruction: Annotated[str | None, Option(help="The question; the trained one if not given.")] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    data: Annotated[Path | None, Option(help="Where the user is; the run's own data if not given.")] = None,
-    as_json: Annotated[bool, Option("--json", help="Print the window that was read, too, as JSON.")] = False,
+    data: Annotated[Path | None, Option(help="Dataset of the user; the run's own if not given.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print answer and window as JSON.")] = False,
 ) -> None:
     """Ask a trained model about a user."""
     if (user is None) == (history is None):

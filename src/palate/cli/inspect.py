@@ -12,8 +12,8 @@ from palate.cli.console import columns, show_table, tell
 
 def inspect(
     data: Annotated[Path, Argument(help="Folder that palate prepare wrote.")],
-    html: Annotated[Path | None, Option(metavar="FILE", help="Write a page of it, too.")] = None,
-    examples: Annotated[int, Option(min=0, help="Users and items that are shown.")] = 3,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Also write an HTML page.")] = None,
+    examples: Annotated[int, Option(min=0, help="Number of example users and items.")] = 3,
 ) -> None:
     """Show what is in a dataset."""
     from palate.data.dataset import load_dataset

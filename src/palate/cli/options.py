@@ -12,13 +12,13 @@ from typer import BadParameter, Option
 BackboneOption: TypeAlias = Annotated[
     str | None,
     Option(
-        metavar="FOLDER", help="Where the backbone of a run that did not save it lies now, if it has moved."
+        metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it has moved."
     ),
 ]
 DeviceOption: TypeAlias = Annotated[
     str,
     Option(
-        metavar="auto|cpu|cuda:N", help="Where the model computes; auto is the first GPU if there is one."
+        metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."
     ),
 ]
 

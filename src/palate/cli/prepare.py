@@ -38,7 +38,7 @@ def prepare(
         str | None,
         Option(
             metavar="FILE",
-            help="Files of the items, by name or glob; without, the events tell of them.",
+            help="Item files, by name or glob; from the events' columns if not given.",
         ),
     ] = None,
     settings: Annotated[
@@ -55,7 +55,7 @@ def prepare(
         float, Option(min=0, max=1, help="Share of the users in test.", rich_help_panel=_KEPT)
     ] = 0.1,
     seed: Annotated[
-        int, Option(help="Decides which users are dev and test users.", rich_help_panel=_KEPT)
+        int, Option(help="Seed of the split.", rich_help_panel=_KEPT)
     ] = 0,
     columns: Annotated[
         str | None,
@@ -112,7 +112,7 @@ def prepare(
         ),
     ] = None,
     skip_bad_rows: Annotated[
-        bool, Option("--skip-bad-rows", help="Leave out rows that cannot be read.", rich_help_panel=_MEANING)
+        bool, Option("--skip-bad-rows", help="Skip rows that cannot be read.", rich_help_panel=_MEANING)
     ] = False,
 ) -> None:
     """Make a dataset from ratings and items."""

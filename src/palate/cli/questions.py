@@ -16,15 +16,15 @@ def questions(
     run: Annotated[Path, Argument(help="The run's folder.")],
     kind: Annotated[
         list[str] | None,
-        Option(help="preference, liked, disliked, yes-no, pair or rating; all that it learned if not given."),
+        Option(help="preference, liked, disliked, yes-no, pair or rating; those it was trained on if not given."),
     ] = None,
     data: Annotated[Path | None, Option(help="The dataset; the run's own if not given.")] = None,
-    split: Annotated[Literal["train", "dev", "test"], Option(help="Whose users are asked about.")] = "test",
+    split: Annotated[Literal["train", "dev", "test"], Option(help="Split of the users.")] = "test",
     window: Annotated[
-        int | None, Option(min=1, help="Interactions that are seen; the recipe's if not given.")
+        int | None, Option(min=1, help="Window size in interactions; the recipe's if not given.")
     ] = None,
-    users: Annotated[int | None, Option(min=2, help="Ask about so many users at most.")] = None,
-    seed: Annotated[int, Option(min=0, help="Decides what is drawn at random.")] = 0,
+    users: Annotated[int | None, Option(min=2, help="Maximum number of users.")] = None,
+    seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,

@@ -18,16 +18,16 @@ def reproduce(
     preset: Annotated[
         Literal["paper", "mini", "smoke"],
         Option(
-            help="The paper's models and sizes; small ones for a CPU; or tiny ones, to see that all works."
+            help="The paper's models and sizes, small ones for a CPU, or tiny ones to test the pipeline."
         ),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
     out: Annotated[Path | None, Option(help="Folder of cells and results; runs/reproduce-PRESET.")] = None,
     seeds: Annotated[int, Option(help="Seeds for the rows of Table 1; all others have one.", min=1)] = 2,
-    jobs: Annotated[int, Option(help="Cells trained at a time.", min=1)] = 1,
-    only: Annotated[str | None, Option(help="Only cells whose name holds this.")] = None,
+    jobs: Annotated[int, Option(help="Number of concurrent trainings.", min=1)] = 1,
+    only: Annotated[str | None, Option(help="Only cells whose name contains this.")] = None,
     device: DeviceOption = "auto",
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what each cell would take, and stop.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print each cell's estimated cost, and stop.")] = False,
 ) -> None:
     """Rebuild the paper's tables: paper, ours, difference, and the cost.
 

@@ -27,10 +27,10 @@ def serve(
     data: Annotated[
         Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
     ] = None,
-    host: Annotated[str, Option(help="The address; one that others reach needs keys.")] = "127.0.0.1",
+    host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    workers: Annotated[int, Option(min=1, help="Processes, each with a model of its own.")] = 1,
-    api_key_file: Annotated[Path | None, Option(help="File with an API key a line.")] = None,
+    workers: Annotated[int, Option(min=1, help="Worker processes, each with its own model.")] = 1,
+    api_key_file: Annotated[Path | None, Option(help="File with one API key per line.")] = None,
     overrides: Annotated[
         list[str] | None, Option("--limit", metavar="NAME=VALUE", help="Change a limit; may be repeated.")
     ] = None,

@@ -18,7 +18,7 @@ def train(
         Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a setting; may be repeated. All of them are one change, whose order does not matter.",
+            help="Override a setting; may be repeated, in any order.",
         ),
     ] = None,
     out: Annotated[

@@ -120,7 +120,7 @@ def _read_csv(path: Path, data: bytes) -> _Rows:
 def _check_header(names: Sequence[str], path: Path) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"the column {name!r} stands twice; expected each once", path, 1)
+            raise DataError(f"the column {name!r} occurs twice; expected each once", path, 1)
 
 
 _READERS: dict[str, Callable[[Path, bytes], _Rows]] = {

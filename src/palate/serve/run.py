@@ -55,7 +55,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     server = uvicorn.Server(config)
     server.run([listening])
     if not server.started:
-        raise PalateError("the server did not start; what is wrong stands above")
+        raise PalateError("the server did not start; see the error above")
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

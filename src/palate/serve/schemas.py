@@ -52,7 +52,7 @@ Timestamp: TypeAlias = Annotated[
     int | None,
     _written(Annotated[float, Field(ge=0, lt=UNITS[-1][0])] | str | None),
     Field(
-        description="When: seconds, milli-, micro- or nanoseconds since 1970, told apart by their size, or an ISO "
+        description="When: seconds, milli-, micro- or nanoseconds since 1970, distinguished by magnitude, or an ISO "
         "date or time, in UTC where it names no zone; kept in whole seconds",
         examples=[893286638, "2024-05-31T23:59:00Z"],
     ),

@@ -102,7 +102,7 @@ def test_fields_of_json_lines_may_come_late_and_lists_are_spread(file):
     [
         ('{"id": ', "not valid JSON"),
         ("[1, 2]", "expected an object on each line"),
-        ('{"id": 1, "id": 2}', "the key 'id' stands twice"),
+        ('{"id": 1, "id": 2}', "the key 'id' occurs twice"),
         ('{"id": "\\ud800"}', "half of a surrogate pair"),
         ('{"id": ' + "[" * 100_000, "not valid JSON: nested too deeply"),
         ('{"id": ' + "1" * 5000 + "}", "not valid JSON: Exceeds the limit"),
