@@ -34,7 +34,8 @@ def evaluate(
         ),
     ] = None,
     window_kind: Annotated[
-        Literal["recent", "random"] | None, Option(help="Recent or random interactions; the recipe's if not given.")
+        Literal["recent", "random"] | None,
+        Option(help="Recent or random interactions; the recipe's if not given."),
     ] = None,
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[

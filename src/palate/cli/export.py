@@ -21,9 +21,7 @@ def export(
     out: Annotated[Path, Option(help="New folder for the prompts and their manifest.")],
     user: Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")] = None,
     users: Annotated[Path | None, Option(help="File with one user id per line.")] = None,
-    split: Annotated[
-        Literal["train", "dev", "test"] | None, Option(help="All users of a split.")
-    ] = None,
+    split: Annotated[Literal["train", "dev", "test"] | None, Option(help="All users of a split.")] = None,
     history: Annotated[
         list[Path] | None,
         Option(help="A history: a JSON, JSON lines or CSV file, whose name is the user's; may be repeated."),

@@ -11,15 +11,11 @@ from typer import BadParameter, Option
 
 BackboneOption: TypeAlias = Annotated[
     str | None,
-    Option(
-        metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it has moved."
-    ),
+    Option(metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it has moved."),
 ]
 DeviceOption: TypeAlias = Annotated[
     str,
-    Option(
-        metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."
-    ),
+    Option(metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."),
 ]
 
 

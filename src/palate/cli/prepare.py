@@ -54,9 +54,7 @@ def prepare(
     test_share: Annotated[
         float, Option(min=0, max=1, help="Share of the users in test.", rich_help_panel=_KEPT)
     ] = 0.1,
-    seed: Annotated[
-        int, Option(help="Seed of the split.", rich_help_panel=_KEPT)
-    ] = 0,
+    seed: Annotated[int, Option(help="Seed of the split.", rich_help_panel=_KEPT)] = 0,
     columns: Annotated[
         str | None,
         _column("Names of all columns, separated by commas, where event files have no header line."),

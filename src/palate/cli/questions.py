@@ -16,7 +16,9 @@ def questions(
     run: Annotated[Path, Argument(help="The run's folder.")],
     kind: Annotated[
         list[str] | None,
-        Option(help="preference, liked, disliked, yes-no, pair or rating; those it was trained on if not given."),
+        Option(
+            help="preference, liked, disliked, yes-no, pair or rating; those it was trained on if not given."
+        ),
     ] = None,
     data: Annotated[Path | None, Option(help="The dataset; the run's own if not given.")] = None,
     split: Annotated[Literal["train", "dev", "test"], Option(help="Split of the users.")] = "test",

@@ -17,9 +17,7 @@ def reproduce(
     tables: Annotated[list[str], Argument(metavar="TABLE...", help="table1 to table4, figure2, or all.")],
     preset: Annotated[
         Literal["paper", "mini", "smoke"],
-        Option(
-            help="The paper's models and sizes, small ones for a CPU, or tiny ones to test the pipeline."
-        ),
+        Option(help="The paper's models and sizes, small ones for a CPU, or tiny ones to test the pipeline."),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
     out: Annotated[Path | None, Option(help="Folder of cells and results; runs/reproduce-PRESET.")] = None,
