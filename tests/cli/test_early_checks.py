@@ -283,7 +283,7 @@ def test_a_backbone_that_no_cell_can_have_is_told_once(palate, world, idle, monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = palate("reproduce", "table2", "--preset", "paper", "--data", "data")
     assert done.exit_code == 2
-    assert "the backbone 'google/t5-v1_1-base' cannot be had" in done.stderr
+    assert "the backbone 'google/t5-v1_1-base' cannot be loaded" in done.stderr
 
 
 @pytest.mark.parametrize(
