@@ -292,7 +292,7 @@ def test_a_backbone_that_no_cell_can_have_is_told_once(palate, world, idle, monk
         ["evaluate", RUN],
         ["questions", RUN],
         ["generate", RUN, "--user", "1"],
-        ["export", RUN, "--user", "1", "--out", "prompts"],
+        ["export", RUN, "--user", "1", "--out", "by-device"],
         ["serve", RUN, "--port", "0"],
         ["reproduce", "all", "--preset", "smoke"],
     ],
@@ -302,7 +302,7 @@ def test_a_device_that_is_not_there_is_refused_before_a_model_is_loaded(palate, 
     done = palate(*arguments, "--device", "cuda:77")
     assert done.exit_code == 2
     assert "palate: device 'cuda:77' cannot be used" in done.stderr
-    assert not Path("prompts").exists()
+    assert not Path("by-device").exists()
 
 
 def test_commands_say_where_they_computed(palate, world):
@@ -310,11 +310,11 @@ def test_commands_say_where_they_computed(palate, world):
         ["evaluate", RUN, "--bare"],
         ["questions", RUN, "--users", "2", "--kind", "preference"],
         ["generate", RUN, "--user", "1"],
-        ["export", RUN, "--user", "1", "--out", "prompts"],
+        ["export", RUN, "--user", "1", "--out", "by-device"],
     ):
         done = palate(*arguments, "--device", "cpu")
         assert done.exit_code == 0, done.stderr
         assert "computed on cpu" in done.stderr.splitlines(), arguments
     for file in ("metrics.json", "questions.json", "manifest.json"):
         assert json.loads((world / RUN / file).read_text())["device"] == "cpu"
-    assert json.loads((world / "prompts" / "manifest.json").read_text())["device"] == "cpu"
+    assert json.loads((world / "by-device" / "manifest.json").read_text())["device"] == "cpu"
