@@ -61,18 +61,21 @@ def test_two_processes_share_a_folder(tmp_path):
         np.testing.assert_array_equal(cache.vectors([key(3), key(1)]), [vector(3), vector(1)])
 
 
-@pytest.mark.parametrize("damage", ["first", "header", "vector", "last", "cut", "empty", "longer"])
+@pytest.mark.parametrize("damage", ["first", "header", "vector", "last", "cut", "empty", "longer", "folder"])
 def test_a_damaged_chunk_is_named_put_aside_and_never_used(tmp_path, damage):
     fill(VectorCache(tmp_path), [1, 2])
     (bad,) = tmp_path.iterdir()
     fill(VectorCache(tmp_path), [3])
     data = bytearray(bad.read_bytes())
     flipped = {"first": 0, "header": 20, "vector": len(data) - 9, "last": len(data) - 1}
-    if damage in flipped:
+    if damage == "folder":
+        bad.unlink()
+        bad.mkdir()
+    elif damage in flipped:
         data[flipped[damage]] ^= 4
+        bad.write_bytes(data)
     else:
-        data = {"cut": data[:-5], "empty": b"", "longer": data + b"x"}[damage]
-    bad.write_bytes(data)
+        bad.write_bytes({"cut": data[:-5], "empty": b"", "longer": data + b"x"}[damage])
     with pytest.warns(UserWarning, match=bad.name):
         cache = opened(tmp_path)
     assert key(1) not in cache

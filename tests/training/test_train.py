@@ -493,6 +493,7 @@ def test_incomplete_checkpoints_are_swept_and_the_newest_whole_one_is_taken(tmp_
         (tmp_path / f"checkpoint-{step}").mkdir()
         if step < 12:
             (tmp_path / f"checkpoint-{step}" / "complete.json").write_text(json.dumps(kept))
+    (tmp_path / "best-4.safetensors").mkdir()  # where a file is to be written
     trainer = SimpleNamespace(
         args=SimpleNamespace(output_dir=str(tmp_path), should_save=True),
         clock=Clock(TrainSettings()),

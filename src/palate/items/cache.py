@@ -85,6 +85,8 @@ class VectorCache:
             data = path.read_bytes()
         except FileNotFoundError:  # another process has just put it aside
             return
+        except IsADirectoryError:  # in the place of a chunk that will be written again
+            return self._put_aside(path)
         except OSError as error:
             warnings.warn(
                 f"{path} cannot be read ({error.strerror}); its texts are encoded again", stacklevel=3

@@ -216,17 +216,20 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.control.should_training_stop |= patience is not None and self.worse >= patience
 
     def resume(self) -> str | None:
-        """Restore clock and best score of the newest complete checkpoint, and remove incomplete ones.
+        """Restore clock and best score of the newest complete checkpoint, and remove what is damaged.
 
         Returns:
             The checkpoint's folder; None if there is none.
         """
-        whole = {}
-        for folder in Path(self.args.output_dir).glob("checkpoint-*"):
+        whole, place = {}, Path(self.args.output_dir)
+        for folder in place.glob("checkpoint-*"):
             if kept := _whole(folder):
                 whole[int(folder.name.removeprefix("checkpoint-"))] = folder, kept
             elif self.args.should_save:
                 shutil.rmtree(folder)
+        for weights in place.glob("best-*.safetensors") if self.args.should_save else ():
+            if weights.is_dir():  # no file can be written in its place
+                shutil.rmtree(weights)
         if not whole:
             return None
         newest, kept = whole[max(whole)]
