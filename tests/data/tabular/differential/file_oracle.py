@@ -395,6 +395,11 @@ def _check_categories(told: Told) -> None:
 
 
 def _read_items(rows: list[Row], columns: Columns, separator: str | None, told: Told, own_file: bool) -> None:
+    there = {name for row in rows for name in row.cells}
+    if (
+        {columns.title, columns.description, columns.year} - there - {None}
+    ):  # JSON objects leave out what is null
+        told.doubts.append("a column that no row has")
     for row in rows:
         if row.separators_alone:
             told.blank_items += own_file
