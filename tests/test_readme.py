@@ -16,7 +16,7 @@ from palate.config.recipe import DataSettings, TaskSettings, UEMSettings
 from palate.data.prepare import prepare
 from palate.encoders.base import EncoderSizes
 from palate.tasks.statistics import category_statistics
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import with_own_registries
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def demo(tmp_path_factory):
     out = place / "runs" / "demo"
     prepare(write_movielens(place / "raw"), out / "data")
     recipe = load_recipe(small_recipes(place)[0], ["train.max_steps=2"])
-    train(recipe.model_copy(update={"data": DataSettings(path=out / "data")}), out / "main")
+    train_run(recipe.model_copy(update={"data": DataSettings(path=out / "data")}), out / "main")
     return place
 
 

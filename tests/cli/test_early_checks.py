@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from palate.cli import app
 from palate.model.model import PersonalizedModel
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import prepare_tiny, save_tiny_encoder, tiny_recipe
 from tiny_causal import save_causal
 
@@ -27,7 +27,7 @@ def world(tmp_path_factory):
     save_causal(place / "other", seed=1)
     for name, model in (("t5", {}), ("llama", {"backbone": {**DECODER, "name": str(place / "llama")}})):
         changes = {**{"train": {"max_steps": 0}}, **({"model": model} if model else {})}
-        train(tiny_recipe(data.path, encoder, place / "cache", **changes), place / "runs" / name)
+        train_run(tiny_recipe(data.path, encoder, place / "cache", **changes), place / "runs" / name)
     return place
 
 
@@ -189,7 +189,7 @@ def test_a_backbone_in_a_folder_is_found_from_every_other_folder(world, monkeypa
         model={"backbone": {**DECODER, "name": "llama"}},
     )
     monkeypatch.chdir(world)
-    train(recipe, tmp_path / "run")
+    train_run(recipe, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["generate", "run", "--user", "7"])
     assert done.exit_code == 0, done.stderr

@@ -13,7 +13,7 @@ from palate.cli.app import app
 from palate.data.dataset import load_dataset
 from palate.data.tabular.settings import own_settings
 from palate.errors import RecipeError
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe, write_movielens
 
 
@@ -27,7 +27,7 @@ def place(tmp_path_factory, tiny_data, tiny_sentence_encoder):
     write_movielens(folder / "ml")
     shutil.copytree(tiny_data.path, folder / "data")
     (folder / "keys.txt").write_text("0123456789abcdef\n")
-    train(
+    train_run(
         tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"max_steps": 1}),
         folder / "run",
     )

@@ -18,7 +18,7 @@ from palate.errors import ConflictError, MismatchError, RecipeError
 from palate.model.model import load_model
 from palate.schema import Preferences
 from palate.tasks import CategoryPreference
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe, with_own_registries
 
 
@@ -78,7 +78,7 @@ def run(registered, tiny_data, tiny_sentence_encoder, tmp_path):
     )
     settings = recipe.model_dump(mode="json")
     settings["task"] = {"kind": "tests-favourite"}
-    return train(Recipe.model_validate(settings), tmp_path / "run")
+    return train_run(Recipe.model_validate(settings), tmp_path / "run")
 
 
 def test_a_recipe_names_a_registered_kind_and_its_settings_are_validated(registered, tmp_path):

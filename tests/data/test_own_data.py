@@ -80,7 +80,7 @@ def test_a_window_says_something_about_the_whole_history(shop):
 
 
 def test_users_are_not_simulated_without_ratings(shop, tiny_sentence_encoder, tmp_path):
-    from palate.training.train import train_run as train
+    from palate.training.train import train_run
 
     recipe = tiny_recipe(
         shop / "data", tiny_sentence_encoder, tmp_path, simulation={"users": 5}, train={"max_steps": 1}
@@ -88,7 +88,7 @@ def test_users_are_not_simulated_without_ratings(shop, tiny_sentence_encoder, tm
     if load_dataset(shop / "data").info.feedback == "ratings":
         pytest.skip("there are ratings")
     with pytest.raises(RecipeError, match="users are simulated by their ratings, and this data has none"):
-        train(recipe, tmp_path / "run")
+        train_run(recipe, tmp_path / "run")
 
 
 def test_inspect_shows_what_is_there(shop, tmp_path):

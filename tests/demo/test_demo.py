@@ -15,7 +15,7 @@ from palate.demo import scores as demo_scores
 from palate.errors import OutputError, PalateError
 from palate.report.build import read_report
 from palate.report.terminal import print_report
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_both_trainings_are_told_by_name(finished):
 
 
 def test_a_training_beside_another_gives_what_it_gives_alone(place, finished, tmp_path):
-    alone = train(load_recipe(place / "out" / "main" / "recipe.yaml"), tmp_path / "alone")
+    alone = train_run(load_recipe(place / "out" / "main" / "recipe.yaml"), tmp_path / "alone")
     path = "model/model.safetensors"
     assert (alone / path).read_bytes() == (place / "out" / "main" / path).read_bytes()
 

@@ -12,7 +12,7 @@ from palate.cli.app import app
 from palate.evaluation.metrics import area_under_curve
 from palate.evaluation.questions import QuestionEvaluation, questions_of_run
 from palate.tasks.wordings import WORDINGS
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 
 MIXTURE = {"preference": 0.4, "yes-no": 0.2, "pair": 0.2, "rating": 0.2}
@@ -27,7 +27,7 @@ def run(tiny_data, tiny_sentence_encoder, tmp_path_factory):
         place / "cache",
         train={"questions": MIXTURE, "auxiliary_weight": 1.0, "answers": "view"},
     )
-    return train(recipe, place / "run")
+    return train_run(recipe, place / "run")
 
 
 def test_a_mixture_is_trained_and_every_wording_is_asked(run, tiny_data):

@@ -8,7 +8,7 @@ from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluation.metrics import paired_difference, weighted_f1
 from palate.evaluation.results import evaluate
 from palate.model.model import load_model
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from small_dataset import small_dataset
 from tiny import tiny_recipe
 
@@ -24,7 +24,7 @@ class SaysNothing:
 def run(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, folder / "cache", train={"max_steps": 4})
-    return train(recipe, folder / "run")
+    return train_run(recipe, folder / "run")
 
 
 @pytest.fixture(scope="module")

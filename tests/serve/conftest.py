@@ -14,7 +14,7 @@ from palate.model.model import load_model
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 
 _number = count()
@@ -81,7 +81,7 @@ def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
                 tiny_data.path, tiny_sentence_encoder, folder / "cache", model=model, train={"max_steps": 2}
             )
             made[kind] = folder / kind
-            train(recipe, made[kind])
+            train_run(recipe, made[kind])
             sharpen(made[kind])
         return made[kind]
 

@@ -10,7 +10,7 @@ from palate.data.prepare import prepare
 from palate.data.tabular.settings import OwnData
 from palate.model.model import load_model
 from palate.schema import History
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from serving import refusal
 from tiny import tiny_recipe
 
@@ -31,7 +31,7 @@ def shop(tiny_sentence_encoder, tmp_path_factory):
             "num_heads": 2,
         }
     }
-    train(
+    train_run(
         tiny_recipe(
             place / "data", tiny_sentence_encoder, place / "cache", model=model, train={"max_steps": 2}
         ),

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from palate.evaluation.compare import Options, prepare_comparison
 from palate.model.model import load_model
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 from tiny_causal import save_causal
 
@@ -32,15 +32,15 @@ def test_a_run_around_a_frozen_backbone_goes_on_where_it_stopped_and_is_scored(
             "answers": "view",
         },
     )
-    whole, lines = train(recipe, tmp_path / "whole"), []
+    whole, lines = train_run(recipe, tmp_path / "whole"), []
 
     def stop_after_a_checkpoint(line):
         if (tmp_path / "cut" / "checkpoints" / "checkpoint-4" / "complete.json").exists():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "cut", report=stop_after_a_checkpoint)
-    cut = train(recipe, tmp_path / "cut", report=lines.append)
+        train_run(recipe, tmp_path / "cut", report=stop_after_a_checkpoint)
+    cut = train_run(recipe, tmp_path / "cut", report=lines.append)
     assert any(line.startswith("resuming from checkpoint-") for line in lines)
     norms = [row["norms"] for row in json.loads((whole / "logs" / "curve.json").read_text())["scores"]]
     assert len(norms) == 3

@@ -13,7 +13,7 @@ from palate.errors import DataError, TrainingError
 from palate.model.model import PersonalizedModel, load_model
 from palate.runs.run import RunFolder
 from palate.training.dev import DevUsers
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 
@@ -51,7 +51,7 @@ def nan_gradient(loss, model):
 def test_a_number_that_is_not_finite_stops_the_training(make_recipe, tmp_path, monkeypatch, change, said):
     at_step(monkeypatch, 6, change)
     with pytest.raises(TrainingError, match=said) as raised:
-        train(make_recipe(), tmp_path / "run")
+        train_run(make_recipe(), tmp_path / "run")
     assert "train.learning_rate (now 0.003)" in str(raised.value)
     run = RunFolder(tmp_path / "run")
     assert not run.model.exists()
@@ -73,7 +73,7 @@ def test_weights_that_are_not_finite_are_never_kept_as_the_best(make_recipe, tmp
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     with pytest.raises(TrainingError, match=r"the weights \S+ are not finite at step 2 of 1"):
-        train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
+        train_run(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     assert not run.model.exists()
     assert list(run.checkpoints.glob("*")) == []
@@ -91,7 +91,7 @@ def test_a_rate_that_is_far_too_high_ends_with_one_line_and_exit_code_2(make_rec
 
 
 def test_a_saved_model_with_a_weight_that_is_not_finite_is_refused(make_recipe, tmp_path):
-    out = train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
+    out = train_run(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     path = out / "model" / "model.safetensors"
     weights = load_file(path)
     name = "user_encoder.norm.weight"
@@ -102,7 +102,7 @@ def test_a_saved_model_with_a_weight_that_is_not_finite_is_refused(make_recipe, 
 
 
 def test_weights_that_are_not_finite_are_not_saved(make_recipe, tmp_path):
-    model = load_model(train(make_recipe(train={"max_steps": 1}), tmp_path / "run"))
+    model = load_model(train_run(make_recipe(train={"max_steps": 1}), tmp_path / "run"))
     with torch.no_grad():
         model.task_prompt[0, 0] = float("-inf")
     with pytest.raises(TrainingError, match="the weights task_prompt hold numbers that are not finite"):
@@ -113,7 +113,7 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe, tmp_path):
 def test_answers_that_nobody_can_read_are_told_as_such(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(PersonalizedModel, "answer", lambda _, windows, *__: ["blah"] * len(windows))
     lines = []
-    out = train(make_recipe(), tmp_path / "run", report=lines.append)
+    out = train_run(make_recipe(), tmp_path / "run", report=lines.append)
     assert "dev F1 0.000 (100% of answers unreadable)" in next(line for line in lines if "step 4" in line)
     (warning,) = load_model(out).settings.training.warnings()
     assert "in no answer about 6 dev users could a label be read" in warning
@@ -122,9 +122,9 @@ def test_answers_that_nobody_can_read_are_told_as_such(make_recipe, tmp_path, mo
 
 def test_a_finished_run_says_again_what_is_wrong_with_it(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(PersonalizedModel, "answer", lambda _, windows, *__: ["blah"] * len(windows))
-    out = train(make_recipe(train={"max_steps": 1}), tmp_path / "run")
+    out = train_run(make_recipe(train={"max_steps": 1}), tmp_path / "run")
     lines = []
-    train(make_recipe(train={"max_steps": 1}), out, report=lines.append)
+    train_run(make_recipe(train={"max_steps": 1}), out, report=lines.append)
     assert lines[0] == f"{out} is finished already"
     assert "train.max_steps (it had 1)" in lines[1]
 
@@ -166,7 +166,7 @@ def test_the_record_compares_with_what_knows_nothing_of_the_user(make_recipe, tm
 def test_curve_and_record_hold_only_what_was_measured(make_recipe, tmp_path):
     settings = {"max_steps": 8, "auxiliary_weight": 0.5, "auxiliary_only_ratio": 0.5, "eval_steps": 2}
     lines = []
-    out = train(make_recipe(train=settings), tmp_path / "run", report=lines.append)
+    out = train_run(make_recipe(train=settings), tmp_path / "run", report=lines.append)
     curve = json.loads((out / "logs" / "curve.json").read_text())["scores"]
     assert [row["step"] for row in curve if row["f1"] is None] == [2, 4]  # the fifth is the backbone's first
     assert "step 2 of 8" in lines[1]

@@ -15,7 +15,7 @@ from palate.runs.run import RunFolder
 from palate.system.machine import reproducible
 from palate.training import clock as clocks
 from palate.training.batches import TrainingBatches
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 
 
@@ -45,13 +45,13 @@ def weights(run):
 
 @pytest.fixture(scope="module")
 def quiet(make_recipe, tmp_path_factory):
-    return weights(train(everything(make_recipe), tmp_path_factory.mktemp("quiet") / "run"))
+    return weights(train_run(everything(make_recipe), tmp_path_factory.mktemp("quiet") / "run"))
 
 
 def test_a_clock_that_jumps_and_stands_still_changes_nothing(quiet, make_recipe, tmp_path, monkeypatch):
     jumps = itertools.accumulate(itertools.cycle([0.0, 0.0, 3600.0]))
     monkeypatch.setattr(clocks.time, "monotonic", lambda: next(jumps))
-    assert weights(train(everything(make_recipe), tmp_path / "run")) == quiet
+    assert weights(train_run(everything(make_recipe), tmp_path / "run")) == quiet
 
 
 def test_pauses_change_nothing(quiet, make_recipe, tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_pauses_change_nothing(quiet, make_recipe, tmp_path, monkeypatch):
         return draw(batches, index)
 
     monkeypatch.setattr(TrainingBatches, "__getitem__", late)
-    assert weights(train(everything(make_recipe), tmp_path / "run")) == quiet
+    assert weights(train_run(everything(make_recipe), tmp_path / "run")) == quiet
 
 
 def work_until(over):
@@ -78,7 +78,7 @@ def test_busy_neighbours_change_nothing(quiet, make_recipe, tmp_path):
     try:
         for one in (*neighbours, inside):
             one.start()
-        assert weights(train(everything(make_recipe), tmp_path / "run")) == quiet
+        assert weights(train_run(everything(make_recipe), tmp_path / "run")) == quiet
     finally:
         over.set()
         for one in neighbours:
@@ -89,7 +89,7 @@ def test_the_threads_of_the_caller_change_nothing_where_the_recipe_names_them(qu
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        out = train(everything(make_recipe), tmp_path / "run")
+        out = train_run(everything(make_recipe), tmp_path / "run")
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -117,7 +117,7 @@ def test_minutes_that_end_a_training_are_told_and_kept(make_recipe, tmp_path, mo
     now = itertools.count(0.0, 0.5)  # half a second at each look
     monkeypatch.setattr(clocks.time, "monotonic", lambda: next(now))
     lines = []
-    out = train(
+    out = train_run(
         make_recipe(train={"max_steps": 1000, "max_minutes": 0.5}), tmp_path / "run", report=lines.append
     )
     (warning,) = [
@@ -149,7 +149,7 @@ def test_no_recipe_ends_by_the_clock(path):
 
 def test_minutes_that_were_enough_are_no_news(make_recipe, tmp_path):
     lines = []
-    train(make_recipe(train={"max_minutes": 600.0}), tmp_path / "run", report=lines.append)
+    train_run(make_recipe(train={"max_minutes": 600.0}), tmp_path / "run", report=lines.append)
     assert not any("train.max_minutes" in line for line in lines)
 
 

@@ -8,7 +8,7 @@ from palate.config.load import dump_recipe
 from palate.errors import RecipeError
 from palate.model.model import load_model
 from palate.training import token_sampler
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 from tiny_causal import save_causal
@@ -61,7 +61,7 @@ def weights(run):
 def test_a_training_that_was_cut_between_two_exact_steps_ends_as_if_nothing_had_happened(
     make, tmp_path, monkeypatch
 ):
-    whole = train(make(), tmp_path / "whole")
+    whole = train_run(make(), tmp_path / "whole")
     drawn, step = [], PersonalizedTrainer.training_step
 
     def cut(trainer, *arguments, **named):
@@ -73,11 +73,11 @@ def test_a_training_that_was_cut_between_two_exact_steps_ends_as_if_nothing_had_
     with monkeypatch.context() as patch:
         patch.setattr(PersonalizedTrainer, "training_step", cut)
         with pytest.raises(KeyboardInterrupt):
-            train(make(), tmp_path / "cut")
+            train_run(make(), tmp_path / "cut")
     assert [len(likely) for likely in drawn] == [0] + 7 * [30]
     assert drawn[1] == drawn[4] != drawn[5]  # step 4 scored all tokens again
     lines = []
-    train(make(), tmp_path / "cut", report=lines.append)
+    train_run(make(), tmp_path / "cut", report=lines.append)
     assert "resuming from checkpoint-6" in lines
     for name, weight in weights(whole).items():
         torch.testing.assert_close(weights(tmp_path / "cut")[name], weight, atol=1e-6, rtol=1e-6)
@@ -88,14 +88,14 @@ def test_a_sampled_vocabulary_needs_output_embeddings_that_stay_as_they_are(make
     with pytest.raises(
         RecipeError, match=r"train\.sampled_tokens is for a decoder-only backbone .* set it to 0"
     ):
-        train(make(backbone=backbone), tmp_path / "full")
+        train_run(make(backbone=backbone), tmp_path / "full")
 
 
 def test_a_user_encoder_goes_on_from_another_run_whatever_its_backbone(make, tmp_path):
     t5 = {"kind": "random-t5", "d_model": 48, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 400}
     settings = {"rounds": 1, "questions": {}, "sampled_tokens": 0, "learning_rate": 0.01}
-    first = train(make(settings, backbone=t5, like_tokens=False), tmp_path / "first")
-    taken = train(make({"max_steps": 0}, user_encoder_from=first), tmp_path / "taken")
+    first = train_run(make(settings, backbone=t5, like_tokens=False), tmp_path / "first")
+    taken = train_run(make({"max_steps": 0}, user_encoder_from=first), tmp_path / "taken")
     learnt, started = weights(first), weights(taken)
     same = {name for name in learnt if name in started and torch.equal(learnt[name], started[name])}
     assert {"user_encoder.reader.key.weight", "user_encoder.categories.weight"} <= same

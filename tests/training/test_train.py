@@ -30,7 +30,7 @@ from palate.training import batches
 from palate.training import train as training
 from palate.training.clock import Clock
 from palate.training.dev import DevScore, DevUsers
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe
 
@@ -69,13 +69,13 @@ def harder(make_recipe):
 def finished(make_recipe, tmp_path_factory):
     """A finished run, and what was told."""
     lines = []
-    out = train(make_recipe(), tmp_path_factory.mktemp("finished") / "run", report=lines.append)
+    out = train_run(make_recipe(), tmp_path_factory.mktemp("finished") / "run", report=lines.append)
     return out, lines
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(make_recipe, tmp_path_factory):
-    return train(harder(make_recipe), tmp_path_factory.mktemp("whole") / "run")
+    return train_run(harder(make_recipe), tmp_path_factory.mktemp("whole") / "run")
 
 
 def curve(run):
@@ -131,7 +131,7 @@ def test_the_trained_model_answers(finished, tiny_data):
 
 def test_each_run_logs_to_its_own_folder(finished, make_recipe, tmp_path):
     before = sorted((finished[0] / "logs").iterdir())
-    out = train(make_recipe(train={"max_steps": 1}), tmp_path / "second")
+    out = train_run(make_recipe(train={"max_steps": 1}), tmp_path / "second")
     assert list((out / "logs").glob("events.out.tfevents.*"))
     assert sorted((finished[0] / "logs").iterdir()) == before
 
@@ -140,26 +140,26 @@ def test_a_finished_run_is_left_as_it_is(finished, make_recipe):
     out, _ = finished
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     lines = []
-    assert train(make_recipe(), out, report=lines.append) == out
+    assert train_run(make_recipe(), out, report=lines.append) == out
     assert lines[0] == f"{out} is finished already"
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_of_another_recipe_is_refused(finished, make_recipe):
     with pytest.raises(OutputError, match=r"another recipe \(differs in train.max_steps\)"):
-        train(make_recipe(train={"max_steps": 13}), finished[0])
+        train_run(make_recipe(train={"max_steps": 13}), finished[0])
 
 
 def test_data_that_is_not_there_is_told_before_a_folder_is_made(make_recipe, tmp_path):
     with pytest.raises(DataError, match=r"dataset.json: the file is missing"):
-        train(make_recipe(data={"path": tmp_path / "absent"}), tmp_path / "run")
+        train_run(make_recipe(data={"path": tmp_path / "absent"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_something_else_is_refused(make_recipe, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(OutputError, match="is not empty"):
-        train(make_recipe(), tmp_path)
+        train_run(make_recipe(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -179,14 +179,14 @@ def test_sizes_that_do_not_fit_are_told_with_the_recipe(make_recipe, tmp_path, o
 
 
 def test_the_same_recipe_gives_the_same_model(finished, make_recipe, tmp_path):
-    assert_same_training(finished[0], train(make_recipe(), tmp_path / "again"))
+    assert_same_training(finished[0], train_run(make_recipe(), tmp_path / "again"))
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
 from palate.config.load import load_recipe
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from palate.training.batches import TrainingBatches
 
 draw = TrainingBatches.__getitem__
@@ -198,7 +198,7 @@ def slow(batches, index):
     return draw(batches, index)
 
 TrainingBatches.__getitem__ = slow
-train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
+train_run(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
@@ -212,7 +212,7 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(uninterrupted, make_r
         assert said == "here\n", process.stderr.read()
     assert [path.name for path in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-11"]
     lines = []
-    train(load_recipe(tmp_path / "recipe.yaml"), out, report=lines.append)
+    train_run(load_recipe(tmp_path / "recipe.yaml"), out, report=lines.append)
     assert "resuming from checkpoint-11" in lines
     assert_same_training(uninterrupted, out)
     run = load_run(out)
@@ -241,10 +241,10 @@ def test_a_checkpoint_that_was_cut_is_swept(uninterrupted, make_recipe, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(PersonalizedTrainer, "_save_optimizer_and_scheduler", cut_the_second)
         with pytest.raises(Power):
-            train(harder(make_recipe), out)
+            train_run(harder(make_recipe), out)
     assert (out / "checkpoints" / "checkpoint-22").is_dir()
     lines = []
-    train(harder(make_recipe), out, report=lines.append)
+    train_run(harder(make_recipe), out, report=lines.append)
     assert "resuming from checkpoint-11" in lines
     assert_same_training(uninterrupted, out)
 
@@ -258,8 +258,8 @@ def test_a_run_that_was_cut_at_its_end_is_ended(finished, make_recipe, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, cut)
         with pytest.raises(Power):
-            train(make_recipe(), out)
-    train(make_recipe(), out)
+            train_run(make_recipe(), out)
+    train_run(make_recipe(), out)
     assert_same_training(finished[0], out)
     run = load_run(out)
     assert run.manifest.ended is not None
@@ -282,10 +282,10 @@ def test_best_weights_that_were_half_written_do_not_count(finished, make_recipe,
     with monkeypatch.context() as patch:
         patch.setattr(PersonalizedModel, "save_weights", half)
         with pytest.raises(Power):
-            train(make_recipe(), out)
+            train_run(make_recipe(), out)
     scores = iter([0.4, 0.3])  # after all, the first were the best
     lines = []
-    train(make_recipe(), out, report=lines.append)
+    train_run(make_recipe(), out, report=lines.append)
     assert sum(" at step 4 (" in line for line in lines) == 1
     assert load_model(out).generate([]) == []
 
@@ -302,7 +302,7 @@ def test_patience_ends_a_training_that_no_longer_improves(make_recipe, tmp_path,
     monkeypatch.setattr(DevUsers, "score", score)
     lines = []
     recipe = make_recipe(train={"max_steps": 10, "eval_steps": 1, "early_stopping_patience": 2})
-    out = train(recipe, tmp_path / "run", report=lines.append)
+    out = train_run(recipe, tmp_path / "run", report=lines.append)
     assert [round(value, 3) for _, value in curve(out)[1]] == [0.2, 0.5, 0.4, 0.5]
     assert sum(" at step 2 (" in line for line in lines) == 1
     saved = load_model(out).state_dict()
@@ -310,7 +310,7 @@ def test_patience_ends_a_training_that_no_longer_improves(make_recipe, tmp_path,
 
 
 def test_time_that_is_up_ends_the_training(make_recipe, tmp_path):
-    out = train(make_recipe(train={"max_steps": 10**6, "max_minutes": 0.01}), tmp_path / "run")
+    out = train_run(make_recipe(train={"max_steps": 10**6, "max_minutes": 0.01}), tmp_path / "run")
     _, scores = curve(out)
     assert 0 < scores[-1][0] < 10**6
 
@@ -326,7 +326,7 @@ def test_the_loss_falls(make_recipe, tmp_path, optimizer):
             "per_device_train_batch_size": 16,
         }
     )
-    losses, _ = curve(train(recipe, tmp_path / "run"))
+    losses, _ = curve(train_run(recipe, tmp_path / "run"))
     assert losses[-1][1] < 0.5 * losses[0][1]
     assert np.isfinite([loss for _, loss in losses]).all()
 
@@ -336,7 +336,7 @@ def test_another_rate_is_that_parts(make_recipe, tmp_path, part):
     def moved(**rates):
         name = "-".join(map(str, rates.values()))
         made = make_recipe(train={"max_steps": 1, "warmup_ratio": 0.0, **rates})
-        one = train(made, tmp_path / name)
+        one = train_run(made, tmp_path / name)
         return weights(one)
 
     slow = moved(learning_rate=1e-2, **{f"{part}_learning_rate": 1e-9})
@@ -367,7 +367,7 @@ def test_accumulated_batches_make_one_step(make_recipe, tmp_path, monkeypatch):
         torch.nn.utils, "clip_grad_norm_", lambda *a, **k: gradients.append(clip(*a, **k)) or gradients[-1]
     )
     rates = {"max_steps": 1, "gradient_accumulation_steps": 2, "learning_rate": 1e-9, "max_grad_norm": 1e9}
-    out = train(make_recipe(train=rates), tmp_path / "run")
+    out = train_run(make_recipe(train=rates), tmp_path / "run")
     trainer = made[0]
     model = trainer.model.train()
     model.zero_grad()
@@ -386,7 +386,7 @@ def test_accumulated_batches_make_one_step(make_recipe, tmp_path, monkeypatch):
 def test_the_user_encoder_learns_alone_at_first(make_recipe, tmp_path, monkeypatch):
     made = trainer_of(monkeypatch)
     settings = {"max_steps": 4, "auxiliary_weight": 0.5, "auxiliary_only_ratio": 0.5, "learning_rate": 1e-9}
-    train(make_recipe(train=settings), tmp_path / "run")
+    train_run(make_recipe(train=settings), tmp_path / "run")
     trainer = made[0]
 
     def learns(step, part):
@@ -404,7 +404,9 @@ def test_the_backbone_learns_the_answers_of_the_view_where_the_recipe_says_so(
     make_recipe, tmp_path, monkeypatch
 ):
     made = trainer_of(monkeypatch)
-    train(make_recipe(train={"max_steps": 2, "auxiliary_weight": 0.5, "answers": "view"}), tmp_path / "run")
+    train_run(
+        make_recipe(train={"max_steps": 2, "auxiliary_weight": 0.5, "answers": "view"}), tmp_path / "run"
+    )
     trainer = made[0]
     batch = trainer.train_dataset[0]
     (one,) = batch["rounds"]
@@ -428,7 +430,7 @@ def test_nothing_is_asked_while_the_user_encoder_learns_alone(make_recipe, tmp_p
         "eval_steps": 2,
         "early_stopping_patience": 1,
     }
-    out = train(make_recipe(train=settings), tmp_path / "run")
+    out = train_run(make_recipe(train=settings), tmp_path / "run")
     scores = json.loads((out / "logs" / "curve.json").read_text())["scores"]
     assert [row["f1"] for row in scores if row["step"] < 4] == [None]
     assert scores[-1]["step"] >= 6  # and patience has not begun before
@@ -441,7 +443,7 @@ def test_an_encoder_without_a_view_of_its_own_takes_no_auxiliary_loss(make_recip
     with pytest.raises(
         MismatchError, match=r"train.auxiliary_weight needs a user encoder with a view of its own"
     ):
-        train(make_recipe(train={"auxiliary_weight": 0.5}, model=model), tmp_path / "run")
+        train_run(make_recipe(train={"auxiliary_weight": 0.5}, model=model), tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["uem", "streaming"])
@@ -458,7 +460,7 @@ def test_a_handful_of_users_is_learnt_by_heart(make_recipe, tmp_path, monkeypatc
         train={"max_steps": 300, "eval_steps": 300, "learning_rate": 5e-3, "per_device_train_batch_size": 8},
         evaluate={"window": 10, "batch_size": 8, "max_new_tokens": 32},
     )
-    out = train(recipe, tmp_path / "run")
+    out = train_run(recipe, tmp_path / "run")
     losses, _ = curve(out)
     assert losses[-1][1] < 0.1
     task = load_task(recipe.task, tiny_data.info)
@@ -476,7 +478,9 @@ def test_a_relative_encoder_is_found_from_any_folder_and_said_to_be_missed_where
     place = tmp_path / "there"
     shutil.copytree(tiny_sentence_encoder, place / "encoder")
     monkeypatch.chdir(place)
-    out = train(tiny_recipe(tiny_data.path, "encoder", place / "cache", train={"max_steps": 0}), Path("run"))
+    out = train_run(
+        tiny_recipe(tiny_data.path, "encoder", place / "cache", train={"max_steps": 0}), Path("run")
+    )
     monkeypatch.chdir(tmp_path)
     film = Item("new", "A new film")
     assert load_model(place / out).with_items([film]).table.unknown(["new"]) == []
@@ -523,7 +527,7 @@ def test_two_processes_train_one_model_on_batches_of_their_own(make_recipe, tmp_
     )
     assert done.returncode == 0, done.stderr[-2000:]
     # Rounding differs, and Adam enlarges it where gradients are near 0: losses tell other batches, weights do not.
-    one, two = curve(train(alone, tmp_path / "one"))[0], curve(tmp_path / "two")[0]
+    one, two = curve(train_run(alone, tmp_path / "one"))[0], curve(tmp_path / "two")[0]
     assert [step for step, _ in two] == [step for step, _ in one]
     assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=2e-3)
 
@@ -533,7 +537,7 @@ def test_a_time_limit_is_for_one_process(make_recipe, tmp_path, monkeypatch):
         training, "PartialState", lambda **_: SimpleNamespace(is_main_process=True, num_processes=2)
     )
     with pytest.raises(RecipeError, match=r"train\.max_minutes is for one process.*train\.max_steps"):
-        train(make_recipe(train={"max_minutes": 1.0}), tmp_path / "run")
+        train_run(make_recipe(train={"max_minutes": 1.0}), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -551,8 +555,8 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(make_recipe, 
     with monkeypatch.context() as patch:
         patch.setattr(PersonalizedModel, "save_weights", fail)
         with pytest.raises(OutputError, match=r"disk full while writing .*run: free space and run it again"):
-            train(make_recipe(), tmp_path / "run")
-    assert (train(make_recipe(), tmp_path / "run") / "model").is_dir()
+            train_run(make_recipe(), tmp_path / "run")
+    assert (train_run(make_recipe(), tmp_path / "run") / "model").is_dir()
 
 
 def as_text(make_recipe, train=None, **backbone):
@@ -567,7 +571,7 @@ def loss_of(run):
 
 
 def test_histories_as_text_are_trained_and_asked_like_any_other(make_recipe, tmp_path, tiny_data):
-    out = train(as_text(make_recipe, attention="local", local_radius=15), tmp_path / "run")
+    out = train_run(as_text(make_recipe, attention="local", local_radius=15), tmp_path / "run")
     answer = palate.load_model(out).generate(
         [palate.History("someone", tiny_data.item_ids[:3], [1.0, 5.0, 5.0], [1, 2, 3])]
     )
@@ -577,7 +581,7 @@ def test_histories_as_text_are_trained_and_asked_like_any_other(make_recipe, tmp
 
 def test_checkpointed_gradients_are_the_same_gradients(make_recipe, tmp_path):
     plain, checkpointed = (
-        train(as_text(make_recipe, train={"gradient_checkpointing": on}), tmp_path / str(on))
+        train_run(as_text(make_recipe, train={"gradient_checkpointing": on}), tmp_path / str(on))
         for on in (False, True)
     )
     assert loss_of(checkpointed) == pytest.approx(loss_of(plain), rel=1e-4)
@@ -585,7 +589,7 @@ def test_checkpointed_gradients_are_the_same_gradients(make_recipe, tmp_path):
 
 def test_without_steps_the_model_is_saved_as_it_starts(make_recipe, tmp_path):
     recipe = as_text(make_recipe, train={"max_steps": 0})
-    out = train(recipe, tmp_path / "run")
+    out = train_run(recipe, tmp_path / "run")
     started = build_model(
         recipe,
         data := load_dataset(recipe.data.path),
@@ -600,4 +604,4 @@ def test_without_steps_the_model_is_saved_as_it_starts(make_recipe, tmp_path):
 def test_text_has_no_vectors_to_simulate_users_from(make_recipe, tmp_path):
     recipe = as_text(make_recipe).model_copy(update={"simulation": SimulationSettings(users=10)})
     with pytest.raises(RecipeError, match=r"simulation.users=0"):
-        train(recipe, tmp_path / "run")
+        train_run(recipe, tmp_path / "run")

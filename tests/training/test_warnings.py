@@ -11,7 +11,7 @@ from palate.model.config import model_settings
 from palate.model.model import PersonalizedModel
 from palate.serve import run as serving
 from palate.serve.settings import ServeSettings
-from palate.training.train import train_run as train
+from palate.training.train import train_run
 from tiny import tiny_recipe
 
 
@@ -22,7 +22,7 @@ def weak(tiny_data, tiny_sentence_encoder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PersonalizedModel, "answer", lambda _, windows, *__, **___: ["blah"] * len(windows))
         recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, place / "cache", train={"max_steps": 1})
-        out = train(recipe, place / "run")
+        out = train_run(recipe, place / "run")
     (warning,) = model_settings(out).training.warnings()
     assert "train.max_steps (it had 1)" in warning
     return out, warning
