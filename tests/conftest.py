@@ -9,8 +9,12 @@ from hypothesis import settings
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns when a test starts a process
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores
-settings.register_profile("palate", deadline=None, derandomize=True)  # the same examples on every machine, busy or not
-settings.register_profile("explore", deadline=None)  # pytest --hypothesis-profile=explore: new examples each time
+settings.register_profile(
+    "palate", deadline=None, derandomize=True
+)  # the same examples on every machine, busy or not
+settings.register_profile(
+    "explore", deadline=None
+)  # pytest --hypothesis-profile=explore: new examples each time
 settings.load_profile("palate")
 
 
