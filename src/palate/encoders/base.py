@@ -25,6 +25,8 @@ class UserPrompt:
     embeddings: Tensor  # [B, M, E]
     mask: Tensor  # [B, M] true where the language model may look
     category_logits: Tensor | None = None  # [B, L, 2] liked and disliked, for the auxiliary loss
+    named: Tensor | None = None  # [B, 2, most] decided categories, likeliest first, -1 at empty ranks
+    entities: Tensor | None = None  # [B, L, E] what a category is to the user, beside its name in a question
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:

@@ -1,0 +1,29 @@
+"""How a tokenizer spells names inside a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+BEFORE = "and"
+"""A word before a name: tokens of a name at the start of a text may be others."""
+
+
+def spelled(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[list[int]]:
+    """Tokenize L names as they stand in a text, after a space.
+
+    Args:
+        tokenizer: The tokenizer.
+        names: The names.
+
+    Returns:
+        Token ids of each name, without special tokens.
+    """
+    before = tokenizer(BEFORE, add_special_tokens=False)["input_ids"]
+    texts = [f"{BEFORE} {name}" for name in names]
+    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    return [ids[len(before) :] for ids in rows]

@@ -1,0 +1,114 @@
+"""User prompts of encoders whose weights know no catalogue: the names of the categories decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from palate.encoders.base import UserPrompt
+
+HALVES = 2
+"""Liked and disliked."""
+
+
+class NamesPrompt(nn.Module):
+    """User prompt of decided names as token embeddings, in order, and of a few vectors of the user's state.
+
+    A half, liked or disliked, is a heading that says how many names follow, and the names' tokens. A token's vector is
+    its embedding in the backbone and learned marks: of its half and place, of its position in the name, and of the
+    name's last token. No weight depends on a catalogue: :meth:`bind` brings its names.
+
+    Args:
+        width: Size W of a category's hidden state.
+        size: Size E of the backbone's token embeddings.
+        embeddings: Returns the backbone's embeddings, which are not this module's weights.
+        most: Maximum number of names in a half.
+        max_tokens: Maximum number of tokens of a name in the prompt; longer names are cut there.
+        pooled: Number of vectors pooled from all categories' hidden states; with the headings at most 16.
+    """
+
+    tokens: Tensor  # [L, N] the names' token ids, padded with 0
+    lengths: Tensor  # [L] their numbers
+
+    def __init__(
+        self,
+        width: int,
+        size: int,
+        embeddings: Callable[[], nn.Module],
+        most: int = 3,
+        max_tokens: int = 24,
+        pooled: int = 4,
+    ) -> None:
+        super().__init__()
+        self.most, self.max_tokens = most, max_tokens
+        self._embeddings = embeddings
+        self.heading = nn.Parameter(torch.randn(HALVES, most + 1, size) * 0.5)
+        self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
+        self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
+        self.last = nn.Parameter(torch.randn(size) * 0.2)
+        self.query = nn.Parameter(torch.randn(pooled, width) * width**-0.5)
+        self.state = nn.Linear(width, size)
+        self.entity = nn.Linear(width + HALVES, size)
+        self.register_buffer("tokens", torch.zeros(0, 1, dtype=torch.long), persistent=False)
+        self.register_buffer("lengths", torch.zeros(0, dtype=torch.long), persistent=False)
+
+    def bind(self, names: Sequence[Sequence[int]]) -> None:
+        """Set the catalogue's names, as token ids of L names as they stand in a text."""
+        cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in names]
+        self.tokens = pad_sequence(cut, batch_first=True).to(self.heading.device)
+        self.lengths = torch.tensor([len(name) for name in cut], device=self.heading.device)
+
+    def forward(self, named: Tensor, hidden: Tensor, logits: Tensor) -> UserPrompt:
+        """Write the user prompts of B users.
+
+        Args:
+            named: Decided categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].
+            hidden: Hidden states of the categories, [B, L, W].
+            logits: Log-odds that a category is liked and disliked, [B, L, 2].
+
+        Returns:
+            User prompts [B, M, E] without gaps, with ``category_logits``, ``named`` and ``entities``.
+        """
+        hidden, pooled = hidden.to(self.state.weight.dtype), self._pooled(hidden)  # [B, P, E]
+        names, mask = self._names(named)
+        embeddings = torch.cat([pooled, names], dim=1)
+        mask = torch.cat([mask.new_ones(pooled.shape[:2]), mask], dim=1)
+        entities = self.entity(torch.cat([hidden, logits.to(hidden.dtype)], dim=-1))
+        return UserPrompt(embeddings, mask, logits, named, entities)
+
+    def _pooled(self, hidden: Tensor) -> Tensor:
+        """Pool the hidden states by learned queries, [B, P, E]."""
+        hidden = hidden.to(self.state.weight.dtype)
+        weights = (hidden @ self.query.T).softmax(dim=1)  # [B, L, P]
+        state: Tensor = self.state(weights.mT @ hidden)
+        return state
+
+    def _names(self, named: Tensor) -> tuple[Tensor, Tensor]:
+        """Write both halves, [B, N', E] with their mask; padding stands at the end."""
+        users, device = len(named), named.device
+        some = named >= 0
+        lengths = self.lengths[named.clamp(min=0)] * some  # [B, 2, most]
+        width = max(int(lengths.max()), 1) if users else 1
+        offset = torch.arange(width, device=device)
+        stands = offset < lengths[..., None]  # [B, 2, most, width]
+        heads = torch.ones(users, HALVES, 1, dtype=torch.bool, device=device)
+        mask = torch.cat([heads, stands.flatten(2)], dim=2).flatten(1)  # [B, 2 · (1 + most · width)]
+        ids = self.tokens[named.clamp(min=0)][..., :width]
+        marks = self.place[:, :, None] + self.position[:width]  # [2, most, width, E]
+        ends = (offset == lengths[..., None] - 1)[..., None]
+        tokens: Tensor = self._embeddings()(ids).to(marks.dtype) + marks + ends * self.last
+        heading = self.heading[torch.arange(HALVES, device=device), some.sum(dim=2)]  # [B, 2, E]
+        vectors = torch.cat([heading[:, :, None], tokens.flatten(2, 3)], dim=2).flatten(1, 2)
+        return _without_gaps(vectors, mask)
+
+
+def _without_gaps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the vectors [B, N, E] where ``mask`` [B, N] is true to the left, and cut common padding."""
+    longest = int(mask.sum(dim=1).max()) if len(mask) else 0
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
+    packed = vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1]))
+    mask = mask.gather(1, order)
+    return packed * mask[..., None], mask

@@ -1,0 +1,112 @@
+"""User prompts that spell the decided names: which vectors stand in them, for which catalogues, and what trains."""
+
+import pytest
+import torch
+from torch import nn
+
+from palate.encoders.base import UserPrompt
+from palate.encoders.spoken import NamesPrompt
+
+WIDTH, SIZE = 6, 8
+NAMES = [[5, 6], [7], [8, 9, 10, 11], [5], [12, 5, 6]]
+
+
+@pytest.fixture
+def embeddings():
+    torch.manual_seed(1)
+    return nn.Embedding(20, SIZE)
+
+
+@pytest.fixture
+def prompts(embeddings):
+    torch.manual_seed(0)
+    module = NamesPrompt(WIDTH, SIZE, lambda: embeddings, most=3, max_tokens=3, pooled=2)
+    module.bind(NAMES)
+    return module
+
+
+def said(prompts, named, categories=5, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(len(named), categories, WIDTH, generator=generator)
+    logits = torch.randn(len(named), categories, 2, generator=generator)
+    return prompts(torch.tensor(named), hidden, logits)
+
+
+@torch.no_grad()
+def test_a_half_is_a_heading_and_its_names_tokens_in_order(prompts, embeddings):
+    user = said(prompts, [[[1, 0, -1], [3, -1, -1]]])
+    token = embeddings.weight
+    mark, position, last = prompts.place, prompts.position, prompts.last
+    expected = [
+        prompts.heading[0, 2],
+        token[7] + mark[0, 0] + position[0] + last,
+        token[5] + mark[0, 1] + position[0],
+        token[6] + mark[0, 1] + position[1] + last,
+        prompts.heading[1, 1],
+        token[5] + mark[1, 0] + position[0] + last,
+    ]
+    assert user.mask.all()
+    torch.testing.assert_close(user.embeddings[0, 2:], torch.stack(expected))  # after the two pooled ones
+
+
+@torch.no_grad()
+def test_empty_halves_are_their_headings_alone(prompts):
+    user = said(prompts, [[[-1, -1, -1], [-1, -1, -1]]])
+    torch.testing.assert_close(user.embeddings[0, 2:], prompts.heading[:, 0])
+
+
+@torch.no_grad()
+def test_a_long_name_is_cut(prompts):
+    assert said(prompts, [[[2, -1, -1], [-1, -1, -1]]]).embeddings.shape[1] == 2 + 2 + 3
+
+
+@torch.no_grad()
+def test_a_user_is_written_alone_as_among_others(prompts):
+    many = [[[0, 1, 2], [3, 4, -1]], [[-1, -1, -1], [4, -1, -1]], [[3, -1, -1], [-1, -1, -1]]]
+    together = said(prompts, many)
+    assert not together.mask.all()
+    for row, named in enumerate(many):
+        hidden = torch.randn(3, len(NAMES), WIDTH, generator=torch.Generator().manual_seed(2))
+        logits = torch.zeros(1, len(NAMES), 2)
+        alone = prompts(torch.tensor([named]), hidden[row : row + 1], logits)
+        torch.testing.assert_close(together.split()[row], alone.embeddings[0])
+        assert not together.embeddings[row][~together.mask[row]].any()
+
+
+@torch.no_grad()
+def test_swapped_names_swap_their_tokens_and_nothing_else(prompts):
+    one, other = (said(prompts, [[[a, b, -1], [-1, -1, -1]]]).embeddings[0] for a, b in ((1, 3), (3, 1)))
+    changed = (one != other).any(dim=-1)
+    assert changed.tolist() == [False, False, False, True, True, False]
+
+
+@pytest.mark.parametrize("categories", [2, 500])
+@torch.no_grad()
+def test_the_same_weights_write_for_any_catalogue(prompts, categories):
+    prompts.bind([[one % 20, (one * 7) % 20] for one in range(categories)])
+    user = said(prompts, [[[1, 0, -1], [-1, -1, -1]]], categories)
+    assert user.embeddings.shape == (1, 2 + 2 + 4, SIZE)
+    assert user.entities.shape == (1, categories, SIZE)
+
+
+def test_no_weight_and_nothing_that_is_saved_depends_on_the_catalogue(prompts):
+    before = {name: value.shape for name, value in prompts.state_dict().items()}
+    prompts.bind([[1]] * 500)
+    assert {name: value.shape for name, value in prompts.state_dict().items()} == before
+    assert not any("tokens" in name or "embedding" in name for name in before)
+
+
+@torch.no_grad()
+def test_the_user_prompt_keeps_the_decision_and_the_view(prompts):
+    named = [[[1, 0, -1], [3, -1, -1]]]
+    user = said(prompts, named)
+    assert isinstance(user, UserPrompt)
+    assert user.named.tolist() == named
+    assert user.category_logits.shape == (1, len(NAMES), 2)
+
+
+def test_all_its_weights_learn_and_the_embeddings_with_them(prompts, embeddings):
+    user = said(prompts, [[[0, 1, 2], [3, 4, -1]]])
+    (user.embeddings.square().sum() + user.entities.square().sum()).backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in prompts.parameters())
+    assert embeddings.weight.grad.any()
