@@ -70,7 +70,7 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
     monkeypatch.setattr(
         served.model,
         "read_into",
-        lambda encoder, state, histories: read.extend(histories) or read_into(encoder, state, histories),
+        lambda state, histories: read.extend(histories) or read_into(state, histories),
     )
     users.append({"ann": [Event(items[3], 5.0, 1000)]})
     assert users.encoded("ann")[1] == "advanced"

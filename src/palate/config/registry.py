@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import create_model
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 Entry = TypeVar("Entry")
+Reads: TypeAlias = Literal["vectors", "texts", "categories"]
+"""What a user encoder reads of an item."""
 
 
 class Registry(Generic[Entry]):
@@ -102,6 +104,7 @@ class UserEncoderKind:
 
     settings: type[KindSettings]
     build: Callable[[Any, EncoderSizes], nn.Module] | None
+    reads: Reads = "vectors"
 
 
 @dataclass(frozen=True)

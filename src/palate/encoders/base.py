@@ -6,9 +6,10 @@ A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,3 +58,57 @@ class UserEncoder(Protocol):
     def __call__(self, events: EventBatch) -> UserPrompt:
         """Encode a batch of windows as user prompts."""
         ...
+
+
+class KeptState(Protocol):
+    """What an encoder keeps of the histories of B users."""
+
+    @property
+    def count(self) -> Tensor:
+        """Number of events that were read, [B]."""
+
+    def merge(self, other: Any) -> Any:
+        """Combine the states of two parts of the histories; independent of the order."""
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """Protocol of user encoders that keep a state of a history, to which events are added and removed.
+
+    Such an encoder reads whole histories: ``user_prompt(add(init_state(B), events))`` equals ``forward(events)``.
+    """
+
+    def init_state(self, users: int) -> Any:
+        """Create the state of users without a history."""
+
+    def add(self, state: Any, events: Any) -> Any:
+        """Add events [B, P], in any order, at a cost that does not depend on the history."""
+
+    def subtract(self, state: Any, taken: Any, remaining: Callable[[Tensor], Any] | None = None) -> Any:
+        """Remove the events of one state from another.
+
+        Args:
+            state: States of B users.
+            taken: States of the events to remove, which they contain.
+            remaining: Function that takes row indices and returns the states of these users' remaining events.
+
+        Returns:
+            The states without the events.
+
+        Raises:
+            MismatchError: A state must be rebuilt and ``remaining`` is None, or there are more events than it
+                contains.
+        """
+
+    def user_prompt(self, state: Any) -> UserPrompt:
+        """Compute the user prompts of B users."""
+
+    def pack(self, state: Any, table: Any) -> bytes:
+        """Serialise a state; ``table`` holds the items that its events were of."""
+
+    def unpack(self, data: bytes, table: Any, path: Path | None = None) -> Any:
+        """Deserialise the result of :meth:`pack`, for a table that may have more items.
+
+        Raises:
+            DataError: It is damaged, or of other weights or items; it must be built from the stored events.
+        """

@@ -16,6 +16,7 @@ from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
     from palate.items.blocks import BlockTable
+    from palate.items.categories import CategoryTable
     from palate.items.table import ItemTable
 
 
@@ -77,6 +78,35 @@ class VectorCatalogue(nn.Module):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class CategoryEvents:
+    """Windows of B users; ``membership`` holds each distinct item of the batch once."""
+
+    membership: Tensor  # [N, L] bool
+    item: Tensor  # [B, P] into membership
+    index: Tensor  # [B, P] into the catalogue
+    rating: Tensor  # [B, P] into the rating values
+    mask: Tensor  # [B, P] true where an interaction stands
+    time: Tensor  # [B, P] int64 seconds since 1970
+
+
+class CategoryCatalogue(nn.Module):
+    """Categories of the items on the model's device, looked up by index; they are constants, not weights."""
+
+    membership: Tensor
+
+    def __init__(self, table: CategoryTable) -> None:
+        super().__init__()
+        self.register_buffer("membership", torch.as_tensor(table.membership), persistent=False)
+
+    def forward(
+        self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor
+    ) -> CategoryEvents:
+        """Look up a batch; the arguments are those of :meth:`VectorCatalogue.forward`."""
+        seconds = (time * SECONDS_A_DAY).round().long()
+        return CategoryEvents(self.membership[unique], item, unique[item], rating, mask, seconds)
+
+
 def window_tensors(windows: Windows) -> dict[str, Tensor]:
     """Convert windows to the arguments of :meth:`VectorCatalogue.forward`."""
     unique, inverse = np.unique(windows.item_index, return_inverse=True)
@@ -90,7 +120,7 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
 
 
 def windows_of(
-    histories: Sequence[History], table: ItemTable | BlockTable, size: int | None = None
+    histories: Sequence[History], table: ItemTable | BlockTable | CategoryTable, size: int | None = None
 ) -> Windows:
     """Convert histories to windows of indices.
 
@@ -129,7 +159,7 @@ def _check_columns(history: History) -> None:
         )
 
 
-def _rating_indices(history: History, table: ItemTable | BlockTable) -> RatingIndices:
+def _rating_indices(history: History, table: ItemTable | BlockTable | CategoryTable) -> RatingIndices:
     values, ratings = table.rating_values, np.asarray(history.ratings, dtype=np.float32)
     if wrong := off_scale(values, ratings.tolist()):
         raise DataError(f"user {history.user_id!r}: {rating_off_scale(wrong[0], values)}")

@@ -34,7 +34,7 @@ def _streaming(settings: Any, sizes: EncoderSizes) -> nn.Module:
 user_encoders.register("uem", UserEncoderKind(UEMSettings, _uem))
 user_encoders.register("resampler", UserEncoderKind(ResamplerSettings, _resampler))
 user_encoders.register("streaming", UserEncoderKind(StreamingSettings, _streaming))
-user_encoders.register("text", UserEncoderKind(TextSettings, None))
+user_encoders.register("text", UserEncoderKind(TextSettings, None, "texts"))
 
 
 def build_user_encoder(settings: Any, sizes: EncoderSizes) -> nn.Module:

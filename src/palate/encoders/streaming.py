@@ -232,6 +232,14 @@ class StreamingEncoder(nn.Module):
         """Read a file of :meth:`save_state`; raises :class:`DataError` if it is damaged or of another encoder."""
         return UserState.load(path, self.reader.identity(), self.init_state(0))
 
+    def pack(self, state: UserState, table: object) -> bytes:
+        """Serialise a state. It is of these weights alone: item vectors were read, whatever table holds them."""
+        return state.to_bytes(self.reader.identity())
+
+    def unpack(self, data: bytes, table: object, path: Path | None = None) -> UserState:
+        """Deserialise a state; raises :class:`DataError` if it is damaged or of another encoder."""
+        return UserState.from_bytes(data, self.reader.identity(), self.init_state(0), path)
+
     def user_prompt(self, state: UserState) -> UserPrompt:
         """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
         hidden = self._think(self._features(state))  # [B, Q, width]

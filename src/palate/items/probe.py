@@ -1,18 +1,28 @@
-"""Linear probe from item vectors to categories, which initialises the user encoder's queries."""
+"""Linear probes from vectors to categories: they initialise the user encoder's queries, and read titles alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from palate.errors import DataError
+from palate.config.recipe import ItemSettings
+from palate.errors import DataError, PalateError
+from palate.items.encoder import EncoderIdentity, ItemEncoder
 from palate.items.table import ItemTable
 from palate.schema import Bools, Floats
 
 PENALTY = 1 / 3_000
 """L2 penalty relative to the summed losses; small, because confident predictions on short sentence vectors need large
 weights."""
+TITLE_PENALTY = 1 / 10
+"""L2 penalty for probes that read titles which they were not fitted to."""
+MOST_TITLES = 5_000
+"""Titles that such a probe is fitted to."""
+LEAST = -2.0
+"""Log-odds below which an item is taken not to have a category."""
 UNKNOWN = 10.0
 """Absolute log-odds of a category that all items have, or none."""
 
@@ -46,20 +56,81 @@ def category_probe(table: ItemTable, category_matrix: Bools) -> CategoryProbe:
     Raises:
         DataError: The matrix is of other items than the table.
     """
-    from sklearn.linear_model import LogisticRegression
-
     if len(category_matrix) != len(table):
         raise DataError(
             f"the category matrix has {len(category_matrix)} items and the item table {len(table)}; "
             "build the table from this dataset"
         )
-    vectors = table.vectors.reshape(len(table), -1)  # [I, F·S]
+    return _fitted(table.vectors.reshape(len(table), -1), category_matrix, PENALTY)
+
+
+class TitleProbe:
+    """Tells the categories of items that come as a title alone, by a probe on the titles of a catalogue.
+
+    Args:
+        titles: Titles of the catalogue's items, [I].
+        membership: Their categories, [I, L].
+    """
+
+    def __init__(self, titles: Sequence[str], membership: Bools) -> None:
+        self._titles, self._membership = titles, membership
+
+    def likely(self, titles: Sequence[str], encoder: ItemEncoder | None = None) -> Floats:
+        """Compute the probabilities that N items have each category, [N, L]; what is unlikely is 0.
+
+        Args:
+            titles: Titles of the items.
+            encoder: Sentence encoder; the default one if None.
+
+        Returns:
+            The probabilities; the likeliest category of each item has at least one half.
+
+        Raises:
+            DataError: There is no sentence encoder, or no item to learn from.
+        """
+        asked = encoder or self._encoder
+        without = f"the item {titles[0]!r} comes without categories"
+        try:
+            vectors = asked.encode(titles)
+        except PalateError as error:
+            told = "and no sentence encoder is there to tell them"
+            raise DataError(f"{without}, {told} ({error}); give its categories") from error
+        if not self._membership.any():
+            raise DataError(f"{without}, and so do all others; give its categories")
+        scores = self._probe(asked).scores(vectors)
+        likely = np.where(scores > LEAST, 1 / (1 + np.exp(-scores)), 0).astype(np.float32)
+        best = np.arange(len(likely)), scores.argmax(axis=1)
+        likely[best] = np.maximum(likely[best], 0.5)
+        return likely
+
+    @cached_property
+    def _encoder(self) -> ItemEncoder:
+        return ItemEncoder(ItemSettings())
+
+    def _probe(self, encoder: ItemEncoder) -> CategoryProbe:
+        """Fit the probe at its first use; one encoder's vectors are not another's."""
+        if encoder.identity not in self._fits:
+            known = np.flatnonzero(self._membership.any(axis=1))
+            some = known[:: -(-len(known) // MOST_TITLES)]
+            vectors = encoder.encode([self._titles[row] for row in some])
+            self._fits[encoder.identity] = _fitted(vectors, self._membership[some], TITLE_PENALTY)
+        return self._fits[encoder.identity]
+
+    @cached_property
+    def _fits(self) -> dict[EncoderIdentity, CategoryProbe]:
+        return {}
+
+
+def _fitted(vectors: Floats, category_matrix: Bools, penalty: float) -> CategoryProbe:
+    """Fit one logistic regression per category on vectors [I, D]."""
+    from sklearn.linear_model import LogisticRegression
+
     labels = category_matrix.shape[1]
     weights, bias = np.zeros((labels, vectors.shape[1]), np.float32), np.zeros(labels, np.float32)
     for row, has in enumerate(category_matrix.T):
         if has.all() or not has.any():
             bias[row] = UNKNOWN if has.all() else -UNKNOWN
             continue
-        fitted = LogisticRegression(C=1 / PENALTY, tol=1e-6, max_iter=1_000).fit(vectors, has)
+        fitted = LogisticRegression(C=1 / penalty, tol=1e-6, max_iter=1_000).fit(vectors, has)
         weights[row], bias[row] = fitted.coef_[0], fitted.intercept_[0]
     return CategoryProbe(weights, bias)

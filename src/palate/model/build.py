@@ -22,8 +22,9 @@ from palate.items.encoder import ItemEncoder, Progress
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
 from palate.model.config import PersonalizedSettings
-from palate.model.model import PersonalizedModel, Table
+from palate.model.model import PersonalizedModel
 from palate.model.start import start_queries, start_stream, start_task_prompt, start_user_encoder
+from palate.model.tables import Table
 from palate.model.wording import (
     check_room,
     longest_text,

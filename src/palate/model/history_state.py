@@ -1,20 +1,17 @@
-"""Incremental state of one user's history, for streaming user encoders."""
+"""Incremental state of one user's history, for user encoders that keep one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from palate.encoders.state import UserState
-from palate.encoders.streaming import StreamingEncoder
-from palate.errors import MismatchError
-from palate.system.files import write_bytes
+from palate.system.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
-    from palate.encoders.base import UserPrompt
+    from palate.encoders.base import KeptState, UserPrompt
     from palate.model.model import PersonalizedModel
     from palate.schema import History
 
@@ -27,15 +24,9 @@ class HistoryState:
     rating must be removed with :meth:`remove` before the new one is added.
     """
 
-    def __init__(self, model: PersonalizedModel, state: UserState | None = None) -> None:
-        encoder = model.user_encoder
-        if not isinstance(encoder, StreamingEncoder):
-            kind = model.settings.user_encoder.kind
-            raise MismatchError(
-                f"a {kind!r} user encoder keeps no state of a history; expected 'streaming', or use encode()"
-            )
-        self._model, self._encoder = model, encoder
-        self._state = encoder.init_state(1) if state is None else state
+    def __init__(self, model: PersonalizedModel, state: KeptState | None = None) -> None:
+        self._model, self._encoder = model, model.keeper
+        self._state: Any = self._encoder.init_state(1) if state is None else state
 
     def __len__(self) -> int:
         """Return the number of events in the state."""
@@ -47,26 +38,26 @@ class HistoryState:
         Raises:
             DataError: An item is unknown, or a rating is not on the model's scale.
         """
-        self._state = self._model.read_into(self._encoder, self._state, [events])
+        self._state = self._model.read_into(self._state, [events])
 
     def remove(self, events: History, remaining: History | None = None) -> None:
         """Remove events that were added before.
 
         Args:
             events: The events, as they were added.
-            remaining: The remaining history. It is read again if rounding errors would show: if little is left of what
-                was added or, with ``recency``, if the newest event is removed.
+            remaining: The remaining history. It is read again if what is left of the state does not tell it: if
+                rounding errors would show or, with ``recency``, if the newest event is removed.
 
         Raises:
             MismatchError: The history must be read again and ``remaining`` is None, or there are more events than were
                 added.
         """
 
-        def left(_: Tensor) -> UserState:
+        def left(_: Tensor) -> KeptState:
             assert remaining is not None
-            return self._model.read_into(self._encoder, self._encoder.init_state(1), [remaining])
+            return self._model.read_into(self._encoder.init_state(1), [remaining])
 
-        taken = self._model.read_into(self._encoder, self._encoder.init_state(1), [events])
+        taken = self._model.read_into(self._encoder.init_state(1), [events])
         self._state = self._encoder.subtract(self._state, taken, None if remaining is None else left)
 
     def merge(self, other: HistoryState) -> None:
@@ -85,18 +76,22 @@ class HistoryState:
 
     def to_bytes(self) -> bytes:
         """Serialise to safetensors, for :meth:`PersonalizedModel.load_state`."""
-        return self._state.to_bytes(self._encoder.reader.identity())
+        return self._encoder.pack(self._state, self._model.table)
 
     def save(self, path: Path | str) -> None:
         """Write :meth:`to_bytes` to a file atomically."""
         write_bytes(path, self.to_bytes())
 
-    def parse(self, source: bytes | Path | str) -> UserState:
-        """Parse a state from a file or bytes; raises :class:`DataError` if it is not of this encoder."""
-        reader, like = self._encoder.reader.identity(), self._encoder.init_state(0)
-        if isinstance(source, bytes):
-            return UserState.from_bytes(source, reader, like)
-        return UserState.load(Path(source), reader, like)
+    @classmethod
+    def load(cls, model: PersonalizedModel, source: bytes | Path | str) -> HistoryState:
+        """Read a state from a file or bytes; raises :class:`DataError` if it is not of this model."""
+        path = None if isinstance(source, bytes) else Path(source)
+        data = (
+            source
+            if isinstance(source, bytes)
+            else read_bytes(source, "not a user state (no such file); build it from the stored events")
+        )
+        return cls(model, model.keeper.unpack(data, model.table, path))
 
     @torch.no_grad()
     def _user(self) -> UserPrompt:

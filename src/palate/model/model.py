@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,16 +16,12 @@ from torch.nn import functional
 from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.config.recipe import TextSettings
-from palate.encoders.base import EncoderSizes, UserPrompt
-from palate.encoders.batch import EventBatch, VectorCatalogue, window_tensors, windows_of
+from palate.encoders.base import KeepsState, KeptState, UserPrompt
+from palate.encoders.batch import window_tensors, windows_of
 from palate.encoders.kinds import build_user_encoder
-from palate.encoders.state import UserState
-from palate.encoders.streaming import StreamingEncoder
-from palate.encoders.text import BlockCatalogue, TextBatch, TextHistory
+from palate.encoders.text import TextHistory
 from palate.errors import MismatchError
-from palate.items.blocks import BlockTable
-from palate.items.encoder import EncoderIdentity, ItemEncoder
-from palate.items.table import ItemTable
+from palate.items.encoder import ItemEncoder
 from palate.model.card import CardFacts, model_card
 from palate.model.config import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
 from palate.model.generation import (
@@ -42,6 +38,17 @@ from palate.model.generation import (
 from palate.model.history_state import HistoryState
 from palate.model.positions import check_length
 from palate.model.prompt import Edges, Prompt, begin, finish, inject
+from palate.model.tables import (
+    EventInput,
+    Table,
+    catalogue_of,
+    described_table,
+    encoder_sizes,
+    extended_table,
+    item_reading,
+    load_table,
+    made_by,
+)
 from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
@@ -50,11 +57,10 @@ from palate.schema import History, Item, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 
-Table: TypeAlias = ItemTable | BlockTable
 Instruction: TypeAlias = str | Sequence[str] | None
 """One instruction for all users, or one for each; the task's if None."""
 EVENTS_AT_ONCE = 4096
-"""Events per pass of a streaming encoder, to limit its memory."""
+"""Events per pass of an encoder that reads whole histories, to limit its memory."""
 
 
 class PersonalizedModel(nn.Module):
@@ -63,8 +69,8 @@ class PersonalizedModel(nn.Module):
     Args:
         settings: Its configuration.
         backbone: The language model and its tokenizer.
-        table: The items that histories may contain: vectors of the encoder that the model was trained with, or text
-            blocks for a text history.
+        table: The items that histories may contain: vectors of the encoder that the model was trained with, text
+            blocks for a text history, or categories by name.
 
     Example:
         >>> history = data.histories(["1"])
@@ -81,14 +87,12 @@ class PersonalizedModel(nn.Module):
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
         self.table = table
-        self.catalogue = self._catalogue(table)
+        self.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer)
         embedding = self.backbone.get_input_embeddings().weight  # [V, E]
         if isinstance(settings.user_encoder, TextSettings):
             self.user_encoder: nn.Module = TextHistory(self.backbone.get_input_embeddings)
         else:
-            assert isinstance(table, ItemTable)
-            fields, labels = table.vectors.shape[1], len(settings.categories)
-            sizes = EncoderSizes(fields, table.size, embedding.shape[1], labels)
+            sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories))
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
         words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
@@ -249,15 +253,31 @@ class PersonalizedModel(nn.Module):
     def max_events(self) -> int | None:
         """Maximum number of events of a history that are read, the most recent ones; None for all.
 
-        A streaming user encoder reads whole histories; all others read a window of ``settings.window``.
+        A user encoder that keeps a state reads whole histories; all others read a window of ``settings.window``.
         """
-        return None if isinstance(self.user_encoder, StreamingEncoder) else self.settings.window
+        return None if self.keeps_state else self.settings.window
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the user encoder keeps a state of a history, for :meth:`new_state`."""
+        return isinstance(self.user_encoder, KeepsState)
+
+    @property
+    def keeper(self) -> KeepsState:
+        """The user encoder, if it keeps a state; raises :class:`MismatchError` otherwise."""
+        if not self.keeps_state:
+            kind = self.settings.user_encoder.kind
+            raise MismatchError(
+                f"a {kind!r} user encoder keeps no state of a history; expected 'streaming' or 'universal', or use "
+                "encode()"
+            )
+        return cast(KeepsState, self.user_encoder)
 
     def visible(self, history: History) -> History:
         """Return the part of a history that is read: the last event of each item, at most :attr:`max_events`."""
         return history.latest(self.max_events)
 
-    def events(self, histories: Sequence[History]) -> EventBatch | TextBatch:
+    def events(self, histories: Sequence[History]) -> EventInput:
         """Convert the visible part of B histories to the user encoder's input.
 
         Raises:
@@ -284,12 +304,11 @@ class PersonalizedModel(nn.Module):
             >>> user.embeddings.shape
             torch.Size([1, 8, 32])
         """
-        encoder = self.user_encoder
-        if isinstance(encoder, StreamingEncoder):
-            state = self.read_into(encoder, encoder.init_state(len(histories)), histories)
-            user = self.like_tokens(encoder.user_prompt(state))
+        if self.keeps_state:
+            state = self.read_into(self.keeper.init_state(len(histories)), histories)
+            user = self.like_tokens(self.keeper.user_prompt(state))
         else:
-            user = self.like_tokens(encoder(self.events(histories)))
+            user = self.like_tokens(self.user_encoder(self.events(histories)))
         return replace(user, embeddings=user.embeddings * user.mask[..., None])
 
     def new_state(self) -> HistoryState:
@@ -299,7 +318,7 @@ class PersonalizedModel(nn.Module):
             The state.
 
         Raises:
-            MismatchError: The user encoder is not a streaming one.
+            MismatchError: The user encoder keeps no state.
 
         Example:
             >>> state = model.new_state()
@@ -313,21 +332,17 @@ class PersonalizedModel(nn.Module):
         """Load a state from a file of :meth:`HistoryState.save`, or from its bytes.
 
         Raises:
-            DataError: It is damaged, or was made with other weights.
+            DataError: It is damaged, or was made with other weights or of other items.
         """
-        empty = HistoryState(self)
-        return HistoryState(self, empty.parse(source))
+        return HistoryState.load(self, source)
 
     @torch.no_grad()
-    def read_into(
-        self, encoder: StreamingEncoder, state: UserState, histories: Sequence[History]
-    ) -> UserState:
+    def read_into(self, state: KeptState, histories: Sequence[History]) -> KeptState:
         """Add the visible part of B histories to their states, in passes of bounded memory."""
         windows = windows_of(histories, self.table, self.max_events)
         for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
             events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
-            assert isinstance(events, EventBatch)
-            state = encoder.add(state, events)
+            state = self.keeper.add(state, events)
         return state
 
     @torch.inference_mode()
@@ -391,11 +406,7 @@ class PersonalizedModel(nn.Module):
         """
         if not items:
             return self
-        if not isinstance(self.table, ItemTable):
-            return self.with_table(self.table.extended(items))
-        return self.with_table(
-            self.table.extended(items, encoder or ItemEncoder.of(self.table.encoder, self.device))
-        )
+        return self.with_table(extended_table(self.table, items, encoder, self.device))
 
     def with_table(self, table: Table) -> PersonalizedModel:
         """Return a model over another catalogue, which shares this model's weights.
@@ -403,10 +414,10 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The table was made with another item encoder, or has another rating scale.
         """
-        if _made_by(table) != _made_by(self.table):
+        if made_by(table) != made_by(self.table):
             raise MismatchError(
-                f"the model was trained on {_described(self.table)}, and the new table holds {_described(table)}; "
-                "make it as the model's was made"
+                f"the model was trained on {described_table(self.table)}, and the new table holds "
+                f"{described_table(table)}; make it as the model's was made"
             )
         if not np.array_equal(table.rating_values, self.table.rating_values):
             raise MismatchError(
@@ -416,7 +427,7 @@ class PersonalizedModel(nn.Module):
         other = copy(self)
         other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
         other.table = table
-        other.catalogue = other._catalogue(table).to(self.device)
+        other.catalogue = catalogue_of(table, self.settings.user_encoder, self.tokenizer).to(self.device)
         return other
 
     @property
@@ -428,9 +439,7 @@ class PersonalizedModel(nn.Module):
             encoder_parameters=sum(weight.numel() for weight in self.user_encoder.parameters()),
             architecture=type(self.backbone).__name__,
             backbone_parameters=self.backbone.num_parameters(),
-            item_encoder=(
-                "none: items are read as text" if isinstance(table, BlockTable) else table.encoder.name
-            ),
+            item_encoder=item_reading(table),
             max_events=self.max_events,
             item_ids=table.item_ids[:2],
             ratings=[float(value) for value in table.rating_values[-2:]],
@@ -462,8 +471,7 @@ class PersonalizedModel(nn.Module):
         """
         folder = Path(folder)
         config = PersonalizedSettings.load(folder / CONFIG)
-        as_text = isinstance(config.user_encoder, TextSettings)
-        table = (BlockTable if as_text else ItemTable).load(folder / ITEMS)
+        table = load_table(config.user_encoder, folder / ITEMS)
         if config.backbone is not None:
             found = find_backbone(config.backbone, backbone)
         elif backbone is not None:
@@ -513,15 +521,8 @@ class PersonalizedModel(nn.Module):
         truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
-    def _catalogue(self, table: Table) -> VectorCatalogue | BlockCatalogue:
-        settings = self.settings.user_encoder
-        if isinstance(table, BlockTable):
-            assert isinstance(settings, TextSettings)
-            return BlockCatalogue(table, self.tokenizer, settings.max_length)
-        return VectorCatalogue(table)
-
-    def _events(self, windows: Windows) -> EventBatch | TextBatch:
-        events: EventBatch | TextBatch = self.catalogue(
+    def _events(self, windows: Windows) -> EventInput:
+        events: EventInput = self.catalogue(
             **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
         )
         return events
@@ -621,16 +622,6 @@ def load_model(
         model.backbone.to(dtype=backbone_dtype)
     model.run = found if (found := RunFolder(Path(run))).there else None
     return model.to(place)
-
-
-def _made_by(table: Table) -> EncoderIdentity | str:
-    return table.field if isinstance(table, BlockTable) else table.encoder
-
-
-def _described(table: Table) -> str:
-    if isinstance(table, BlockTable):
-        return f"items as text, whose categories are called {table.field!r}"
-    return f"item vectors of {table.encoder.name!r}"
 
 
 def _listed(values: np.ndarray) -> str:

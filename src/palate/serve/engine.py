@@ -98,9 +98,9 @@ class ServedModel:
         return None if logits is None else logits[0].sigmoid()
 
     def encode(self, found: StoredHistory) -> Encoded:
-        """Encode a stored history for the cache: its user prompt, and its state for a streaming encoder."""
+        """Encode a stored history for the cache: its user prompt, and its state if the encoder keeps one."""
         model = self.model
-        if model.max_events is not None:
+        if not model.keeps_state:
             return self._encoded(found.version, model.encode([found.history]).split()[0])
         state = model.new_state()
         state.add(found.history)

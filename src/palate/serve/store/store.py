@@ -40,7 +40,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Serialised user prompt and, for streaming encoders, state, with the version of the history."""
+    """Serialised user prompt and, for encoders that keep one, state, with the version of the history."""
 
     version: int
     prompt: bytes

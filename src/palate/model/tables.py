@@ -1,0 +1,84 @@
+"""Tables of items, by what a user encoder reads of an item: vectors, texts or categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from palate.config.recipe import TextSettings
+from palate.config.registry import Reads, user_encoders
+from palate.encoders.base import EncoderSizes
+from palate.encoders.batch import CategoryCatalogue, CategoryEvents, EventBatch, VectorCatalogue
+from palate.encoders.text import BlockCatalogue, TextBatch
+from palate.items.blocks import BlockTable
+from palate.items.categories import CategoryTable
+from palate.items.encoder import EncoderIdentity, ItemEncoder
+from palate.items.table import ItemTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from palate.config.section import KindSettings
+    from palate.schema import Item
+
+Table: TypeAlias = ItemTable | BlockTable | CategoryTable
+ItemLookup: TypeAlias = VectorCatalogue | BlockCatalogue | CategoryCatalogue
+EventInput: TypeAlias = EventBatch | TextBatch | CategoryEvents
+"""Input of a user encoder, which a catalogue looks up."""
+TABLES: dict[Reads, type[Table]] = {"vectors": ItemTable, "texts": BlockTable, "categories": CategoryTable}
+
+
+def load_table(settings: KindSettings, folder: Path) -> Table:
+    """Load the saved table of a user encoder's kind; raises :class:`DataError` if it is missing or damaged."""
+    return TABLES[user_encoders.find(settings.kind).reads].load(folder)
+
+
+def catalogue_of(table: Table, settings: KindSettings, tokenizer: PreTrainedTokenizerBase) -> ItemLookup:
+    """Make the look-up of a table's items."""
+    if isinstance(table, BlockTable):
+        assert isinstance(settings, TextSettings)
+        return BlockCatalogue(table, tokenizer, settings.max_length)
+    return CategoryCatalogue(table) if isinstance(table, CategoryTable) else VectorCatalogue(table)
+
+
+def encoder_sizes(table: Table, embedding: int, categories: int) -> EncoderSizes:
+    """Collect what a user encoder takes from the table, the backbone and the task."""
+    fields, size = table.vectors.shape[1:] if isinstance(table, ItemTable) else (0, 0)
+    return EncoderSizes(int(fields), int(size), embedding, categories)
+
+
+def extended_table(
+    table: Table, items: Sequence[Item], encoder: ItemEncoder | None, device: torch.device
+) -> Table:
+    """Append new items; raises the errors of each table's ``extended``."""
+    if isinstance(table, BlockTable):
+        return table.extended(items)
+    if isinstance(table, CategoryTable):
+        return table.extended(items, encoder)
+    return table.extended(items, encoder or ItemEncoder.of(table.encoder, device))
+
+
+def made_by(table: Table) -> EncoderIdentity | str:
+    """Return what two tables of one model have in common."""
+    if isinstance(table, ItemTable):
+        return table.encoder
+    return table.field if isinstance(table, BlockTable) else "categories"
+
+
+def item_reading(table: Table) -> str:
+    """Describe how items are read, for the model card."""
+    if isinstance(table, ItemTable):
+        return table.encoder.name
+    return "none: items are read " + ("as text" if isinstance(table, BlockTable) else "by their categories")
+
+
+def described_table(table: Table) -> str:
+    """Describe a table, for messages."""
+    if isinstance(table, BlockTable):
+        return f"items as text, whose categories are called {table.field!r}"
+    if isinstance(table, CategoryTable):
+        return "items by their categories"
+    return f"item vectors of {table.encoder.name!r}"
