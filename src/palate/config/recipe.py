@@ -241,6 +241,17 @@ class StreamingSettings(KindSettings):
         return self.num_queries + 2 * self.named
 
 
+class UniversalSettings(KindSettings):
+    """A user encoder whose weights know no catalogue: it reads counts by category and a summary of the population."""
+
+    kind: Literal["universal"] = "universal"
+    d_model: int = Field(64, ge=8)
+    num_layers: int = Field(2, ge=0)
+    """Transformer layers over the categories."""
+    num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
+    """Attention heads per layer; must divide d_model."""
+
+
 UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]
 """Settings of a registered user encoder."""
 

@@ -1,0 +1,355 @@
+"""What is known of a population before a user is met: the summary that an encoder without a catalogue reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from math import gcd, lcm
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from palate.data.windows import require_training_users
+from palate.errors import DataError
+from palate.schema import Bools, Doubles, Feedback, Interactions, Ints
+from palate.system.files import read_bytes, write_bytes
+from palate.tasks.decisions import Decisions
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.tasks.category_preference import CategoryPreference
+
+FORMAT = "palate population 1"
+MOST_FACTORS = 32
+"""Maximum rank of the factor of the covariance between categories."""
+QUANTILES = 65
+"""Number of quantiles of the lengths of histories that are kept."""
+PRIOR_PAIRS = 30.0
+"""Users by whose weight a covariance is drawn to that of categories that are all alike."""
+FOLDS = 5
+"""Parts that training users are divided into, so that each has a summary without its part."""
+PRIOR_USERS = 1.0
+"""Users by whose weight a category's shares and frequencies are drawn to those of all categories."""
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationSummary:
+    """Statistics of a population of users over L categories: inputs of an encoder, not weights.
+
+    Ratings, means and deviations are in the units of the ratings.
+    """
+
+    categories: tuple[str, ...]
+    feedback: Feedback
+    rating_values: tuple[float, ...]
+    like_above: float
+    dislike_below: float
+    min_count: int
+    max_labels: int
+    users: int
+    mean: float
+    """Mean of all ratings."""
+    spread: float
+    """Standard deviation of all ratings."""
+    noise: float
+    """Standard deviation of a rating around its user's mean of the category."""
+    lengths: Doubles  # [QUANTILES] quantiles of the number of interactions of a user
+    means: Doubles  # [L] mean ratings
+    share: Doubles  # [L] mean share of a user's interactions
+    variety: (
+        Doubles  # [L] how much the shares differ: the overdispersion of a beta-binomial distribution, 0 to 1
+    )
+    weighted_share: Doubles  # [L] share of all interactions, weighted by rating
+    often: Doubles  # [L] share of users with at least min_count interactions
+    liked: Doubles  # [L] share of users who like it
+    disliked: Doubles  # [L]
+    factor: Doubles  # [L, K] covariance of the users' means is factor · factorᵀ + diag(own)
+    own: Doubles  # [L]
+    decisions: Decisions | None = None
+    """Calibration on the population's users; None if there is none."""
+
+    @property
+    def step(self) -> float:
+        """Unit of the rating scale, see :func:`rating_step`."""
+        return float(rating_step(self.rating_values))
+
+    def decided(self, decisions: Decisions | None) -> PopulationSummary:
+        """Return the summary with other decisions."""
+        return replace(self, decisions=decisions)
+
+    @property
+    def usual_decisions(self) -> Decisions:
+        """The calibrated decisions, or those that need no calibration."""
+        return self.decisions or Decisions.bare(self.liked, self.disliked)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the summary, which is part of the key of everything that is computed with it."""
+        return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
+
+    def to_bytes(self) -> bytes:
+        """Serialize to safetensors with the scalars in the metadata."""
+        arrays, scalars = _parts(asdict(self))
+        # One entry, because the order of several differs from call to call.
+        summary = json.dumps({"format": FORMAT} | scalars, sort_keys=True)
+        return bytes(save(arrays, metadata={"summary": summary}))
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`to_bytes` to a file atomically."""
+        write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> PopulationSummary:
+        """Read a file of :meth:`save`; raises :class:`DataError` if it is missing, damaged or another file."""
+        data = read_bytes(path, "the population's summary is missing; run palate summarise")
+        try:
+            arrays = load(data)
+            made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+            scalars = json.loads(made["summary"])
+            if (found := scalars.pop("format", None)) != FORMAT:
+                raise ValueError(f"format {found!r}, expected {FORMAT!r}")
+            return _joined(arrays, scalars)
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"not a population's summary ({reason}); run palate summarise again", path
+            ) from error
+
+
+def rating_step(rating_values: tuple[float, ...] | list[float]) -> Fraction:
+    """Return the largest number of which all rating values are whole multiples: 1/2 for half stars."""
+    parts = [Fraction(str(round(float(value), 6))) for value in rating_values if round(float(value), 6)]
+    if not parts:
+        return Fraction(1)
+    below = lcm(*(part.denominator for part in parts))
+    return Fraction(gcd(*(int(part * below) for part in parts)), below)
+
+
+def rating_steps(rating_values: tuple[float, ...] | list[float]) -> Ints:
+    """Return the rating values as whole multiples of :func:`rating_step`, [R]."""
+    step = rating_step(rating_values)
+    return np.array(
+        [round(Fraction(str(round(float(value), 6))) / step) for value in rating_values], np.int64
+    )
+
+
+def summarise(dataset: Dataset, task: CategoryPreference, users: Ints | None = None) -> PopulationSummary:
+    """Summarise training users of a dataset, without calibrated decisions.
+
+    Args:
+        dataset: The dataset.
+        task: The task, with its label rule.
+        users: User indices, all training users if None.
+
+    Returns:
+        The summary.
+
+    Raises:
+        LeakageError: ``users`` contains others than training users.
+    """
+    users = dataset.users("train") if users is None else users
+    require_training_users(dataset, users, "a population's summary")
+    chosen = _of_users(dataset.interactions, users)
+    return summarise_histories(
+        chosen, dataset.category_matrix, dataset.info.rating_values, task, dataset.info.feedback
+    )
+
+
+def summaries_without(
+    dataset: Dataset, task: CategoryPreference, users: Ints | None = None, folds: int = FOLDS
+) -> tuple[list[PopulationSummary], Ints]:
+    """Summarise training users such that each has a summary without them.
+
+    Args:
+        dataset: The dataset.
+        task: The task, with its label rule.
+        users: User indices [N], all training users if None.
+        folds: Number of parts that the users are divided into.
+
+    Returns:
+        One summary for each part, of the users of all other parts; and the part of each user, [N].
+
+    Raises:
+        LeakageError: ``users`` contains others than training users.
+    """
+    users = dataset.users("train") if users is None else users
+    part = np.arange(len(users)) % min(folds, max(len(users), 1))
+    return [summarise(dataset, task, users[part != one]) for one in range(part.max(initial=0) + 1)], part
+
+
+def summarise_histories(
+    histories: Interactions,
+    category_matrix: Bools,
+    rating_values: tuple[float, ...],
+    task: CategoryPreference,
+    feedback: Feedback = "ratings",
+) -> PopulationSummary:
+    """Summarise the full histories of U users.
+
+    Args:
+        histories: Their interactions.
+        category_matrix: Which item has which category, [I, L].
+        rating_values: The rating scale.
+        task: The task, with its label rule.
+        feedback: Whether the values are ratings, or weights of implicit feedback.
+
+    Returns:
+        The summary.
+    """
+    values = np.asarray(rating_values, dtype=np.float32)
+    full = category_statistics(histories, category_matrix, values)
+    squares = category_statistics(histories, category_matrix, values**2).total
+    ratings = values.astype(np.float64)[histories.rating_index]
+    spread = float(ratings.std()) if len(ratings) else 0.0
+    spread = spread or max(float(np.ptp(values)) / 4, float(rating_step(rating_values)))
+    labels = task.labels(full)
+    count, users = full.count.sum(axis=0), len(full.length)
+    mean = float(full.whole.sum() / max(full.length.sum(), 1))
+    means = (full.total.sum(axis=0) + mean) / (count + 1)
+    within = (squares - full.total**2 / np.maximum(full.count, 1)).sum()
+    freedom = np.maximum(full.count - 1, 0).sum()
+    noise = float(np.sqrt(max((within + 0.5 * spread**2 * 10) / (freedom + 10), (0.1 * spread) ** 2)))
+    covariance = _covariance(histories, category_matrix, values, means, noise, spread)
+    factor, own = _low_rank(covariance, (0.05 * spread) ** 2)
+    share, variety = _shares(full)
+    return PopulationSummary(
+        categories=tuple(task.label_names),
+        feedback=feedback,
+        rating_values=tuple(float(value) for value in rating_values),
+        like_above=float(task.like_above),
+        dislike_below=float(task.dislike_below),
+        min_count=task.settings.min_count,
+        max_labels=task.settings.max_labels,
+        users=users,
+        mean=mean,
+        spread=spread,
+        noise=noise,
+        lengths=np.quantile(np.maximum(full.length, 1), np.linspace(0, 1, QUANTILES))
+        if users
+        else np.ones(QUANTILES),
+        means=means,
+        share=share,
+        variety=variety,
+        weighted_share=full.total.sum(axis=0) / max(full.whole.sum(), 1e-9),
+        often=_frequency(full.count >= task.settings.min_count),
+        liked=_frequency(_members(labels.liked, full.count.shape[1])),
+        disliked=_frequency(_members(labels.disliked, full.count.shape[1])),
+        factor=factor,
+        own=own,
+    )
+
+
+def _of_users(interactions: Interactions, users: Ints) -> Interactions:
+    """Select the histories of users, in their order."""
+    lengths = interactions.lengths[users]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = np.repeat(interactions.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return _rows(interactions, rows, offsets)
+
+
+def _rows(interactions: Interactions, rows: Ints | Bools, offsets: Ints) -> Interactions:
+    return Interactions(
+        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
+    )
+
+
+def _frequency(carried: Bools) -> Doubles:
+    """Compute the share of users [U, L] with a label, [L], slightly drawn to the categories' common one."""
+    common = carried.mean() if carried.size else 0.0
+    return np.asarray((carried.sum(axis=0) + PRIOR_USERS * common) / (len(carried) + PRIOR_USERS))
+
+
+def _members(ranked: Ints, labels: int) -> Bools:
+    members = np.zeros((len(ranked), labels), dtype=np.bool_)
+    rows, ranks = np.nonzero(ranked >= 0)
+    members[rows, ranked[rows, ranks]] = True
+    return members
+
+
+def _shares(full: CategoryStatistics) -> tuple[Doubles, Doubles]:
+    """Compute the categories' mean shares and their overdispersion by moments, [L] each."""
+    length = np.maximum(full.length, 1)[:, None]
+    shares = full.count / length
+    least = 0.5 / (length.sum() + 1)
+    mean = np.clip(shares.mean(axis=0) if len(shares) else np.zeros(shares.shape[1]), least, 1 - least)
+    single = mean * (1 - mean)
+    surplus = ((shares - mean) ** 2 - single / length).sum(axis=0)
+    possible = (single * (1 - 1 / length)).sum(axis=0)
+    common = surplus.sum() / max(possible.sum(), 1e-9)  # rare categories are drawn to the others
+    prior = 3 * single
+    variety = (surplus + prior * common) / np.maximum(possible + prior, 1e-9)
+    return mean, np.clip(variety, 1e-3, 0.5)
+
+
+def _covariance(
+    histories: Interactions, category_matrix: Bools, values: Any, means: Doubles, noise: float, spread: float
+) -> Doubles:
+    """Estimate the covariance of the users' true means between categories, [L, L].
+
+    The histories are halved at random: the noise of one half's means is independent of the other's, so that it does
+    not count as a difference between users.
+    """
+    first = np.random.default_rng(0).random(len(histories)) < 0.5
+    owner = np.repeat(np.arange(len(histories.lengths)), histories.lengths)
+    weighted, weights = [], []
+    for half in (first, ~first):
+        lengths = np.bincount(owner[half], minlength=len(histories.lengths))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        statistics = category_statistics(_rows(histories, half, offsets), category_matrix, values)
+        deviation = statistics.total / np.maximum(statistics.count, 1) - means
+        weight = statistics.count / (statistics.count + 4 * noise**2 / spread**2)
+        weighted.append(weight * deviation)
+        weights.append(weight)
+    surplus, pairs = weighted[0].T @ weighted[1], weights[0].T @ weights[1]
+    surplus, pairs = (surplus + surplus.T) / 2, (pairs + pairs.T) / 2
+    apart = ~np.eye(len(means), dtype=bool)
+    alike = 0.02 * spread**2  # what is assumed beside a few users
+    shared = (surplus[apart].sum() + alike) / (pairs[apart].sum() + 1)
+    single = (np.trace(surplus) + 3 * alike) / (np.trace(pairs) + 1)
+    expected = np.where(apart, shared, max(single, shared, 0.01 * spread**2))
+    return np.asarray((surplus + PRIOR_PAIRS * expected) / (pairs + PRIOR_PAIRS))
+
+
+def _low_rank(covariance: Doubles, least: float) -> tuple[Doubles, Doubles]:
+    """Split a covariance into a factor [L, K] and the variances of its own [L] that this leaves."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = np.argsort(-values)[:MOST_FACTORS]
+    factor = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0.0))
+    # Signs of eigenvectors differ between libraries: the largest entry is made positive.
+    sign = np.sign(factor[np.abs(factor).argmax(axis=0), np.arange(len(kept))])
+    factor = factor * np.where(sign == 0, 1, sign)
+    return factor, np.maximum(np.diag(covariance) - (factor**2).sum(axis=1), least)
+
+
+def _parts(content: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a summary into named arrays and scalars."""
+    arrays, scalars = {}, {}
+    for name, value in content.items():
+        if isinstance(value, np.ndarray):
+            arrays[prefix + name] = np.ascontiguousarray(value)
+        elif isinstance(value, dict):
+            arrays |= _parts(value, f"{name}.")[0]
+        elif value is not None:
+            scalars[prefix + name] = value
+    return arrays, scalars
+
+
+def _joined(arrays: dict[str, Any], scalars: dict[str, Any]) -> PopulationSummary:
+    decisions = {name.partition(".")[2]: array for name, array in arrays.items() if "." in name}
+    own = {name: array for name, array in arrays.items() if "." not in name}
+    given: dict[str, Any] = {
+        **own,
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in scalars.items()},
+    }
+    found = PopulationSummary(**given)
+    labels = len(found.categories)
+    wrong = [name for name, array in own.items() if name != "lengths" and array.shape[0] != labels]
+    if wrong or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError(f"{(wrong or ['an array'])[0]} does not fit {labels} categories or is not finite")
+    return found.decided(Decisions(**decisions) if decisions else None)

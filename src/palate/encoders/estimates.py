@@ -1,0 +1,332 @@
+"""Empirical-Bayes estimates of what a user's full history will say of each category, from a part of it.
+
+They need no training: a user's means are normal around the population's, with the population's covariance; the numbers
+of interactions are beta-binomial; and the length of the full history is one of the population's that is not shorter.
+All ratings are in units of the population's spread, from its mean, so that the scale does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.data.population import PopulationSummary
+from palate.encoders.counts import MEMBER, CategoryCounts
+
+NODES = (0.125, 0.375, 0.625, 0.875)
+"""Quantiles of the possible lengths of the full history over which the probabilities are averaged."""
+GRID = 24
+"""Points of the numerical integral over the score of a category."""
+OWN_SPREAD = 10.0
+"""Ratings that a user's own noise is drawn to the population's by."""
+LEAST_SD = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationInputs:
+    """Summaries of A populations over L categories as tensors: A is 1, or B with one for each user."""
+
+    mean: Tensor  # [A, 1] in units of the ratings
+    spread: Tensor  # [A, 1] in units of the ratings
+    step: Tensor  # [A, 1] in units of the ratings
+    like_above: (
+        Tensor  # [A, 1] in units of the spread from the mean; of shares as multiples if there are no ratings
+    )
+    dislike_below: Tensor  # [A, 1]
+    noise: Tensor  # [A, 1] in units of the spread, as all that follow
+    means: Tensor  # [A, L]
+    factor: Tensor  # [A, L, K]
+    own: Tensor  # [A, L]
+    lengths: Tensor  # [A, Q]
+    share: Tensor  # [A, L]
+    variety: Tensor  # [A, L]
+    weighted_share: Tensor  # [A, L]
+    often: Tensor  # [A, L]
+    liked: Tensor  # [A, L]
+    disliked: Tensor  # [A, L]
+    users: Tensor  # [A, 1]
+    min_count: Tensor  # [A, 1]
+    max_labels: int
+    implicit: bool
+
+    @classmethod
+    def of(cls, summaries: Sequence[PopulationSummary]) -> PopulationInputs:
+        """Convert summaries over as many categories, of the same feedback and number of labels."""
+        implicit = summaries[0].feedback == "implicit"
+        parts = [_columns(summary, implicit) for summary in summaries]
+        rank = max(part["factor"].shape[1] for part in parts)
+        for part in parts:
+            part["factor"] = np.pad(part["factor"], ((0, 0), (0, rank - part["factor"].shape[1])))
+        tensors = {
+            name: torch.from_numpy(np.stack([np.asarray(part[name], np.float32) for part in parts]))
+            for name in parts[0]
+        }
+        return cls(**tensors, max_labels=summaries[0].max_labels, implicit=implicit)
+
+    def __getitem__(self, rows: Tensor) -> PopulationInputs:
+        """Select the population of each of B users by its place, [B]."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device | str) -> PopulationInputs:
+        """Move the tensors to a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: object) -> PopulationInputs:
+        named = {column.name: getattr(self, column.name) for column in fields(self)}
+        return PopulationInputs(
+            **{name: change(value) if isinstance(value, Tensor) else value for name, value in named.items()}  # type: ignore[operator]
+        )
+
+
+def _columns(summary: PopulationSummary, implicit: bool) -> dict[str, np.ndarray]:
+    mean, spread = summary.mean, summary.spread
+    at, unit = (0.0, 1.0) if implicit else (mean, spread)
+    scalars = {
+        "mean": mean,
+        "spread": spread,
+        "step": summary.step,
+        "like_above": (summary.like_above - at) / unit,
+        "dislike_below": (summary.dislike_below - at) / unit,
+        "noise": summary.noise / spread,
+        "users": summary.users,
+        "min_count": summary.min_count,
+    }
+    return {
+        **{name: np.array([value], np.float32) for name, value in scalars.items()},
+        "means": (summary.means - mean) / spread,
+        "factor": summary.factor / spread,
+        "own": summary.own / spread**2,
+        "lengths": summary.lengths,
+        **{
+            name: getattr(summary, name)
+            for name in ("share", "variety", "weighted_share", "often", "liked", "disliked")
+        },
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of B users, as numbers: [B, L] or [B, 1]."""
+
+    count: Tensor  # [B, L]
+    total: Tensor  # [B, L] sum of the ratings, from the population's mean
+    within: Tensor  # [B, 1] sum of squares around the user's means of the categories
+    length: Tensor  # [B, 1]
+    whole: Tensor  # [B, 1] sum of all ratings, from the population's mean
+    weight: Tensor  # [B, L] sum of the ratings as they are
+    whole_weight: Tensor  # [B, 1]
+
+    @classmethod
+    def of(cls, counts: CategoryCounts, population: PopulationInputs) -> Seen:
+        """Convert counts."""
+        p = population
+        count = counts.count.double() / MEMBER
+        total = counts.total.double() / MEMBER
+        squares = counts.squares.double() / MEMBER
+        unit = (p.step / p.spread).double()
+        within = (squares - total**2 / count.clamp(min=1e-9)).clamp(min=0).sum(1, keepdim=True) * unit**2
+        length, whole = counts.length.double()[:, None], counts.whole.double()[:, None]
+        mean = (p.mean / p.spread).double()
+        return cls(
+            count=count.float(),
+            total=(total * unit - count * mean).float(),
+            within=within.float(),
+            length=length.float(),
+            whole=(whole * unit - length * mean).float(),
+            weight=(total * p.step).float(),
+            whole_weight=(whole * p.step).float(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates for B users; final values are those of the full history, at N possible lengths of it."""
+
+    taste: Tensor  # [B, L] mean rating that the user gives to the category's items
+    taste_sd: Tensor  # [B, L]
+    noise: Tensor  # [B, 1] standard deviation of a rating around it
+    offset: Tensor  # [B, 1] what the user's ratings differ by in all categories
+    length: Tensor  # [B, N] final length
+    count: Tensor  # [B, N, L] expected final count
+    often: Tensor  # [B, N, L] probability that the final count is enough for a label
+    lacking: Tensor  # [B, N, L] probability that a dislike could be told
+    score: Tensor  # [B, N, L] final score of the label rule
+    score_sd: Tensor  # [B, N, L]
+
+
+def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = None) -> Estimates:
+    """Estimate the full history of B users.
+
+    Args:
+        seen: What was seen of them.
+        p: Their population.
+        complete: Whether that was all of the history, [B]; no one's if None.
+
+    Returns:
+        The estimates.
+    """
+    noise = _own_noise(seen, p)
+    taste, taste_sd, offset = _tastes(seen, p, noise)
+    length = _final_lengths(seen.length, p.lengths)  # [B, N]
+    if complete is not None:
+        length = torch.where(complete[:, None], seen.length, length)
+    unseen = (length - seen.length)[..., None]  # [B, N, 1]
+    strength = 1 / p.variety - 1  # of the beta distribution of shares
+    first = seen.count + p.share * strength  # [B, L]
+    second = (seen.length - seen.count).clamp(min=0) + (1 - p.share) * strength
+    chance = (first / (first + second))[:, None]  # [B, 1, L]
+    more = unseen * chance  # [B, N, L]
+    often = _reached(seen.count, unseen, first, second, p.min_count)
+    least = (p.min_count - seen.count).clamp(min=0)[
+        :, None
+    ]  # where it is reached, at least so many more came
+    if p.implicit:
+        final = seen.whole_weight[:, None] + unseen * p.mean[:, None]
+        each = (p.means * p.spread + p.mean)[:, None]
+        expected = p.weighted_share[:, None].clamp(min=1e-6)
+        varied = more * (1 - chance) * (1 + (unseen - 1).clamp(min=0) / (first + second + 1)[:, None])
+        score = (seen.weight[:, None] + more * each) / final.clamp(min=1e-6) / expected
+        score_sd = varied.clamp(min=0).sqrt() * each / final.clamp(min=1e-6) / expected
+        lacking = (length[..., None] * expected >= p.min_count[:, None]).float()
+    else:
+        came = torch.maximum(more, torch.where(unseen > 0, least, torch.zeros_like(least)))
+        final = (seen.count[:, None] + came).clamp(min=1e-6)
+        score = (seen.total[:, None] + came * taste[:, None]) / final
+        score_sd = (came**2 * taste_sd[:, None] ** 2 + came * noise[..., None] ** 2).sqrt() / final
+        lacking = often
+    return Estimates(
+        taste=taste,
+        taste_sd=taste_sd,
+        noise=noise,
+        offset=offset,
+        length=length,
+        count=seen.count[:, None] + more,
+        often=often,
+        lacking=lacking,
+        score=score,
+        score_sd=score_sd.clamp(min=LEAST_SD),
+    )
+
+
+def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dislike_below: Tensor) -> Tensor:
+    """Compute the probabilities that the categories are liked and disliked, [B, L, 2].
+
+    Args:
+        e: Estimates for B users.
+        p: Their population.
+        like_above: Thresholds of the label rule, in units of the spread, [A, 1].
+        dislike_below: The same, [A, 1].
+
+    Returns:
+        The probabilities that a category's final score is beyond the threshold, its count is enough, and at most
+        ``max_labels - 1`` others are beyond it; as if scores were independent.
+    """
+    liked = _among_best(e.score, e.score_sd, e.often, like_above, p.max_labels)
+    disliked = _among_best(-e.score, e.score_sd, e.lacking, -dislike_below, p.max_labels)
+    return torch.stack([liked.mean(dim=1), disliked.mean(dim=1)], dim=-1)
+
+
+def _own_noise(seen: Seen, p: PopulationInputs) -> Tensor:
+    freedom = (seen.count - 1).clamp(min=0).sum(1, keepdim=True)
+    return ((seen.within + OWN_SPREAD * p.noise**2) / (freedom + OWN_SPREAD)).sqrt().clamp(min=0.05)
+
+
+def _tastes(seen: Seen, p: PopulationInputs, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the best linear estimate of all categories' means at once: mean and deviation [B, L], and offset [B, 1].
+
+    An item of several categories counts in each of them: what the categories say together is weighted accordingly.
+    """
+    there = seen.count > 0
+    mean = seen.total / seen.count.clamp(min=1) - p.means  # [B, L]
+    error = noise**2 / seen.count.clamp(min=1e-6)
+    repeated = (seen.count.sum(1, keepdim=True) / seen.length.clamp(min=1)).clamp(
+        min=1
+    )  # categories of an item
+    weight = there / (p.own + repeated * error)  # [B, L]
+    factor = p.factor.expand(len(seen.count), -1, -1)  # [B, L, K]
+    precision = factor.mT @ (weight[..., None] * factor) + torch.eye(factor.shape[2], device=factor.device)
+    root = torch.linalg.cholesky(precision)
+    sums = factor.mT @ (weight * mean)[..., None]  # [B, K, 1]
+    common = (factor @ torch.cholesky_solve(sums, root))[..., 0]  # [B, L]
+    spread = torch.linalg.solve_triangular(root, factor.mT, upper=False).square().sum(dim=1)  # [B, L]
+    trust = torch.where(there, p.own / (p.own + error), torch.zeros_like(error))
+    taste = common + trust * (mean - common)
+    variance = p.own * (1 - trust) + (1 - trust) ** 2 * spread
+    offset = (p.share * common).sum(1, keepdim=True) / p.share.sum(-1, keepdim=True)
+    return p.means + taste, variance.sqrt(), offset
+
+
+def _final_lengths(length: Tensor, quantiles: Tensor) -> Tensor:
+    """Return possible lengths of the full history: quantiles of those in the population that are longer, [B, N]."""
+    quantiles = quantiles.expand(len(length), -1).contiguous()
+    last = quantiles.shape[1] - 1
+    start = torch.searchsorted(quantiles, length, right=True).float()  # [B, 1]
+    nodes = torch.tensor(NODES, device=length.device)
+    place = (start + nodes * (last - start)).clamp(min=0, max=last)
+    low = place.long()
+    part = place - low
+    found = quantiles.gather(1, low) * (1 - part) + quantiles.gather(1, (low + 1).clamp(max=last)) * part
+    beyond = length * (1 + nodes)  # longer than anyone's
+    return torch.where(start >= last, beyond, found).maximum(length + 1).round()
+
+
+def _reached(count: Tensor, unseen: Tensor, first: Tensor, second: Tensor, least: Tensor) -> Tensor:
+    """Compute the probability that at least ``least`` interactions are there in the end, [B, N, L].
+
+    Args:
+        count: Interactions that were seen, [B, L].
+        unseen: Interactions to come, of any category, [B, N, 1].
+        first: Parameters of the beta distribution of the category's share, [B, L].
+        second: The same, [B, L].
+        least: Number of interactions, [A, 1].
+    """
+    first, second, missing = first[:, None], second[:, None], (least - count)[:, None]
+    fewer = torch.zeros_like(unseen * first)
+    # P(0) of a beta-binomial distribution, then P(more + 1) from P(more).
+    term = (
+        torch.lgamma(second + unseen)
+        - torch.lgamma(second)
+        + torch.lgamma(first + second)
+        - torch.lgamma(first + second + unseen)
+    ).exp()
+    for more in range(int(least.max())):
+        fewer = fewer + torch.where(missing > more, term, torch.zeros_like(term))
+        left = (unseen - more).clamp(min=0)
+        term = term * left / (more + 1) * (first + more) / (second + left - 1).clamp(min=1e-6)
+    return (1 - fewer).clamp(0, 1)
+
+
+def _among_best(score: Tensor, sd: Tensor, eligible: Tensor, above: Tensor, most: int) -> Tensor:
+    """Compute the probability of being eligible, above a threshold, and among the ``most`` best, [B, N, L].
+
+    An integral over the score: at each point, the others that are better are a Poisson-binomial number.
+    """
+    start = above[:, None, :, None]  # [A, 1, 1, 1]
+    highest = (score + 3 * sd).amax(dim=2, keepdim=True)[..., None]  # [B, N, 1, 1]
+    width = (highest - start).clamp(min=1e-3)
+    points = start + width * torch.linspace(0, 1, GRID + 1, device=score.device)  # [B, N, 1, G + 1]
+    beyond = 0.5 * torch.erfc(
+        (points - score[..., None]) / (sd[..., None] * math.sqrt(2))
+    )  # [B, N, L, G + 1]
+    mass = beyond[..., :-1] - beyond[..., 1:]
+    better = (eligible[..., None] * (beyond[..., :-1] + beyond[..., 1:]) / 2).clamp(max=0.995)  # [B, N, L, G]
+    odds = better / (1 - better)
+    none = torch.log1p(-better)
+    none = (none.sum(2, keepdim=True) - none).exp()  # that no other is better
+    sums = [odds.pow(power).sum(2, keepdim=True) - odds.pow(power) for power in range(1, most)]
+    number = symmetric = torch.ones_like(odds)
+    polynomials = [symmetric]
+    for order in range(1, most):  # Newton's identities for elementary symmetric polynomials
+        terms = (
+            (-1) ** (power - 1) * polynomials[order - power] * sums[power - 1]
+            for power in range(1, order + 1)
+        )
+        symmetric = sum(terms, torch.zeros_like(odds)).clamp(min=0) / order
+        polynomials.append(symmetric)
+        number = number + symmetric
+    return eligible * (mass * (none * number).clamp(max=1)).sum(dim=3)

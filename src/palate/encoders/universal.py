@@ -1,0 +1,146 @@
+"""A network whose weights all categories share: it corrects empirical-Bayes estimates of what a user likes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from palate.encoders.estimates import Estimates, PopulationInputs, Seen, chances_of_labels, estimate_history
+
+if TYPE_CHECKING:
+    from palate.config.recipe import UniversalSettings
+    from palate.encoders.counts import CategoryCounts
+
+RULERS = 8
+"""Number of learned scores by which categories are ranked."""
+CERTAIN = 7.0
+"""Largest absolute log-odds of the estimates."""
+FEATURES = 34
+"""Inputs of a category."""
+
+
+class UniversalNetwork(nn.Module):
+    """Maps counts by category and a population's summary to the log-odds that each category is liked and disliked.
+
+    Categories are a set: the same weights read each, and attention compares them. At first the log-odds are those of
+    the estimates, which need no training.
+    """
+
+    def __init__(self, settings: UniversalSettings) -> None:
+        super().__init__()
+        width = settings.d_model
+        self.read = nn.Sequential(nn.Linear(FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.number, self.ranked = nn.Linear(FEATURES, RULERS), nn.Linear(RULERS, width)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, settings.num_heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(settings.num_layers)
+        )
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, 2)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self,
+        counts: CategoryCounts,
+        population: PopulationInputs,
+        thresholds: Tensor | None = None,
+        complete: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Read B users.
+
+        Args:
+            counts: Their counts over L categories.
+            population: Their population, or one for each.
+            thresholds: Scores above which a category is liked and below which it is disliked, in the units of the
+                ratings (or of shares as multiples), [B, 2]; the population's if None.
+            complete: Whether the counts are of the full history, [B]; no one's if None.
+
+        Returns:
+            Log-odds that a category is liked and disliked, [B, L, 2], and the hidden vectors, [B, L, d_model].
+        """
+        with torch.no_grad():
+            base, features = self.inputs(counts, population, thresholds, complete)
+        return self.correct(base, features)
+
+    def correct(self, base: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the results of :meth:`inputs` to those of :meth:`forward`."""
+        number = self.number(features) * 4
+        rank = (number[:, None] - number[:, :, None]).sigmoid().mean(dim=2)  # [B, L, RULERS]
+        hidden = self.read(features) + self.ranked(rank)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        hidden = self.norm(hidden)
+        return base + self.out(hidden), hidden
+
+    def inputs(
+        self,
+        counts: CategoryCounts,
+        population: PopulationInputs,
+        thresholds: Tensor | None = None,
+        complete: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute what does not depend on the weights: the estimates' log-odds [B, L, 2] and features [B, L, F]."""
+        p = population
+        like, dislike = p.like_above, p.dislike_below
+        if thresholds is not None:
+            at, unit = (0.0, 1.0) if p.implicit else (p.mean, p.spread)
+            like, dislike = (thresholds[:, :1] - at) / unit, (thresholds[:, 1:] - at) / unit
+        seen = Seen.of(counts, p)
+        estimates = estimate_history(seen, p, complete)
+        chances = chances_of_labels(estimates, p, like, dislike)
+        base = chances.clamp(1e-4, 1 - 1e-4).logit().clamp(-CERTAIN, CERTAIN)
+        return base, _features(seen, estimates, p, base, like, dislike)
+
+
+def _features(
+    seen: Seen, e: Estimates, p: PopulationInputs, base: Tensor, like: Tensor, dislike: Tensor
+) -> Tensor:
+    """Compute the inputs of each category, [B, L, FEATURES]: in units of the spread, from the thresholds."""
+    count = seen.count
+    there = (count > 0).float()
+    mean = seen.total / count.clamp(min=1)
+    middle = e.score.shape[1] // 2
+    score, sd = e.score[:, middle], e.score_sd[:, middle]
+    between = (p.own + p.factor.square().sum(-1)).sqrt()
+    expected = seen.length * p.share
+    columns = [
+        base[..., 0] / 4,
+        base[..., 1] / 4,
+        (e.taste - like).clamp(-4, 4),
+        (e.taste - dislike).clamp(-4, 4),
+        e.taste_sd,
+        (score - like).clamp(-4, 4),
+        (score - dislike).clamp(-4, 4),
+        sd.clamp(max=4),
+        ((score - like) / sd).clamp(-5, 5) / 3,
+        ((score - dislike) / sd).clamp(-5, 5) / 3,
+        there * (mean - like).clamp(-4, 4),
+        there * (mean - dislike).clamp(-4, 4),
+        there,
+        (count >= p.min_count).float(),
+        torch.log1p(count) / 3,
+        torch.log1p(count) - torch.log1p(expected),
+        torch.log1p(e.count[:, middle]) / 3,
+        e.often.mean(dim=1),
+        e.lacking.mean(dim=1),
+        p.liked * 3,
+        p.disliked * 3,
+        p.often,
+        p.share.clamp(min=1e-5).log() / 5,
+        (p.means - like).clamp(-4, 4),
+        (p.means - dislike).clamp(-4, 4),
+        between,
+        p.variety.log() / 4,
+        torch.log1p(seen.length) / 5,
+        (e.length[:, middle, None] / seen.length.clamp(min=1)).log() / 3,
+        e.offset,
+        e.noise,
+        p.min_count / 5,
+        torch.log1p(p.users) / 8,
+        torch.full_like(p.users, count.shape[1]).log() / 5,
+    ]
+    return torch.stack([column.expand(count.shape) for column in columns], dim=-1)

@@ -1,0 +1,203 @@
+"""The universal network and its estimates: no catalogue, scale or order of categories is in the weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from palate.config.recipe import UniversalSettings
+from palate.data.population import rating_steps, summarise
+from palate.data.windows import draw_windows
+from palate.encoders.counts import MEMBER, CategoryCounts
+from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reached, estimate_history
+from palate.encoders.universal import UniversalNetwork
+from palate.evaluation.metrics import membership, weighted_f1
+from palate.tasks.statistics import category_statistics
+from small_dataset import small_dataset, small_task
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return small_dataset()
+
+
+@pytest.fixture(scope="module")
+def summary(dataset):
+    return summarise(dataset, small_task(dataset))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    made = UniversalNetwork(UniversalSettings(d_model=16, num_layers=1))
+    torch.nn.init.normal_(made.out.weight)  # as trained: the last layer starts from zero
+    return made.eval()
+
+
+def counts_of(dataset, users, size, seed=0):
+    windows = draw_windows(dataset.interactions, users, size, "random", np.random.default_rng(seed))
+    has = torch.from_numpy(dataset.category_matrix.astype(np.int64) * MEMBER)
+    steps = torch.from_numpy(rating_steps(dataset.info.rating_values)[windows.rating_index])
+    item = torch.from_numpy(windows.item_index.astype(np.int64))
+    return CategoryCounts.of_events(has, item, steps, torch.from_numpy(windows.mask))
+
+
+def test_categories_in_another_order_get_the_same_log_odds(dataset, summary):
+    counts, order = (
+        counts_of(dataset, np.arange(9), 10),
+        torch.randperm(8, generator=torch.Generator().manual_seed(0)),
+    )
+    model, inputs = network(), PopulationInputs.of([summary])
+    moved = replace(
+        summary,
+        **{
+            name: getattr(summary, name)[order.numpy()]
+            for name in (
+                "means",
+                "share",
+                "variety",
+                "weighted_share",
+                "often",
+                "liked",
+                "disliked",
+                "factor",
+                "own",
+            )
+        },
+    )
+    other = CategoryCounts(
+        counts.count[:, order], counts.total[:, order], counts.squares[:, order], counts.length, counts.whole
+    )
+    torch.testing.assert_close(
+        model(counts, inputs)[0][:, order],
+        model(other, PopulationInputs.of([moved]))[0],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_another_scale_gives_the_same_log_odds(dataset, summary):
+    names = ("like_above", "dislike_below", "mean", "spread", "noise", "means", "factor")
+    doubled = replace(
+        summary,
+        rating_values=tuple(2 * value for value in summary.rating_values),
+        **{name: 2 * getattr(summary, name) for name in names},
+        own=4 * summary.own,
+    )
+    counts, model = counts_of(dataset, np.arange(9), 10), network()
+    assert doubled.step == 2 * summary.step  # so the same numbers of steps
+    first, second = (model(counts, PopulationInputs.of([one]))[0] for one in (summary, doubled))
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_users_of_several_populations_in_one_batch_read_their_own(dataset, summary):
+    other = summarise(dataset, small_task(dataset), dataset.users("train")[:20])
+    counts, model = counts_of(dataset, np.arange(6), 10), network()
+    alone = [model(counts, PopulationInputs.of([one]))[0] for one in (summary, other)]
+    which = torch.tensor([0, 1, 1, 0, 0, 1])
+    together = model(counts, PopulationInputs.of([summary, other])[which])[0]
+    expected = torch.where(which[:, None, None] == 0, alone[0], alone[1])
+    torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_training_the_estimates_beat_the_rule(dataset, summary):
+    users = np.arange(len(dataset.user_ids))
+    task, labels = small_task(dataset), len(dataset.categories)
+    full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    truth = membership(task.labels(full).liked, labels)
+    torch.manual_seed(0)
+    model = UniversalNetwork(UniversalSettings())
+    with torch.no_grad():
+        logits = model(counts_of(dataset, users, 8), PopulationInputs.of([summary]))[0].double().numpy()
+    length = np.full(len(users), 8)
+    chances = summary.usual_decisions.probabilities(logits, length)
+    assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.05)
+    said = membership(summary.usual_decisions.decide(chances, length, 3).liked, labels)
+    windows = draw_windows(dataset.interactions, users, 8, "random", np.random.default_rng(0))
+    rule = task.labels(
+        category_statistics(windows.interactions(), dataset.category_matrix, dataset.rating_values)
+    )
+    assert weighted_f1(truth, said) > weighted_f1(truth, membership(rule.liked, labels)) + 0.1
+
+
+def test_a_complete_history_leaves_no_doubt_but_ties(dataset, summary):
+    users = np.arange(40)
+    task = small_task(dataset)
+    full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)[users]
+    truth = task.labels(full)
+    model = UniversalNetwork(UniversalSettings())
+    with torch.no_grad():
+        counts = counts_of(dataset, users, 100)
+        logits = model(counts, PopulationInputs.of([summary]), complete=torch.ones(40, dtype=bool))[0]
+    chances = logits.sigmoid().double().numpy()
+    for half, ranked in enumerate((truth.liked, truth.disliked)):
+        named = membership(ranked, 8)
+        assert ((chances[..., half] > 0.5) == named).mean() > 0.98
+
+
+def test_thresholds_of_the_users_replace_the_population_s(dataset, summary):
+    counts, model = counts_of(dataset, np.arange(5), 10), network()
+    inputs = PopulationInputs.of([summary])
+    same = torch.tensor([[summary.like_above, summary.dislike_below]], dtype=torch.float32).expand(5, 2)
+    torch.testing.assert_close(model(counts, inputs, same)[0], model(counts, inputs)[0], rtol=1e-4, atol=1e-4)
+    harder = model.inputs(counts, inputs, same + 1)[0]
+    assert (harder[..., 0] <= model.inputs(counts, inputs)[0][..., 0] + 1e-4).all()
+
+
+def test_one_event_and_no_event_can_be_read(dataset, summary):
+    counts = counts_of(dataset, np.arange(3), 1).merge(CategoryCounts.empty(3, 8))
+    for one in (counts, CategoryCounts.empty(3, 8)):
+        logits, hidden = network()(one, PopulationInputs.of([summary]))
+        assert logits.isfinite().all()
+        assert hidden.shape == (3, 8, 16)
+
+
+def test_the_chance_to_be_among_the_best_is_that_of_draws():
+    generator = torch.Generator().manual_seed(0)
+    score, sd = torch.randn(1, 1, 6, generator=generator), 0.3 + torch.rand(1, 1, 6, generator=generator)
+    eligible, floor = torch.rand(1, 1, 6, generator=generator), torch.tensor([[-0.2]])
+    found = _among_best(score, sd, eligible, floor, 3)[0, 0]
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(score[0, 0].numpy(), sd[0, 0].numpy(), (200_000, 6))
+    drawn = np.where((rng.random(drawn.shape) < eligible[0, 0].numpy()) & (drawn > -0.2), drawn, -np.inf)
+    best = np.argsort(np.argsort(-drawn, 1), 1) < 3
+    np.testing.assert_allclose(found, (best & np.isfinite(drawn)).mean(0), atol=0.01)
+
+
+def test_the_chance_of_enough_interactions_is_that_of_a_beta_binomial_distribution():
+    from scipy.stats import betabinom
+
+    first, second = torch.tensor([[0.5, 2.0, 9.0]]), torch.tensor([[4.0, 3.0, 1.0]])
+    count, unseen, least = (
+        torch.tensor([[0.0, 1.0, 7.0]]),
+        torch.tensor([[[12.0], [1.0]]]),
+        torch.tensor([[3.0]]),
+    )
+    found = _reached(count, unseen, first, second, least)[0]
+    for node, more in enumerate((12, 1)):
+        for at in range(3):
+            missing = max(3 - int(count[0, at]), 0)
+            expected = betabinom.sf(missing - 1, more, float(first[0, at]), float(second[0, at]))
+            assert float(found[node, at]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summary):
+    one = replace(summary, categories=summary.categories)
+    counts, inputs = counts_of(dataset, np.arange(4), 12), PopulationInputs.of([one])
+    seen = Seen.of(counts, inputs)
+    found = estimate_history(seen, inputs)
+    covariance = (inputs.factor @ inputs.factor.mT)[0].double()
+    for user in range(4):
+        error = float(found.noise[user]) ** 2 / seen.count[user].clamp(min=1e-6).double()
+        repeated = float(seen.count[user].sum() / seen.length[user])
+        there = seen.count[user] > 0
+        mean = (seen.total[user] / seen.count[user].clamp(min=1) - inputs.means[0]).double()
+        of_all = covariance + torch.diag(inputs.own[0].double() + repeated * error)
+        shared = covariance[:, there] @ torch.linalg.solve(of_all[there][:, there], mean[there])
+        trust = torch.where(there, inputs.own[0] / (inputs.own[0] + error), 0)
+        torch.testing.assert_close(
+            found.taste[user].double(),
+            inputs.means[0] + shared + trust * (mean - shared),
+            rtol=1e-3,
+            atol=1e-3,
+        )
