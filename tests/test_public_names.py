@@ -15,7 +15,8 @@ SIGNATURES = {
         "(entries: 'Sequence[Entry]', data: 'Dataset | Path | str | None' = None, *, split: 'Split' = 'test', "
         "windows: 'Sequence[int] | int | None' = None, window_kind: 'WindowKind | None' = None, seed: 'int' = 0, "
         "bare: 'bool' = False, controls: 'bool' = False, transfer: 'bool' = False, "
-        "device: 'str | torch.device' = 'auto') -> 'EvaluationTable'"
+        "device: 'str | torch.device' = 'auto', users: 'UserChoice' = 'partly', "
+        "truth: 'Truth | Sequence[Truth]' = 'labels') -> 'EvaluationTable'"
     ),
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (

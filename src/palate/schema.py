@@ -14,6 +14,11 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Feedback: TypeAlias = Literal["ratings", "implicit"]
 QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
 WindowKind: TypeAlias = Literal["recent", "random"]
+UserChoice: TypeAlias = Literal["partly", "all"]
+"""Users that are scored: those whose history is longer than the window, of which a part is seen, or all."""
+Truth: TypeAlias = Literal["labels", "unseen", "future"]
+"""Interactions that the true labels are computed from: the full history, those outside the window, those after it."""
+TRUTHS: tuple[Truth, ...] = ("labels", "unseen", "future")
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -156,6 +161,16 @@ class Preferences:
         return Preferences(self.liked[rows], self.disliked[rows])
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Numbers of users of a split that are not scored, by reason."""
+
+    seen_whole: int = 0
+    """Their history is no longer than the window."""
+    too_few_outside: int = 0
+    """Fewer interactions outside the window, or after it, than a label needs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Evaluation examples: the windows of B users, and the true labels, which only the evaluator reads."""
@@ -163,6 +178,7 @@ class Examples:
     user_index: Ints  # [B] into the dataset's users
     windows: Windows
     truth: Preferences
+    left_out: LeftOut = LeftOut()
 
     def __len__(self) -> int:
         return len(self.user_index)

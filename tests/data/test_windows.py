@@ -1,16 +1,19 @@
 """Windows, statistics and examples: what a model may see of a user, and of whom."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.config.recipe import TaskSettings
-from palate.data.windows import draw_windows, make_examples, require_training_users
-from palate.errors import LeakageError, PalateError
+from palate.data.windows import draw_windows, draw_with_truth, make_examples, require_training_users
+from palate.errors import DataError, LeakageError, PalateError
 from palate.schema import SPLITS, Interactions
 from palate.tasks import load_task
 from palate.tasks.statistics import category_statistics
+from small_dataset import small_dataset
 
 
 def made_up(lengths, items=50, values=5, seed=0):
@@ -151,6 +154,91 @@ def test_the_seed_draws_the_examples(tiny_data):
     )
     assert (first == again).all()
     assert (first != other).any()
+
+
+def counted_one_by_one(dataset, rows):
+    """Counts and sums of these rows by category."""
+    count, total = np.zeros(len(dataset.categories)), np.zeros(len(dataset.categories))
+    for row in rows:
+        for category in np.flatnonzero(dataset.category_matrix[dataset.interactions.item_index[row]]):
+            count[category] += 1
+            total[category] += dataset.rating_values[dataset.interactions.rating_index[row]]
+    return count, total
+
+
+@pytest.mark.parametrize("kind", ["recent", "random"])
+@pytest.mark.parametrize("truth", ["labels", "unseen", "future"])
+def test_labels_come_from_the_interactions_that_the_truth_says(truth, kind):
+    data, size = small_dataset(), 12
+    users = np.repeat(data.users("test"), 2)
+    windows, told = draw_with_truth(data, users, size, kind, truth, np.random.default_rng(0))
+    of = data.interactions
+    assert (windows.length == size).all()
+    for row, user in enumerate(users):
+        own = np.arange(of.offsets[user], of.offsets[user + 1])  # in this data a row's time is its number
+        shown = windows.timestamp[row]
+        assert np.isin(shown, own).all()
+        expected = {
+            "labels": own,
+            "unseen": own[~np.isin(own, shown)],
+            "future": own[own > shown.max()],
+        }[truth]
+        count, total = counted_one_by_one(data, expected)
+        assert (told.count[row] == count).all()
+        assert (told.total[row] == total).all()
+        assert told.length[row] == len(expected)
+        if truth == "future":  # the older half is drawn from, so that as much again comes after
+            assert shown.max() < own[0] + max((len(own) + 1) // 2, size)
+            assert kind == "random" or len(expected) == min(len(own) // 2, len(own) - size)
+
+
+def test_interactions_of_the_windows_newest_time_are_not_its_future():
+    data = small_dataset()
+    same = replace(data.interactions, timestamp=np.zeros_like(data.interactions.timestamp))
+    _, told = draw_with_truth(
+        replace(data, interactions=same), data.users("test"), 5, "recent", "future", np.random.default_rng(0)
+    )
+    assert not told.length.any()
+
+
+@pytest.mark.parametrize("truth", ["labels", "unseen"])
+def test_only_users_with_more_than_the_window_are_asked_and_the_others_are_counted(truth):
+    data = small_dataset()
+    task, lengths = load_task(TaskSettings(), data.info), data.interactions.lengths
+    everybody = data.users("test")
+    size = int(np.median(lengths[everybody]))
+    partly = make_examples(data, task, "test", size, "random", 0, "partly", truth)
+    longer = everybody[lengths[everybody] > size]
+    told = longer if truth == "labels" else everybody[lengths[everybody] >= size + 3]
+    assert partly.user_index.tolist() == told.tolist()
+    assert partly.left_out.seen_whole == len(everybody) - len(longer)
+    assert partly.left_out.too_few_outside == len(longer) - len(told)
+    every = make_examples(data, task, "test", size, "random", 0, "all", truth)
+    place = np.isin(every.user_index, partly.user_index)
+    assert (every.windows.item_index[place] == partly.windows.item_index).all()  # whoever else is asked
+    assert (every.truth.liked[place] == partly.truth.liked).all()
+
+
+def test_a_window_that_leaves_nobody_is_refused_with_the_longest_history():
+    data = small_dataset()
+    task, longest = load_task(TaskSettings(), data.info), data.interactions.lengths[data.users("test")].max()
+    message = rf"the longest history of the test users of small has {longest} interactions, none more than the window"
+    with pytest.raises(DataError, match=rf"{message} of 59; take a smaller window, or all users"):
+        make_examples(data, task, "test", 59, "random", 0, "partly")
+    with pytest.raises(
+        DataError, match=r"none has the 3 that a label takes outside a window of 59; take a smaller"
+    ):
+        make_examples(data, task, "test", 59, "random", 0, "all", "unseen")
+
+
+def test_data_without_times_has_no_future():
+    data = small_dataset()
+    data = replace(data, info=data.info.model_copy(update={"has_times": False}))
+    task = load_task(TaskSettings(), data.info)
+    with pytest.raises(
+        DataError, match=r"small has no times, .*; take the truth 'unseen', or prepare the data with"
+    ):
+        make_examples(data, task, "test", 5, "random", 0, "partly", "future")
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

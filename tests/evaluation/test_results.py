@@ -49,7 +49,7 @@ def test_a_table_holds_every_window_and_prints(references):
         assert name in printed
         assert name in markdown
         assert name in latex
-    assert latex.count(r"\\") == 1 + len(references.names)
+    assert latex.count(r"\\") == 2 + len(references.names)  # the head, and the numbers of users
     frame = references.to_polars()
     assert len(frame) == 2 * len(references.names)
     (row,) = frame.filter(predictor="rule", window=20).to_dicts()

@@ -1,6 +1,7 @@
 """Several windows in one command: the numbers of separate evaluations, and the spread over seeds."""
 
 import io
+import json
 import re
 from pathlib import Path
 from statistics import fmean, stdev
@@ -114,6 +115,7 @@ def test_the_table_has_a_row_a_predictor_and_one_of_all_seeds(swept):
     assert table.pop("predictor") == [str(window) for window in WINDOWS]
     single = [one.name for one in scores.evaluations[0].predictors]
     assert "a, another user's history" in single
+    assert table.pop("(users)") == [f"{one.users}" for one in scores.evaluations]
     assert list(table) == ["---", *single, "tiny, 3 seeds"]
     for column, evaluation in enumerate(scores.evaluations):
         f1 = {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
@@ -133,10 +135,10 @@ def test_the_table_says_what_its_numbers_are(swept, runs):
     console = Console(file=io.StringIO(), width=80)
     console.print(window_sheet(swept[0]))
     terminal = re.sub(r"\s+", " ", console.file.getvalue())
-    users = swept[0].evaluations[0].users
     for text in (terminal, window_sheet(swept[0]).markdown()):
-        assert f"{users} test users, random interactions, seed 0" in text
+        assert "test users with more interactions than the window, random interactions, seed 0" in text
         assert "Liked F1, weighted by category" in text
+        assert "Labels of the full history. Rule: liked: mean rating above 3.5; disliked: below 3." in text
         assert "sample standard deviation over training seeds" in text
     alone = compare_windows([runs["a"]], Options(bare=True), [3, 5])
     assert "±" not in window_sheet(alone).markdown()
@@ -165,6 +167,59 @@ def test_the_command_writes_only_where_it_is_told(runs, tiny_data, tmp_path):
     written = palate("rule", "--data", tiny_data.path, "--window", "5,10", "--out", tmp_path / "x")
     assert written.exit_code == 0, written.stderr
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["window-10", "window-5", "windows.md"]
+
+
+@pytest.mark.parametrize("window", ["5", "5,10"])
+@pytest.mark.parametrize("truth", ["labels", "labels,unseen"])
+def test_json_is_all_that_stdout_gets(tiny_data, tmp_path, window, truth):
+    arguments = ["rule", "shrinkage", "--data", tiny_data.path, "--window", window, "--truth", truth]
+    done = palate(*arguments, "--json", "--out", tmp_path / "x")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    asked = [(one["setting"]["truth"], one["setting"]["window"]) for one in document["evaluations"]]
+    assert asked == [(one, int(size)) for one in truth.split(",") for size in window.split(",")]
+    for one in document["evaluations"]:
+        assert one["setting"]["users"] == "partly"
+        assert one["label_rule"].startswith("liked: mean rating above 3.5")
+        assert [predictor["name"] for predictor in one["predictors"]] == ["rule", "shrinkage"]
+    several = [f"window-{size}-{one}" for one in truth.split(",") for size in window.split(",")]
+    if "," not in truth:
+        several = [f"window-{size}" for size in window.split(",")]
+    alone = ["metrics.json", "predictions.jsonl"] if "," not in window + truth else [*several, "windows.md"]
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == sorted(alone)
+
+
+def test_two_truths_stand_in_one_table(tiny_data):
+    shown = palate(
+        "rule", "counting", "--data", tiny_data.path, "--window", "5,10", "--truth", "labels,unseen"
+    )
+    assert shown.exit_code == 0, shown.stderr
+    for truth in ("labels", "unseen"):
+        for name in ("rule", "counting", r"\(users\)"):
+            assert re.search(rf"{name} +{truth} +\d", shown.stdout)
+    assert "unseen: of the interactions outside the window" in re.sub(r"\s+", " ", shown.stdout)
+
+
+def test_a_window_that_leaves_nobody_is_refused_before_anything_is_scored(tiny_data, tmp_path):
+    done = palate("rule", "--data", tiny_data.path, "--window", "5,9999", "--out", tmp_path / "x")
+    assert done.exit_code == 2
+    assert re.search(
+        r"the longest history of the test users of raw has \d+ interactions, none more", done.stderr
+    )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        ("past", "the truth is 'past'; expected one or more of labels, unseen, future"),
+        ("labels,labels", "the truths are labels, labels; expected each once"),
+    ],
+)
+def test_a_truth_that_is_none_is_refused(truth, said):
+    done = palate("rule", "--data", "gone", "--truth", truth)
+    assert done.exit_code == 2
+    assert done.stderr.strip() == f"palate: {said}"
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "many", "5,", "5,,10", "5;10", "5,0", "5.5", "5,5", ""])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_table, tell, tell_device, watched
+from palate.cli.console import show_json, show_table, tell, tell_device, watched
 from palate.cli.options import BackboneOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
-    from palate.evaluation.write import WindowScores
+    from palate.schema import Truth
 
 
 def evaluate(
@@ -37,6 +37,21 @@ def evaluate(
         Literal["recent", "random"] | None,
         Option(help="Recent or random interactions; the recipe's if not given."),
     ] = None,
+    users: Annotated[
+        Literal["partly", "all"],
+        Option(
+            help="Users with more interactions than the window, of which a part is seen, or all: where the window "
+            "shows the whole history, the label rule is right by definition."
+        ),
+    ] = "partly",
+    truth: Annotated[
+        str,
+        Option(
+            metavar="TRUTH[,TRUTH...]",
+            help="What true labels are computed from: labels (the full history), unseen (the interactions outside the "
+            "window) or future (those after it, with windows from the older half of each history).",
+        ),
+    ] = "labels",
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[
         Path | None,
@@ -54,29 +69,45 @@ def evaluate(
         bool,
         Option("--controls", help="Include all controls of a run, not only another user's history."),
     ] = False,
+    as_json: Annotated[
+        bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
+    ] = False,
 ) -> None:
     """Score models and references on the same examples."""
     windows = _windows(window)
     from palate.evaluation.compare import Options
     from palate.evaluation.tables import evaluation_sheet, window_sheet
-    from palate.evaluation.write import compare_and_write, compare_windows
+    from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
 
-    window_size = windows[0] if windows else None
-    options = Options(data, split, window_size, window_kind, seed, transfer, bare, backbone, controls, device)
-    if len(windows) > 1:
+    truths = cast("tuple[Truth, ...]", tuple(one.strip() for one in truth.split(",")))
+    options = Options(
+        data,
+        split,
+        windows[0] if windows else None,
+        window_kind,
+        seed,
+        transfer,
+        bare,
+        backbone,
+        controls,
+        device,
+        users,
+        truths,
+    )
 
-        def show_windows(scores: WindowScores) -> None:
+    def show(scores: WindowScores) -> None:
+        if as_json:
+            show_json(scores.as_json())
+        elif len(windows) > 1:
             show_table(window_sheet(scores))
-            _tell(scores.evaluations[0])
+        else:
+            show_table(evaluation_sheet(*scores.evaluations))
+        _tell(scores.evaluations[0])
 
-        compare_windows(predictors, options, windows, out, watched(), show_windows)
+    if len(windows) > 1 or len(truths) > 1:
+        compare_windows(predictors, options, windows, out, watched(), show)
     else:
-
-        def show(evaluation: Evaluation) -> None:
-            show_table(evaluation_sheet(evaluation))
-            _tell(evaluation)
-
-        compare_and_write(predictors, options, out, show, tell)
+        compare_and_write(predictors, options, out, lambda one: show(WindowScores([one], {})), tell)
 
 
 def _tell(evaluation: Evaluation) -> None:

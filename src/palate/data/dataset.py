@@ -18,6 +18,7 @@ from palate.errors import DataError, did_you_mean, faults
 from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
 from palate.system.files import read_text
 from palate.system.records import Frozen
+from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 INFO_FILE = "dataset.json"
 FORMAT = 1
@@ -95,6 +96,11 @@ class Dataset:
         for row, names in enumerate(self.items["categories"].to_list()):
             matrix[row, [column[name] for name in names]] = True
         return matrix
+
+    @cached_property
+    def statistics(self) -> CategoryStatistics:
+        """Statistics of the full histories of all users, [U, L]."""
+        return category_statistics(self.interactions, self.category_matrix, self.rating_values)
 
     def users(self, split: Split) -> Ints:
         """Return the user indices of a split, ascending."""

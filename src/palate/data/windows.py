@@ -1,22 +1,35 @@
 """From histories to windows, statistics and examples: the leakage boundary.
 
-Targets come from a user's full history, windows show a part of it, and every example belongs to one split. All of
-that is decided here and nowhere else.
+Windows show a part of a user's history, targets come from all of it or from what a window does not show, and every
+example belongs to one split. All of that is decided here and nowhere else.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.errors import LeakageError, PalateError
-from palate.schema import Examples, Interactions, Ints, Split, WindowKind, Windows
-from palate.tasks.statistics import category_statistics
+from palate.errors import DataError, LeakageError, PalateError
+from palate.schema import (
+    Bools,
+    Examples,
+    Interactions,
+    Ints,
+    LeftOut,
+    Split,
+    Truth,
+    UserChoice,
+    WindowKind,
+    Windows,
+)
+from palate.tasks.statistics import CategoryStatistics, category_statistics
+from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.tasks.base import Task
+    from palate.tasks.category_preference import CategoryPreference
 
 
 def draw_windows(
@@ -27,23 +40,118 @@ def draw_windows(
     ``recent`` takes the newest, ``random`` a uniform sample without replacement; both keep the order of time. A
     history shorter than ``size`` is shown whole.
     """
-    if size < 1:
-        raise PalateError(f"a window of {size} interactions was asked for; it takes at least 1")
-    start = interactions.offsets[user_index]
-    available = interactions.offsets[user_index + 1] - start
-    length = np.minimum(available, size)
-    widest = int(length.max(initial=0))
-    if kind == "recent":
-        position = (available - length)[:, None] + np.arange(widest)
-    else:
-        position = _sample_positions(available, length, widest, rng)
-    rows = np.where(np.arange(widest) < length[:, None], start[:, None] + position, 0)
-    mask = np.arange(widest) < length[:, None]
-    return Windows(
-        item_index=np.where(mask, interactions.item_index[rows], 0).astype(np.int32),
-        rating_index=np.where(mask, interactions.rating_index[rows], 0).astype(np.uint8),
-        timestamp=np.where(mask, interactions.timestamp[rows], 0),
-        length=length,
+    start, stop = interactions.offsets[user_index], interactions.offsets[user_index + 1]
+    return _Rows.drawn(start, stop - start, size, kind, rng).windows(interactions)
+
+
+def draw_with_truth(
+    dataset: Dataset, user_index: Ints, size: int, kind: WindowKind, truth: Truth, rng: np.random.Generator
+) -> tuple[Windows, CategoryStatistics]:
+    """Draw one window for each entry of ``user_index`` [B], and gather what its labels are computed from.
+
+    Windows are those of :func:`draw_windows`. With the truth ``future`` they are drawn from the older half of each
+    history, or its oldest ``size`` interactions if the half is shorter, so that something comes after them.
+
+    Args:
+        dataset: The histories.
+        user_index: Users, who may be repeated, [B].
+        size: Maximum number of interactions in a window.
+        kind: Recent or random interactions.
+        truth: Interactions that the labels come from: the full history (``labels``), those outside the window
+            (``unseen``), or those with a later time than the window's newest (``future``).
+        rng: Random number generator.
+
+    Returns:
+        The windows, and the statistics of the interactions that the labels come from, [B, L].
+
+    Raises:
+        DataError: There is no future in data without times.
+    """
+    interactions = dataset.interactions
+    if truth == "labels":
+        return draw_windows(interactions, user_index, size, kind, rng), dataset.statistics[user_index]
+    start, stop = interactions.offsets[user_index], interactions.offsets[user_index + 1]
+    drawn_from = stop - start
+    if truth == "future":
+        if not dataset.info.has_times:
+            raise DataError(
+                f"{dataset.info.name} has no times, so that nothing in it is known to come after a window; take the "
+                "truth 'unseen', or prepare the data with a column of times",
+                dataset.path,
+            )
+        drawn_from = np.maximum((drawn_from + 1) // 2, np.minimum(drawn_from, size))
+    rows = _Rows.drawn(start, drawn_from, size, kind, rng)
+    windows = rows.windows(interactions)
+    beyond = rows.outside(stop) if truth == "unseen" else rows.after(stop, interactions.timestamp)
+    statistics = category_statistics(
+        _taken(interactions, *beyond), dataset.category_matrix, dataset.rating_values
+    )
+    return windows, statistics
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of the interactions that B windows show; those beyond a window's length are meaningless."""
+
+    start: Ints  # [B] first row of each user
+    rows: Ints  # [B, P]
+    length: Ints  # [B]
+
+    @classmethod
+    def drawn(
+        cls, start: Ints, available: Ints, size: int, kind: WindowKind, rng: np.random.Generator
+    ) -> _Rows:
+        """Draw from the ``available`` [B] oldest interactions of each user."""
+        if size < 1:
+            raise PalateError(f"a window of {size} interactions was asked for; it takes at least 1")
+        length = np.minimum(available, size)
+        widest = int(length.max(initial=0))
+        if kind == "recent":
+            position = (available - length)[:, None] + np.arange(widest)
+        else:
+            position = _sample_positions(available, length, widest, rng)
+        mask = np.arange(widest) < length[:, None]
+        return cls(start, np.where(mask, start[:, None] + position, 0), length)
+
+    @property
+    def mask(self) -> Bools:
+        return np.arange(self.rows.shape[1]) < self.length[:, None]
+
+    def windows(self, interactions: Interactions) -> Windows:
+        rows, mask = self.rows, self.mask
+        return Windows(
+            item_index=np.where(mask, interactions.item_index[rows], 0).astype(np.int32),
+            rating_index=np.where(mask, interactions.rating_index[rows], 0).astype(np.uint8),
+            timestamp=np.where(mask, interactions.timestamp[rows], 0),
+            length=self.length,
+        )
+
+    def outside(self, stop: Ints) -> tuple[Ints, Ints]:
+        """Rows of the users' histories that no window shows, [N], and how many each user has, [B]."""
+        every, owner, first = self._every(stop)
+        unseen = np.ones(len(every), dtype=np.bool_)
+        unseen[(self.rows - self.start[:, None] + first[:, None])[self.mask]] = False
+        return every[unseen], np.bincount(owner[unseen], minlength=len(stop))
+
+    def after(self, stop: Ints, timestamp: Ints) -> tuple[Ints, Ints]:
+        """Rows of a later time than a window's newest interaction, [N], and how many each user has, [B]."""
+        every, owner, _ = self._every(stop)
+        shown = np.where(self.mask, timestamp[self.rows], np.iinfo(np.int64).min)
+        later = timestamp[every] > shown.max(axis=1, initial=np.iinfo(np.int64).min)[owner]
+        return every[later], np.bincount(owner[later], minlength=len(stop))
+
+    def _every(self, stop: Ints) -> tuple[Ints, Ints, Ints]:
+        """All rows of the users [N], whose each is [N], and where each user's begin in them [B]."""
+        lengths = stop - self.start
+        first = np.cumsum(lengths) - lengths
+        owner = np.repeat(np.arange(len(stop)), lengths)
+        return np.arange(len(owner)) + (self.start - first)[owner], owner, first
+
+
+def _taken(interactions: Interactions, rows: Ints, lengths: Ints) -> Interactions:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Interactions(
+        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
     )
 
 
@@ -64,13 +172,61 @@ def _sample_positions(available: Ints, length: Ints, widest: int, rng: np.random
 
 
 def make_examples(
-    dataset: Dataset, task: Task, split: Split, size: int, kind: WindowKind, seed: int
+    dataset: Dataset,
+    task: CategoryPreference,
+    split: Split,
+    size: int,
+    kind: WindowKind,
+    seed: int,
+    users: UserChoice = "all",
+    truth: Truth = "labels",
 ) -> Examples:
-    """One example for every user of a split: a window, and the truth from the full history."""
-    users = dataset.users(split)
-    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-    windows = draw_windows(dataset.interactions, users, size, kind, np.random.default_rng(seed))
-    return Examples(users, windows, task.labels(statistics[users]))
+    """Make one example for each user of a split: a window, and the true labels.
+
+    Args:
+        dataset: The histories.
+        task: The task, which has the label rule.
+        split: Split of the users.
+        size: Maximum number of interactions in a window.
+        kind: Recent or random interactions.
+        seed: Seed of random windows, which do not depend on ``users``.
+        users: ``all``, or only those with more interactions than the window (``partly``).
+        truth: Interactions that the labels come from, as in :func:`draw_with_truth`.
+
+    Returns:
+        The examples, and how many users are left out: beside ``users``, those with fewer interactions outside the
+        window (or after it) than a label needs, where the labels come from these.
+
+    Raises:
+        DataError: Nobody is left, or there is no future in data without times.
+    """
+    everybody = dataset.users(split)
+    rng = np.random.default_rng(seed)
+    windows, statistics = draw_with_truth(dataset, everybody, size, kind, truth, rng)
+    longer = dataset.interactions.lengths[everybody] > size
+    told = np.ones(len(everybody), dtype=np.bool_)
+    if truth != "labels":
+        told = statistics.length >= task.settings.min_count
+    asked = longer if users == "partly" else np.ones_like(longer)
+    kept = asked & told
+    if len(everybody) and not kept.any():
+        raise DataError(_nobody_left(dataset, split, size, task, truth, bool(asked.any())), dataset.path)
+    left_out = LeftOut(int((~asked).sum()), int((asked & ~told).sum()))
+    return Examples(everybody[kept], windows[kept], task.labels(statistics[kept]), left_out)
+
+
+def _nobody_left(
+    dataset: Dataset, split: Split, size: int, task: CategoryPreference, truth: Truth, some_are_longer: bool
+) -> str:
+    longest = int(dataset.interactions.lengths[dataset.users(split)].max())
+    found = f"the longest history of the {split} users of {dataset.info.name} has {counted(longest, 'interaction')}"
+    if not some_are_longer:
+        return f"{found}, none more than the window of {size:,}; take a smaller window, or all users (--users all)"
+    where = "after" if truth == "future" else "outside"
+    return (
+        f"{found}, and none has the {task.settings.min_count} that a label takes {where} a window of {size:,}; take a "
+        "smaller window, or the truth 'labels'"
+    )
 
 
 def require_training_users(dataset: Dataset, user_index: Ints, purpose: str) -> None:

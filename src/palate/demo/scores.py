@@ -31,7 +31,7 @@ class DemoResults:
 def measure(out: Path) -> DemoResults:
     """Score the finished runs and the references at the recipe's window, and by the window's length."""
     runs = {name: RunFolder(out / name) for name in (MAIN, PAPER)}
-    it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options())
+    it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options(users="all"))
     evaluation = it.evaluate()
     drawn = replace(it, predictors=[one for one in it.predictors if one.name in BY_LENGTH])
     at_length = [_mean_liked_f1(drawn, length) for length in LENGTHS]

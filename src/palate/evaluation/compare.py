@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,14 +15,14 @@ from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluation.evaluate import Evaluation, Setting, score_predictors
-from palate.evaluation.predictors.base import Predictor
+from palate.evaluation.predictors.base import Predictor, fitted_to
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.references import references
 from palate.model.config import check_model, model_settings
 from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
-from palate.schema import Examples, Split, WindowKind
+from palate.schema import TRUTHS, Examples, Split, Truth, UserChoice, WindowKind
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
@@ -54,6 +55,19 @@ class Options:
     """Include all controls of a run, not only another user's history."""
     device: str | torch.device = "auto"
     """Device of the runs' models; a loaded model stays on its device."""
+    users: UserChoice = "partly"
+    """Users that are scored: those with more interactions than the window, for whom the rule is no oracle, or all."""
+    truths: tuple[Truth, ...] = ("labels",)
+    """Interactions that the true labels come from; the first is that of the comparison."""
+
+    def __post_init__(self) -> None:
+        if self.users not in ("partly", "all"):
+            raise PalateError(f"users is {self.users!r}; expected 'partly' or 'all'")
+        if not self.truths or any(one not in TRUTHS for one in self.truths):
+            found = ", ".join(map(repr, self.truths)) or "none"
+            raise PalateError(f"the truth is {found}; expected one or more of {', '.join(TRUTHS)}")
+        if len(set(self.truths)) < len(self.truths):
+            raise PalateError(f"the truths are {', '.join(self.truths)}; expected each once")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +86,23 @@ class Comparison:
     device: str | None = None
     """Device of the models; None if there are none."""
 
-    def at_window(self, window: int, seed: int | None = None) -> Comparison:
-        """Return the comparison at another window size and, with ``seed``, on other random windows."""
-        drawn = self.setting.seed if seed is None else seed
-        setting = self.setting.model_copy(update={"window": window, "seed": drawn})
-        return replace(self, setting=setting, examples=_examples(self.dataset, self.task, setting))
+    def at_window(self, window: int, seed: int | None = None, truth: Truth | None = None) -> Comparison:
+        """Return the comparison at another window size and, if given, on other random windows or with another truth.
+
+        References that learn from labels are fitted to those of the new truth.
+        """
+        setting = self.setting.model_copy(
+            update={
+                "window": window,
+                "seed": self.setting.seed if seed is None else seed,
+                "truth": truth or self.setting.truth,
+            }
+        )
+        predictors = self.predictors
+        if setting.truth != self.setting.truth:
+            predictors = [fitted_to(one, setting.truth) for one in predictors]
+        examples = _examples(self.dataset, self.task, setting)
+        return replace(self, setting=setting, examples=examples, predictors=predictors)
 
     def evaluate(self) -> Evaluation:
         """Score all predictors."""
@@ -84,18 +110,19 @@ class Comparison:
         return evaluation.model_copy(update={"warnings": self.warnings, "device": self.device})
 
 
-def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison:
+def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequence[int] = ()) -> Comparison:
     """Load the runs and fit the references.
 
     Args:
         entries: Runs, references, models and predictors.
         options: Data, split, windows and device.
+        windows: All window sizes that will be asked for, whose examples are checked before a model is loaded.
 
     Returns:
         The comparison.
 
     Raises:
-        DataError: An entry is neither a run nor the name of a reference.
+        DataError: An entry is neither a run nor the name of a reference, or a window or truth leaves no user.
         MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data; or there is no
             such device.
         PalateError: An object has no ``name`` or ``predict``.
@@ -109,6 +136,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
         window=options.window or window,
         kind=options.window_kind or recipe.windows.kind,
         seed=options.seed,
+        users=options.users,
+        truth=options.truths[0],
     )
     places = _backbones(runs, options.backbone)
     dataset = _dataset(runs, options)
@@ -118,6 +147,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
     task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
     examples = _examples(dataset, task, setting)
+    for window, truth in product(windows or [setting.window], options.truths):
+        _examples(dataset, task, setting.model_copy(update={"window": window, "truth": truth}))
     if runs:  # before references are fitted, which may take long
         from palate.system.device import find_device
 
@@ -125,7 +156,9 @@ def prepare_comparison(entries: Sequence[Entry], options: Options) -> Comparison
     named = list(asked.references)
     if (runs or models) and not options.bare:
         named += BESIDE_A_RUN
-    predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
+    predictors = [
+        fitted_to(one, setting.truth) for one in references(dataset, task, dict.fromkeys(named), setting.kind)
+    ]
     names = _names(runs)
     trained = [
         _load(run, name, dataset, options, places[run.path]) for name, run in zip(names, runs, strict=True)
@@ -203,7 +236,8 @@ def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, st
 
 
 def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:
-    return make_examples(dataset, task, setting.split, setting.window, setting.kind, setting.seed)
+    it = setting
+    return make_examples(dataset, task, it.split, it.window, it.kind, it.seed, it.users, it.truth)
 
 
 def find_run(entry: str) -> RunFolder:

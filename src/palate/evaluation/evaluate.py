@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences, weighted_f1
-from palate.schema import Examples, Ints, Preferences, Split, WindowKind
+from palate.schema import Examples, Ints, Preferences, Split, Truth, UserChoice, WindowKind
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
 from palate.system.records import Frozen, parse_record, read_record
@@ -39,6 +39,19 @@ class Setting(Frozen):
     """Maximum number of interactions that a predictor reads."""
     kind: WindowKind
     seed: int
+    users: UserChoice = "all"
+    """Users that are scored; ``all`` in files of earlier versions."""
+    truth: Truth = "labels"
+    """Interactions that the true labels come from; ``labels`` in files of earlier versions."""
+
+
+class LeftOutUsers(Frozen):
+    """Numbers of users of the split that are not scored, by reason."""
+
+    seen_whole: int = 0
+    """Their history is no longer than the window."""
+    too_few_outside: int = 0
+    """Fewer interactions outside the window, or after it, than a label needs."""
 
 
 class CategoryScores(Frozen):
@@ -82,6 +95,9 @@ class Evaluation(Frozen):
     fingerprint: str
     setting: Setting
     users: int
+    left_out: LeftOutUsers = LeftOutUsers()
+    label_rule: str = ""
+    """Label rule in words; empty in files of earlier versions."""
     predictors: tuple[PredictorScores, ...]
     device: str | None = None
     """Device of the models; None if there are none, and in files of earlier versions."""
@@ -173,6 +189,8 @@ def score_predictors(
         fingerprint=dataset.info.fingerprint,
         setting=setting,
         users=len(examples),
+        left_out=LeftOutUsers(**asdict(examples.left_out)),
+        label_rule=task.rule_in_words,
         predictors=tuple(scores),
         predictions=tuple(predictions),
     )

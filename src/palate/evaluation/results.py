@@ -12,7 +12,7 @@ import numpy as np
 from palate.errors import PalateError
 from palate.evaluation.metrics import Score, paired_difference
 from palate.evaluation.tables import evaluation_sheet, window_sheet
-from palate.evaluation.write import WindowScores
+from palate.evaluation.write import WindowScores, score_windows
 from palate.report.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.evaluation.compare import Entry
     from palate.evaluation.evaluate import Evaluation
-    from palate.schema import Bools, Split, WindowKind
+    from palate.schema import Bools, Split, Truth, UserChoice, WindowKind
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class EvaluationTable:
     """
 
     evaluations: tuple[Evaluation, ...]
-    """Evaluations, one per window size, in the requested order."""
+    """Evaluations, one per truth and window size, in the requested order, all sizes of a truth together."""
     label_names: tuple[str, ...]
 
     @property
@@ -54,20 +54,28 @@ class EvaluationTable:
     @property
     def windows(self) -> tuple[int, ...]:
         """Window sizes, in interactions."""
-        return tuple(one.setting.window for one in self.evaluations)
+        return tuple(dict.fromkeys(one.setting.window for one in self.evaluations))
 
-    def score(self, name: str, metric: str = "liked.f1", window: int | None = None) -> Score:
+    @property
+    def truths(self) -> tuple[Truth, ...]:
+        """Interactions that the true labels come from."""
+        return tuple(dict.fromkeys(one.setting.truth for one in self.evaluations))
+
+    def score(
+        self, name: str, metric: str = "liked.f1", window: int | None = None, truth: Truth | None = None
+    ) -> Score:
         """Return one score with its 95% interval.
 
         Args:
             name: The predictor's name.
             metric: "liked", "disliked" or "joint", then "precision", "recall" or "f1".
             window: One of :attr:`windows`; the first if not given.
+            truth: One of :attr:`truths`; the first if not given.
 
         Raises:
-            PalateError: There is no such predictor, metric or window.
+            PalateError: There is no such predictor, metric, window or truth.
         """
-        evaluation = self._at(window)
+        evaluation = self._at(window, truth)
         scores = {one.name: one.scores for one in evaluation.predictors}
         if name not in scores:
             raise PalateError(f"no predictor {name!r}; there are {', '.join(map(repr, scores))}")
@@ -79,7 +87,14 @@ class EvaluationTable:
             )
         return found
 
-    def compare(self, first: str, second: str, metric: str = "liked", window: int | None = None) -> Score:
+    def compare(
+        self,
+        first: str,
+        second: str,
+        metric: str = "liked",
+        window: int | None = None,
+        truth: Truth | None = None,
+    ) -> Score:
         """Compare the F1 of two predictors, paired by user.
 
         Args:
@@ -87,13 +102,14 @@ class EvaluationTable:
             second: Name of the other predictor.
             metric: "liked" or "disliked".
             window: One of :attr:`windows`; the first if None.
+            truth: One of :attr:`truths`; the first if None.
 
         Returns:
             The first's F1 minus the second's, with a 95% interval of a paired bootstrap over users. An interval
                 without 0 indicates a difference that holds for other users, too.
 
         Raises:
-            PalateError: There is no such predictor, metric or window.
+            PalateError: There is no such predictor, metric, window or truth.
 
         Example:
             >>> table = palate.evaluate(["rule", SaysNothing()], data, windows=5)
@@ -101,15 +117,15 @@ class EvaluationTable:
             >>> better.low <= better.value <= better.high
             True
         """
-        evaluation = self._at(window)
+        evaluation = self._at(window, truth)
         if metric not in ("liked", "disliked"):
             raise PalateError(f"no labels {metric!r}; expected 'liked' or 'disliked'")
-        truth, one = self._sets(evaluation, first, metric)
+        true, one = self._sets(evaluation, first, metric)
         _, other = self._sets(evaluation, second, metric)
-        return paired_difference(truth, one, other, evaluation.setting.seed)
+        return paired_difference(true, one, other, evaluation.setting.seed)
 
     def to_polars(self) -> pl.DataFrame:
-        """Return a data frame with one row per predictor and window, with all scores and their intervals."""
+        """Return a data frame with one row per predictor, window and truth, with all scores and their intervals."""
         import polars as pl
 
         return pl.DataFrame([row for evaluation in self.evaluations for row in _rows(evaluation)])
@@ -135,16 +151,16 @@ class EvaluationTable:
         return self._sheet()
 
     def _sheet(self) -> Sheet:
-        if len(self.evaluations) == 1:
-            return evaluation_sheet(self.evaluations[0])
+        if len(self.windows) == 1:
+            return evaluation_sheet(*self.evaluations)
         return window_sheet(WindowScores(list(self.evaluations), {}))
 
-    def _at(self, window: int | None) -> Evaluation:
-        if window is None:
-            return self.evaluations[0]
+    def _at(self, window: int | None, truth: Truth | None) -> Evaluation:
         for evaluation in self.evaluations:
-            if evaluation.setting.window == window:
+            if window in (None, evaluation.setting.window) and truth in (None, evaluation.setting.truth):
                 return evaluation
+        if truth not in (None, *self.truths):
+            raise PalateError(f"no truth {truth!r}; there are {', '.join(self.truths)}")
         raise PalateError(f"no window {window}; there are {', '.join(map(str, self.windows))}")
 
     def _sets(self, evaluation: Evaluation, name: str, metric: str) -> tuple[Bools, Bools]:
@@ -172,6 +188,8 @@ def evaluate(
     controls: bool = False,
     transfer: bool = False,
     device: str | torch.device = "auto",
+    users: UserChoice = "partly",
+    truth: Truth | Sequence[Truth] = "labels",
 ) -> EvaluationTable:
     """Score predictors on the same examples.
 
@@ -188,20 +206,28 @@ def evaluate(
         transfer: Allow data that the models were not trained on.
         device: Device of the runs' models: "auto" for the first GPU if there is one, else the CPU; or a torch device
             such as "cpu" or "cuda:1". Loaded models stay on theirs.
+        users: "partly" for the users with more interactions than the window, or "all". Where the window shows the
+            whole history, the label rule is right by definition.
+        truth: Interactions that the true labels are computed from, or several: "labels" for the full history, which
+            includes the window; "unseen" for those outside the window; "future" for those after the window's newest,
+            with windows drawn from the older half of each history.
 
     Returns:
         The scores.
 
     Raises:
-        DataError: An entry is neither a run nor a registered name, or there is no dataset.
+        DataError: An entry is neither a run nor a registered name, there is no dataset, or nobody is left to score.
         MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
 
     Example:
         >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])
         >>> table.names
         ('rule', 'counting', 'shrinkage', "model, another user's history", 'model', 'says nothing')
+        >>> both = palate.evaluate(["rule"], data, windows=5, truth=["labels", "unseen"])
+        >>> both.truths
+        ('labels', 'unseen')
     """
-    from palate.evaluation.compare import Options, prepare_comparison
+    from palate.evaluation.compare import Options
 
     sizes = [windows] if isinstance(windows, int) else list(windows or [])
     options = Options(
@@ -214,16 +240,18 @@ def evaluate(
         bare=bare,
         controls=controls,
         device=device,
+        users=users,
+        truths=(truth,) if isinstance(truth, str) else tuple(truth),
     )
-    first = prepare_comparison(entries, options)
-    evaluations = [first.evaluate(), *(first.at_window(size).evaluate() for size in sizes[1:])]
-    return EvaluationTable(tuple(evaluations), tuple(first.task.label_names))
+    scores = score_windows(entries, options, sizes)
+    return EvaluationTable(tuple(scores.evaluations), scores.label_names)
 
 
 def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for one in evaluation.predictors:
-        row: dict[str, Any] = {"predictor": one.name, "window": evaluation.setting.window}
+        setting = evaluation.setting
+        row: dict[str, Any] = {"predictor": one.name, "window": setting.window, "truth": setting.truth}
         for part in ("liked", "disliked", "joint"):
             for measure in ("precision", "recall", "f1"):
                 score = getattr(getattr(one.scores, part), measure)

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from palate.report.sheet import Sheet
+from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation, PredictorScores
@@ -34,29 +35,46 @@ _QUESTION_NOTE = (
     "F1 is weighted by category; yes-no, pair and rating are read from the probabilities of the answers. A new "
     "wording was in no training."
 )
+_SOURCES = {
+    "labels": "of the full history",
+    "unseen": "of the interactions outside the window",
+    "future": "of the interactions after the window's newest",
+}
 _SEEDS_NOTE = (
     " ± is the sample standard deviation over training seeds; every other row is a single run or a reference."
 )
 
 
-def evaluation_sheet(evaluation: Evaluation) -> Sheet:
-    """Make the table of scores at one window size, one row per predictor."""
-    rows = [_cells(one) for one in evaluation.predictors]
-    return Sheet(_title(evaluation, f"{evaluation.setting.window} "), _HEAD, rows, _NOTE, _SPARE)
+def evaluation_sheet(*evaluations: Evaluation) -> Sheet:
+    """Make the table of scores at one window size, one row per truth and predictor."""
+    several = len(evaluations) > 1
+    rows = [
+        [one.name, *([evaluation.setting.truth] if several else []), *_cells(one)]
+        for evaluation in evaluations
+        for one in evaluation.predictors
+    ]
+    if several:
+        rows += [["(users)", one.setting.truth, f"{one.users:,}", *[""] * 6] for one in evaluations]
+    head = [_HEAD[0], *(["truth"] if several else []), *_HEAD[1:]]
+    window = f"{evaluations[0].setting.window} "
+    return Sheet(_title(evaluations, window), head, rows, f"{_NOTE} {_labels_note(evaluations)}", _SPARE)
 
 
 def window_sheet(scores: WindowScores) -> Sheet:
-    """Make the table of liked F1 at several window sizes, one row per predictor, one column per window size."""
-    f1 = [
-        {one.name: one.scores.liked.f1.value for one in evaluation.predictors}
-        for evaluation in scores.evaluations
-    ]
-    rows = [[name, *(f"{at[name]:.3f}" for at in f1)] for name in f1[0]]
-    for together, names in scores.seeds.items():
-        rows.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
-    head = ["predictor", *(f"{evaluation.setting.window:,}" for evaluation in scores.evaluations)]
+    """Make the table of liked F1 at several window sizes, one row per truth and predictor, one column per size."""
+    several = len(scores.truths) > 1
+    rows, sizes = [], []
+    for truth, evaluations in scores.truths.items():
+        f1 = [{one.name: one.scores.liked.f1.value for one in at.predictors} for at in evaluations]
+        found = [[name, *(f"{at[name]:.3f}" for at in f1)] for name in f1[0]]
+        for together, names in scores.seeds.items():
+            found.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
+        found.append(["(users)", *(f"{at.users:,}" for at in evaluations)])
+        rows += [[name, *([truth] if several else []), *cells] for name, *cells in found]
+        sizes = [f"{at.setting.window:,}" for at in evaluations]
+    head = ["predictor", *(["truth"] if several else []), *sizes]
     note = _WINDOW_NOTE + (_SEEDS_NOTE if scores.seeds else "")
-    return Sheet(_title(scores.evaluations[0]), head, rows, note)
+    return Sheet(_title(scores.evaluations), head, rows, f"{note} {_labels_note(scores.evaluations)}")
 
 
 def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
@@ -71,16 +89,43 @@ def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
         )
         for row in evaluation.rows
     ]
-    title = _title(evaluation, f"{setting.window} ")
+    title = _title([evaluation], f"{setting.window} ")
     return Sheet(title, ("question", "", "answered by", "scores"), rows, _QUESTION_NOTE)
 
 
-def _title(evaluation: Evaluation | QuestionEvaluation, window: str = "") -> str:
-    setting = evaluation.setting
-    return (
-        f"{evaluation.dataset}: {evaluation.users} {setting.split} users, "
-        f"{window}{setting.kind} interactions, seed {setting.seed}"
-    )
+def _title(evaluations: Sequence[Evaluation | QuestionEvaluation], window: str = "") -> str:
+    setting = evaluations[0].setting
+    numbers = {one.users for one in evaluations}
+    users = f"{setting.split} users"
+    if setting.users == "partly":
+        longer = "with more interactions than the window"
+        users = f"{numbers.pop()} {users} {longer}" if len(numbers) == 1 else f"{users} {longer}"
+    elif len(numbers) == 1:
+        users = f"{numbers.pop()} {users}"
+    return f"{evaluations[0].dataset}: {users}, {window}{setting.kind} interactions, seed {setting.seed}"
+
+
+def _labels_note(evaluations: Sequence[Evaluation]) -> str:
+    """Say by which rule and from which interactions there are labels, and who is left out."""
+    truths = list(dict.fromkeys(one.setting.truth for one in evaluations))
+    sources = [_SOURCES[one] if len(truths) == 1 else f"{one}: {_SOURCES[one]}" for one in truths]
+    notes = [f"Labels {'; '.join(sources)}."]
+    if rule := evaluations[0].label_rule:
+        notes.append(f"Rule: {rule}.")
+    if any(one.left_out.seen_whole for one in evaluations):
+        number = _number([one.left_out.seen_whole for one in evaluations])
+        notes.append(f"Left out are {number} whose history is no longer than the window.")
+    if any(one.left_out.too_few_outside for one in evaluations):
+        number = _number(
+            [one.left_out.too_few_outside for one in evaluations if one.setting.truth != "labels"]
+        )
+        notes.append(f"Left out are {number} with too few interactions outside the window for a label.")
+    return " ".join(notes)
+
+
+def _number(users: Sequence[int]) -> str:
+    """Format the number of users if it is the same in all evaluations."""
+    return counted(users[0], "user") if len(set(users)) == 1 else "users"
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
@@ -90,7 +135,6 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 def _cells(one: PredictorScores) -> list[str]:
     liked, disliked, joint = one.scores.liked, one.scores.disliked, one.scores.joint
     return [
-        one.name,
         f"{liked.precision.value:.3f}",
         f"{liked.recall.value:.3f}",
         f"{liked.f1.value:.3f} ({liked.f1.low:.2f}–{liked.f1.high:.2f})",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from palate.config import registry
 from palate.errors import OutputError
-from palate.evaluation.compare import Options, find_run, prepare_comparison
+from palate.evaluation.compare import Entry, Options, find_run, prepare_comparison
 from palate.evaluation.evaluate import Evaluation, write_evaluation
 from palate.evaluation.tables import window_sheet
+from palate.schema import Truth
 from palate.system.files import check_writable, fresh_folder, write_text
 from palate.system.progress import counting_bar
 
@@ -61,39 +64,77 @@ def compare_and_write(
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Evaluations, one per window size, in the requested order."""
+    """Evaluations at several window sizes or with several truths."""
 
     evaluations: list[Evaluation]
+    """One per truth and window size, in the requested order, all sizes of a truth together."""
     seeds: dict[str, list[str]]
     """Names of predictors that differ only in the seed of their training, by the name of the group."""
+    label_names: tuple[str, ...] = ()
+
+    @property
+    def truths(self) -> dict[Truth, list[Evaluation]]:
+        """The evaluations of each truth."""
+        found: dict[Truth, list[Evaluation]] = {}
+        for one in self.evaluations:
+            found.setdefault(one.setting.truth, []).append(one)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the scores as one JSON document: contents of ``metrics.json``, one per truth and window size."""
+        return {
+            "format": 1,
+            "seeds": self.seeds,
+            "evaluations": [one.model_dump(mode="json") for one in self.evaluations],
+        }
+
+
+def score_windows(
+    entries: Sequence[Entry],
+    options: Options,
+    windows: Sequence[int] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> WindowScores:
+    """Run a comparison at several window sizes, or at that of the options, and with all its truths.
+
+    Raises the errors of :func:`prepare_comparison`, all of them before anything is scored.
+    """
+    at = prepare_comparison(
+        entries, replace(options, window=windows[0] if windows else options.window), windows
+    )
+    several = list(product(options.truths, windows or [at.setting.window]))
+    evaluations: list[Evaluation] = []
+    progress(0, len(several))
+    for truth, window in several:
+        at = at.at_window(window, truth=truth)
+        evaluations.append(at.evaluate())
+        progress(len(evaluations), len(several))
+    return WindowScores(evaluations, at.seeds, at.task.label_names)
 
 
 def compare_windows(
     entries: Sequence[str],
     options: Options,
-    windows: Sequence[int],
+    windows: Sequence[int] = (),
     out: Path | None = None,
     progress: bool = False,
     show: Callable[[WindowScores], None] = lambda scores: None,
 ) -> WindowScores:
-    """Run a comparison at several window sizes; each gives the results of a single evaluation.
+    """Run :func:`score_windows` and write its scores; each evaluation gives the results of a single one.
 
-    ``out`` is a new folder for ``windows.md`` and one folder per window size, such as ``window-50``, created
-    atomically; ``show`` is called with the scores before. Raises the errors of :func:`compare_and_write`.
+    ``out`` is a new folder for ``windows.md`` and one folder per
+    window size, such as ``window-50``, or per window size and truth where there are several, such as
+    ``window-50-unseen``, created atomically; ``show`` is called with the scores before. Raises the errors of
+    :func:`compare_and_write`.
     """
     place = nullcontext() if out is None else fresh_folder(out)
     with place as folder:
-        first = prepare_comparison(entries, replace(options, window=windows[0]))
-        evaluations: list[Evaluation] = []
         with counting_bar("scoring windows", progress) as scored:
-            scored(0, len(windows))
-            for window in windows:
-                evaluations.append(first.at_window(window).evaluate())
-                scored(len(evaluations), len(windows))
-        scores = WindowScores(evaluations, first.seeds)
+            scores = score_windows(entries, options, windows, scored)
         show(scores)
         if folder is not None:
-            for evaluation in evaluations:
-                write_evaluation(evaluation, folder / f"window-{evaluation.setting.window}")
+            for evaluation in scores.evaluations:
+                truth = f"-{evaluation.setting.truth}" if len(options.truths) > 1 else ""
+                write_evaluation(evaluation, folder / f"window-{evaluation.setting.window}{truth}")
             write_text(folder / "windows.md", window_sheet(scores).markdown())
     return scores

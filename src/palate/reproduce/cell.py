@@ -55,7 +55,7 @@ def train_cell(folder: Path, device: str = "auto") -> None:
 def measure_cell(folder: Path, device: str = "auto") -> None:
     """Ask the model that :func:`train_cell` left, and its controls, and write ``result.json``."""
     run = RunFolder(folder / RUN)
-    it = prepare_comparison([str(run.path)], Options(bare=True, device=device))
+    it = prepare_comparison([str(run.path)], Options(bare=True, device=device, users="all"))
     predictor = it.predictors[0]
     assert isinstance(predictor, PersonalizedPredictor)
     answer = answer_cost(predictor.model, it.examples.windows)  # first, while the process is small

@@ -38,7 +38,7 @@ def ask_references(
     found: dict[tuple[str, int], ReferenceResult] = {}
     for name, window in dict.fromkeys(wanted):
         path = folder / f"{name}-{window}.json"
-        it = prepare_comparison([name], Options(data=data, window=window, window_kind=kind))
+        it = prepare_comparison([name], Options(data=data, window=window, window_kind=kind, users="all"))
         known = _read(path)
         if known is None:
             evaluation = it.evaluate()

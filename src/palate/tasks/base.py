@@ -22,6 +22,10 @@ class Task(Protocol):
     def label_names(self) -> tuple[str, ...]:
         """Names of the L labels."""
 
+    @property
+    def rule_in_words(self) -> str:
+        """The label rule as tables say it."""
+
     def labels(self, statistics: CategoryStatistics) -> Preferences:
         """Compute the labels of B users from their statistics [B, L]."""
 

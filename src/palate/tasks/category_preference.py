@@ -64,12 +64,24 @@ class CategoryPreference:
         category can be disliked if it would have had enough interactions in an average history.
         """
         count, least = statistics.count, self.settings.min_count
-        score = self.scores(statistics)
+        score, bounds = self.scores(statistics), self.thresholds(statistics)
         expected = count if self.shares is None else statistics.length[:, None] * self.shares
         return Preferences(
-            liked=self.best(score, count, (count >= least) & (score > self.like_above)),
-            disliked=self.best(-score, expected, (expected >= least) & (score < self.dislike_below)),
+            liked=self.best(score, count, (count >= least) & (score > bounds[:, :1])),
+            disliked=self.best(-score, expected, (expected >= least) & (score < bounds[:, 1:])),
         )
+
+    def thresholds(self, statistics: CategoryStatistics) -> Doubles:
+        """Compute the scores above which B users like a category and below which they dislike it, [B, 2]."""
+        return np.tile([self.like_above, self.dislike_below], (len(statistics.length), 1))
+
+    @property
+    def rule_in_words(self) -> str:
+        """The label rule as tables say it."""
+        score = (
+            "mean rating" if self.shares is None else "share of the history, over the training users' share,"
+        )
+        return f"liked: {score} above {self.like_above:g}; disliked: below {self.dislike_below:g}"
 
     def scores(self, statistics: CategoryStatistics) -> Doubles:
         """Compute the score of each category for B users, [B, L]."""

@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from palate.data.windows import draw_windows, require_training_users
+from palate.data.windows import draw_with_truth, require_training_users
 from palate.evaluation.metrics import membership, weighted_f1
-from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
+from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 from palate.tasks.targets import likeliest, only
 
@@ -45,20 +45,28 @@ class Boosting:
     """Gradient-boosted trees, one classifier per liked and per disliked category.
 
     Features are those of the label rule on the window: each category's count and mean rating, and the overall mean.
-    For each window size, the classifiers are fitted to windows of training users with the labels of their full
-    histories; how probabilities become answers is selected on held-out training users by weighted F1. Windows that
-    contain the whole history use the label rule.
+    For each window size, the classifiers are fitted to windows of training users with labels of the truth that the
+    answers are compared with; how probabilities become answers is selected on held-out training users by weighted F1.
+    Windows that contain the whole history use the label rule.
     """
 
     name = "boosting"
 
-    def __init__(self, dataset: Dataset, task: CategoryPreference, kind: WindowKind = "recent") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        task: CategoryPreference,
+        kind: WindowKind = "recent",
+        truth: Truth = "labels",
+    ) -> None:
         self._users = dataset.users("train")
         require_training_users(dataset, self._users, "gradient boosting")
-        self._dataset, self._task, self._kind = dataset, task, kind
-        full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-        self._truth = task.labels(full)
+        self._dataset, self._task, self._kind, self._truth = dataset, task, kind, truth
         self._fitted: dict[int, tuple[_Half, _Half]] = {}
+
+    def with_truth(self, truth: Truth) -> Boosting:
+        """Return the predictor that learns from labels of this truth."""
+        return Boosting(self._dataset, self._task, self._kind, truth)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict from windows [B, P]; the first call for a window size takes about a minute."""
@@ -86,12 +94,13 @@ class Boosting:
             users = self._users
         times = max(1, MOST_WINDOWS // max(len(users), 1)) if self._kind == "random" else 1
         place = np.arange(len(users)).repeat(times)
-        windows = draw_windows(self._dataset.interactions, users[place], size, self._kind, rng)
+        windows, told = draw_with_truth(self._dataset, users[place], size, self._kind, self._truth, rng)
+        kept = told.length >= self._task.settings.min_count
+        windows, told, place = windows[kept], told[kept], place[kept]
         features, held_out = _features(self._statistics(windows)), place % HELD_OUT == 0
         labels, most = len(self._task.label_names), self._task.settings.max_labels
-        halves = (
-            membership(half[users[place]], labels) for half in (self._truth.liked, self._truth.disliked)
-        )
+        true = self._task.labels(told)
+        halves = (membership(half, labels) for half in (true.liked, true.disliked))
         liked, disliked = (_fit_half(features, truth, held_out, most) for truth in halves)
         return liked, disliked
 

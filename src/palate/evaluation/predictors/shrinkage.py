@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from palate.data.windows import draw_windows, require_training_users
+from palate.data.windows import draw_with_truth, require_training_users
 from palate.evaluation.metrics import membership, weighted_f1
-from palate.schema import Bools, Doubles, Ints, Preferences, WindowKind, Windows
+from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHARE_DAMPING = 10.0  # interactions that a share is shrunk by for each rating that a mean would be
 OFFSET_DAMPING = 8.0  # ratings that a user's overall offset is shrunk by
 CHANCE_DAMPING = 5.0  # users that a category's chance is shrunk to the categories' common one by
+MOST_COUNTED = 12  # interactions of a category in a window from which on its chance is one and the same
 MOST_TUNED = 4_000  # training users that the strengths are chosen on
 
 
@@ -42,7 +43,7 @@ _GRID = [
 class _Fitted:
     """Parameters fitted for one window size."""
 
-    chance: Doubles  # [min_count + 1, L] that a category seen so often carries a label in the full history
+    chance: Doubles  # [N, L] that a category seen so often can carry a label
     liked: _Strengths
     disliked: _Strengths
 
@@ -51,8 +52,8 @@ class Shrinkage:
     """Applies the label rule to estimated means of categories that probably have a label.
 
     A category's mean is shrunk toward the training users' mean plus the user's overall offset. For each window size,
-    two strengths and a margin are selected on windows of training users by weighted F1. Windows that contain the whole
-    history use the label rule.
+    two strengths and a margin are selected on windows of training users by weighted F1, with labels of the truth that
+    the answers are compared with. Windows that contain the whole history use the label rule.
 
     Raises:
         LeakageError: ``users`` [B], by default all training users, contains others.
@@ -66,12 +67,12 @@ class Shrinkage:
         task: CategoryPreference,
         kind: WindowKind = "recent",
         users: Ints | None = None,
+        truth: Truth = "labels",
     ) -> None:
         self._users = dataset.users("train") if users is None else users
         require_training_users(dataset, self._users, "the shrinkage estimator")
-        self._dataset, self._task, self._kind = dataset, task, kind
-        full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-        self._full = full[self._users]
+        self._dataset, self._task, self._kind, self._truth = dataset, task, kind, truth
+        self._full = dataset.statistics[self._users]
         self._mean = _category_means(self._full)
         self._weight = float(self._full.whole.sum() / max(self._full.length.sum(), 1))  # of one interaction
         if task.shares is not None:
@@ -80,6 +81,10 @@ class Shrinkage:
         # The strengths are for ratings from 1 to 5, or for shares as multiples of the training users'.
         self._unit = 1.0 if task.shares is not None else float(np.ptp(dataset.rating_values)) / 4
         self._fitted: dict[int, _Fitted] = {}
+
+    def with_truth(self, truth: Truth) -> Shrinkage:
+        """Return the estimator that is tuned to labels of this truth."""
+        return Shrinkage(self._dataset, self._task, self._kind, self._users, truth)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict from windows [B, P]; the first call for a window size takes a few seconds."""
@@ -98,13 +103,13 @@ class Shrinkage:
 
     def _fit(self, size: int) -> _Fitted:
         rng = np.random.default_rng(0)
-        windows = draw_windows(self._dataset.interactions, self._users, size, self._kind, rng)
+        windows, told = draw_with_truth(self._dataset, self._users, size, self._kind, self._truth, rng)
         shown = self._statistics(windows)
-        table = self._chances(shown)
-        tuned = np.flatnonzero(windows.length == size)
+        table = self._chances(shown, told)
+        tuned = np.flatnonzero((windows.length == size) & (told.length >= self._task.settings.min_count))
         if len(tuned) > MOST_TUNED:
             tuned = rng.choice(tuned, MOST_TUNED, replace=False)
-        seen, truth = shown[tuned], self._task.labels(self._full[tuned])
+        seen, truth = shown[tuned], self._task.labels(told[tuned])
         chance, labels = _chance(table, seen.count), len(self._task.label_names)
 
         def best(truth: Bools, half: Callable[[CategoryStatistics, Doubles, _Strengths], Ints]) -> _Strengths:
@@ -140,13 +145,18 @@ class Shrinkage:
         offset = surplus / (seen.count.sum(axis=1, keepdims=True) + OFFSET_DAMPING)
         return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))
 
-    def _chances(self, shown: CategoryStatistics) -> Doubles:
-        """Estimate how often a category with 0, 1, … interactions in a window has a label, [min_count + 1, L]."""
+    def _chances(self, shown: CategoryStatistics, told: CategoryStatistics) -> Doubles:
+        """Estimate how often a category with 0, 1, … interactions in a window may have a label, [N, L].
+
+        It may if it has enough interactions of those that labels come from, which is certain where these include the
+        window and it has enough there. The last row is of all larger numbers.
+        """
         least = self._task.settings.min_count
-        carried = self._full.count >= least
-        chances = np.ones((least + 1, shown.count.shape[1]))
-        for times in range(least):
-            here = shown.count == times
+        carried = told.count >= least
+        rows = least if self._truth == "labels" else MOST_COUNTED
+        chances = np.ones((rows + 1, shown.count.shape[1]))
+        for times in range(rows + (self._truth != "labels")):
+            here = shown.count == times if times < rows else shown.count >= rows
             common = (carried & here).sum() / max(here.sum(), 1)
             chances[times] = ((carried & here).sum(axis=0) + CHANCE_DAMPING * common) / (
                 here.sum(axis=0) + CHANCE_DAMPING
