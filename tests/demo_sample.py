@@ -27,15 +27,17 @@ def small_recipes(folder, steps=4):
     return main, paper
 
 
-def write_movielens(folder):
-    """45 users, 30 films in the layout of the newer releases; a user likes dramas or comedies, by number."""
+def write_movielens(folder, films=30):
+    """45 users, 30 films or more in the layout of the newer releases; a user likes dramas or comedies, by number."""
     folder.mkdir()
     rows = [
         f"{user},{film},{4 - 2 * ((user + film) % 2) + (film % 3 == 0)},{film}"
         for user in range(1, 46)
-        for film in range(1, 21 + user % 10)
+        for film in range(1, films - 9 + user % 10)
     ]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows, ""]))
-    films = [f"{film},Film {film} (1990),{'Drama' if film % 2 else 'Comedy|War'}" for film in range(1, 31)]
-    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films, ""]))
+    titles = [
+        f"{film},Film {film} (1990),{'Drama' if film % 2 else 'Comedy|War'}" for film in range(1, films + 1)
+    ]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *titles, ""]))
     return folder

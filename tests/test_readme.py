@@ -35,7 +35,9 @@ def demo(tmp_path_factory):
     """A folder in which runs/demo holds a finished run."""
     place = tmp_path_factory.mktemp("readme")
     out = place / "runs" / "demo"
-    prepare(write_movielens(place / "raw"), out / "data")
+    prepare(
+        write_movielens(place / "raw", films=70), out / "data"
+    )  # histories longer than the snippets' windows
     recipe = load_recipe(small_recipes(place)[0], ["train.max_steps=2"])
     train_run(recipe.model_copy(update={"data": DataSettings(path=out / "data")}), out / "main")
     return place
