@@ -250,6 +250,17 @@ class UniversalSettings(KindSettings):
     """Transformer layers over the categories."""
     num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
     """Attention heads per layer; must divide d_model."""
+    most: int = Field(3, ge=1)
+    """Maximum number of liked, and of disliked, categories whose names stand in the user prompt."""
+    max_name_tokens: int = Field(24, ge=1)
+    """Maximum length of a name in the user prompt in tokens; longer names are cut there."""
+    pooled: int = Field(4, ge=1, le=14)
+    """Vectors of the user prompt besides those of the names and their two headings."""
+
+    @property
+    def vectors(self) -> int:
+        """Maximum length M of the user prompt, in vectors."""
+        return self.pooled + 2 * (1 + self.most * self.max_name_tokens)
 
 
 UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]

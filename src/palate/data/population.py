@@ -83,6 +83,32 @@ class PopulationSummary:
         """Return the summary with other decisions."""
         return replace(self, decisions=decisions)
 
+    def extended(self, categories: tuple[str, ...]) -> PopulationSummary:
+        """Append categories that nobody of the population has rated, up to ``categories`` [L']."""
+        more = len(categories) - len(self.categories)
+        freedom = (self.factor**2).sum(axis=1) + self.own
+        new = {
+            "means": self.mean,
+            "share": self.share.min(initial=1.0) / 2,
+            "variety": self.variety.mean() if len(self.variety) else 0.1,
+            "weighted_share": 0.0,
+            "own": freedom.mean() if len(freedom) else (0.1 * self.spread) ** 2,
+            **{
+                name: (getattr(self, name).mean() if len(self.categories) else 0.0)
+                * PRIOR_USERS
+                / (self.users + PRIOR_USERS)
+                for name in ("often", "liked", "disliked")
+            },
+        }
+        columns = {name: np.append(getattr(self, name), np.full(more, value)) for name, value in new.items()}
+        return replace(
+            self,
+            **columns,  # type: ignore[arg-type]
+            categories=categories,
+            factor=np.pad(self.factor, ((0, more), (0, 0))),
+            decisions=None if self.decisions is None else self.decisions.extended(more),
+        )
+
     @property
     def usual_decisions(self) -> Decisions:
         """The calibrated decisions, or those that need no calibration."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
+    from palate.data.population import PopulationSummary
     from palate.encoders.batch import EventBatch
 
 
@@ -112,3 +113,25 @@ class KeepsState(Protocol):
         Raises:
             DataError: It is damaged, or of other weights or items; it must be built from the stored events.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """What an encoder whose weights know no catalogue is bound to."""
+
+    summary: PopulationSummary
+    names: Sequence[Sequence[int]]
+    """Token ids of the L categories' names, as they stand in a text."""
+    embeddings: Callable[[], nn.Module]
+    """Returns the backbone's token embeddings."""
+
+
+@runtime_checkable
+class BindsToData(Protocol):
+    """Protocol of user encoders whose weights know no catalogue."""
+
+    summary: PopulationSummary | None
+    """Summary that the encoder is bound to."""
+
+    def bound(self, binding: Binding) -> Any:
+        """Return the encoder of another population and catalogue, which shares this one's weights."""

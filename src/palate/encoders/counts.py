@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.errors import MismatchError
+from palate.items.categories import MEMBER
 
 if TYPE_CHECKING:
     from palate.schema import Ints
     from palate.tasks.statistics import CategoryStatistics
-
-MEMBER = 256
-"""Membership of an item that has a category; one that is only likely to have it has a part of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,9 @@ class CategoryCounts:
         """
         there, rating = mask.double(), steps.double() * mask
         weights = torch.stack([there, rating, rating * steps], dim=1)  # [B, 3, P]
-        sums = torch.bmm(weights, membership[item].double()).round().long()  # [B, 3, L]
+        by_item = weights.new_zeros(*weights.shape[:2], len(membership))  # [B, 3, N]
+        by_item.scatter_add_(2, item[:, None].expand_as(weights), weights)
+        sums = (by_item @ membership.double()).round().long()  # [B, 3, L]
         return cls(sums[:, 0], sums[:, 1], sums[:, 2], mask.sum(dim=1), (steps * mask).sum(dim=1).long())
 
     @classmethod

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from palate.data.population import PopulationSummary
-from palate.encoders.counts import MEMBER, CategoryCounts
+from palate.encoders.counts import CategoryCounts
+from palate.items.categories import MEMBER
 
 NODES = (0.125, 0.375, 0.625, 0.875)
 """Quantiles of the possible lengths of the full history over which the probabilities are averaged."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from palate.config.recipe import ResamplerSettings, StreamingSettings, TextSettings, UEMSettings
+from palate.config.recipe import (
+    ResamplerSettings,
+    StreamingSettings,
+    TextSettings,
+    UEMSettings,
+    UniversalSettings,
+)
 from palate.config.registry import UserEncoderKind, user_encoders
 
 if TYPE_CHECKING:
@@ -31,9 +37,16 @@ def _streaming(settings: Any, sizes: EncoderSizes) -> nn.Module:
     return StreamingEncoder(settings, sizes)
 
 
+def _universal(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.catalogue_free import UniversalEncoder
+
+    return UniversalEncoder(settings, sizes)
+
+
 user_encoders.register("uem", UserEncoderKind(UEMSettings, _uem))
 user_encoders.register("resampler", UserEncoderKind(ResamplerSettings, _resampler))
 user_encoders.register("streaming", UserEncoderKind(StreamingSettings, _streaming))
+user_encoders.register("universal", UserEncoderKind(UniversalSettings, _universal, "categories"))
 user_encoders.register("text", UserEncoderKind(TextSettings, None, "texts"))
 
 

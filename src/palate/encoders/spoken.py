@@ -55,8 +55,9 @@ class NamesPrompt(nn.Module):
         self.register_buffer("tokens", torch.zeros(0, 1, dtype=torch.long), persistent=False)
         self.register_buffer("lengths", torch.zeros(0, dtype=torch.long), persistent=False)
 
-    def bind(self, names: Sequence[Sequence[int]]) -> None:
-        """Set the catalogue's names, as token ids of L names as they stand in a text."""
+    def bind(self, names: Sequence[Sequence[int]], embeddings: Callable[[], nn.Module] | None = None) -> None:
+        """Set the catalogue's names, as token ids of L names as they stand in a text, and the backbone."""
+        self._embeddings = embeddings or self._embeddings
         cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in names]
         self.tokens = pad_sequence(cut, batch_first=True).to(self.heading.device)
         self.lengths = torch.tensor([len(name) for name in cut], device=self.heading.device)

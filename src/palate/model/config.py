@@ -18,6 +18,7 @@ from palate.system.files import read_bytes
 from palate.system.records import Frozen
 
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
+POPULATION = "population.safetensors"
 """Files and folders of a saved model."""
 
 

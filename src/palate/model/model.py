@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,14 +16,27 @@ from torch.nn import functional
 from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.config.recipe import TextSettings
-from palate.encoders.base import KeepsState, KeptState, UserPrompt
+from palate.config.registry import user_encoders
+from palate.data.population import PopulationSummary, summarise
+from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
 from palate.encoders.batch import window_tensors, windows_of
+from palate.encoders.catalogue_free import known_summary
 from palate.encoders.kinds import build_user_encoder
 from palate.encoders.text import TextHistory
 from palate.errors import MismatchError
+from palate.items.categories import CategoryTable, build_category_table
 from palate.items.encoder import ItemEncoder
 from palate.model.card import CardFacts, model_card
-from palate.model.config import BACKBONE, CARD, CONFIG, ITEMS, WEIGHTS, PersonalizedSettings, model_folder
+from palate.model.config import (
+    BACKBONE,
+    CARD,
+    CONFIG,
+    ITEMS,
+    POPULATION,
+    WEIGHTS,
+    PersonalizedSettings,
+    model_folder,
+)
 from palate.model.generation import (
     Prefix,
     Round,
@@ -52,10 +65,15 @@ from palate.model.tables import (
 from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
+from palate.model.wording import max_new_tokens as longest_answer
 from palate.runs.run import RunFolder
 from palate.schema import History, Item, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
+from palate.tasks import load_task
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
 
 Instruction: TypeAlias = str | Sequence[str] | None
 """One instruction for all users, or one for each; the task's if None."""
@@ -71,6 +89,8 @@ class PersonalizedModel(nn.Module):
         backbone: The language model and its tokenizer.
         table: The items that histories may contain: vectors of the encoder that the model was trained with, text
             blocks for a text history, or categories by name.
+        summary: Summary of the population, for a user encoder whose weights know no catalogue; None where it is bound
+            to no data yet.
 
     Example:
         >>> history = data.histories(["1"])
@@ -79,7 +99,13 @@ class PersonalizedModel(nn.Module):
         torch.Size([1, 8, 32])
     """
 
-    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
+    def __init__(
+        self,
+        settings: PersonalizedSettings,
+        backbone: Backbone,
+        table: Table,
+        summary: PopulationSummary | None = None,
+    ) -> None:
         super().__init__()
         self.run: RunFolder | None = None
         """The run that trained it; None if it was not loaded from a run."""
@@ -94,6 +120,8 @@ class PersonalizedModel(nn.Module):
         else:
             sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories))
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
+        if summary is not None:
+            self.user_encoder = self._bound(summary)
         words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
             backbone.token_embeddings(words).detach().clone()
@@ -424,11 +452,98 @@ class PersonalizedModel(nn.Module):
                 f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
                 f"{_listed(table.rating_values)}; use data on the same scale"
             )
+        if not isinstance(table, CategoryTable) or table.categories == self.settings.categories:
+            return self._over(table, self.settings)
+        settings = self.settings.model_copy(update={"categories": table.categories})
+        return self._over(table, settings, self.summary.extended(table.categories))
+
+    @property
+    def summary(self) -> PopulationSummary:
+        """Summary of the population that the user encoder is bound to.
+
+        Raises:
+            MismatchError: The user encoder reads none, or is bound to no data yet.
+        """
+        return known_summary(self._binds.summary)
+
+    def with_summary(self, summary: PopulationSummary) -> PersonalizedModel:
+        """Return a model that reads another summary of the population, which shares this model's weights.
+
+        Raises:
+            MismatchError: The user encoder reads no summary, or this one is of other categories or ratings.
+        """
+        self._binds  # noqa: B018 - raises where there is none
+        values = tuple(float(value) for value in self.table.rating_values)
+        for what, found, expected in (
+            ("categories", summary.categories, self.settings.categories),
+            ("ratings", summary.rating_values, values),
+        ):
+            if found != expected:
+                raise MismatchError(
+                    f"the summary is of the {what} {_some(found)}, and the model of {_some(expected)}; summarise the "
+                    "model's data"
+                )
+        return self._over(self.table, self.settings, summary)
+
+    def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
+        """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.
+
+        Args:
+            dataset: The dataset.
+            summary: Summary of its population; that of its training users if None.
+
+        Returns:
+            The model.
+
+        Raises:
+            MismatchError: The user encoder's weights are of one catalogue.
+        """
+        self._binds  # noqa: B018 - raises where there is none
+        task = load_task(self.settings.task, dataset.info)
+        backbone = Backbone(self.backbone, self.tokenizer, self.frame)
+        settings = self.settings.model_copy(
+            update={
+                "instruction": task.instruction,
+                "max_new_tokens": longest_answer(backbone, task, task.settings.max_labels, None),
+                "category_field": dataset.info.category_field,
+                "categories": dataset.categories,
+                "data_name": dataset.info.name,
+                "data_fingerprint": dataset.info.fingerprint,
+                "feedback": dataset.info.feedback,
+            }
+        )
+        found = summary or summarise(dataset, task)
+        return self._over(build_category_table(dataset), settings, found)
+
+    @property
+    def _binds(self) -> BindsToData:
+        """The user encoder, if its weights know no catalogue."""
+        if not isinstance(self.user_encoder, BindsToData):
+            kind = self.settings.user_encoder.kind
+            raise MismatchError(
+                f"the weights of a {kind!r} user encoder are of one catalogue, and no other data can be given to it; "
+                "train it on that data, or take a 'universal' one"
+            )
+        return self.user_encoder
+
+    def _over(
+        self, table: Table, settings: PersonalizedSettings, summary: PopulationSummary | None = None
+    ) -> PersonalizedModel:
+        """Return a model of the same weights over a table and, if given, another population."""
         other = copy(self)
         other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
-        other.table = table
-        other.catalogue = catalogue_of(table, self.settings.user_encoder, self.tokenizer).to(self.device)
+        other.table, other.settings = table, settings
+        other.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer).to(self.device)
+        if summary is not None:
+            other.user_encoder = other._bound(summary)
         return other
+
+    def _bound(self, summary: PopulationSummary) -> nn.Module:
+        """Bind the user encoder to a population and the names of its categories."""
+        names = [f" {name}" for name in summary.categories]
+        tokens = self.tokenizer(names, add_special_tokens=False)["input_ids"] if names else []
+        bound: nn.Module = self._binds.bound(Binding(summary, tokens, self.backbone.get_input_embeddings))
+        return bound
 
     @property
     def card(self) -> str:
@@ -458,6 +573,8 @@ class PersonalizedModel(nn.Module):
             if self.settings.backbone is None:
                 Backbone(self.backbone, self.tokenizer, self.frame).save(place / BACKBONE)
             self.table.save(place / ITEMS)
+            if isinstance(self.user_encoder, BindsToData) and self.user_encoder.summary is not None:
+                self.user_encoder.summary.save(place / POPULATION)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, backbone: str | None = None) -> PersonalizedModel:
@@ -478,7 +595,9 @@ class PersonalizedModel(nn.Module):
             raise MismatchError(f"{folder} holds its backbone; load it without naming one")
         else:
             found = rebuild_backbone(folder / BACKBONE)
-        model = cls(config, found, table)
+        bound = user_encoders.find(config.user_encoder.kind).reads == "categories" and config.categories
+        summary = PopulationSummary.load(folder / POPULATION) if bound else None
+        model = cls(config, found, table, summary)
         model.load_weights(folder / WEIGHTS)
         return model.eval()
 
@@ -626,3 +745,8 @@ def load_model(
 
 def _listed(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values)
+
+
+def _some(values: Sequence[object], most: int = 5) -> str:
+    """List the first values."""
+    return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")

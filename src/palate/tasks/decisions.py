@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,14 @@ class Decisions:
             cutoff=np.full_like(worth, BARE_CUTOFF),
             worth=worth,
         )
+
+    def extended(self, more: int) -> Decisions:
+        """Append categories, which are decided on as the others are on average."""
+
+        def longer(table: Doubles) -> Doubles:
+            return np.concatenate([table, table.mean(axis=1, keepdims=True).repeat(more, axis=1)], axis=1)
+
+        return replace(self, shift=longer(self.shift), cutoff=longer(self.cutoff), worth=longer(self.worth))
 
     def probabilities(self, logits: Doubles, length: Ints) -> Doubles:
         """Calibrate the log-odds [B, L, 2] of windows of ``length`` [B] interactions; probabilities [B, L, 2]."""

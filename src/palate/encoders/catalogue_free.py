@@ -1,0 +1,149 @@
+"""The universal user encoder: counts by category and a population's summary to the names of what a user likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.data.population import rating_steps
+from palate.encoders.base import Binding, EncoderSizes, UserPrompt
+from palate.encoders.estimates import PopulationInputs
+from palate.encoders.history_parts import HistoryParts
+from palate.encoders.spoken import NamesPrompt
+from palate.encoders.universal import UniversalNetwork
+from palate.errors import MismatchError
+
+if TYPE_CHECKING:
+    from palate.config.recipe import UniversalSettings
+    from palate.data.population import PopulationSummary
+    from palate.encoders.batch import CategoryEvents
+    from palate.encoders.counts import CategoryCounts
+    from palate.items.categories import CategoryTable
+
+Shared = TypeVar("Shared", bound=nn.Module)
+
+
+class UniversalEncoder(nn.Module):
+    """User encoder whose weights know no catalogue, bound to a population and to the names of its categories.
+
+    Counts by category and the population's summary give the log-odds of each category; those that are worth naming
+    stand in the user prompt by name, in order. Its memory of a history is a :class:`HistoryParts`, which depends on
+    neither weights nor summary.
+    """
+
+    def __init__(self, settings: UniversalSettings, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.network = UniversalNetwork(settings)
+        self.prompt = NamesPrompt(
+            settings.d_model,
+            sizes.embedding,
+            self._no_embeddings,
+            settings.most,
+            settings.max_name_tokens,
+            settings.pooled,
+        )
+        self.summary: PopulationSummary | None = None
+        self._population: PopulationInputs | None = None
+        self._steps = torch.zeros(0, dtype=torch.int64)
+
+    def bound(self, binding: Binding) -> UniversalEncoder:
+        """Return the encoder of another population and other names, which shares this one's weights.
+
+        Raises:
+            MismatchError: An answer may name more categories than the user prompt has places for.
+        """
+        summary = binding.summary
+        if summary.max_labels > self.prompt.most:
+            raise MismatchError(
+                f"task.max_labels is {summary.max_labels}, and the model names at most {self.prompt.most} in each "
+                "half; set it lower"
+            )
+        other = _sharing_weights(self)
+        other.prompt = _sharing_weights(self.prompt)
+        other.prompt.bind(binding.names, binding.embeddings)
+        other.summary, other._population = summary, PopulationInputs.of([summary])
+        other._steps = torch.from_numpy(rating_steps(summary.rating_values))
+        return other
+
+    def forward(self, events: CategoryEvents) -> UserPrompt:
+        """Encode each window: [B, P] interactions to [B, M, E]."""
+        return self._written(self._read(events).counts)
+
+    def init_state(self, users: int) -> HistoryParts:
+        """Create the state of users without a history."""
+        return HistoryParts.empty(users, len(known_summary(self.summary).categories), self._device)
+
+    def add(self, state: HistoryParts, events: CategoryEvents) -> HistoryParts:
+        """Add events [B, P], in any order, to the states of B users, at a cost that does not depend on the history."""
+        return state.merge(self._read(events))
+
+    def subtract(
+        self,
+        state: HistoryParts,
+        taken: HistoryParts,
+        remaining: Callable[[Tensor], HistoryParts] | None = None,
+    ) -> HistoryParts:
+        """Remove the events of one state from another, exactly; ``remaining`` is never needed."""
+        return state.remove(taken)
+
+    def user_prompt(self, state: HistoryParts) -> UserPrompt:
+        """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
+        return self._written(state.counts)
+
+    def pack(self, state: HistoryParts, table: CategoryTable) -> bytes:
+        """Serialise a state, with the ids of the table's categories and the digest of its items."""
+        return state.to_bytes(table)
+
+    def unpack(self, data: bytes, table: CategoryTable, path: Path | None = None) -> HistoryParts:
+        """Deserialise a state; raises :class:`DataError` if it is damaged, or of other items."""
+        return HistoryParts.from_bytes(data, table, self._device, path)
+
+    def _written(self, counts: CategoryCounts) -> UserPrompt:
+        """Decide on the categories of B users, and write their user prompts."""
+        summary, population = known_summary(self.summary), self._population
+        assert population is not None
+        logits, hidden = self.network(counts, population.to(self._device))
+        found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
+        decisions = summary.usual_decisions
+        probabilities = decisions.probabilities(found, length)
+        labels = decisions.decide(probabilities, length, summary.max_labels)
+        named = np.stack([labels.liked, labels.disliked], axis=1)
+        named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
+        if not self.training:  # the loss is that of the network itself
+            logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
+        user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits)
+        return user
+
+    def _read(self, events: CategoryEvents) -> HistoryParts:
+        known_summary(self.summary)
+        return HistoryParts.of(events, self._steps.to(self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.prompt.last.device
+
+    @staticmethod
+    def _no_embeddings() -> nn.Module:
+        raise MismatchError("the user encoder is bound to no backbone")
+
+
+def known_summary(summary: PopulationSummary | None) -> PopulationSummary:
+    """Return the summary; raises :class:`MismatchError` where an encoder is bound to none."""
+    if summary is None:
+        raise MismatchError(
+            "the model knows no catalogue and is bound to no data; name a dataset by --data, or load_model(…, data=…)"
+        )
+    return summary
+
+
+def _sharing_weights(module: Shared) -> Shared:
+    """Copy a module with the same weights, so that its buffers and parts can be exchanged."""
+    other = copy(module)
+    other._buffers, other._modules = dict(module._buffers), dict(module._modules)
+    return other

@@ -1,0 +1,258 @@
+"""What is kept of a user's history, in parts: exact counts by category and the newest events.
+
+Each part has a version of its own and is serialised under its name. A third part, the sums over item vectors that
+:mod:`palate.encoders.state` holds, belongs to encoders that are trained for a catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from palate.encoders.counts import CategoryCounts
+from palate.errors import DataError
+
+if TYPE_CHECKING:
+    from palate.encoders.batch import CategoryEvents
+    from palate.items.categories import CategoryTable
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+RECENT = 50
+"""Newest events that are kept of a user."""
+VERSIONS = {"counts": 1, "recent": 1}
+"""Version of each part, by its name."""
+REBUILD = "build it from the stored events"
+_LONG_AGO = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, eq=False)
+class RecentEvents:
+    """All events of B users that are newer than a point in time, oldest first, right-padded: at most :data:`RECENT`.
+
+    Events are ordered by time and then by item, so that the result of a merge does not depend on its order. The point
+    in time lies before all events until more than :data:`RECENT` were added.
+    """
+
+    item: Tensor  # [B, N] int64 into the table
+    rating: Tensor  # [B, N] int64 into the rating values
+    time: Tensor  # [B, N] int64 seconds since 1970
+    number: Tensor  # [B] int64 events
+    since: Tensor  # [B, 2] int64 time and item of the newest event that was dropped
+
+    def __getitem__(self, rows: slice | Tensor) -> RecentEvents:
+        return RecentEvents(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    @classmethod
+    def empty(cls, users: int, device: torch.device | str = "cpu") -> RecentEvents:
+        """Create the events of users without a history."""
+        nothing = torch.zeros(users, 0, dtype=torch.int64, device=device)
+        since = torch.full((users, 2), _LONG_AGO, dtype=torch.int64, device=device)
+        return cls(nothing, nothing, nothing, torch.zeros(users, dtype=torch.int64, device=device), since)
+
+    @classmethod
+    def of(cls, events: CategoryEvents) -> RecentEvents:
+        """Select the newest of a batch of events [B, P]."""
+        since = cls.empty(len(events.mask), events.mask.device).since
+        return _newest(events.index, events.rating, events.time, events.mask, since)
+
+    @property
+    def mask(self) -> Tensor:
+        """True at events, False at padding, [B, N]."""
+        return torch.arange(self.item.shape[1], device=self.item.device) < self.number[:, None]
+
+    def merge(self, other: RecentEvents) -> RecentEvents:
+        """Add the events of another part of the histories."""
+        pairs = ((self.item, other.item), (self.rating, other.rating), (self.time, other.time))
+        item, rating, time = (torch.cat(pair, dim=1) for pair in pairs)
+        there = torch.cat([self.mask, other.mask], dim=1)
+        return _newest(item, rating, time, there, _later(self.since, other.since))
+
+    def remove(self, other: RecentEvents) -> RecentEvents:
+        """Remove the events of another part of the histories."""
+        same = (self.item[:, :, None] == other.item[:, None]) & (self.time[:, :, None] == other.time[:, None])
+        taken = (same & other.mask[:, None]).any(dim=2)
+        return _newest(self.item, self.rating, self.time, self.mask & ~taken, _later(self.since, other.since))
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryParts:
+    """State of B users: their counts by category, and their newest events."""
+
+    counts: CategoryCounts
+    recent: RecentEvents
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, rows: slice | Tensor) -> HistoryParts:
+        return HistoryParts(self.counts[rows], self.recent[rows])
+
+    @property
+    def count(self) -> Tensor:
+        """Number of events that were read, [B]."""
+        return self.counts.length
+
+    @classmethod
+    def empty(cls, users: int, categories: int, device: torch.device | str = "cpu") -> HistoryParts:
+        """Create the state of users without a history."""
+        return cls(CategoryCounts.empty(users, categories, device), RecentEvents.empty(users, device))
+
+    @classmethod
+    def of(cls, events: CategoryEvents, steps: Tensor) -> HistoryParts:
+        """Create the state of a batch of events; ``steps`` [R] are the rating values in steps of the scale."""
+        counts = CategoryCounts.of_events(events.membership, events.item, steps[events.rating], events.mask)
+        return cls(counts, RecentEvents.of(events))
+
+    def merge(self, other: HistoryParts) -> HistoryParts:
+        """Combine the states of two parts of the histories; exact and independent of the order."""
+        return HistoryParts(self.counts.merge(other.counts), self.recent.merge(other.recent))
+
+    def remove(self, other: HistoryParts) -> HistoryParts:
+        """Remove the events of another state; raises :class:`MismatchError` if this one does not contain them."""
+        return HistoryParts(self.counts.remove(other.counts), self.recent.remove(other.recent))
+
+    def to_bytes(self, table: CategoryTable) -> bytes:
+        """Serialise to safetensors, with the ids of the table's categories and the digest of its items."""
+        counts = {column.name: _narrow(getattr(self.counts, column.name)) for column in fields(self.counts)}
+        recent: Arrays = {
+            "item": self.recent.item.cpu().numpy().astype(np.int32),
+            "rating": self.recent.rating.cpu().numpy().astype(np.uint8),
+            "time": _narrow(self.recent.time),
+            "number": _narrow(self.recent.number),
+            "since": self.recent.since.cpu().numpy(),
+        }
+        parts: dict[str, Arrays] = {"counts": {**counts, "categories": table.category_ids}, "recent": recent}
+        arrays = {
+            f"{part}.{name}": array for part, columns in parts.items() for name, array in columns.items()
+        }
+        made = {"parts": VERSIONS, "items": len(table), "digest": table.digest()}
+        # one entry, because the order of several differs from call to call
+        return bytes(save(arrays, metadata={"state": json.dumps(made, sort_keys=True)}))
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, table: CategoryTable, device: torch.device | str = "cpu", path: Path | None = None
+    ) -> HistoryParts:
+        """Deserialise the result of :meth:`to_bytes`.
+
+        Args:
+            data: The bytes.
+            table: A table that begins with the items of the state's, and has its categories; new ones have no events.
+            device: Device of the state.
+            path: File that errors name.
+
+        Returns:
+            The state.
+
+        Raises:
+            DataError: It is damaged, of an earlier version, or of items with other categories or ratings.
+        """
+        try:
+            return _parsed(data, table).to(device)
+        except (SafetensorError, ValueError, TypeError, KeyError, IndexError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"not a user state of these items ({reason}); {REBUILD}", path) from error
+
+    def to(self, device: torch.device | str) -> HistoryParts:
+        """Move the state to a device."""
+        recent = (getattr(self.recent, column.name).to(device) for column in fields(self.recent))
+        return HistoryParts(self.counts.to(device), RecentEvents(*recent))
+
+
+def _parsed(data: bytes, table: CategoryTable) -> HistoryParts:
+    """Read a state; raises ValueError and the like for what is wrong with it."""
+    arrays = load(data)
+    made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["state"]
+    made = json.loads(made)
+    if made["parts"] != VERSIONS:
+        raise ValueError(f"its parts are {made['parts']}, expected {VERSIONS}")
+    items = int(made["items"])
+    if items > len(table) or made["digest"] != table.digest(items):
+        raise ValueError("its items are others, or have other categories")
+    counts, recent = _part(arrays, "counts"), _part(arrays, "recent")
+    counts = _by_category(counts, counts.pop("categories"), table)
+    columns = {name: torch.from_numpy(array.astype(np.int64)) for name, array in counts.items()}
+    newest = {name: torch.from_numpy(array.astype(np.int64)) for name, array in recent.items()}
+    made_of = HistoryParts(CategoryCounts(**columns), RecentEvents(**newest))
+    _check_shapes(made_of, items, len(table.rating_values))
+    return made_of
+
+
+def _part(arrays: Mapping[str, Any], part: str) -> Arrays:
+    start = f"{part}."
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _by_category(counts: Arrays, ids: np.ndarray, table: CategoryTable) -> Arrays:
+    """Move the columns of the state's categories [L'] to their places in the table."""
+    place = {one: number for number, one in enumerate(table.category_ids.tolist())}
+    if lost := [one for one in ids.tolist() if one not in place]:
+        raise ValueError(f"{len(lost)} of its categories are not among those of the items")
+    at = [place[one] for one in ids.tolist()]
+    moved = dict(counts)
+    for name in ("count", "total", "squares"):
+        moved[name] = np.zeros((len(counts[name]), len(place)), dtype=np.int64)
+        moved[name][:, at] = counts[name]
+    return moved
+
+
+def _check_shapes(state: HistoryParts, items: int, values: int) -> None:
+    users, recent = len(state), state.recent
+    shape = (users, recent.item.shape[1])
+    whole = (*(getattr(recent, name).shape == shape for name in ("item", "rating", "time")),)
+    rows = {len(state.counts.whole), len(state.counts.count), len(recent.number), len(recent.since), users}
+    if not all(whole) or rows != {users} or recent.since.shape[1:] != (2,) or shape[1] > RECENT:
+        raise ValueError("its columns do not fit together")
+    for name, most in (("item", items), ("rating", values), ("number", shape[1] + 1)):
+        column = getattr(recent, name)
+        if column.numel() and not 0 <= int(column.min()) <= int(column.max()) < most:
+            raise ValueError(f"the column {name} is out of range")
+
+
+def _newest(item: Tensor, rating: Tensor, time: Tensor, there: Tensor, since: Tensor) -> RecentEvents:
+    """Select the newest events [B, N'] where ``there`` that are newer than ``since`` [B, 2]."""
+    when, which = since[:, :1], since[:, 1:]
+    there = there & ((time > when) | ((time == when) & (item > which)))
+    # by time, then by item; what is not there comes first
+    order = item.argsort(dim=1, stable=True)
+    order = order.gather(1, time.gather(1, order).argsort(dim=1, stable=True))
+    order = order.gather(1, there.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
+    number = there.sum(dim=1)
+    width = min(int(number.max()) if len(number) else 0, RECENT)
+    dropped = item.shape[1] - width - 1
+    if dropped >= 0:
+        last = order[:, dropped : dropped + 1]
+        lost = there.gather(1, last)
+        newest = torch.cat([time.gather(1, last), item.gather(1, last)], dim=1)
+        since = torch.where(lost, newest, since)
+    kept = order[:, item.shape[1] - width :]
+    number = number.clamp(max=width)
+    # to the left, where a user has fewer
+    shift = (torch.arange(width, device=item.device) + (width - number)[:, None]).clamp(max=max(width - 1, 0))
+    kept = kept.gather(1, shift)
+    stands = torch.arange(width, device=item.device) < number[:, None]
+    item, rating, time = (column.gather(1, kept) * stands for column in (item, rating, time))
+    return RecentEvents(item, rating, time, number, since)
+
+
+def _later(first: Tensor, second: Tensor) -> Tensor:
+    """Return the later of two points in time [B, 2]: time, then item."""
+    after = (first[:, 0] > second[:, 0]) | ((first[:, 0] == second[:, 0]) & (first[:, 1] >= second[:, 1]))
+    return torch.where(after[:, None], first, second)
+
+
+def _narrow(column: Tensor) -> np.ndarray:
+    """Convert to the narrowest type that holds the values."""
+    array = column.cpu().numpy()
+    lowest, highest = int(array.min(initial=0)), int(array.max(initial=0))
+    kinds = (np.uint8, np.uint16, np.uint32) if lowest >= 0 else (np.int32,)
+    return array.astype(next((kind for kind in kinds if highest <= np.iinfo(kind).max), np.int64))

@@ -1,0 +1,152 @@
+"""A model whose weights know no catalogue: bound to data of any names and scale, saved, extended, summarised anew."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from palate.config.recipe import TaskSettings, UniversalSettings
+from palate.data.population import summarise
+from palate.errors import DataError, MismatchError
+from palate.items.categories import CategoryTable
+from palate.model.config import PersonalizedSettings
+from palate.model.model import PersonalizedModel, load_model
+from palate.schema import History, Item
+from small_dataset import small_dataset, small_task
+from tiny import tiny_backbone, tiny_model
+
+SMALL = UniversalSettings(d_model=16, num_layers=1, num_heads=2)
+
+
+def unbound(seed=0):
+    """A model that was made for no data."""
+    torch.manual_seed(seed)
+    settings = PersonalizedSettings(
+        user_encoder=SMALL,
+        task_prompt=0,
+        window=10,
+        max_new_tokens=12,
+        instruction="",
+        task=TaskSettings(),
+        category_field="category",
+        categories=(),
+        data_name="none",
+        data_fingerprint="",
+    )
+    nothing = CategoryTable([], [], np.zeros((0, 0), np.int16), (), np.zeros(0, np.float32), "category")
+    model = PersonalizedModel(settings, tiny_backbone(seed), nothing).eval()
+    with torch.no_grad():  # at first the network adds nothing to what it is given
+        for weight in model.user_encoder.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model
+
+
+def other_dataset():
+    """Other names, another scale: 1 to 10 in whole numbers."""
+    data = small_dataset(items=70, seed=3)
+    names = {name: f"类别 {name}" for name in data.categories}
+    categories = tuple(sorted(names.values()))
+    info = data.info.model_copy(
+        update={
+            "name": "other",
+            "categories": categories,
+            "rating_values": tuple(float(value) for value in range(1, 11)),
+            "like_above": 7.0,
+            "dislike_below": 6.0,
+            "category_field": "tag",
+            "fingerprint": "sha256:other",
+        }
+    )
+    listed = [[names[name] for name in row] for row in data.items["categories"].to_list()]
+    return replace(data, info=info, items=data.items.with_columns(categories=np.array(listed, dtype=object)))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_dataset()
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return unbound().bind(data)
+
+
+def test_a_model_of_no_data_asks_for_some(data):
+    with pytest.raises(MismatchError, match=r"bound to no data; name a dataset by --data"):
+        unbound().encode(data.histories(["u1"]))
+    with pytest.raises(MismatchError, match="bound to no data"):
+        unbound().summary  # noqa: B018
+
+
+def test_it_names_the_categories_of_whatever_data_it_is_bound_to(data, model):
+    other = other_dataset()
+    moved = model.bind(other)
+    user, own = moved.encode(other.histories(["u1", "u2"])), model.encode(data.histories(["u1", "u2"]))
+    assert user.category_logits.shape == own.category_logits.shape == (2, 8, 2)
+    assert moved.settings.categories == other.categories
+    assert "tags" in moved.settings.instruction
+    assert model.settings.categories == data.categories  # the first one stays as it was
+    torch.testing.assert_close(
+        own.embeddings, unbound().bind(data).encode(data.histories(["u1", "u2"])).embeddings
+    )
+    back = moved.bind(data).encode(data.histories(["u1", "u2"]))
+    torch.testing.assert_close(back.embeddings, own.embeddings)
+
+
+def test_another_encoder_cannot_be_bound(tiny_data):
+    other = tiny_model(tiny_data, {"kind": "streaming", "num_queries": 8, "d_model": 16, "num_heads": 2})
+    with pytest.raises(MismatchError, match="weights of a 'streaming' user encoder are of one catalogue"):
+        other.bind(tiny_data)
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_it_comes_back_as_it_was_saved(data, model, tmp_path, bound):
+    (model if bound else unbound()).save_pretrained(tmp_path / "model")
+    again = load_model(tmp_path / "model", device="cpu")
+    again = again if bound else again.bind(data)
+    histories = data.histories(["u1", "u2", "u3"])
+    torch.testing.assert_close(again.encode(histories).embeddings, model.encode(histories).embeddings)
+    assert again.generate(histories) == model.generate(histories)
+
+
+def test_another_summary_gives_another_prompt_from_the_same_state(data, model):
+    users = data.users("train")
+    summary = summarise(data, small_task(data), users[: len(users) // 4])
+    other = model.with_summary(summary)
+    assert other.summary.users == len(users) // 4
+    state = model.new_state()
+    state.add(data.histories(["u1"])[0])
+    read = other.load_state(state.to_bytes())
+    torch.testing.assert_close(read.prompt(), other.encode(data.histories(["u1"])).split()[0])
+    assert (read.category_probabilities() - state.category_probabilities()).abs().max() > 0.01
+    with pytest.raises(MismatchError, match=r"summary is of the categories 类别.*and the model of Action"):
+        model.with_summary(unbound().bind(other_dataset()).summary)
+
+
+def test_new_items_bring_new_categories(data, model):
+    longer = model.with_items([Item("new", "New", ("Western", "Noir")), Item("newer", "Newer", ("Western",))])
+    assert longer.settings.categories == (*data.categories, "Western")
+    seen = History("me", ["new", "newer", "i1"], [5.0, 4.5, 0.5], range(3))
+    chances = longer.encode([seen]).category_logits
+    assert chances.shape == (1, 9, 2)
+    assert chances.isfinite().all()
+    before = History("me", ["i1", "i2"], [4.0, 2.0], range(2))
+    again = longer.load_state(_state(model, before).to_bytes())
+    torch.testing.assert_close(again.prompt(), longer.encode([before]).split()[0])
+
+
+def test_the_state_of_items_with_other_categories_is_refused(data, model):
+    state = _state(model, data.histories(["u1"])[0])
+    matrix = data.items.with_columns(categories=data.items["categories"].reverse())
+    changed = model.bind(replace(data, items=matrix))
+    with pytest.raises(
+        DataError, match=r"its items are others, or have other categories\); build it from the stored"
+    ):
+        changed.load_state(state.to_bytes())
+
+
+def _state(model, history):
+    state = model.new_state()
+    state.add(history)
+    return state
