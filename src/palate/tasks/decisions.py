@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate.schema import Doubles, Ints, Preferences
+from palate.schema import Bools, Doubles, Ints, Preferences
 
 BARE_CUTOFF = 0.22
 """Probability above which a category is named where nothing was calibrated: half the F1 that is usual."""
@@ -65,9 +65,7 @@ class Decisions:
         Returns:
             The labels; a category stands in one half at most.
         """
-        gain = self._at(self.worth, length) * (probabilities - self._at(self.cutoff, length))
-        gain = np.where(gain >= gain[..., ::-1], gain, -np.inf)
-        gain[..., 1] = np.where(np.isfinite(gain[..., 0]), -np.inf, gain[..., 1])
+        gain = in_one_half(self._at(self.worth, length) * (probabilities - self._at(self.cutoff, length)))
         return Preferences(*(_best_half(gain[..., half], probabilities[..., half], most) for half in (0, 1)))
 
     def _at(self, table: Doubles, length: Ints) -> Doubles:
@@ -82,6 +80,19 @@ def decide(logits: Doubles, length: Ints, decisions: Decisions, most: int) -> tu
     """Calibrate log-odds [B, L, 2] and select labels: the labels, and the calibrated probabilities [B, L, 2]."""
     probabilities = decisions.probabilities(logits, length)
     return decisions.decide(probabilities, length, most), probabilities
+
+
+def in_one_half(gain: Doubles) -> Doubles:
+    """Set the smaller of the two gains [B, L, 2] of each category to minus infinity; the second if they are equal."""
+    first = gain[..., 0] >= gain[..., 1]
+    return np.where(np.stack([first, ~first], axis=-1), gain, -np.inf)
+
+
+def best_gains(gain: Doubles, most: int) -> Bools:
+    """Mark the ``most`` largest positive gains of each user in each half, one half per category, [B, L, 2]."""
+    gain = in_one_half(gain)
+    last = -np.partition(-gain, min(most, gain.shape[1]) - 1, axis=1)[:, min(most, gain.shape[1]) - 1]
+    return np.asarray((gain > 0) & (gain >= last[:, None]))
 
 
 def _best_half(gain: Doubles, probability: Doubles, most: int) -> Ints:

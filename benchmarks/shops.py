@@ -1,0 +1,143 @@
+"""Writes two made-up shops that no encoder was pretrained on: another family of users than the pretraining's.
+
+    python benchmarks/shops.py OUT     writes OUT/sessions and OUT/taxonomy: events.csv and items.csv
+
+sessions: items lie in a latent space and tags are regions of it; a user walks from item to item by likeness and
+popularity, and gives 1 to 5 stars, many of them 5 or 1, by the distance from two or three favourite places.
+taxonomy: 6 departments with 4 aisles of 3 shelves each, and 30 attributes; an item has all three levels and 1 to 3
+attributes; a few likes and dislikes, at any level, decide what is bought and its half stars.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from palate.schema import Bools
+
+
+def sessions(
+    users: int = 2000, items: int = 1200, tags: int = 26, seed: int = 11
+) -> tuple[Bools, pl.DataFrame]:
+    """Make the session shop: which item has which tag [I, L], and the events."""
+    rng = np.random.default_rng(seed)
+    size = 8
+    place = rng.standard_t(6, (items, size)) / 1.5
+    centre = rng.standard_t(6, (tags, size)) / 1.5
+    near = (
+        -((place[:, None] - centre) ** 2).sum(-1) / 3
+        + rng.normal(0, 0.4, (items, tags))
+        + rng.normal(0, 0.7, tags)
+    )
+    number = 1 + rng.binomial(3, 0.3, items)
+    has = np.argsort(np.argsort(-near, 1), 1) < number[:, None]
+    popularity = rng.pareto(1.2, items).clip(max=30)
+    quality = rng.normal(0, 0.35, items)
+    likeness = np.exp(-((place[:, None] - place) ** 2).sum(-1) / 4)
+    steps = likeness * (0.2 + popularity)
+    rows = []
+    for user in range(users):
+        favourites = place[rng.choice(items, rng.integers(2, 4))] + rng.normal(0, 0.5, (1, size))
+        close = -np.sqrt(((place[:, None] - favourites) ** 2).sum(-1)).min(1)
+        start = (0.2 + popularity) * np.exp(1.0 * close)
+        length = int(np.clip(20 + rng.gamma(0.8, 70), 20, 500))
+        free, at, order = np.ones(items, bool), -1, []
+        for _ in range(length):
+            weight = (start if at < 0 or rng.random() < 0.25 else steps[at]) * free
+            at = int(np.searchsorted(np.cumsum(weight), rng.random() * weight.sum()).clip(max=items - 1))
+            if not free[at]:
+                at = int(rng.choice(np.flatnonzero(free)))
+            free[at] = False
+            order.append(at)
+        picked = np.array(order)
+        own = rng.normal(0, 0.5)
+        liking = (
+            own
+            + rng.uniform(0.4, 1.3) * (close[picked] - close.mean())
+            + quality[picked]
+            + rng.logistic(0, 0.55, length)
+        )
+        stars = 1 + (liking[:, None] > np.array([-1.3, -0.9, -0.2, 0.5])).sum(1)
+        rows.append(
+            pl.DataFrame(
+                {
+                    "user_id": f"s{user}",
+                    "item_id": picked,
+                    "rating": stars.astype(float),
+                    "time": np.arange(length),
+                }
+            )
+        )
+    return has, pl.concat(rows)
+
+
+def taxonomy(users: int = 1500, items: int = 2500, seed: int = 12) -> tuple[Bools, pl.DataFrame]:
+    """Make the shop with nested tags: which item has which tag [I, L], and the events."""
+    rng = np.random.default_rng(seed)
+    shelves, attributes = 72, 30
+    weight = rng.dirichlet(np.full(shelves, 0.8))
+    shelf = rng.choice(shelves, items, p=weight)
+    has = np.zeros((items, 6 + 24 + shelves + attributes), bool)
+    rows = np.arange(items)
+    has[rows, shelf // 12] = has[rows, 6 + shelf // 3] = has[rows, 30 + shelf] = True
+    common = rng.dirichlet(np.full(attributes, 0.7))
+    for item in range(items):
+        many = rng.integers(1, 4)
+        has[item, 102 + rng.choice(attributes, many, replace=False, p=0.9 * common + 0.1 / attributes)] = True
+    usual = rng.laplace(0, 0.12, has.shape[1])
+    draw = np.exp(rng.normal(0, 1.1, items))
+    events = []
+    for user in range(users):
+        taste = usual + rng.laplace(0, 0.35, has.shape[1]) * (rng.random(has.shape[1]) < 0.3)
+        liking = has @ taste
+        department = rng.dirichlet(np.full(6, 0.7))[shelf // 12]
+        length = int(np.clip(rng.lognormal(4.2, 0.8), 20, 700))
+        want = draw * (0.03 + department) * np.exp(0.7 * liking)
+        picked = np.argsort(-(np.log(want) + rng.gumbel(0, 1, items)))[:length]
+        rng.shuffle(picked)
+        drift = np.linspace(0, rng.normal(0, 0.3), length)
+        felt = (
+            3.6
+            + rng.normal(0, 0.35)
+            + drift
+            + liking[picked]
+            + rng.uniform(0.4, 1.0) * rng.normal(0, 1, length)
+        )
+        stars = np.clip(np.round(felt * 2) / 2, 0.5, 5)
+        events.append(
+            pl.DataFrame(
+                {"user_id": f"t{user}", "item_id": picked, "rating": stars, "time": np.arange(length)}
+            )
+        )
+    return has, pl.concat(events)
+
+
+def write_shop(folder: Path, has: Bools, events: pl.DataFrame) -> None:
+    """Write items.csv and events.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"tag {number:03d}" for number in range(has.shape[1])]
+    of_item = ["|".join(names[at] for at in np.flatnonzero(row)) for row in has]
+    items = pl.DataFrame(
+        {
+            "item_id": np.arange(len(has)),
+            "title": [f"Item {i}" for i in range(len(has))],
+            "categories": of_item,
+        }
+    )
+    items.write_csv(folder / "items.csv")
+    events.write_csv(folder / "events.csv")
+
+
+def main() -> None:
+    """Write both shops."""
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    write_shop(Path(sys.argv[1]) / "sessions", *sessions())
+    write_shop(Path(sys.argv[1]) / "taxonomy", *taxonomy())
+
+
+if __name__ == "__main__":
+    main()
