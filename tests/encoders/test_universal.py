@@ -9,9 +9,11 @@ import torch
 from palate.config.recipe import UniversalSettings
 from palate.data.population import rating_steps, summarise
 from palate.data.windows import draw_windows
+from palate.encoders.calibration import calibrated, read_in_batches
 from palate.encoders.counts import MEMBER, CategoryCounts
 from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reached, estimate_history
 from palate.encoders.universal import UniversalNetwork
+from palate.errors import LeakageError
 from palate.evaluation.metrics import membership, weighted_f1
 from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task
@@ -201,3 +203,28 @@ def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summa
             rtol=1e-3,
             atol=1e-3,
         )
+
+
+def test_decisions_are_calibrated_on_training_users(dataset, summary):
+    task = small_task(dataset)
+    model = UniversalNetwork(UniversalSettings())
+    found = calibrated(model, summary, dataset, task)
+    assert found.decisions.lengths.tolist() == [3, 6, 12, 25]
+    users = dataset.users("test")
+    full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)[users]
+    truth = membership(task.labels(full).liked, 8)
+    logits = read_in_batches(model, counts_of(dataset, users, 12), PopulationInputs.of([summary]))
+    chances = found.decisions.probabilities(logits, np.full(len(users), 12))
+    assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.03)
+    with pytest.raises(LeakageError):
+        calibrated(model, summary, dataset, task, users)
+
+
+def test_too_few_users_leave_the_decisions_as_they_are(dataset, summary):
+    few = dataset.users("train")[:10]
+    assert (
+        calibrated(
+            UniversalNetwork(UniversalSettings()), summary, dataset, small_task(dataset), few
+        ).decisions
+        is None
+    )

@@ -181,7 +181,7 @@ def summarise(dataset: Dataset, task: CategoryPreference, users: Ints | None = N
     """
     users = dataset.users("train") if users is None else users
     require_training_users(dataset, users, "a population's summary")
-    chosen = _of_users(dataset.interactions, users)
+    chosen = histories_of(dataset.interactions, users)
     return summarise_histories(
         chosen, dataset.category_matrix, dataset.info.rating_values, task, dataset.info.feedback
     )
@@ -264,14 +264,14 @@ def summarise_histories(
         variety=variety,
         weighted_share=full.total.sum(axis=0) / max(full.whole.sum(), 1e-9),
         often=_frequency(full.count >= task.settings.min_count),
-        liked=_frequency(_members(labels.liked, full.count.shape[1])),
-        disliked=_frequency(_members(labels.disliked, full.count.shape[1])),
+        liked=_frequency(members(labels.liked, full.count.shape[1])),
+        disliked=_frequency(members(labels.disliked, full.count.shape[1])),
         factor=factor,
         own=own,
     )
 
 
-def _of_users(interactions: Interactions, users: Ints) -> Interactions:
+def histories_of(interactions: Interactions, users: Ints) -> Interactions:
     """Select the histories of users, in their order."""
     lengths = interactions.lengths[users]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -291,7 +291,8 @@ def _frequency(carried: Bools) -> Doubles:
     return np.asarray((carried.sum(axis=0) + PRIOR_USERS * common) / (len(carried) + PRIOR_USERS))
 
 
-def _members(ranked: Ints, labels: int) -> Bools:
+def members(ranked: Ints, labels: int) -> Bools:
+    """Convert ranked labels [U, K], -1 at empty ranks, to a set per user, [U, labels]."""
     members = np.zeros((len(ranked), labels), dtype=np.bool_)
     rows, ranks = np.nonzero(ranked >= 0)
     members[rows, ranked[rows, ranks]] = True

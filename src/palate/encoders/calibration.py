@@ -1,0 +1,131 @@
+"""Calibrates a universal network's decisions on a population's training users: seconds, and no gradient step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palate.data.population import (
+    PopulationSummary,
+    histories_of,
+    members,
+    rating_step,
+    rating_steps,
+    summaries_without,
+)
+from palate.data.windows import draw_windows
+from palate.encoders.counts import CategoryCounts
+from palate.encoders.estimates import PopulationInputs
+from palate.schema import Bools, Doubles, Interactions, Ints, Preferences, WindowKind
+from palate.tasks.calibration import Sample, fit_decisions
+from palate.tasks.statistics import category_statistics
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.encoders.universal import UniversalNetwork
+    from palate.tasks.category_preference import CategoryPreference
+
+LENGTHS = (3, 6, 12, 25, 50, 100, 200, 400)
+"""Window lengths at which decisions are calibrated, as far as enough users have longer histories."""
+FEWEST_USERS, LEAST_SHARE = 20, 0.02
+"""Users with longer histories that a length needs, and their least share of all."""
+MOST_USERS, MOST_CELLS = 1_500, 60_000
+"""Limits of the users of one length, and of their number times the categories'."""
+WINDOWS = 600
+"""Windows of one length that are drawn at least: several of each user if there are few users."""
+BATCH_CELLS = 8_000
+"""Users times categories that are read at once."""
+
+
+def calibrated(
+    network: UniversalNetwork,
+    summary: PopulationSummary,
+    dataset: Dataset,
+    task: CategoryPreference,
+    users: Ints | None = None,
+    kind: WindowKind = "random",
+) -> PopulationSummary:
+    """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
+
+    Args:
+        network: The network whose log-odds are calibrated.
+        summary: The population's summary.
+        dataset: The dataset.
+        task: The task, with its label rule.
+        users: User indices, all training users if None.
+        kind: Which windows of their histories are read.
+
+    Returns:
+        The summary with decisions; without, if no length has enough users with longer histories.
+
+    Raises:
+        LeakageError: ``users`` contains others than training users.
+    """
+    users = dataset.users("train") if users is None else users
+    without, part = summaries_without(dataset, task, users)
+    inputs = PopulationInputs.of(without) if without else None
+    rng = np.random.default_rng(0)
+    samples: dict[int, Sample] = {}
+    lengths = dataset.interactions.lengths[users]
+    most = int(min(MOST_USERS, max(MOST_CELLS // len(dataset.categories), 200)))
+    for size in LENGTHS:
+        longer = np.flatnonzero(lengths > size)
+        if inputs is None or len(longer) < max(FEWEST_USERS, LEAST_SHARE * len(users)):
+            continue
+        if len(longer) > most:
+            longer = rng.choice(longer, most, replace=False)
+        repeats = max(1, min(WINDOWS, most) // len(longer))
+        rows = np.tile(longer, repeats)
+        windows = draw_windows(dataset.interactions, users[rows], size, kind, rng)
+        counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
+        logits = read_in_batches(network, counts, inputs, part[rows])
+        truth = _truth(dataset, task, users[longer])
+        samples[size] = Sample(logits, np.tile(truth, (repeats, 1, 1)), repeats)
+    return summary.decided(fit_decisions(samples, task.settings.max_labels) if samples else None)
+
+
+def counts_of(
+    histories: Interactions, category_matrix: Bools, rating_values: tuple[float, ...]
+) -> CategoryCounts:
+    """Count the interactions of users over a catalogue; ``category_matrix`` is [I, L]."""
+    steps = rating_steps(rating_values)
+    statistics = category_statistics(histories, category_matrix, np.asarray(rating_values, np.float32))
+    squares = category_statistics(histories, category_matrix, np.float32(1) * steps**2).total
+    return CategoryCounts.of_statistics(
+        statistics, squares.round().astype(np.int64), float(rating_step(rating_values))
+    )
+
+
+@torch.no_grad()
+def read_in_batches(
+    network: UniversalNetwork, counts: CategoryCounts, population: PopulationInputs, place: Ints | None = None
+) -> Doubles:
+    """Compute the log-odds [B, L, 2] of B users.
+
+    Args:
+        network: The network.
+        counts: Their counts.
+        population: Their populations.
+        place: Which population each user is of, [B]; the first if None.
+
+    Returns:
+        The log-odds.
+    """
+    size = max(1, BATCH_CELLS // max(counts.count.shape[1], 1))
+    found = [np.zeros((0, counts.count.shape[1], 2))]
+    for start in range(0, len(counts), size):
+        rows = slice(start, start + size)
+        own = population if place is None else population[torch.from_numpy(place[rows])]
+        found.append(network(counts[rows], own)[0].double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _truth(dataset: Dataset, task: CategoryPreference, users: Ints) -> Bools:
+    full = histories_of(dataset.interactions, users)
+    labels: Preferences = task.labels(
+        category_statistics(full, dataset.category_matrix, dataset.rating_values)
+    )
+    most = len(dataset.categories)
+    return np.stack([members(labels.liked, most), members(labels.disliked, most)], axis=-1)
