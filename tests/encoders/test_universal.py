@@ -209,7 +209,7 @@ def test_decisions_are_calibrated_on_training_users(dataset, summary):
     task = small_task(dataset)
     model = UniversalNetwork(UniversalSettings())
     found = calibrated(model, summary, dataset, task)
-    assert found.decisions.lengths.tolist() == [3, 6, 12, 25]
+    assert found.decisions.lengths.tolist() == [3, 6, 12, 25, 50]
     users = dataset.users("test")
     full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)[users]
     truth = membership(task.labels(full).liked, 8)
