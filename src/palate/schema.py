@@ -14,6 +14,10 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Feedback: TypeAlias = Literal["ratings", "implicit"]
 QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
 WindowKind: TypeAlias = Literal["recent", "random"]
+LabelRule: TypeAlias = Literal["thresholds", "own-mean", "quantiles"]
+"""How a category's score is liked or disliked: by given thresholds, relative to the user's own mean rating, or by
+quantiles of the population's scores."""
+RULES: tuple[LabelRule, ...] = ("thresholds", "own-mean", "quantiles")
 UserChoice: TypeAlias = Literal["partly", "all"]
 """Users that are scored: those whose history is longer than the window, of which a part is seen, or all."""
 Truth: TypeAlias = Literal["labels", "unseen", "future"]

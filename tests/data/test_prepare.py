@@ -1,12 +1,15 @@
 """palate prepare as a whole: nothing half written, whatever happens."""
 
 import errno
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 from movielens_writers import content, write_csv, zipped
@@ -185,3 +188,41 @@ def test_after_a_kill_nothing_is_half_written_and_the_next_run_succeeds(raw, pla
     dataset = prepare(archive, place / "out")
     assert [path.name for path in place.iterdir()] == ["out"]
     assert load_dataset(place / "out").info == dataset.info
+
+
+def test_the_label_rule_is_kept_and_another_one_proposed_where_a_half_stays_empty(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{user},{item},{rng.choice([8, 9, 10])}" for user in range(30) for item in rng.permutation(40)[:25]
+    ]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,rating", *rows, ""]))
+    items = [f"{item},Item {item},{'ABC'[item % 3]}" for item in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["item,title,genre", *items, ""]))
+    said = []
+    files = {"source": tmp_path / "events.csv", "items": tmp_path / "items.csv"}
+    data = prepare(**files, out=tmp_path / "one", report=said.append)
+    assert data.info.rule == "thresholds"
+    (line,) = [line for line in said if line.startswith("only ")]
+    assert re.search(
+        r"by the label rule 'thresholds'; by 'own-mean' \d+% have .*: prepare with --rule own-mean", line
+    )
+    said.clear()
+    data = prepare(**files, out=tmp_path / "two", rule="own-mean", report=said.append)
+    assert load_dataset(tmp_path / "two").info == data.info
+    assert data.info.rule == "own-mean"
+    assert not [line for line in said if line.startswith("only ")]
+    with pytest.raises(
+        DataError, match=r"no label rule 'mean'; expected one of thresholds, own-mean, quantiles"
+    ):
+        prepare(**files, out=tmp_path / "three", rule="mean")
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_dataset_of_an_earlier_version_gets_the_statistics_of_label_rules_when_it_is_loaded(raw, tmp_path):
+    prepared = prepare(raw, tmp_path / "data")
+    path = tmp_path / "data" / "dataset.json"
+    content = json.loads(path.read_text())
+    for name in ("rule", "score_statistics"):
+        del content[name]
+    path.write_text(json.dumps(content))
+    assert load_dataset(tmp_path / "data").info == prepared.info

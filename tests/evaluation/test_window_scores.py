@@ -138,7 +138,10 @@ def test_the_table_says_what_its_numbers_are(swept, runs):
     for text in (terminal, window_sheet(swept[0]).markdown()):
         assert "test users with more interactions than the window, random interactions, seed 0" in text
         assert "Liked F1, weighted by category" in text
-        assert "Labels of the full history. Rule: liked: mean rating above 3.5; disliked: below 3." in text
+        assert (
+            "Labels of the full history. Rule: thresholds (liked: mean rating above 3.5; disliked: below 3)."
+            in text
+        )
         assert "sample standard deviation over training seeds" in text
     alone = compare_windows([runs["a"]], Options(bare=True), [3, 5])
     assert "±" not in window_sheet(alone).markdown()
@@ -180,7 +183,7 @@ def test_json_is_all_that_stdout_gets(tiny_data, tmp_path, window, truth):
     assert asked == [(one, int(size)) for one in truth.split(",") for size in window.split(",")]
     for one in document["evaluations"]:
         assert one["setting"]["users"] == "partly"
-        assert one["label_rule"].startswith("liked: mean rating above 3.5")
+        assert one["label_rule"].startswith("thresholds (liked: mean rating above 3.5")
         assert [predictor["name"] for predictor in one["predictors"]] == ["rule", "shrinkage"]
     several = [f"window-{size}-{one}" for one in truth.split(",") for size in window.split(",")]
     if "," not in truth:

@@ -52,6 +52,12 @@ def evaluate(
             "window) or future (those after it, with windows from the older half of each history).",
         ),
     ] = "labels",
+    rule: Annotated[
+        Literal["thresholds", "own-mean", "quantiles"] | None,
+        Option(
+            help="Label rule; the runs' or the dataset's if not given. palate inspect shows what each gives."
+        ),
+    ] = None,
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[
         Path | None,
@@ -93,6 +99,7 @@ def evaluate(
         device,
         users,
         truths,
+        rule,
     )
 
     def show(scores: WindowScores) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
@@ -55,6 +55,13 @@ def prepare(
         float, Option(min=0, max=1, help="Share of the users in test.", rich_help_panel=_KEPT)
     ] = 0.1,
     seed: Annotated[int, Option(help="Seed of the split.", rich_help_panel=_KEPT)] = 0,
+    rule: Annotated[
+        Literal["thresholds", "own-mean", "quantiles"],
+        Option(
+            help="Label rule for recipes that give none: liked above and disliked below given means, relative to "
+            "the user's own mean, or by quantiles of the users' mean ratings."
+        ),
+    ] = "thresholds",
     columns: Annotated[
         str | None,
         _column("Names of all columns, separated by commas, where event files have no header line."),
@@ -147,6 +154,7 @@ def prepare(
         dev_share=dev_share,
         test_share=test_share,
         seed=seed,
+        rule=rule,
         report=tell,
         progress=watched(),
     )

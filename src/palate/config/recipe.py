@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 
 from palate.config import registry
 from palate.config.section import KindSettings, OfKind, Section
-from palate.schema import QuestionKind, WindowKind
+from palate.schema import LabelRule, QuestionKind, WindowKind
 from palate.system.places import LocalName, LocalPath
 
 
@@ -28,10 +28,20 @@ class TaskSettings(KindSettings):
 
     kind: str = "category-preference"
     """A registered task."""
+    rule: LabelRule | None = None
+    """How a category's mean rating becomes a label: ``thresholds``, the paper's rule; ``own-mean``, relative to the
+    user's own mean rating; ``quantiles``, by the training users' scores. The dataset's rule if not given, which is
+    ``thresholds`` unless it was prepared with another."""
     like_above: float | None = None
-    """A category is liked if its mean rating is above this; the dataset's threshold if not given."""
+    """A category is liked if its mean rating is above this; by the rule and the dataset if not given."""
     dislike_below: float | None = None
-    """A category is disliked if its mean rating is below this; the dataset's threshold if not given."""
+    """A category is disliked if its mean rating is below this; by the rule and the dataset if not given."""
+    margin: float = Field(0.2, ge=0)
+    """With ``own-mean``, how far from the user's mean rating a category's must be, in standard deviations of the
+    training users' ratings."""
+    share: float = Field(0.25, gt=0, le=0.5)
+    """With ``quantiles``, the share of the training users' categories that lies above the one threshold, and below the
+    other."""
     min_count: int = Field(3, ge=1)
     """Minimum number of ratings for a category to be labelled."""
     max_labels: int = Field(3, ge=1)

@@ -13,11 +13,24 @@ import polars as pl
 from pydantic import ValidationError
 
 from palate.config.renames import DATASET, renamed_keys
+from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
-from palate.schema import SPLITS, Bools, Feedback, Floats, History, Interactions, Ints, RatingIndices, Split
+from palate.schema import (
+    SPLITS,
+    Bools,
+    Feedback,
+    Floats,
+    History,
+    Interactions,
+    Ints,
+    LabelRule,
+    RatingIndices,
+    Split,
+)
 from palate.system.files import read_text
 from palate.system.records import Frozen
+from palate.tasks.rules import ScoreStatistics
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 INFO_FILE = "dataset.json"
@@ -43,6 +56,8 @@ class DatasetInfo(Frozen):
     rating_text: str = "The {noun} is rated with {rating} stars"  # what the item encoder reads for a value
     like_above: float = 3.5  # the label rule's thresholds, for recipes that give none: of a mean rating,
     dislike_below: float = 3.0  # or, with implicit feedback, of a share of the history as a multiple
+    rule: LabelRule = "thresholds"  # for recipes that give none
+    score_statistics: ScoreStatistics | None = None  # of the training users, for the other rules
     item_noun: str = "movie"
     category_field: str  # singular, as the instruction says it: "genre"
     categories: tuple[str, ...]  # ascending by name
@@ -159,7 +174,8 @@ def load_dataset(path: Path | str) -> Dataset:
     info = _read_info(folder)
     tables = read_tables(folder)
     _check_together(info, tables, folder)
-    return Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
+    dataset = Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
+    return with_label_statistics(dataset) if info.score_statistics is None else dataset
 
 
 def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from palate.config.recipe import TaskSettings
 from palate.data.assemble import Rules, assemble
 from palate.data.dataset import INFO_FILE, Dataset
+from palate.data.label_rules import proposed_rule
 from palate.data.movielens import layouts as movielens
 from palate.data.movielens.descriptions import describe, read_descriptions
 from palate.data.movielens.fetch import RELEASES, default_cache, fetch
@@ -22,7 +24,10 @@ from palate.data.tabular.files import expanded, format_of
 from palate.data.tabular.read import read_own
 from palate.data.tabular.settings import OwnData
 from palate.errors import DataError
+from palate.schema import LabelRule
 from palate.system import files
+from palate.tasks import load_task
+from palate.tasks.rules import check_rule
 
 
 def prepare(
@@ -37,6 +42,7 @@ def prepare(
     test_share: float = 0.1,
     max_held_out: int = 5000,
     seed: int = 0,
+    rule: LabelRule = "thresholds",
     cache: Path | None = None,
     report: Report | None = None,
     progress: bool = False,
@@ -58,6 +64,7 @@ def prepare(
         test_share: Fraction of the users in test, from 0 to 1.
         max_held_out: Maximum number of users in dev and in test, each.
         seed: Seed of the split.
+        rule: Label rule for recipes that give none: "thresholds", "own-mean" or "quantiles".
         cache: Folder of downloaded releases; in the user's cache folder if None.
         report: Called with progress messages.
         progress: Show a progress bar on stderr for downloads.
@@ -67,6 +74,7 @@ def prepare(
 
     Raises:
         DataError: Input cannot be read or is invalid.
+        RecipeError: The label rule needs ratings, which the data does not have.
         OutputError: ``out`` is not empty or cannot be written.
 
     Example:
@@ -76,6 +84,7 @@ def prepare(
     """
     if items is not None:
         own = (own or OwnData()).model_copy(update={"items": str(items)})
+    check_rule(rule)
     rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed)
     say = report or (lambda line: None)
     sources: Sequence[Path] = [
@@ -94,7 +103,10 @@ def prepare(
                 raw = _read(origin, descriptions, scratch, rules)
             shutil.rmtree(scratch, ignore_errors=True)
         raw.tell(say)
-        dataset = raw.as_dataset(rules)
+        dataset = raw.as_dataset(rules, rule)
+        say(f"label rule: {load_task(TaskSettings(), dataset.info).rule_in_words}")
+        if proposal := proposed_rule(dataset):
+            say(proposal)
         write_tables(folder, raw.tables)
         files.write_text(folder / INFO_FILE, dataset.info.model_dump_json(indent=2) + "\n")
     say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")

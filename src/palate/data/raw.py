@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from palate.data.assemble import Dropped, Rules
 from palate.data.dataset import Dataset, DatasetInfo
+from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, fingerprint
-from palate.schema import SPLITS, Feedback, Item
-from palate.tasks.statistics import category_shares, category_statistics
+from palate.schema import SPLITS, Feedback, Item, LabelRule
 from palate.words import counted, plural
 
 Report = Callable[[str], None]
@@ -46,8 +46,8 @@ class Raw:
     thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
     report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
 
-    def as_dataset(self, rules: Rules) -> Dataset:
-        """Create the dataset in memory."""
+    def as_dataset(self, rules: Rules, rule: LabelRule = "thresholds") -> Dataset:
+        """Create the dataset in memory, with the label rule for recipes that give none."""
         tables, words = self.tables, self.words
         categories = sorted({category for item in self.items for category in item.categories})
         info = DatasetInfo(
@@ -64,6 +64,7 @@ class Raw:
             rating_text=words.rating,
             like_above=self.thresholds[0],
             dislike_below=self.thresholds[1],
+            rule=rule,
             item_noun=words.item,
             category_field=words.category,
             categories=tuple(categories),
@@ -80,7 +81,7 @@ class Raw:
             fingerprint=fingerprint(tables, self.rating_values, words.category),
         )
         dataset = Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user)
-        return dataset if self.feedback == "ratings" else with_category_shares(dataset)
+        return with_label_statistics(dataset)
 
     def tell(self, say: Report) -> None:
         """Report what is in the dataset and what was dropped."""
@@ -119,11 +120,3 @@ class Raw:
             f"{covered:.1%} of the {plural(self.words.one_rating)} are about; "
             f"{counted(self.descriptions_left_over, 'description')} without an item"
         )
-
-
-def with_category_shares(dataset: Dataset) -> Dataset:
-    """Add the training users' category shares, which the label rule needs without ratings."""
-    statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-    shares = category_shares(statistics[dataset.users("train")])
-    info = dataset.info.model_copy(update={"category_shares": tuple(shares.tolist())})
-    return replace(dataset, info=info)

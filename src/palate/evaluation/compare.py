@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from palate.config import registry
 from palate.config.load import dump_recipe
-from palate.config.recipe import Recipe
+from palate.config.recipe import Recipe, TaskSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
@@ -22,7 +22,7 @@ from palate.evaluation.predictors.references import references
 from palate.model.config import check_model, model_settings
 from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
-from palate.schema import TRUTHS, Examples, Split, Truth, UserChoice, WindowKind
+from palate.schema import TRUTHS, Examples, LabelRule, Split, Truth, UserChoice, WindowKind
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Options:
     """Users that are scored: those with more interactions than the window, for whom the rule is no oracle, or all."""
     truths: tuple[Truth, ...] = ("labels",)
     """Interactions that the true labels come from; the first is that of the comparison."""
+    rule: LabelRule | None = None
+    """Label rule; that of the runs, or the dataset's, if None."""
 
     def __post_init__(self) -> None:
         if self.users not in ("partly", "all"):
@@ -145,7 +147,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
     _check_models(asked, dataset)
     if not len(dataset.users(setting.split)):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
-    task = load_task(recipe.task if runs or not models else models[0].settings.task, dataset.info)
+    asked_task = recipe.task if runs or not models else models[0].settings.task
+    task = load_task(_with_rule(asked_task, options.rule), dataset.info)
     examples = _examples(dataset, task, setting)
     for window, truth in product(windows or [setting.window], options.truths):
         _examples(dataset, task, setting.model_copy(update={"window": window, "truth": truth}))
@@ -233,6 +236,13 @@ def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, st
         if run.model.is_dir():
             check_model(run.path, places[run.path])
     return places
+
+
+def _with_rule(settings: TaskSettings, rule: LabelRule | None) -> TaskSettings:
+    """Replace the label rule, and with it the thresholds that were given for the old one."""
+    if rule is None:
+        return settings
+    return settings.model_copy(update={"rule": rule, "like_above": None, "dislike_below": None})
 
 
 def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:

@@ -231,17 +231,17 @@ class References:
         own = (seen.total + PRIOR * self._category) / (seen.count + PRIOR)  # [B, L] towards everybody's
         everybody = np.broadcast_to(self._category, own.shape)
         return [
-            ("population", Replies([], self._chances(kind, everybody, asked))),
-            ("window's means", Replies([], self._chances(kind, own, asked))),
+            ("population", self._chosen(kind, everybody, asked, np.full(len(own), self._task.like_above))),
+            ("window's means", self._chosen(kind, own, asked, self._task.thresholds(seen)[:, 0])),
         ]
 
-    def _chances(self, kind: QuestionKind, score: Doubles, asked: Questions) -> Doubles:
-        """Compute a score above one half for "yes", or for the second choice."""
+    def _chosen(self, kind: QuestionKind, score: Doubles, asked: Questions, like_above: Doubles) -> Replies:
+        """Reply above one half for "yes", a score above ``like_above`` [B], or for the second choice."""
         rows = np.arange(len(score))
         first = score[rows, asked.categories[:, 0]]
         if kind == "pair":
-            return 0.5 + (score[rows, asked.categories[:, 1]] - first)
-        return 0.5 + (first - self._task.like_above)
+            return Replies([], 0.5 + (score[rows, asked.categories[:, 1]] - first))
+        return Replies([], 0.5 + (first - like_above))
 
     def _offset(self, asked: Questions) -> Doubles:
         windows, values = asked.windows, self._dataset.rating_values.astype(np.float64)

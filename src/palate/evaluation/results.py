@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.evaluation.compare import Entry
     from palate.evaluation.evaluate import Evaluation
-    from palate.schema import Bools, Split, Truth, UserChoice, WindowKind
+    from palate.schema import Bools, LabelRule, Split, Truth, UserChoice, WindowKind
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ def evaluate(
     device: str | torch.device = "auto",
     users: UserChoice = "partly",
     truth: Truth | Sequence[Truth] = "labels",
+    rule: LabelRule | None = None,
 ) -> EvaluationTable:
     """Score predictors on the same examples.
 
@@ -211,6 +212,7 @@ def evaluate(
         truth: Interactions that the true labels are computed from, or several: "labels" for the full history, which
             includes the window; "unseen" for those outside the window; "future" for those after the window's newest,
             with windows drawn from the older half of each history.
+        rule: Label rule: "thresholds", "own-mean" or "quantiles"; that of the models or the dataset if None.
 
     Returns:
         The scores.
@@ -242,6 +244,7 @@ def evaluate(
         device=device,
         users=users,
         truths=(truth,) if isinstance(truth, str) else tuple(truth),
+        rule=rule,
     )
     scores = score_windows(entries, options, sizes)
     return EvaluationTable(tuple(scores.evaluations), scores.label_names)

@@ -10,12 +10,13 @@ import numpy as np
 
 from palate.config.recipe import TaskSettings
 from palate.data.dataset import Dataset, DatasetInfo
+from palate.data.label_rules import RuleCoverage, proposed_rule, rule_coverage
 from palate.evaluation.metrics import membership
 from palate.items.texts import dataset_items, texts_for
 from palate.schema import SPLITS, Ints
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
-from palate.tasks.statistics import CategoryStatistics, category_statistics
+from palate.tasks.statistics import CategoryStatistics
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 EXAMPLES = 3
@@ -79,6 +80,9 @@ class Inspection:
     described_interactions: float  # share of interactions with an item that has a description
     uncategorised_interactions: float
     without_label: float  # share of users who like and dislike nothing
+    label_rule: str
+    rules: Sequence[RuleCoverage]
+    proposal: str | None
     items: Sequence[ItemText]
     users: Sequence[UserExample]
 
@@ -92,7 +96,7 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
     """Look at a dataset as training will: with its own label rule, over whole histories."""
     events, info = dataset.interactions, dataset.info
     task = load_task(TaskSettings(), info)
-    statistics = category_statistics(events, dataset.category_matrix, dataset.rating_values)
+    statistics = dataset.statistics
     truth = task.labels(statistics)
     labelled = (truth.liked >= 0).any(axis=1) | (truth.disliked >= 0).any(axis=1)
     described = dataset.items["description"].is_not_null().to_numpy()
@@ -109,6 +113,9 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
         described_interactions=float(described[events.item_index].mean()),
         uncategorised_interactions=float(uncategorised[events.item_index].mean()),
         without_label=float(1 - labelled.mean()),
+        label_rule=task.rule_in_words,
+        rules=rule_coverage(dataset),
+        proposal=proposed_rule(dataset),
         items=_item_texts(dataset, examples),
         users=[_user(dataset, int(user), task, statistics) for user in dict.fromkeys(shown.tolist())],
     )

@@ -28,11 +28,6 @@ def facts(inspection: Inspection) -> dict[str, str]:
     lengths = ", ".join(
         f"{length:,} ({_quantile(at)})" for at, length in zip(QUANTILES, inspection.lengths, strict=True)
     )
-    rule = (
-        "mean rating"
-        if info.feedback == "ratings"
-        else "share of the history, over the training users' share,"
-    )
     splits = ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items())
     dropped = ", ".join(
         f"{count:,} {reason.replace('_', ' ')}" for reason, count in info.report.items() if count
@@ -48,7 +43,7 @@ def facts(inspection: Inspection) -> dict[str, str]:
         "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
         f"{inspection.described_interactions:.1%} of the interactions",
         f"Without a {info.category_field}": f"{inspection.uncategorised_interactions:.1%} of the interactions",
-        "Label rule": f"liked: {rule} above {info.like_above:g}; disliked: below {info.dislike_below:g}",
+        "Label rule": inspection.label_rule,
         "Users without a label": f"{inspection.without_label:.1%}",
         "Dropped or repaired": dropped or "nothing",
     }
@@ -60,6 +55,7 @@ def tables(inspection: Inspection, width: int) -> Iterator[Table]:
     if inspection.valued:
         yield _value_table(inspection, width)
     yield _category_table(inspection, width)
+    yield _rule_table(inspection, width)
     texts = [(f"{one.item_id}", f"{one.title}\n{one.description}".strip()) for one in inspection.items]
     yield _rows_of(texts, "The most popular items, as the item encoder reads them")
     for user in inspection.users:
@@ -79,6 +75,7 @@ def write_dataset_page(inspection: Inspection, path: Path) -> None:
         title=inspection.info.name,
         it=inspection,
         facts=facts(inspection),
+        rule_notes=list(rule_notes(inspection)),
         pictures=_length_pictures(inspection),
     )
     write_text(path, page)
@@ -127,6 +124,34 @@ def _category_table(inspection: Inspection, width: int) -> Table:
     if (more := len(inspection.categories) - _MOST_ROWS) > 0:
         table.caption = f"and {more} more"
     return table
+
+
+def _rule_table(inspection: Inspection, width: int) -> Table:
+    rows = inspection.rules
+    names = [f"{row.rule} *" if row.rule == inspection.info.rule else row.rule for row in rows]
+    field = inspection.info.category_field
+    table = fitted_table(
+        "Label rules",
+        Column("rule", names),
+        [
+            Column(f"users with a\nliked {field}", [f"{row.liked_users:.1%}" for row in rows]),
+            Column(f"users with a\ndisliked {field}", [f"{row.disliked_users:.1%}" for row in rows]),
+            Column("liked\nper user", [f"{row.liked:.2f}" for row in rows]),
+            Column("disliked\nper user", [f"{row.disliked:.2f}" for row in rows]),
+        ],
+        width,
+    )
+    table.caption = " ".join(rule_notes(inspection))
+    table.caption_justify = "left"
+    return table
+
+
+def rule_notes(inspection: Inspection) -> Iterator[str]:
+    """Say what the table of label rules shows, rule by rule, and which one is proposed."""
+    yield "Of the training users; * is the dataset's rule."
+    yield from (f"{row.in_words}." for row in inspection.rules)
+    if inspection.proposal is not None:
+        yield f"{inspection.proposal[0].upper()}{inspection.proposal[1:]}."
 
 
 def _rows_of(rows: list[tuple[str, str]], title: str) -> Table:

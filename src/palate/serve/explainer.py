@@ -120,9 +120,10 @@ class Explainer:
         asked = self._asked(sent, self._limits.events)
         self.titles(asked.history.item_ids)  # so that the categories of items added elsewhere are known
         task = self._known.task
-        found = None
+        found, like_above, dislike_below = None, None, None
         if task is not None:
             found = self._known.statistics(asked.history, self._served.scale, asked.new_items)
+            like_above, dislike_below = task.thresholds(found)[0].tolist()
         by_rule = self._by_rule(found)
         chances = self._served.view_of(asked.history, asked.new_items)
         categories = [
@@ -138,8 +139,8 @@ class Explainer:
             user_id=asked.user_id,
             version=asked.version,
             read=len(asked.history),
-            like_above=None if task is None else task.like_above,
-            dislike_below=None if task is None else task.dislike_below,
+            like_above=like_above,
+            dislike_below=dislike_below,
             categories=categories,
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 from palate.config.registry import tasks
 from palate.tasks.base import Task
 from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.rules import with_thresholds
 
 if TYPE_CHECKING:
     from palate.config.recipe import TaskSettings
@@ -25,19 +26,17 @@ def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
     """Create the task of a recipe over a dataset's categories.
 
     Args:
-        settings: The task's settings; thresholds that are None are the dataset's.
-        info: The dataset's categories and thresholds.
+        settings: The task's settings; a rule or thresholds that are None are the dataset's.
+        info: The dataset's categories, label rule and thresholds.
 
     Returns:
         The task.
 
     Raises:
-        RecipeError: The thresholds overlap.
-        DataError: Category names cannot be told apart in an answer.
+        RecipeError: The thresholds overlap, or the rule needs ratings that the data does not have.
+        DataError: Category names cannot be told apart in an answer, or the dataset lacks the rule's statistics.
     """
-    own = {"like_above": info.like_above, "dislike_below": info.dislike_below}
-    given = settings.model_dump(exclude_none=True)
     shares = None if info.feedback == "ratings" else np.array(info.category_shares)
     return tasks.find(settings.kind).build(
-        info.categories, info.category_field, settings.model_copy(update={**own, **given}), shares
+        info.categories, info.category_field, with_thresholds(settings, info), shares
     )

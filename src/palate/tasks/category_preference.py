@@ -9,6 +9,7 @@ import numpy as np
 
 from palate.errors import RecipeError
 from palate.schema import Bools, Doubles, Ints, Preferences, QuestionKind
+from palate.tasks.statistics import LEAST_SHARE, category_scores
 from palate.tasks.verbalizer import Verbalizer
 from palate.tasks.wordings import WORDINGS
 from palate.words import plural
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 
 LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
 """Thresholds of the paper, on a scale from 1 to 5."""
-_LEAST_SHARE = 1e-6
-"""Minimum share of a category, to avoid division by zero for categories that no training user has."""
 
 
 class CategoryPreference:
     """Liked and disliked categories of a user by score.
 
     The score of a category is its mean rating. With ``shares``, for data without ratings, it is the category's share
-    of the history, as a multiple of its share of all training users' histories.
+    of the history, as a multiple of its share of all training users' histories. A score is liked above one threshold
+    and disliked below another: with the rule ``own-mean`` these move with the user's mean rating, with the others they
+    are the same for everybody.
 
     Args:
         categories: Names of the L categories.
         field: What a category is called, in the singular, such as "genre".
-        settings: Thresholds, minimum count and maximum number of labels.
+        settings: Label rule with its thresholds, minimum count and maximum number of labels.
         shares: Shares of the categories in the training users' histories, [L]; None for data with ratings.
 
     Raises:
@@ -52,7 +53,7 @@ class CategoryPreference:
             )
         self.label_names = categories
         self.settings = settings
-        self.shares = None if shares is None else np.maximum(shares, _LEAST_SHARE)
+        self.shares = None if shares is None else np.maximum(shares, LEAST_SHARE)
         self.instruction = WORDINGS["preference"].trained[0].format(fields=plural(field))
         self._verbalizer = Verbalizer(categories, field, settings.max_labels)
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
@@ -73,21 +74,28 @@ class CategoryPreference:
 
     def thresholds(self, statistics: CategoryStatistics) -> Doubles:
         """Compute the scores above which B users like a category and below which they dislike it, [B, 2]."""
-        return np.tile([self.like_above, self.dislike_below], (len(statistics.length), 1))
+        bounds = np.tile([self.like_above, self.dislike_below], (len(statistics.length), 1))
+        if self.settings.rule == "own-mean":
+            rated = statistics.length > 0
+            own = statistics.whole[rated] / statistics.length[rated]
+            bounds[rated] += (own - (self.like_above + self.dislike_below) / 2)[:, None]
+        return bounds
 
     @property
     def rule_in_words(self) -> str:
         """The label rule as tables say it."""
+        rule, like, dislike = self.settings.rule or "thresholds", self.like_above, self.dislike_below
+        if rule == "own-mean":
+            margin = f"{(like - dislike) / 2:.3g}"
+            return f"{rule} (liked: mean rating over {margin} above the user's own; disliked: over {margin} below)"
         score = (
             "mean rating" if self.shares is None else "share of the history, over the training users' share,"
         )
-        return f"liked: {score} above {self.like_above:g}; disliked: below {self.dislike_below:g}"
+        return f"{rule} (liked: {score} above {like:.4g}; disliked: below {dislike:.4g})"
 
     def scores(self, statistics: CategoryStatistics) -> Doubles:
         """Compute the score of each category for B users, [B, L]."""
-        if self.shares is None:
-            return np.asarray(statistics.total / np.maximum(statistics.count, 1))
-        return np.asarray(statistics.total / np.maximum(statistics.whole[:, None], 1e-9) / self.shares)
+        return category_scores(statistics, self.shares)
 
     def best(self, score: Doubles, count: Ints | Doubles, eligible: Bools) -> Ints:
         """Rank the eligible categories by score, then by count, then by name.

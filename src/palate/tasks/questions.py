@@ -105,7 +105,8 @@ class Questioner:
             targets = self.task.texts(kind, preferences)
         elif kind == "yes-no":
             categories[:, :1] = self._categories(users, 1, rng)
-            truth = (self._scores(users, categories[:, 0]) > self.task.like_above).astype(np.float64)
+            least = self.task.thresholds(self.statistics[users])[:, 0]
+            truth = (self._scores(users, categories[:, 0]) > least).astype(np.float64)
             values = np.array([1.0, 0.0])
             targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
         elif kind == "pair":

@@ -9,6 +9,9 @@ from scipy import sparse
 
 from palate.schema import Bools, Doubles, Floats, Interactions, Ints
 
+LEAST_SHARE = 1e-6
+"""Minimum share of a category, to avoid division by zero for categories that no training user has."""
+
 
 @dataclass(frozen=True, eq=False)
 class CategoryStatistics:
@@ -50,6 +53,24 @@ def category_statistics(
     summed = np.concatenate([[0.0], np.cumsum(ratings)])
     whole = summed[interactions.offsets[1:]] - summed[interactions.offsets[:-1]]
     return CategoryStatistics(count.astype(np.int64), total, interactions.lengths, whole)
+
+
+def category_scores(statistics: CategoryStatistics, shares: Doubles | None = None) -> Doubles:
+    """Compute the score of each category for B users, [B, L].
+
+    Args:
+        statistics: Their statistics.
+        shares: Shares of the categories in the training users' histories, [L], for data without ratings.
+
+    Returns:
+        Mean ratings, 0 for categories without any; or with ``shares``, shares of the users' histories as multiples of
+        these.
+    """
+    if shares is None:
+        return np.asarray(statistics.total / np.maximum(statistics.count, 1))
+    return np.asarray(
+        statistics.total / np.maximum(statistics.whole[:, None], 1e-9) / np.maximum(shares, LEAST_SHARE)
+    )
 
 
 def category_shares(statistics: CategoryStatistics) -> Doubles:

@@ -44,7 +44,8 @@ class _Half:
 class Boosting:
     """Gradient-boosted trees, one classifier per liked and per disliked category.
 
-    Features are those of the label rule on the window: each category's count and mean rating, and the overall mean.
+    Features are those of the label rule on the window: each category's count and mean rating over
+    the user's threshold, and the overall mean.
     For each window size, the classifiers are fitted to windows of training users with labels of the truth that the
     answers are compared with; how probabilities become answers is selected on held-out training users by weighted F1.
     Windows that contain the whole history use the label rule.
@@ -78,7 +79,7 @@ class Boosting:
                 self._fitted[size] = self._fit(size)
         seen, most = self._statistics(windows), self._task.settings.max_labels
         liked, disliked = self._fitted[size]
-        features, rule = _features(seen), self._task.labels(seen)
+        features, rule = self._features(seen), self._task.labels(seen)
         likes, dislikes = _chances(liked, features), _chances(disliked, features)  # [B, L]
         whole = (windows.length < size)[:, None]
         answers = Preferences(
@@ -97,24 +98,27 @@ class Boosting:
         windows, told = draw_with_truth(self._dataset, users[place], size, self._kind, self._truth, rng)
         kept = told.length >= self._task.settings.min_count
         windows, told, place = windows[kept], told[kept], place[kept]
-        features, held_out = _features(self._statistics(windows)), place % HELD_OUT == 0
+        features, held_out = self._features(self._statistics(windows)), place % HELD_OUT == 0
         labels, most = len(self._task.label_names), self._task.settings.max_labels
         true = self._task.labels(told)
         halves = (membership(half, labels) for half in (true.liked, true.disliked))
         liked, disliked = (_fit_half(features, truth, held_out, most) for truth in halves)
         return liked, disliked
 
+    def _features(self, seen: CategoryStatistics) -> Doubles:
+        """Compute each category's count, its mean over the user's threshold, and the overall mean, [B, 2·L + 1].
+
+        Means without ratings are NaN.
+        """
+        count, total = seen.count.astype(np.float64), seen.total
+        both = np.column_stack([count, count.sum(axis=1)]), np.column_stack([total, total.sum(axis=1)])
+        mean = np.divide(both[1], both[0], out=np.full_like(both[1], np.nan), where=both[0] > 0)
+        mean[:, :-1] -= self._task.thresholds(seen)[:, :1]
+        return np.concatenate([count, mean], axis=1)
+
     def _statistics(self, windows: Windows) -> CategoryStatistics:
         dataset = self._dataset
         return category_statistics(windows.interactions(), dataset.category_matrix, dataset.rating_values)
-
-
-def _features(seen: CategoryStatistics) -> Doubles:
-    """Compute each category's count and mean, and the overall mean, [B, 2·L + 1]; NaN without ratings."""
-    count, total = seen.count.astype(np.float64), seen.total
-    both = np.column_stack([count, count.sum(axis=1)]), np.column_stack([total, total.sum(axis=1)])
-    mean = np.divide(both[1], both[0], out=np.full_like(both[1], np.nan), where=both[0] > 0)
-    return np.concatenate([count, mean], axis=1)
 
 
 def _fit_half(features: Doubles, truth: Bools, held_out: Bools, most: int) -> _Half:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 SHARE_DAMPING = 10.0  # interactions that a share is shrunk by for each rating that a mean would be
-OFFSET_DAMPING = 8.0  # ratings that a user's overall offset is shrunk by
+OFFSET_DAMPING = 8  # ratings that a user's overall offset is shrunk by
 CHANCE_DAMPING = 5.0  # users that a category's chance is shrunk to the categories' common one by
 MOST_COUNTED = 12  # interactions of a category in a window from which on its chance is one and the same
 MOST_TUNED = 4_000  # training users that the strengths are chosen on
@@ -126,15 +126,24 @@ class Shrinkage:
 
     def _liked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
         score = self._estimate(seen, strengths.damping) + strengths.caution * self._unit * np.log(chance)
-        least = self._task.like_above - strengths.margin * self._unit
+        least = self._bounds(seen)[:, :1] - strengths.margin * self._unit
         return self._task.best(score, seen.count, score > least)
 
     def _disliked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
         if self._task.shares is not None:  # not having been met is no reason against a dislike
             chance = self._chance_to_lack
         score = strengths.caution * self._unit * np.log(chance) - self._estimate(seen, strengths.damping)
-        least = -self._task.dislike_below - strengths.margin * self._unit
+        least = -self._bounds(seen)[:, 1:] - strengths.margin * self._unit
         return self._task.best(score, seen.count, score > least)
+
+    def _bounds(self, seen: CategoryStatistics) -> Doubles:
+        """Estimate the thresholds of the full history, [B, 2]: a user's own mean is drawn to the training users'."""
+        drawn = replace(
+            seen,
+            length=seen.length + OFFSET_DAMPING,
+            whole=seen.whole + OFFSET_DAMPING * self._weight,
+        )
+        return self._task.thresholds(drawn)
 
     def _estimate(self, seen: CategoryStatistics, damping: float) -> Doubles:
         """Estimate each category's score over the full history, [B, L]."""
