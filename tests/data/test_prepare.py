@@ -195,6 +195,7 @@ def test_the_label_rule_is_kept_and_another_one_proposed_where_a_half_stays_empt
     rows = [
         f"{user},{item},{rng.choice([8, 9, 10])}" for user in range(30) for item in rng.permutation(40)[:25]
     ]
+    rows += ["30,0,1", *(f"30,{item},9" for item in range(1, 25))]  # so that the scale begins at 1
     (tmp_path / "events.csv").write_text("\n".join(["user,item,rating", *rows, ""]))
     items = [f"{item},Item {item},{'ABC'[item % 3]}" for item in range(40)]
     (tmp_path / "items.csv").write_text("\n".join(["item,title,genre", *items, ""]))
@@ -203,13 +204,13 @@ def test_the_label_rule_is_kept_and_another_one_proposed_where_a_half_stays_empt
     data = prepare(**files, out=tmp_path / "one", report=said.append)
     assert data.info.rule == "thresholds"
     (line,) = [line for line in said if line.startswith("only ")]
-    assert re.search(
-        r"by the label rule 'thresholds'; by 'own-mean' \d+% have .*: prepare with --rule own-mean", line
-    )
+    proposed = re.search(
+        r"by the label rule 'thresholds'; by '([\w-]+)' .*: prepare with --rule \1, or set", line
+    )[1]
     said.clear()
-    data = prepare(**files, out=tmp_path / "two", rule="own-mean", report=said.append)
+    data = prepare(**files, out=tmp_path / "two", rule=proposed, report=said.append)
     assert load_dataset(tmp_path / "two").info == data.info
-    assert data.info.rule == "own-mean"
+    assert data.info.rule == proposed != "thresholds"
     assert not [line for line in said if line.startswith("only ")]
     with pytest.raises(
         DataError, match=r"no label rule 'mean'; expected one of thresholds, own-mean, quantiles"

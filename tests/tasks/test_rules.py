@@ -100,7 +100,7 @@ def test_the_dataset_says_the_rule_for_recipes_that_give_none(dataset):
 def test_every_rule_is_said_in_words(dataset):
     said = [load_task(TaskSettings(rule=rule), dataset.info).rule_in_words for rule in RULES]
     assert said[0] == "thresholds (liked: mean rating above 3.5; disliked: below 3)"
-    assert said[1].startswith("own-mean (liked: mean rating over 0.2")
+    assert said[1].startswith("own-mean (liked: mean rating over 0.198 above the user's own")
     assert said[2].startswith("quantiles (liked: mean rating above ")
 
 
