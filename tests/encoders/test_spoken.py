@@ -9,6 +9,7 @@ from palate.encoders.spoken import NamesPrompt
 
 WIDTH, SIZE = 6, 8
 NAMES = [[5, 6], [7], [8, 9, 10, 11], [5], [12, 5, 6]]
+NOTHING = [[15, 16], [17]]
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def embeddings():
 def prompts(embeddings):
     torch.manual_seed(0)
     module = NamesPrompt(WIDTH, SIZE, lambda: embeddings, most=3, max_tokens=3, pooled=2)
-    module.bind(NAMES)
+    module.bind(NAMES, NOTHING)
     return module
 
 
@@ -41,7 +42,7 @@ def test_a_half_is_a_heading_and_its_names_tokens_in_order(prompts, embeddings):
         prompts.heading[0, 2],
         token[7] + mark[0, 0] + position[0] + last,
         token[5] + mark[0, 1] + position[0],
-        token[6] + mark[0, 1] + position[1] + last,
+        token[6] + prompts.previous(token[5]) + mark[0, 1] + position[1] + last,
         prompts.heading[1, 1],
         token[5] + mark[1, 0] + position[0] + last,
     ]
@@ -50,14 +51,22 @@ def test_a_half_is_a_heading_and_its_names_tokens_in_order(prompts, embeddings):
 
 
 @torch.no_grad()
-def test_empty_halves_are_their_headings_alone(prompts):
+def test_an_empty_half_is_what_an_answer_says_there(prompts, embeddings):
     user = said(prompts, [[[-1, -1, -1], [-1, -1, -1]]])
-    torch.testing.assert_close(user.embeddings[0, 2:], prompts.heading[:, 0])
+    token, mark, position = embeddings.weight, prompts.place, prompts.position
+    expected = [
+        prompts.heading[0, 0],
+        token[15] + mark[0, 0] + position[0],
+        token[16] + prompts.previous(token[15]) + mark[0, 0] + position[1] + prompts.last,
+        prompts.heading[1, 0],
+        token[17] + mark[1, 0] + position[0] + prompts.last,
+    ]
+    torch.testing.assert_close(user.embeddings[0, 2:], torch.stack(expected))
 
 
 @torch.no_grad()
 def test_a_long_name_is_cut(prompts):
-    assert said(prompts, [[[2, -1, -1], [-1, -1, -1]]]).embeddings.shape[1] == 2 + 2 + 3
+    assert said(prompts, [[[2, -1, -1], [-1, -1, -1]]]).embeddings.shape[1] == 2 + 2 + 3 + 1
 
 
 @torch.no_grad()
@@ -77,21 +86,21 @@ def test_a_user_is_written_alone_as_among_others(prompts):
 def test_swapped_names_swap_their_tokens_and_nothing_else(prompts):
     one, other = (said(prompts, [[[a, b, -1], [-1, -1, -1]]]).embeddings[0] for a, b in ((1, 3), (3, 1)))
     changed = (one != other).any(dim=-1)
-    assert changed.tolist() == [False, False, False, True, True, False]
+    assert changed.tolist() == [False, False, False, True, True, False, False]
 
 
 @pytest.mark.parametrize("categories", [2, 500])
 @torch.no_grad()
 def test_the_same_weights_write_for_any_catalogue(prompts, categories):
-    prompts.bind([[one % 20, (one * 7) % 20] for one in range(categories)])
+    prompts.bind([[one % 20, (one * 7) % 20] for one in range(categories)], NOTHING)
     user = said(prompts, [[[1, 0, -1], [-1, -1, -1]]], categories)
-    assert user.embeddings.shape == (1, 2 + 2 + 4, SIZE)
+    assert user.embeddings.shape == (1, 2 + 2 + 4 + 1, SIZE)
     assert user.entities.shape == (1, categories, SIZE)
 
 
 def test_no_weight_and_nothing_that_is_saved_depends_on_the_catalogue(prompts):
     before = {name: value.shape for name, value in prompts.state_dict().items()}
-    prompts.bind([[1]] * 500)
+    prompts.bind([[1]] * 500, NOTHING)
     assert {name: value.shape for name, value in prompts.state_dict().items()} == before
     assert not any("tokens" in name or "embedding" in name for name in before)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from palate.model.model import load_model
 from palate.schema import History, Item
-from palate.serve.batcher import Batcher, Question
+from palate.serve.batcher import Batcher, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.settings import Limits
 from palate.serve.store.changes import Event
@@ -112,11 +112,11 @@ def test_what_waits_is_the_next_batch(model, tiny_data):
     prompts = prompts_of(model, tiny_data.histories(tiny_data.user_ids[:5]))
     sizes, go_on = [], threading.Event()
     batcher = Batcher(model, Limits(batch=4), lambda size: sizes.append(size) or go_on.wait(10))
-    batcher.ask([Question(prompts[0], "Why?")])
+    batcher.ask([QueuedQuestion(prompts[0], "Why?")])
     while not sizes:
         time.sleep(0.01)
-    questions = [Question(prompt, "Why?") for prompt in prompts]
-    gone = Question(prompts[0], "Why?")
+    questions = [QueuedQuestion(prompt, "Why?") for prompt in prompts]
+    gone = QueuedQuestion(prompts[0], "Why?")
     gone.answer.cancel()
     batcher.ask([gone, *questions])
     go_on.set()
@@ -129,7 +129,7 @@ def test_what_waits_is_the_next_batch(model, tiny_data):
 def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(model, tiny_data, monkeypatch):
     prompt = prompts_of(model, tiny_data.histories(tiny_data.user_ids[:1]))[0]
     batcher = Batcher(model, Limits())
-    wrong, right = Question(prompt[:, :-1], "Why?"), Question(prompt, "Why?")
+    wrong, right = QueuedQuestion(prompt[:, :-1], "Why?"), QueuedQuestion(prompt, "Why?")
     batcher.ask([wrong])
     assert wrong.answer.exception(20) is not None
     batcher.ask([right])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BEFORE = "and"
-"""A word before a name: tokens of a name at the start of a text may be others."""
+"""A word before a name: tokens at the start of a text may be others."""
 
 
 def spelled(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[list[int]]:
@@ -23,7 +23,12 @@ def spelled(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[li
     Returns:
         Token ids of each name, without special tokens.
     """
+    return continued(tokenizer, [f" {name}" for name in names])
+
+
+def continued(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenize texts as they stand after a word; arguments and result are those of :func:`spelled`."""
     before = tokenizer(BEFORE, add_special_tokens=False)["input_ids"]
-    texts = [f"{BEFORE} {name}" for name in names]
-    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    whole = [f"{BEFORE}{text}" for text in texts]
+    rows = tokenizer(whole, add_special_tokens=False, verbose=False)["input_ids"] if whole else []
     return [ids[len(before) :] for ids in rows]

@@ -292,6 +292,8 @@ class ModelSettings(Section):
     user_encoder_from: LocalPath | None = None
     """Run whose trained user encoder initialises this one: of the same kind and size and over the same items and
     categories, whatever its backbone."""
+    grammar: bool = False
+    """Constrain answers to what the task allows: every category at most once, in one half, from the catalogue."""
     like_tokens: bool = False
     """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
     all through training: for backbones that are not trained."""

@@ -122,6 +122,8 @@ class Binding:
     summary: PopulationSummary
     names: Sequence[Sequence[int]]
     """Token ids of the L categories' names, as they stand in a text."""
+    nothing: Sequence[Sequence[int]]
+    """Likewise what an answer says in an empty half, liked and disliked."""
     embeddings: Callable[[], nn.Module]
     """Returns the backbone's token embeddings."""
 

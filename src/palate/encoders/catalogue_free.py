@@ -66,7 +66,7 @@ class UniversalEncoder(nn.Module):
             )
         other = _sharing_weights(self)
         other.prompt = _sharing_weights(self.prompt)
-        other.prompt.bind(binding.names, binding.embeddings)
+        other.prompt.bind(binding.names, binding.nothing, binding.embeddings)
         other.summary, other._population = summary, PopulationInputs.of([summary])
         other._steps = torch.from_numpy(rating_steps(summary.rating_values))
         return other

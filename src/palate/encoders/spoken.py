@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from palate.encoders.base import UserPrompt
@@ -17,9 +18,11 @@ HALVES = 2
 class NamesPrompt(nn.Module):
     """User prompt of decided names as token embeddings, in order, and of a few vectors of the user's state.
 
-    A half, liked or disliked, is a heading that says how many names follow, and the names' tokens. A token's vector is
-    its embedding in the backbone and learned marks: of its half and place, of its position in the name, and of the
-    name's last token. No weight depends on a catalogue: :meth:`bind` brings its names.
+    A half, liked or disliked, is a heading that says how many names follow, and the names' tokens; in an empty half
+    those of what an answer says there, such as "no genre". A token's vector is its embedding in the backbone and
+    learned marks: of its half and place, of its position in the name, of the token before it in the name, by which a
+    small backbone finds what it has to say next, and of the name's last token. No weight depends on a catalogue:
+    :meth:`bind` brings its names.
 
     Args:
         width: Size W of a category's hidden state.
@@ -30,8 +33,8 @@ class NamesPrompt(nn.Module):
         pooled: Number of vectors pooled from all categories' hidden states; with the headings at most 16.
     """
 
-    tokens: Tensor  # [L, N] the names' token ids, padded with 0
-    lengths: Tensor  # [L] their numbers
+    tokens: Tensor  # [L + 2, N] token ids of the names and of the two empty halves, padded with 0
+    lengths: Tensor  # [L + 2] their numbers
 
     def __init__(
         self,
@@ -49,16 +52,28 @@ class NamesPrompt(nn.Module):
         self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
         self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
         self.last = nn.Parameter(torch.randn(size) * 0.2)
+        self.previous = nn.Linear(size, size, bias=False)
         self.query = nn.Parameter(torch.randn(pooled, width) * width**-0.5)
         self.state = nn.Linear(width, size)
         self.entity = nn.Linear(width + HALVES, size)
-        self.register_buffer("tokens", torch.zeros(0, 1, dtype=torch.long), persistent=False)
-        self.register_buffer("lengths", torch.zeros(0, dtype=torch.long), persistent=False)
+        self.register_buffer("tokens", torch.zeros(HALVES, 1, dtype=torch.long), persistent=False)
+        self.register_buffer("lengths", torch.zeros(HALVES, dtype=torch.long), persistent=False)
 
-    def bind(self, names: Sequence[Sequence[int]], embeddings: Callable[[], nn.Module] | None = None) -> None:
-        """Set the catalogue's names, as token ids of L names as they stand in a text, and the backbone."""
+    def bind(
+        self,
+        names: Sequence[Sequence[int]],
+        nothing: Sequence[Sequence[int]],
+        embeddings: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        """Set the catalogue's names and the backbone.
+
+        Args:
+            names: Token ids of L names as they stand in a text (:func:`palate.backbones.spelling.spelled`).
+            nothing: Likewise what an answer says in an empty half, liked and disliked.
+            embeddings: Returns the backbone's embeddings; those given before if None.
+        """
         self._embeddings = embeddings or self._embeddings
-        cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in names]
+        cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in (*names, *nothing)]
         self.tokens = pad_sequence(cut, batch_first=True).to(self.heading.device)
         self.lengths = torch.tensor([len(name) for name in cut], device=self.heading.device)
 
@@ -90,18 +105,24 @@ class NamesPrompt(nn.Module):
     def _names(self, named: Tensor) -> tuple[Tensor, Tensor]:
         """Write both halves, [B, N', E] with their mask; padding stands at the end."""
         users, device = len(named), named.device
-        some = named >= 0
-        lengths = self.lengths[named.clamp(min=0)] * some  # [B, 2, most]
+        count = (named >= 0).sum(dim=2)  # [B, 2]
+        empty = len(self.tokens) - HALVES + torch.arange(HALVES, device=device)
+        spoken = torch.where(named >= 0, named, -1)
+        spoken[..., 0] = torch.where(count > 0, spoken[..., 0], empty)
+        rows = spoken.clamp(min=0)
+        lengths = self.lengths[rows] * (spoken >= 0)  # [B, 2, most]
         width = max(int(lengths.max()), 1) if users else 1
         offset = torch.arange(width, device=device)
         stands = offset < lengths[..., None]  # [B, 2, most, width]
         heads = torch.ones(users, HALVES, 1, dtype=torch.bool, device=device)
         mask = torch.cat([heads, stands.flatten(2)], dim=2).flatten(1)  # [B, 2 · (1 + most · width)]
-        ids = self.tokens[named.clamp(min=0)][..., :width]
+        ids = self.tokens[rows][..., :width]
         marks = self.place[:, :, None] + self.position[:width]  # [2, most, width, E]
         ends = (offset == lengths[..., None] - 1)[..., None]
-        tokens: Tensor = self._embeddings()(ids).to(marks.dtype) + marks + ends * self.last
-        heading = self.heading[torch.arange(HALVES, device=device), some.sum(dim=2)]  # [B, 2, E]
+        embedded = self._embeddings()(ids).to(marks.dtype)
+        before = functional.pad(self.previous(embedded[..., :-1, :]), (0, 0, 1, 0))
+        tokens: Tensor = embedded + before + marks + ends * self.last
+        heading = self.heading[torch.arange(HALVES, device=device), count]  # [B, 2, E]
         vectors = torch.cat([heading[:, :, None], tokens.flatten(2, 3)], dim=2).flatten(1, 2)
         return _without_gaps(vectors, mask)
 

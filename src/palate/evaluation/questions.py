@@ -186,9 +186,9 @@ def write_questions(evaluation: QuestionEvaluation, path: Path) -> None:
 def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> Replies:
     """Get a model's replies, ``batch_size`` users at a time."""
     texts, numbers = [], []
-    for start in range(0, len(asked.instructions), batch_size):
+    for start in range(0, len(asked.asked), batch_size):
         rows = slice(start, start + batch_size)
-        windows, instructions = asked.windows[rows].trimmed(), asked.instructions[rows]
+        windows, instructions = asked.windows[rows].trimmed(), asked.asked[rows]
         if not asked.choices[0]:
             texts += model.answer(windows, instructions)
             continue

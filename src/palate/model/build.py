@@ -114,6 +114,7 @@ def build_model(
         feedback=dataset.info.feedback,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
+        grammar=recipe.model.grammar,
         backbone=built.source,
     )
     model = PersonalizedModel(config, backbone, table)

@@ -44,6 +44,8 @@ class PersonalizedSettings(Frozen):
     like_tokens: bool = False
     user_first: bool = False
     """Whether the task prompt is placed after the user prompt instead of before it."""
+    grammar: bool = False
+    """Whether answers are constrained to what the task allows."""
     backbone: BackboneSource | None = None
     """Source of the backbone; None if it is saved with the model."""
     training: TrainingRecord | None = None

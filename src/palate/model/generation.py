@@ -14,7 +14,7 @@ from palate.backbones.base import generation_settings
 from palate.model.prompt import IGNORED, ended, mask_labels
 
 if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedModel
+    from transformers import Cache, LogitsProcessor, PreTrainedModel
 
     from palate.backbones.base import Frame
     from palate.model.prompt import Prompt
@@ -27,6 +27,7 @@ class Prefix:
 
     prompt: Prompt
     cache: Cache
+    entities: Tensor | None = None  # [B, L, E] as in the user prompt
 
     def fresh_cache(self) -> Cache:
         """Copy the KV cache, so that the copy can be appended to."""
@@ -35,7 +36,14 @@ class Prefix:
         return cache
 
 
-class Round(TypedDict):
+class RoundEntities(TypedDict, total=False):
+    """Categories that the questions of a round ask about, as in :class:`palate.model.asking.Asked`."""
+
+    category: Tensor  # [B, Q]
+    after: Tensor  # [B, Q]
+
+
+class Round(RoundEntities):
     """One question and its answer for each of B users, as token ids and masks."""
 
     instruction: Tensor  # [B, T], or [1, T] for all
@@ -151,6 +159,7 @@ def write(
     max_new_tokens: int,
     prefix: Prefix | None = None,
     streamer: TokenStreamer | None = None,
+    constraint: LogitsProcessor | None = None,
 ) -> Tensor:
     """Generate an answer for each of B prompts by greedy decoding.
 
@@ -161,6 +170,7 @@ def write(
         max_new_tokens: Maximum length of an answer.
         prefix: Shared prefix of the prompts, if it has been prefilled.
         streamer: Receives the tokens as they are generated.
+        constraint: Constrains which tokens may follow, such as :class:`palate.model.grammar.GrammarProcessor`.
 
     Returns:
         Token ids, [B, N'].
@@ -170,14 +180,16 @@ def write(
         settings |= {"eos_token_id": ends(backbone, frame), "pad_token_id": frame.end}
     if prefix is not None:
         settings["past_key_values"] = prefix.fresh_cache()
+    if constraint is not None:
+        settings["logits_processor"] = [constraint]
     token_ids: Tensor = backbone.generate(
         inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, streamer=streamer, **settings
     )
     return token_ids
 
 
-def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
-    """Prefill the shared prefix into the KV cache."""
+def read_ahead(backbone: PreTrainedModel, beginning: Prompt, entities: Tensor | None = None) -> Prefix:
+    """Prefill the shared prefix into the KV cache; ``entities`` are those of the user prompt, for the questions."""
     output = backbone(
         inputs_embeds=beginning.embeddings,
         attention_mask=beginning.mask,
@@ -185,7 +197,7 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt) -> Prefix:
         use_cache=True,
         logits_to_keep=1,
     )
-    return Prefix(beginning, output.past_key_values)
+    return Prefix(beginning, output.past_key_values, entities)
 
 
 def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:

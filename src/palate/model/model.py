@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
+from palate.backbones.spelling import spelled
 from palate.config.recipe import TextSettings
-from palate.config.registry import user_encoders
+from palate.config.registry import tasks, user_encoders
 from palate.data.population import PopulationSummary, summarise
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
 from palate.encoders.batch import window_tensors, windows_of
@@ -26,6 +27,7 @@ from palate.encoders.text import TextHistory
 from palate.errors import MismatchError
 from palate.items.categories import CategoryTable, build_category_table
 from palate.items.encoder import ItemEncoder
+from palate.model.asking import Asked
 from palate.model.card import CardFacts, model_card
 from palate.model.config import (
     BACKBONE,
@@ -48,6 +50,7 @@ from palate.model.generation import (
     score,
     write,
 )
+from palate.model.grammar import Grammar, GrammarProcessor
 from palate.model.history_state import HistoryState
 from palate.model.positions import check_length
 from palate.model.prompt import Edges, Prompt, begin, finish, inject
@@ -71,12 +74,15 @@ from palate.schema import History, Item, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 from palate.tasks import load_task
+from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.questions import Question
+from palate.tasks.verbalizer import nothing_named
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
-Instruction: TypeAlias = str | Sequence[str] | None
-"""One instruction for all users, or one for each; the task's if None."""
+Instruction: TypeAlias = str | Question | Sequence[str | Question] | None
+"""One instruction for all users, or one for each; the task's if None. A question knows which categories it names."""
 EVENTS_AT_ONCE = 4096
 """Events per pass of an encoder that reads whole histories, to limit its memory."""
 
@@ -110,6 +116,9 @@ class PersonalizedModel(nn.Module):
         self.run: RunFolder | None = None
         """The run that trained it; None if it was not loaded from a run."""
         self.settings = settings
+        self.constrained = settings.grammar
+        """Whether answers are constrained to what the task allows: every name at most once, from the catalogue."""
+        self._grammar: tuple[tuple[tuple[str, ...], str, int], Grammar] | None = None
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
         self.table = table
@@ -195,8 +204,8 @@ class PersonalizedModel(nn.Module):
         prefix = self._prefix(user) if self._shares_prefix(rounds) else None
         scores = []
         for one in rounds:
-            asked, target = (one["instruction"], one["instruction_mask"]), (one["target"], one["target_mask"])
-            prompt = self._inject(user, *asked) if prefix is None else self._after(prefix, *asked)
+            asked, target = Asked.of_round(one), (one["target"], one["target_mask"])
+            prompt = self._inject(user, asked) if prefix is None else self._after(prefix, asked)
             scores.append(score(self.backbone, self.frame, prompt, *target, prefix))
         return scores
 
@@ -206,7 +215,7 @@ class PersonalizedModel(nn.Module):
 
     def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
         """Assemble Z from user prompts U_e [B, M, E] of :meth:`user_prompt`: [B, N, E] with its mask."""
-        return self._inject(user, *self._tokens(self._asked(instruction)))
+        return self._inject(user, self._asked(self._questions(instruction)))
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """Encode each window as U_e, [B, M, E] with its mask."""
@@ -228,7 +237,7 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
         """Generate an answer for each of B windows, whose indices refer to :attr:`table`."""
-        return self._answer(self.prompt(windows, instruction)) if len(windows) else []
+        return self._answer(self.user_prompt(windows), instruction) if len(windows) else []
 
     @torch.inference_mode()
     def choose(
@@ -246,35 +255,36 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def generate_from(
         self,
-        user_prompts: Tensor | Sequence[Tensor],
+        user_prompts: Tensor | Sequence[Tensor] | UserPrompt,
         instruction: Instruction = None,
         streamer: TokenStreamer | None = None,
     ) -> list[str]:
         """Generate answers from user prompts, such as stored ones or those of a state.
 
         Args:
-            user_prompts: [B, M, E], or B tensors [M, E] of different lengths.
+            user_prompts: [B, M, E], B tensors [M, E] of different lengths, or a result of :meth:`encode`, with which
+                questions about categories are asked with vectors of these categories.
             instruction: One for all users or one for each; the trained one if None.
             streamer: Receives the tokens as they are generated.
 
         Returns:
             B answers, by greedy decoding.
         """
-        if not len(user_prompts):
-            return []
         user = self._given(user_prompts)
-        return self._answer(self._inject(user, *self._tokens(self._asked(instruction))), streamer=streamer)
+        return self._answer(user, instruction, streamer=streamer) if len(user.embeddings) else []
 
     @torch.inference_mode()
     def log_likelihood(
-        self, user_prompts: Tensor | Sequence[Tensor], texts: Sequence[str], instruction: str | None = None
+        self,
+        user_prompts: Tensor | Sequence[Tensor] | UserPrompt,
+        texts: Sequence[str],
+        instruction: Instruction = None,
     ) -> Tensor:
         """Compute the log-probability of a text as the answer to each user prompt, including its end token, [B].
 
         The user prompts are as for :meth:`generate_from`.
         """
-        user = self._given(user_prompts)
-        prompt = self._inject(user, *self._tokens(self._asked(instruction)))
+        prompt = self.complete(self._given(user_prompts), instruction)
         return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
 
     @property
@@ -390,14 +400,19 @@ class PersonalizedModel(nn.Module):
     @torch.inference_mode()
     def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
         """Generate an answer for each of the prefix's B users; the prefix can be used again."""
-        return self._answer(self._after(prefix, *self._tokens(self._asked(instruction))), prefix)
+        return self._answer(prefix, instruction)
 
     def _answer(
-        self, prompt: Prompt, prefix: Prefix | None = None, streamer: TokenStreamer | None = None
+        self, before: UserPrompt | Prefix, instruction: Instruction, streamer: TokenStreamer | None = None
     ) -> list[str]:
-        most = self.settings.max_new_tokens
+        """Generate an answer for each of B users, after their prompts or a prefix that has been read."""
+        questions, most = self._questions(instruction), self.settings.max_new_tokens
+        prefix = before if isinstance(before, Prefix) else None
+        asked = self._asked(questions)
+        prompt = self._inject(before, asked) if isinstance(before, UserPrompt) else self._after(before, asked)
         check_length(self.backbone.config, prompt.mask.shape[1], most)
-        token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer)
+        constraint = self._constraint(questions, len(prompt.mask))
+        token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer, constraint)
         answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         return answers
 
@@ -416,7 +431,7 @@ class PersonalizedModel(nn.Module):
             DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
                 differ in length.
         """
-        return self._answer(self.complete(self.encode(histories), instruction)) if len(histories) else []
+        return self._answer(self.encode(histories), instruction) if len(histories) else []
 
     def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> PersonalizedModel:
         """Return a model with additional items, which shares this model's weights; this model is not changed.
@@ -540,9 +555,12 @@ class PersonalizedModel(nn.Module):
 
     def _bound(self, summary: PopulationSummary) -> nn.Module:
         """Bind the user encoder to a population and the names of its categories."""
-        names = [f" {name}" for name in summary.categories]
-        tokens = self.tokenizer(names, add_special_tokens=False)["input_ids"] if names else []
-        bound: nn.Module = self._binds.bound(Binding(summary, tokens, self.backbone.get_input_embeddings))
+        names, nothing = (
+            spelled(self.tokenizer, some)
+            for some in (summary.categories, nothing_named(self.settings.category_field))
+        )
+        binding = Binding(summary, names, nothing, self.backbone.get_input_embeddings)
+        bound: nn.Module = self._binds.bound(binding)
         return bound
 
     @property
@@ -652,8 +670,10 @@ class PersonalizedModel(nn.Module):
             return user  # text is made of tokens already
         return self.token_like.of_user(user)
 
-    def _given(self, user_prompts: Tensor | Sequence[Tensor]) -> UserPrompt:
+    def _given(self, user_prompts: Tensor | Sequence[Tensor] | UserPrompt) -> UserPrompt:
         """Batch user prompts from outside, of any device and scale."""
+        if isinstance(user_prompts, UserPrompt):
+            return self.like_tokens(user_prompts)
         return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
 
     def _edges(self) -> Edges | None:
@@ -666,18 +686,50 @@ class PersonalizedModel(nn.Module):
         )
         return Edges(opening, closing)
 
-    def _asked(self, instruction: Instruction) -> Sequence[str]:
-        if isinstance(instruction, str | None):
-            return [instruction or self.settings.instruction]
-        return instruction
+    def _questions(self, instruction: Instruction) -> list[Question]:
+        """Return one question for all users, or one for each."""
+        several = [instruction] if isinstance(instruction, str | Question | None) else instruction
+        task = Question(self.settings.instruction, kind="preference")
+        return [task if not one or one == task.text else Question.of(one) for one in several]
 
-    def _tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        tokens = self.tokenizer(list(instructions), padding=True, return_tensors="pt")
+    def _asked(self, questions: Sequence[Question]) -> Asked:
+        return Asked.of(questions, self.tokenizer).to(self.device)
+
+    def _constraint(self, questions: Sequence[Question], users: int) -> GrammarProcessor | None:
+        """Return what constrains the answers of B users to the task's, if :attr:`constrained` is set."""
+        if not self.constrained:
+            return None
+        grammar = self.grammar
+        starts = [grammar.start(one.kind) for one in questions]
+        return GrammarProcessor(grammar, starts * users if len(starts) == 1 else starts)
+
+    @property
+    def grammar(self) -> Grammar:
+        """The answers that the task allows, over the backbone's tokens.
+
+        Raises:
+            MismatchError: The task has no grammar.
+        """
+        settings = self.settings
+        if tasks.find(settings.task.kind).build is not CategoryPreference:
+            raise MismatchError(
+                f"answers to the task {settings.task.kind!r} cannot be constrained, because it has no grammar; set "
+                "model.grammar=false"
+            )
+        key = settings.categories, settings.category_field, settings.task.max_labels
+        if self._grammar is None or self._grammar[0] != key:
+            end = self.tokenizer.eos_token_id if self.frame is None else self.frame.end
+            ratings = [f"{value:g}" for value in self.table.rating_values]
+            self._grammar = key, Grammar(self.tokenizer, end, *key, ratings)
+        return self._grammar[1]
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt")
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
-    def _inject(self, user: UserPrompt, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
-        asked = self._asked_of_each(len(user.embeddings), instruction, instruction_mask)
-        prompt = inject(self.soft_task_prompt, user, *asked, self._edges(), self.settings.user_first)
+    def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
+        vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities)
+        prompt = inject(self.soft_task_prompt, user, vectors, mask, self._edges(), self.settings.user_first)
         return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
@@ -692,20 +744,13 @@ class PersonalizedModel(nn.Module):
         edges = self._edges()
         assert edges is not None, "an encoder-decoder has no prefix"
         beginning = begin(self.soft_task_prompt, user, edges, self.settings.user_first)
-        return read_ahead(self.backbone, beginning)
+        return read_ahead(self.backbone, beginning, user.entities)
 
-    def _after(self, prefix: Prefix, instruction: Tensor, instruction_mask: Tensor) -> Prompt:
+    def _after(self, prefix: Prefix, asked: Asked) -> Prompt:
         edges = self._edges()
         assert edges is not None, "a prefix comes from a decoder-only backbone"
-        asked = self._asked_of_each(len(prefix.prompt.mask), instruction, instruction_mask)
-        return finish(prefix.prompt, self.soft_task_prompt, *asked, edges, self.settings.user_first)
-
-    def _asked_of_each(
-        self, users: int, instruction: Tensor, instruction_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Embed the instructions of B users, [B, T, E] with their mask, from tokens of each or of one for all."""
-        embedded = self.embedded(instruction).expand(users, -1, -1)
-        return embedded, instruction_mask.expand(users, -1)
+        vectors, mask = asked.embedded(self.embedded, len(prefix.prompt.mask), prefix.entities)
+        return finish(prefix.prompt, self.soft_task_prompt, vectors, mask, edges, self.settings.user_first)
 
 
 def load_model(

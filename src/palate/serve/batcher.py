@@ -26,7 +26,7 @@ class OverloadedError(PalateError):
 
 
 @dataclass(eq=False)
-class Question:
+class QueuedQuestion:
     """A user prompt [M, E] and an instruction; ``tell`` receives the answer in pieces."""
 
     user_prompt: Tensor
@@ -45,7 +45,7 @@ class Batcher:
         self, model: PersonalizedModel, limits: Limits, observe: Callable[[int], None] = lambda size: None
     ) -> None:
         self._model, self._limits, self._observe = model, limits, observe
-        self._waiting: deque[Question] = deque()
+        self._waiting: deque[QueuedQuestion] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._seconds = 0.5  # that a batch takes, about
@@ -57,7 +57,7 @@ class Batcher:
         """Number of queued questions."""
         return len(self._waiting)
 
-    def ask(self, questions: Sequence[Question]) -> None:
+    def ask(self, questions: Sequence[QueuedQuestion]) -> None:
         """Queue questions, all or none; raises :class:`OverloadedError` if the queue is full."""
         with self._changed:
             if self._stopped:
@@ -89,9 +89,9 @@ class Batcher:
             self._observe(len(batch))
             self._seconds += 0.2 * (time.monotonic() - started - self._seconds)
 
-    def _next_batch(self) -> list[Question]:
+    def _next_batch(self) -> list[QueuedQuestion]:
         with self._changed:
-            batch: list[Question] = []
+            batch: list[QueuedQuestion] = []
             while not batch:
                 self._changed.wait_for(lambda: self._waiting or self._stopped)
                 if not self._waiting:
@@ -102,7 +102,7 @@ class Batcher:
                         batch.append(question)
             return batch
 
-    def _answer(self, batch: Sequence[Question]) -> list[str]:
+    def _answer(self, batch: Sequence[QueuedQuestion]) -> list[str]:
         tells = [question.tell for question in batch]
         streamer = _Pieces(self._model.tokenizer, tells) if any(tells) else None
         prompts = [question.user_prompt for question in batch]

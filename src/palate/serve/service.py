@@ -11,7 +11,7 @@ from typing import Any
 
 from palate.errors import DataError
 from palate.serve import metrics
-from palate.serve.batcher import Batcher, Question
+from palate.serve.batcher import Batcher, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.responses import GivenAnswer
@@ -24,7 +24,7 @@ from palate.serve.store.store import UserStore
 class Prepared:
     """A question with its encoded user prompt, and the version of the stored history."""
 
-    question: Question
+    question: QueuedQuestion
     user_id: str | None
     version: int | None
 
@@ -73,9 +73,11 @@ class Service:
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)
             metrics.prompts.labels(source).inc()
-            return Prepared(Question(self.served.prompt_from(kept), instruction), sent.user_id, kept.version)
+            return Prepared(
+                QueuedQuestion(self.served.prompt_from(kept), instruction), sent.user_id, kept.version
+            )
         history, items = self.users.given(sent.history or [])
-        return Prepared(Question(self.served.prompt_of(history, items), instruction), None, None)
+        return Prepared(QueuedQuestion(self.served.prompt_of(history, items), instruction), None, None)
 
 
 async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from string import Formatter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -33,12 +34,35 @@ _Column = TypeVar("_Column", Indices, RatingIndices, Ints)
 YES_NO = ("yes", "no")
 
 
+@dataclass(frozen=True)
+class Entity:
+    """A category that a question asks about."""
+
+    category: int
+    end: int
+    """Where its name ends in the question's text, in characters."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a user, its kind, if that is known, and the categories that it asks about."""
+
+    text: str
+    entities: tuple[Entity, ...] = ()
+    kind: QuestionKind | None = None
+
+    @classmethod
+    def of(cls, asked: str | Question) -> Question:
+        """Return a text as a question that asks about no category."""
+        return asked if isinstance(asked, Question) else cls(asked)
+
+
 @dataclass(frozen=True, eq=False)
 class Questions:
     """One question of one kind for each of B users."""
 
     windows: Windows  # what is seen; an item that is asked for is not in it
-    instructions: list[str]
+    asked: list[Question]
     targets: list[str]
     choices: list[tuple[str, ...]]  # the answers to choose from; none where categories are to be named
     values: (
@@ -47,6 +71,11 @@ class Questions:
     truth: Doubles  # [B] in those values; 0 where categories are to be named
     categories: Ints  # [B, 2] that are asked about, -1 for none
     items: Ints  # [B] that are asked about, -1 for none
+
+    @property
+    def instructions(self) -> list[str]:
+        """Texts of the questions."""
+        return [one.text for one in self.asked]
 
     def with_windows(self, of: Ints) -> Questions:
         """Replace the windows by those of the users at ``of`` [B]."""
@@ -123,23 +152,24 @@ class Questioner:
             values = self.dataset.rating_values.astype(np.float64)
             truth = values[value]
             targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
-        instructions = [
-            self._instruction(wording, *asked)
-            for wording, asked in zip(
+        asked = [
+            replace(self._question(wording, *about), kind=kind)
+            for wording, about in zip(
                 worded, zip(categories.tolist(), items.tolist(), strict=True), strict=True
             )
         ]
-        return Questions(windows, instructions, targets, choices, values, truth, categories, items)
+        return Questions(windows, asked, targets, choices, values, truth, categories, items)
 
-    def _instruction(self, wording: str, categories: Sequence[int], item: int) -> str:
-        names = [self.task.label_names[index] if index >= 0 else "" for index in categories]
-        return wording.format(category=names[0], other=names[1], item=self._item(item), **self._words)
+    def _question(self, wording: str, categories: Sequence[int], item: int) -> Question:
+        if item < 0:
+            return about_categories(wording, categories, self.task.label_names, **self._words)
+        title, year, names = self._described[item]
+        index = [self._index[name] for name in names]
+        return about_item(wording, title, year, index, self.task.label_names, **self._words)
 
-    def _item(self, index: int) -> str:
-        """Describe an item by title, year and categories."""
-        if index < 0:
-            return ""
-        return described(*self._described[index])
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.task.label_names)}
 
     @cached_property
     def _described(self) -> list[tuple[str, int | None, list[str]]]:
@@ -165,6 +195,60 @@ class Questioner:
             unseen = own[~np.isin(self.interactions.item_index[own], seen)]
             rows.append(rng.choice(unseen if len(unseen) else own))
         return np.array(rows, dtype=np.int64)
+
+
+def about_categories(wording: str, categories: Sequence[int], names: Sequence[str], **words: str) -> Question:
+    """Word a question about categories.
+
+    Args:
+        wording: A template of :data:`palate.tasks.wordings.WORDINGS`.
+        categories: Up to two categories, -1 for none.
+        names: Names of the L categories.
+        words: What else the template may contain.
+
+    Returns:
+        The question, which knows where the categories' names end.
+    """
+    fields = {
+        field: (names[index], [(index, len(names[index]))])
+        for field, index in zip(("category", "other"), categories, strict=False)
+        if index >= 0
+    }
+    return _worded(wording, fields, words)
+
+
+def about_item(
+    wording: str,
+    title: str,
+    year: int | None,
+    categories: Sequence[int],
+    names: Sequence[str],
+    **words: str,
+) -> Question:
+    """Word a question about an item, in which its categories' names stand; arguments as :func:`about_categories`."""
+    named = [names[index] for index in categories]
+    text = described(title, year, named)
+    ends, end = [], len(text) - 1
+    for index, name in zip(reversed(categories), reversed(named), strict=True):
+        ends.append((index, end))
+        end -= len(f", {name}")
+    return _worded(wording, {"item": (text, ends[::-1])}, words)
+
+
+def _worded(
+    wording: str, fields: dict[str, tuple[str, list[tuple[int, int]]]], words: dict[str, str]
+) -> Question:
+    """Fill in a template with fields, whose values hold categories that end at given characters."""
+    text, entities = "", []
+    for literal, field, _, _ in Formatter().parse(wording):
+        text += literal
+        if field in fields:
+            value, ends = fields[field]
+            entities += [Entity(category, len(text) + end) for category, end in ends]
+            text += value
+        elif field:
+            text += words[field]
+    return Question(text, tuple(entities))
 
 
 def described(title: str, year: int | None, categories: Sequence[str]) -> str:

@@ -8,10 +8,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from palate.errors import DataError
-from palate.schema import Ints, Preferences
+from palate.schema import Ints, Preferences, QuestionKind
 
 LIKES, DISLIKES = "The user likes ", " and doesn't like "
 DISLIKES_ALONE = "The user doesn't like "
+SENTENCES: dict[QuestionKind, tuple[str, ...]] = {
+    "preference": (LIKES, "liked", DISLIKES, "disliked"),
+    "liked": (LIKES, "liked"),
+    "disliked": (DISLIKES_ALONE, "disliked"),
+}
+"""Answers that name categories: texts, and between them the names of a half."""
 
 _SUBJECT = re.compile(r"\W*the\s+user\b", re.IGNORECASE)
 _NEGATION = r"do(?:es)?(?:\s*n['’]?t|\s+not)(?:\s+(?:like|enjoy))?|dislikes?"
@@ -37,7 +43,7 @@ class Verbalizer:
     def __init__(self, names: Sequence[str], field: str, max_labels: int) -> None:
         self._names = tuple(names)
         self._most = max_labels
-        self._nothing = (f"no {field}", f"any {field}")
+        self._nothing = nothing_named(field)
         self._exact = {name: index for index, name in enumerate(self._names)}
         phrases = [*self._names, *self._nothing]
         self._longest_first = sorted(range(len(phrases)), key=lambda index: -len(phrases[index]))
@@ -130,6 +136,11 @@ class Verbalizer:
                 ):
                     return start
         return None
+
+
+def nothing_named(field: str) -> tuple[str, str]:
+    """Return what is written in an empty half, liked and disliked, where categories are called ``field``."""
+    return f"no {field}", f"any {field}"
 
 
 def _as_pattern(phrase: str) -> str:

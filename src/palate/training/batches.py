@@ -20,9 +20,10 @@ from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
 from palate.evaluation.metrics import membership
 from palate.items.table import ItemTable
+from palate.model.asking import Asked
 from palate.model.generation import Round
 from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows
-from palate.tasks.questions import Questioner
+from palate.tasks.questions import Question, Questioner
 from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
 from palate.tasks.wordings import NAMING, WORDINGS
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from palate.tasks import CategoryPreference
     from palate.training.clock import Clock
 
-_Asked: TypeAlias = tuple[list[str], list[str]]
+_Asked: TypeAlias = tuple[list[Question], list[str]]
 """Instructions and targets of B windows."""
 
 
@@ -198,7 +199,10 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         Without kinds, the task's own instruction is used.
         """
         if not kinds:
-            only = [self.task.instruction] * len(part.users), self.task.target_texts(part.preferences)
+            only = (
+                [Question(self.task.instruction)] * len(part.users),
+                self.task.target_texts(part.preferences),
+            )
             return replace(part, asked=[only])
         windows, asked = part.windows, []
         for kind in kinds:
@@ -206,18 +210,13 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
                 kind, WORDINGS[kind].trained, part.users, windows, part.preferences, rng
             )
             windows = drawn.windows
-            asked.append((drawn.instructions, drawn.targets))
+            asked.append((drawn.asked, drawn.targets))
         return replace(part, windows=windows, asked=asked)
 
     def _round(self, asked: list[_Asked]) -> Round:
-        instruction, instruction_mask = self._tokens([text for texts, _ in asked for text in texts])
+        questions = Asked.of([one for several, _ in asked for one in several], self.tokenizer)
         target, target_mask = self._tokens([text for _, texts in asked for text in texts])
-        return Round(
-            instruction=instruction,
-            instruction_mask=instruction_mask,
-            target=target,
-            target_mask=target_mask,
-        )
+        return questions.as_round(target, target_mask)
 
     def _labels_of(self, windows: Windows) -> Preferences:
         """Compute the labels of the window alone, the first stage of the curriculum."""

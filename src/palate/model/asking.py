@@ -1,0 +1,91 @@
+"""Instructions as a backbone reads them: tokens, and vectors of the categories that are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from palate.model.generation import Round
+from palate.tasks.questions import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Tokenized instructions of B users, or one for all."""
+
+    tokens: Tensor  # [B, T] or [1, T]
+    mask: Tensor  # [B, T] or [1, T]
+    category: Tensor | None = None  # [B, Q] categories that are asked about, -1 for none
+    after: Tensor | None = None  # [B, Q] the token that ends each one's name
+
+    @classmethod
+    def of(cls, instructions: Sequence[str | Question], tokenizer: PreTrainedTokenizerBase) -> Asked:
+        """Tokenize instructions."""
+        asked = [Question.of(one) for one in instructions]
+        most = max((len(one.entities) for one in asked), default=0)
+        read = tokenizer(
+            [one.text for one in asked], padding=True, return_tensors="pt", return_offsets_mapping=most > 0
+        )
+        if not most:
+            return cls(read["input_ids"], read["attention_mask"])
+        ends = read["offset_mapping"]  # [B, T, 2]
+        category, after = (torch.full((len(asked), most), -1) for _ in range(2))
+        for row, one in enumerate(asked):
+            for place, entity in enumerate(one.entities):
+                begun = (ends[row, :, 0] < entity.end) & (ends[row, :, 1] > ends[row, :, 0])
+                category[row, place] = entity.category
+                after[row, place] = int(begun.nonzero().max())
+        return cls(read["input_ids"], read["attention_mask"], category, after)
+
+    @classmethod
+    def of_round(cls, one: Round) -> Asked:
+        """Return the instructions of a training round."""
+        return cls(one["instruction"], one["instruction_mask"], one.get("category"), one.get("after"))
+
+    def as_round(self, target: Tensor, target_mask: Tensor) -> Round:
+        """Return these instructions and their targets [B, N'] as a training round."""
+        one = Round(
+            instruction=self.tokens, instruction_mask=self.mask, target=target, target_mask=target_mask
+        )
+        if self.category is not None and self.after is not None:
+            one |= {"category": self.category, "after": self.after}
+        return one
+
+    def to(self, device: torch.device) -> Asked:
+        """Move the tensors to a device."""
+        moved = (None if one is None else one.to(device) for one in (self.category, self.after))
+        return Asked(self.tokens.to(device), self.mask.to(device), *moved)
+
+    def embedded(
+        self, embed: Callable[[Tensor], Tensor], users: int, entities: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the instructions of B users.
+
+        Args:
+            embed: Embeds tokens [...] as [..., E].
+            users: Number B of users.
+            entities: Vectors of the categories, conditioned on the users, [B, L, E]; a name stands alone if None.
+
+        Returns:
+            Vectors [B, T', E] with their mask [B, T'], where each name is followed by its category's vector.
+        """
+        vectors, mask = embed(self.tokens).expand(users, -1, -1), self.mask.expand(users, -1)
+        if entities is None or self.category is None or self.after is None:
+            return vectors, mask
+        category, after = self.category.expand(users, -1), self.after.expand(users, -1)
+        index = category.clamp(min=0)[..., None].expand(-1, -1, entities.shape[-1])
+        inserted = entities.gather(1, index).to(vectors.dtype)
+        places = torch.arange(vectors.shape[1], device=mask.device).expand(users, -1)
+        order = torch.cat([2 * places, 2 * after + 1], dim=1).argsort(dim=1, stable=True)
+        mask = torch.cat([mask, (category >= 0).to(mask.dtype)], dim=1).gather(1, order)
+        vectors = torch.cat([vectors, inserted], dim=1)
+        return vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1])), mask

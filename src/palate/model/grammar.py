@@ -1,0 +1,281 @@
+"""Decoding constrained to the task's answers: every name at most once, in one half, from the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from palate.backbones.spelling import continued, spelled
+from palate.schema import QuestionKind
+from palate.tasks.questions import YES_NO
+from palate.tasks.verbalizer import SENTENCES, nothing_named
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KEPT_STATES = 100_000
+"""States that are kept for reuse; when there are more, all are dropped."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A part of a sentence: a text, names of a half, or the end."""
+
+    tokens: tuple[int, ...] = ()  # of a text, or of what an empty half says
+    most: int = 0  # names that may stand here; 0 for a text
+
+
+class _Thread(NamedTuple):
+    """A place in a sentence at which a token is expected."""
+
+    sentence: int
+    step: int
+    part: Literal["text", "name", "comma"]
+    at: int  # a token of the text or the comma, or a node of the trie
+    used: tuple[int, ...]  # names that have been said, sorted
+    said: int  # names that have been said in this half
+
+
+@dataclass(eq=False)
+class GrammarState:
+    """The places in sentences at which an answer may stand after its tokens so far."""
+
+    threads: frozenset[_Thread]
+    allowed: Tensor  # [A] token ids that may follow
+    after: dict[int, GrammarState] = field(default_factory=dict)
+
+
+class Grammar:
+    """The answers to all kinds of questions about one catalogue, as sequences of tokens.
+
+    Names are a trie of their tokens. A state is a set of places in sentences, because a name may begin as another one
+    ends ("Sci-Fi", "Sci-Fi Horror", or a name with a comma). States are made when they are first reached.
+
+    Args:
+        tokenizer: The backbone's tokenizer.
+        end: Token that ends an answer.
+        names: Names of the L categories.
+        field: What a category is called, in the singular.
+        max_labels: Maximum number of names in a half.
+        ratings: Texts of the rating values, the answers to questions for a rating.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        end: int,
+        names: Sequence[str],
+        field: str,
+        max_labels: int,
+        ratings: Sequence[str] = (),
+    ) -> None:
+        self.names = tuple(names)
+        self._end = end
+        self._comma = tuple(continued(tokenizer, [","])[0])
+        self._trie = _Trie(spelled(tokenizer, names))
+        self._alone = _Trie(_begun(tokenizer, names))
+        self._sentences: list[tuple[_Step, ...]] = []
+        self._kinds: dict[QuestionKind, list[int]] = {}
+        empty = dict(zip(("liked", "disliked"), spelled(tokenizer, nothing_named(field)), strict=True))
+        for kind, (opening, *rest) in SENTENCES.items():
+            steps = [_Step(tuple(_begun(tokenizer, [opening.rstrip()])[0]))]
+            for part in rest:
+                if part in empty:
+                    steps.append(_Step(tuple(empty[part]), max_labels))
+                else:
+                    steps.append(_Step(tuple(continued(tokenizer, [part.rstrip()])[0])))
+            self._add(kind, steps)
+        for kind, texts in (("yes-no", YES_NO), ("rating", ratings)):
+            for ids in _begun(tokenizer, texts):
+                self._add(kind, [_Step(tuple(ids))])
+        self._add("pair", [_Step((), 1)])
+        self._states: dict[frozenset[_Thread], GrammarState] = {}
+        self._starts: dict[QuestionKind | None, GrammarState] = {}
+
+    def start(self, kind: QuestionKind | None = None) -> GrammarState:
+        """Return the state before an answer to a kind of question; to any kind if None."""
+        if kind not in self._starts:
+            chosen = range(len(self._sentences)) if kind is None else self._kinds.get(kind, [])
+            self._starts[kind] = self._state(
+                thread for sentence in chosen for thread in self._begin(sentence, 0, ())
+            )
+        return self._starts[kind]
+
+    def choices(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> GrammarState:
+        """Return the state before one of several given answers."""
+        first = len(self._sentences)
+        for ids in _begun(tokenizer, texts):
+            self._sentences.append((_Step(tuple(ids)),))
+        return self._state(
+            thread
+            for sentence in range(first, len(self._sentences))
+            for thread in self._begin(sentence, 0, ())
+        )
+
+    def follow(self, state: GrammarState, token: int) -> GrammarState:
+        """Return the state after a token; one without places after an end or a token that is not allowed."""
+        found = state.after.get(token)
+        if found is None:
+            found = self._state(after for thread in state.threads for after in self._advanced(thread, token))
+            state.after[token] = found
+        return found
+
+    def accepts(self, token_ids: Sequence[int], kind: QuestionKind | None = None) -> bool:
+        """Return whether tokens, with the end token, are a whole answer."""
+        state = self.start(kind)
+        for token in token_ids:
+            if token not in state.allowed.tolist():
+                return False
+            state = self.follow(state, token)
+        return not state.threads
+
+    def _add(self, kind: QuestionKind, steps: Sequence[_Step]) -> None:
+        self._kinds.setdefault(kind, []).append(len(self._sentences))
+        self._sentences.append(tuple(steps))
+
+    def _state(self, threads: Iterable[_Thread]) -> GrammarState:
+        key = frozenset(threads)
+        if key not in self._states:
+            if len(self._states) >= KEPT_STATES:
+                self._states.clear()
+            allowed = sorted({token for thread in key for token in self._expected(thread)})
+            self._states[key] = GrammarState(key, torch.tensor(allowed, dtype=torch.long))
+        return self._states[key]
+
+    def _names_at(self, thread: _Thread) -> _Trie:
+        return self._alone if thread.step == 0 else self._trie
+
+    def _begin(self, sentence: int, step: int, used: tuple[int, ...]) -> list[_Thread]:
+        """Return the places at which a step of a sentence begins."""
+        steps = self._sentences[sentence]
+        text = _Thread(sentence, step, "text", 0, used, 0)
+        if step == len(steps) or not steps[step].most:
+            return [text]
+        names = text._replace(part="name")
+        return [text, names] if steps[step].tokens else [names]
+
+    def _expected(self, thread: _Thread) -> list[int]:
+        """Return the tokens that may follow at a place."""
+        if thread.part == "name":
+            return self._names_at(thread).tokens(thread.at, thread.used)
+        if thread.part == "comma":
+            return [self._comma[thread.at]]
+        steps = self._sentences[thread.sentence]
+        return [self._end if thread.step == len(steps) else steps[thread.step].tokens[thread.at]]
+
+    def _advanced(self, thread: _Thread, token: int) -> list[_Thread]:
+        """Return the places after a token."""
+        if thread.part == "name":
+            return self._named(thread, token)
+        if token not in self._expected(thread):
+            return []
+        steps = self._sentences[thread.sentence]
+        if thread.part == "comma":
+            done = thread.at + 1 == len(self._comma)
+            return [thread._replace(part="name", at=0) if done else thread._replace(at=thread.at + 1)]
+        if thread.step == len(steps):
+            return []
+        if thread.at + 1 < len(steps[thread.step].tokens):
+            return [thread._replace(at=thread.at + 1)]
+        return self._begin(thread.sentence, thread.step + 1, thread.used)
+
+    def _named(self, thread: _Thread, token: int) -> list[_Thread]:
+        """Return the places after a token of a name, which may end here."""
+        trie = self._names_at(thread)
+        node = trie.child(thread.at, token)
+        if node is None or not trie.open(node, thread.used):
+            return []
+        places = [thread._replace(at=node)]
+        label = trie.label(node)
+        if label is not None and label not in thread.used:
+            used, said = tuple(sorted((*thread.used, label))), thread.said + 1
+            places += self._begin(thread.sentence, thread.step + 1, used)
+            if said < self._sentences[thread.sentence][thread.step].most and len(used) < len(self.names):
+                places.append(thread._replace(part="comma", at=0, used=used, said=said))
+        return places
+
+
+class _Trie:
+    """Token sequences of names."""
+
+    def __init__(self, names: Sequence[Sequence[int]]) -> None:
+        self._children: list[dict[int, int]] = [{}]
+        self._labels: list[int | None] = [None]
+        self._below: list[int] = [0]  # names that end at or below a node
+        self._paths: list[frozenset[int]] = []  # nodes of each name
+        for label, ids in enumerate(names):
+            node, path = 0, [0]
+            for token in ids:
+                if token not in self._children[node]:
+                    self._children[node][token] = len(self._children)
+                    self._children.append({})
+                    self._labels.append(None)
+                    self._below.append(0)
+                node = self._children[node][token]
+                path.append(node)
+            self._labels[node] = label
+            for one in path:
+                self._below[one] += 1
+            self._paths.append(frozenset(path))
+
+    def child(self, node: int, token: int) -> int | None:
+        """Return the node after a token, if a name goes on with it."""
+        return self._children[node].get(token)
+
+    def label(self, node: int) -> int | None:
+        """Return the name that ends at a node, if one does."""
+        return self._labels[node]
+
+    def open(self, node: int, used: Sequence[int]) -> bool:
+        """Return whether a name that has not been said ends at or below a node."""
+        return self._below[node] > sum(node in self._paths[label] for label in used)
+
+    def tokens(self, node: int, used: Sequence[int]) -> list[int]:
+        """Return the tokens that lead to names that have not been said."""
+        return [token for token, child in self._children[node].items() if self.open(child, used)]
+
+
+class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
+    """Sets the logits of tokens to -inf that a grammar does not allow, for one generation.
+
+    Args:
+        grammar: The grammar.
+        starts: The state before each of B answers.
+    """
+
+    def __init__(self, grammar: Grammar, starts: Sequence[GrammarState]) -> None:
+        self._grammar, self._states = grammar, list(starts)
+        self._begun = False
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Constrain the scores [B, V] of the tokens after ``input_ids`` [B, N]."""
+        if self._begun:
+            last = input_ids[:, -1].tolist()
+            follow = self._grammar.follow
+            self._states = [follow(state, token) for state, token in zip(self._states, last, strict=True)]
+        self._begun = True
+        vocabulary = scores.shape[1]
+        index = torch.cat([
+            state.allowed + row * vocabulary for row, state in enumerate(self._states) if state.threads
+        ] or [torch.zeros(0, dtype=torch.long)]).to(scores.device)  # fmt: skip
+        flat = scores.flatten()
+        constrained = torch.full_like(flat, -torch.inf)
+        constrained[index] = flat[index]
+        constrained = constrained.view_as(scores)
+        ended = [row for row, state in enumerate(self._states) if not state.threads]
+        if ended:  # generation itself goes on with padding
+            constrained[ended] = scores[ended]
+        return constrained
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenize texts with which an answer begins."""
+    ids: list[list[int]] = (
+        tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    )
+    return ids
