@@ -39,7 +39,8 @@ def test_runs_models_references_and_own_predictors_stand_in_one_table(run, tiny_
     assert table.score("run") == table.score("model")  # the same model on the same examples
     assert table.score("says nothing").value == 0
     beside = evaluate([run])
-    assert set(beside.names) == {"run", "run, another user's history", "counting", "rule", "shrinkage"}
+    references = {"counting", "rule", "shrinkage"}
+    assert set(beside.names) == {"run", "run, another user's history", "run, view in a template", *references}
 
 
 def test_a_table_holds_every_window_and_prints(references):

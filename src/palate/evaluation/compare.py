@@ -22,7 +22,7 @@ from palate.evaluation.predictors.references import references
 from palate.model.config import check_model, model_settings
 from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
-from palate.schema import TRUTHS, Examples, LabelRule, Split, Truth, UserChoice, WindowKind
+from palate.schema import TRUTHS, Examples, LabelRule, Split, Truth, UserChoice, WindowKind, Windows
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         name = "model" if len(models) == 1 else f"model {number}"
         trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size))
     for predictor in trained:
-        predictors += [*_controls(predictor, dataset, setting, options), predictor]
+        predictors += _controls(predictor, dataset, setting, options)
+        if not options.bare:
+            predictors += _view(predictor, dataset, task, examples.windows)
+        predictors.append(predictor)
     return Comparison(
         [*predictors, *asked.others],
         examples,
@@ -324,6 +327,14 @@ def _controls(
 
         return controls(predictor, dataset, setting)
     return [] if options.bare else [AnotherUsersHistory(predictor, options.seed)]
+
+
+def _view(
+    predictor: PersonalizedPredictor, dataset: Dataset, task: CategoryPreference, windows: Windows
+) -> list[Predictor]:
+    from palate.evaluation.predictors.view import ViewInTemplate, has_view
+
+    return [ViewInTemplate(predictor, dataset, task)] if has_view(predictor, windows) else []
 
 
 def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:

@@ -1,0 +1,78 @@
+"""The view in a template: what a user encoder has decided, said without a language model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palate.evaluation.metrics import membership
+from palate.schema import Doubles, Ints, Preferences
+from palate.tasks.statistics import category_statistics
+from palate.tasks.targets import best_answers
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.encoders.base import UserPrompt
+    from palate.evaluation.predictors.personalized import PersonalizedPredictor
+    from palate.schema import Windows
+    from palate.tasks.category_preference import CategoryPreference
+
+
+class ViewInTemplate:
+    """A model's user encoder without its language model: the decided names, written by the task's template.
+
+    The difference between it and the model is what the language model adds or loses. Where the user encoder decides on
+    names itself, these are said; otherwise the answer with the highest expected F1 under its probabilities.
+
+    Args:
+        predictor: The model's predictor.
+        dataset: The dataset, of whose training users the labels' frequencies are read.
+        task: The task.
+    """
+
+    def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, task: CategoryPreference) -> None:
+        self.name = f"{predictor.name}, view in a template"
+        self._model, self._batch_size = predictor.model, predictor.batch_size
+        self._dataset, self._task = dataset, task
+        self._frequency: Doubles | None = None
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """Write an answer per window [B]; ``user_index`` is ignored."""
+        answers = [""] * len(windows)
+        by_length = np.argsort(windows.length, kind="stable")
+        for start in range(0, len(windows), self._batch_size):
+            rows = by_length[start : start + self._batch_size]
+            with torch.inference_mode():
+                decided = self._decided(self._model.user_prompt(windows[rows].trimmed()))
+            for row, answer in zip(rows, self._task.target_texts(decided), strict=True):
+                answers[row] = answer
+        return answers
+
+    def _decided(self, user: UserPrompt) -> Preferences:
+        most = self._task.settings.max_labels
+        if user.named is not None:
+            named = user.named.cpu().numpy()[..., :most]
+            return Preferences(named[:, 0], named[:, 1])
+        chances = self._model.category_logits(user).double().sigmoid().cpu().numpy()
+        return best_answers(chances, self._frequencies(), most)
+
+    def _frequencies(self) -> Doubles:
+        """Compute the share of training users who like and who dislike each label, [2, L]."""
+        if self._frequency is None:
+            data = self._dataset
+            whole = category_statistics(data.interactions, data.category_matrix, data.rating_values)
+            labels = self._task.labels(whole[data.users("train")])
+            halves = [
+                membership(half, len(self._task.label_names)) for half in (labels.liked, labels.disliked)
+            ]
+            self._frequency = np.stack(halves).mean(axis=1)
+        return self._frequency
+
+
+def has_view(predictor: PersonalizedPredictor, windows: Windows) -> bool:
+    """Return whether a model's user encoder says which categories a user likes, by encoding the first window."""
+    with torch.inference_mode():
+        user = predictor.model.user_prompt(windows[:1].trimmed())
+    return user.category_logits is not None
