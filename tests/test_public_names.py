@@ -21,7 +21,7 @@ SIGNATURES = {
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (
         "(run: 'Path | str', backbone: 'str | None' = None, *, device: 'str | torch.device' = 'auto', "
-        "dtype: 'str | torch.dtype | None' = None) -> 'PersonalizedModel'"
+        "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
     "read_history": "(path: 'Path | str', unrated: 'float | None' = None) -> 'tuple[History, list[Item]]'",

@@ -1,6 +1,7 @@
 """The command line: what it passes on, what it prints where, and how errors reach the user."""
 
 import json
+import re
 import sys
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -245,7 +246,8 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     assert scored.exit_code == 0, scored.stderr
     metrics = json.loads((tmp_path / "runs/tiny/metrics.json").read_text())
     control = "tiny, another user's history"
-    expected = ["population", "counting", "rule", "shrinkage", control, "tiny"]
+    view = "tiny, view in a template"
+    expected = ["population", "counting", "rule", "shrinkage", control, view, "tiny"]
     assert [one["name"] for one in metrics["predictors"]] == expected
     assert (metrics["setting"]["window"], metrics["setting"]["split"]) == (8, "test")
     assert (tmp_path / "runs/tiny/predictions.jsonl").exists()
@@ -263,6 +265,12 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     ]
     shown = ("another user's history", "no history", "ratings shuffled", "population prompt")
     assert names == [*(f"tiny, {name}" for name in shown), "tiny"]
+    constrained = palate("evaluate", "runs/tiny", "--bare", "--constrained", "--out", "constrained")
+    assert constrained.exit_code == 0, constrained.stderr
+    (said,) = json.loads((tmp_path / "constrained/metrics.json").read_text())["predictors"]
+    assert said["unreadable"] == 0
+    answer = palate("generate", "runs/tiny", "--user", "1", "--constrained")
+    assert re.fullmatch("The user likes .* and doesn't like .*\n", answer.stdout)
 
     (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows[:-25], ""]))
     assert palate("prepare", tmp_path, "--out", "other").exit_code == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_json, show_table, tell, tell_device, watched
-from palate.cli.options import BackboneOption, DeviceOption
+from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
@@ -65,6 +65,7 @@ def evaluate(
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
+    constrained: ConstrainedOption = None,
     transfer: Annotated[
         bool, Option("--transfer", help="Allow data that the runs were not trained on.")
     ] = False,
@@ -100,6 +101,7 @@ def evaluate(
         users,
         truths,
         rule,
+        constrained,
     )
 
     def show(scores: WindowScores) -> None:

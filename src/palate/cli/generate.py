@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json, tell_device
-from palate.cli.options import BackboneOption, DeviceOption
+from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.schema import History, Item
@@ -22,6 +22,7 @@ def generate(
     instruction: Annotated[str | None, Option(help="The question; the trained one if not given.")] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
+    constrained: ConstrainedOption = None,
     data: Annotated[Path | None, Option(help="Dataset of the user; the run's own if not given.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print answer and window as JSON.")] = False,
 ) -> None:
@@ -33,7 +34,7 @@ def generate(
     asked, new_items = _history(run, user, history, data, backbone)
     from palate.model.answer import answer
 
-    given = answer(run, asked, new_items, instruction, backbone, device)
+    given = answer(run, asked, new_items, instruction, backbone, device, constrained)
     tell_device(given.device)
     if as_json:
         show_json(asdict(given))

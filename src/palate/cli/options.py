@@ -18,6 +18,15 @@ DeviceOption: TypeAlias = Annotated[
     Option(metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."),
 ]
 
+ConstrainedOption: TypeAlias = Annotated[
+    bool | None,
+    Option(
+        "--constrained/--free",
+        help="Constrain answers to what the task allows (every category at most once, in one half, from the "
+        "catalogue), or not; as the model was saved if not given.",
+    ),
+]
+
 
 def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:
     """Let a leading ``~`` in a command's paths be the home folder: shells do not expand it in ``--out=~/runs``."""

@@ -71,6 +71,9 @@ class Options:
         if len(set(self.truths)) < len(self.truths):
             raise PalateError(f"the truths are {', '.join(self.truths)}; expected each once")
 
+    constrained: bool | None = None
+    """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -353,7 +356,7 @@ def _load(
     from palate.model.model import load_model
 
     recipe = run.recipe
-    model = load_model(run.path, backbone, device=options.device)
+    model = load_model(run.path, backbone, device=options.device, constrained=options.constrained)
     if options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

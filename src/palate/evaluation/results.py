@@ -223,8 +223,8 @@ def evaluate(
 
     Example:
         >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])
-        >>> table.names
-        ('rule', 'counting', 'shrinkage', "model, another user's history", 'model', 'says nothing')
+        >>> table.names[3:]
+        ("model, another user's history", 'model, view in a template', 'model', 'says nothing')
         >>> both = palate.evaluate(["rule"], data, windows=5, truth=["labels", "unseen"])
         >>> both.truths
         ('labels', 'unseen')

@@ -43,6 +43,7 @@ def answer(
     instruction: str | None = None,
     backbone: str | None = None,
     device: str | torch.device = "auto",
+    constrained: bool | None = None,
 ) -> Answer:
     """Generate a run's answer about a history.
 
@@ -53,6 +54,7 @@ def answer(
         instruction: The question; the trained instruction if None.
         backbone: Folder of a backbone that is not saved with the model, if it has moved.
         device: Device of the computation.
+        constrained: Whether the answer is constrained to what the task allows; as the model was saved if None.
 
     Returns:
         The answer.
@@ -65,7 +67,7 @@ def answer(
     settings = check_model(run, backbone)
     if instruction is not None:
         check_instruction(run, settings, instruction, backbone)
-    model = load_model(run, backbone, device=device).with_items(new_items)
+    model = load_model(run, backbone, device=device, constrained=constrained).with_items(new_items)
     text = model.generate([history], instruction)[0]
     read = model.visible(history)
     columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)

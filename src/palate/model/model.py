@@ -759,6 +759,7 @@ def load_model(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None,
+    constrained: bool | None = None,
 ) -> PersonalizedModel:
     """Load a trained model.
 
@@ -767,6 +768,7 @@ def load_model(
         backbone: Hub name, folder or file of a backbone that is not saved with the model, if it has moved.
         device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
         dtype: Data type of the backbone, such as "bfloat16"; that of the training if None.
+        constrained: Whether answers are constrained to what the task allows; as the model was saved if None.
 
     Returns:
         The model in evaluation mode; ``model.run`` is the run that trained it, or None for a model's folder.
@@ -784,6 +786,8 @@ def load_model(
     model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
     if backbone_dtype is not None:
         model.backbone.to(dtype=backbone_dtype)
+    if constrained is not None:
+        model.constrained = constrained
     model.run = found if (found := RunFolder(Path(run))).there else None
     return model.to(place)
 

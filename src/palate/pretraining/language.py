@@ -33,8 +33,6 @@ from palate.words import plural
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CATALOGUES = 600
-"""Random catalogues that the tokenizer is trained on."""
 NAMES_ASKED: dict[QuestionKind, float] = {"preference": 0.7, "liked": 0.15, "disliked": 0.15}
 """Shares of the kinds of questions that are answered with names."""
 CATEGORIES_ASKED: dict[QuestionKind, float] = {"yes-no": 0.4, "pair": 0.4, "rating": 0.2}
@@ -55,6 +53,8 @@ class LanguagePretraining(Section):
     """Layers in the encoder, and in the decoder."""
     vocab_size: int = Field(1500, ge=320)
     """Vocabulary of the tokenizer: all bytes, and the most frequent parts of random names."""
+    catalogues: int = Field(600, ge=1)
+    """Random catalogues of 20 names that the tokenizer is trained on."""
     task_prompt: int = Field(2, ge=0)
     """Length of the task prompt, in vectors."""
     pooled: int = Field(4, ge=1, le=14)
@@ -63,9 +63,9 @@ class LanguagePretraining(Section):
     """Maximum number of names in each half of an answer."""
     name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 24)
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
-    steps: int = Field(4_000, ge=0)
+    steps: int = Field(3_000, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
-    entity_steps: int = Field(1_000, ge=0)
+    entity_steps: int = Field(800, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
     groups: int = Field(4, ge=1)
     """Populations, each with names of its own, in a batch."""
@@ -110,7 +110,7 @@ class NobodyRead:
 
     def draw(self, rng: np.random.Generator, users: int) -> Readers:
         """Draw a number of categories, all alike."""
-        labels = int(np.exp(rng.uniform(np.log(2), np.log(40))))
+        labels = int(rng.integers(2, 13))
         return Readers(
             hidden=torch.zeros(users, labels, self.width),
             logits=torch.zeros(users, labels, 2),
@@ -293,19 +293,19 @@ def language_backbone(settings: LanguagePretraining) -> Backbone:
         num_layers=settings.num_layers,
         vocab_size=settings.vocab_size,
     )
-    return random_t5(sizes, _generated(rng))
+    return random_t5(sizes, _generated(rng, settings.catalogues))
 
 
-def _generated(rng: np.random.Generator) -> Iterator[str]:
+def _generated(rng: np.random.Generator, catalogues: int) -> Iterator[str]:
     """Yield the texts that the tokenizer is trained on: sentences of the tasks, and random names."""
-    for _ in range(CATALOGUES):
+    for _ in range(catalogues):
         field = random_field(rng)
         words = {"fields": plural(field), "category": "", "other": "", "item": "", "low": "1", "high": "5"}
         for wordings in WORDINGS.values():
             yield from (wording.format(**words) for wording in wordings.all)
         yield f"The user likes no {field} and doesn't like any {field}, {' '.join(YES_NO)} 1 2 3 4 5 6 7 8 9 10"
         yield f"The user doesn't like any {field}"
-    yield from name_texts(rng, CATALOGUES)
+    yield from name_texts(rng, catalogues)
 
 
 def user_prompts(language: Language, lessons: Sequence[Lesson]) -> UserPrompt:
@@ -324,33 +324,42 @@ def user_prompts(language: Language, lessons: Sequence[Lesson]) -> UserPrompt:
     )
 
 
-def pretrain_language(
+def pretrain_names(
     settings: LanguagePretraining,
-    source: ReaderSource | None = None,
-    width: int = 64,
+    width: int,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Language:
-    """Train the packaged backbone and its user prompt on random names.
+    """Train a backbone and the marks of its user prompt to say random names in order.
 
     Args:
         settings: Sizes, steps and seed.
-        source: Draws users whom a network has read, for ``entity_steps``; without it there are none.
-        width: Size W of the network's hidden states.
+        width: Size W of the hidden states that the user prompt will be given.
         progress: Called after each step with its number and its loss.
 
     Returns:
         The trained parts, in evaluation mode.
     """
-    language = Language(language_backbone(settings), width, settings).train()
-    names = Lessons(language.tokenizer, NobodyRead(width), NAMES_ASKED, settings.most)
-    _train(language, [names], settings.steps, 2, progress)
-    if source is not None:
-        kinds = (NAMES_ASKED, CATEGORIES_ASKED)
-        both = [Lessons(language.tokenizer, source, kind, settings.most) for kind in kinds]
-        _train(
-            language, both, settings.entity_steps, 3, lambda step, loss: progress(settings.steps + step, loss)
-        )
+    language = Language(language_backbone(settings), width, settings)
+    lessons = Lessons(language.tokenizer, NobodyRead(width), NAMES_ASKED, settings.most)
+    _train(language, [lessons], settings.steps, 2, progress)
     return language.eval()
+
+
+def pretrain_entities(
+    language: Language, source: ReaderSource, progress: Callable[[int, float], None] = lambda step, loss: None
+) -> None:
+    """Train the result of :func:`pretrain_names` on questions about categories and items, too, in every other step.
+
+    Args:
+        language: The parts, which are changed.
+        source: Draws users whom a network has read.
+        progress: Called after each step with its number and its loss.
+    """
+    settings, tokenizer = language.settings, language.tokenizer
+    kinds = (NAMES_ASKED, CATEGORIES_ASKED)
+    lessons = [Lessons(tokenizer, source, kind, settings.most) for kind in kinds]
+    _train(language, lessons, settings.entity_steps, 3, progress)
+    language.eval()
 
 
 def _train(
@@ -362,6 +371,7 @@ def _train(
 ) -> None:
     """Take optimizer steps with batches of each kind of lesson in turn, a function of the seed and the stream."""
     settings, tokenizer = language.settings, language.tokenizer
+    language.train()
     optimizer = torch.optim.AdamW(language.parameters(), settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
     for step in range(steps):
