@@ -34,15 +34,15 @@ def sessions(
     )
     number = 1 + rng.binomial(3, 0.3, items)
     has = np.argsort(np.argsort(-near, 1), 1) < number[:, None]
-    popularity = rng.pareto(1.2, items).clip(max=30)
+    popularity = rng.pareto(1.8, items).clip(max=20)
     quality = rng.normal(0, 0.35, items)
-    likeness = np.exp(-((place[:, None] - place) ** 2).sum(-1) / 4)
+    likeness = np.exp(-((place[:, None] - place) ** 2).sum(-1) / 2.5)
     steps = likeness * (0.2 + popularity)
     rows = []
     for user in range(users):
         favourites = place[rng.choice(items, rng.integers(2, 4))] + rng.normal(0, 0.5, (1, size))
         close = -np.sqrt(((place[:, None] - favourites) ** 2).sum(-1)).min(1)
-        start = (0.2 + popularity) * np.exp(1.0 * close)
+        start = (0.2 + popularity) * np.exp(1.6 * close / close.std())
         length = int(np.clip(20 + rng.gamma(0.8, 70), 20, 500))
         free, at, order = np.ones(items, bool), -1, []
         for _ in range(length):

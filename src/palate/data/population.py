@@ -32,6 +32,8 @@ QUANTILES = 65
 """Number of quantiles of the lengths of histories that are kept."""
 PRIOR_PAIRS = 30.0
 """Users by whose weight a covariance is drawn to that of categories that are all alike."""
+LONG_ENOUGH = 30.0
+"""Interactions at which a history counts half for how much the shares of categories differ."""
 FOLDS = 5
 """Parts that training users are divided into, so that each has a summary without its part."""
 PRIOR_USERS = 1.0
@@ -306,8 +308,9 @@ def _shares(full: CategoryStatistics) -> tuple[Doubles, Doubles]:
     least = 0.5 / (length.sum() + 1)
     mean = np.clip(shares.mean(axis=0) if len(shares) else np.zeros(shares.shape[1]), least, 1 - least)
     single = mean * (1 - mean)
-    surplus = ((shares - mean) ** 2 - single / length).sum(axis=0)
-    possible = (single * (1 - 1 / length)).sum(axis=0)
+    weight = length / (length + LONG_ENOUGH)  # what a short history was about says less of the whole
+    surplus = (weight * ((shares - mean) ** 2 - single / length)).sum(axis=0)
+    possible = (weight * single * (1 - 1 / length)).sum(axis=0)
     common = surplus.sum() / max(possible.sum(), 1e-9)  # rare categories are drawn to the others
     prior = 3 * single
     variety = (surplus + prior * common) / np.maximum(possible + prior, 1e-9)

@@ -26,6 +26,8 @@ GRID = 24
 OWN_SPREAD = 10.0
 """Ratings that a user's own noise is drawn to the population's by."""
 LEAST_SD = 1e-3
+ROUNDING = 2e-5
+"""Distance from a threshold, in units of the spread, that is taken for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +217,7 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
 
 
 def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dislike_below: Tensor) -> Tensor:
-    """Compute the probabilities that the categories are liked and disliked, [B, L, 2].
+    """Compute the probabilities that the categories are liked and disliked, at each final length, [B, N, L, 2].
 
     Args:
         e: Estimates for B users.
@@ -229,7 +231,44 @@ def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dis
     """
     liked = _among_best(e.score, e.score_sd, e.often, like_above, p.max_labels)
     disliked = _among_best(-e.score, e.score_sd, e.lacking, -dislike_below, p.max_labels)
-    return torch.stack([liked.mean(dim=1), disliked.mean(dim=1)], dim=-1)
+    return torch.stack([liked, disliked], dim=-1)
+
+
+def labels_of_all(seen: Seen, p: PopulationInputs, like_above: Tensor, dislike_below: Tensor) -> Tensor:
+    """Compute the labels of users of whom everything was seen, as the label rule does but for ties by name.
+
+    Args:
+        seen: What was seen of B users.
+        p: Their population.
+        like_above: Thresholds, in units of the spread, [A, 1].
+        dislike_below: The same, [A, 1].
+
+    Returns:
+        The place of each category in each half, 0 for the best, -1 for those that have no label, [B, L, 2].
+    """
+    count = seen.count.double()
+    expected = count
+    if p.implicit:
+        share = p.weighted_share.clamp(min=1e-6).double()
+        score = seen.weight / seen.whole_weight.clamp(min=1e-9) / share
+        expected = seen.length * share
+    else:
+        score = seen.total / count.clamp(min=1e-9)
+    score = score.double().round(decimals=5)  # equal means are equal, whatever the order of the sums
+    often = 1e-6 * count / (1 + count)
+    halves = (
+        (score + often, (count >= p.min_count) & (score > like_above + ROUNDING)),
+        (often - score, (expected >= p.min_count) & (score < dislike_below - ROUNDING)),
+    )
+    return torch.stack([_places(key, eligible, p.max_labels) for key, eligible in halves], dim=-1)
+
+
+def _places(key: Tensor, eligible: Tensor, most: int) -> Tensor:
+    """Rank the ``most`` largest eligible keys [B, L] from 0; -1 for all others."""
+    best = torch.where(eligible, key, -torch.inf).topk(min(most, key.shape[1]), dim=1)
+    place = torch.arange(best.values.shape[1], device=key.device).expand_as(best.indices)
+    place = torch.where(best.values.isfinite(), place, -1)
+    return torch.full_like(key, -1, dtype=torch.int64).scatter(1, best.indices, place)
 
 
 def _own_noise(seen: Seen, p: PopulationInputs) -> Tensor:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from palate.encoders.estimates import Estimates, PopulationInputs, Seen, chances_of_labels, estimate_history
+from palate.encoders.estimates import (
+    Estimates,
+    PopulationInputs,
+    Seen,
+    chances_of_labels,
+    estimate_history,
+    labels_of_all,
+)
 
 if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
@@ -17,7 +24,7 @@ RULERS = 8
 """Number of learned scores by which categories are ranked."""
 CERTAIN = 7.0
 """Largest absolute log-odds of the estimates."""
-FEATURES = 34
+FEATURES = 38
 """Inputs of a category."""
 
 
@@ -27,6 +34,8 @@ class UniversalNetwork(nn.Module):
     Categories are a set: the same weights read each, and attention compares them. At first the log-odds are those of
     the estimates, which need no training.
     """
+
+    features = FEATURES
 
     def __init__(self, settings: UniversalSettings) -> None:
         super().__init__()
@@ -64,7 +73,10 @@ class UniversalNetwork(nn.Module):
         """
         with torch.no_grad():
             base, features = self.inputs(counts, population, thresholds, complete)
-        return self.correct(base, features)
+        logits, hidden = self.correct(base, features)
+        if complete is not None:  # nothing is left to estimate
+            logits = torch.where(complete[:, None, None], base, logits)
+        return logits, hidden
 
     def correct(self, base: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map the results of :meth:`inputs` to those of :meth:`forward`."""
@@ -92,14 +104,24 @@ class UniversalNetwork(nn.Module):
         seen = Seen.of(counts, p)
         estimates = estimate_history(seen, p, complete)
         chances = chances_of_labels(estimates, p, like, dislike)
-        base = chances.clamp(1e-4, 1 - 1e-4).logit().clamp(-CERTAIN, CERTAIN)
-        return base, _features(seen, estimates, p, base, like, dislike)
+        base = _log_odds(chances.mean(dim=1))
+        if complete is not None:
+            place = labels_of_all(seen, p, like, dislike)
+            known = torch.where(place < 0, -CERTAIN, CERTAIN - place.float() / 2)
+            base = torch.where(complete[:, None, None], known, base)
+        extremes = torch.cat([_log_odds(chances[:, 0]), _log_odds(chances[:, -1])], dim=-1)  # [B, L, 4]
+        columns = _features(seen, estimates, p, base, like, dislike)
+        return base, torch.cat([columns, (extremes - torch.cat([base, base], dim=-1)) / 2], dim=-1)
+
+
+def _log_odds(chances: Tensor) -> Tensor:
+    return chances.clamp(1e-4, 1 - 1e-4).logit().clamp(-CERTAIN, CERTAIN)
 
 
 def _features(
     seen: Seen, e: Estimates, p: PopulationInputs, base: Tensor, like: Tensor, dislike: Tensor
 ) -> Tensor:
-    """Compute the inputs of each category, [B, L, FEATURES]: in units of the spread, from the thresholds."""
+    """Compute the inputs of each category but the last four, [B, L, F], in units of the spread."""
     count = seen.count
     there = (count > 0).float()
     mean = seen.total / count.clamp(min=1)

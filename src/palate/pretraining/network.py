@@ -1,0 +1,157 @@
+"""Pretrains the universal network on random populations: the same settings and seed give the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from palate.data.population import histories_of, members, summarise_histories
+from palate.data.windows import draw_windows
+from palate.encoders.calibration import counts_of
+from palate.encoders.estimates import PopulationInputs
+from palate.encoders.universal import UniversalNetwork
+from palate.pretraining.populations import RandomPopulation, draw_population, draw_shape
+from palate.schema import Bools, Ints
+from palate.tasks.statistics import category_statistics
+
+if TYPE_CHECKING:
+    from palate.pretraining.settings import NetworkPretraining
+
+LONGEST_WINDOW = 300
+WINDOW_SIZES = 8
+"""Different window lengths for the users of a population."""
+WHOLE = 0.05
+"""Share of users whose whole history is shown."""
+RECENT = 0.25
+"""Share of the windows' lengths at which the newest interactions are shown, not random ones."""
+FEW = 0.2
+"""Share of summaries that rest on 20 to 50 users."""
+INPUT_CELLS = 8_000
+"""Windows times categories whose inputs are computed at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkExamples:
+    """Inputs of the network and labels, of N windows."""
+
+    base: Tensor  # [N, L, 2]
+    features: Tensor  # [N, L, F]
+    truth: Tensor  # [N, L, 2]
+
+
+def pretrain_network(
+    settings: NetworkPretraining, progress: Callable[[int, float], None] = lambda step, loss: None
+) -> UniversalNetwork:
+    """Train a network on random populations.
+
+    Args:
+        settings: Numbers of steps and of populations, the learning rate and the seed.
+        progress: Called after each step with its number and its loss.
+
+    Returns:
+        The network, whose weights are an exponential moving average of those of the steps.
+    """
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    network = UniversalNetwork(settings.network)
+    averaged = deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
+    )
+    for step, (base, features, truth) in enumerate(_batches(network, settings, rng), start=1):
+        logits, _ = network.correct(base, features)
+        loss = functional.binary_cross_entropy_with_logits(logits, truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(settings.averaging, step / (step + 20))
+        for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 1 - decay)
+        progress(step, float(loss.detach()))
+        if step == settings.steps:
+            break
+    return averaged.requires_grad_(True)
+
+
+def _batches(
+    network: UniversalNetwork, settings: NetworkPretraining, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Draw populations without end, and yield batches of windows of several of the same shape."""
+    while True:
+        shape = draw_shape(rng)
+        found = [
+            draw_examples(network, draw_population(shape, rng), rng) for _ in range(settings.populations)
+        ]
+        base, features, truth = (
+            torch.cat([getattr(one, name) for one in found]) for name in ("base", "features", "truth")
+        )
+        size = min(max(settings.batch_cells // shape.categories, 16), settings.batch_size, len(base))
+        for _ in range(settings.epochs):
+            order = torch.from_numpy(rng.permutation(len(base)))
+            for start in range(0, len(order) - size + 1, max(size, 1)):
+                rows = order[start : start + size]
+                yield base[rows], features[rows], truth[rows]
+
+
+def draw_examples(
+    network: UniversalNetwork, population: RandomPopulation, rng: np.random.Generator
+) -> NetworkExamples:
+    """Draw windows of the users of a population, half of whom the summary of the others is read for."""
+    users = rng.permutation(len(population.histories.lengths))
+    half = len(users) // 2
+    found = [
+        _of_half(network, population, known, read, rng)
+        for known, read in ((users[:half], users[half:]), (users[half:], users[:half]))
+    ]
+    return NetworkExamples(
+        *(torch.cat([getattr(one, name) for one in found]) for name in ("base", "features", "truth"))
+    )
+
+
+def _of_half(
+    network: UniversalNetwork, population: RandomPopulation, known: Ints, read: Ints, rng: np.random.Generator
+) -> NetworkExamples:
+    p = population
+    if rng.random() < FEW:
+        known = known[: rng.integers(20, 51)]
+    summary = summarise_histories(
+        histories_of(p.histories, known), p.category_matrix, p.rating_values, p.task, p.feedback
+    )
+    inputs = PopulationInputs.of([summary])
+    truth = _labels(p, read)
+    parts = []
+    for rows in np.array_split(np.arange(len(read)), min(WINDOW_SIZES, len(read))):
+        size = int(np.exp(rng.uniform(0, np.log(LONGEST_WINDOW))))
+        longer = rows[(p.histories.lengths[read[rows]] > size) | (rng.random(len(rows)) < WHOLE)]
+        if not len(longer):
+            continue
+        kind = "recent" if rng.random() < RECENT else "random"
+        windows = draw_windows(p.histories, read[longer], size, kind, rng)  # type: ignore[arg-type]
+        counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
+        base, features = network.inputs(counts, inputs)
+        parts.append(NetworkExamples(base, features, torch.from_numpy(truth[longer].astype(np.float32))))
+    if not parts:
+        return NetworkExamples(*(torch.zeros(0, truth.shape[1], last) for last in (2, network.features, 2)))
+    return NetworkExamples(
+        *(torch.cat([getattr(one, name) for one in parts]) for name in ("base", "features", "truth"))
+    )
+
+
+def _labels(population: RandomPopulation, users: Ints) -> Bools:
+    values = np.asarray(population.rating_values, np.float32)
+    full = category_statistics(histories_of(population.histories, users), population.category_matrix, values)
+    labels = population.task.labels(full)
+    most = population.category_matrix.shape[1]
+    return np.stack([members(labels.liked, most), members(labels.disliked, most)], axis=-1)
