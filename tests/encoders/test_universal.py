@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.recipe import UniversalSettings
+from palate.config.recipe import TaskSettings, UniversalSettings
 from palate.data.population import rating_steps, summarise
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, read_in_batches
@@ -15,6 +15,7 @@ from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reac
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import LeakageError
 from palate.evaluation.metrics import membership, weighted_f1
+from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task
 
@@ -235,3 +236,20 @@ def test_too_few_users_leave_the_decisions_as_they_are(dataset, summary):
         ).decisions
         is None
     )
+
+
+def test_thresholds_that_move_with_the_user_s_mean_are_estimated(dataset):
+    rule = TaskSettings(rule="own-mean", like_above=3.3, dislike_below=2.9)
+    task = CategoryPreference(dataset.categories, "genre", rule)
+    summary = summarise(dataset, task)
+    users, labels = np.arange(len(dataset.user_ids)), len(dataset.categories)
+    full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
+    truth, inputs = task.labels(full), PopulationInputs.of([summary])
+    complete = torch.ones(len(users), dtype=bool)
+    with torch.no_grad():
+        known = network()(counts_of(dataset, users, 100), inputs, complete=complete)[0].double().numpy()
+        base = network().inputs(counts_of(dataset, users, 12), inputs)[0].double().sigmoid().numpy()
+    for half, named in enumerate((truth.liked, truth.disliked)):
+        true = membership(named, labels)
+        assert ((known[..., half] > 0) == true).mean() > 0.98
+        assert base[..., half].mean() == pytest.approx(true.mean(), abs=0.05)

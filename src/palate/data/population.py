@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from palate.data.windows import require_training_users
 from palate.errors import DataError
-from palate.schema import Bools, Doubles, Feedback, Interactions, Ints
+from palate.schema import Bools, Doubles, Feedback, Interactions, Ints, LabelRule
 from palate.system.files import read_bytes, write_bytes
 from palate.tasks.decisions import Decisions
 from palate.tasks.statistics import CategoryStatistics, category_statistics
@@ -50,6 +50,8 @@ class PopulationSummary:
     categories: tuple[str, ...]
     feedback: Feedback
     rating_values: tuple[float, ...]
+    rule: LabelRule
+    """The label rule; with ``own-mean`` the thresholds are relative to the middle between them, as the user's mean."""
     like_above: float
     dislike_below: float
     min_count: int
@@ -250,6 +252,7 @@ def summarise_histories(
         categories=tuple(task.label_names),
         feedback=feedback,
         rating_values=tuple(float(value) for value in rating_values),
+        rule=task.settings.rule or "thresholds",
         like_above=float(task.like_above),
         dislike_below=float(task.dislike_below),
         min_count=task.settings.min_count,

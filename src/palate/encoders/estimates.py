@@ -25,6 +25,8 @@ GRID = 24
 """Points of the numerical integral over the score of a category."""
 OWN_SPREAD = 10.0
 """Ratings that a user's own noise is drawn to the population's by."""
+OWN_MEAN = 5.0
+"""Ratings that a user's mean is drawn to the estimated one by."""
 LEAST_SD = 1e-3
 ROUNDING = 2e-5
 """Distance from a threshold, in units of the spread, that is taken for none."""
@@ -41,6 +43,9 @@ class PopulationInputs:
         Tensor  # [A, 1] in units of the spread from the mean; of shares as multiples if there are no ratings
     )
     dislike_below: Tensor  # [A, 1]
+    relative: (
+        Tensor  # [A, 1] 1 if the thresholds move with the user's mean, 0 if they are the same for everybody
+    )
     noise: Tensor  # [A, 1] in units of the spread, as all that follow
     means: Tensor  # [A, L]
     factor: Tensor  # [A, L, K]
@@ -95,6 +100,7 @@ def _columns(summary: PopulationSummary, implicit: bool) -> dict[str, np.ndarray
         "step": summary.step,
         "like_above": (summary.like_above - at) / unit,
         "dislike_below": (summary.dislike_below - at) / unit,
+        "relative": float(summary.rule == "own-mean"),
         "noise": summary.noise / spread,
         "users": summary.users,
         "min_count": summary.min_count,
@@ -214,6 +220,19 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
         score=score,
         score_sd=score_sd.clamp(min=LEAST_SD),
     )
+
+
+def thresholds_of(
+    seen: Seen, e: Estimates, p: PopulationInputs, complete: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Estimate the thresholds of B users, above which a category is liked and below which it is disliked, [B or A, 1].
+
+    They differ between users if the label rule is relative to the user's mean.
+    """
+    prior = OWN_MEAN * (1 if complete is None else (~complete[:, None]).float())
+    own = (seen.whole + prior * e.offset) / (seen.length + prior).clamp(min=1)
+    moved = p.relative * (own - (p.like_above + p.dislike_below) / 2)
+    return p.like_above + moved, p.dislike_below + moved
 
 
 def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dislike_below: Tensor) -> Tensor:

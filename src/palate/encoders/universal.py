@@ -14,6 +14,7 @@ from palate.encoders.estimates import (
     chances_of_labels,
     estimate_history,
     labels_of_all,
+    thresholds_of,
 )
 
 if TYPE_CHECKING:
@@ -97,12 +98,12 @@ class UniversalNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Compute what does not depend on the weights: the estimates' log-odds [B, L, 2] and features [B, L, F]."""
         p = population
-        like, dislike = p.like_above, p.dislike_below
+        seen = Seen.of(counts, p)
+        estimates = estimate_history(seen, p, complete)
+        like, dislike = thresholds_of(seen, estimates, p, complete)
         if thresholds is not None:
             at, unit = (0.0, 1.0) if p.implicit else (p.mean, p.spread)
             like, dislike = (thresholds[:, :1] - at) / unit, (thresholds[:, 1:] - at) / unit
-        seen = Seen.of(counts, p)
-        estimates = estimate_history(seen, p, complete)
         chances = chances_of_labels(estimates, p, like, dislike)
         base = _log_odds(chances.mean(dim=1))
         if complete is not None:
