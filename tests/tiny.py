@@ -10,11 +10,12 @@ from palate.backbones.base import Backbone
 from palate.backbones.load import load_backbone
 from palate.backbones.t5 import random_t5
 from palate.config import registry
-from palate.config.recipe import RandomT5Settings, Recipe, TaskSettings, TextSettings
+from palate.config.recipe import RandomT5Settings, Recipe, TaskSettings, TextSettings, UniversalSettings
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
 from palate.errors import MismatchError
 from palate.items.blocks import build_block_table
+from palate.items.categories import CategoryTable
 from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.model.config import PersonalizedSettings
@@ -132,6 +133,32 @@ def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: A
     torch.manual_seed(seed + 1)
     config = tiny_settings(dataset, user_encoder, **settings)
     return PersonalizedModel(config, backbone, made_up_table(dataset)).eval()
+
+
+def unbound_model(seed: int = 0) -> PersonalizedModel:
+    """A model that was made for no data, with random weights, in evaluation mode."""
+    import torch
+
+    backbone = tiny_backbone(seed)
+    torch.manual_seed(seed)
+    settings = PersonalizedSettings(
+        user_encoder=UniversalSettings(d_model=16, num_layers=1, num_heads=2),
+        task_prompt=0,
+        window=10,
+        max_new_tokens=12,
+        instruction="",
+        task=TaskSettings(),
+        category_field="category",
+        categories=(),
+        data_name="none",
+        data_fingerprint="",
+    )
+    nothing = CategoryTable([], [], np.zeros((0, 0), np.int16), (), np.zeros(0, np.float32), "category")
+    model = PersonalizedModel(settings, backbone, nothing).eval()
+    with torch.no_grad():  # at first the network adds nothing to what it is given
+        for weight in model.user_encoder.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model
 
 
 def pretrained_model(

@@ -6,40 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.recipe import TaskSettings, UniversalSettings
 from palate.data.population import summarise
 from palate.errors import DataError, MismatchError
-from palate.items.categories import CategoryTable
-from palate.model.config import PersonalizedSettings
-from palate.model.model import PersonalizedModel, load_model
+from palate.model.model import load_model
 from palate.schema import History, Item
 from small_dataset import small_dataset, small_task
-from tiny import tiny_backbone, tiny_model
-
-SMALL = UniversalSettings(d_model=16, num_layers=1, num_heads=2)
-
-
-def unbound(seed=0):
-    """A model that was made for no data."""
-    torch.manual_seed(seed)
-    settings = PersonalizedSettings(
-        user_encoder=SMALL,
-        task_prompt=0,
-        window=10,
-        max_new_tokens=12,
-        instruction="",
-        task=TaskSettings(),
-        category_field="category",
-        categories=(),
-        data_name="none",
-        data_fingerprint="",
-    )
-    nothing = CategoryTable([], [], np.zeros((0, 0), np.int16), (), np.zeros(0, np.float32), "category")
-    model = PersonalizedModel(settings, tiny_backbone(seed), nothing).eval()
-    with torch.no_grad():  # at first the network adds nothing to what it is given
-        for weight in model.user_encoder.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-    return model
+from tiny import tiny_model, unbound_model
 
 
 def other_dataset():
@@ -69,14 +41,14 @@ def data():
 
 @pytest.fixture(scope="module")
 def model(data):
-    return unbound().bind(data)
+    return unbound_model().bind(data)
 
 
 def test_a_model_of_no_data_asks_for_some(data):
     with pytest.raises(MismatchError, match=r"bound to no data; name a dataset by --data"):
-        unbound().encode(data.histories(["u1"]))
+        unbound_model().encode(data.histories(["u1"]))
     with pytest.raises(MismatchError, match="bound to no data"):
-        unbound().summary  # noqa: B018
+        unbound_model().summary  # noqa: B018
 
 
 def test_it_names_the_categories_of_whatever_data_it_is_bound_to(data, model):
@@ -88,7 +60,7 @@ def test_it_names_the_categories_of_whatever_data_it_is_bound_to(data, model):
     assert "tags" in moved.settings.instruction
     assert model.settings.categories == data.categories  # the first one stays as it was
     torch.testing.assert_close(
-        own.embeddings, unbound().bind(data).encode(data.histories(["u1", "u2"])).embeddings
+        own.embeddings, unbound_model().bind(data).encode(data.histories(["u1", "u2"])).embeddings
     )
     back = moved.bind(data).encode(data.histories(["u1", "u2"]))
     torch.testing.assert_close(back.embeddings, own.embeddings)
@@ -102,7 +74,7 @@ def test_another_encoder_cannot_be_bound(tiny_data):
 
 @pytest.mark.parametrize("bound", [True, False])
 def test_it_comes_back_as_it_was_saved(data, model, tmp_path, bound):
-    (model if bound else unbound()).save_pretrained(tmp_path / "model")
+    (model if bound else unbound_model()).save_pretrained(tmp_path / "model")
     again = load_model(tmp_path / "model", device="cpu")
     again = again if bound else again.bind(data)
     histories = data.histories(["u1", "u2", "u3"])
@@ -121,7 +93,7 @@ def test_another_summary_gives_another_prompt_from_the_same_state(data, model):
     torch.testing.assert_close(read.prompt(), other.encode(data.histories(["u1"])).split()[0])
     assert (read.category_probabilities() - state.category_probabilities()).abs().max() > 0.01
     with pytest.raises(MismatchError, match=r"summary is of the categories 类别.*and the model of Action"):
-        model.with_summary(unbound().bind(other_dataset()).summary)
+        model.with_summary(unbound_model().bind(other_dataset()).summary)
 
 
 def test_new_items_bring_new_categories(data, model):

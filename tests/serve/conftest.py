@@ -59,6 +59,7 @@ ENCODERS = {
     "uem": {"kind": "uem", "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 16},
     "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2},
     "text": {"kind": "text", "max_length": 200},
+    "universal": {"kind": "universal", "d_model": 16, "num_layers": 1, "num_heads": 2},
 }
 LIKE_TOKENS = "like-tokens"
 """Of a run's name: its soft prompts are kept as long as tokens."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from typer import Argument, BadParameter, Option
+from typer import BadParameter, Option
 
 from palate.cli.console import show, tell, tell_device, watched
-from palate.cli.options import BackboneOption, DeviceOption
+from palate.cli.options import BackboneOption, DeviceOption, RunArgument
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, Argument(help="The run's folder.")],
+    run: RunArgument,
     out: Annotated[Path, Option(help="New folder for the prompts and their manifest.")],
     user: Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")] = None,
     users: Annotated[Path | None, Option(help="File with one user id per line.")] = None,
@@ -30,7 +30,10 @@ def export(
         list[str] | None,
         Option(help='Also write complete prompts for it; "" is the trained one. May be repeated.'),
     ] = None,
-    data: Annotated[Path | None, Option(help="Dataset of the users; the run's own if not given.")] = None,
+    data: Annotated[
+        Path | None,
+        Option(help="Dataset of the users, or of the packaged model; the run's own if not given."),
+    ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[
@@ -52,7 +55,7 @@ def export(
         )
     from palate.data.history_file import read_history
     from palate.export.manifest import check_instructions, check_weights
-    from palate.model.config import check_model
+    from palate.model.named import find_model
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
     from palate.system.files import check_fresh, check_writable
@@ -61,11 +64,11 @@ def export(
     check_writable(out.resolve().parent)
     asks_data = bool(user or users or split)
     source = load_run(run) if asks_data and data is None else None
-    settings = check_model(run, backbone)
-    check_weights(settings, weights)
+    named = find_model(run, backbone, data)
+    check_weights(named.settings, weights)
     check_instructions(run, instruction or ())
-    given = [read_history(file, settings.unrated) for file in history or ()]
-    dataset = dataset_of(source, data) if asks_data else None
+    given = [read_history(file, named.settings.unrated) for file in history or ()]
+    dataset = (named.dataset or dataset_of(source, data)) if asks_data else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
 
     from palate.export.write import export_prompts
@@ -84,6 +87,7 @@ def export(
             report=lambda done: bar(done, len(ids) + len(given)),
             backbone=backbone,
             device=device,
+            data=named.dataset,
         )
     tell_device(manifest.device)
     if manifest.backbone.train != "frozen" and weights is None:

@@ -6,24 +6,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import BadParameter, Option
 
 from palate.cli.console import show, show_json, tell_device
-from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption
+from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption, RunArgument
 
 if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
     from palate.schema import History, Item
 
 
 def generate(
-    run: Annotated[Path, Argument(help="The run's folder.")],
+    run: RunArgument,
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
     instruction: Annotated[str | None, Option(help="The question; the trained one if not given.")] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     constrained: ConstrainedOption = None,
-    data: Annotated[Path | None, Option(help="Dataset of the user; the run's own if not given.")] = None,
+    data: Annotated[
+        Path | None, Option(help="Dataset of the user, or of the packaged model; the run's own if not given.")
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print answer and window as JSON.")] = False,
 ) -> None:
     """Ask a trained model about a user."""
@@ -31,10 +34,10 @@ def generate(
         raise BadParameter("give either --user or --history")
     if instruction is not None and not instruction.strip():
         raise BadParameter("it is blank; say what to ask, or leave it out", param_hint="'--instruction'")
-    asked, new_items = _history(run, user, history, data, backbone)
+    asked, new_items, dataset = _history(run, user, history, data, backbone)
     from palate.model.answer import answer
 
-    given = answer(run, asked, new_items, instruction, backbone, device, constrained)
+    given = answer(run, asked, new_items, instruction, backbone, device, constrained, dataset)
     tell_device(given.device)
     if as_json:
         show_json(asdict(given))
@@ -44,15 +47,15 @@ def generate(
 
 def _history(
     run: Path, user: str | None, file: Path | None, data: Path | None, backbone: str | None
-) -> tuple[History, list[Item]]:
+) -> tuple[History, list[Item], Dataset | None]:
+    """Read the history, its new items, and the dataset that a model without a catalogue is bound to."""
     from palate.data.history_file import read_history
-    from palate.model.config import check_model
+    from palate.model.named import find_model
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
 
+    named = find_model(run, backbone, data)
     if file is not None:
-        return read_history(file, check_model(run, backbone).unrated)
-    source = load_run(run) if data is None else None
-    check_model(run, backbone)
-    dataset = dataset_of(source, data)
-    return dataset.histories([str(user)])[0], []
+        return *read_history(file, named.settings.unrated), named.dataset
+    dataset = named.dataset or dataset_of(load_run(run) if data is None else None, data)
+    return dataset.histories([str(user)])[0], [], named.dataset

@@ -7,8 +7,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from typer import BadParameter, Option
+from typer import Argument, BadParameter, Option
 
+RunArgument: TypeAlias = Annotated[
+    Path,
+    Argument(metavar="RUN", help="The run's folder, or  packaged  for the model that comes with palate."),
+]
 BackboneOption: TypeAlias = Annotated[
     str | None,
     Option(metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it has moved."),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Option
 
 from palate.cli.console import show_table, tell, tell_device, watched
-from palate.cli.options import BackboneOption, DeviceOption
+from palate.cli.options import BackboneOption, DeviceOption, RunArgument
 from palate.errors import OutputError
 
 
 def questions(
-    run: Annotated[Path, Argument(help="The run's folder.")],
+    run: RunArgument,
     kind: Annotated[
         list[str] | None,
         Option(
@@ -34,10 +34,11 @@ def questions(
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.evaluation.tables import question_sheet
+    from palate.runs.run import run_folder
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
 
-    file = out or run / QUESTIONS_FILE
+    file = out or run_folder(run).path / QUESTIONS_FILE
     try:
         check_writable(file.parent)
     except OutputError as error:

@@ -5,27 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from palate.cli.console import tell
-from palate.cli.options import BackboneOption, DeviceOption, option_at_home
+from palate.cli.options import BackboneOption, DeviceOption, RunArgument, option_at_home
 from palate.errors import MissingExtraError
 
 
 def serve(
-    run: Annotated[Path, Argument(help="The run's folder.")],
+    run: RunArgument,
     store: Annotated[
         str | None,
         Option(
             envvar="PALATE_STORE",
             callback=option_at_home,
-            help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+            help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given, DATA/users.sqlite for "
+            "the packaged model.",
         ),
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     data: Annotated[
-        Path | None, Option(help="The dataset, for titles and the rule; the run's own if not given.")
+        Path | None,
+        Option(help="The dataset, for titles, the rule and the packaged model; the run's own if not given."),
     ] = None,
     host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
@@ -47,11 +49,12 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
+    from palate.runs.run import PACKAGED
     from palate.serve.settings import ServeSettings, read_limits
 
     settings = ServeSettings(
         run=run,
-        store=store or str(run / "users.sqlite"),
+        store=store or str((data if str(run) == PACKAGED and data else run) / "users.sqlite"),
         backbone=backbone,
         device=device,
         data=data,

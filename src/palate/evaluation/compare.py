@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
-"""A run's folder, the name of a registered reference, a loaded model, or a predictor."""
+"""A run's folder, ``packaged``, the name of a registered reference, a loaded model, or a predictor."""
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 """References that are included with every run."""
 
@@ -285,9 +285,12 @@ def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> 
             raise MismatchError(
                 f"{run.path} and {runs[0].path} have different tasks; evaluate them one by one"
             )
-        if not transfer and run.manifest.data_fingerprint != dataset.info.fingerprint:
+        if transfer or run.trained_on is None:
+            continue
+        trained_on, fingerprint = run.trained_on
+        if fingerprint != dataset.info.fingerprint:
             raise MismatchError(
-                f"{run.path} was trained on {run.manifest.data_name} ({run.manifest.data_fingerprint[:14]}), "
+                f"{run.path} was trained on {trained_on} ({fingerprint[:14]}), "
                 f"and {dataset.path} is {dataset.info.name} ({dataset.info.fingerprint[:14]}); "
                 "name the data that it was trained on, or add --transfer"
             )
@@ -305,7 +308,7 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
     for run, name in zip(runs, names, strict=True):
         recipe = run.recipe
         rest = dump_recipe(recipe.model_copy(update={"seed": 0, "name": ""}))
-        key = rest, run.manifest.data_fingerprint
+        key = rest, "" if run.trained_on is None else run.trained_on[1]
         groups.setdefault(key, {}).setdefault(recipe.seed, name)
         called.setdefault(key, recipe.name)
     seeds: dict[str, list[str]] = {}
@@ -357,6 +360,8 @@ def _load(
 
     recipe = run.recipe
     model = load_model(run.path, backbone, device=options.device, constrained=options.constrained)
-    if options.transfer:
+    if model.settings.unbound or (options.transfer and model.settings.binds):
+        model = model.bind(dataset)
+    elif options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

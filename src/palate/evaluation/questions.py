@@ -15,7 +15,7 @@ from palate.data.windows import draw_windows
 from palate.errors import DataError, MismatchError
 from palate.evaluation.evaluate import Setting, read_answers
 from palate.evaluation.metrics import area_under_curve
-from palate.model.config import check_model
+from palate.model.named import find_model
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
 from palate.schema import Doubles, Ints, Preferences, QuestionKind, Split, Windows
@@ -152,9 +152,9 @@ def questions_of_run(
     """
     run = load_run(path)
     recipe = run.recipe
-    check_model(path, backbone)
-    dataset = dataset_of(run, data)
-    if dataset.info.fingerprint != run.manifest.data_fingerprint:
+    named = find_model(path, backbone, data)
+    dataset = named.dataset or dataset_of(run, data)
+    if run.trained_on is not None and dataset.info.fingerprint != run.trained_on[1]:
         raise MismatchError(f"{path} was trained on other data than {dataset.path}; name its own with --data")
     setting = Setting(
         split=split, window=window or recipe.evaluate.window, kind=recipe.windows.kind, seed=seed
@@ -164,10 +164,8 @@ def questions_of_run(
     asked = [kind for kind in WORDINGS if kind in wanted]
     if not len(dataset.users(split)):
         raise DataError(f"the {split} split of {dataset.info.name} has no users to ask about")
-    from palate.model.model import load_model
-
     return score_questions(
-        load_model(path, backbone, device=device),
+        named.load(device),
         dataset,
         load_task(recipe.task, dataset.info),
         setting,

@@ -49,7 +49,8 @@ def compare_and_write(
             write_evaluation(evaluation, folder)
         return evaluation
     runs = [entry for entry in entries if entry not in registry.predictors]
-    single = Path(find_run(runs[0]).path) if len(runs) == 1 else None
+    run = find_run(runs[0]) if len(runs) == 1 else None
+    single = None if run is None or run.trained_on is None else run.path
     if single is not None:
         try:
             check_writable(single)

@@ -56,7 +56,9 @@ class ModelIdentity(Frozen):
     weights: Digest
     data_name: str
     data_fingerprint: str
-    """Fingerprint of its training data."""
+    """Fingerprint of its training data, or of the data that it is bound to."""
+    population: Digest | None = None
+    """Digest of the population's summary that it reads; None if it reads none."""
 
 
 class BackboneIdentity(Frozen):

@@ -34,9 +34,8 @@ from palate.export.manifest import (
 )
 from palate.export.read import file_digests
 from palate.export.weights import write_weights
-from palate.model.config import check_model
 from palate.model.generation import ends
-from palate.model.model import load_model
+from palate.model.named import find_model
 from palate.model.wording import check_instruction
 from palate.system.device import describe_device
 from palate.system.files import check_fresh, fresh_folder, write_text
@@ -45,6 +44,7 @@ from palate.system.machine import package_versions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
     from palate.schema import History, Item
 
@@ -64,13 +64,14 @@ def export_prompts(
     report: Callable[[int], None] = lambda done: None,
     backbone: str | None = None,
     device: str | torch.device = "auto",
+    data: Dataset | Path | None = None,
 ) -> ExportManifest:
     """Write the user prompts of all histories, and complete prompts for each instruction, to a new folder.
 
     The folder is created atomically; an interrupted export resumes where it stopped.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or ``packaged``.
         histories: One history per user.
         out: The new folder.
         instructions: Instructions for complete prompts; "" is the trained one.
@@ -81,6 +82,7 @@ def export_prompts(
         report: Called with the number of users done.
         backbone: Folder of a backbone that is not saved with the model, if it has moved.
         device: Device of the computation.
+        data: Dataset to bind a model to whose weights know no catalogue.
 
     Returns:
         The manifest of the export.
@@ -96,13 +98,14 @@ def export_prompts(
         (8, 32)
     """
     check_fresh(out)
-    settings = check_model(run, backbone)
+    named = find_model(run, backbone, data)
+    settings = named.settings
     check_weights(settings, weights)
     check_instructions(run, instructions)
     for instruction in filter(None, instructions):
         check_instruction(run, settings, instruction, backbone)
     asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
-    model = load_model(run, backbone, device=device)
+    model = named.load(device)
     manifest = ExportManifest(
         made=datetime.now(timezone.utc).replace(microsecond=0),
         versions=package_versions(),
@@ -230,7 +233,14 @@ def _encoded(
 def _model_identity(run: Path | str, model: PersonalizedModel) -> ModelIdentity:
     config, weights = file_digests(run)
     name, fingerprint = model.settings.data_name, model.settings.data_fingerprint
-    return ModelIdentity(config=config, weights=weights, data_name=name, data_fingerprint=fingerprint)
+    population = model.summary.digest if model.settings.binds else None
+    return ModelIdentity(
+        config=config,
+        weights=weights,
+        data_name=name,
+        data_fingerprint=fingerprint,
+        population=population,
+    )
 
 
 def _backbone_identity(model: PersonalizedModel) -> BackboneIdentity:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from palate.model.config import check_model
-from palate.model.model import load_model
+from palate.model.named import find_model
 from palate.model.wording import check_instruction
 from palate.schema import History, Item
 from palate.system.device import describe_device
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,19 @@ def answer(
     backbone: str | None = None,
     device: str | torch.device = "auto",
     constrained: bool | None = None,
+    data: Dataset | Path | None = None,
 ) -> Answer:
     """Generate a run's answer about a history.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or ``packaged``.
         history: The interactions, of which the model reads the most recent ones.
         new_items: Items of the history that are not in the catalogue; they are encoded first.
         instruction: The question; the trained instruction if None.
         backbone: Folder of a backbone that is not saved with the model, if it has moved.
         device: Device of the computation.
         constrained: Whether the answer is constrained to what the task allows; as the model was saved if None.
+        data: Dataset to bind a model to whose weights know no catalogue.
 
     Returns:
         The answer.
@@ -64,10 +69,10 @@ def answer(
             instruction.
         MismatchError: The instruction is longer than the backbone's context, or there is no such device.
     """
-    settings = check_model(run, backbone)
+    named = find_model(run, backbone, data)
     if instruction is not None:
-        check_instruction(run, settings, instruction, backbone)
-    model = load_model(run, backbone, device=device, constrained=constrained).with_items(new_items)
+        check_instruction(run, named.settings, instruction, backbone)
+    model = named.load(device, constrained).with_items(new_items)
     text = model.generate([history], instruction)[0]
     read = model.visible(history)
     columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)

@@ -15,9 +15,12 @@ from palate.backbones.load import load_backbone
 from palate.backbones.source import BackboneSource
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
+from palate.config.registry import user_encoders
+from palate.data.population import summarise
 from palate.encoders.streaming import StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.items.blocks import build_block_table
+from palate.items.categories import build_category_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
@@ -35,6 +38,7 @@ from palate.model.wording import (
     user_vectors,
 )
 from palate.schema import Preferences
+from palate.tasks import load_task
 from palate.tasks.questions import YES_NO, described
 from palate.tasks.wordings import WORDINGS
 
@@ -117,7 +121,8 @@ def build_model(
         grammar=recipe.model.grammar,
         backbone=built.source,
     )
-    model = PersonalizedModel(config, backbone, table)
+    summary = summarise(dataset, load_task(recipe.task, dataset.info)) if config.binds else None
+    model = PersonalizedModel(config, backbone, table, summary)
     if recipe.model.task_prompt_text is not None:
         start_task_prompt(model, backbone, recipe.model.task_prompt_text)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
@@ -135,7 +140,7 @@ def build_table(
     progress: Progress | None = None,
     device: str | torch.device = "auto",
 ) -> Table:
-    """Convert the items of a dataset to the model's input: vectors (cached) or texts.
+    """Convert the items of a dataset to the model's input: vectors (cached), texts or categories.
 
     Args:
         recipe: The recipe, with the item encoder.
@@ -144,11 +149,13 @@ def build_table(
         device: Device of the item encoder.
 
     Returns:
-        An item table, or a block table for a text history.
+        An item table, a block table for a text history, or a category table.
     """
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
+    if user_encoders.find(settings.kind).reads == "categories":
+        return build_category_table(dataset)
     texts = texts_for(dataset.info, recipe.items.texts)
     return build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
 

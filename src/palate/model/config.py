@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from palate.backbones.source import ELSEWHERE, FRAME, BackboneSource
 from palate.config.recipe import AnyTaskSettings, CausalSettings, UserEncoderSettings
+from palate.config.registry import user_encoders
 from palate.config.renames import MODEL, renamed_keys
 from palate.config.section import UNKNOWN_KIND
 from palate.errors import DataError, MismatchError, faults
 from palate.model.record import TrainingRecord
+from palate.runs.run import run_folder
 from palate.schema import Feedback
 from palate.system.files import read_bytes
 from palate.system.records import Frozen
+from palate.tasks import load_task
+
+if TYPE_CHECKING:
+    from palate.data.dataset import DatasetInfo
 
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 POPULATION = "population.safetensors"
@@ -52,6 +58,29 @@ class PersonalizedSettings(Frozen):
     """Record of the training; None if it was not trained, or was saved by an earlier version."""
 
     @property
+    def binds(self) -> bool:
+        """Whether the user encoder's weights know no catalogue, so that the model can be bound to any data."""
+        return user_encoders.find(self.user_encoder.kind).reads == "categories"
+
+    @property
+    def unbound(self) -> bool:
+        """Whether the model is bound to no data yet."""
+        return not self.categories
+
+    def over(self, info: DatasetInfo) -> PersonalizedSettings:
+        """Return the settings of the model that is bound to other data."""
+        return self.model_copy(
+            update={
+                "instruction": load_task(self.task, info).instruction,
+                "category_field": info.category_field,
+                "categories": info.categories,
+                "data_name": info.name,
+                "data_fingerprint": info.fingerprint,
+                "feedback": info.feedback,
+            }
+        )
+
+    @property
     def unrated(self) -> float | None:
         """Weight of an interaction without a rating; None if ratings are required."""
         return 1.0 if self.feedback == "implicit" else None
@@ -78,9 +107,9 @@ class PersonalizedSettings(Frozen):
 
 
 def model_folder(run: Path | str) -> Path:
-    """Return the model's folder of a run; the folder itself if it is one."""
-    folder = Path(run)
-    return folder / "model" if (folder / "model").is_dir() else folder
+    """Return the model's folder of a run by its name; the folder itself if it is one."""
+    found = run_folder(run)
+    return found.model if found.model.is_dir() else found.path
 
 
 def model_settings(run: Path | str) -> PersonalizedSettings:

@@ -18,6 +18,7 @@ from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.spelling import spelled
 from palate.config.recipe import TextSettings
 from palate.config.registry import tasks, user_encoders
+from palate.data.dataset import load_dataset
 from palate.data.population import PopulationSummary, summarise
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
 from palate.encoders.batch import window_tensors, windows_of
@@ -69,7 +70,7 @@ from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
 from palate.model.wording import max_new_tokens as longest_answer
-from palate.runs.run import RunFolder
+from palate.runs.run import RunFolder, run_folder
 from palate.schema import History, Item, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
@@ -516,17 +517,8 @@ class PersonalizedModel(nn.Module):
         self._binds  # noqa: B018 - raises where there is none
         task = load_task(self.settings.task, dataset.info)
         backbone = Backbone(self.backbone, self.tokenizer, self.frame)
-        settings = self.settings.model_copy(
-            update={
-                "instruction": task.instruction,
-                "max_new_tokens": longest_answer(backbone, task, task.settings.max_labels, None),
-                "category_field": dataset.info.category_field,
-                "categories": dataset.categories,
-                "data_name": dataset.info.name,
-                "data_fingerprint": dataset.info.fingerprint,
-                "feedback": dataset.info.feedback,
-            }
-        )
+        longest = longest_answer(backbone, task, task.settings.max_labels, None)
+        settings = self.settings.over(dataset.info).model_copy(update={"max_new_tokens": longest})
         found = summary or summarise(dataset, task)
         return self._over(build_category_table(dataset), settings, found)
 
@@ -757,6 +749,7 @@ def load_model(
     run: Path | str,
     backbone: str | None = None,
     *,
+    data: Dataset | Path | str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None,
     constrained: bool | None = None,
@@ -764,8 +757,10 @@ def load_model(
     """Load a trained model.
 
     Args:
-        run: A run's folder, or one of ``save_pretrained``.
+        run: A run's folder, one of ``save_pretrained``, or ``packaged`` for the model that comes with palate.
         backbone: Hub name, folder or file of a backbone that is not saved with the model, if it has moved.
+        data: Dataset, or its folder, to bind a model to whose weights know no catalogue, such as the packaged one;
+            None for the data that it was trained on or bound to.
         device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
         dtype: Data type of the backbone, such as "bfloat16"; that of the training if None.
         constrained: Whether answers are constrained to what the task allows; as the model was saved if None.
@@ -775,7 +770,8 @@ def load_model(
 
     Raises:
         DataError: The folder holds no complete model.
-        MismatchError: The backbone cannot be loaded or has other weights, or there is no such device.
+        MismatchError: The backbone cannot be loaded or has other weights, there is no such device, or ``data`` is
+            other data than that of a model whose weights know its catalogue.
 
     Example:
         >>> model = palate.load_model("runs/main", device="cpu")
@@ -788,7 +784,11 @@ def load_model(
         model.backbone.to(dtype=backbone_dtype)
     if constrained is not None:
         model.constrained = constrained
-    model.run = found if (found := RunFolder(Path(run))).there else None
+    model.run = found if (found := run_folder(run)).there else None
+    if data is not None:
+        dataset = load_dataset(data) if isinstance(data, Path | str) else data
+        if dataset.info.fingerprint != model.settings.data_fingerprint:
+            model = model.bind(dataset)
     return model.to(place)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from palate.config.recipe import RandomT5Settings, TextSettings
+from palate.config.recipe import RandomT5Settings
+from palate.config.registry import user_encoders
 from palate.data.dataset import INFO_FILE, Dataset, load_dataset
 from palate.data.movielens.fetch import RELEASES
 from palate.data.prepare import prepare
@@ -38,7 +39,11 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
     for settings in dict.fromkeys(recipe.model.backbone for recipe in recipes):
         if not isinstance(settings, RandomT5Settings):
             check_backbone(settings)
-    vectors = [recipe.items for recipe in recipes if not isinstance(recipe.model.user_encoder, TextSettings)]
+    vectors = [
+        recipe.items
+        for recipe in recipes
+        if user_encoders.find(recipe.model.user_encoder.kind).reads == "vectors"
+    ]
     for items in {settings.encoder: settings for settings in vectors}.values():
         assert ItemEncoder(items).identity
 

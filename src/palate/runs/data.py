@@ -29,6 +29,8 @@ def dataset_of(run: RunFolder | None, given: Path | None = None) -> Dataset:
     if given is not None:
         return load_dataset(given.expanduser())
     assert run is not None
+    if run.trained_on is None:
+        raise DataError("the packaged model has no data of its own; name a dataset with --data")
     places = list(dict.fromkeys(_places(run)))
     there = [place for place in places if (place / INFO_FILE).is_file()]
     if not there:
@@ -36,7 +38,7 @@ def dataset_of(run: RunFolder | None, given: Path | None = None) -> Dataset:
         raise DataError(
             f"the data of the run is not at {tried}; if it was moved, name its folder with --data", run.path
         )
-    fingerprint = run.manifest.data_fingerprint
+    fingerprint = run.trained_on[1]
     return load_dataset(next((place for place in there if _fingerprint(place) == fingerprint), there[0]))
 
 

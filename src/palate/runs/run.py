@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from palate.config.load import differing_keys, dump_recipe, load_recipe
-from palate.config.recipe import Recipe
+from palate.config.recipe import Recipe, WindowSettings
 from palate.config.yaml_file import read_yaml
 from palate.errors import DataError, MismatchError, OldKeyError, OutputError
 from palate.runs.curve import Curve
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
 
 
+PACKAGED = "packaged"
+"""Name of the model that comes with palate, wherever a run is named."""
+PACKAGED_FOLDER = Path(__file__).parents[1] / "packaged"
 COMPLETE = "complete.json"
 """File that is written last into a checkpoint; without it the checkpoint is incomplete."""
 
@@ -142,6 +145,11 @@ class RunFolder:
         """Whether the training has written a model or a complete checkpoint."""
         return self.model.is_dir() or any(self.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
 
+    @property
+    def trained_on(self) -> tuple[str, str] | None:
+        """Name and fingerprint of the training data; None for a model that knows no data."""
+        return self.manifest.data_name, self.manifest.data_fingerprint
+
     def discard(self) -> None:
         """Remove a run without a model or checkpoint, unless the folder holds other files."""
         ours = (self.checkpoints, self.logs, self.manifest_file, self.recipe_file)
@@ -160,6 +168,30 @@ class RunFolder:
     def _update(self, **changes: object) -> None:
         manifest = self.manifest.model_copy(update=changes)
         write_text(self.manifest_file, manifest.model_dump_json(indent=2) + "\n")
+
+
+class PackagedRun(RunFolder):
+    """The model that comes with palate: it knows no data, and nothing is written beside it."""
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model."""
+        return self.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """The defaults, with the windows that it was trained on."""
+        return Recipe(name=PACKAGED, windows=WindowSettings(kind="random"))
+
+    @property
+    def trained_on(self) -> None:
+        """No data."""
+        return None
+
+
+def run_folder(name: Path | str) -> RunFolder:
+    """Return the run that a name stands for: a folder, or ``packaged``, for which another folder is ``./packaged``."""
+    return PackagedRun(PACKAGED_FOLDER) if str(name) == PACKAGED else RunFolder(Path(name))
 
 
 def default_run(recipe: Recipe) -> Path:
@@ -214,8 +246,10 @@ def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def load_run(path: Path | str) -> RunFolder:
-    """Open an existing run; raises :class:`DataError` if the folder is none."""
-    run = RunFolder(Path(path))
+    """Open an existing run, or the packaged one; raises :class:`DataError` if the folder is none."""
+    run = run_folder(path)
+    if isinstance(run, PackagedRun):
+        return run
     try:
         if run.recipe_file.is_file():
             return run

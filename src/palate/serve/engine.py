@@ -17,7 +17,8 @@ from palate.errors import MismatchError, StoreError, rating_off_scale, unknown_i
 from palate.evaluation.attribution import in_passes
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
-from palate.model.model import PersonalizedModel, load_model
+from palate.model.model import PersonalizedModel
+from palate.model.named import find_model
 from palate.schema import History, Item
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event
@@ -36,9 +37,11 @@ class ServedModel:
     that it began with.
     """
 
-    def __init__(self, run: Path, backbone: str | None = None, device: str = "auto") -> None:
-        self.model = load_model(run, backbone, device=device)
-        self.identity = _identity(run)
+    def __init__(
+        self, run: Path, backbone: str | None = None, device: str = "auto", data: Path | None = None
+    ) -> None:
+        self.model = find_model(run, backbone, data).load(device)
+        self.identity = _identity(run, self.model)
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
 
     @property
@@ -140,13 +143,15 @@ class ServedModel:
         return Encoded(version, save({"user_prompt": prompt.cpu().contiguous()}, made), state)
 
 
-def _identity(run: Path) -> str:
-    """Return the sha256 of everything that a saved model's encodings depend on."""
+def _identity(run: Path, model: PersonalizedModel) -> str:
+    """Return the sha256 of everything that a model's encodings depend on, with the population that it is bound to."""
     folder = model_folder(run)
     digest = hashlib.sha256(KEPT)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != CARD:
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    if model.settings.binds:
+        digest.update(f"{model.settings.model_dump_json()} {model.summary.digest}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 

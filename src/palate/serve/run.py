@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
-from palate.model.config import check_model
+from palate.model.named import find_model
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
@@ -29,7 +29,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
-    trained = check_model(settings.run, settings.backbone).training
+    trained = find_model(settings.run, settings.backbone, settings.data).settings.training
     if settings.key_file is not None:
         Keys(settings.key_file)
     device = find_device(settings.device)

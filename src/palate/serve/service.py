@@ -41,7 +41,7 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
-        self.served = ServedModel(settings.run, settings.backbone, settings.device)
+        self.served = ServedModel(settings.run, settings.backbone, settings.device, settings.data)
         self.store = UserStore(settings.store)
         self.users = Users(self.served, self.store)
         known = KnownItems(settings.run, self.served.model.settings, settings.data)

@@ -66,7 +66,7 @@ class ServeSettings(Frozen):
     device: str = "auto"
     """Device of the model, in each worker process."""
     data: Path | None = None
-    """Dataset for titles and the rule; the run's own if None."""
+    """Dataset for titles, the rule, and a model whose weights know no catalogue; the run's own if None."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)

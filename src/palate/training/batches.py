@@ -72,7 +72,10 @@ def simulated_source(
 ) -> WindowSource:
     """Simulate users from the training users' statistics."""
     if not isinstance(model.table, ItemTable):
-        raise RecipeError("users are simulated from item vectors, and text has none; set simulation.users=0")
+        kind = model.settings.user_encoder.kind
+        raise RecipeError(
+            f"users are simulated from item vectors, and a {kind!r} user encoder reads none; set simulation.users=0"
+        )
     if dataset.info.feedback == "implicit":
         raise RecipeError(
             "users are simulated by their ratings, and this data has none; set simulation.users=0"

@@ -1,0 +1,66 @@
+"""A model by the name of its run, with the data that it is bound to where its weights know none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palate.data.dataset import Dataset, load_dataset
+from palate.errors import MismatchError
+from palate.model.config import PersonalizedSettings, check_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from palate.model.model import PersonalizedModel
+
+
+@dataclass(frozen=True, eq=False)
+class NamedModel:
+    """A model that has been checked and not loaded."""
+
+    run: Path | str
+    settings: PersonalizedSettings
+    """Its configuration, over the data that it is bound to."""
+    dataset: Dataset | None
+    """The data to bind it to; None for a model that is bound or was trained on data."""
+    backbone: str | None
+
+    def load(
+        self, device: str | torch.device = "auto", constrained: bool | None = None
+    ) -> PersonalizedModel:
+        """Load the model, and bind it; raises the errors of :func:`palate.load_model`."""
+        from palate.model.model import load_model
+
+        return load_model(
+            self.run, self.backbone, data=self.dataset, device=device, constrained=constrained
+        )
+
+
+def find_model(
+    run: Path | str, backbone: str | None = None, data: Dataset | Path | str | None = None
+) -> NamedModel:
+    """Find a model without loading its weights.
+
+    Args:
+        run: A run's folder, one of ``save_pretrained``, or ``packaged``.
+        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+        data: Dataset or its folder, for a model whose weights know no catalogue; others have their own.
+
+    Returns:
+        The model.
+
+    Raises:
+        DataError: There is no complete model, or no dataset.
+        MismatchError: The model knows no data and ``data`` is None, or the backbone is not where it was.
+    """
+    settings = check_model(run, backbone)
+    if not settings.binds or (data is None and not settings.unbound):
+        return NamedModel(run, settings, None, backbone)
+    if data is None:
+        raise MismatchError(f"the model {str(run)!r} knows no catalogue; name a dataset with --data")
+    dataset = data if isinstance(data, Dataset) else load_dataset(Path(data).expanduser())
+    if settings.data_fingerprint == dataset.info.fingerprint:
+        return NamedModel(run, settings, None, backbone)
+    return NamedModel(run, settings.over(dataset.info), dataset, backbone)
