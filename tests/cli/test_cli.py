@@ -191,7 +191,8 @@ def test_generate_wants_a_user_or_a_history(palate, arguments):
 
 def test_generate_checks_the_history_before_the_model_is_loaded(palate, stand_in, tmp_path):
     stand_in("palate.model.answer", "answer", fails_with(AssertionError("the model was loaded")))
-    stand_in("palate.model.config", "check_model", lambda run, backbone: SimpleNamespace(unrated=None))
+    named = SimpleNamespace(settings=SimpleNamespace(unrated=None), dataset=None)
+    stand_in("palate.model.named", "find_model", lambda run, backbone, data: named)
     (tmp_path / "h.csv").write_text("item_id,rating\n1,good\n")
     done = palate("generate", "runs/demo", "--history", "h.csv")
     assert (done.exit_code, done.stderr) == (2, "palate: h.csv:2: rating is 'good', expected a number\n")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from palate.cli.ask import ask
 from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
@@ -79,7 +80,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (prepare, inspect, train, evaluate, questions, generate, export, demo, reproduce, serve):
+for _command in (ask, prepare, inspect, train, evaluate, questions, generate, export, demo, reproduce, serve):
     app.command()(paths_at_home(_command))
 
 

@@ -54,8 +54,9 @@ def _history(
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
 
+    source = load_run(run) if file is None and data is None else None
     named = find_model(run, backbone, data)
     if file is not None:
         return *read_history(file, named.settings.unrated), named.dataset
-    dataset = named.dataset or dataset_of(load_run(run) if data is None else None, data)
+    dataset = named.dataset or dataset_of(source, data)
     return dataset.histories([str(user)])[0], [], named.dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -87,6 +87,18 @@ class Dataset:
     items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
     split_of_user: RatingIndices  # [U] into SPLITS
     path: Path | None = None
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, without ``dataset.json``."""
+        return Tables(self.interactions, self.user_ids, self.split_of_user, self.items)
+
+    def holding_out(self, users: Ints) -> Dataset:
+        """Return the dataset with these users [B] as its test users and all others as its training users."""
+        split = np.zeros_like(self.split_of_user)
+        split[users] = SPLITS.index("test")
+        sizes = {name: int((split == place).sum()) for place, name in enumerate(SPLITS)}
+        return replace(self, split_of_user=split, info=self.info.model_copy(update={"split_sizes": sizes}))
 
     @cached_property
     def item_ids(self) -> list[str]:

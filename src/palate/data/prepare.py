@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -87,30 +88,93 @@ def prepare(
     check_rule(rule)
     rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed)
     say = report or (lambda line: None)
-    sources: Sequence[Path] = [
-        expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)
-    ]
-    out, descriptions = expanded(Path(out)), None if descriptions is None else expanded(descriptions)
-    if len(sources) == 1 and (pair := movielens.find_other_ratings(sources[0])):
-        sources, own = [pair[0]], (own or OwnData()).model_copy(update={"items": str(pair[1])})
+    out = expanded(Path(out))
     with files.fresh_folder(out) as folder:
+        read = _Reading(own, descriptions, rules, rule, cache or default_cache(), say, progress)
+        dataset = read.dataset(source, folder / "unpacked")
+        _write(dataset, folder)
+    say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")
+    return replace(dataset, path=out)
+
+
+def read_dataset(
+    source: str | Path | Sequence[str | Path],
+    own: OwnData | None = None,
+    out: Path | None = None,
+    rule: LabelRule = "thresholds",
+    report: Report | None = None,
+    progress: bool = False,
+) -> Dataset:
+    """Read a MovieLens release or event files into memory, with every user, whatever the number of ratings.
+
+    Args:
+        source: As for :func:`prepare`.
+        own: Column names and other settings of event files; what is not given is inferred.
+        out: New folder to write the dataset to as well; None for none.
+        rule: Label rule: "thresholds", "own-mean" or "quantiles".
+        report: Called with progress messages.
+        progress: Show a progress bar on stderr for downloads.
+
+    Returns:
+        The dataset, whose split is that of :func:`prepare`.
+
+    Raises:
+        DataError: Input cannot be read or is invalid.
+        OutputError: ``out`` is not empty or cannot be written.
+    """
+    say = report or (lambda line: None)
+    check_rule(rule)
+    read = _Reading(own, None, Rules(min_ratings=1), rule, default_cache(), say, progress)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="palate-") as scratch:
+            return read.dataset(source, Path(scratch) / "unpacked")
+    with files.fresh_folder(expanded(out)) as folder:
+        dataset = read.dataset(source, folder / "unpacked")
+        _write(dataset, folder)
+    say(f"written: {out}")
+    return replace(dataset, path=expanded(out))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How sources are read."""
+
+    own: OwnData | None
+    descriptions: Path | None
+    rules: Rules
+    rule: LabelRule
+    cache: Path
+    say: Report
+    progress: bool
+
+    def dataset(self, source: str | Path | Sequence[str | Path], scratch: Path) -> Dataset:
+        """Read the sources; ``scratch`` is a folder for what must be unpacked."""
+        own, rules, say = self.own, self.rules, self.say
+        sources: Sequence[Path] = [
+            expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)
+        ]
+        descriptions = None if self.descriptions is None else expanded(self.descriptions)
+        if len(sources) == 1 and (pair := movielens.find_other_ratings(sources[0])):
+            sources, own = [pair[0]], (own or OwnData()).model_copy(update={"items": str(pair[1])})
         if _are_own_files(sources, own):
             raw = read_own(sources, own or OwnData(), descriptions, rules, say)
         else:
-            origin = _find_source(sources[0], cache or default_cache(), say, progress)
-            scratch = folder / "unpacked"
+            origin = _find_source(sources[0], self.cache, say, self.progress)
             with origin.files.named_in_errors(scratch):
                 raw = _read(origin, descriptions, scratch, rules)
             shutil.rmtree(scratch, ignore_errors=True)
         raw.tell(say)
-        dataset = raw.as_dataset(rules, rule)
+        dataset = raw.as_dataset(rules, self.rule)
         say(f"label rule: {load_task(TaskSettings(), dataset.info).rule_in_words}")
         if proposal := proposed_rule(dataset):
             say(proposal)
-        write_tables(folder, raw.tables)
-        files.write_text(folder / INFO_FILE, dataset.info.model_dump_json(indent=2) + "\n")
-    say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")
-    return replace(dataset, path=out)
+        return dataset
+
+
+def _write(dataset: Dataset, folder: Path) -> None:
+    """Write the files of a dataset into an existing folder."""
+    write_tables(folder, dataset.tables)
+    files.write_text(folder / INFO_FILE, dataset.info.model_dump_json(indent=2) + "\n")
 
 
 def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
     from palate.data.population import PopulationSummary
     from palate.encoders.batch import EventBatch
+    from palate.tasks.category_preference import CategoryPreference
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,11 @@ class BindsToData(Protocol):
 
     summary: PopulationSummary | None
     """Summary that the encoder is bound to."""
+
+    def summarised(
+        self, dataset: Dataset, task: CategoryPreference, sizes: Sequence[int] | None = None
+    ) -> PopulationSummary:
+        """Summarise a dataset's training users, with decisions calibrated for windows of these sizes."""
 
     def bound(self, binding: Binding) -> Any:
         """Return the encoder of another population and catalogue, which shares this one's weights."""

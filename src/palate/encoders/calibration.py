@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,7 @@ def calibrated(
     task: CategoryPreference,
     users: Ints | None = None,
     kind: WindowKind = "random",
+    sizes: Sequence[int] = LENGTHS,
 ) -> PopulationSummary:
     """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
 
@@ -56,6 +58,7 @@ def calibrated(
         task: The task, with its label rule.
         users: User indices, all training users if None.
         kind: Which windows of their histories are read.
+        sizes: Window lengths.
 
     Returns:
         The summary with decisions; without, if no length has enough users with longer histories.
@@ -70,7 +73,7 @@ def calibrated(
     samples: dict[int, Sample] = {}
     lengths = dataset.interactions.lengths[users]
     most = int(min(MOST_USERS, max(MOST_CELLS // len(dataset.categories), 200)))
-    for size in LENGTHS:
+    for size in sizes:
         longer = np.flatnonzero(lengths > size)
         if inputs is None or len(longer) < max(FEWEST_USERS, LEAST_SHARE * len(users)):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from palate.data.population import rating_steps
+from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
+from palate.encoders.calibration import LENGTHS, calibrated
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.history_parts import HistoryParts
 from palate.encoders.spoken import NamesPrompt
@@ -21,10 +22,12 @@ from palate.errors import MismatchError
 
 if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
+    from palate.data.dataset import Dataset
     from palate.data.population import PopulationSummary
     from palate.encoders.batch import CategoryEvents
     from palate.encoders.counts import CategoryCounts
     from palate.items.categories import CategoryTable
+    from palate.tasks.category_preference import CategoryPreference
 
 Shared = TypeVar("Shared", bound=nn.Module)
 
@@ -51,6 +54,23 @@ class UniversalEncoder(nn.Module):
         self.summary: PopulationSummary | None = None
         self._population: PopulationInputs | None = None
         self._steps = torch.zeros(0, dtype=torch.int64)
+
+    def summarised(
+        self, dataset: Dataset, task: CategoryPreference, sizes: Sequence[int] | None = None
+    ) -> PopulationSummary:
+        """Summarise a dataset's training users, with decisions calibrated for windows of these sizes.
+
+        Args:
+            dataset: The dataset.
+            task: The task, with its label rule.
+            sizes: Window sizes in interactions; the usual ones, from a few to hundreds, if None.
+
+        Returns:
+            The summary.
+        """
+        with torch.no_grad():
+            summary = summarise(dataset, task)
+            return calibrated(self.network, summary, dataset, task, sizes=LENGTHS if sizes is None else sizes)
 
     def bound(self, binding: Binding) -> UniversalEncoder:
         """Return the encoder of another population and other names, which shares this one's weights.

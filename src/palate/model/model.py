@@ -19,7 +19,7 @@ from palate.backbones.spelling import spelled
 from palate.config.recipe import TextSettings
 from palate.config.registry import tasks, user_encoders
 from palate.data.dataset import load_dataset
-from palate.data.population import PopulationSummary, summarise
+from palate.data.population import PopulationSummary
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
 from palate.encoders.batch import window_tensors, windows_of
 from palate.encoders.catalogue_free import known_summary
@@ -501,12 +501,27 @@ class PersonalizedModel(nn.Module):
                 )
         return self._over(self.table, self.settings, summary)
 
+    def summarised(self, dataset: Dataset, sizes: Sequence[int] | None = None) -> PopulationSummary:
+        """Summarise a dataset's training users for :meth:`bind` or :meth:`with_summary`.
+
+        Args:
+            dataset: The dataset.
+            sizes: Window sizes in interactions for which decisions are calibrated; the usual ones if None.
+
+        Returns:
+            The summary, with decisions that are calibrated on these users for this model.
+
+        Raises:
+            MismatchError: The user encoder reads no summary.
+        """
+        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), sizes)
+
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.
 
         Args:
             dataset: The dataset.
-            summary: Summary of its population; that of its training users if None.
+            summary: Summary of its population; that of its training users (:meth:`summarised`) if None.
 
         Returns:
             The model.
@@ -519,7 +534,7 @@ class PersonalizedModel(nn.Module):
         backbone = Backbone(self.backbone, self.tokenizer, self.frame)
         longest = longest_answer(backbone, task, task.settings.max_labels, None)
         settings = self.settings.over(dataset.info).model_copy(update={"max_new_tokens": longest})
-        found = summary or summarise(dataset, task)
+        found = summary or self.summarised(dataset)
         return self._over(build_category_table(dataset), settings, found)
 
     @property
