@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,8 @@ def ask(
         raise BadParameter("give --user, --history or both")
     if question is not None and not question.strip():
         raise BadParameter("it is blank; say what to ask, or leave it out", param_hint="'--question'")
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices, which threads only delay
+        os.environ.setdefault(threads, "1")
     Thread(target=import_module, args=("palate.model.model",), daemon=True).start()  # while files are read
     from palate.data.prepare import read_dataset
 
@@ -103,21 +106,19 @@ def _held_out(dataset: Dataset, users: list[str], note: Any) -> Dataset:
     """Leave the users who are asked about out of the population."""
     import numpy as np
 
-    from palate.data.raw import with_category_shares
+    from palate.data.label_rules import with_label_statistics
 
     asked = np.unique([dataset.user_index(user) for user in users]).astype(np.int64)
     if len(asked) == len(dataset.user_ids):
         note("warning: no one else is in the events, so that nothing is known of others")
         asked = asked[:0]
-    held = dataset.holding_out(asked)
-    return held if dataset.info.feedback == "ratings" else with_category_shares(held)
+    return with_label_statistics(dataset.holding_out(asked))
 
 
 def _answers(
     run: Path, dataset: Dataset, histories: list[History], new_items: list[Item], question: str | None
 ) -> list[EvidencedAnswer]:
-    from palate.encoders.calibration import LENGTHS
-    from palate.model.evidence import calibration_sizes, evidenced_answers
+    from palate.model.evidence import evidenced_answers
     from palate.model.model import load_model
     from palate.model.wording import check_instruction
     from palate.tasks import load_task
@@ -125,8 +126,8 @@ def _answers(
     model = load_model(run, device="cpu")
     if question is not None:
         check_instruction(run, model.settings.over(dataset.info), question)
-    sizes = calibration_sizes([len(history) for history in histories], LENGTHS)
-    model = model.bind(dataset, model.summarised(dataset, sizes)).with_items(new_items)
+    lengths = [len(history) for history in histories]
+    model = model.bind(dataset, model.summarised(dataset, near=lengths)).with_items(new_items)
     info = dataset.info.model_copy(update={"categories": model.settings.categories})
     return evidenced_answers(model, histories, load_task(model.settings.task, info), question)
 

@@ -138,9 +138,9 @@ class BindsToData(Protocol):
     """Summary that the encoder is bound to."""
 
     def summarised(
-        self, dataset: Dataset, task: CategoryPreference, sizes: Sequence[int] | None = None
+        self, dataset: Dataset, task: CategoryPreference, near: Sequence[int] = ()
     ) -> PopulationSummary:
-        """Summarise a dataset's training users, with decisions calibrated for windows of these sizes."""
+        """Summarise a dataset's training users, with calibrated decisions, quickly for histories of some lengths."""
 
     def bound(self, binding: Binding) -> Any:
         """Return the encoder of another population and catalogue, which shares this one's weights."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from palate.data.population import (
+    FOLDS,
     PopulationSummary,
     histories_of,
     members,
@@ -40,6 +42,41 @@ BATCH_CELLS = 8_000
 """Users times categories that are read at once."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much is read for a calibration."""
+
+    near: Sequence[int] = ()
+    """Lengths of the histories that will be decided on, between which the window lengths are chosen; all if none."""
+    cells: int = MOST_CELLS
+    """Maximum number of users of one window length, times the categories'."""
+    least: int = 200
+    """Users that are read in any case, if there are as many."""
+    folds: int = FOLDS
+    """Parts of the users, each with a summary without it."""
+
+    @classmethod
+    def quick(cls, near: Sequence[int]) -> Effort:
+        """Return the effort for a few histories of these lengths, about whom is asked only once."""
+        return cls(tuple(near), cells=25_000, least=80, folds=2)
+
+    def sizes(self, lengths: Ints) -> list[int]:
+        """Choose the window lengths that enough users [N] have longer histories than."""
+        enough = max(FEWEST_USERS, LEAST_SHARE * len(lengths))
+        there = [size for size in LENGTHS if (lengths > size).sum() >= enough]
+        if not self.near or not there:
+            return there
+        places = [int(np.searchsorted(there, one)) for one in self.near]
+        return sorted({there[min(max(at, 0), len(there) - 1)] for one in places for at in (one - 1, one)})
+
+    def most(self, categories: int) -> int:
+        """Maximum number of users of one window length."""
+        return int(min(MOST_USERS, max(self.cells // categories, self.least)))
+
+
+FULL = Effort()
+
+
 def calibrated(
     network: UniversalNetwork,
     summary: PopulationSummary,
@@ -47,7 +84,7 @@ def calibrated(
     task: CategoryPreference,
     users: Ints | None = None,
     kind: WindowKind = "random",
-    sizes: Sequence[int] = LENGTHS,
+    effort: Effort = FULL,
 ) -> PopulationSummary:
     """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
 
@@ -58,7 +95,7 @@ def calibrated(
         task: The task, with its label rule.
         users: User indices, all training users if None.
         kind: Which windows of their histories are read.
-        sizes: Window lengths.
+        effort: How much is read.
 
     Returns:
         The summary with decisions; without, if no length has enough users with longer histories.
@@ -67,22 +104,21 @@ def calibrated(
         LeakageError: ``users`` contains others than training users.
     """
     users = dataset.users("train") if users is None else users
-    without, part = summaries_without(dataset, task, users)
+    without, part = summaries_without(dataset, task, users, effort.folds)
     inputs = PopulationInputs.of(without) if without else None
     rng = np.random.default_rng(0)
     samples: dict[int, Sample] = {}
     lengths = dataset.interactions.lengths[users]
-    most = int(min(MOST_USERS, max(MOST_CELLS // len(dataset.categories), 200)))
-    for size in sizes:
+    most = effort.most(len(dataset.categories))
+    for size in effort.sizes(lengths) if inputs is not None else ():
         longer = np.flatnonzero(lengths > size)
-        if inputs is None or len(longer) < max(FEWEST_USERS, LEAST_SHARE * len(users)):
-            continue
         if len(longer) > most:
             longer = rng.choice(longer, most, replace=False)
         repeats = max(1, min(WINDOWS, most) // len(longer))
         rows = np.tile(longer, repeats)
         windows = draw_windows(dataset.interactions, users[rows], size, kind, rng)
         counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
+        assert inputs is not None
         logits = read_in_batches(network, counts, inputs, part[rows])
         truth = _truth(dataset, task, users[longer])
         samples[size] = Sample(logits, np.tile(truth, (repeats, 1, 1)), repeats)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
-from palate.encoders.calibration import LENGTHS, calibrated
+from palate.encoders.calibration import FULL, Effort, calibrated
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.history_parts import HistoryParts
 from palate.encoders.spoken import NamesPrompt
@@ -56,21 +56,23 @@ class UniversalEncoder(nn.Module):
         self._steps = torch.zeros(0, dtype=torch.int64)
 
     def summarised(
-        self, dataset: Dataset, task: CategoryPreference, sizes: Sequence[int] | None = None
+        self, dataset: Dataset, task: CategoryPreference, near: Sequence[int] = ()
     ) -> PopulationSummary:
-        """Summarise a dataset's training users, with decisions calibrated for windows of these sizes.
+        """Summarise a dataset's training users, with calibrated decisions.
 
         Args:
             dataset: The dataset.
             task: The task, with its label rule.
-            sizes: Window sizes in interactions; the usual ones, from a few to hundreds, if None.
+            near: Lengths of the only histories that will be asked about, for which less is read; histories of any
+                length if empty.
 
         Returns:
             The summary.
         """
         with torch.no_grad():
             summary = summarise(dataset, task)
-            return calibrated(self.network, summary, dataset, task, sizes=LENGTHS if sizes is None else sizes)
+            effort = Effort.quick(near) if near else FULL
+            return calibrated(self.network, summary, dataset, task, effort=effort)
 
     def bound(self, binding: Binding) -> UniversalEncoder:
         """Return the encoder of another population and other names, which shares this one's weights.

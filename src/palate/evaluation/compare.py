@@ -361,7 +361,7 @@ def _load(
     recipe = run.recipe
     model = load_model(run.path, backbone, device=options.device, constrained=options.constrained)
     if model.settings.unbound or (options.transfer and model.settings.binds):
-        model = model.bind(dataset)
+        model = model.with_task(_with_rule(model.settings.task, options.rule)).bind(dataset)
     elif options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
     return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)

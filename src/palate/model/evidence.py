@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from palate.encoders.batch import windows_of
 from palate.items.categories import MEMBER
 from palate.tasks.statistics import category_statistics
@@ -95,12 +93,3 @@ def evidenced_answers(
         asked = question or model.settings.instruction
         answers.append(EvidencedAnswer(history.user_id, asked, text, int(read.length[row]), *halves))
     return answers
-
-
-def calibration_sizes(lengths: Sequence[int], usual: Sequence[int]) -> list[int]:
-    """Select the usual window sizes next to these lengths of histories, below and above."""
-    found = set()
-    for length in lengths:
-        at = int(np.searchsorted(usual, length))
-        found |= {usual[max(at - 1, 0)], usual[min(at, len(usual) - 1)]}
-    return sorted(found)

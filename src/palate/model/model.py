@@ -16,7 +16,7 @@ from torch.nn import functional
 from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.spelling import spelled
-from palate.config.recipe import TextSettings
+from palate.config.recipe import TaskSettings, TextSettings
 from palate.config.registry import tasks, user_encoders
 from palate.data.dataset import load_dataset
 from palate.data.population import PopulationSummary
@@ -501,12 +501,17 @@ class PersonalizedModel(nn.Module):
                 )
         return self._over(self.table, self.settings, summary)
 
-    def summarised(self, dataset: Dataset, sizes: Sequence[int] | None = None) -> PopulationSummary:
+    def with_task(self, task: TaskSettings) -> PersonalizedModel:
+        """Return a model that answers by another label rule, once it is bound to data; the weights are shared."""
+        return self._over(self.table, self.settings.model_copy(update={"task": task}))
+
+    def summarised(self, dataset: Dataset, near: Sequence[int] = ()) -> PopulationSummary:
         """Summarise a dataset's training users for :meth:`bind` or :meth:`with_summary`.
 
         Args:
             dataset: The dataset.
-            sizes: Window sizes in interactions for which decisions are calibrated; the usual ones if None.
+            near: Lengths of the only histories that will be asked about, which takes less time; histories of any
+                length if empty.
 
         Returns:
             The summary, with decisions that are calibrated on these users for this model.
@@ -514,7 +519,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads no summary.
         """
-        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), sizes)
+        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), near)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.

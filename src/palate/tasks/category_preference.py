@@ -10,7 +10,7 @@ import numpy as np
 from palate.errors import RecipeError
 from palate.schema import Bools, Doubles, Ints, Preferences, QuestionKind
 from palate.tasks.statistics import LEAST_SHARE, category_scores
-from palate.tasks.verbalizer import Verbalizer
+from palate.tasks.verbalizer import verbalizer_of
 from palate.tasks.wordings import WORDINGS
 from palate.words import plural
 
@@ -55,7 +55,7 @@ class CategoryPreference:
         self.settings = settings
         self.shares = None if shares is None else np.maximum(shares, LEAST_SHARE)
         self.instruction = WORDINGS["preference"].trained[0].format(fields=plural(field))
-        self._verbalizer = Verbalizer(categories, field, settings.max_labels)
+        self._verbalizer = verbalizer_of(categories, field, settings.max_labels)
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:

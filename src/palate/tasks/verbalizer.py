@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -126,16 +127,25 @@ class Verbalizer:
 
     def _clash(self, name: str) -> str | None:
         """Find another name with which a list may start that also starts with ``name``."""
+        folded = name.casefold()
+        if not any(joint.casefold() in folded for joint in (", ", DISLIKES)):
+            return None
         others = [other.casefold() for other in self._names]
         for start in self._names:
             for joint in (", ", DISLIKES):
                 head = (start + joint).casefold()
-                rest = name.casefold().removeprefix(head)
-                if name.casefold().startswith(head) and any(
+                rest = folded.removeprefix(head)
+                if folded.startswith(head) and any(
                     other.startswith(rest) or rest.startswith(other) for other in others
                 ):
                     return start
         return None
+
+
+@lru_cache(maxsize=16)
+def verbalizer_of(names: tuple[str, ...], field: str, max_labels: int) -> Verbalizer:
+    """Return the verbalizer of some names, whose check takes a second for hundreds of them."""
+    return Verbalizer(names, field, max_labels)
 
 
 def nothing_named(field: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from palate.data.tabular.values import Scale, default_thresholds, rating_scale, 
 from palate.errors import DataError
 from palate.schema import Indices
 from palate.system import files
-from palate.tasks.verbalizer import Verbalizer
+from palate.tasks.verbalizer import verbalizer_of
 
 OFTEN, SELDOM = 1.25, 0.75
 """Thresholds of the label rule without ratings: multiples of a category's share of the training users' histories."""
@@ -112,7 +112,7 @@ def _check_categories(catalogue: Catalogue) -> None:
             f"the items have {len(names)} {catalogue.category_noun} in all, expected at least 2 to ask about; "
             "name another column with --category-col, or what separates the names with --separator"
         )
-    Verbalizer(names, catalogue.category_noun, TaskSettings().max_labels)
+    verbalizer_of(names, catalogue.category_noun, TaskSettings().max_labels)
 
 
 @dataclass(frozen=True, eq=False)
