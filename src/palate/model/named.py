@@ -27,15 +27,11 @@ class NamedModel:
     """The data to bind it to; None for a model that is bound or was trained on data."""
     backbone: str | None
 
-    def load(
-        self, device: str | torch.device = "auto", constrained: bool | None = None
-    ) -> PersonalizedModel:
+    def load(self, device: str | torch.device = "auto", constrained: bool | None = None) -> PersonalizedModel:
         """Load the model, and bind it; raises the errors of :func:`palate.load_model`."""
         from palate.model.model import load_model
 
-        return load_model(
-            self.run, self.backbone, data=self.dataset, device=device, constrained=constrained
-        )
+        return load_model(self.run, self.backbone, data=self.dataset, device=device, constrained=constrained)
 
 
 def find_model(
