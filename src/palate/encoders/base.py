@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+
+from palate.schema import Doubles
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -39,6 +42,13 @@ class UserPrompt:
         embeddings = pad_sequence(parts, batch_first=True)  # [B, M, E]
         lengths = torch.tensor([len(one) for one in parts], device=embeddings.device)
         return cls(embeddings, torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None])
+
+    @property
+    def category_chances(self) -> Doubles | None:
+        """Probabilities that each label is liked and disliked, [B, L, 2]; None without logits."""
+        if self.category_logits is None:
+            return None
+        return np.asarray(self.category_logits.detach().double().sigmoid().cpu().numpy())
 
     def split(self) -> list[Tensor]:
         """Return each user's vectors without padding: B tensors [M, E] of their own lengths."""

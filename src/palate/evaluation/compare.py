@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from palate.config import registry
 from palate.config.load import dump_recipe
 from palate.config.recipe import Recipe, TaskSettings
@@ -15,6 +17,7 @@ from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluation.evaluate import Evaluation, Setting, score_predictors
+from palate.evaluation.metrics import membership
 from palate.evaluation.predictors.base import Predictor, fitted_to
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
@@ -22,7 +25,18 @@ from palate.evaluation.predictors.references import references
 from palate.model.config import check_model, model_settings
 from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
-from palate.schema import TRUTHS, Examples, LabelRule, Split, Truth, UserChoice, WindowKind, Windows
+from palate.schema import (
+    TRUTHS,
+    Doubles,
+    Examples,
+    LabelRule,
+    Preferences,
+    Split,
+    Truth,
+    UserChoice,
+    WindowKind,
+    Windows,
+)
 from palate.tasks import CategoryPreference, load_task
 
 if TYPE_CHECKING:
@@ -61,6 +75,12 @@ class Options:
     """Interactions that the true labels come from; the first is that of the comparison."""
     rule: LabelRule | None = None
     """Label rule; that of the runs, or the dataset's, if None."""
+    calibration: bool = False
+    """Compare the probabilities of predictors that have them with the labels."""
+    promise: float | None = None
+    """Expected F1 below which predictors with probabilities say that not enough is known."""
+    constrained: bool | None = None
+    """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
 
     def __post_init__(self) -> None:
         if self.users not in ("partly", "all"):
@@ -70,9 +90,8 @@ class Options:
             raise PalateError(f"the truth is {found}; expected one or more of {', '.join(TRUTHS)}")
         if len(set(self.truths)) < len(self.truths):
             raise PalateError(f"the truths are {', '.join(self.truths)}; expected each once")
-
-    constrained: bool | None = None
-    """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
+        if self.promise is not None and not 0 <= self.promise <= 1:
+            raise PalateError(f"the promised F1 is {self.promise:g}; expected a number from 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +109,8 @@ class Comparison:
     """Warnings about the training of the runs."""
     device: str | None = None
     """Device of the models; None if there are none."""
+    calibration: bool = False
+    promise: float | None = None
 
     def at_window(self, window: int, seed: int | None = None, truth: Truth | None = None) -> Comparison:
         """Return the comparison at another window size and, if given, on other random windows or with another truth.
@@ -111,7 +132,19 @@ class Comparison:
 
     def evaluate(self) -> Evaluation:
         """Score all predictors."""
-        evaluation = score_predictors(self.predictors, self.examples, self.task, self.dataset, self.setting)
+        frequency = None
+        if self.calibration:
+            training = self.setting.model_copy(update={"split": "train"})
+            frequency = _frequency(_examples(self.dataset, self.task, training).truth, self.task)
+        evaluation = score_predictors(
+            self.predictors,
+            self.examples,
+            self.task,
+            self.dataset,
+            self.setting,
+            frequency,
+            self.promise,
+        )
         return evaluation.model_copy(update={"warnings": self.warnings, "device": self.device})
 
 
@@ -186,6 +219,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         _seeds(runs, names),
         tuple(_warnings(runs, names)),
         _where(trained),
+        options.calibration,
+        options.promise,
     )
 
 
@@ -254,6 +289,12 @@ def _with_rule(settings: TaskSettings, rule: LabelRule | None) -> TaskSettings:
 def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> Examples:
     it = setting
     return make_examples(dataset, task, it.split, it.window, it.kind, it.seed, it.users, it.truth)
+
+
+def _frequency(truth: Preferences, task: CategoryPreference) -> Doubles:
+    """Compute the shares of users with each label, [L, 2]."""
+    halves = (membership(half, len(task.label_names)) for half in (truth.liked, truth.disliked))
+    return np.stack([half.mean(axis=0) for half in halves], axis=-1)
 
 
 def find_run(entry: str) -> RunFolder:

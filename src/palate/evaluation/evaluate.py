@@ -14,11 +14,15 @@ import numpy as np
 from pydantic import Field
 
 from palate.errors import DataError, LeakageError, PalateError
+from palate.evaluation.calibration import Calibration, KeptPromise, calibration_of, kept_promise
 from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences, weighted_f1
-from palate.schema import Examples, Ints, Preferences, Split, Truth, UserChoice, WindowKind
+from palate.evaluation.predictors.base import probabilities_of
+from palate.schema import Bools, Doubles, Examples, Ints, Preferences, Split, Truth, UserChoice, WindowKind
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
 from palate.system.records import Frozen, parse_record, read_record
+from palate.tasks.targets import expected_f1
+from palate.tasks.verbalizer import NO_ANSWER
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -73,6 +77,10 @@ class PredictorScores(Frozen):
     """Fraction of answers that neither contain a label nor state that there is none."""
     seconds: float
     """Seconds to answer for all users."""
+    calibration: Calibration | None = None
+    """Of its probabilities, if asked for and it has any."""
+    promise: KeptPromise | None = None
+    """If one is made and it has probabilities: answers below it are withheld."""
 
 
 class Prediction(Frozen):
@@ -129,12 +137,31 @@ class ReadAnswers:
 
     @property
     def unreadable(self) -> float:
-        """Fraction of answers that neither contain a label nor state that there is none."""
+        """Fraction of answers that neither contain a label nor state that there is none, or too little known."""
         empty = np.concatenate([self.said.liked, self.said.disliked], axis=1).max(axis=1) < 0
+        empty &= ~self.task.declines(self.texts)
         of_nothing = self.task.target_texts(self.said[empty])
         rows: list[int] = np.flatnonzero(empty).tolist()
         missed = [row for row, text in zip(rows, of_nothing, strict=True) if self.texts[row] != text]
         return len(missed) / len(self.texts)
+
+    @property
+    def truths(self) -> Bools:
+        """The true labels, [B, L, 2]."""
+        labels = len(self.task.label_names)
+        halves = (membership(half, labels) for half in (self.truth.liked, self.truth.disliked))
+        return np.stack(list(halves), axis=-1)
+
+    def withheld(self, chances: Doubles, promise: float) -> tuple[ReadAnswers, KeptPromise]:
+        """Withhold the answers whose liked labels have an expected F1 below a promise; ``chances`` is [B, L]."""
+        named = membership(self.said.liked, len(self.task.label_names))
+        expected = expected_f1(chances, named, self.truth.liked.shape[1])
+        texts = [
+            text if enough else NO_ANSWER
+            for text, enough in zip(self.texts, expected >= promise, strict=True)
+        ]
+        kept = kept_promise(promise, expected, self.truths[..., 0], named)
+        return read_answers(texts, self.truth, self.task), kept
 
     def __getitem__(self, rows: Ints) -> ReadAnswers:
         return ReadAnswers([self.texts[row] for row in rows], self.said[rows], self.truth[rows], self.task)
@@ -158,9 +185,26 @@ def ask(predictor: Predictor, examples: Examples, task: Task) -> ReadAnswers:
 
 
 def score_predictors(
-    predictors: Sequence[Predictor], examples: Examples, task: Task, dataset: Dataset, setting: Setting
+    predictors: Sequence[Predictor],
+    examples: Examples,
+    task: Task,
+    dataset: Dataset,
+    setting: Setting,
+    frequency: Doubles | None = None,
+    promise: float | None = None,
 ) -> Evaluation:
     """Score the answers of all predictors for the same examples.
+
+    Args:
+        predictors: The predictors.
+        examples: Windows and true labels of a split's users.
+        task: The task.
+        dataset: The dataset.
+        setting: The choice of examples.
+        frequency: Frequencies of the labels among training users, [L, 2], to which probabilities are compared; None
+            for no calibration.
+        promise: Expected F1 below which a predictor with probabilities says that not enough is known; None to answer
+            everybody.
 
     Raises:
         LeakageError: The examples are not of the setting's split.
@@ -173,6 +217,13 @@ def score_predictors(
         start = time.perf_counter()
         answers = ask(predictor, examples, task)
         seconds = time.perf_counter() - start
+        calibration, kept = None, None
+        if frequency is not None or promise is not None:
+            chances = probabilities_of(predictor, examples.user_index, examples.windows)
+            if chances is not None and frequency is not None:
+                calibration = calibration_of(chances, answers.truths, frequency)
+            if chances is not None and promise is not None:
+                answers, kept = answers.withheld(chances[..., 0], promise)
         scores.append(
             PredictorScores(
                 name=predictor.name,
@@ -180,6 +231,8 @@ def score_predictors(
                 per_category=_per_category(answers.truth, answers.said, task.label_names),
                 unreadable=answers.unreadable,
                 seconds=round(seconds, 3),
+                calibration=calibration,
+                promise=kept,
             )
         )
         user_ids = [dataset.user_ids[index] for index in examples.user_index]

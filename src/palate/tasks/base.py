@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from palate.schema import Preferences
+from palate.schema import Bools, Preferences
 
 if TYPE_CHECKING:
     from palate.tasks.statistics import CategoryStatistics
@@ -31,6 +31,9 @@ class Task(Protocol):
 
     def target_texts(self, preferences: Preferences) -> list[str]:
         """Write the target texts of B users, which :meth:`parse` inverts."""
+
+    def declines(self, texts: Sequence[str]) -> Bools:
+        """Find the answers that say that not enough is known, [B]."""
 
     def parse(self, texts: Sequence[str]) -> Preferences:
         """Parse the labels in B answers. Every text can be parsed; only labels that it contains are returned."""

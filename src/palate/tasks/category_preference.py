@@ -124,6 +124,10 @@ class CategoryPreference:
             return self.target_texts(preferences)
         return self._verbalizer.write_half(preferences, kind)
 
+    def declines(self, texts: Sequence[str]) -> Bools:
+        """Find the answers that say that not enough is known, [B]."""
+        return self._verbalizer.declines(texts)
+
     def parse(self, texts: Sequence[str]) -> Preferences:
         """Parse the labels of B answers, in their order in the text."""
         return self._verbalizer.read(texts)

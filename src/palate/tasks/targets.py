@@ -34,6 +34,41 @@ def best_answers(chances: Doubles, frequency: Doubles, most: int) -> Preferences
     )
 
 
+def expected_f1(chances: Doubles, named: Bools, most: int) -> Doubles:
+    """Compute the expected F1 of B answers, [B], if labels are independent and a user has at most ``most``.
+
+    The F1 of an answer that names nothing about a user without labels is 1.
+
+    Args:
+        chances: Probabilities of the labels, [B, L].
+        named: Which labels the answers name, [B, L].
+        most: Maximum number of true labels of a user.
+    """
+    size = named.sum(axis=1)
+    expected = np.where(size == 0, (1 - chances).prod(axis=1), 0.0)
+    for place in range(int(size.max(initial=0))):
+        one = np.argsort(~named, axis=1, kind="stable")[:, place]  # the next label that is named
+        rows = size > place
+        others = _number_of_others(chances[rows], one[rows], most)  # [b, most]
+        total = size[rows, None] + np.arange(1, most + 1)  # labels named and true, with this one
+        expected[rows] += 2 * chances[rows, one[rows]] * (others / total).sum(axis=1)
+    return np.asarray(expected)
+
+
+def _number_of_others(chances: Doubles, left_out: Ints, most: int) -> Doubles:
+    """Compute the distribution of the number of true labels beside one, [B, most]; the last is "or more"."""
+    others = chances.copy()
+    others[np.arange(len(others)), left_out] = 0.0
+    number = np.zeros((len(others), most))
+    number[:, 0] = 1.0
+    for chance in others.T:
+        more = number * chance[:, None]
+        number -= more
+        number[:, 1:] += more[:, :-1]
+        number[:, -1] += more[:, -1]
+    return number
+
+
 def likeliest(chances: Doubles, frequency: Doubles, rareness: float, most: int) -> Ints:
     """Rank the ``most`` most probable labels [B, L], with a preference for rare ones by their frequency [L]."""
     return np.argsort(-chances / (frequency + 0.01) ** rareness, axis=1, kind="stable")[:, :most]

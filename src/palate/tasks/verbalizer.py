@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from palate.errors import DataError
-from palate.schema import Ints, Preferences, QuestionKind
+from palate.schema import Bools, Ints, Preferences, QuestionKind
 
 LIKES, DISLIKES = "The user likes ", " and doesn't like "
 DISLIKES_ALONE = "The user doesn't like "
@@ -19,6 +19,8 @@ SENTENCES: dict[QuestionKind, tuple[str, ...]] = {
     "disliked": (DISLIKES_ALONE, "disliked"),
 }
 """Answers that name categories: texts, and between them the names of a half."""
+NO_ANSWER = "Not enough is known about the user yet"
+"""What is said where an answer would not be good enough: no answer, which differs from one that names no label."""
 
 _SUBJECT = re.compile(r"\W*the\s+user\b", re.IGNORECASE)
 _NEGATION = r"do(?:es)?(?:\s*n['’]?t|\s+not)(?:\s+(?:like|enjoy))?|dislikes?"
@@ -30,7 +32,8 @@ _STARTS, _ENDS = r"(?<!\w)(?<!\w[-'’])", r"(?!\w|[-'’]\w)"
 class Verbalizer:
     """Writes and parses "The user likes A, B, C and doesn't like D, E".
 
-    Empty halves are written as "no genre" and "any genre", where ``field`` is "genre".
+    Empty halves are written as "no genre" and "any genre", where ``field`` is "genre". :data:`NO_ANSWER` says that not
+    enough is known for an answer.
 
     Args:
         names: Names of the L categories.
@@ -78,7 +81,13 @@ class Verbalizer:
             disliked=_padded([disliked for _, disliked in rows], self._most),
         )
 
+    def declines(self, texts: Sequence[str]) -> Bools:
+        """Find the texts that say that not enough is known for an answer, [B]; no label is read from these."""
+        return np.array([_declines(text) for text in texts], dtype=np.bool_)
+
     def _read_one(self, text: str) -> tuple[list[int], list[int]]:
+        if _declines(text):
+            return [], []
         first: dict[int, bool] = {}
         for name, negated in self._mentions(text):
             first.setdefault(name, negated)
@@ -151,6 +160,10 @@ def verbalizer_of(names: tuple[str, ...], field: str, max_labels: int) -> Verbal
 def nothing_named(field: str) -> tuple[str, str]:
     """Return what is written in an empty half, liked and disliked, where categories are called ``field``."""
     return f"no {field}", f"any {field}"
+
+
+def _declines(text: str) -> bool:
+    return " ".join(text.split()).rstrip(".! ").casefold() == NO_ANSWER.casefold()
 
 
 def _as_pattern(phrase: str) -> str:

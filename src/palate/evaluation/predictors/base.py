@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from palate.schema import Ints, Truth, Windows
+from palate.schema import Doubles, Ints, Truth, Windows
 
 
 class Predictor(Protocol):
@@ -24,6 +24,21 @@ class LearnsTruth(Protocol):
 
     def with_truth(self, truth: Truth) -> Predictor:
         """Return the predictor that learns from labels of this truth."""
+
+
+@runtime_checkable
+class GivesProbabilities(Protocol):
+    """A predictor that may tell how sure it is."""
+
+    def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
+        """Predict the probabilities that B users like and dislike each label, [B, L, 2]; None if it has none."""
+
+
+def probabilities_of(predictor: Predictor, user_index: Ints, windows: Windows) -> Doubles | None:
+    """Return a predictor's probabilities for B users, [B, L, 2]; None if it offers none."""
+    if not isinstance(predictor, GivesProbabilities):
+        return None
+    return predictor.probabilities(user_index, windows)
 
 
 def fitted_to(predictor: Predictor, truth: Truth) -> Predictor:

@@ -72,21 +72,36 @@ class Boosting:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict from windows [B, P]; the first call for a window size takes about a minute."""
         size = windows.item_index.shape[1]
-        if size not in self._fitted:
-            with threadpool_limits(
-                1
-            ):  # so small a problem's threads would wait for each other most of the time
-                self._fitted[size] = self._fit(size)
         seen, most = self._statistics(windows), self._task.settings.max_labels
-        liked, disliked = self._fitted[size]
-        features, rule = self._features(seen), self._task.labels(seen)
-        likes, dislikes = _chances(liked, features), _chances(disliked, features)  # [B, L]
+        (liked, disliked), rule = self._at(size), self._task.labels(seen)
+        chances = self._probabilities(seen, size)
+        likes, dislikes = chances[..., 0], chances[..., 1]
         whole = (windows.length < size)[:, None]
         answers = Preferences(
             np.where(whole, rule.liked, _named(np.where(likes >= dislikes, likes, 0.0), liked, most)),
             np.where(whole, rule.disliked, _named(np.where(likes < dislikes, dislikes, 0.0), disliked, most)),
         )
         return self._task.target_texts(answers)
+
+    def probabilities(self, user_index: Ints, windows: Windows) -> Doubles:
+        """Predict the probabilities of the labels from windows [B, P], [B, L, 2]; certain where all is seen."""
+        size, seen = windows.item_index.shape[1], self._statistics(windows)
+        rule, labels = self._task.labels(seen), len(self._task.label_names)
+        certain = np.stack([membership(half, labels) for half in (rule.liked, rule.disliked)], axis=-1)
+        whole = (windows.length < size)[:, None, None]
+        return np.where(whole, certain, self._probabilities(seen, size))
+
+    def _probabilities(self, seen: CategoryStatistics, size: int) -> Doubles:
+        features = self._features(seen)
+        return np.stack([_chances(half, features) for half in self._at(size)], axis=-1)
+
+    def _at(self, size: int) -> tuple[_Half, _Half]:
+        if size not in self._fitted:
+            with threadpool_limits(
+                1
+            ):  # so small a problem's threads would wait for each other most of the time
+                self._fitted[size] = self._fit(size)
+        return self._fitted[size]
 
     def _fit(self, size: int) -> tuple[_Half, _Half]:
         rng = np.random.default_rng(0)

@@ -9,8 +9,7 @@ import numpy as np
 
 from palate.errors import PalateError
 from palate.evaluation.metrics import membership
-from palate.schema import Ints, Preferences, Windows
-from palate.tasks.statistics import category_statistics
+from palate.schema import Doubles, Ints, Preferences, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -24,8 +23,9 @@ class Population:
     name = "population"
 
     def __init__(self, dataset: Dataset, task: CategoryPreference) -> None:
-        statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-        labels = task.labels(statistics[dataset.users("train")])
+        labels = task.labels(dataset.statistics[dataset.users("train")])
+        halves = (membership(half, len(task.label_names)) for half in (labels.liked, labels.disliked))
+        self._frequency = np.stack([half.mean(axis=0) for half in halves], axis=-1)  # [L, 2]
 
         def most_common(ranked: Ints) -> Ints:
             users = membership(ranked, len(task.label_names)).sum(axis=0, keepdims=True)  # [1, L]
@@ -37,6 +37,10 @@ class Population:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Return the same answer B times."""
         return [self._answer] * len(windows)
+
+    def probabilities(self, user_index: Ints, windows: Windows) -> Doubles:
+        """Return the training users' frequencies of the labels, [B, L, 2]."""
+        return np.broadcast_to(self._frequency, (len(windows), *self._frequency.shape))
 
 
 class AnotherUsersHistory:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
-    from palate.schema import Ints, Windows
+    from palate.schema import Doubles, Ints, Windows
 
 
 class PersonalizedPredictor:
@@ -20,9 +21,25 @@ class PersonalizedPredictor:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict an answer per window; ``user_index`` [B] is ignored, so that unseen users are treated alike."""
         answers = [""] * len(windows)
-        by_length = np.argsort(windows.length, kind="stable")
-        for start in range(0, len(windows), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
+        for rows in self._batches(windows):
             for row, answer in zip(rows, self.model.answer(windows[rows].trimmed()), strict=True):
                 answers[row] = answer
         return answers
+
+    def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
+        """Predict the user encoder's probabilities of the labels, [B, L, 2]; None if it has none."""
+        from torch import inference_mode  # which the model has loaded
+
+        chances = np.zeros((len(windows), len(self.model.settings.categories), 2))
+        for rows in self._batches(windows):
+            with inference_mode():
+                found = self.model.user_prompt(windows[rows].trimmed()).category_chances
+            if found is None:
+                return None
+            chances[rows] = found
+        return chances
+
+    def _batches(self, windows: Windows) -> Iterator[Ints]:
+        by_length = np.argsort(windows.length, kind="stable")
+        for start in range(0, len(windows), self.batch_size):
+            yield by_length[start : start + self.batch_size]

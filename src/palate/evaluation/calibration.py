@@ -1,0 +1,119 @@
+"""Calibration of probabilities: expected calibration error, Brier score and skill, and promised F1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate.schema import Bools, Doubles
+from palate.system.records import Frozen
+
+BINS = 15
+"""Bins of equally many probabilities."""
+
+
+class ReliabilityBin(Frozen):
+    """Probabilities of similar size: their mean, and the frequency of true labels among them."""
+
+    predicted: float
+    observed: float
+    number: int
+
+
+class HalfCalibration(Frozen):
+    """Calibration of the probabilities of the liked or the disliked labels."""
+
+    error: float
+    """Expected calibration error: mean distance of predicted and observed over the bins, weighted by number."""
+    brier: float
+    """Brier score: mean squared difference of probability and label."""
+    population_brier: float
+    """Brier score of the frequencies among training users, the same probabilities for everybody."""
+    skill: float
+    """Brier skill score: the share of the population's Brier score that is avoided; 1 is perfect."""
+    bins: tuple[ReliabilityBin, ...]
+    """From the lowest probabilities to the highest."""
+
+
+class Calibration(Frozen):
+    """Calibration of a predictor's probabilities."""
+
+    liked: HalfCalibration
+    disliked: HalfCalibration
+
+
+class KeptPromise(Frozen):
+    """Answers of a predictor that withholds those whose expected F1 is below a promise.
+
+    An answer's F1 is that of its liked labels, and 1 if there are none to name and it names none.
+    """
+
+    least: float
+    """Promised minimum of an answer's expected F1."""
+    answered: int
+    """Number of users who are answered."""
+    coverage: float
+    """Share of users who are answered."""
+    promised: float | None
+    """Mean expected F1 of the answers; None without any."""
+    reached: float | None
+    """Mean F1 of the answers; None without any."""
+
+
+def calibration_of(chances: Doubles, truth: Bools, frequency: Doubles) -> Calibration:
+    """Compare probabilities with labels.
+
+    Args:
+        chances: Probabilities that each label is liked and disliked, [B, L, 2].
+        truth: True labels, [B, L, 2].
+        frequency: Frequencies of the labels among training users, [L, 2].
+
+    Returns:
+        The calibration of both halves, over all B·L probabilities of each.
+    """
+    liked, disliked = (_half(chances[..., half], truth[..., half], frequency[:, half]) for half in range(2))
+    return Calibration(liked=liked, disliked=disliked)
+
+
+def _half(chances: Doubles, truth: Bools, frequency: Doubles) -> HalfCalibration:
+    bins = tuple(_bins(chances.ravel(), truth.ravel()))
+    brier = float(((chances - truth) ** 2).mean())
+    population = float(((frequency - truth) ** 2).mean())
+    return HalfCalibration(
+        error=sum(one.number * abs(one.predicted - one.observed) for one in bins) / chances.size,
+        brier=brier,
+        population_brier=population,
+        skill=1 - brier / population if population > 0 else 0.0,
+        bins=bins,
+    )
+
+
+def _bins(chances: Doubles, truth: Bools) -> list[ReliabilityBin]:
+    order = np.argsort(chances, kind="stable")
+    return [
+        ReliabilityBin(
+            predicted=float(chances[rows].mean()), observed=float(truth[rows].mean()), number=len(rows)
+        )
+        for rows in np.array_split(order, min(BINS, len(order)))
+    ]
+
+
+def answer_f1(truth: Bools, named: Bools) -> Doubles:
+    """Compute the F1 of each user's answer, [B]: 1 if there is no label to name and none is named.
+
+    Both arguments are [B, L].
+    """
+    hits, both = (truth & named).sum(axis=1), truth.sum(axis=1) + named.sum(axis=1)
+    return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
+
+
+def kept_promise(least: float, expected: Doubles, truth: Bools, named: Bools) -> KeptPromise:
+    """Score the answers whose expected F1 [B] is at least ``least``; ``truth`` and ``named`` are [B, L]."""
+    answered = expected >= least
+    some = bool(answered.any())
+    return KeptPromise(
+        least=least,
+        answered=int(answered.sum()),
+        coverage=float(answered.mean()),
+        promised=float(expected[answered].mean()) if some else None,
+        reached=float(answer_f1(truth, named)[answered].mean()) if some else None,
+    )
