@@ -16,7 +16,8 @@ SIGNATURES = {
         "windows: 'Sequence[int] | int | None' = None, window_kind: 'WindowKind | None' = None, seed: 'int' = 0, "
         "bare: 'bool' = False, controls: 'bool' = False, transfer: 'bool' = False, "
         "device: 'str | torch.device' = 'auto', users: 'UserChoice' = 'partly', "
-        "truth: 'Truth | Sequence[Truth]' = 'labels', rule: 'LabelRule | None' = None) -> 'EvaluationTable'"
+        "truth: 'Truth | Sequence[Truth]' = 'labels', rule: 'LabelRule | None' = None, "
+        "calibration: 'bool' = False, promise: 'float | None' = None) -> 'EvaluationTable'"
     ),
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (

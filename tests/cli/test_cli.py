@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from palate.tasks.verbalizer import NO_ANSWER
 from palate.cli import app
 from palate.errors import DataError
 
@@ -280,6 +281,18 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     assert "was trained on" in refused.stderr
     assert "add --transfer" in refused.stderr
     assert palate("evaluate", "runs/tiny", "--data", "other", "--transfer", "--bare").exit_code == 0
+
+    promised = palate("generate", "runs/tiny", "--user", "7", "--promise", "1", "--json")
+    assert promised.exit_code == 0, promised.stderr
+    assert json.loads(promised.stdout)["text"] == NO_ANSWER
+    assert 0 < json.loads(promised.stdout)["expected_f1"] < 1
+    kept = palate("generate", "runs/tiny", "--user", "7", "--promise", "0")
+    assert kept.stdout == palate("generate", "runs/tiny", "--user", "7").stdout
+    asked = palate("generate", "runs/tiny", "--user", "7", "--promise", "0.5", "--instruction", "Which?")
+    assert (asked.exit_code, asked.stderr) == (
+        2,
+        "palate: a promise is about the trained question; leave out the promise or the instruction\n",
+    )
 
     answered = palate("generate", "runs/tiny", "--user", "7", "--json")
     assert answered.exit_code == 0, answered.stderr

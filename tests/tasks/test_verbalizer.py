@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from palate.errors import DataError
 from palate.schema import Preferences
-from palate.tasks.verbalizer import Verbalizer
+from palate.tasks.verbalizer import NO_ANSWER, Verbalizer
 
 MOVIELENS = (
     "Action", "Adventure", "Children's", "Comedy", "Drama", "Film-Noir", "Noir", "Romance", "Romantic Comedy",
@@ -141,3 +141,18 @@ def test_names_that_differ_in_case_alone_are_told_apart():
 def test_names_that_could_not_be_read_back_are_refused(names, message):
     with pytest.raises(DataError, match=message):
         verbalizer(names)
+
+
+def test_no_answer_is_told_from_one_that_names_nothing():
+    verbalizer = Verbalizer(("Drama", "Not enough", "War"), "genre", 3)
+    nothing = verbalizer.write(Preferences(np.full((1, 3), -1), np.full((1, 3), -1)))[0]
+    texts = [
+        NO_ANSWER,
+        f" {NO_ANSWER.lower()}.\n",
+        nothing,
+        "The user likes War",
+        f"{NO_ANSWER}, but likes War",
+    ]
+    assert verbalizer.declines(texts).tolist() == [True, True, False, False, False]
+    assert verbalizer.read(texts).liked.tolist()[:3] == [[-1, -1, -1]] * 3
+    assert verbalizer.read(texts).liked[4].tolist() == [1, 2, -1]

@@ -76,6 +76,24 @@ def evaluate(
         bool,
         Option("--controls", help="Include all controls of a run, not only another user's history."),
     ] = False,
+    calibration: Annotated[
+        bool,
+        Option(
+            "--calibration",
+            help="Compare the probabilities of models and boosting with the labels; with files, also curves as "
+            "calibration.html.",
+        ),
+    ] = False,
+    promise: Annotated[
+        float | None,
+        Option(
+            min=0,
+            max=1,
+            metavar="F1",
+            help="Say that not enough is known where an answer's expected F1 is lower; shows coverage, promised and "
+            "reached F1.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
     ] = False,
@@ -83,34 +101,35 @@ def evaluate(
     """Score models and references on the same examples."""
     windows = _windows(window)
     from palate.evaluation.compare import Options
-    from palate.evaluation.tables import evaluation_sheet, window_sheet
+    from palate.evaluation.tables import sheets
     from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
 
     truths = cast("tuple[Truth, ...]", tuple(one.strip() for one in truth.split(",")))
     options = Options(
-        data,
-        split,
-        windows[0] if windows else None,
-        window_kind,
-        seed,
-        transfer,
-        bare,
-        backbone,
-        controls,
-        device,
-        users,
-        truths,
-        rule,
-        constrained,
+        data=data,
+        split=split,
+        window=windows[0] if windows else None,
+        window_kind=window_kind,
+        seed=seed,
+        transfer=transfer,
+        bare=bare,
+        backbone=backbone,
+        controls=controls,
+        device=device,
+        users=users,
+        truths=truths,
+        rule=rule,
+        calibration=calibration,
+        promise=promise,
+        constrained=constrained,
     )
 
     def show(scores: WindowScores) -> None:
         if as_json:
             show_json(scores.as_json())
-        elif len(windows) > 1:
-            show_table(window_sheet(scores))
         else:
-            show_table(evaluation_sheet(*scores.evaluations))
+            for sheet in sheets(scores):
+                show_table(sheet)
         _tell(scores.evaluations[0])
 
     if len(windows) > 1 or len(truths) > 1:

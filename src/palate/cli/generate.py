@@ -27,6 +27,10 @@ def generate(
     data: Annotated[
         Path | None, Option(help="Dataset of the user, or of the packaged model; the run's own if not given.")
     ] = None,
+    promise: Annotated[
+        float | None,
+        Option(min=0, max=1, metavar="F1", help="Say that not enough is known if the expected F1 is lower."),
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print answer and window as JSON.")] = False,
 ) -> None:
     """Ask a trained model about a user."""
@@ -37,7 +41,7 @@ def generate(
     asked, new_items, dataset = _history(run, user, history, data, backbone)
     from palate.model.answer import answer
 
-    given = answer(run, asked, new_items, instruction, backbone, device, constrained, dataset)
+    given = answer(run, asked, new_items, instruction, backbone, device, constrained, dataset, promise)
     tell_device(given.device)
     if as_json:
         show_json(asdict(given))

@@ -11,7 +11,7 @@ import numpy as np
 
 from palate.errors import PalateError
 from palate.evaluation.metrics import Score, paired_difference
-from palate.evaluation.tables import evaluation_sheet, window_sheet
+from palate.evaluation.tables import sheets
 from palate.evaluation.write import WindowScores, score_windows
 from palate.report.sheet import Sheet
 
@@ -131,8 +131,8 @@ class EvaluationTable:
         return pl.DataFrame([row for evaluation in self.evaluations for row in _rows(evaluation)])
 
     def to_markdown(self) -> str:
-        """Return the table as Markdown."""
-        return self._sheet().markdown()
+        """Return the table as Markdown, with those of calibration and promises if these were asked for."""
+        return "\n".join(sheet.markdown() for sheet in sheets(self._scores))
 
     def to_latex(self) -> str:
         """Return the table as a LaTeX tabular with booktabs rules."""
@@ -144,16 +144,20 @@ class EvaluationTable:
         from rich.console import Console
 
         text = StringIO()
-        Console(file=text, width=140).print(self._sheet())
+        Console(file=text, width=140).print(self)
         return text.getvalue()
 
     def __rich__(self) -> RenderableType:
-        return self._sheet()
+        from rich.console import Group
+
+        return Group(*sheets(self._scores))
 
     def _sheet(self) -> Sheet:
-        if len(self.windows) == 1:
-            return evaluation_sheet(*self.evaluations)
-        return window_sheet(WindowScores(list(self.evaluations), {}))
+        return next(sheets(self._scores))
+
+    @property
+    def _scores(self) -> WindowScores:
+        return WindowScores(list(self.evaluations), {}, self.label_names)
 
     def _at(self, window: int | None, truth: Truth | None) -> Evaluation:
         for evaluation in self.evaluations:
@@ -191,6 +195,8 @@ def evaluate(
     users: UserChoice = "partly",
     truth: Truth | Sequence[Truth] = "labels",
     rule: LabelRule | None = None,
+    calibration: bool = False,
+    promise: float | None = None,
 ) -> EvaluationTable:
     """Score predictors on the same examples.
 
@@ -213,6 +219,10 @@ def evaluate(
             includes the window; "unseen" for those outside the window; "future" for those after the window's newest,
             with windows drawn from the older half of each history.
         rule: Label rule: "thresholds", "own-mean" or "quantiles"; that of the models or the dataset if None.
+        calibration: Compare the probabilities of predictors that have ``probabilities(user_index, windows)`` with the
+            labels.
+        promise: Expected F1 of an answer below which such predictors say that not enough is known; None to answer
+            everybody.
 
     Returns:
         The scores.
@@ -245,6 +255,8 @@ def evaluate(
         users=users,
         truths=(truth,) if isinstance(truth, str) else tuple(truth),
         rule=rule,
+        calibration=calibration,
+        promise=promise,
     )
     scores = score_windows(entries, options, sizes)
     return EvaluationTable(tuple(scores.evaluations), scores.label_names)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from palate.evaluation.calibration import BINS
 from palate.report.sheet import Sheet
 from palate.words import counted
 
@@ -40,6 +41,27 @@ _SOURCES = {
     "unseen": "of the interactions outside the window",
     "future": "of the interactions after the window's newest",
 }
+_CALIBRATION_HEAD = (
+    "predictor",
+    "window",
+    "truth",
+    "liked\nECE",
+    "disliked\nECE",
+    "liked\nBrier",
+    "disliked\nBrier",
+    "liked\nskill",
+    "disliked\nskill",
+)
+_CALIBRATION_NOTE = (
+    f"ECE is the expected calibration error over {BINS} bins of equally many probabilities; Brier the mean squared "
+    "error of the probabilities; skill the share of the Brier score of the training users' frequencies that is saved."
+)
+_PROMISE_HEAD = ("predictor", "window", "truth", "promise", "coverage", "promised\nF1", "reached\nF1")
+_PROMISE_NOTE = (
+    "Where an answer's expected F1 is below the promise, it says that not enough is known. Coverage is the share of "
+    "the other users; promised and reached F1 are the means of their answers' expected and true F1 of liked labels, 1 "
+    "where there are none and none is named. In the table of scores no answer counts as naming no label."
+)
 _SEEDS_NOTE = (
     " ± is the sample standard deviation over training seeds; every other row is a single run or a reference."
 )
@@ -75,6 +97,58 @@ def window_sheet(scores: WindowScores) -> Sheet:
     head = ["predictor", *(["truth"] if several else []), *sizes]
     note = _WINDOW_NOTE + (_SEEDS_NOTE if scores.seeds else "")
     return Sheet(_title(scores.evaluations), head, rows, f"{note} {_labels_note(scores.evaluations)}")
+
+
+def calibration_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
+    """Make the table of calibration, one row per predictor with probabilities, window size and truth."""
+    rows = [
+        [
+            one.name,
+            *_setting_cells(evaluation),
+            *(f"{half.error:.3f}" for half in halves),
+            *(f"{half.brier:.4f}" for half in halves),
+            *(f"{half.skill:+.3f}" for half in halves),
+        ]
+        for evaluation in evaluations
+        for one in evaluation.predictors
+        if one.calibration is not None
+        for halves in [(one.calibration.liked, one.calibration.disliked)]
+    ]
+    return Sheet(
+        _title(evaluations), _CALIBRATION_HEAD, rows, f"{_CALIBRATION_NOTE} {_labels_note(evaluations)}"
+    )
+
+
+def promise_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
+    """Make the table of promised and reached F1, one row per predictor with probabilities, window size and truth."""
+    rows = [
+        [
+            one.name,
+            *_setting_cells(evaluation),
+            f"{one.promise.least:g}",
+            f"{one.promise.coverage:.1%}",
+            *(
+                "–" if value is None else f"{value:.3f}"
+                for value in (one.promise.promised, one.promise.reached)
+            ),
+        ]
+        for evaluation in evaluations
+        for one in evaluation.predictors
+        if one.promise is not None
+    ]
+    return Sheet(_title(evaluations), _PROMISE_HEAD, rows, f"{_PROMISE_NOTE} {_labels_note(evaluations)}")
+
+
+def sheets(scores: WindowScores) -> Iterator[Sheet]:
+    """Make all tables of a comparison: scores, then calibration and promises if asked for."""
+    evaluations = scores.evaluations
+    several = len({one.setting.window for one in evaluations}) > 1
+    yield window_sheet(scores) if several else evaluation_sheet(*evaluations)
+    predictors = [one for evaluation in evaluations for one in evaluation.predictors]
+    if any(one.calibration is not None for one in predictors):
+        yield calibration_sheet(evaluations)
+    if any(one.promise is not None for one in predictors):
+        yield promise_sheet(evaluations)
 
 
 def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
@@ -126,6 +200,10 @@ def _labels_note(evaluations: Sequence[Evaluation]) -> str:
 def _number(users: Sequence[int]) -> str:
     """Format the number of users if it is the same in all evaluations."""
     return counted(users[0], "user") if len(set(users)) == 1 else "users"
+
+
+def _setting_cells(evaluation: Evaluation) -> list[str]:
+    return [f"{evaluation.setting.window:,}", evaluation.setting.truth]
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

@@ -13,7 +13,8 @@ from palate.config import registry
 from palate.errors import OutputError
 from palate.evaluation.compare import Entry, Options, find_run, prepare_comparison
 from palate.evaluation.evaluate import Evaluation, write_evaluation
-from palate.evaluation.tables import window_sheet
+from palate.evaluation.reliability import RELIABILITY_FILE, write_reliability
+from palate.evaluation.tables import sheets
 from palate.schema import Truth
 from palate.system.files import check_writable, fresh_folder, write_text
 from palate.system.progress import counting_bar
@@ -46,7 +47,7 @@ def compare_and_write(
         with fresh_folder(out) as folder:
             evaluation = prepare_comparison(entries, options).evaluate()
             show(evaluation)
-            write_evaluation(evaluation, folder)
+            _write([evaluation], [folder], folder)
         return evaluation
     runs = [entry for entry in entries if entry not in registry.predictors]
     run = find_run(runs[0]) if len(runs) == 1 else None
@@ -59,8 +60,16 @@ def compare_and_write(
     evaluation = prepare_comparison(entries, options).evaluate()
     show(evaluation)
     if single is not None:
-        write_evaluation(evaluation, single)
+        _write([evaluation], [single], single)
     return evaluation
+
+
+def _write(evaluations: Sequence[Evaluation], folders: Sequence[Path], together: Path) -> None:
+    """Write each evaluation to its folder, and the curves of calibrated probabilities to a common one."""
+    for evaluation, folder in zip(evaluations, folders, strict=True):
+        write_evaluation(evaluation, folder)
+    if any(one.calibration is not None for evaluation in evaluations for one in evaluation.predictors):
+        write_reliability(evaluations, together / RELIABILITY_FILE)
 
 
 @dataclass(frozen=True)
@@ -134,8 +143,10 @@ def compare_windows(
             scores = score_windows(entries, options, windows, scored)
         show(scores)
         if folder is not None:
-            for evaluation in scores.evaluations:
-                truth = f"-{evaluation.setting.truth}" if len(options.truths) > 1 else ""
-                write_evaluation(evaluation, folder / f"window-{evaluation.setting.window}{truth}")
-            write_text(folder / "windows.md", window_sheet(scores).markdown())
+            names = [
+                f"window-{at.window}{f'-{at.truth}' if len(options.truths) > 1 else ''}"
+                for at in (one.setting for one in scores.evaluations)
+            ]
+            _write(scores.evaluations, [folder / name for name in names], folder)
+            write_text(folder / "windows.md", "\n".join(sheet.markdown() for sheet in sheets(scores)))
     return scores

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from palate.encoders.base import UserPrompt
+from palate.errors import MismatchError
 from palate.model.named import find_model
 from palate.model.wording import check_instruction
 from palate.schema import History, Item
 from palate.system.device import describe_device
+from palate.tasks.targets import expected_f1
+from palate.tasks.verbalizer import NO_ANSWER, Verbalizer
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.model.model import PersonalizedModel
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Answer:
     window: list[Interaction]
     device: str
     """Device on which it was computed."""
+    expected_f1: float | None = None
+    """With a promise, expected F1 of the liked categories that the answer names, by the user encoder's chances."""
 
 
 def answer(
@@ -48,6 +56,7 @@ def answer(
     device: str | torch.device = "auto",
     constrained: bool | None = None,
     data: Dataset | Path | None = None,
+    promise: float | None = None,
 ) -> Answer:
     """Generate a run's answer about a history.
 
@@ -60,6 +69,7 @@ def answer(
         device: Device of the computation.
         constrained: Whether the answer is constrained to what the task allows; as the model was saved if None.
         data: Dataset to bind a model to whose weights know no catalogue.
+        promise: Expected F1 below which the answer is that not enough is known; None to answer in any case.
 
     Returns:
         The answer.
@@ -67,15 +77,38 @@ def answer(
     Raises:
         DataError: An item is unknown, a rating is not on the model's scale, or the backbone cannot read the
             instruction.
-        MismatchError: The instruction is longer than the backbone's context, or there is no such device.
+        MismatchError: The instruction is longer than the backbone's context, there is no such device, or a promise is
+            asked of a model without probabilities or for another question than the trained one.
     """
+    if promise is not None and instruction is not None:
+        raise MismatchError(
+            "a promise is about the trained question; leave out the promise or the instruction"
+        )
     named = find_model(run, backbone, data)
     if instruction is not None:
         check_instruction(run, named.settings, instruction, backbone)
     model = named.load(device, constrained).with_items(new_items)
-    text = model.generate([history], instruction)[0]
+    user = model.encode([history])
+    text, expected = model.generate_from(user, instruction)[0], None
+    if promise is not None:
+        expected = _expected_f1(model, user, text)
+        text = text if expected >= promise else NO_ANSWER
     read = model.visible(history)
     columns = zip(read.item_ids, read.ratings, read.timestamps, strict=True)
     window = [Interaction(*row) for row in columns]
     asked = instruction or model.settings.instruction
-    return Answer(history.user_id, asked, text, window, describe_device(model.device))
+    return Answer(history.user_id, asked, text, window, describe_device(model.device), expected)
+
+
+def _expected_f1(model: PersonalizedModel, user: UserPrompt, text: str) -> float:
+    """Compute the expected F1 of the liked categories that an answer about one encoded user names."""
+    settings = model.settings
+    if (chances := user.category_chances) is None:
+        raise MismatchError(
+            f"a promise needs a user encoder that gives probabilities, and {settings.user_encoder.kind!r} gives none; "
+            "leave the promise out"
+        )
+    most = settings.task.max_labels
+    said = Verbalizer(settings.categories, settings.category_field, most).read([text])
+    named = np.isin(np.arange(len(settings.categories)), said.liked[0])[None]
+    return float(expected_f1(chances[..., 0], named, most)[0])

@@ -34,7 +34,7 @@ class ViewInTemplate:
 
     def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, task: CategoryPreference) -> None:
         self.name = f"{predictor.name}, view in a template"
-        self._model, self._batch_size = predictor.model, predictor.batch_size
+        self._predictor, self._model, self._batch_size = predictor, predictor.model, predictor.batch_size
         self._dataset, self._task = dataset, task
         self._frequency: Doubles | None = None
 
@@ -49,6 +49,10 @@ class ViewInTemplate:
             for row, answer in zip(rows, self._task.target_texts(decided), strict=True):
                 answers[row] = answer
         return answers
+
+    def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
+        """Return the model's probabilities of the labels, [B, L, 2]."""
+        return self._predictor.probabilities(user_index, windows)
 
     def _decided(self, user: UserPrompt) -> Preferences:
         most = self._task.settings.max_labels
