@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from palate.tasks.verbalizer import NO_ANSWER
 from palate.cli import app
 from palate.errors import DataError
+from palate.tasks.verbalizer import NO_ANSWER
 
 
 @pytest.fixture
