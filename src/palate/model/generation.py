@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import Cache, LogitsProcessor, PreTrainedModel
 
     from palate.backbones.base import Frame
+    from palate.encoders.base import UserPrompt
     from palate.model.prompt import Prompt
     from palate.model.token_sample import TokenSample
 
@@ -27,7 +28,8 @@ class Prefix:
 
     prompt: Prompt
     cache: Cache
-    entities: Tensor | None = None  # [B, L, E] as in the user prompt
+    named: Tensor | None = None  # [B, 2, most] as in the user prompt
+    entities: Tensor | None = None  # [B, L, E] likewise
 
     def fresh_cache(self) -> Cache:
         """Copy the KV cache, so that the copy can be appended to."""
@@ -188,8 +190,8 @@ def write(
     return token_ids
 
 
-def read_ahead(backbone: PreTrainedModel, beginning: Prompt, entities: Tensor | None = None) -> Prefix:
-    """Prefill the shared prefix into the KV cache; ``entities`` are those of the user prompt, for the questions."""
+def read_ahead(backbone: PreTrainedModel, beginning: Prompt, user: UserPrompt) -> Prefix:
+    """Prefill the shared prefix, in which the user prompt stands, into the KV cache."""
     output = backbone(
         inputs_embeds=beginning.embeddings,
         attention_mask=beginning.mask,
@@ -197,7 +199,7 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt, entities: Tensor | 
         use_cache=True,
         logits_to_keep=1,
     )
-    return Prefix(beginning, output.past_key_values, entities)
+    return Prefix(beginning, output.past_key_values, user.named, user.entities)
 
 
 def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:

@@ -77,7 +77,8 @@ class Grammar:
         self.names = tuple(names)
         self._end = end
         self._comma = tuple(continued(tokenizer, [","])[0])
-        self._trie = _Trie(spelled(tokenizer, names))
+        self._spelled = spelled(tokenizer, names)
+        self._trie = _Trie(self._spelled)
         self._alone = _Trie(_begun(tokenizer, names))
         self._sentences: list[tuple[_Step, ...]] = []
         self._kinds: dict[QuestionKind, list[int]] = {}
@@ -116,6 +117,26 @@ class Grammar:
             for sentence in range(first, len(self._sentences))
             for thread in self._begin(sentence, 0, ())
         )
+
+    def draft(self, kind: QuestionKind, liked: Sequence[int], disliked: Sequence[int]) -> list[int]:
+        """Return the tokens of the answer that says these names, with its end, to a question for names."""
+        (sentence,) = self._kinds[kind]
+        tokens: list[int] = []
+        halves = iter([disliked] if kind == "disliked" else [liked, disliked])
+        for step in self._sentences[sentence]:
+            said = [self._spelled[name] for name in next(halves)] if step.most else []
+            tokens += said[0] if said else step.tokens
+            for name in said[1:]:
+                tokens += [*self._comma, *name]
+        return [*tokens, self._end]
+
+    def along(self, token_ids: Sequence[int], kind: QuestionKind | None = None) -> list[Tensor]:
+        """Return the tokens that are allowed at each token of an answer."""
+        state, allowed = self.start(kind), []
+        for token in token_ids:
+            allowed.append(state.allowed)
+            state = self.follow(state, token)
+        return allowed
 
     def follow(self, state: GrammarState, token: int) -> GrammarState:
         """Return the state after a token; one without places after an end or a token that is not allowed."""

@@ -40,6 +40,7 @@ from palate.model.config import (
     PersonalizedSettings,
     model_folder,
 )
+from palate.model.drafts import drafts_of, kept_drafts, stream_drafts
 from palate.model.generation import (
     Prefix,
     Round,
@@ -412,10 +413,38 @@ class PersonalizedModel(nn.Module):
         asked = self._asked(questions)
         prompt = self._inject(before, asked) if isinstance(before, UserPrompt) else self._after(before, asked)
         check_length(self.backbone.config, prompt.mask.shape[1], most)
-        constraint = self._constraint(questions, len(prompt.mask))
-        token_ids = write(self.backbone, self.frame, prompt, most, prefix, streamer, constraint)
-        answers: list[str] = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        said = self._drafts(before, questions, prompt, most)
+        rest = [row for row, draft in enumerate(said) if draft is None]
+        if rest and (streamer is not None or prefix is not None):
+            rest = list(range(len(said)))  # one generation for all
+        if rest:
+            some = prompt if len(rest) == len(said) else prompt[torch.tensor(rest, device=self.device)]
+            constraint = self._constraint(questions, rest)
+            written = write(self.backbone, self.frame, some, most, prefix, streamer, constraint)
+            for row, token_ids in zip(rest, written.tolist(), strict=True):
+                said[row] = token_ids
+        elif streamer is not None:
+            start = [self.backbone.config.decoder_start_token_id] if self.frame is None else []
+            stream_drafts(streamer, [one for one in said if one], start, self.tokenizer.pad_token_id)
+        answers: list[str] = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return answers
+
+    def _drafts(
+        self, before: UserPrompt | Prefix, questions: Sequence[Question], prompt: Prompt, most: int
+    ) -> list[list[int] | None]:
+        """Draft the answers of B users from what their encoder has decided; None where the backbone writes its own."""
+        nothing: list[list[int] | None] = [None] * len(prompt.mask)
+        if not self.constrained or before.named is None:
+            return nothing
+        grammar, prefix = self.grammar, before if isinstance(before, Prefix) else None
+        drafts = drafts_of(grammar, questions, before.named)
+        if not drafts or max(map(len, drafts)) > most:
+            return nothing
+        kinds = [one.kind for one in questions]
+        each = kinds * len(drafts) if len(kinds) == 1 else kinds
+        allowed = [grammar.along(draft, kind) for draft, kind in zip(drafts, each, strict=True)]
+        kept = kept_drafts(self.backbone, self.frame, prompt, drafts, allowed, prefix)
+        return [draft if keep else None for draft, keep in zip(drafts, kept, strict=True)]
 
     @torch.inference_mode()
     def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
@@ -707,13 +736,13 @@ class PersonalizedModel(nn.Module):
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)
 
-    def _constraint(self, questions: Sequence[Question], users: int) -> GrammarProcessor | None:
-        """Return what constrains the answers of B users to the task's, if :attr:`constrained` is set."""
+    def _constraint(self, questions: Sequence[Question], rows: Sequence[int]) -> GrammarProcessor | None:
+        """Return what constrains the answers of users to the task's, if :attr:`constrained` is set."""
         if not self.constrained:
             return None
         grammar = self.grammar
         starts = [grammar.start(one.kind) for one in questions]
-        return GrammarProcessor(grammar, starts * users if len(starts) == 1 else starts)
+        return GrammarProcessor(grammar, [starts[row if len(starts) > 1 else 0] for row in rows])
 
     @property
     def grammar(self) -> Grammar:
@@ -756,7 +785,7 @@ class PersonalizedModel(nn.Module):
         edges = self._edges()
         assert edges is not None, "an encoder-decoder has no prefix"
         beginning = begin(self.soft_task_prompt, user, edges, self.settings.user_first)
-        return read_ahead(self.backbone, beginning, user.entities)
+        return read_ahead(self.backbone, beginning, user)
 
     def _after(self, prefix: Prefix, asked: Asked) -> Prompt:
         edges = self._edges()

@@ -38,6 +38,10 @@ class Prompt:
         """Position of each vector without counting padding, [B, N]; 0 for padding."""
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0) * self.mask
 
+    def __getitem__(self, rows: Tensor) -> Prompt:
+        """Select users."""
+        return Prompt(self.embeddings[rows], self.mask[rows])
+
     def to(self, dtype: torch.dtype) -> Prompt:
         """Convert the vectors to another dtype."""
         return self if self.embeddings.dtype == dtype else Prompt(self.embeddings.to(dtype), self.mask)

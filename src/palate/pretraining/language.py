@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -63,10 +63,12 @@ class LanguagePretraining(Section):
     """Maximum number of names in each half of an answer."""
     name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 24)
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
-    steps: int = Field(3_000, ge=0)
+    steps: int = Field(1_600, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
-    entity_steps: int = Field(800, ge=0)
+    entity_steps: int = Field(500, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
+    entity_populations: int = Field(32, ge=1)
+    """Random populations whose users the questions about categories and items are about."""
     groups: int = Field(4, ge=1)
     """Populations, each with names of its own, in a batch."""
     users: int = Field(8, ge=1)
@@ -90,6 +92,19 @@ class Readers:
     rating_values: Floats  # [R]
     item_categories: list[list[int]]  # of an item of each user, [B]
     item_rating: Ints  # [B] the user's rating of it, an index into the values
+
+    def __getitem__(self, rows: Ints) -> Readers:
+        """Select users."""
+        at = torch.from_numpy(rows)
+        return replace(
+            self,
+            hidden=self.hidden[at],
+            logits=self.logits[at],
+            scores=self.scores[rows],
+            known=self.known[rows],
+            item_categories=[self.item_categories[row] for row in rows],
+            item_rating=self.item_rating[rows],
+        )
 
 
 class ReaderSource(Protocol):

@@ -1,0 +1,101 @@
+"""Answers drafted from what a user encoder has decided: the backbone checks a draft in one pass.
+
+A draft is kept only if it is the answer that the backbone writes under the grammar, token by token (speculative
+decoding with greedy acceptance, Leviathan et al. 2023); otherwise the backbone writes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from palate.model.generation import score
+from palate.tasks.wordings import NAMING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from palate.backbones.base import Frame
+    from palate.model.generation import Prefix, TokenStreamer
+    from palate.model.grammar import Grammar
+    from palate.model.prompt import Prompt
+    from palate.tasks.questions import Question
+
+
+def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) -> list[list[int]]:
+    """Draft the answers that say the names that were decided on.
+
+    Args:
+        grammar: The grammar of the answers.
+        questions: One for each of B users, or one for all.
+        named: Decided categories, [B, 2, most].
+
+    Returns:
+        Token ids of B answers, with their ends; none if a question does not ask for names.
+    """
+    if not all(one.kind in NAMING for one in questions):
+        return []
+    rows: list[list[list[int]]] = [
+        [[name for name in half if name >= 0] for half in row] for row in named.tolist()
+    ]
+    each = list(questions) * len(rows) if len(questions) == 1 else questions
+    return [
+        grammar.draft(one.kind, *row) for one, row in zip(each, rows, strict=True) if one.kind is not None
+    ]
+
+
+def kept_drafts(
+    backbone: PreTrainedModel,
+    frame: Frame | None,
+    prompt: Prompt,
+    drafts: Sequence[Sequence[int]],
+    allowed: Sequence[Sequence[Tensor]],
+    prefix: Prefix | None = None,
+) -> list[bool]:
+    """Return which of B drafts the backbone would write itself.
+
+    Args:
+        backbone: The language model.
+        frame: Tokens around the input; None for an encoder-decoder.
+        prompt: Assembled prompts of B users.
+        drafts: Token ids of each draft, with its end.
+        allowed: Token ids that the grammar allows at each token of each draft.
+        prefix: Shared prefix of the prompts, if it has been prefilled.
+
+    Returns:
+        Whether each token of a draft is the likeliest of those allowed.
+    """
+    device, width = prompt.embeddings.device, max(map(len, drafts))
+    lengths = torch.tensor([len(draft) for draft in drafts])
+    target = torch.tensor([[*draft, *[0] * (width - len(draft))] for draft in drafts])
+    read = lengths if frame is None else lengths - 1  # a decoder-only backbone's end is added to its targets
+    mask = torch.arange(width) < read[:, None]
+    logits, _ = score(backbone, frame, prompt, target.to(device), mask.long().to(device), prefix)
+    return _likeliest(logits.cpu(), lengths, target, allowed)
+
+
+def stream_drafts(
+    streamer: TokenStreamer, drafts: Sequence[Sequence[int]], start: Sequence[int], pad: int
+) -> None:
+    """Pass B drafts to a streamer as generation would, after ``start`` tokens; ended ones go on with padding."""
+    streamer.put(torch.tensor([list(start)] * len(drafts), dtype=torch.long).reshape(len(drafts), -1))
+    for place in range(max(map(len, drafts))):
+        streamer.put(torch.tensor([draft[place] if place < len(draft) else pad for draft in drafts]))
+    streamer.end()
+
+
+def _likeliest(
+    logits: Tensor, lengths: Tensor, target: Tensor, allowed: Sequence[Sequence[Tensor]]
+) -> list[bool]:
+    """Compare each token's logit, of [B, N', V], with the highest of those allowed."""
+    rows = torch.arange(len(lengths)).repeat_interleave(lengths)
+    places = torch.cat([torch.arange(int(length)) for length in lengths])
+    choices = [one for path in allowed for one in path]
+    of = torch.arange(len(choices)).repeat_interleave(torch.tensor([len(one) for one in choices]))
+    written = logits[rows, places, target[rows, places]]
+    scores = logits[rows[of], places[of], torch.cat(choices)]
+    best = torch.full_like(written, -torch.inf).scatter_reduce(0, of, scores, "amax")
+    return [bool(one.all()) for one in torch.split(written >= best, lengths.tolist())]
