@@ -22,6 +22,7 @@ from tiny import with_own_registries
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text()
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text()
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate" / "demo").glob("*.yaml")])
@@ -45,12 +46,12 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names(demo):
-    """What the snippets of the README and of docs/extending.md define, run one after the other."""
+    """What the snippets of the README and of two documents define, run one after the other."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(demo)
         with_own_registries(patch)
-        for snippet in SNIPPET.findall(README + EXTENDING):
+        for snippet in SNIPPET.findall(README + EVALUATION + EXTENDING):
             exec(snippet, found)
     return found
 
@@ -61,9 +62,18 @@ def test_the_first_snippet_answers_and_encodes(names):
 
 
 def test_the_first_snippet_scores_its_model_at_three_windows(names):
+    (line,) = [line for line in README.split("\n") if line.startswith("table = ")]
+    exec(line, names)
     table = names["table"]
     assert table.windows == (5, 20, 50)
     assert {"model", "rule", "model, another user's history"} < set(table.names)
+
+
+def test_the_evaluations_of_the_document_have_two_truths_and_calibration(names):
+    exec(SNIPPET.findall(EVALUATION)[0], names)
+    assert names["table"].truths == ("labels", "unseen")
+    (frequencies,) = [one for one in names["found"].evaluations[0].predictors if one.name == "frequencies"]
+    assert 0 <= frequencies.calibration.liked.error <= 1
 
 
 def test_the_state_of_a_user_takes_events_in_and_out(demo, monkeypatch):

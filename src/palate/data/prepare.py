@@ -165,7 +165,8 @@ class _Reading:
             shutil.rmtree(scratch, ignore_errors=True)
         raw.tell(say)
         dataset = raw.as_dataset(rules, self.rule)
-        say(f"label rule: {load_task(TaskSettings(), dataset.info).rule_in_words}")
+        words = load_task(TaskSettings(), dataset.info).rule_in_words
+        say(f"label rule: {words}; a recipe's task.rule, task.like_above and task.dislike_below change it")
         if proposal := proposed_rule(dataset):
             say(proposal)
         return dataset

@@ -8,16 +8,14 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from palate.config import registry
 from palate.config.load import dump_recipe
 from palate.config.recipe import Recipe, TaskSettings
-from palate.data.dataset import Dataset, load_dataset
+from palate.data.dataset import Dataset, DatasetInfo, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
 from palate.evaluation.evaluate import Evaluation, Setting, score_predictors
-from palate.evaluation.metrics import membership
+from palate.evaluation.metrics import label_frequencies
 from palate.evaluation.predictors.base import Predictor, fitted_to
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
@@ -27,10 +25,8 @@ from palate.runs.data import dataset_of
 from palate.runs.run import RunFolder, load_run
 from palate.schema import (
     TRUTHS,
-    Doubles,
     Examples,
     LabelRule,
-    Preferences,
     Split,
     Truth,
     UserChoice,
@@ -135,7 +131,8 @@ class Comparison:
         frequency = None
         if self.calibration:
             training = self.setting.model_copy(update={"split": "train"})
-            frequency = _frequency(_examples(self.dataset, self.task, training).truth, self.task)
+            truth = _examples(self.dataset, self.task, training).truth
+            frequency = label_frequencies(truth, len(self.task.label_names))
         evaluation = score_predictors(
             self.predictors,
             self.examples,
@@ -217,7 +214,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         task,
         setting,
         _seeds(runs, names),
-        tuple(_warnings(runs, names)),
+        tuple(_warnings(runs, names, dataset.info, task.settings.rule)),
         _where(trained),
         options.calibration,
         options.promise,
@@ -291,12 +288,6 @@ def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> E
     return make_examples(dataset, task, it.split, it.window, it.kind, it.seed, it.users, it.truth)
 
 
-def _frequency(truth: Preferences, task: CategoryPreference) -> Doubles:
-    """Compute the shares of users with each label, [L, 2]."""
-    halves = (membership(half, len(task.label_names)) for half in (truth.liked, truth.disliked))
-    return np.stack([half.mean(axis=0) for half in halves], axis=-1)
-
-
 def find_run(entry: str) -> RunFolder:
     """Find a run by its folder; raises :class:`DataError`, which also lists the references."""
     try:
@@ -360,10 +351,15 @@ def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[st
     return seeds
 
 
-def _warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> Iterator[str]:
+def _warnings(
+    runs: Sequence[RunFolder], names: Sequence[str], info: DatasetInfo, scored: LabelRule | None
+) -> Iterator[str]:
     for run, name in zip(runs, names, strict=True):
         if (record := model_settings(run.path).training) is not None:
             yield from (f"{name}: {warning}" for warning in record.warnings())
+        trained = run.recipe.task.rule or info.rule
+        if run.trained_on is not None and trained != scored:
+            yield f"{name}: it was trained with the label rule {trained!r} and is scored with {scored!r}"
 
 
 def _controls(

@@ -48,6 +48,12 @@ def membership(ranked: Ints, labels: int) -> Bools:
     return members
 
 
+def label_frequencies(preferences: Preferences, labels: int) -> Doubles:
+    """Compute the shares of users with each liked and disliked label, [L, 2]."""
+    halves = (membership(half, labels) for half in (preferences.liked, preferences.disliked))
+    return np.stack([half.mean(axis=0) for half in halves], axis=-1)
+
+
 def weighted_f1(truth: Bools, predicted: Bools) -> float:
     """Compute the F1 of L classes over B users, weighted by each class's number of true users.
 

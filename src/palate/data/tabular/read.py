@@ -75,7 +75,7 @@ def read_own(
         words=_words(catalogue, columns, scale),
         feedback=columns.feedback,
         has_times=columns.time is not None,
-        thresholds=_thresholds(columns, scale, say),
+        thresholds=_thresholds(columns, scale),
         report={
             **catalogue.report,
             "bad_rows": events.bad_rows,
@@ -163,15 +163,8 @@ def _scale(values: np.ndarray, columns: EventColumns, own: OwnData, say: Report)
     return scale
 
 
-def _thresholds(columns: EventColumns, scale: Scale, say: Report) -> tuple[float, float]:
-    like, dislike = default_thresholds(scale.values) if columns.feedback == "ratings" else (OFTEN, SELDOM)
-    of = (
-        "a mean rating" if columns.feedback == "ratings" else "a share, as a multiple of the training users',"
-    )
-    say(
-        f"liked: {of} above {like:g}, disliked: below {dislike:g} (a recipe's task.like_above and task.dislike_below)"
-    )
-    return like, dislike
+def _thresholds(columns: EventColumns, scale: Scale) -> tuple[float, float]:
+    return default_thresholds(scale.values) if columns.feedback == "ratings" else (OFTEN, SELDOM)
 
 
 def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:

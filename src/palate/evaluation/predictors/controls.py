@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.errors import PalateError
-from palate.evaluation.metrics import membership
+from palate.evaluation.metrics import label_frequencies, membership
 from palate.schema import Doubles, Ints, Preferences, Windows
 
 if TYPE_CHECKING:
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 
 class Population:
-    """Predicts the training users' most common labels for all users."""
+    """Predicts the training users' most common labels, of their full histories, for all users."""
 
     name = "population"
 
     def __init__(self, dataset: Dataset, task: CategoryPreference) -> None:
         labels = task.labels(dataset.statistics[dataset.users("train")])
-        halves = (membership(half, len(task.label_names)) for half in (labels.liked, labels.disliked))
-        self._frequency = np.stack([half.mean(axis=0) for half in halves], axis=-1)  # [L, 2]
+        self._frequency = label_frequencies(labels, len(task.label_names))
 
         def most_common(ranked: Ints) -> Ints:
             users = membership(ranked, len(task.label_names)).sum(axis=0, keepdims=True)  # [1, L]
