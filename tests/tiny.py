@@ -135,24 +135,25 @@ def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: A
     return PersonalizedModel(config, backbone, made_up_table(dataset)).eval()
 
 
-def unbound_model(seed: int = 0) -> PersonalizedModel:
+def unbound_model(seed: int = 0, **changes: Any) -> PersonalizedModel:
     """A model that was made for no data, with random weights, in evaluation mode."""
     import torch
 
     backbone = tiny_backbone(seed)
     torch.manual_seed(seed)
-    settings = PersonalizedSettings(
-        user_encoder=UniversalSettings(d_model=16, num_layers=1, num_heads=2),
-        task_prompt=0,
-        window=10,
-        max_new_tokens=12,
-        instruction="",
-        task=TaskSettings(),
-        category_field="category",
-        categories=(),
-        data_name="none",
-        data_fingerprint="",
-    )
+    content: dict[str, Any] = {
+        "user_encoder": UniversalSettings(d_model=16, num_layers=1, num_heads=2),
+        "task_prompt": 0,
+        "window": 10,
+        "max_new_tokens": 12,
+        "instruction": "",
+        "task": TaskSettings(),
+        "category_field": "category",
+        "categories": (),
+        "data_name": "none",
+        "data_fingerprint": "",
+    }
+    settings = PersonalizedSettings(**{**content, **changes})
     nothing = CategoryTable([], [], np.zeros((0, 0), np.int16), (), np.zeros(0, np.float32), "category")
     model = PersonalizedModel(settings, backbone, nothing).eval()
     with torch.no_grad():  # at first the network adds nothing to what it is given

@@ -7,7 +7,9 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import palate
+from bookshop import books, ratings, write_rows
 from palate.cli.app import app
+from palate.data.tabular.settings import OwnData
 from palate.errors import DataError, MismatchError
 from palate.export.read import read_prompts
 from palate.model.named import find_model
@@ -125,3 +127,32 @@ def test_the_population_is_part_of_what_a_server_keeps_prompts_by(tiny_data, oth
     identities = {ServedModel(shipped, data=data.path).identity for data in (tiny_data, other_data)}
     assert len(identities) == 2
     assert ServedModel(shipped, data=tiny_data.path).identity in identities
+
+
+def test_a_summary_is_written_with_the_model_and_replaced(tiny_data, other_data, tmp_path, model):
+    run("summarise", "packaged", "--data", tiny_data.path, "--out", tmp_path / "mine")
+    histories = tiny_data.histories(tiny_data.user_ids[:3])
+    mine = palate.load_model(tmp_path / "mine", device="cpu")
+    assert mine.generate(histories) == model.generate(histories)
+    assert mine.summary.digest == model.summary.digest
+
+    before = ServedModel(tmp_path / "mine").identity
+    run("summarise", tmp_path / "mine", "--data", tiny_data.path, "--bare")
+    bare = palate.load_model(tmp_path / "mine", device="cpu").summary
+    assert bare.decisions is None
+    assert bare.digest == mine.summary.decided(None).digest
+    assert ServedModel(tmp_path / "mine").identity != before
+
+
+def test_a_summary_has_a_place_and_is_of_the_models_data(shipped, tiny_data, tmp_path):
+    done = CliRunner().invoke(app, ["summarise", "packaged", "--data", str(tiny_data.path)])
+    assert (done.exit_code, "'--out'" in done.output) == (2, True)
+    run("summarise", "packaged", "--data", tiny_data.path, "--out", tmp_path / "mine")
+    bookshop = (
+        write_rows(ratings(books()), tmp_path / "events.csv"),
+        write_rows(books(), tmp_path / "items.csv"),
+    )
+    columns = {"user": "reader", "rating": "stars", "title": "name", "category": "subjects"}
+    palate.prepare(bookshop[0], tmp_path / "shop", items=bookshop[1], own=OwnData(**columns))
+    done = CliRunner().invoke(app, ["summarise", str(tmp_path / "mine"), "--data", str(tmp_path / "shop")])
+    assert (done.exit_code, "summary is of the categories Cooking" in done.output) == (2, True)

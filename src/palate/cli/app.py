@@ -23,6 +23,7 @@ from palate.cli.questions import questions
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.signals import exit_code, stop_in_order
+from palate.cli.summarise import summarise
 from palate.cli.train import train
 from palate.config.renames import OPTIONS, renamed
 from palate.errors import OldKeyError, PalateError
@@ -80,7 +81,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (ask, prepare, inspect, train, evaluate, questions, generate, export, demo, reproduce, serve):
+for _command in (
+    ask,
+    prepare,
+    inspect,
+    train,
+    evaluate,
+    questions,
+    generate,
+    export,
+    summarise,
+    demo,
+    reproduce,
+    serve,
+):
     app.command()(paths_at_home(_command))
 
 

@@ -63,7 +63,7 @@ def ask(
         said.append(line)
         tell(line)
 
-    _check(run, save)
+    _check(run, history, save)
     dataset = read_dataset(events, own, save, rule, note, watched())
     asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history)
     answers = _answers(run, _held_out(dataset, user or [], note), asked, new_items, question)
@@ -78,14 +78,17 @@ def ask(
         _show(answer, dataset)
 
 
-def _check(run: Path, save: Path | None) -> None:
+def _check(run: Path, history: Path | None, save: Path | None) -> None:
     """Check what can be checked before the events are read."""
+    from palate.data.history_file import read_history
     from palate.errors import MismatchError
     from palate.model.config import check_model
     from palate.system.files import check_fresh, check_writable
 
     if not check_model(run).binds:
         raise MismatchError(f"the weights of {run} are of one catalogue; ask it with  palate generate {run}")
+    if history is not None:
+        read_history(history, unrated=1.0)
     if save is not None:
         check_fresh(save)
         check_writable(save.resolve().parent)

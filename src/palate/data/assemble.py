@@ -26,6 +26,7 @@ class Rules:
     test_share: float = 0.1
     max_held_out: int = 5000  # users, for dev and for test each
     seed: int = 0
+    hold_out: bool = True  # False: all users are training users
 
     def __post_init__(self) -> None:
         if self.min_ratings < 1:
@@ -115,7 +116,9 @@ def assemble_columns(
 
 
 def split_users(users: int, rules: Rules) -> RatingIndices:
-    """Draw the split of each user, as indices [U] into SPLITS; no split is empty."""
+    """Draw the split of each user, as indices [U] into SPLITS; no split is empty if any user is held out."""
+    if not rules.hold_out:
+        return np.full(users, SPLITS.index("train"), dtype=np.uint8)
     shares: dict[Split, float] = {"dev": rules.dev_share, "test": rules.test_share}
     held_out = {
         split: min(max(1, round(users * share)), rules.max_held_out) for split, share in shares.items()

@@ -116,7 +116,7 @@ def read_dataset(
         progress: Show a progress bar on stderr for downloads.
 
     Returns:
-        The dataset, whose split is that of :func:`prepare`.
+        The dataset; its split is that of :func:`prepare` if it is written, otherwise all users are training users.
 
     Raises:
         DataError: Input cannot be read or is invalid.
@@ -124,7 +124,8 @@ def read_dataset(
     """
     say = report or (lambda line: None)
     check_rule(rule)
-    read = _Reading(own, None, Rules(min_ratings=1), rule, default_cache(), say, progress)
+    rules = Rules(min_ratings=1, hold_out=out is not None)
+    read = _Reading(own, None, rules, rule, default_cache(), say, progress)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="palate-") as scratch:
             return read.dataset(source, Path(scratch) / "unpacked")

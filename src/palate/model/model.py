@@ -569,7 +569,9 @@ class PersonalizedModel(nn.Module):
         longest = longest_answer(backbone, task, task.settings.max_labels, None)
         settings = self.settings.over(dataset.info).model_copy(update={"max_new_tokens": longest})
         found = summary or self.summarised(dataset)
-        return self._over(build_category_table(dataset), settings, found)
+        other = self._over(build_category_table(dataset), settings, found)
+        other._grammar = None
+        return other
 
     @property
     def _binds(self) -> BindsToData:
