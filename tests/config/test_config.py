@@ -12,7 +12,10 @@ from palate.config.recipe import RandomT5Settings, Recipe, StreamingSettings, UE
 from palate.errors import RecipeError
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate").glob("*.yaml")])
+OF_PRETRAINING = ROOT / "recipes" / "pretrain.yaml"
+RECIPES = sorted(
+    {*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate").glob("*.yaml")} - {OF_PRETRAINING}
+)
 
 
 @pytest.fixture

@@ -59,7 +59,10 @@ def test_log_odds_are_calibrated_before_a_decision():
     assert answer.liked.tolist() == [[0, -1, -1]]
 
 
-def test_a_population_without_calibration_names_rare_labels_a_little_sooner():
-    bare = Decisions.bare(np.array([0.5, 0.01]), np.array([0.1, 0.1]))
-    answer = bare.decide(np.array([[[0.4, 0.0], [0.35, 0.0]]]), np.array([20]), 1)
+def test_without_calibration_rare_labels_are_named_sooner_and_short_windows_name_more():
+    bare = Decisions.bare(np.array([0.5, 0.02]), np.array([0.1, 0.1]), 60)
+    assert (bare.cutoff[:, 1, 0] < bare.cutoff[:, 0, 0]).all()
+    assert (np.diff(bare.cutoff[..., 0], axis=0) > 0).all()
+    assert ((bare.cutoff > 0) & (bare.cutoff < 0.5)).all()
+    answer = bare.decide(np.array([[[0.4, 0.0], [0.38, 0.0]]]), np.array([20]), 1)
     assert answer.liked.tolist() == [[1]]

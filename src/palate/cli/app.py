@@ -19,6 +19,7 @@ from palate.cli.generate import generate
 from palate.cli.inspect import inspect
 from palate.cli.options import paths_at_home
 from palate.cli.prepare import prepare
+from palate.cli.pretrain import pretrain
 from palate.cli.questions import questions
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
@@ -86,6 +87,7 @@ for _command in (
     prepare,
     inspect,
     train,
+    pretrain,
     evaluate,
     questions,
     generate,

@@ -116,7 +116,7 @@ class PopulationSummary:
     @property
     def usual_decisions(self) -> Decisions:
         """The calibrated decisions, or those that need no calibration."""
-        return self.decisions or Decisions.bare(self.liked, self.disliked)
+        return self.decisions or Decisions.bare(self.liked, self.disliked, float(np.median(self.lengths)))
 
     @property
     def digest(self) -> str:

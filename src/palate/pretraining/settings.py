@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, ValidationError
 
 from palate.config.recipe import UniversalSettings
 from palate.config.section import Section
+from palate.config.yaml_file import read_yaml
+from palate.errors import RecipeError, faults
+from palate.pretraining.language import LanguagePretraining
 
 
 class NetworkPretraining(Section):
@@ -28,3 +33,20 @@ class NetworkPretraining(Section):
     averaging: float = Field(0.999, ge=0, lt=1)
     """Decay of the moving average of the weights."""
     seed: int = Field(0, ge=0)
+
+
+class Pretraining(Section):
+    """Contents of a recipe of ``palate pretrain``."""
+
+    network: NetworkPretraining = NetworkPretraining()
+    language: LanguagePretraining = LanguagePretraining()
+    threads: int = Field(1, ge=1)
+    """CPU threads: with as many on the same kind of processor, the weights are the same to the last bit."""
+
+    @classmethod
+    def load(cls, path: Path) -> Pretraining:
+        """Read a recipe; raises :class:`RecipeError` if it cannot be read or a setting is unknown or invalid."""
+        try:
+            return cls.model_validate(read_yaml(path))
+        except ValidationError as error:
+            raise RecipeError(f"{path}: {faults(error)}") from None

@@ -52,7 +52,7 @@ def _fit_length(sample: Sample, most: int) -> tuple[Doubles, Doubles, Doubles, D
     slope = np.array([one[0] for one in halves])
     shift = np.stack([one[1] for one in halves], axis=-1)
     chances = 1 / (1 + np.exp(-np.clip(sample.logits * slope + shift, -30, 30)))
-    cutoff, worth = _fit_cutoffs(chances, most, weight)
+    cutoff, worth = fit_cutoffs(chances, most, weight)
     return slope, shift, cutoff, worth
 
 
@@ -81,7 +81,7 @@ def _fit_logistic(logits: Doubles, truth: Bools, share: float) -> tuple[float, D
     return float(slope), common + own
 
 
-def _fit_cutoffs(chances: Doubles, most: int, share: float) -> tuple[Doubles, Doubles]:
+def fit_cutoffs(chances: Doubles, most: int, share: float = 1.0) -> tuple[Doubles, Doubles]:
     """Find the cutoffs and worths [L, 2] that belong to the F1 that they reach themselves, by iteration.
 
     Args:

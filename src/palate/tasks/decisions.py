@@ -8,10 +8,16 @@ import numpy as np
 
 from palate.schema import Bools, Doubles, Ints, Preferences
 
-BARE_CUTOFF = 0.22
-"""Probability above which a category is named where nothing was calibrated: half the F1 that is usual."""
-BARE_RARENESS = 0.3
-"""Strength of the preference for rare categories where nothing was calibrated."""
+BARE_LENGTHS = (1.0, 2.0, 5.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
+"""Window lengths of decisions that were not calibrated."""
+REACHED = ((2.374, 0.663, 0.316, -0.445, 0.021, -0.146), (2.876, 0.580, 0.197, -0.460, 0.044, -0.315))
+"""Log-odds of the F1 that a category reaches where nothing was calibrated, for liked and disliked.
+
+A constant, and factors of the logs of the share of users with the label, of the window's length and of the usual
+history's, of the square of the second, and of the number of categories. Fitted to random populations by
+benchmarks/bare_decisions.py."""
+PAYS = ((0.241, -0.233, -0.114, -0.055, 0.017, -0.125), (-0.031, -0.223, -0.131, -0.010, 0.019, -0.094))
+"""Log-odds of a label's worth, likewise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +35,32 @@ class Decisions:
     worth: Doubles  # [K, L, 2] how much it pays for each unit above
 
     @classmethod
-    def bare(cls, liked: Doubles, disliked: Doubles) -> Decisions:
-        """Create the decisions for a population of which only the shares of users [L] with each label are known."""
-        worth = (np.stack([liked, disliked], axis=-1)[None] + 0.02) ** -BARE_RARENESS
-        return cls(
-            lengths=np.ones(1),
-            slope=np.ones((1, 2)),
-            shift=np.zeros_like(worth),
-            cutoff=np.full_like(worth, BARE_CUTOFF),
-            worth=worth,
+    def bare(cls, liked: Doubles, disliked: Doubles, usual_length: float) -> Decisions:
+        """Create the decisions for a population on which nothing was calibrated.
+
+        Args:
+            liked: Share of users who like each category, [L].
+            disliked: Share of users who dislike it, [L].
+            usual_length: Median number of interactions of a user.
+
+        Returns:
+            The decisions.
+        """
+        lengths = np.array(BARE_LENGTHS)
+        share = np.log(np.maximum(np.stack([liked, disliked], axis=-1), 1e-4))[None]  # [1, L, 2]
+        size = np.log(lengths)[:, None, None]
+        usual = np.log(max(usual_length, 1.0))
+        terms = (1.0, share, size, usual, size**2, np.log(len(liked)))
+        cutoff, worth = (
+            1
+            / (
+                1
+                + np.exp(-sum(factor * term for factor, term in zip(np.array(factors).T, terms, strict=True)))
+            )
+            for factors in (REACHED, PAYS)
         )
+        shape = (len(lengths), 2)
+        return cls(lengths, np.ones(shape), np.zeros(cutoff.shape), cutoff / 2, worth)
 
     def extended(self, more: int) -> Decisions:
         """Append categories, which are decided on as the others are on average."""
