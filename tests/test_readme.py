@@ -25,7 +25,11 @@ EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 EVALUATION = (ROOT / "docs" / "evaluation.md").read_text()
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text()
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate" / "demo").glob("*.yaml")])
+OF_PRETRAINING = ROOT / "recipes" / "pretrain.yaml"
+RECIPES = sorted(
+    {*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src" / "palate" / "demo").glob("*.yaml")}
+    - {OF_PRETRAINING}
+)
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 sys.path.insert(0, str(ROOT / "docs"))
