@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from palate.data.population import summarise
+from palate.data.windows import draw_windows
 from palate.errors import DataError, MismatchError
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.model import load_model
 from palate.schema import History, Item
 from small_dataset import small_dataset, small_task
@@ -122,3 +124,21 @@ def _state(model, history):
     state = model.new_state()
     state.add(history)
     return state
+
+
+def test_decisions_are_calibrated_on_labels_of_the_truth_that_is_asked_for(data):
+    predictor = PersonalizedPredictor(unbound_model().bind(data), "universal", dataset=data)
+    assert predictor.with_truth("labels") is predictor
+    unseen = predictor.with_truth("unseen")
+    assert unseen is predictor.with_truth("unseen") is unseen.with_truth("unseen")
+    assert unseen.with_truth("labels") is predictor
+    full, outside = predictor.model.summary, unseen.model.summary
+    assert full.decisions.cutoff.shape[1:] == outside.decisions.cutoff.shape[1:]
+    assert (full.liked == outside.liked).all()  # the summary is of full histories in any case
+    users = data.users("test")
+    windows = draw_windows(data.interactions, users, 8, "random", np.random.default_rng(0))
+    chances, other = (one.probabilities(users, windows) for one in (predictor, unseen))
+    assert chances.shape == (len(users), len(data.categories), 2)
+    assert (chances != other).any()
+    alone = PersonalizedPredictor(unbound_model().bind(data), "universal")
+    assert alone.with_truth("unseen") is alone

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from palate.schema import Doubles
+from palate.schema import Doubles, Truth
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -148,9 +148,16 @@ class BindsToData(Protocol):
     """Summary that the encoder is bound to."""
 
     def summarised(
-        self, dataset: Dataset, task: CategoryPreference, near: Sequence[int] = ()
+        self,
+        dataset: Dataset,
+        task: CategoryPreference,
+        near: Sequence[int] = (),
+        truth: Truth = "labels",
     ) -> PopulationSummary:
-        """Summarise a dataset's training users, with calibrated decisions, quickly for histories of some lengths."""
+        """Summarise a dataset's training users, with decisions calibrated on labels of a truth.
+
+        It is quick for histories of some lengths, if these are given.
+        """
 
     def bound(self, binding: Binding) -> Any:
         """Return the encoder of another population and catalogue, which shares this one's weights."""

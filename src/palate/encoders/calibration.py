@@ -12,16 +12,15 @@ import torch
 from palate.data.population import (
     FOLDS,
     PopulationSummary,
-    histories_of,
     members,
     rating_step,
     rating_steps,
     summaries_without,
 )
-from palate.data.windows import draw_windows
+from palate.data.windows import draw_with_truth
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs
-from palate.schema import Bools, Doubles, Interactions, Ints, Preferences, WindowKind
+from palate.schema import Bools, Doubles, Interactions, Ints, Preferences, Truth, WindowKind
 from palate.tasks.calibration import Sample, fit_decisions
 from palate.tasks.statistics import category_statistics
 
@@ -85,6 +84,7 @@ def calibrated(
     users: Ints | None = None,
     kind: WindowKind = "random",
     effort: Effort = FULL,
+    truth: Truth = "labels",
 ) -> PopulationSummary:
     """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
 
@@ -96,6 +96,7 @@ def calibrated(
         users: User indices, all training users if None.
         kind: Which windows of their histories are read.
         effort: How much is read.
+        truth: Interactions that the labels come from, see :func:`palate.data.windows.draw_with_truth`.
 
     Returns:
         The summary with decisions; without, if no length has enough users with longer histories.
@@ -111,17 +112,17 @@ def calibrated(
     lengths = dataset.interactions.lengths[users]
     most = effort.most(len(dataset.categories))
     for size in effort.sizes(lengths) if inputs is not None else ():
-        longer = np.flatnonzero(lengths > size)
+        least = size + (1 if truth == "labels" else task.settings.min_count)
+        longer = np.flatnonzero(lengths >= least)
         if len(longer) > most:
             longer = rng.choice(longer, most, replace=False)
         repeats = max(1, min(WINDOWS, most) // len(longer))
         rows = np.tile(longer, repeats)
-        windows = draw_windows(dataset.interactions, users[rows], size, kind, rng)
+        windows, told = draw_with_truth(dataset, users[rows], size, kind, truth, rng)
         counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
         assert inputs is not None
         logits = read_in_batches(network, counts, inputs, part[rows])
-        truth = _truth(dataset, task, users[longer])
-        samples[size] = Sample(logits, np.tile(truth, (repeats, 1, 1)), repeats)
+        samples[size] = Sample(logits, _members(task.labels(told), len(dataset.categories)), repeats)
     return summary.decided(fit_decisions(samples, task.settings.max_labels) if samples else None)
 
 
@@ -161,10 +162,5 @@ def read_in_batches(
     return np.concatenate(found)
 
 
-def _truth(dataset: Dataset, task: CategoryPreference, users: Ints) -> Bools:
-    full = histories_of(dataset.interactions, users)
-    labels: Preferences = task.labels(
-        category_statistics(full, dataset.category_matrix, dataset.rating_values)
-    )
-    most = len(dataset.categories)
+def _members(labels: Preferences, most: int) -> Bools:
     return np.stack([members(labels.liked, most), members(labels.disliked, most)], axis=-1)

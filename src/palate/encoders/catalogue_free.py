@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palate.encoders.batch import CategoryEvents
     from palate.encoders.counts import CategoryCounts
     from palate.items.categories import CategoryTable
+    from palate.schema import Truth
     from palate.tasks.category_preference import CategoryPreference
 
 Shared = TypeVar("Shared", bound=nn.Module)
@@ -56,7 +57,11 @@ class UniversalEncoder(nn.Module):
         self._steps = torch.zeros(0, dtype=torch.int64)
 
     def summarised(
-        self, dataset: Dataset, task: CategoryPreference, near: Sequence[int] = ()
+        self,
+        dataset: Dataset,
+        task: CategoryPreference,
+        near: Sequence[int] = (),
+        truth: Truth = "labels",
     ) -> PopulationSummary:
         """Summarise a dataset's training users, with calibrated decisions.
 
@@ -65,6 +70,7 @@ class UniversalEncoder(nn.Module):
             task: The task, with its label rule.
             near: Lengths of the only histories that will be asked about, for which less is read; histories of any
                 length if empty.
+            truth: Interactions that the labels come from which decisions are calibrated on.
 
         Returns:
             The summary.
@@ -72,7 +78,7 @@ class UniversalEncoder(nn.Module):
         with torch.no_grad():
             summary = summarise(dataset, task)
             effort = Effort.quick(near) if near else FULL
-            return calibrated(self.network, summary, dataset, task, effort=effort)
+            return calibrated(self.network, summary, dataset, task, effort=effort, truth=truth)
 
     def bound(self, binding: Binding) -> UniversalEncoder:
         """Return the encoder of another population and other names, which shares this one's weights.

@@ -192,23 +192,21 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
     named = list(asked.references)
     if (runs or models) and not options.bare:
         named += BESIDE_A_RUN
-    predictors = [
-        fitted_to(one, setting.truth) for one in references(dataset, task, dict.fromkeys(named), setting.kind)
-    ]
+    predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
     trained = [
         _load(run, name, dataset, options, places[run.path]) for name, run in zip(names, runs, strict=True)
     ]
     for number, model in enumerate(models, start=1):
         name = "model" if len(models) == 1 else f"model {number}"
-        trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size))
+        trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset))
     for predictor in trained:
         predictors += _controls(predictor, dataset, setting, options)
         if not options.bare:
             predictors += _view(predictor, dataset, task, examples.windows)
         predictors.append(predictor)
     return Comparison(
-        [*predictors, *asked.others],
+        [fitted_to(one, setting.truth) for one in [*predictors, *asked.others]],
         examples,
         dataset,
         task,
@@ -401,4 +399,4 @@ def _load(
         model = model.with_task(_with_rule(model.settings.task, options.rule)).bind(dataset)
     elif options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
-    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size)
+    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset)

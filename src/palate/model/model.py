@@ -72,7 +72,7 @@ from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
 from palate.model.wording import max_new_tokens as longest_answer
 from palate.runs.run import RunFolder, run_folder
-from palate.schema import History, Item, Windows
+from palate.schema import History, Item, Truth, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 from palate.tasks import load_task
@@ -534,13 +534,16 @@ class PersonalizedModel(nn.Module):
         """Return a model that answers by another label rule, once it is bound to data; the weights are shared."""
         return self._over(self.table, self.settings.model_copy(update={"task": task}))
 
-    def summarised(self, dataset: Dataset, near: Sequence[int] = ()) -> PopulationSummary:
+    def summarised(
+        self, dataset: Dataset, near: Sequence[int] = (), truth: Truth = "labels"
+    ) -> PopulationSummary:
         """Summarise a dataset's training users for :meth:`bind` or :meth:`with_summary`.
 
         Args:
             dataset: The dataset.
             near: Lengths of the only histories that will be asked about, which takes less time; histories of any
                 length if empty.
+            truth: Interactions that the labels come from which decisions are calibrated on.
 
         Returns:
             The summary, with decisions that are calibrated on these users for this model.
@@ -548,7 +551,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads no summary.
         """
-        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), near)
+        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), near, truth)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.

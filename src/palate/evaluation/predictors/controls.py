@@ -9,11 +9,11 @@ import numpy as np
 
 from palate.errors import PalateError
 from palate.evaluation.metrics import label_frequencies, membership
-from palate.schema import Doubles, Ints, Preferences, Windows
+from palate.evaluation.predictors.base import Predictor, fitted_to
+from palate.schema import Doubles, Ints, Preferences, Truth, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.evaluation.predictors.base import Predictor
     from palate.tasks.category_preference import CategoryPreference
 
 
@@ -49,6 +49,10 @@ class AnotherUsersHistory:
         self.name = f"{predictor.name}, another user's history"
         self._predictor = predictor
         self._seed = seed
+
+    def with_truth(self, truth: Truth) -> AnotherUsersHistory:
+        """Return the control of the predictor that learns from labels of this truth."""
+        return AnotherUsersHistory(fitted_to(self._predictor, truth), self._seed)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict from another of the B users' windows, each used once.

@@ -8,15 +8,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
-    from palate.schema import Doubles, Ints, Windows
+    from palate.schema import Doubles, Ints, Truth, Windows
 
 
 class PersonalizedPredictor:
-    """Predicts with a :class:`PersonalizedModel`, in batches of windows of similar length."""
+    """Predicts with a :class:`PersonalizedModel`, in batches of windows of similar length.
 
-    def __init__(self, model: PersonalizedModel, name: str, batch_size: int = 128) -> None:
-        self.model, self.name, self.batch_size = model, name, batch_size
+    Args:
+        model: The model.
+        name: Name in tables and files.
+        batch_size: Windows per batch.
+        dataset: Data whose training users the decisions of a model without a catalogue are calibrated on.
+    """
+
+    def __init__(
+        self, model: PersonalizedModel, name: str, batch_size: int = 128, dataset: Dataset | None = None
+    ) -> None:
+        self.model, self.name, self.batch_size, self._dataset = model, name, batch_size, dataset
+        self._of_truth: dict[Truth, PersonalizedPredictor] = {"labels": self}
+
+    def with_truth(self, truth: Truth) -> PersonalizedPredictor:
+        """Return the predictor whose model decides by labels of this truth, if its decisions are calibrated at all."""
+        if self._dataset is None or not self.model.settings.binds:
+            return self
+        if truth not in self._of_truth:
+            summary = self.model.summarised(self._dataset, truth=truth)
+            other = PersonalizedPredictor(
+                self.model.with_summary(summary), self.name, self.batch_size, self._dataset
+            )
+            other._of_truth = self._of_truth
+            self._of_truth[truth] = other
+        return self._of_truth[truth]
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict an answer per window; ``user_index`` [B] is ignored, so that unseen users are treated alike."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.encoders.base import UserPrompt
     from palate.evaluation.predictors.personalized import PersonalizedPredictor
-    from palate.schema import Windows
+    from palate.schema import Truth, Windows
     from palate.tasks.category_preference import CategoryPreference
 
 
@@ -37,6 +37,10 @@ class ViewInTemplate:
         self._predictor, self._model, self._batch_size = predictor, predictor.model, predictor.batch_size
         self._dataset, self._task = dataset, task
         self._frequency: Doubles | None = None
+
+    def with_truth(self, truth: Truth) -> ViewInTemplate:
+        """Return the view of the model whose decisions are calibrated on labels of this truth."""
+        return ViewInTemplate(self._predictor.with_truth(truth), self._dataset, self._task)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Write an answer per window [B]; ``user_index`` is ignored."""
