@@ -49,8 +49,8 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
-    from palate.runs.run import PACKAGED
     from palate.serve.settings import ServeSettings, read_limits
+    from palate.system.places import PACKAGED
 
     settings = ServeSettings(
         run=run,

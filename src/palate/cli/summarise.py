@@ -27,7 +27,7 @@ def summarise(
 ) -> None:
     """Summarise a dataset's training users for a model whose weights know no catalogue."""
     from palate.errors import MismatchError
-    from palate.runs.run import PACKAGED
+    from palate.system.places import PACKAGED
 
     if out is None and str(run) == PACKAGED:
         raise BadParameter("the packaged model stays as it is; name a new folder", param_hint="'--out'")

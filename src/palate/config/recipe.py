@@ -8,7 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from palate.config import registry
 from palate.config.section import KindSettings, OfKind, Section
@@ -280,6 +288,10 @@ UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(Of
 class ModelSettings(Section):
     """The parts of the model."""
 
+    start: LocalName | None = None
+    """Model that the training starts from, whose weights know no catalogue: a run, a model's folder, or ``packaged``
+    for the one that comes with palate. It brings all its parts, so that no other setting of this section is given; of
+    its weights those are trained that read the statistics of a history."""
     backbone: BackboneSettings = PretrainedT5Settings()
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
@@ -297,6 +309,17 @@ class ModelSettings(Section):
     like_tokens: bool = False
     """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
     all through training: for backbones that are not trained."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> ModelSettings:
+        others = {name: field.default for name, field in type(self).model_fields.items() if name != "start"}
+        if self.start is not None and (
+            given := [name for name in others if getattr(self, name) != others[name]]
+        ):
+            raise ValueError(
+                f"start brings a whole model, and {', '.join(given)} is given beside it; leave one of them out"
+            )
+        return self
 
 
 class SimulationSettings(Section):

@@ -6,7 +6,7 @@ A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -158,6 +158,9 @@ class BindsToData(Protocol):
 
         It is quick for histories of some lengths, if these are given.
         """
+
+    def trained_on_data(self) -> Iterable[nn.Parameter]:
+        """List the weights that a training on one dataset's users adapts; the others speak to the backbone."""
 
     def bound(self, binding: Binding) -> Any:
         """Return the encoder of another population and catalogue, which shares this one's weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -79,6 +79,10 @@ class UniversalEncoder(nn.Module):
             summary = summarise(dataset, task)
             effort = Effort.quick(near) if near else FULL
             return calibrated(self.network, summary, dataset, task, effort=effort, truth=truth)
+
+    def trained_on_data(self) -> Iterator[nn.Parameter]:
+        """List the weights of the network, which a training on one dataset's users adapts."""
+        return self.network.parameters()
 
     def bound(self, binding: Binding) -> UniversalEncoder:
         """Return the encoder of another population and other names, which shares this one's weights.

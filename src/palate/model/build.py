@@ -19,13 +19,14 @@ from palate.config.registry import user_encoders
 from palate.data.population import summarise
 from palate.encoders.streaming import StreamingEncoder
 from palate.encoders.uem import UEM
+from palate.errors import RecipeError
 from palate.items.blocks import build_block_table
 from palate.items.categories import build_category_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
-from palate.model.config import PersonalizedSettings
-from palate.model.model import PersonalizedModel
+from palate.model.config import PersonalizedSettings, check_model
+from palate.model.model import PersonalizedModel, load_model
 from palate.model.start import start_queries, start_stream, start_task_prompt, start_user_encoder
 from palate.model.tables import Table
 from palate.model.wording import (
@@ -57,6 +58,8 @@ class BuiltBackbone:
     """Maximum length of an answer in tokens."""
     random_state: Tensor
     """torch's random state after building the backbone, from which the model's weights are drawn."""
+    start: PersonalizedModel | None = None
+    """Model that the training starts from, with all its parts."""
 
 
 def build_backbone(
@@ -80,6 +83,8 @@ def build_backbone(
         RecipeError: Answers would be truncated, or prompts are longer than its context.
     """
     torch.manual_seed(recipe.seed)
+    if recipe.model.start is not None:
+        return _started(recipe, recipe.model.start, dataset, task, tell)
     settings = recipe.model.backbone
     source: BackboneSource | None = None
     if isinstance(settings, RandomT5Settings):
@@ -102,6 +107,8 @@ def build_model(
     ``built`` is the result of :func:`build_backbone`; built here if None.
     """
     built = built or build_backbone(recipe, dataset, task)
+    if built.start is not None:
+        return built.start.with_task(recipe.task).bind(dataset)
     torch.set_rng_state(built.random_state)
     backbone = built.backbone
     config = PersonalizedSettings(
@@ -152,12 +159,36 @@ def build_table(
         An item table, a block table for a text history, or a category table.
     """
     settings = recipe.model.user_encoder
+    if recipe.model.start is not None:
+        return build_category_table(dataset)
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
     if user_encoders.find(settings.kind).reads == "categories":
         return build_category_table(dataset)
     texts = texts_for(dataset.info, recipe.items.texts)
     return build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
+
+
+def _started(
+    recipe: Recipe, name: str, dataset: Dataset, task: Task, tell: Callable[[str], None]
+) -> BuiltBackbone:
+    """Load the model that the training starts from, of whose weights only the network's are trained."""
+    settings = check_model(name)
+    if not settings.binds:
+        kind = settings.user_encoder.kind
+        raise RecipeError(
+            f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; name a model of "
+            "the kind 'universal', or its user encoder by model.user_encoder_from"
+        )
+    model = load_model(name, device="cpu")
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    for weight in model.binding.trained_on_data():
+        weight.requires_grad_(True)
+    backbone = Backbone(model.backbone, model.tokenizer, model.frame)
+    teach_names(backbone, task, False, name, tell)
+    most = max_new_tokens(backbone, task, recipe.task.max_labels, recipe.evaluate.max_new_tokens)
+    return BuiltBackbone(backbone, settings.backbone, most, torch.get_rng_state(), model)
 
 
 def _tokenizer_texts(

@@ -509,7 +509,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads none, or is bound to no data yet.
         """
-        return known_summary(self._binds.summary)
+        return known_summary(self.binding.summary)
 
     def with_summary(self, summary: PopulationSummary) -> PersonalizedModel:
         """Return a model that reads another summary of the population, which shares this model's weights.
@@ -517,7 +517,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads no summary, or this one is of other categories or ratings.
         """
-        self._binds  # noqa: B018 - raises where there is none
+        self.binding  # noqa: B018 - raises where there is none
         values = tuple(float(value) for value in self.table.rating_values)
         for what, found, expected in (
             ("categories", summary.categories, self.settings.categories),
@@ -551,7 +551,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads no summary.
         """
-        return self._binds.summarised(dataset, load_task(self.settings.task, dataset.info), near, truth)
+        return self.binding.summarised(dataset, load_task(self.settings.task, dataset.info), near, truth)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.
@@ -566,7 +566,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder's weights are of one catalogue.
         """
-        self._binds  # noqa: B018 - raises where there is none
+        self.binding  # noqa: B018 - raises where there is none
         task = load_task(self.settings.task, dataset.info)
         backbone = Backbone(self.backbone, self.tokenizer, self.frame)
         longest = longest_answer(backbone, task, task.settings.max_labels, None)
@@ -577,8 +577,8 @@ class PersonalizedModel(nn.Module):
         return other
 
     @property
-    def _binds(self) -> BindsToData:
-        """The user encoder, if its weights know no catalogue."""
+    def binding(self) -> BindsToData:
+        """The user encoder, if its weights know no catalogue; raises :class:`MismatchError` otherwise."""
         if not isinstance(self.user_encoder, BindsToData):
             kind = self.settings.user_encoder.kind
             raise MismatchError(
@@ -606,7 +606,7 @@ class PersonalizedModel(nn.Module):
             for some in (summary.categories, nothing_named(self.settings.category_field))
         )
         binding = Binding(summary, names, nothing, self.backbone.get_input_embeddings)
-        bound: nn.Module = self._binds.bound(binding)
+        bound: nn.Module = self.binding.bound(binding)
         return bound
 
     @property

@@ -29,15 +29,13 @@ from palate.system.files import (
 )
 from palate.system.locks import locked
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
-from palate.system.places import rooted
+from palate.system.places import PACKAGED, rooted
 from palate.system.records import Frozen, read_record
 
 if TYPE_CHECKING:
     from palate.data.dataset import DatasetInfo
 
 
-PACKAGED = "packaged"
-"""Name of the model that comes with palate, wherever a run is named."""
 PACKAGED_FOLDER = Path(__file__).parents[1] / "packaged"
 COMPLETE = "complete.json"
 """File that is written last into a checkpoint; without it the checkpoint is incomplete."""

@@ -24,6 +24,8 @@ def _name_at_home(name: str) -> str:
     return str(at_home(Path(name))) if name.startswith("~") else name
 
 
+PACKAGED = "packaged"
+"""Name of the model that comes with palate, wherever a run is named."""
 LocalPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
 """A local path, relative to the working directory."""
 LocalName: TypeAlias = Annotated[str, AfterValidator(_name_at_home)]
@@ -45,8 +47,13 @@ def rooted(recipe: Recipe) -> Recipe:
     source, backbone = model.user_encoder_from, model.backbone
     if (name := getattr(backbone, "name", None)) is not None:
         backbone = backbone.model_copy(update={"name": _rooted_name(name)})
+    start = model.start
     model = model.model_copy(
-        update={"backbone": backbone, "user_encoder_from": None if source is None else _rooted(source)}
+        update={
+            "backbone": backbone,
+            "user_encoder_from": None if source is None else _rooted(source),
+            "start": start if start in (None, PACKAGED) else _rooted_name(start),
+        }
     )
     data = recipe.data.model_copy(update={"path": _rooted(recipe.data.path)})
     return recipe.model_copy(update={"data": data, "items": items, "model": model})

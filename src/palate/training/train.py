@@ -182,16 +182,17 @@ def _train_model(
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     with _opened(recipe, run, dataset, device):
         trainer = _trainer(recipe, run, predictor, dev, batches, clock, device)
-        _run_trainer(trainer, run, tell, progress)
+        _run_trainer(trainer, run, tell, progress, starts=recipe.model.start is not None)
         if trainer.is_world_process_zero():
+            predictor = _calibrated(predictor, dataset)
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
-            _finish(run, trainer, record, tell)
+            _finish(run, predictor.model, trainer, record, tell)
 
 
 def _run_trainer(
-    trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool
+    trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool, starts: bool
 ) -> None:
-    """Train, and load the best weights."""
+    """Train, and load the best weights, which may be those of the start."""
     shown = TrainingReport(trainer.clock, tell, progress)
     trainer.add_callback(shown)
     if trainer.is_world_process_zero():
@@ -199,19 +200,33 @@ def _run_trainer(
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
+    elif starts:
+        tell(f"dev F1 {trainer.keep_start():.3f} before the training")
     with shown:
         trainer.train(resume_from_checkpoint=checkpoint)
     trainer.model.load_weights(trainer.best_weights)
     trainer.model.eval()
 
 
+def _calibrated(predictor: PersonalizedPredictor, dataset: Dataset) -> PersonalizedPredictor:
+    """Calibrate the decisions of a model that makes some by its user encoder's present weights."""
+    model = predictor.model
+    if not model.settings.binds:
+        return predictor
+    calibrated = model.with_summary(model.summarised(dataset))
+    return PersonalizedPredictor(calibrated, predictor.name, predictor.batch_size)
+
+
 def _finish(
-    run: RunFolder, trainer: PersonalizedTrainer, record: TrainingRecord, tell: Callable[[str], None]
+    run: RunFolder,
+    model: PersonalizedModel,
+    trainer: PersonalizedTrainer,
+    record: TrainingRecord,
+    tell: Callable[[str], None],
 ) -> None:
     """Report the result of the training and save the model with its record."""
     tell(_ended(record))
     _warn(record, tell)
-    model: PersonalizedModel = trainer.model
     model.settings = model.settings.model_copy(update={"training": record})
     _save_curve(run, trainer.state.log_history, trainer.clock.seconds)
     model.save_pretrained(run.model)
@@ -233,7 +248,7 @@ def _trainer(
         _arguments(recipe, run, device),
         batches,
         clock,
-        score=lambda: dev.score(predictor),
+        score=lambda: dev.score(_calibrated(predictor, dev.dataset)),
         norms=lambda: _lengths(predictor.model, dev.examples[0]),
     )
 
@@ -260,6 +275,8 @@ def _warn(record: TrainingRecord | None, tell: Callable[[str], None]) -> None:
 
 def _ended(record: TrainingRecord) -> str:
     dev = record.dev
+    if record.best_step == 0:
+        return f"no step was better than the start, which is kept: dev F1 {dev.f1:.3f}"
     other = "" if dev.another_user is None else f"{dev.another_user:.3f} with another user's history, "
     return (
         f"best dev F1 {dev.f1:.3f} at step {record.best_step:,} ({other}{dev.population:.3f} for the answer that "

@@ -33,6 +33,8 @@ from palate.training.clock import Clock
 from palate.training.dev import DevScore
 from palate.training.token_sampler import TokenSampler
 
+OWN = "user_encoder."
+"""Beginning of the names of a user encoder's weights."""
 AUXILIARY_SCALE = 10.0
 """Scales the per-category loss, a mean over many easy decisions, to the magnitude of the answer loss."""
 
@@ -77,6 +79,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         count = settings.sampled_tokens
         self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
+        self.speaks = any(
+            weight.requires_grad for name, weight in model.named_parameters() if not name.startswith(OWN)
+        )
+        """Whether weights are trained that only an answer's cross entropy reaches: all but the user encoder's."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
         self.add_callback(_FiniteGradients(self))
@@ -104,7 +110,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         liked, disliked, kinds = inputs.pop("liked"), inputs.pop("disliked"), inputs.pop("kinds")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
         answered = partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
-        alone = self.clock.alone(self.state.global_step)
+        alone = not self.speaks or self.clock.alone(self.state.global_step)
         sampled = self.sampler and partial(self.sampler.draw, self.state.global_step)
         output = model(**inputs, user_encoder_alone=alone, answered=answered, sampled=sampled)
         if self.sampler is not None and not alone and output["sample"] is None:
@@ -203,7 +209,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def _can_be_asked(self) -> bool:
         """Return whether the backbone has been trained in a step, or never will be."""
         step = self.state.global_step
-        return not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
+        return not self.speaks or not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
 
     def _keep_if_best(self, score: float) -> None:
         if score > self.best_score:
@@ -214,6 +220,13 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             self.worse += 1
         patience = self.settings.early_stopping_patience
         self.control.should_training_stop |= patience is not None and self.worse >= patience
+
+    def keep_start(self) -> float:
+        """Score the weights that the training starts from, and keep them until others are better."""
+        self.model.eval()
+        self._keep_if_best(self.score().f1)
+        self.model.train()
+        return self.best_score
 
     def resume(self) -> str | None:
         """Restore clock and best score of the newest complete checkpoint, and remove what is damaged.
