@@ -54,7 +54,9 @@ def test_a_start_that_no_step_is_better_than_is_kept(start, tiny_data, tmp_path,
     scores = iter([0.3, 0.2, 0.3])
     monkeypatch.setattr("palate.training.train.DevUsers.score", lambda *_: _score(next(scores, 0.3)))
     run, said = trained(start, tiny_data, tmp_path, learning_rate=1.0)
-    assert any(line.startswith("no step was better than the start, which is kept: dev F1 0.300") for line in said)
+    assert any(
+        line.startswith("no step was better than the start, which is kept: dev F1 0.300") for line in said
+    )
     assert weights_that_differ(load_model(start, device="cpu"), load_model(run, device="cpu")) == set()
 
 
