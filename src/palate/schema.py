@@ -117,9 +117,15 @@ class Windows:
     rating_index: RatingIndices  # [B, P]
     timestamp: Ints  # [B, P]
     length: Ints  # [B]
+    complete: Bools | None = None  # [B] whether the whole history is shown; None if that is unknown
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @property
+    def known_complete(self) -> Bools:
+        """True where the whole history is known to be shown, [B]."""
+        return np.zeros(len(self), dtype=np.bool_) if self.complete is None else self.complete
 
     @property
     def mask(self) -> Bools:
@@ -127,8 +133,9 @@ class Windows:
         return np.arange(self.item_index.shape[1]) < self.length[:, None]
 
     def __getitem__(self, rows: slice | Ints | Bools) -> Windows:
+        complete = None if self.complete is None else self.complete[rows]
         return Windows(
-            self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows]
+            self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows], complete
         )
 
     def columns(self, start: int, stop: int) -> Windows:
@@ -140,8 +147,13 @@ class Windows:
     def trimmed(self) -> Windows:
         """Drop the columns that are padding in all windows; at least one column remains."""
         width = max(int(self.length.max(initial=0)), 1)
+        at = slice(width)
         return Windows(
-            self.item_index[:, :width], self.rating_index[:, :width], self.timestamp[:, :width], self.length
+            self.item_index[:, at],
+            self.rating_index[:, at],
+            self.timestamp[:, at],
+            self.length,
+            self.complete,
         )
 
     def interactions(self) -> Interactions:

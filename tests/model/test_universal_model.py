@@ -12,6 +12,7 @@ from palate.errors import DataError, MismatchError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.model import load_model
 from palate.schema import History, Item
+from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task
 from tiny import tiny_model, unbound_model
 
@@ -142,3 +143,18 @@ def test_decisions_are_calibrated_on_labels_of_the_truth_that_is_asked_for(data)
     assert (chances != other).any()
     alone = PersonalizedPredictor(unbound_model().bind(data), "universal")
     assert alone.with_truth("unseen") is alone
+
+
+def test_a_window_that_shows_a_whole_history_is_answered_by_the_rule(data, model):
+    users, size = np.arange(len(data.user_ids)), int(np.median(data.interactions.lengths))
+    windows = draw_windows(data.interactions, users, size, "random", np.random.default_rng(0))
+    whole = data.interactions.lengths <= size
+    assert whole.any()
+    assert not whole.all()
+    task = small_task(data)
+    rule = task.labels(category_statistics(windows.interactions(), data.category_matrix, data.rating_values))
+    found = model.user_prompt(windows).category_logits.argsort(dim=1, descending=True)
+    for row in np.flatnonzero(whole):
+        for half, labels in enumerate((rule.liked[row], rule.disliked[row])):
+            named = labels[labels >= 0]
+            assert set(found[row, : len(named), half].tolist()) == set(named.tolist())

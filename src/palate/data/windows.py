@@ -6,7 +6,7 @@ example belongs to one split. All of that is decided here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,10 +38,11 @@ def draw_windows(
     """Draw one window of at most ``size`` interactions for each entry of ``user_index`` [B].
 
     ``recent`` takes the newest, ``random`` a uniform sample without replacement; both keep the order of time. A
-    history shorter than ``size`` is shown whole.
+    history that is no longer than ``size`` is shown whole, and its window says so.
     """
     start, stop = interactions.offsets[user_index], interactions.offsets[user_index + 1]
-    return _Rows.drawn(start, stop - start, size, kind, rng).windows(interactions)
+    drawn = _Rows.drawn(start, stop - start, size, kind, rng).windows(interactions)
+    return replace(drawn, complete=stop - start <= size)
 
 
 def draw_with_truth(

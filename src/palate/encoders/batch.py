@@ -60,7 +60,15 @@ class VectorCatalogue(nn.Module):
         self.register_buffer("rating_vectors", torch.as_tensor(table.rating_vectors), persistent=False)
         self.register_buffer("rating_numbers", numbers, persistent=False)
 
-    def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> EventBatch:
+    def forward(
+        self,
+        unique: Tensor,
+        item: Tensor,
+        rating: Tensor,
+        mask: Tensor,
+        time: Tensor,
+        complete: Tensor | None = None,
+    ) -> EventBatch:
         """Look up a batch.
 
         Args:
@@ -69,6 +77,7 @@ class VectorCatalogue(nn.Module):
             rating: Rating indices, [B, P].
             mask: True at interactions, False at padding, [B, P].
             time: Days since 1970, float64, [B, P].
+            complete: True where a window is known to show the whole history, [B]; not read here.
 
         Returns:
             The batch with its vectors.
@@ -88,6 +97,7 @@ class CategoryEvents:
     rating: Tensor  # [B, P] into the rating values
     mask: Tensor  # [B, P] true where an interaction stands
     time: Tensor  # [B, P] int64 seconds since 1970
+    complete: Tensor | None  # [B] true where these are known to be the whole history
 
 
 class CategoryCatalogue(nn.Module):
@@ -100,11 +110,17 @@ class CategoryCatalogue(nn.Module):
         self.register_buffer("membership", torch.as_tensor(table.membership), persistent=False)
 
     def forward(
-        self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor
+        self,
+        unique: Tensor,
+        item: Tensor,
+        rating: Tensor,
+        mask: Tensor,
+        time: Tensor,
+        complete: Tensor | None = None,
     ) -> CategoryEvents:
         """Look up a batch; the arguments are those of :meth:`VectorCatalogue.forward`."""
         seconds = (time * SECONDS_A_DAY).round().long()
-        return CategoryEvents(self.membership[unique], item, unique[item], rating, mask, seconds)
+        return CategoryEvents(self.membership[unique], item, unique[item], rating, mask, seconds, complete)
 
 
 def window_tensors(windows: Windows) -> dict[str, Tensor]:
@@ -116,6 +132,7 @@ def window_tensors(windows: Windows) -> dict[str, Tensor]:
         "rating": torch.from_numpy(windows.rating_index.astype(np.int64)),
         "mask": torch.from_numpy(windows.mask),
         "time": torch.from_numpy(windows.timestamp / SECONDS_A_DAY),
+        "complete": torch.from_numpy(windows.known_complete),
     }
 
 

@@ -105,7 +105,7 @@ class UniversalEncoder(nn.Module):
 
     def forward(self, events: CategoryEvents) -> UserPrompt:
         """Encode each window: [B, P] interactions to [B, M, E]."""
-        return self._written(self._read(events).counts)
+        return self._written(self._read(events).counts, events.complete)
 
     def init_state(self, users: int) -> HistoryParts:
         """Create the state of users without a history."""
@@ -136,11 +136,14 @@ class UniversalEncoder(nn.Module):
         """Deserialise a state; raises :class:`DataError` if it is damaged, or of other items."""
         return HistoryParts.from_bytes(data, table, self._device, path)
 
-    def _written(self, counts: CategoryCounts) -> UserPrompt:
-        """Decide on the categories of B users, and write their user prompts."""
+    def _written(self, counts: CategoryCounts, complete: Tensor | None = None) -> UserPrompt:
+        """Decide on the categories of B users, and write their user prompts.
+
+        Of a state, from which a user will go on, nothing is known to be ``complete``.
+        """
         summary, population = known_summary(self.summary), self._population
         assert population is not None
-        logits, hidden = self.network(counts, population.to(self._device))
+        logits, hidden = self.network(counts, population.to(self._device), complete=complete)
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
         decisions = summary.usual_decisions
         probabilities = decisions.probabilities(found, length)

@@ -46,7 +46,15 @@ class BlockCatalogue(nn.Module):
         self.register_buffer("tokens", flat, persistent=False)
         self.register_buffer("offsets", lengths.cumsum(0), persistent=False)
 
-    def forward(self, unique: Tensor, item: Tensor, rating: Tensor, mask: Tensor, time: Tensor) -> TextBatch:
+    def forward(
+        self,
+        unique: Tensor,
+        item: Tensor,
+        rating: Tensor,
+        mask: Tensor,
+        time: Tensor,
+        complete: Tensor | None = None,
+    ) -> TextBatch:
         """Look up a batch; the arguments are those of :meth:`palate.encoders.batch.VectorCatalogue.forward`."""
         index = unique[item]  # [B, P]
         pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]

@@ -163,6 +163,7 @@ class PersonalizedModel(nn.Module):
         rating: Tensor,
         mask: Tensor,
         time: Tensor,
+        complete: Tensor,
         rounds: Sequence[Round],
         user_encoder_alone: bool = False,
         answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
@@ -179,6 +180,7 @@ class PersonalizedModel(nn.Module):
             rating: Likewise, [B, P].
             mask: Likewise, [B, P].
             time: Likewise, [B, P].
+            complete: Likewise, [B].
             rounds: Questions and targets.
             user_encoder_alone: Skip the backbone; the loss is then 0.
             answered: Computes the rounds from the user prompt, instead of ``rounds``.
@@ -187,7 +189,7 @@ class PersonalizedModel(nn.Module):
         Returns:
             ``loss``, the cross entropy of the targets, with the user prompt and what the trainer needs of the scores.
         """
-        user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time)))
+        user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time, complete)))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),

@@ -263,4 +263,7 @@ def _stacked(parts: list[Windows]) -> Windows:
         for part in parts
     ]
     items, ratings, timestamps = (np.concatenate(columns) for columns in zip(*padded, strict=True))
-    return Windows(items, ratings, timestamps, np.concatenate([part.length for part in parts]))
+    length, complete = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("length", "known_complete")
+    )
+    return Windows(items, ratings, timestamps, length, complete)
