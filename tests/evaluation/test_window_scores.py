@@ -200,7 +200,7 @@ def test_two_truths_stand_in_one_table(tiny_data):
     for truth in ("labels", "unseen"):
         for name in ("rule", "counting", r"\(users\)"):
             assert re.search(rf"{name} +{truth} +\d", shown.stdout)
-    assert "unseen: of the interactions outside the window" in re.sub(r"\s+", " ", shown.stdout)
+    assert "of the interactions outside the window (unseen)" in re.sub(r"\s+", " ", shown.stdout)
 
 
 def test_a_window_that_leaves_nobody_is_refused_before_anything_is_scored(tiny_data, tmp_path):

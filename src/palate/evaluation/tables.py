@@ -115,7 +115,7 @@ def calibration_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
         for halves in [(one.calibration.liked, one.calibration.disliked)]
     ]
     return Sheet(
-        _title(evaluations), _CALIBRATION_HEAD, rows, f"{_CALIBRATION_NOTE} {_labels_note(evaluations)}"
+        _title(evaluations), _CALIBRATION_HEAD, rows, f"{_CALIBRATION_NOTE} {_rule_note(evaluations)}"
     )
 
 
@@ -136,7 +136,7 @@ def promise_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
         for one in evaluation.predictors
         if one.promise is not None
     ]
-    return Sheet(_title(evaluations), _PROMISE_HEAD, rows, f"{_PROMISE_NOTE} {_labels_note(evaluations)}")
+    return Sheet(_title(evaluations), _PROMISE_HEAD, rows, f"{_PROMISE_NOTE} {_rule_note(evaluations)}")
 
 
 def sheets(scores: WindowScores) -> Iterator[Sheet]:
@@ -182,10 +182,8 @@ def _title(evaluations: Sequence[Evaluation | QuestionEvaluation], window: str =
 def _labels_note(evaluations: Sequence[Evaluation]) -> str:
     """Say by which rule and from which interactions there are labels, and who is left out."""
     truths = list(dict.fromkeys(one.setting.truth for one in evaluations))
-    sources = [_SOURCES[one] if len(truths) == 1 else f"{one}: {_SOURCES[one]}" for one in truths]
-    notes = [f"Labels {'; '.join(sources)}."]
-    if rule := evaluations[0].label_rule:
-        notes.append(f"Rule: {rule}.")
+    sources = [_SOURCES[one] if len(truths) == 1 else f"{_SOURCES[one]} ({one})" for one in truths]
+    notes = [f"Labels {', '.join(sources)}.", _rule_note(evaluations)]
     if any(one.left_out.seen_whole for one in evaluations):
         number = _number([one.left_out.seen_whole for one in evaluations])
         notes.append(f"Left out are {number} whose history is no longer than the window.")
@@ -194,7 +192,11 @@ def _labels_note(evaluations: Sequence[Evaluation]) -> str:
             [one.left_out.too_few_outside for one in evaluations if one.setting.truth != "labels"]
         )
         notes.append(f"Left out are {number} with too few interactions outside the window for a label.")
-    return " ".join(notes)
+    return " ".join(filter(None, notes))
+
+
+def _rule_note(evaluations: Sequence[Evaluation]) -> str:
+    return f"Rule: {rule}." if (rule := evaluations[0].label_rule) else ""
 
 
 def _number(users: Sequence[int]) -> str:
