@@ -105,3 +105,21 @@ def test_what_cannot_be_evaluated_is_told(run, references):
         references.score("rule", "loved")
     with pytest.raises(PalateError, match="no window 7; there are 5, 20"):
         references.score("rule", window=7)
+
+
+def test_a_model_learns_the_rule_of_its_recipe_and_another_one_is_a_warning(
+    tiny_data, tiny_sentence_encoder, tmp_path
+):
+    steps = {"max_steps": 2, "eval_steps": 2}
+    recipe = tiny_recipe(tiny_data.path, tiny_sentence_encoder, tmp_path / "cache", train=steps)
+    task = recipe.task.model_copy(update={"rule": "own-mean"})
+    recipe = recipe.model_copy(update={"task": task})
+    run = train_run(recipe, tmp_path / "run")
+    (own,) = evaluate([run], bare=True, windows=10).evaluations
+    assert own.label_rule.startswith("own-mean (liked: mean rating over ")
+    assert not [line for line in own.warnings if "label rule" in line]
+    (other,) = evaluate([run], bare=True, windows=10, rule="thresholds").evaluations
+    assert other.label_rule.startswith("thresholds (")
+    assert (
+        "run: it was trained with the label rule 'own-mean' and is scored with 'thresholds'" in other.warnings
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from palate.config.registry import predictors as registered
 from palate.data.windows import draw_windows, make_examples
 from palate.errors import LeakageError, PalateError, RecipeError
+from palate.evaluation.calibration import calibration_of
 from palate.evaluation.metrics import membership, weighted_f1
 from palate.evaluation.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
 from palate.evaluation.predictors.references import references
@@ -192,3 +193,19 @@ def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
         references(dataset, task, ["rule", "Shrinkage"])
     with pytest.raises(RecipeError, match=r"'svd'; registered are [a-z, ]+; a package"):
         references(dataset, task, ["svd"])
+
+
+def test_boosting_tells_probabilities_of_the_truth_that_it_learned(dataset, task):
+    boosting = reference("boosting", dataset, task).with_truth("unseen")
+    examples = make_examples(dataset, task, "test", 15, "random", 0, "partly", "unseen")
+    chances = boosting.probabilities(examples.user_index, examples.windows)
+    labels = len(task.label_names)
+    true = np.stack(
+        [membership(half, labels) for half in (examples.truth.liked, examples.truth.disliked)], -1
+    )
+    assert chances.shape == true.shape
+    assert 0 <= chances.min() <= chances.max() <= 1
+    found = calibration_of(chances, true, true.mean(axis=0))
+    assert found.liked.error < 0.12
+    assert abs(chances.mean() - true.mean()) < 0.05
+    assert chances[true].mean() > chances[~true].mean() + 0.1
