@@ -14,8 +14,8 @@ REACHED = ((2.374, 0.663, 0.316, -0.445, 0.021, -0.146), (2.876, 0.580, 0.197, -
 """Log-odds of the F1 that a category reaches where nothing was calibrated, for liked and disliked.
 
 A constant, and factors of the logs of the share of users with the label, of the window's length and of the usual
-history's, of the square of the second, and of the number of categories. Fitted to random populations by
-benchmarks/bare_decisions.py."""
+history's, of the square of the second, and of the number of categories. Fitted to some 200 random
+populations; benchmarks/bare_decisions.py fits them to others."""
 PAYS = ((0.241, -0.233, -0.114, -0.055, 0.017, -0.125), (-0.031, -0.223, -0.131, -0.010, 0.019, -0.094))
 """Log-odds of a label's worth, likewise."""
 
