@@ -1,6 +1,6 @@
 """What a whole answer costs from a stored user state, against the same backbone asked without any personalisation.
 
-    python benchmarks/answers.py [--backbone base] [--run runs/demo/main] [--tokens 20] [--out answers.json]
+    python benchmarks/answers.py [--backbone base] [--run runs/movielens-1m] [--tokens 20] [--out answers.json]
 
 The bare backbone reads the instruction alone; palate makes the user prompt from a state and answers from it; the
 paper's encoder reads its window of 50 again. All write equally many tokens and take turns, so that a busy machine
@@ -19,12 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import palate
 from make_ratings import GENRES
 from palate.backbones.base import Backbone, generation_settings
 from palate.backbones.t5 import random_t5
-from palate.config.load import load_recipe
-from palate.config.recipe import RandomT5Settings, TaskSettings, UEMSettings
+from palate.config.recipe import ModelSettings, RandomT5Settings, StreamingSettings, TaskSettings, UEMSettings
 from palate.encoders.state import UserState
 from palate.encoders.streaming import StreamingEncoder
 from palate.items.encoder import EncoderIdentity
@@ -36,7 +34,8 @@ from palate.system.machine import describe_machine
 from palate.tasks import CategoryPreference
 from streaming import milliseconds
 
-DEMO = load_recipe(Path(palate.__file__).parent / "demo" / "demo.yaml").model
+DEMO = ModelSettings(backbone=RandomT5Settings(), user_encoder=StreamingSettings(), task_prompt=8)
+"""A streaming model as small as one that trains in minutes."""
 BASE = RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12)
 BASE_VOCABULARY = 32_128
 """T5 base has more tokens than a tokenizer of our own finds in so few texts."""
@@ -60,7 +59,7 @@ def made_up_table(rng: np.random.Generator) -> ItemTable:
 
 
 def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedModel:
-    """The demo's model with random weights, on its own backbone or on one as large as T5 base."""
+    """A streaming model with random weights, on a small backbone or on one as large as T5 base."""
     task = CategoryPreference(GENRES, "genre", TaskSettings())
     each = np.arange(len(GENRES))[:, None]
     texts = [task.instruction, *task.target_texts(Preferences(each, each))]

@@ -3,27 +3,30 @@
 from importlib import resources
 
 SMALL = """
-extends: {package}/{recipe}
+extends: {package}/demo.yaml
+windows: {{shortest: 3, longest: 8}}
+train: {{max_steps: {steps}, per_device_train_batch_size: 8, eval_steps: 2, eval_windows: [8]}}
+evaluate: {{window: 8}}
+"""
+SMALL_UEM = """
+extends: {package}/demo_uem.yaml
 items: {{cache: {cache}}}
-windows: {{shortest: {shortest}, longest: 8}}
+windows: {{shortest: 8, longest: 8}}
 model:
   backbone: {{d_model: 16, d_ff: 16, num_heads: 2, num_layers: 1, vocab_size: 300}}
   task_prompt: 2
-  user_encoder: {encoder}
-simulation: {{users: {simulated}}}
+  user_encoder: {{num_layers: 1, num_heads: 2, d_kv: 8, d_ff: 16}}
 train: {{max_steps: {steps}, per_device_train_batch_size: 8, eval_steps: 2}}
 evaluate: {{window: 8, max_new_tokens: 40}}
 """
-STREAMING = "{num_queries: 4, d_model: 16, num_layers: 1, num_heads: 2}"
-UEM = "{num_layers: 1, num_heads: 2, d_kv: 8, d_ff: 16}"
 
 
 def small_recipes(folder, steps=4):
     """The demo's two recipes, in sizes that train in a second."""
     shared = {"package": resources.files("palate.demo"), "cache": folder / "cache", "steps": steps}
     main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
-    main.write_text(SMALL.format(recipe="demo.yaml", shortest=3, encoder=STREAMING, simulated=30, **shared))
-    paper.write_text(SMALL.format(recipe="demo_uem.yaml", shortest=8, encoder=UEM, simulated=0, **shared))
+    main.write_text(SMALL.format(**shared))
+    paper.write_text(SMALL_UEM.format(**shared))
     return main, paper
 
 

@@ -14,7 +14,7 @@ from palate.words import counted
 def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> tuple[Fact, ...]:
     """List the facts of the run; ``seconds`` is the wall time by stage."""
     info, run = results.comparison.dataset.info, results.runs[MAIN]
-    manifest, simulation = run.manifest, run.recipe.simulation
+    manifest = run.manifest
     machine = manifest.machine
     memory = f", {machine.memory_gib:g} GiB" if machine.memory_gib else ""
     stages = ", ".join(f"{name} {duration(spent)}" for name, spent in seconds.items())
@@ -23,7 +23,6 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
         f"{counted(len(info.categories), info.category_field)}",
         "Users": ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items()),
         "Licence": info.licence,
-        "Simulated users": f"{simulation.users:,}, {simulation.share:.0%} of a batch; palate only",
         "Machine": f"{machine.processor}, {machine.cores} cores{memory}, {machine.gpu or 'no GPU'}",
         "Device": f"training on {manifest.device}, scoring on {results.comparison.device}",
         "Wall time": f"{duration(sum(seconds.values()))}: {stages}",
@@ -46,20 +45,18 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
     lengths = results.comparison.dataset.interactions.lengths[examples.user_index]
     whole = int((lengths <= window).sum())
     return (
-        "palate's user encoder pools a window of any length into a fixed number of user-prompt vectors. Its "
-        "queries start as one for each category, from a ridge regression of the categories on the item vectors. "
-        "A query's weights sum over items and a learned null sink, so that few ratings move it less than many; "
-        "ratings enter as numbers. It was trained on random windows of "
-        f"{main.windows.shortest} to {main.windows.longest} interactions of real users and of simulated ones, "
-        "who are drawn from the training users' statistics, with the answer's loss and an auxiliary one: each "
-        "category liked or not, read from the user encoder itself. In the first "
-        f"{main.train.window_labels:.0%} of the training the labels come from the window itself.",
+        "palate's user encoder reads the number and the sum of a window's ratings by category, and a summary of the "
+        "training users. Empirical-Bayes estimates of what the full history will say are corrected by a network whose "
+        "weights all categories share, and which had been pretrained on random populations alone; the names that it "
+        "decides on stand in the user prompt, and the backbone, pretrained on random names, says them. Its decisions "
+        "are calibrated on the training users. Here the network was trained further on random windows of "
+        f"{main.windows.shortest} to {main.windows.longest} of their interactions; where no step is better on the "
+        "dev users, the pretrained weights stay.",
         "The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on "
         f"a CPU: its input is narrowed to {width} channels, at first to what a linear probe reads of an item's "
         f"categories and rating. It learns from windows of {paper.windows.longest} of real training users only, by "
         f"the answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the "
-        "window itself; backbone and task prompt are palate's. The paper trains one for each length; this one "
-        "answers for all.",
+        "window itself, with a backbone as small. The paper trains one for each length; this one answers for all.",
         f"The truth comes from the full history, by a rule: up to {main.task.max_labels} categories with a mean "
         f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
         f"{main.task.min_count} times. The same rule on the visible window is the yardstick. {whole} of the "

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from palate.config.recipe import ResamplerSettings, StreamingSettings
 from palate.demo.facts import demo_facts, demo_notes
 from palate.demo.scores import LENGTHS, MAIN, PAPER, DemoResults
 from palate.evaluation.evaluate import Prediction, PredictorScores
 from palate.evaluation.metrics import Score
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.config import model_settings
 from palate.report.data import (
     CategoryComparison,
@@ -32,14 +32,20 @@ from palate.words import plural
 
 SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
 NOTES = {
-    MAIN: "streaming user encoder, windows of any length",
+    MAIN: "counts by category and a summary of the population, windows of any length",
+    f"{MAIN}, view in a template": "what the user encoder has decided, without the language model",
     PAPER: "one user-prompt vector an item; a small size",
     "rule": "the label rule on what the models see",
     "shrinkage": "category means drawn toward the training users'",
     "counting": "most frequent categories of the full history",
     "population": "the training users' most common labels, for everybody",
 }
-CONTROLS = ("population", f"{MAIN}, another user's history", f"{PAPER}, another user's history")
+CONTROLS = (
+    "population",
+    f"{MAIN}, another user's history",
+    f"{MAIN}, view in a template",
+    f"{PAPER}, another user's history",
+)
 ORDER: tuple[PredictorKind, ...] = ("model", "reference", "rule", "control")
 EXAMPLES = 3
 ITEMS = 3
@@ -57,9 +63,9 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
         lead=(
             f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
             f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
-            f"palate's streaming user encoder was trained for {_steps(MAIN, results):,} steps, the paper's User "
-            f"Embedding Module beside it for {_steps(PAPER, results):,}. All predictors below answered for the same "
-            f"{users} test users, whom no model saw in training."
+            f"palate's comes with the package and was trained further on this data for {_steps(MAIN, results):,} "
+            f"steps, the paper's User Embedding Module from nothing for {_steps(PAPER, results):,}. All predictors "
+            f"below answered for the same {users} test users, whom no model saw in training."
         ),
         warnings=tuple(_by_shown_name(warning) for warning in results.evaluation.warnings),
         facts=demo_facts(results, seconds, peak_memory_gib),
@@ -128,10 +134,9 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
     """User-prompt vectors, the mean over test users; references have none."""
     if run not in SHOWN:
         return None
-    settings = results.runs[run].recipe.model.user_encoder
-    if isinstance(settings, StreamingSettings | ResamplerSettings):
-        return settings.vectors
-    return float(results.comparison.examples.windows.length.mean())
+    predictor = next(one for one in results.comparison.predictors if one.name == run)
+    assert isinstance(predictor, PersonalizedPredictor)
+    return float(predictor.prompt_lengths(results.comparison.examples.windows).mean())
 
 
 def _training_curve(name: str, curve: Curve) -> TrainingCurve:

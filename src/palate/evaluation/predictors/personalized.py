@@ -63,6 +63,16 @@ class PersonalizedPredictor:
             chances[rows] = found
         return chances
 
+    def prompt_lengths(self, windows: Windows) -> Ints:
+        """Count the user-prompt vectors of each window, [B]."""
+        from torch import inference_mode
+
+        lengths = np.zeros(len(windows), dtype=np.int64)
+        for rows in self._batches(windows):
+            with inference_mode():
+                lengths[rows] = self.model.user_prompt(windows[rows].trimmed()).mask.sum(dim=1).cpu()
+        return lengths
+
     def _batches(self, windows: Windows) -> Iterator[Ints]:
         by_length = np.argsort(windows.length, kind="stable")
         for start in range(0, len(windows), self.batch_size):
