@@ -1,15 +1,15 @@
 """How well the packaged model says names that it has never seen, and what an answer from a stored state costs.
 
-    python benchmarks/spoken.py [--model packaged] [--catalogues 20] [--categories 30] [--repeats 30] [--out spoken.json]
+    python benchmarks/spoken.py [--model packaged] [--catalogues 20] [--categories 30] [--repeats 30]
 
-Speech: random catalogues of names in many scripts, none of which was in the training, each with its own populations of
-made-up users. The named categories are drawn at random, so that no state explains them, and the model decodes freely and
-under the grammar. Read back: the answer can be parsed; exact: it says what was decided, in order, and nothing else;
+Speech: random catalogues of names in many scripts, none of which was in the training, each with made-up users of its
+own. The named categories are drawn at random, so that no state explains them, and the model decodes freely and under
+the grammar. Read back: the answer can be parsed and says nothing else; exact: it says what was decided, in order;
 swapped: two names change places in the prompt, and so they do in the answer.
 
-Costs: an answer from the state of 10 to 1,000 events, against the same backbone that reads the instruction alone, writes
-the same tokens under the same grammar, and reads no user. They take turns. Targets: 1.05 times alone, 1.15 times 32 at
-a time.
+Costs: an answer from the state of 10 to 1,000 events, against the same backbone that reads the instruction alone,
+writes the same tokens under the same grammar, and reads no user. They take turns. Targets: 1.05 times alone, 1.15
+times 32 at a time.
 """
 
 from __future__ import annotations
@@ -160,9 +160,7 @@ def speech(model: PersonalizedModel, catalogues: int, categories: int) -> dict[s
                 texts[which] = bound.generate_from(user)
                 speaker.add(texts[which], decided, task)
             wanted = task.target_texts(Preferences(swapped(named)[:, 0], swapped(named)[:, 1]))
-            speaker.swapped += sum(
-                one == want for one, want in zip(texts["swapped"], wanted, strict=True)
-            )
+            speaker.swapped += sum(one == want for one, want in zip(texts["swapped"], wanted, strict=True))
     return {
         name: {
             "answers": one.answers,
@@ -191,6 +189,7 @@ class Forced(LogitsProcessor):
         self._tokens, self._at = torch.tensor(tokens), 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Leave one token each."""
         forced = torch.full_like(scores, -torch.inf)
         forced.scatter_(1, self._tokens[:, self._at : self._at + 1], 0.0)
         self._at += 1
@@ -221,7 +220,9 @@ def costs(model: PersonalizedModel, categories: int, repeats: int) -> list[dict[
     keeper, rows = bound.keeper, []
     print(f"{'users':>5} {'':<34} {'time':>12} {'ratio':>7}")
     for users in TARGETS:
-        state = bound.read_into(keeper.init_state(users), data.histories([str(user) for user in range(users)]))
+        state = bound.read_into(
+            keeper.init_state(users), data.histories([str(user) for user in range(users)])
+        )
         states = {EVENTS: state}
         for length in LENGTHS:
             states[length] = state

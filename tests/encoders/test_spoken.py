@@ -33,40 +33,67 @@ def said(prompts, named, categories=5, seed=2):
     return prompts(torch.tensor(named), hidden, logits)
 
 
+def with_context(prompts, half, own):
+    """Vectors of a half: each with what the tokens before it add, of which the first stands after a start."""
+    plain, marks = zip(*own, strict=True)
+    written = [prompts.start[half], *plain]
+    vectors = []
+    for place in range(len(own)):
+        before = [
+            project(written[place - distance])
+            for distance, project in enumerate(prompts.previous)
+            if place >= distance
+        ]
+        vectors.append(plain[place] + marks[place] + sum(before))
+    return vectors
+
+
 @torch.no_grad()
-def test_a_half_is_a_heading_and_its_names_tokens_in_order(prompts, embeddings):
+def test_a_half_is_a_heading_its_names_with_commas_between_and_an_end(prompts, embeddings):
     user = said(prompts, [[[1, 0, -1], [3, -1, -1]]])
-    token = embeddings.weight
-    mark, position, last = prompts.place, prompts.position, prompts.last
+    token, mark, position = embeddings.weight, prompts.place, prompts.position
+    liked = [
+        (token[7], mark[0, 0] + position[0]),
+        (prompts.comma, mark[0, 0]),
+        (token[5], mark[0, 1] + position[0]),
+        (token[6], mark[0, 1] + position[1]),
+        (prompts.end[0], torch.zeros(SIZE)),
+    ]
+    disliked = [(token[5], mark[1, 0] + position[0]), (prompts.end[1], torch.zeros(SIZE))]
     expected = [
         prompts.heading[0, 2],
-        token[7] + mark[0, 0] + position[0] + last,
-        token[5] + mark[0, 1] + position[0],
-        token[6] + prompts.previous(token[5]) + mark[0, 1] + position[1] + last,
+        *with_context(prompts, 0, liked),
         prompts.heading[1, 1],
-        token[5] + mark[1, 0] + position[0] + last,
+        *with_context(prompts, 1, disliked),
     ]
     assert user.mask.all()
-    torch.testing.assert_close(user.embeddings[0, 2:], torch.stack(expected))  # after the two pooled ones
+    # after the two pooled ones; the comma is one place further from its name's position
+    found = user.embeddings[0, 2:]
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 @torch.no_grad()
 def test_an_empty_half_is_what_an_answer_says_there(prompts, embeddings):
     user = said(prompts, [[[-1, -1, -1], [-1, -1, -1]]])
     token, mark, position = embeddings.weight, prompts.place, prompts.position
+    liked = [
+        (token[15], mark[0, 0] + position[0]),
+        (token[16], mark[0, 0] + position[1]),
+        (prompts.end[0], torch.zeros(SIZE)),
+    ]
+    disliked = [(token[17], mark[1, 0] + position[0]), (prompts.end[1], torch.zeros(SIZE))]
     expected = [
         prompts.heading[0, 0],
-        token[15] + mark[0, 0] + position[0],
-        token[16] + prompts.previous(token[15]) + mark[0, 0] + position[1] + prompts.last,
+        *with_context(prompts, 0, liked),
         prompts.heading[1, 0],
-        token[17] + mark[1, 0] + position[0] + prompts.last,
+        *with_context(prompts, 1, disliked),
     ]
     torch.testing.assert_close(user.embeddings[0, 2:], torch.stack(expected))
 
 
 @torch.no_grad()
 def test_a_long_name_is_cut(prompts):
-    assert said(prompts, [[[2, -1, -1], [-1, -1, -1]]]).embeddings.shape[1] == 2 + 2 + 3 + 1
+    assert said(prompts, [[[2, -1, -1], [-1, -1, -1]]]).embeddings.shape[1] == 2 + 4 + 3 + 1
 
 
 @torch.no_grad()
@@ -86,7 +113,8 @@ def test_a_user_is_written_alone_as_among_others(prompts):
 def test_swapped_names_swap_their_tokens_and_nothing_else(prompts):
     one, other = (said(prompts, [[[a, b, -1], [-1, -1, -1]]]).embeddings[0] for a, b in ((1, 3), (3, 1)))
     changed = (one != other).any(dim=-1)
-    assert changed.tolist() == [False, False, False, True, True, False, False]
+    # two pooled ones and a heading stay, then name, comma, name and the end that knows them; the other half stays
+    assert changed.tolist() == [False, False, False, True, True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize("categories", [2, 500])
@@ -94,7 +122,7 @@ def test_swapped_names_swap_their_tokens_and_nothing_else(prompts):
 def test_the_same_weights_write_for_any_catalogue(prompts, categories):
     prompts.bind([[one % 20, (one * 7) % 20] for one in range(categories)], NOTHING)
     user = said(prompts, [[[1, 0, -1], [-1, -1, -1]]], categories)
-    assert user.embeddings.shape == (1, 2 + 2 + 4 + 1, SIZE)
+    assert user.embeddings.shape == (1, 2 + 4 + 5 + 1, SIZE)
     assert user.entities.shape == (1, categories, SIZE)
 
 

@@ -161,7 +161,7 @@ class UniversalEncoder(nn.Module):
 
     @property
     def _device(self) -> torch.device:
-        return self.prompt.last.device
+        return self.prompt.comma.device
 
     @staticmethod
     def _no_embeddings() -> nn.Module:

@@ -13,15 +13,17 @@ from palate.encoders.base import UserPrompt
 
 HALVES = 2
 """Liked and disliked."""
+CONTEXT = 4
+"""Number of tokens before a token that its vector knows."""
 
 
 class NamesPrompt(nn.Module):
     """User prompt of decided names as token embeddings, in order, and of a few vectors of the user's state.
 
-    A half, liked or disliked, is a heading that says how many names follow, and the names' tokens; in an empty half
-    those of what an answer says there, such as "no genre". A token's vector is its embedding in the backbone and
-    learned marks: of its half and place, of its position in the name, of the token before it in the name, by which a
-    small backbone finds what it has to say next, and of the name's last token. No weight depends on a catalogue:
+    A half, liked or disliked, is a heading that says how many names follow, the names' tokens with commas between,
+    and an end; in an empty half the tokens of what an answer says there, such as "no genre". A token's vector is its
+    embedding in the backbone and learned marks: of its half and place, of its position in the name, and of the tokens
+    before it in the half, by which a small backbone finds what it has to say next. No weight depends on a catalogue:
     :meth:`bind` brings its names.
 
     Args:
@@ -30,7 +32,8 @@ class NamesPrompt(nn.Module):
         embeddings: Returns the backbone's embeddings, which are not this module's weights.
         most: Maximum number of names in a half.
         max_tokens: Maximum number of tokens of a name in the prompt; longer names are cut there.
-        pooled: Number of vectors pooled from all categories' hidden states; with the headings at most 16.
+        pooled: Number of vectors pooled from all categories' hidden states. With headings, commas and ends, 8 vectors
+            for 3 names in each half, they are at most 16.
     """
 
     tokens: Tensor  # [L + 2, N] token ids of the names and of the two empty halves, padded with 0
@@ -51,8 +54,9 @@ class NamesPrompt(nn.Module):
         self.heading = nn.Parameter(torch.randn(HALVES, most + 1, size) * 0.5)
         self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
         self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
-        self.last = nn.Parameter(torch.randn(size) * 0.2)
-        self.previous = nn.Linear(size, size, bias=False)
+        self.start, self.end = (nn.Parameter(torch.randn(HALVES, size) * 0.5) for _ in range(2))
+        self.comma = nn.Parameter(torch.randn(size) * 0.5)
+        self.previous = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(CONTEXT))
         self.query = nn.Parameter(torch.randn(pooled, width) * width**-0.5)
         self.state = nn.Linear(width, size)
         self.entity = nn.Linear(width + HALVES, size)
@@ -110,21 +114,39 @@ class NamesPrompt(nn.Module):
         spoken = torch.where(named >= 0, named, -1)
         spoken[..., 0] = torch.where(count > 0, spoken[..., 0], empty)
         rows = spoken.clamp(min=0)
-        lengths = self.lengths[rows] * (spoken >= 0)  # [B, 2, most]
+        lengths = (self.lengths[rows] * (spoken >= 0))[..., None]  # [B, 2, most, 1]
         width = max(int(lengths.max()), 1) if users else 1
-        offset = torch.arange(width, device=device)
-        stands = offset < lengths[..., None]  # [B, 2, most, width]
-        heads = torch.ones(users, HALVES, 1, dtype=torch.bool, device=device)
-        mask = torch.cat([heads, stands.flatten(2)], dim=2).flatten(1)  # [B, 2 · (1 + most · width)]
-        ids = self.tokens[rows][..., :width]
-        marks = self.place[:, :, None] + self.position[:width]  # [2, most, width, E]
-        ends = (offset == lengths[..., None] - 1)[..., None]
-        embedded = self._embeddings()(ids).to(marks.dtype)
-        before = functional.pad(self.previous(embedded[..., :-1, :]), (0, 0, 1, 0))
-        tokens: Tensor = embedded + before + marks + ends * self.last
-        heading = self.heading[torch.arange(HALVES, device=device), count]  # [B, 2, E]
-        vectors = torch.cat([heading[:, :, None], tokens.flatten(2, 3)], dim=2).flatten(1, 2)
-        return _without_gaps(vectors, mask)
+        offset = torch.arange(width + 1, device=device)  # the last place is for a comma
+        follows = (torch.arange(self.most, device=device) + 1 < count[..., None])[
+            ..., None
+        ]  # by another name
+        comma = (offset == lengths) & follows
+        ids = functional.pad(self.tokens[rows][..., :width], (0, 1))
+        plain = torch.where(comma[..., None], self.comma, self._embeddings()(ids).to(self.comma.dtype))
+        position = functional.pad(self.position[:width], (0, 0, 0, 1)) * ~comma[..., None]  # a comma has none
+        marks = self.place[:, :, None] + position  # [B, 2, most, width + 1, E]
+        stands = (offset < lengths) | comma
+        plain, mask = _without_gaps(plain.flatten(0, 1).flatten(1, 2), stands.flatten(0, 1).flatten(1))
+        marks, _ = _without_gaps(marks.flatten(0, 1).flatten(1, 2), stands.flatten(0, 1).flatten(1))
+        halves = plain.view(users, HALVES, *plain.shape[1:])
+        return self._with_edges(halves, marks, mask, count)
+
+    def _with_edges(self, plain: Tensor, marks: Tensor, mask: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Add to halves without gaps [B, 2, S, E] what stands before each token, a heading and an end."""
+        users, _, size, _ = plain.shape
+        start, end = (edge[:, None].expand(users, -1, 1, -1) for edge in (self.start, self.end))
+        written = torch.cat([start, plain], dim=2)  # [B, 2, S + 1, E] each place's predecessor
+        before = torch.zeros_like(written)
+        for distance, project in enumerate(self.previous):
+            before = before + functional.pad(project(written), (0, 0, distance, 0))[:, :, : size + 1]
+        at = mask.view(users, HALVES, size).sum(dim=2)[..., None, None]  # [B, 2, 1, 1] the end's place
+        place = torch.arange(size + 1, device=mask.device)[:, None]
+        own = functional.pad(plain + marks.view_as(plain), (0, 0, 0, 1))
+        tokens = torch.where(place == at, end, own) + before
+        heading = self.heading[torch.arange(HALVES, device=mask.device), count][:, :, None]
+        whole = torch.cat([heading, tokens], dim=2)
+        stands = functional.pad(place[:, 0] <= at[..., 0], (1, 0), value=True)  # [B, 2, 1 + S + 1]
+        return _without_gaps(whole.flatten(1, 2), stands.flatten(1))
 
 
 def _without_gaps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palate.backbones.base import Backbone
-from palate.backbones.spelling import spelled
+from palate.backbones.spelling import continued, spelled
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings
 from palate.config.section import Section
@@ -41,6 +41,12 @@ TITLES = 3
 """Maximum number of words in a random item's title."""
 SHARPNESS = 0.4
 """Initial gain of the queries that look for a token's successor."""
+EARLIER = 1.0
+"""Initial gain of the tokens before the last one in these queries."""
+LOUDNESS = 4.0
+"""Initial gain of what the cross-attention passes on, against the last token itself."""
+NEAR = 8.0
+"""Initial bias of a head towards the one token that it adds."""
 
 
 class LanguagePretraining(Section):
@@ -48,7 +54,7 @@ class LanguagePretraining(Section):
 
     d_model: int = Field(128, ge=8)
     d_ff: int = Field(256, ge=8)
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=3)
     num_layers: int = Field(2, ge=1)
     """Layers in the encoder, and in the decoder."""
     vocab_size: int = Field(1500, ge=320)
@@ -63,9 +69,9 @@ class LanguagePretraining(Section):
     """Maximum number of names in each half of an answer."""
     name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 24)
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
-    steps: int = Field(1_600, ge=0)
+    steps: int = Field(800, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
-    entity_steps: int = Field(500, ge=0)
+    entity_steps: int = Field(400, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
     entity_populations: int = Field(32, ge=1)
     """Random populations whose users the questions about categories and items are about."""
@@ -159,27 +165,51 @@ class Language(nn.Module):
 
     @torch.no_grad()
     def _start_copying(self) -> None:
-        """Initialise the first cross-attention to look for what followed the last token that was written.
+        """Initialise the decoder to look for what followed the last tokens that were written.
 
-        Each token of a name carries its predecessor, rotated; keys turn it back, so that a query of the last token
-        matches the place of its successor (an induction head), whose embedding the values pass on. From random
-        weights, training takes many times as long to find this.
+        Some heads of its first self-attention add the tokens before the last one, each head one of them. The first
+        cross-attention compares this with the tokens before each token of the user prompt, which are marked there in
+        the same way but rotated, so that a token is not taken for its own predecessor (an induction head over several
+        tokens); its values pass on the token's embedding. From random weights, training takes many times as long to
+        find this.
         """
-        for one in (self.names.heading, self.names.place):  # as loud as the tokens
+        names, size = self.names, self.settings.d_model
+        for one in (names.heading, names.place):  # as loud as the tokens
             one.normal_(0.0, 1.0)
-        nn.init.orthogonal_(self.names.previous.weight)
-        attention = self.backbone.decoder.block[0].layer[1].EncDecAttention
-        identity = torch.eye(self.settings.d_model)
-        attention.q.weight.copy_(SHARPNESS * identity)
-        attention.k.weight.copy_(self.names.previous.weight.T)
-        attention.v.weight.copy_(identity)
-        attention.o.weight.copy_(identity)
+        words = {"start": (" likes", " like"), "comma": (",",)}
+        embedding, token = self.backbone.get_input_embeddings().weight, self.tokenizer
+        for name, texts in words.items():
+            ids = [continued(token, [text])[0][-1] for text in texts]
+            getattr(names, name).copy_(embedding[ids].view_as(getattr(names, name)))
+        block, identity = self.backbone.decoder.block[0], torch.eye(size)
+        itself, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
+        rotation = _orthogonal(size, size)
+        first, *earlier = (project.get_parameter("weight") for project in names.previous)
+        first.copy_(rotation)
+        head = itself.key_value_proj_dim
+        for distance, weight in enumerate(earlier, start=1):
+            rows = slice((distance - 1) * head, distance * head)
+            value, out = _orthogonal(size, head), _orthogonal(size, head)
+            itself.v.weight[rows], itself.o.weight[:, rows] = value.T, EARLIER * out
+            weight.copy_(rotation @ (EARLIER * out) @ value.T)
+            itself.relative_attention_bias.weight[distance, distance - 1] = NEAR
+        cross.q.weight.copy_(SHARPNESS * identity)
+        cross.k.weight.copy_(rotation.T)
+        cross.v.weight.copy_(identity)
+        cross.o.weight.copy_(LOUDNESS * identity)
 
     def forward(self, user: UserPrompt, asked: Asked, target: Tensor, target_mask: Tensor) -> Tensor:
         """Compute the loss of targets [B, N'] after questions about B users."""
         vectors, mask = asked.embedded(self.backbone.get_input_embeddings(), len(target), user.entities)
         prompt = inject(self.task_prompt, user, vectors, mask)
         return cross_entropy(*score(self.backbone, None, prompt, target, target_mask))
+
+
+def _orthogonal(rows: int, columns: int) -> Tensor:
+    """Draw a matrix with orthonormal rows or columns."""
+    matrix = torch.empty(rows, columns)
+    nn.init.orthogonal_(matrix)
+    return matrix
 
 
 @dataclass(frozen=True, eq=False)
