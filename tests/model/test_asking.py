@@ -6,7 +6,7 @@ from torch import nn
 
 from palate.backbones.t5 import build_tokenizer
 from palate.model.asking import Asked
-from palate.tasks.questions import Question, about_categories, about_item
+from palate.tasks.questions import Entity, Question, about_categories, about_item, recognised
 
 NAMES = ("Comedy", "愛情", "Film-Noir", "Drama")
 
@@ -102,3 +102,22 @@ def test_a_training_round_holds_the_same(tokenizer, embed):
         asked.embedded(embed, 2, entities), again.embedded(embed, 2, entities), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "entities"),
+    [
+        ("Does this user like Film-Noir?", "yes-no", [(2, 29)]),
+        ("Would this person enjoy 愛情?", "yes-no", [(1, 26)]),
+        ("Which does this user prefer, Drama or Comedy?", "pair", [(3, 34), (0, 44)]),
+        ("Which kinds of film does this user like?", "liked", []),
+        ("How does this user rate Heat (Drama), from 1 to 5?", "rating", []),
+        ("Does this user like Western?", None, []),
+        ("Which tags does this user like?", None, []),
+        ("Does this user like Drama", None, []),
+        ("What about Drama?", None, []),
+    ],
+)
+def test_a_question_in_a_known_wording_is_recognised(text, kind, entities):
+    found = recognised(text, NAMES, "kind of film")
+    assert found == Question(text, tuple(Entity(*one) for one in entities), kind)

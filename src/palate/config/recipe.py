@@ -272,13 +272,14 @@ class UniversalSettings(KindSettings):
     """Maximum number of liked, and of disliked, categories whose names stand in the user prompt."""
     max_name_tokens: int = Field(24, ge=1)
     """Maximum length of a name in the user prompt in tokens; longer names are cut there."""
-    pooled: int = Field(4, ge=1, le=14)
-    """Vectors of the user prompt besides those of the names and their two headings."""
+    pooled: int = Field(4, ge=1, le=8)
+    """Vectors of the user prompt that are pooled from all categories; with headings, commas and ends, at most 16 are
+    not a name's where three are named in each half."""
 
     @property
     def vectors(self) -> int:
         """Maximum length M of the user prompt, in vectors."""
-        return self.pooled + 2 * (1 + self.most * self.max_name_tokens)
+        return self.pooled + 2 * (1 + self.most * (self.max_name_tokens + 1))
 
 
 UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(OfKind(registry.user_encoders))]

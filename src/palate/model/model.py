@@ -77,7 +77,7 @@ from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
-from palate.tasks.questions import Question
+from palate.tasks.questions import Question, recognised
 from palate.tasks.verbalizer import nothing_named
 
 if TYPE_CHECKING:
@@ -738,7 +738,15 @@ class PersonalizedModel(nn.Module):
         """Return one question for all users, or one for each."""
         several = [instruction] if isinstance(instruction, str | Question | None) else instruction
         task = Question(self.settings.instruction, kind="preference")
-        return [task if not one or one == task.text else Question.of(one) for one in several]
+        known = self.settings.categories, self.settings.category_field
+        return [
+            one
+            if isinstance(one, Question)
+            else task
+            if one in (None, "", task.text)
+            else recognised(one, *known)
+            for one in several
+        ]
 
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)

@@ -63,7 +63,7 @@ class LanguagePretraining(Section):
     """Random catalogues of 20 names that the tokenizer is trained on."""
     task_prompt: int = Field(2, ge=0)
     """Length of the task prompt, in vectors."""
-    pooled: int = Field(4, ge=1, le=14)
+    pooled: int = Field(4, ge=1, le=8)
     """Vectors of the user prompt that are pooled from all categories."""
     most: int = Field(3, ge=1)
     """Maximum number of names in each half of an answer."""

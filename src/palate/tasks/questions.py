@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from string import Formatter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -233,6 +234,43 @@ def about_item(
         ends.append((index, end))
         end -= len(f", {name}")
     return _worded(wording, {"item": (text, ends[::-1])}, words)
+
+
+def recognised(text: str, names: Sequence[str], field: str) -> Question:
+    """Recognise a question in one of the known wordings, with the categories that it asks about.
+
+    Args:
+        text: The question.
+        names: Names of the L categories.
+        field: What a category is called, in the singular.
+
+    Returns:
+        The question with its kind; of no kind if the wording or a category is not known.
+    """
+    for kind, wordings in WORDINGS.items():
+        for wording in wordings.all:
+            found = re.fullmatch(_pattern(wording, plural(field)), text)
+            if found is None:
+                continue
+            about = [found[part] for part in ("category", "other") if part in found.groupdict()]
+            if all(name in names for name in about):
+                categories = [names.index(name) for name in about]
+                whole = about_categories(
+                    wording, categories, names, **found.groupdict(), fields=plural(field)
+                )
+                return replace(whole, kind=kind)
+    return Question(text)
+
+
+@cache
+def _pattern(wording: str, fields: str) -> re.Pattern[str]:
+    """Return the pattern of a wording, with a group for each field but the categories' word."""
+    pattern = ""
+    for literal, field, _, _ in Formatter().parse(wording):
+        pattern += re.escape(literal)
+        if field:
+            pattern += re.escape(fields) if field == "fields" else f"(?P<{field}>.+)"
+    return re.compile(pattern)
 
 
 def _worded(

@@ -1,0 +1,95 @@
+"""The model that comes with palate says names that it has never seen: freely, in order, each once."""
+
+import numpy as np
+import pytest
+import torch
+
+from palate.encoders.base import UserPrompt
+from palate.model.model import load_model
+from palate.pretraining.names import random_catalogue
+from palate.schema import Preferences
+from palate.tasks import load_task
+from small_dataset import small_dataset
+from universal_catalogue import renamed
+
+NAMES = {
+    "English": (
+        "Science Fiction",
+        "Science",
+        "Children's",
+        "Film-Noir",
+        "Rock & Roll",
+        "90s",
+        "Slice of Life",
+        "War",
+    ),
+    "Japanese": ("アクション", "恋愛", "ロマンス", "日常系", "魔法少女", "スポーツ", "音楽", "学園"),
+    "accents": ("Música", "Ação", "Čeština", "Übersetzung", "naïve", "Éire", "Ñandú", "Ångström"),
+    "shared": (
+        "Alpha",
+        "Alpha Beta",
+        "Alpha Beta Gamma",
+        "Beta",
+        "Beta Alpha",
+        "Gamma",
+        "Gamma Alpha",
+        "Delta",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model("packaged", device="cpu")
+
+
+def decisions(rng, users, labels=8):
+    named = np.full((users, 2, 3), -1)
+    for row in named:
+        order, (liked, disliked) = rng.permutation(labels), rng.integers(0, 4, 2)
+        row[0, :liked], row[1, :disliked] = order[:liked], order[liked : liked + disliked]
+    return named
+
+
+def spoken(shipped, names, named):
+    """What it says, decoding freely, when these categories are decided on; and what it should say."""
+    data = renamed(small_dataset(), names)
+    bound, task = shipped.bind(data), load_task(shipped.settings.task, data.info)
+    bound.constrained = False
+    events = bound.events(data.histories(data.user_ids[: len(named)]))
+    found = []
+    encoder = bound.user_encoder
+    with torch.inference_mode(), encoder.network.register_forward_hook(lambda *given: found.append(given[2])):
+        encoder(events)
+        logits, hidden = found[0]
+        user = encoder.prompt(torch.from_numpy(named), hidden, logits)
+    user = UserPrompt(user.embeddings, user.mask)  # nothing is drafted
+    return bound.generate_from(user), task.target_texts(Preferences(named[:, 0], named[:, 1])), task
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_it_says_what_was_decided(shipped, names):
+    said, wanted, _ = spoken(shipped, names, decisions(np.random.default_rng(0), 32))
+    right = np.mean([text == want for text, want in zip(said, wanted, strict=True)])
+    assert right >= 0.9, [pair for pair in zip(said, wanted, strict=True) if pair[0] != pair[1]][:3]
+
+
+def test_free_answers_about_random_catalogues_can_be_read_back_and_repeat_nothing(shipped):
+    readable, answers = 0, 0
+    for seed in range(4):
+        rng = np.random.default_rng([99, seed])
+        said, _, task = spoken(shipped, random_catalogue(rng, 8), decisions(rng, 32))
+        again = task.target_texts(task.parse(said))
+        readable += sum(text == back for text, back in zip(said, again, strict=True))
+        answers += len(said)
+    assert readable / answers >= 0.9
+
+
+def test_swapped_names_swap_in_the_answer(shipped):
+    rng = np.random.default_rng(1)
+    named = np.stack([rng.permutation(8)[:6].reshape(2, 3) for _ in range(24)])
+    swapped = named[:, :, [1, 0, 2]]
+    said, _, _ = spoken(shipped, NAMES["English"], named)
+    other, wanted, _ = spoken(shipped, NAMES["English"], swapped)
+    assert np.mean([text == want for text, want in zip(other, wanted, strict=True)]) >= 0.9
+    assert all(one != two for one, two in zip(said, other, strict=True))
