@@ -54,7 +54,7 @@ class LanguagePretraining(Section):
 
     d_model: int = Field(128, ge=8)
     d_ff: int = Field(256, ge=8)
-    num_heads: int = Field(4, ge=3)
+    num_heads: int = Field(4, ge=1)
     num_layers: int = Field(2, ge=1)
     """Layers in the encoder, and in the decoder."""
     vocab_size: int = Field(1500, ge=320)
@@ -187,7 +187,7 @@ class Language(nn.Module):
         first, *earlier = (project.get_parameter("weight") for project in names.previous)
         first.copy_(rotation)
         head = itself.key_value_proj_dim
-        for distance, weight in enumerate(earlier, start=1):
+        for distance, weight in enumerate(earlier[: self.settings.num_heads], start=1):
             rows = slice((distance - 1) * head, distance * head)
             value, out = _orthogonal(size, head), _orthogonal(size, head)
             itself.v.weight[rows], itself.o.weight[:, rows] = value.T, EARLIER * out
