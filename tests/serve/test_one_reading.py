@@ -88,7 +88,9 @@ def test_evaluate_asks_what_generate_asks(run_of, tiny_data, kind):
     task = load_task(TaskSettings(), tiny_data.info)
     window = WINDOW if model.max_events else 1_000
     examples = make_examples(tiny_data, task, "test", window, "recent", seed=0)
-    windows = replace(examples.windows, complete=None)  # which only evaluate can know, not who asks about a user
+    windows = replace(
+        examples.windows, complete=None
+    )  # which only evaluate can know, not who asks about a user
     answers = PersonalizedPredictor(model, "ours").predict(examples.user_index, windows)
     users = [tiny_data.user_ids[index] for index in examples.user_index]
     assert len(set(answers)) > 1
