@@ -82,6 +82,13 @@ def test_questions_for_names_are_answered_with_those_in_the_user_prompt(backbone
     assert all(not question.entities for question in lesson.asked)
 
 
+def test_there_are_as_many_names_as_categories_however_short_they_must_be(backbone):
+    lessons = Lessons(backbone.tokenizer, NobodyRead(5), NAMES_ASKED)
+    for seed in range(150):
+        lesson = lessons.draw(np.random.default_rng(seed), 1, 3)
+        assert len(lesson.names) == lesson.readers.hidden.shape[1]
+
+
 def test_questions_about_categories_are_answered_by_the_true_scores(backbone):
     lessons = Lessons(backbone.tokenizer, Known(), CATEGORIES_ASKED)
     lesson = lessons.draw(np.random.default_rng(0), 60, 6)

@@ -265,12 +265,13 @@ class Lessons:
     ) -> tuple[list[str], str, Verbalizer]:
         """Draw names that are short enough and can be parsed back."""
         while True:
-            names: list[str] = []
-            while len(names) < labels:
+            short: dict[str, str] = {}
+            while len(short) < labels:
                 many = random_catalogue(rng, 2 * labels)
-                spelling = spelled(self._tokenizer, many)
-                names += [name for name, ids in zip(many, spelling, strict=True) if len(ids) <= longest]
-            names = list({name.casefold(): name for name in names}.values())[:labels]
+                for name, ids in zip(many, spelled(self._tokenizer, many), strict=True):
+                    if len(ids) <= longest:
+                        short.setdefault(name.casefold(), name)
+            names = list(short.values())[:labels]
             field = random_field(rng)
             try:
                 return names, field, Verbalizer(names, field, self._most)
