@@ -69,7 +69,7 @@ class LanguagePretraining(Section):
     """Maximum number of names in each half of an answer."""
     name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 24)
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
-    steps: int = Field(800, ge=0)
+    steps: int = Field(1_800, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
     entity_steps: int = Field(400, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
