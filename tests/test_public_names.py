@@ -21,7 +21,8 @@ SIGNATURES = {
     ),
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (
-        "(run: 'Path | str', backbone: 'str | None' = None, *, device: 'str | torch.device' = 'auto', "
+        "(run: 'Path | str', backbone: 'str | None' = None, *, data: 'Dataset | Path | str | None' = None, "
+        "device: 'str | torch.device' = 'auto', "
         "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
