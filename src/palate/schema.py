@@ -108,6 +108,17 @@ class Interactions:
         """Number of interactions of each user, [U]."""
         return np.diff(self.offsets)
 
+    def of_users(self, users: Ints) -> Interactions:
+        """Select the histories of users [B], in their order."""
+        lengths = self.lengths[users]
+        before = np.cumsum(lengths) - lengths
+        return self.take(np.repeat(self.offsets[users] - before, lengths) + np.arange(lengths.sum()), lengths)
+
+    def take(self, rows: Ints | Bools, lengths: Ints) -> Interactions:
+        """Select rows, grouped by user: ``lengths`` [B] of them belong to each."""
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Interactions(offsets, self.item_index[rows], self.rating_index[rows], self.timestamp[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -175,6 +186,16 @@ class Preferences:
 
     def __getitem__(self, rows: slice | Ints | Bools) -> Preferences:
         return Preferences(self.liked[rows], self.disliked[rows])
+
+    def membership(self, labels: int) -> Bools:
+        """Convert to a set of liked and one of disliked labels per user, [B, L, 2]."""
+        return np.stack([membership(half, labels) for half in (self.liked, self.disliked)], axis=-1)
+
+
+def membership(ranked: Ints, labels: int) -> Bools:
+    """Convert ranked labels [B, K], -1 at empty ranks, to a set per user, [B, L]."""
+    members: Bools = (ranked[:, :, None] == np.arange(labels)).any(axis=1)
+    return members
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from palate.data.prepare import prepare
 from palate.data.tabular.settings import OwnData
 from palate.data.windows import make_examples
 from palate.errors import OutputError, RecipeError
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.metrics import weighted_f1
 from palate.evaluation.predictors.references import references
 from palate.inspection.inspect import inspect
 from palate.inspection.view import write_dataset_page
+from palate.schema import membership
 from palate.tasks import load_task
 from tiny import tiny_recipe
 

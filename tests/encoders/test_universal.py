@@ -14,7 +14,8 @@ from palate.encoders.counts import MEMBER, CategoryCounts
 from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reached, estimate_history
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import LeakageError
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.metrics import weighted_f1
+from palate.schema import membership
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task

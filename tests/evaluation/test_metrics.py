@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from palate.evaluation.metrics import label_f1, membership, score_preferences, weighted_f1
-from palate.schema import Preferences
+from palate.evaluation.metrics import label_f1, score_preferences, weighted_f1
+from palate.schema import Preferences, membership
 
 SHAPES = st.tuples(st.just(2), st.integers(1, 12), st.integers(2, 6))
 

@@ -10,9 +10,9 @@ from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of, read_in_batches
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.universal import UniversalNetwork
-from palate.evaluation.metrics import membership
 from palate.model.model import load_model
 from palate.runs.run import PACKAGED_FOLDER
+from palate.schema import membership
 from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task
 

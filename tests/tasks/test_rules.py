@@ -9,10 +9,10 @@ from palate.config.recipe import TaskSettings
 from palate.data.label_rules import proposed_rule, rule_coverage, with_label_statistics
 from palate.data.windows import make_examples
 from palate.errors import DataError, RecipeError
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.metrics import weighted_f1
 from palate.evaluation.predictors.base import fitted_to
 from palate.evaluation.predictors.references import references
-from palate.schema import RULES
+from palate.schema import RULES, membership
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import CategoryStatistics

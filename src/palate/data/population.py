@@ -1,4 +1,4 @@
-"""What is known of a population before a user is met: the summary that an encoder without a catalogue reads."""
+"""Population summaries: statistics of training users that user encoders without a catalogue read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from palate.data.windows import require_training_users
 from palate.errors import DataError
 from palate.schema import Bools, Doubles, Feedback, Interactions, Ints, LabelRule
 from palate.system.files import read_bytes, write_bytes
+from palate.system.records import tensor_metadata
 from palate.tasks.decisions import Decisions
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 
@@ -140,8 +141,7 @@ class PopulationSummary:
         data = read_bytes(path, "the population's summary is missing; run palate summarise")
         try:
             arrays = load(data)
-            made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-            scalars = json.loads(made["summary"])
+            scalars = json.loads(tensor_metadata(data)["summary"])
             if (found := scalars.pop("format", None)) != FORMAT:
                 raise ValueError(f"format {found!r}, expected {FORMAT!r}")
             return _joined(arrays, scalars)
@@ -185,7 +185,7 @@ def summarise(dataset: Dataset, task: CategoryPreference, users: Ints | None = N
     """
     users = dataset.users("train") if users is None else users
     require_training_users(dataset, users, "a population's summary")
-    chosen = histories_of(dataset.interactions, users)
+    chosen = dataset.interactions.of_users(users)
     return summarise_histories(
         chosen, dataset.category_matrix, dataset.info.rating_values, task, dataset.info.feedback
     )
@@ -238,7 +238,7 @@ def summarise_histories(
     ratings = values.astype(np.float64)[histories.rating_index]
     spread = float(ratings.std()) if len(ratings) else 0.0
     spread = spread or max(float(np.ptp(values)) / 4, float(rating_step(rating_values)))
-    labels = task.labels(full)
+    labels = task.labels(full).membership(full.count.shape[1])
     count, users = full.count.sum(axis=0), len(full.length)
     mean = float(full.whole.sum() / max(full.length.sum(), 1))
     means = (full.total.sum(axis=0) + mean) / (count + 1)
@@ -269,24 +269,10 @@ def summarise_histories(
         variety=variety,
         weighted_share=full.total.sum(axis=0) / max(full.whole.sum(), 1e-9),
         often=_frequency(full.count >= task.settings.min_count),
-        liked=_frequency(members(labels.liked, full.count.shape[1])),
-        disliked=_frequency(members(labels.disliked, full.count.shape[1])),
+        liked=_frequency(labels[..., 0]),
+        disliked=_frequency(labels[..., 1]),
         factor=factor,
         own=own,
-    )
-
-
-def histories_of(interactions: Interactions, users: Ints) -> Interactions:
-    """Select the histories of users, in their order."""
-    lengths = interactions.lengths[users]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    rows = np.repeat(interactions.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return _rows(interactions, rows, offsets)
-
-
-def _rows(interactions: Interactions, rows: Ints | Bools, offsets: Ints) -> Interactions:
-    return Interactions(
-        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
     )
 
 
@@ -294,14 +280,6 @@ def _frequency(carried: Bools) -> Doubles:
     """Compute the share of users [U, L] with a label, [L], slightly drawn to the categories' common one."""
     common = carried.mean() if carried.size else 0.0
     return np.asarray((carried.sum(axis=0) + PRIOR_USERS * common) / (len(carried) + PRIOR_USERS))
-
-
-def members(ranked: Ints, labels: int) -> Bools:
-    """Convert ranked labels [U, K], -1 at empty ranks, to a set per user, [U, labels]."""
-    members = np.zeros((len(ranked), labels), dtype=np.bool_)
-    rows, ranks = np.nonzero(ranked >= 0)
-    members[rows, ranked[rows, ranks]] = True
-    return members
 
 
 def _shares(full: CategoryStatistics) -> tuple[Doubles, Doubles]:
@@ -333,8 +311,7 @@ def _covariance(
     weighted, weights = [], []
     for half in (first, ~first):
         lengths = np.bincount(owner[half], minlength=len(histories.lengths))
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        statistics = category_statistics(_rows(histories, half, offsets), category_matrix, values)
+        statistics = category_statistics(histories.take(half, lengths), category_matrix, values)
         deviation = statistics.total / np.maximum(statistics.count, 1) - means
         weight = statistics.count / (statistics.count + 4 * noise**2 / spread**2)
         weighted.append(weight * deviation)

@@ -47,7 +47,7 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
     if len(users) > MOST_FITTED:
         users = np.sort(rng.choice(users, MOST_FITTED, replace=False))
     require_training_users(dataset, users, "the simulation")
-    histories = _take_users(dataset.interactions, users)
+    histories = dataset.interactions.of_users(users)
     rating = dataset.rating_values.astype(np.float64)[histories.rating_index]
     features = _features(dataset, item_vectors)
     item_mean = _item_means(histories, rating, len(features))
@@ -118,15 +118,6 @@ def _liking(features: Floats, item: Indices, taste: Floats, owner: Ints, chunk: 
         rows = slice(start, start + chunk)
         liking[rows] = np.einsum("nd,nd->n", features[item[rows]], taste[owner[rows]])
     return liking
-
-
-def _take_users(interactions: Interactions, users: Ints) -> Interactions:
-    lengths = interactions.lengths[users]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    rows = np.arange(offsets[-1]) + np.repeat(interactions.offsets[users] - offsets[:-1], lengths)
-    return Interactions(
-        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
-    )
 
 
 def _features(dataset: Dataset, item_vectors: Floats) -> Floats:

@@ -85,7 +85,7 @@ def draw_with_truth(
     windows = rows.windows(interactions)
     beyond = rows.outside(stop) if truth == "unseen" else rows.after(stop, interactions.timestamp)
     statistics = category_statistics(
-        _taken(interactions, *beyond), dataset.category_matrix, dataset.rating_values
+        interactions.take(*beyond), dataset.category_matrix, dataset.rating_values
     )
     return windows, statistics
 
@@ -147,13 +147,6 @@ class _Rows:
         first = np.cumsum(lengths) - lengths
         owner = np.repeat(np.arange(len(stop)), lengths)
         return np.arange(len(owner)) + (self.start - first)[owner], owner, first
-
-
-def _taken(interactions: Interactions, rows: Ints, lengths: Ints) -> Interactions:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Interactions(
-        offsets, interactions.item_index[rows], interactions.rating_index[rows], interactions.timestamp[rows]
-    )
 
 
 def _sample_positions(available: Ints, length: Ints, widest: int, rng: np.random.Generator) -> Ints:

@@ -91,7 +91,7 @@ class VectorCatalogue(nn.Module):
 class CategoryEvents:
     """Windows of B users; ``membership`` holds each distinct item of the batch once."""
 
-    membership: Tensor  # [N, L] bool
+    membership: Tensor  # [N, L] int16, in units of 1/MEMBER
     item: Tensor  # [B, P] into membership
     index: Tensor  # [B, P] into the catalogue
     rating: Tensor  # [B, P] into the rating values

@@ -12,7 +12,6 @@ import torch
 from palate.data.population import (
     FOLDS,
     PopulationSummary,
-    members,
     rating_step,
     rating_steps,
     summaries_without,
@@ -20,7 +19,7 @@ from palate.data.population import (
 from palate.data.windows import draw_with_truth
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs
-from palate.schema import Bools, Doubles, Interactions, Ints, Preferences, Truth, WindowKind
+from palate.schema import Bools, Doubles, Interactions, Ints, Truth, WindowKind
 from palate.tasks.calibration import Sample, fit_decisions
 from palate.tasks.statistics import category_statistics
 
@@ -122,7 +121,7 @@ def calibrated(
         counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
         assert inputs is not None
         logits = read_in_batches(network, counts, inputs, part[rows])
-        samples[size] = Sample(logits, _members(task.labels(told), len(dataset.categories)), repeats)
+        samples[size] = Sample(logits, task.labels(told).membership(len(dataset.categories)), repeats)
     return summary.decided(fit_decisions(samples, task.settings.max_labels) if samples else None)
 
 
@@ -132,7 +131,7 @@ def counts_of(
     """Count the interactions of users over a catalogue; ``category_matrix`` is [I, L]."""
     steps = rating_steps(rating_values)
     statistics = category_statistics(histories, category_matrix, np.asarray(rating_values, np.float32))
-    squares = category_statistics(histories, category_matrix, np.float32(1) * steps**2).total
+    squares = category_statistics(histories, category_matrix, (steps**2).astype(np.float32)).total
     return CategoryCounts.of_statistics(
         statistics, squares.round().astype(np.int64), float(rating_step(rating_values))
     )
@@ -160,7 +159,3 @@ def read_in_batches(
         own = population if place is None else population[torch.from_numpy(place[rows])]
         found.append(network(counts[rows], own)[0].double().cpu().numpy())
     return np.concatenate(found)
-
-
-def _members(labels: Preferences, most: int) -> Bools:
-    return np.stack([members(labels.liked, most), members(labels.disliked, most)], axis=-1)

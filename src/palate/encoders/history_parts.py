@@ -1,4 +1,4 @@
-"""What is kept of a user's history, in parts: exact counts by category and the newest events.
+"""State of a user's history in parts: exact counts by category and the newest events.
 
 Each part has a version of its own and is serialised under its name. A third part, the sums over item vectors that
 :mod:`palate.encoders.state` holds, belongs to encoders that are trained for a catalogue.
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from palate.encoders.counts import CategoryCounts
 from palate.errors import DataError
+from palate.system.records import tensor_metadata
 
 if TYPE_CHECKING:
     from palate.encoders.batch import CategoryEvents
@@ -171,8 +172,7 @@ class HistoryParts:
 def _parsed(data: bytes, table: CategoryTable) -> HistoryParts:
     """Read a state; raises ValueError and the like for what is wrong with it."""
     arrays = load(data)
-    made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["state"]
-    made = json.loads(made)
+    made = json.loads(tensor_metadata(data)["state"])
     if made["parts"] != VERSIONS:
         raise ValueError(f"its parts are {made['parts']}, expected {VERSIONS}")
     items = int(made["items"])

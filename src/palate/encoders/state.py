@@ -7,7 +7,6 @@ sum is kept as two float32 numbers (Knuth's two-sum), so that the result does no
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from palate.errors import DataError
 from palate.system.files import write_bytes
+from palate.system.records import tensor_metadata
 
 FORMAT = "palate-user-state-1"
 NOTHING = -(2**30)
@@ -161,7 +161,7 @@ class UserState:
         """Deserialize the result of :meth:`to_bytes`, like :meth:`load`; ``path`` is named in errors."""
         try:
             columns = load(data)
-            made = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+            made = tensor_metadata(data)
         except (SafetensorError, ValueError) as error:
             raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
         if made.get("format") != FORMAT or made.get("reader") != reader:

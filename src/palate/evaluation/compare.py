@@ -120,6 +120,8 @@ class Comparison:
                 "truth": truth or self.setting.truth,
             }
         )
+        if setting == self.setting:
+            return self
         predictors = self.predictors
         if setting.truth != self.setting.truth:
             predictors = [fitted_to(one, setting.truth) for one in predictors]
@@ -184,7 +186,9 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
     task = load_task(_with_rule(asked_task, options.rule), dataset.info)
     examples = _examples(dataset, task, setting)
     for window, truth in product(windows or [setting.window], options.truths):
-        _examples(dataset, task, setting.model_copy(update={"window": window, "truth": truth}))
+        other = setting.model_copy(update={"window": window, "truth": truth})
+        if other != setting:
+            _examples(dataset, task, other)
     if runs:  # before references are fitted, which may take long
         from palate.system.device import find_device
 

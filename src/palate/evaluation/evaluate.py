@@ -15,9 +15,20 @@ from pydantic import Field
 
 from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.calibration import Calibration, KeptPromise, calibration_of, kept_promise
-from palate.evaluation.metrics import PreferenceScores, label_f1, membership, score_preferences, weighted_f1
+from palate.evaluation.metrics import PreferenceScores, label_f1, score_preferences, weighted_f1
 from palate.evaluation.predictors.base import probabilities_of
-from palate.schema import Bools, Doubles, Examples, Ints, Preferences, Split, Truth, UserChoice, WindowKind
+from palate.schema import (
+    Bools,
+    Doubles,
+    Examples,
+    Ints,
+    Preferences,
+    Split,
+    Truth,
+    UserChoice,
+    WindowKind,
+    membership,
+)
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
 from palate.system.records import Frozen, parse_record, read_record
@@ -148,9 +159,7 @@ class ReadAnswers:
     @property
     def truths(self) -> Bools:
         """The true labels, [B, L, 2]."""
-        labels = len(self.task.label_names)
-        halves = (membership(half, labels) for half in (self.truth.liked, self.truth.disliked))
-        return np.stack(list(halves), axis=-1)
+        return self.truth.membership(len(self.task.label_names))
 
     def withheld(self, chances: Doubles, promise: float) -> tuple[ReadAnswers, KeptPromise]:
         """Withhold the answers whose liked labels have an expected F1 below a promise; ``chances`` is [B, L]."""

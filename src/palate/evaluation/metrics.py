@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from palate.schema import Bools, Doubles, Floats, Ints, Preferences
+from palate.schema import Bools, Doubles, Floats, Preferences, membership
 from palate.system.records import Frozen
 
 RESAMPLES = 1_000
@@ -42,16 +42,9 @@ class PreferenceScores(Frozen):
     joint: SetScores
 
 
-def membership(ranked: Ints, labels: int) -> Bools:
-    """Convert ranked labels [B, K], -1 at empty ranks, to a set per user, [B, L]."""
-    members: Bools = (ranked[:, :, None] == np.arange(labels)).any(axis=1)
-    return members
-
-
 def label_frequencies(preferences: Preferences, labels: int) -> Doubles:
     """Compute the shares of users with each liked and disliked label, [L, 2]."""
-    halves = (membership(half, labels) for half in (preferences.liked, preferences.disliked))
-    return np.stack([half.mean(axis=0) for half in halves], axis=-1)
+    return np.asarray(preferences.membership(labels).mean(axis=0))
 
 
 def weighted_f1(truth: Bools, predicted: Bools) -> float:

@@ -11,9 +11,8 @@ import numpy as np
 from palate.config.recipe import TaskSettings
 from palate.data.dataset import Dataset, DatasetInfo
 from palate.data.label_rules import RuleCoverage, proposed_rule, rule_coverage
-from palate.evaluation.metrics import membership
 from palate.items.texts import dataset_items, texts_for
-from palate.schema import SPLITS, Ints
+from palate.schema import SPLITS, Ints, membership
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import CategoryStatistics

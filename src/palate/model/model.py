@@ -17,7 +17,7 @@ from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.spelling import spelled
 from palate.config.recipe import TaskSettings, TextSettings
-from palate.config.registry import tasks, user_encoders
+from palate.config.registry import tasks
 from palate.data.dataset import load_dataset
 from palate.data.population import PopulationSummary
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
@@ -120,7 +120,7 @@ class PersonalizedModel(nn.Module):
         self.settings = settings
         self.constrained = settings.grammar
         """Whether answers are constrained to what the task allows: every name at most once, from the catalogue."""
-        self._grammar: tuple[tuple[tuple[str, ...], str, int], Grammar] | None = None
+        self._grammar: tuple[tuple[tuple[str, ...], str, int, tuple[str, ...]], Grammar] | None = None
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
         self.table = table
@@ -574,9 +574,7 @@ class PersonalizedModel(nn.Module):
         longest = longest_answer(backbone, task, task.settings.max_labels, None)
         settings = self.settings.over(dataset.info).model_copy(update={"max_new_tokens": longest})
         found = summary or self.summarised(dataset)
-        other = self._over(build_category_table(dataset), settings, found)
-        other._grammar = None
-        return other
+        return self._over(build_category_table(dataset), settings, found)
 
     @property
     def binding(self) -> BindsToData:
@@ -661,7 +659,7 @@ class PersonalizedModel(nn.Module):
             raise MismatchError(f"{folder} holds its backbone; load it without naming one")
         else:
             found = rebuild_backbone(folder / BACKBONE)
-        bound = user_encoders.find(config.user_encoder.kind).reads == "categories" and config.categories
+        bound = config.binds and not config.unbound
         summary = PopulationSummary.load(folder / POPULATION) if bound else None
         model = cls(config, found, table, summary)
         model.load_weights(folder / WEIGHTS)
@@ -772,11 +770,11 @@ class PersonalizedModel(nn.Module):
                 f"answers to the task {settings.task.kind!r} cannot be constrained, because it has no grammar; set "
                 "model.grammar=false"
             )
-        key = settings.categories, settings.category_field, settings.task.max_labels
+        ratings = tuple(f"{value:g}" for value in self.table.rating_values)
+        key = settings.categories, settings.category_field, settings.task.max_labels, ratings
         if self._grammar is None or self._grammar[0] != key:
             end = self.tokenizer.eos_token_id if self.frame is None else self.frame.end
-            ratings = [f"{value:g}" for value in self.table.rating_values]
-            self._grammar = key, Grammar(self.tokenizer, end, *key, ratings)
+            self._grammar = key, Grammar(self.tokenizer, end, *key)
         return self._grammar[1]
 
     def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

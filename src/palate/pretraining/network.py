@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from palate.data.population import histories_of, members, summarise_histories
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.universal import UniversalNetwork
 from palate.pretraining.populations import RandomPopulation, draw_population, draw_shape
-from palate.schema import Bools, Ints
-from palate.tasks.statistics import category_statistics
+from palate.schema import Ints
 
 if TYPE_CHECKING:
     from palate.pretraining.settings import NetworkPretraining
@@ -45,6 +43,17 @@ class NetworkExamples:
     features: Tensor  # [N, L, F]
     truth: Tensor  # [N, L, 2]
 
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, rows: Tensor) -> NetworkExamples:
+        return NetworkExamples(self.base[rows], self.features[rows], self.truth[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[NetworkExamples]) -> NetworkExamples:
+        """Concatenate examples over as many categories."""
+        return cls(*(torch.cat([getattr(one, column.name) for one in parts]) for column in fields(cls)))
+
 
 def pretrain_network(
     settings: NetworkPretraining, progress: Callable[[int, float], None] = lambda step, loss: None
@@ -68,9 +77,9 @@ def pretrain_network(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
     )
-    for step, (base, features, truth) in enumerate(_batches(network, settings, rng), start=1):
-        logits, _ = network.correct(base, features)
-        loss = functional.binary_cross_entropy_with_logits(logits, truth)
+    for step, batch in enumerate(_batches(network, settings, rng), start=1):
+        logits, _ = network.correct(batch.base, batch.features)
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -87,22 +96,18 @@ def pretrain_network(
 
 def _batches(
     network: UniversalNetwork, settings: NetworkPretraining, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[NetworkExamples]:
     """Draw populations without end, and yield batches of windows of several of the same shape."""
     while True:
         shape = draw_shape(rng)
-        found = [
-            draw_examples(network, draw_population(shape, rng), rng) for _ in range(settings.populations)
-        ]
-        base, features, truth = (
-            torch.cat([getattr(one, name) for one in found]) for name in ("base", "features", "truth")
+        drawn = NetworkExamples.joined(
+            [draw_examples(network, draw_population(shape, rng), rng) for _ in range(settings.populations)]
         )
-        size = min(max(settings.batch_cells // shape.categories, 16), settings.batch_size, len(base))
+        size = min(max(settings.batch_cells // shape.categories, 16), settings.batch_size, len(drawn))
         for _ in range(settings.epochs):
-            order = torch.from_numpy(rng.permutation(len(base)))
+            order = torch.from_numpy(rng.permutation(len(drawn)))
             for start in range(0, len(order) - size + 1, max(size, 1)):
-                rows = order[start : start + size]
-                yield base[rows], features[rows], truth[rows]
+                yield drawn[order[start : start + size]]
 
 
 def draw_examples(
@@ -115,9 +120,7 @@ def draw_examples(
         _of_half(network, population, known, read, rng)
         for known, read in ((users[:half], users[half:]), (users[half:], users[:half]))
     ]
-    return NetworkExamples(
-        *(torch.cat([getattr(one, name) for one in found]) for name in ("base", "features", "truth"))
-    )
+    return NetworkExamples.joined(found)
 
 
 def _of_half(
@@ -126,12 +129,10 @@ def _of_half(
     p = population
     if rng.random() < FEW:
         known = known[: rng.integers(20, 51)]
-    summary = summarise_histories(
-        histories_of(p.histories, known), p.category_matrix, p.rating_values, p.task, p.feedback
-    )
-    inputs = PopulationInputs.of([summary])
-    truth = _labels(p, read)
-    parts = []
+    inputs = PopulationInputs.of([p.summary(known)])
+    categories = p.category_matrix.shape[1]
+    truth = p.task.labels(p.statistics(read)).membership(categories)
+    parts = [NetworkExamples(*(torch.zeros(0, categories, last) for last in (2, network.features, 2)))]
     for rows in np.array_split(np.arange(len(read)), min(WINDOW_SIZES, len(read))):
         size = int(np.exp(rng.uniform(0, np.log(LONGEST_WINDOW))))
         longer = rows[(p.histories.lengths[read[rows]] > size) | (rng.random(len(rows)) < WHOLE)]
@@ -142,16 +143,4 @@ def _of_half(
         counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
         base, features = network.inputs(counts, inputs)
         parts.append(NetworkExamples(base, features, torch.from_numpy(truth[longer].astype(np.float32))))
-    if not parts:
-        return NetworkExamples(*(torch.zeros(0, truth.shape[1], last) for last in (2, network.features, 2)))
-    return NetworkExamples(
-        *(torch.cat([getattr(one, name) for one in parts]) for name in ("base", "features", "truth"))
-    )
-
-
-def _labels(population: RandomPopulation, users: Ints) -> Bools:
-    values = np.asarray(population.rating_values, np.float32)
-    full = category_statistics(histories_of(population.histories, users), population.category_matrix, values)
-    labels = population.task.labels(full)
-    most = population.category_matrix.shape[1]
-    return np.stack([members(labels.liked, most), members(labels.disliked, most)], axis=-1)
+    return NetworkExamples.joined(parts)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.config.recipe import TaskSettings
+from palate.data.population import PopulationSummary, summarise_histories
 from palate.schema import Bools, Doubles, Feedback, Interactions, Ints
 from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 SCALES = (
     (1.0, 5.0, 1.0),
@@ -48,6 +50,18 @@ class RandomPopulation:
     rating_values: tuple[float, ...]
     task: CategoryPreference
     feedback: Feedback
+
+    def summary(self, users: Ints) -> PopulationSummary:
+        """Summarise some users."""
+        histories = self.histories.of_users(users)
+        return summarise_histories(
+            histories, self.category_matrix, self.rating_values, self.task, self.feedback
+        )
+
+    def statistics(self, users: Ints) -> CategoryStatistics:
+        """Compute the statistics of the full histories of some users."""
+        values = np.asarray(self.rating_values, np.float32)
+        return category_statistics(self.histories.of_users(users), self.category_matrix, values)
 
 
 def draw_shape(rng: np.random.Generator) -> Shape:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from palate.data.population import histories_of, summarise_histories
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
 from palate.encoders.estimates import PopulationInputs
 from palate.pretraining.language import Readers
 from palate.pretraining.populations import Shape, draw_population
 from palate.tasks.questions import without
-from palate.tasks.statistics import category_statistics
 
 if TYPE_CHECKING:
     from palate.encoders.universal import UniversalNetwork
@@ -53,24 +51,20 @@ def _population(network: UniversalNetwork, rng: np.random.Generator) -> Readers:
     p = draw_population(Shape(labels, 3, "ratings"), rng)
     users = rng.permutation(len(p.histories.lengths))
     known, read = users[: len(users) // 2], users[len(users) // 2 :][:MOST_READ]
-    summary = summarise_histories(
-        histories_of(p.histories, known), p.category_matrix, p.rating_values, p.task, p.feedback
-    )
     size = int(np.exp(rng.uniform(0, np.log(LONGEST_WINDOW))))
     asked = p.histories.offsets[read] + rng.integers(p.histories.lengths[read])
     items = p.histories.item_index[asked].astype(np.int64)
     windows = without(draw_windows(p.histories, read, size, "random", rng), items)
     counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
-    logits, hidden = network(counts, PopulationInputs.of([summary]))
-    values = np.asarray(p.rating_values, np.float32)
-    full = category_statistics(histories_of(p.histories, read), p.category_matrix, values)
+    logits, hidden = network(counts, PopulationInputs.of([p.summary(known)]))
+    full = p.statistics(read)
     return Readers(
         hidden=hidden,
         logits=logits,
         scores=p.task.scores(full),
         known=full.count >= p.task.settings.min_count,
         like_above=p.task.like_above,
-        rating_values=values,
+        rating_values=np.asarray(p.rating_values, np.float32),
         item_categories=[np.flatnonzero(p.category_matrix[item]).tolist() for item in items],
         item_rating=p.histories.rating_index[asked].astype(np.int64),
     )

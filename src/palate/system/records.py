@@ -1,7 +1,8 @@
-"""Pydantic models of JSON files, settings and requests."""
+"""Pydantic models of JSON files, settings and requests, and the metadata of tensors."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,3 +48,10 @@ def parse_record(
     except ValidationError as error:
         raise DataError(f"{faults(error)}; {again}", path, line) from error
     return record
+
+
+def tensor_metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata of safetensors as bytes, for which the library has no function; empty if there is none."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.schema import Bools, Doubles
-from palate.tasks.decisions import Decisions, best_gains
+from palate.tasks.decisions import Decisions, best_gains, sigmoid
 
 SLOPE_PRIOR = 20.0
 """Strength of the prior that the log-odds need no scaling, in users."""
@@ -51,7 +51,7 @@ def _fit_length(sample: Sample, most: int) -> tuple[Doubles, Doubles, Doubles, D
     halves = [_fit_logistic(sample.logits[..., half], sample.truth[..., half], weight) for half in (0, 1)]
     slope = np.array([one[0] for one in halves])
     shift = np.stack([one[1] for one in halves], axis=-1)
-    chances = 1 / (1 + np.exp(-np.clip(sample.logits * slope + shift, -30, 30)))
+    chances = sigmoid(sample.logits * slope + shift)
     cutoff, worth = fit_cutoffs(chances, most, weight)
     return slope, shift, cutoff, worth
 
@@ -63,7 +63,7 @@ def _fit_logistic(logits: Doubles, truth: Bools, share: float) -> tuple[float, D
     """
     slope, common, own = 1.0, 0.0, np.zeros(logits.shape[1])
     for _ in range(NEWTON_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(slope * logits + common + own, -30, 30)))
+        chance = sigmoid(slope * logits + common + own)
         weight, surplus = share * chance * (1 - chance), share * (truth - chance)
         # The categories' own shifts are eliminated from the equations of slope and common shift.
         of_own = weight.sum(axis=0) + SHIFT_PRIOR

@@ -74,7 +74,7 @@ class Decisions:
         """Calibrate the log-odds [B, L, 2] of windows of ``length`` [B] interactions; probabilities [B, L, 2]."""
         slope, shift = self._at(self.slope, length), self._at(self.shift, length)
         scaled = logits * slope[:, None] + shift
-        return np.asarray(1 / (1 + np.exp(-np.clip(scaled, -30, 30))))
+        return sigmoid(scaled)
 
     def decide(self, probabilities: Doubles, length: Ints, most: int) -> Preferences:
         """Select at most ``most`` labels in each half for B users, likeliest first.
@@ -96,6 +96,11 @@ class Decisions:
         low = np.floor(place).astype(np.int64)
         part = (place - low).reshape(-1, *[1] * (table.ndim - 1))
         return np.asarray(table[low] * (1 - part) + table[np.minimum(low + 1, len(table) - 1)] * part)
+
+
+def sigmoid(logits: Doubles) -> Doubles:
+    """Convert log-odds to probabilities, none of which is 0 or 1."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
 def decide(logits: Doubles, length: Ints, decisions: Decisions, most: int) -> tuple[Preferences, Doubles]:

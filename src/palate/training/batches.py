@@ -18,11 +18,11 @@ from palate.data.simulate import fit_population, simulate_users
 from palate.data.windows import draw_windows, require_training_users
 from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
-from palate.evaluation.metrics import membership
+from palate.evaluation.metrics import label_frequencies
 from palate.items.table import ItemTable
 from palate.model.asking import Asked
 from palate.model.generation import Round
-from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows
+from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows, membership
 from palate.tasks.questions import Question, Questioner
 from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
@@ -246,11 +246,7 @@ class _Part:
 
 def _frequency(source: WindowSource, labels: int) -> Doubles:
     """Compute the share of the source's users who like and who dislike each label, [2, L]."""
-    truth = source.preferences[source.users]
-    shares: Doubles = np.stack([membership(half, labels) for half in (truth.liked, truth.disliked)]).mean(
-        axis=1
-    )
-    return shares
+    return np.asarray(label_frequencies(source.preferences[source.users], labels).T)
 
 
 def _stacked(parts: list[Windows]) -> Windows:

@@ -12,11 +12,11 @@ from palate.config.registry import predictors as registered
 from palate.data.windows import draw_windows, make_examples
 from palate.errors import LeakageError, PalateError, RecipeError
 from palate.evaluation.calibration import calibration_of
-from palate.evaluation.metrics import membership, weighted_f1
+from palate.evaluation.metrics import weighted_f1
 from palate.evaluation.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
 from palate.evaluation.predictors.references import references
 from palate.evaluation.predictors.shrinkage import Shrinkage
-from palate.schema import Interactions
+from palate.schema import Interactions, membership
 from palate.tasks.statistics import category_statistics
 from small_dataset import CATEGORIES, small_dataset, small_task
 

@@ -12,8 +12,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from palate.data.windows import draw_with_truth, require_training_users
-from palate.evaluation.metrics import membership, weighted_f1
-from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows
+from palate.evaluation.metrics import weighted_f1
+from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows, membership
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 from palate.tasks.targets import likeliest, only
 
@@ -87,7 +87,7 @@ class Boosting:
         """Predict the probabilities of the labels from windows [B, P], [B, L, 2]; certain where all is seen."""
         size, seen = windows.item_index.shape[1], self._statistics(windows)
         rule, labels = self._task.labels(seen), len(self._task.label_names)
-        certain = np.stack([membership(half, labels) for half in (rule.liked, rule.disliked)], axis=-1)
+        certain = rule.membership(labels)
         whole = (windows.length < size)[:, None, None]
         return np.where(whole, certain, self._probabilities(seen, size))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.errors import PalateError
-from palate.evaluation.metrics import label_frequencies, membership
+from palate.evaluation.metrics import label_frequencies
 from palate.evaluation.predictors.base import Predictor, fitted_to
-from palate.schema import Doubles, Ints, Preferences, Truth, Windows
+from palate.schema import Doubles, Ints, Preferences, Truth, Windows, membership
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset

@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.encoders.base import UserPrompt
     from palate.model.model import PersonalizedModel
     from palate.schema import Doubles, Ints, Truth, Windows
 
@@ -52,26 +53,28 @@ class PersonalizedPredictor:
 
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
         """Predict the user encoder's probabilities of the labels, [B, L, 2]; None if it has none."""
-        from torch import inference_mode  # which the model has loaded
-
         chances = np.zeros((len(windows), len(self.model.settings.categories), 2))
-        for rows in self._batches(windows):
-            with inference_mode():
-                found = self.model.user_prompt(windows[rows].trimmed()).category_chances
-            if found is None:
+        for rows, user in self.encoded(windows):
+            if (found := user.category_chances) is None:
                 return None
             chances[rows] = found
         return chances
 
     def prompt_lengths(self, windows: Windows) -> Ints:
         """Count the user-prompt vectors of each window, [B]."""
-        from torch import inference_mode
-
         lengths = np.zeros(len(windows), dtype=np.int64)
+        for rows, user in self.encoded(windows):
+            lengths[rows] = user.mask.sum(dim=1).cpu()
+        return lengths
+
+    def encoded(self, windows: Windows) -> Iterator[tuple[Ints, UserPrompt]]:
+        """Encode windows [B] in batches: the rows of each batch, and their user prompts."""
+        from torch import inference_mode  # which the model has loaded
+
         for rows in self._batches(windows):
             with inference_mode():
-                lengths[rows] = self.model.user_prompt(windows[rows].trimmed()).mask.sum(dim=1).cpu()
-        return lengths
+                user = self.model.user_prompt(windows[rows].trimmed())
+            yield rows, user
 
     def _batches(self, windows: Windows) -> Iterator[Ints]:
         by_length = np.argsort(windows.length, kind="stable")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from palate.data.windows import draw_with_truth, require_training_users
-from palate.evaluation.metrics import membership, weighted_f1
-from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows
+from palate.evaluation.metrics import weighted_f1
+from palate.schema import Bools, Doubles, Ints, Preferences, Truth, WindowKind, Windows, membership
 from palate.tasks.statistics import CategoryStatistics, category_statistics
 
 if TYPE_CHECKING:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from palate.evaluation.metrics import membership
+from palate.evaluation.metrics import label_frequencies
 from palate.schema import Doubles, Ints, Preferences
-from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ class ViewInTemplate:
 
     def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, task: CategoryPreference) -> None:
         self.name = f"{predictor.name}, view in a template"
-        self._predictor, self._model, self._batch_size = predictor, predictor.model, predictor.batch_size
-        self._dataset, self._task = dataset, task
-        self._frequency: Doubles | None = None
+        self._predictor, self._dataset, self._task = predictor, dataset, task
 
     def with_truth(self, truth: Truth) -> ViewInTemplate:
         """Return the view of the model whose decisions are calibrated on labels of this truth."""
@@ -45,12 +42,8 @@ class ViewInTemplate:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Write an answer per window [B]; ``user_index`` is ignored."""
         answers = [""] * len(windows)
-        by_length = np.argsort(windows.length, kind="stable")
-        for start in range(0, len(windows), self._batch_size):
-            rows = by_length[start : start + self._batch_size]
-            with torch.inference_mode():
-                decided = self._decided(self._model.user_prompt(windows[rows].trimmed()))
-            for row, answer in zip(rows, self._task.target_texts(decided), strict=True):
+        for rows, user in self._predictor.encoded(windows):
+            for row, answer in zip(rows, self._task.target_texts(self._decided(user)), strict=True):
                 answers[row] = answer
         return answers
 
@@ -63,24 +56,17 @@ class ViewInTemplate:
         if user.named is not None:
             named = user.named.cpu().numpy()[..., :most]
             return Preferences(named[:, 0], named[:, 1])
-        chances = self._model.category_logits(user).double().sigmoid().cpu().numpy()
-        return best_answers(chances, self._frequencies(), most)
+        chances = self._predictor.model.category_logits(user).double().sigmoid().cpu().numpy()
+        return best_answers(chances, self._frequency, most)
 
-    def _frequencies(self) -> Doubles:
-        """Compute the share of training users who like and who dislike each label, [2, L]."""
-        if self._frequency is None:
-            data = self._dataset
-            whole = category_statistics(data.interactions, data.category_matrix, data.rating_values)
-            labels = self._task.labels(whole[data.users("train")])
-            halves = [
-                membership(half, len(self._task.label_names)) for half in (labels.liked, labels.disliked)
-            ]
-            self._frequency = np.stack(halves).mean(axis=1)
-        return self._frequency
+    @cached_property
+    def _frequency(self) -> Doubles:
+        """Share of training users who like and who dislike each label, [2, L]."""
+        training = self._dataset.statistics[self._dataset.users("train")]
+        return np.asarray(label_frequencies(self._task.labels(training), len(self._task.label_names)).T)
 
 
 def has_view(predictor: PersonalizedPredictor, windows: Windows) -> bool:
     """Return whether a model's user encoder says which categories a user likes, by encoding the first window."""
-    with torch.inference_mode():
-        user = predictor.model.user_prompt(windows[:1].trimmed())
+    _, user = next(predictor.encoded(windows[:1]))
     return user.category_logits is not None
