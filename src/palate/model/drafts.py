@@ -30,7 +30,7 @@ def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) ->
 
     Args:
         grammar: The grammar of the answers.
-        questions: One for each of B users, or one for all.
+        questions: One for each of B users.
         named: Decided categories, [B, 2, most].
 
     Returns:
@@ -41,9 +41,10 @@ def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) ->
     rows: list[list[list[int]]] = [
         [[name for name in half if name >= 0] for half in row] for row in named.tolist()
     ]
-    each = list(questions) * len(rows) if len(questions) == 1 else questions
     return [
-        grammar.draft(one.kind, *row) for one, row in zip(each, rows, strict=True) if one.kind is not None
+        grammar.draft(one.kind, *row)
+        for one, row in zip(questions, rows, strict=True)
+        if one.kind is not None
     ]
 
 

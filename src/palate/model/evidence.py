@@ -61,7 +61,7 @@ def evidenced_answers(
         An answer for each history.
     """
     user = model.encode(histories)
-    texts = model.generate(histories, question)
+    texts = model.generate_from(user, question)
     assert user.category_logits is not None
     assert user.named is not None
     chances = user.category_logits.sigmoid().cpu().numpy()

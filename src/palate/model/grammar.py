@@ -107,17 +107,6 @@ class Grammar:
             )
         return self._starts[kind]
 
-    def choices(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> GrammarState:
-        """Return the state before one of several given answers."""
-        first = len(self._sentences)
-        for ids in _begun(tokenizer, texts):
-            self._sentences.append((_Step(tuple(ids)),))
-        return self._state(
-            thread
-            for sentence in range(first, len(self._sentences))
-            for thread in self._begin(sentence, 0, ())
-        )
-
     def draft(self, kind: QuestionKind, liked: Sequence[int], disliked: Sequence[int]) -> list[int]:
         """Return the tokens of the answer that says these names, with its end, to a question for names."""
         (sentence,) = self._kinds[kind]

@@ -415,13 +415,14 @@ class PersonalizedModel(nn.Module):
         asked = self._asked(questions)
         prompt = self._inject(before, asked) if isinstance(before, UserPrompt) else self._after(before, asked)
         check_length(self.backbone.config, prompt.mask.shape[1], most)
-        said = self._drafts(before, questions, prompt, most)
+        each = questions * len(prompt.mask) if len(questions) == 1 else questions
+        said = self._drafts(before, each, prompt, most)
         rest = [row for row, draft in enumerate(said) if draft is None]
         if rest and (streamer is not None or prefix is not None):
             rest = list(range(len(said)))  # one generation for all
         if rest:
             some = prompt if len(rest) == len(said) else prompt[torch.tensor(rest, device=self.device)]
-            constraint = self._constraint(questions, rest)
+            constraint = self._constraint([each[row] for row in rest])
             written = write(self.backbone, self.frame, some, most, prefix, streamer, constraint)
             for row, token_ids in zip(rest, written.tolist(), strict=True):
                 said[row] = token_ids
@@ -442,9 +443,7 @@ class PersonalizedModel(nn.Module):
         drafts = drafts_of(grammar, questions, before.named)
         if not drafts or max(map(len, drafts)) > most:
             return nothing
-        kinds = [one.kind for one in questions]
-        each = kinds * len(drafts) if len(kinds) == 1 else kinds
-        allowed = [grammar.along(draft, kind) for draft, kind in zip(drafts, each, strict=True)]
+        allowed = [grammar.along(draft, one.kind) for draft, one in zip(drafts, questions, strict=True)]
         kept = kept_drafts(self.backbone, self.frame, prompt, drafts, allowed, prefix)
         return [draft if keep else None for draft, keep in zip(drafts, kept, strict=True)]
 
@@ -749,13 +748,12 @@ class PersonalizedModel(nn.Module):
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)
 
-    def _constraint(self, questions: Sequence[Question], rows: Sequence[int]) -> GrammarProcessor | None:
-        """Return what constrains the answers of users to the task's, if :attr:`constrained` is set."""
+    def _constraint(self, questions: Sequence[Question]) -> GrammarProcessor | None:
+        """Return what constrains the answers to B questions to the task's, if :attr:`constrained` is set."""
         if not self.constrained:
             return None
         grammar = self.grammar
-        starts = [grammar.start(one.kind) for one in questions]
-        return GrammarProcessor(grammar, [starts[row if len(starts) > 1 else 0] for row in rows])
+        return GrammarProcessor(grammar, [grammar.start(one.kind) for one in questions])
 
     @property
     def grammar(self) -> Grammar:

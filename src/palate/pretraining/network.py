@@ -31,8 +31,6 @@ RECENT = 0.25
 """Share of the windows' lengths at which the newest interactions are shown, not random ones."""
 FEW = 0.2
 """Share of summaries that rest on 20 to 50 users."""
-INPUT_CELLS = 8_000
-"""Windows times categories whose inputs are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
