@@ -16,7 +16,7 @@ def demo(
     """Prepare, train, evaluate and report.
 
     On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each:
-    five and a half minutes on two cores, nine minutes of processor time, with the same figures on one.
+    four minutes on two cores, four and a half minutes of processor time, with the same figures on one.
     """
     from rich.console import Console
 
