@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from palate.config.recipe import UniversalSettings
-from palate.data.population import histories_of, summarise_histories
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of, read_in_batches
 from palate.encoders.estimates import PopulationInputs
@@ -39,8 +38,7 @@ def main() -> None:
         p = draw_population(shape, rng)
         users = np.arange(len(p.histories.lengths))
         known, read = users[: len(users) // 2], users[len(users) // 2 :]
-        histories = histories_of(p.histories, known)
-        summary = summarise_histories(histories, p.category_matrix, p.rating_values, p.task, p.feedback)
+        summary = p.summary(known)
         inputs, usual = PopulationInputs.of([summary]), np.log(np.median(summary.lengths))
         for length in rng.choice(BARE_LENGTHS[:-1], 4, replace=False).astype(int):
             longer = read[p.histories.lengths[read] > length][:WINDOWS]

@@ -24,7 +24,7 @@ import torch
 
 from palate.config.recipe import TaskSettings, UniversalSettings
 from palate.data.dataset import Dataset, load_dataset
-from palate.data.population import PopulationSummary, members, summarise
+from palate.data.population import PopulationSummary, summarise
 from palate.data.prepare import prepare
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
@@ -71,10 +71,6 @@ def _said(
     return summary.usual_decisions.decide(chances, windows.length, task.settings.max_labels), chances
 
 
-def _sets(said: Preferences, labels: int) -> Bools:
-    return np.stack([members(said.liked, labels), members(said.disliked, labels)], axis=-1)
-
-
 def answers(
     network: UniversalNetwork, whole: Dataset, task: CategoryPreference, folds: int, seeds: int
 ) -> dict:
@@ -82,7 +78,7 @@ def answers(
     labels = len(whole.categories)
     found: dict = defaultdict(lambda: defaultdict(list))
     full = category_statistics(whole.interactions, whole.category_matrix, whole.rating_values)
-    truth = _sets(task.labels(full), labels)
+    truth = task.labels(full).membership(labels)
     seconds = 0.0
     for dataset in folds_of(whole, folds):
         summary = summarise(dataset, task)
@@ -101,10 +97,11 @@ def answers(
                 )
                 into = found[size, seed]
                 for name, reference in references.items():
-                    into[name].append(_sets(task.parse(reference.predict(longer, windows)), labels))
+                    said = task.parse(reference.predict(longer, windows))
+                    into[name].append(said.membership(labels))
                 for name, one in (("bare", summary), ("calibrated", fitted)):
                     said, chances = _said(network, dataset, task, one, windows)
-                    into[name].append(_sets(said, labels))
+                    into[name].append(said.membership(labels))
                     into[f"chances, {name}"].append(chances)
                 into["truth"].append(truth[longer])
                 base = truth[dataset.users("train")].mean(axis=0)
