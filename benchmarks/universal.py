@@ -29,6 +29,7 @@ from palate.data.prepare import prepare
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
 from palate.encoders.estimates import PopulationInputs
+from palate.encoders.marks import window_marks
 from palate.encoders.universal import UniversalNetwork
 from palate.evaluation.metrics import paired_difference, weighted_f1
 from palate.evaluation.predictors.rule import Rule
@@ -36,6 +37,7 @@ from palate.evaluation.predictors.shrinkage import Shrinkage
 from palate.schema import SPLITS, Bools, Doubles, Preferences, Windows
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.decisions import decide
 from palate.tasks.statistics import category_statistics
 from shops import sessions, taxonomy, write_shop
 
@@ -66,9 +68,9 @@ def _said(
 ) -> tuple[Preferences, Doubles]:
     """Name the labels of B windows, and their probabilities, [B, L, 2]."""
     counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
-    logits = read_in_batches(network, counts, PopulationInputs.of([summary]))
-    chances = summary.usual_decisions.probabilities(logits, windows.length)
-    return summary.usual_decisions.decide(chances, windows.length, task.settings.max_labels), chances
+    inputs = PopulationInputs.of([summary])
+    logits, marks = read_in_batches(network, counts, inputs), window_marks(counts, inputs)
+    return decide(logits, marks, windows.length, summary.usual_decisions, task.settings.max_labels)
 
 
 def answers(

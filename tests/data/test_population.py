@@ -17,7 +17,7 @@ from palate.data.population import (
 from palate.errors import DataError, LeakageError
 from palate.schema import Interactions
 from palate.tasks.category_preference import CategoryPreference
-from palate.tasks.decisions import Decisions
+from palate.tasks.decisions import MARKS, Decisions
 from small_dataset import small_dataset, small_task
 
 
@@ -92,7 +92,12 @@ def test_a_saved_summary_is_the_same(summary, tmp_path):
     shape = (2, len(summary.categories), 2)
     calibrated = summary.decided(
         Decisions(
-            np.array([5.0, 50.0]), np.ones((2, 2)), np.zeros(shape), np.full(shape, 0.2), np.ones(shape)
+            lengths=np.array([5.0, 50.0]),
+            slope=np.ones((2, 2)),
+            weight=np.zeros((2, 2, MARKS)),
+            shift=np.zeros(shape),
+            cutoff=np.full(shape, 0.2),
+            worth=np.ones(shape),
         )
     )
     for number, one in enumerate((summary, calibrated)):

@@ -12,11 +12,13 @@ from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, read_in_batches
 from palate.encoders.counts import MEMBER, CategoryCounts
 from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reached, estimate_history
+from palate.encoders.marks import window_marks
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import LeakageError
 from palate.evaluation.metrics import weighted_f1
 from palate.schema import membership
 from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.decisions import decide
 from palate.tasks.statistics import category_statistics
 from small_dataset import small_dataset, small_task
 
@@ -112,9 +114,10 @@ def test_without_training_the_estimates_beat_the_rule(dataset, summary):
     torch.manual_seed(0)
     model = UniversalNetwork(UniversalSettings())
     with torch.no_grad():
-        logits = model(counts_of(dataset, users, 8), PopulationInputs.of([summary]))[0].double().numpy()
+        counts, inputs = counts_of(dataset, users, 8), PopulationInputs.of([summary])
+        logits = model(counts, inputs)[0].double().numpy()
     length = np.full(len(users), 8)
-    chances = summary.usual_decisions.probabilities(logits, length)
+    chances = summary.usual_decisions.probabilities(logits, window_marks(counts, inputs), length)
     assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.05)
     said = membership(summary.usual_decisions.decide(chances, length, 3).liked, labels)
     windows = draw_windows(dataset.interactions, users, 8, "random", np.random.default_rng(0))
@@ -131,8 +134,8 @@ def test_the_answer_for_a_complete_history_is_that_of_the_label_rule(dataset, su
     with torch.no_grad():
         complete = torch.ones(len(users), dtype=bool)
         logits = network()(counts, PopulationInputs.of([summary]), complete=complete)[0].double().numpy()
-    decisions, length = summary.usual_decisions, counts.length.numpy()
-    said = decisions.decide(decisions.probabilities(logits, length), length, 3)
+    marks = window_marks(counts, PopulationInputs.of([summary]))
+    said, _ = decide(logits, marks, counts.length.numpy(), summary.usual_decisions, 3)
     names = ("liked", "disliked")
     same = [(getattr(said, half) == getattr(truth, half)).all(1).mean() for half in names]
     assert min(same) > 0.95  # but for ties in mean and count, which the rule breaks by name
@@ -222,8 +225,9 @@ def test_decisions_are_calibrated_on_training_users(dataset, summary):
     users = dataset.users("test")
     full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)[users]
     truth = membership(task.labels(full).liked, 8)
-    logits = read_in_batches(model, counts_of(dataset, users, 12), PopulationInputs.of([summary]))
-    chances = found.decisions.probabilities(logits, np.full(len(users), 12))
+    counts, inputs = counts_of(dataset, users, 12), PopulationInputs.of([summary])
+    logits, marks = read_in_batches(model, counts, inputs), window_marks(counts, inputs)
+    chances = found.decisions.probabilities(logits, marks, np.full(len(users), 12))
     assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.03)
     with pytest.raises(LeakageError):
         calibrated(model, summary, dataset, task, users)

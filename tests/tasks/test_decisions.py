@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from palate.tasks.decisions import Decisions, decide
+from palate.tasks.decisions import MARKS, Decisions, decide
 
 
 def decisions(cutoff=0.2, worth=1.0, lengths=(1.0,), labels=3):
@@ -10,6 +10,7 @@ def decisions(cutoff=0.2, worth=1.0, lengths=(1.0,), labels=3):
     return Decisions(
         lengths=np.array(lengths),
         slope=np.ones((len(lengths), 2)),
+        weight=np.zeros((len(lengths), 2, MARKS)),
         shift=np.zeros(shape),
         cutoff=np.broadcast_to(np.asarray(cutoff, float).reshape(-1, 1, 1), shape).copy(),
         worth=np.broadcast_to(worth, shape).copy(),
@@ -54,9 +55,20 @@ def test_log_odds_are_calibrated_before_a_decision():
     calibrated = decisions(cutoff=0.5)
     calibrated.slope[0] = (2.0, 1.0)
     logits = np.array([[[1.0, 1.0], [-9.0, -9.0], [-9.0, -9.0]]])
-    answer, chances = decide(logits, np.array([5]), calibrated, 3)
+    answer, chances = decide(logits, np.zeros((1, 3, 2, MARKS)), np.array([5]), calibrated, 3)
     np.testing.assert_allclose(chances[0, 0], [1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-1))])
     assert answer.liked.tolist() == [[0, -1, -1]]
+
+
+def test_what_the_rule_names_by_the_window_adds_to_the_log_odds_of_its_half():
+    calibrated = decisions(cutoff=0.5)
+    calibrated.weight[0, 1] = (2.0, 0.5, 0.0, 0.0)
+    marks = np.zeros((1, 3, 2, MARKS))
+    marks[0, 1] = (1.0, 0.4, 0.3, 0.0)
+    chances = calibrated.probabilities(np.full((1, 3, 2), -1.0), marks, np.array([5]))
+    usual = 1 / (1 + np.exp(1))
+    np.testing.assert_allclose(chances[0, :, 0], usual)
+    np.testing.assert_allclose(chances[0, :, 1], [usual, 1 / (1 + np.exp(-1.2)), usual])
 
 
 def test_without_calibration_rare_labels_are_named_sooner_and_short_windows_name_more():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from palate.tasks.calibration import Sample, fit_decisions
-from palate.tasks.decisions import decide
+from palate.tasks.decisions import MARKS, decide
 
 
 def drawn(users=4_000, slope=1.0, shift=(0.0, 0.0, 0.0, 0.0), seed=0):
@@ -12,13 +12,29 @@ def drawn(users=4_000, slope=1.0, shift=(0.0, 0.0, 0.0, 0.0), seed=0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1.5, 1.2, (users, 4, 2))
     true = slope * logits + np.array(shift)[:, None]
-    return Sample(logits, rng.random(true.shape) < 1 / (1 + np.exp(-true)))
+    return Sample(logits, unmarked(logits), rng.random(true.shape) < 1 / (1 + np.exp(-true)))
+
+
+def unmarked(logits):
+    """Marks of windows in which the rule names nothing."""
+    return np.zeros((*logits.shape, MARKS))
 
 
 def test_slope_and_shifts_are_found_again():
     found = fit_decisions({10: drawn(slope=0.6, shift=(0.5, 0.5, -0.5, 0.0))}, 3)
     np.testing.assert_allclose(found.slope, 0.6, atol=0.05)
     np.testing.assert_allclose(found.shift[0, :, 0], [0.5, 0.5, -0.5, 0.0], atol=0.15)
+
+
+def test_that_the_rule_is_right_more_often_than_the_log_odds_say_is_learned():
+    rng, logits = np.random.default_rng(3), np.full((3_000, 4, 2), -1.0)
+    marks = unmarked(logits)
+    marks[..., 0] = rng.random(logits.shape) < 0.3
+    true = rng.random(logits.shape) < np.where(marks[..., 0] > 0, 0.6, 0.2)
+    found = fit_decisions({10: Sample(logits, marks, true)}, 3)
+    chances = found.probabilities(logits, marks, np.full(3_000, 10))
+    assert chances[marks[..., 0] > 0].mean() == pytest.approx(0.6, abs=0.02)
+    assert chances[marks[..., 0] == 0].mean() == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_few_users_leave_log_odds_nearly_as_they_are():
@@ -28,7 +44,8 @@ def test_a_few_users_leave_log_odds_nearly_as_they_are():
 
 def test_windows_of_the_same_users_do_not_count_as_more_users():
     once = drawn(users=200, slope=0.6, shift=(1, 0, 0, -1))
-    many = Sample(np.tile(once.logits, (5, 1, 1)), np.tile(once.truth, (5, 1, 1)), repeats=5)
+    logits = np.tile(once.logits, (5, 1, 1))
+    many = Sample(logits, unmarked(logits), np.tile(once.truth, (5, 1, 1)), repeats=5)
     first, second = (fit_decisions({10: one}, 3) for one in (once, many))
     np.testing.assert_allclose(first.shift, second.shift, atol=1e-6)
     np.testing.assert_allclose(first.cutoff, second.cutoff, atol=1e-6)
@@ -37,7 +54,7 @@ def test_windows_of_the_same_users_do_not_count_as_more_users():
 def test_the_cutoff_is_half_the_f1_that_it_reaches():
     sample = drawn()
     found = fit_decisions({10: sample}, 4)
-    answer, _ = decide(sample.logits, np.full(4_000, 10), found, 4)
+    answer, _ = decide(sample.logits, sample.marks, np.full(4_000, 10), found, 4)
     named = (answer.liked[:, :, None] == np.arange(4)).any(1)
     true = sample.truth[..., 0]
     f1 = 2 * (named & true).sum(0) / (named.sum(0) + true.sum(0))
@@ -47,14 +64,16 @@ def test_the_cutoff_is_half_the_f1_that_it_reaches():
 def test_lengths_are_in_order_and_decisions_between_them_are_finite():
     found = fit_decisions({50: drawn(seed=1), 5: drawn()}, 3)
     assert found.lengths.tolist() == [5, 50]
-    answer, chances = decide(drawn().logits[:6], np.array([1, 5, 9, 20, 50, 900]), found, 3)
+    logits = drawn().logits[:6]
+    answer, chances = decide(logits, unmarked(logits), np.array([1, 5, 9, 20, 50, 900]), found, 3)
     assert np.isfinite(chances).all()
     assert len(answer) == 6
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_label_that_everyone_has_or_no_one_leaves_finite_numbers(value):
-    sample = Sample(np.zeros((30, 4, 2)), np.full((30, 4, 2), value))
+    logits = np.zeros((30, 4, 2))
+    sample = Sample(logits, unmarked(logits), np.full((30, 4, 2), value))
     found = fit_decisions({10: sample}, 3)
     for part in (found.slope, found.shift, found.cutoff, found.worth):
         assert np.isfinite(part).all()

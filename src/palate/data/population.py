@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.category_preference import CategoryPreference
 
-FORMAT = "palate population 1"
+FORMAT = "palate population 2"
 MOST_FACTORS = 32
 """Maximum rank of the factor of the covariance between categories."""
-QUANTILES = 65
-"""Number of quantiles of the lengths of histories that are kept."""
+QUANTILES = 257
+"""Number of quantiles of the lengths of histories that are kept: the longest windows lie in the last few percent."""
 PRIOR_PAIRS = 30.0
 """Users by whose weight a covariance is drawn to that of categories that are all alike."""
 LONG_ENOUGH = 30.0

@@ -19,6 +19,7 @@ from palate.data.population import (
 from palate.data.windows import draw_with_truth
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs
+from palate.encoders.marks import window_marks
 from palate.schema import Bools, Doubles, Interactions, Ints, Truth, WindowKind
 from palate.tasks.calibration import Sample, fit_decisions
 from palate.tasks.statistics import category_statistics
@@ -121,7 +122,9 @@ def calibrated(
         counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
         assert inputs is not None
         logits = read_in_batches(network, counts, inputs, part[rows])
-        samples[size] = Sample(logits, task.labels(told).membership(len(dataset.categories)), repeats)
+        marks = window_marks(counts, inputs[torch.from_numpy(part[rows])])
+        labels = task.labels(told).membership(len(dataset.categories))
+        samples[size] = Sample(logits, marks, labels, repeats)
     return summary.decided(fit_decisions(samples, task.settings.max_labels) if samples else None)
 
 

@@ -16,9 +16,11 @@ from palate.encoders.base import Binding, EncoderSizes, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.history_parts import HistoryParts
+from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import MismatchError
+from palate.tasks.decisions import decide
 
 if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
@@ -145,9 +147,8 @@ class UniversalEncoder(nn.Module):
         assert population is not None
         logits, hidden = self.network(counts, population.to(self._device), complete=complete)
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
-        decisions = summary.usual_decisions
-        probabilities = decisions.probabilities(found, length)
-        labels = decisions.decide(probabilities, length, summary.max_labels)
+        marks = window_marks(counts, population.to(self._device))
+        labels, probabilities = decide(found, marks, length, summary.usual_decisions, summary.max_labels)
         named = np.stack([labels.liked, labels.disliked], axis=1)
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is that of the network itself

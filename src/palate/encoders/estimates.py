@@ -223,14 +223,17 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
 
 
 def thresholds_of(
-    seen: Seen, e: Estimates, p: PopulationInputs, complete: Tensor | None
+    seen: Seen, p: PopulationInputs, offset: Tensor | None = None, complete: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Estimate the thresholds of B users, above which a category is liked and below which it is disliked, [B or A, 1].
 
-    They differ between users if the label rule is relative to the user's mean.
+    They differ between users if the label rule is relative to the user's mean, which is drawn to the estimated
+    ``offset`` [B, 1] of users whose history is not ``complete``; to nothing without an offset.
     """
-    prior = OWN_MEAN * (1 if complete is None else (~complete[:, None]).float())
-    own = (seen.whole + prior * e.offset) / (seen.length + prior).clamp(min=1)
+    own = seen.whole / seen.length.clamp(min=1)
+    if offset is not None:
+        prior = OWN_MEAN * (1 if complete is None else (~complete[:, None]).float())
+        own = (seen.whole + prior * offset) / (seen.length + prior).clamp(min=1)
     moved = p.relative * (own - (p.like_above + p.dislike_below) / 2)
     return p.like_above + moved, p.dislike_below + moved
 
@@ -265,21 +268,24 @@ def labels_of_all(seen: Seen, p: PopulationInputs, like_above: Tensor, dislike_b
     Returns:
         The place of each category in each half, 0 for the best, -1 for those that have no label, [B, L, 2].
     """
-    count = seen.count.double()
-    expected = count
-    if p.implicit:
-        share = p.weighted_share.clamp(min=1e-6).double()
-        score = seen.weight / seen.whole_weight.clamp(min=1e-9) / share
-        expected = seen.length * share
-    else:
-        score = seen.total / count.clamp(min=1e-9)
-    score = score.double().round(decimals=5)  # equal means are equal, whatever the order of the sums
+    count, score = seen.count.double(), scores_of_all(seen, p)
+    expected = seen.length * p.weighted_share.clamp(min=1e-6).double() if p.implicit else count
     often = 1e-6 * count / (1 + count)
     halves = (
         (score + often, (count >= p.min_count) & (score > like_above + ROUNDING)),
         (often - score, (expected >= p.min_count) & (score < dislike_below - ROUNDING)),
     )
     return torch.stack([_places(key, eligible, p.max_labels) for key, eligible in halves], dim=-1)
+
+
+def scores_of_all(seen: Seen, p: PopulationInputs) -> Tensor:
+    """Compute the scores of the label rule, in units of the spread or as multiples of shares, [B, L]."""
+    if p.implicit:
+        share = p.weighted_share.clamp(min=1e-6).double()
+        score = seen.weight / seen.whole_weight.clamp(min=1e-9) / share
+    else:
+        score = seen.total / seen.count.double().clamp(min=1e-9)
+    return score.double().round(decimals=5)  # equal means are equal, whatever the order of the sums
 
 
 def _places(key: Tensor, eligible: Tensor, most: int) -> Tensor:

@@ -100,7 +100,7 @@ class UniversalNetwork(nn.Module):
         p = population
         seen = Seen.of(counts, p)
         estimates = estimate_history(seen, p, complete)
-        like, dislike = thresholds_of(seen, estimates, p, complete)
+        like, dislike = thresholds_of(seen, p, estimates.offset, complete)
         if thresholds is not None:
             at, unit = (0.0, 1.0) if p.implicit else (p.mean, p.spread)
             like, dislike = (thresholds[:, :1] - at) / unit, (thresholds[:, 1:] - at) / unit

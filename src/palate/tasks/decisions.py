@@ -8,6 +8,9 @@ import numpy as np
 
 from palate.schema import Bools, Doubles, Ints, Preferences
 
+MARKS = 4
+"""Inputs of a probability beside the log-odds: whether the label rule names the category by the window alone and, if
+so, by what distance and from how many ratings; and whether the window has too few ratings of it."""
 BARE_LENGTHS = (1.0, 2.0, 5.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
 """Window lengths of decisions that were not calibrated."""
 REACHED = ((2.374, 0.663, 0.316, -0.445, 0.021, -0.146), (2.876, 0.580, 0.197, -0.460, 0.044, -0.315))
@@ -30,6 +33,7 @@ class Decisions:
 
     lengths: Doubles  # [K] window lengths, ascending
     slope: Doubles  # [K, 2] factor of the log-odds, for liked and disliked
+    weight: Doubles  # [K, 2, M] factors of the marks of what the label rule names by the window alone
     shift: Doubles  # [K, L, 2] added to the log-odds
     cutoff: Doubles  # [K, L, 2] probability above which naming a category pays
     worth: Doubles  # [K, L, 2] how much it pays for each unit above
@@ -60,7 +64,9 @@ class Decisions:
             for factors in (REACHED, PAYS)
         )
         shape = (len(lengths), 2)
-        return cls(lengths, np.ones(shape), np.zeros(cutoff.shape), cutoff / 2, worth)
+        return cls(
+            lengths, np.ones(shape), np.zeros((*shape, MARKS)), np.zeros(cutoff.shape), cutoff / 2, worth
+        )
 
     def extended(self, more: int) -> Decisions:
         """Append categories, which are decided on as the others are on average."""
@@ -70,11 +76,19 @@ class Decisions:
 
         return replace(self, shift=longer(self.shift), cutoff=longer(self.cutoff), worth=longer(self.worth))
 
-    def probabilities(self, logits: Doubles, length: Ints) -> Doubles:
-        """Calibrate the log-odds [B, L, 2] of windows of ``length`` [B] interactions; probabilities [B, L, 2]."""
-        slope, shift = self._at(self.slope, length), self._at(self.shift, length)
-        scaled = logits * slope[:, None] + shift
-        return sigmoid(scaled)
+    def probabilities(self, logits: Doubles, marks: Doubles, length: Ints) -> Doubles:
+        """Calibrate the log-odds of B windows.
+
+        Args:
+            logits: Log-odds that a category is liked and disliked, [B, L, 2].
+            marks: Marks of what the label rule names by the windows alone, [B, L, 2, M].
+            length: Interactions in the windows, [B].
+
+        Returns:
+            Probabilities that a category is liked and disliked, [B, L, 2].
+        """
+        slope, weight, shift = (self._at(table, length) for table in (self.slope, self.weight, self.shift))
+        return sigmoid(logits * slope[:, None] + (marks * weight[:, None]).sum(axis=-1) + shift)
 
     def decide(self, probabilities: Doubles, length: Ints, most: int) -> Preferences:
         """Select at most ``most`` labels in each half for B users, likeliest first.
@@ -103,9 +117,11 @@ def sigmoid(logits: Doubles) -> Doubles:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
-def decide(logits: Doubles, length: Ints, decisions: Decisions, most: int) -> tuple[Preferences, Doubles]:
+def decide(
+    logits: Doubles, marks: Doubles, length: Ints, decisions: Decisions, most: int
+) -> tuple[Preferences, Doubles]:
     """Calibrate log-odds [B, L, 2] and select labels: the labels, and the calibrated probabilities [B, L, 2]."""
-    probabilities = decisions.probabilities(logits, length)
+    probabilities = decisions.probabilities(logits, marks, length)
     return decisions.decide(probabilities, length, most), probabilities
 
 

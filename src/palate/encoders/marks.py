@@ -1,0 +1,39 @@
+"""What the label rule would name if a window were the whole history: inputs of the decisions beside the log-odds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palate.encoders.estimates import PopulationInputs, Seen, labels_of_all, scores_of_all, thresholds_of
+
+if TYPE_CHECKING:
+    from palate.encoders.counts import CategoryCounts
+    from palate.schema import Doubles
+
+FARTHEST = 2.0
+"""Largest distance from a threshold, in units of the spread."""
+
+
+@torch.no_grad()
+def window_marks(counts: CategoryCounts, population: PopulationInputs) -> Doubles:
+    """Mark what the label rule names by the windows alone.
+
+    Args:
+        counts: Counts of B users over L categories.
+        population: Their population, or one for each.
+
+    Returns:
+        For liked and disliked: whether the rule names the category and, if so, its distance from the threshold, and
+        the logarithm of its count; and whether it was met too seldom to be named, [B, L, 2, 4].
+    """
+    seen = Seen.of(counts, population)
+    like, dislike = thresholds_of(seen, population)
+    named = (labels_of_all(seen, population, like, dislike) >= 0).double()  # [B, L, 2]
+    score = scores_of_all(seen, population)
+    beyond = torch.stack([score - like, dislike - score], dim=-1).clamp(0, FARTHEST)
+    often = torch.log1p(seen.count.double())[..., None].expand_as(named) / 3
+    rare = (seen.count < population.min_count).double()[..., None].expand_as(named)
+    return np.asarray(torch.stack([named, named * beyond, named * often, rare], dim=-1).cpu().numpy())
