@@ -26,9 +26,19 @@ SIGNATURES = {
         "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
+    "rank": (
+        "(entries: 'Sequence[str | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
+        "protocol: 'RankingProtocol' = 'leave-last-out', candidates: 'str | int | Path' = 'all', trials: 'int' = 4, "
+        "seed: 'int' = 0, keep_seen: 'bool' = False, versus: 'str | None' = None, "
+        "report: 'Callable[[str], None] | None' = None) -> 'RankingTable'"
+    ),
     "read_history": "(path: 'Path | str', unrated: 'float | None' = None) -> 'tuple[History, list[Item]]'",
     "read_prompts": "(folder: 'Path | str', run: 'Path | str | None' = None) -> 'Prompts'",
     "register_predictor": "(name: 'str', build: 'PredictorFactory') -> 'None'",
+    "register_ranker": (
+        "(kind: 'str', build: 'Callable[[Any], Ranker]', settings: 'type[KindSettings]', "
+        "trials: 'Sequence[Mapping[str, Any]]' = ({},)) -> 'None'"
+    ),
     "register_task": "(kind: 'str', task: 'type[CategoryPreference]', settings: 'type[KindSettings]') -> 'None'",
     "register_user_encoder": (
         "(kind: 'str', encoder: 'Callable[[Any, EncoderSizes], nn.Module]', settings: 'type[KindSettings]') "
@@ -54,6 +64,7 @@ CLASSES = {
     "KindSettings",
     "PalateError",
     "PersonalizedModel",
+    "RankingTable",
     "Recipe",
 }
 FUNCTIONS = sorted({*SIGNATURES, *BEGIN})
@@ -64,6 +75,17 @@ class SaysNothing:
 
     def predict(self, user_index, windows):
         return [""] * len(windows)
+
+
+class NewestItems:
+    def __init__(self, settings):
+        self.weight = settings.weight
+
+    def fit(self, dataset, dev_ndcg):
+        self.scored = self.weight * np.arange(len(dataset.items))
+
+    def scores(self, windows, candidates=None):
+        return np.tile(self.scored, (len(windows), 1))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +134,7 @@ def found(world, monkeypatch):
     return {
         "palate": palate,
         "SaysNothing": SaysNothing,
+        "NewestItems": NewestItems,
         "MeanEncoder": lambda settings, sizes: None,
         "Favourite": Favourite,
         **made,

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from palate.client import Client
     from palate.config.load import load_recipe
     from palate.config.recipe import Recipe
-    from palate.config.registry import register_predictor, register_task, register_user_encoder
+    from palate.config.registry import (
+        register_predictor,
+        register_ranker,
+        register_task,
+        register_user_encoder,
+    )
     from palate.config.section import KindSettings
     from palate.data.dataset import Dataset, load_dataset
     from palate.data.history_file import read_history
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from palate.export.read import read_prompts
     from palate.export.write import export_prompts
     from palate.model.model import PersonalizedModel, load_model
+    from palate.ranking.compare import RankingTable, rank
     from palate.schema import History, Item
     from palate.training.from_python import train
 
@@ -34,6 +40,7 @@ __all__ = [
     "KindSettings",
     "PalateError",
     "PersonalizedModel",
+    "RankingTable",
     "Recipe",
     "evaluate",
     "export_prompts",
@@ -41,9 +48,11 @@ __all__ = [
     "load_model",
     "load_recipe",
     "prepare",
+    "rank",
     "read_history",
     "read_prompts",
     "register_predictor",
+    "register_ranker",
     "register_task",
     "register_user_encoder",
     "train",
@@ -58,6 +67,7 @@ _MODULES = {
     "KindSettings": "palate.config.section",
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.model",
+    "RankingTable": "palate.ranking.compare",
     "Recipe": "palate.config.recipe",
     "evaluate": "palate.evaluation.results",
     "export_prompts": "palate.export.write",
@@ -65,9 +75,11 @@ _MODULES = {
     "load_model": "palate.model.model",
     "load_recipe": "palate.config.load",
     "prepare": "palate.data.prepare",
+    "rank": "palate.ranking.compare",
     "read_history": "palate.data.history_file",
     "read_prompts": "palate.export.read",
     "register_predictor": "palate.config.registry",
+    "register_ranker": "palate.config.registry",
     "register_task": "palate.config.registry",
     "register_user_encoder": "palate.config.registry",
     "train": "palate.training.from_python",

@@ -152,7 +152,7 @@ def test_prepare_passes_its_options_and_prints_the_folder(palate, stand_in):
         "d.csv",
         5,
     )
-    assert (seen["min_ratings"], seen["dev_share"], seen["test_share"]) == (20, 0.1, 0.1)
+    assert (seen["min_ratings"], seen["dev_share"], seen["test_share"]) == (None, 0.1, 0.1)
 
 
 def test_prepare_refuses_a_filled_folder(palate, tmp_path):

@@ -21,6 +21,7 @@ from palate.cli.options import paths_at_home
 from palate.cli.prepare import prepare
 from palate.cli.pretrain import pretrain
 from palate.cli.questions import questions
+from palate.cli.rank import rank
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.signals import exit_code, stop_in_order
@@ -90,6 +91,7 @@ for _command in (
     pretrain,
     evaluate,
     questions,
+    rank,
     generate,
     export,
     summarise,

@@ -36,6 +36,15 @@ def _options(
             help="Item files, by name or glob; from the events' columns if not given.",
         ),
     ] = None,
+    format: Annotated[
+        str | None,
+        Option(
+            metavar="csv|jsonl|parquet|sequences",
+            help="Format of the event files, by their names if not given; sequences have a user and the user's items "
+            "on each line, oldest first.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         Path | None,
         Option(help="YAML file of the options below, like 'user: reader'; options given here win."),
@@ -80,6 +89,13 @@ def _options(
     ] = None,
     feedback: Annotated[
         str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
+    ] = None,
+    repeats: Annotated[
+        str | None,
+        _meaning(
+            "Keep repeated events of a user and an item, or merge them into one; kept in sequences.",
+            metavar="keep|merge",
+        ),
     ] = None,
     rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
     max_categories: Annotated[

@@ -19,15 +19,22 @@ def prepare(
         list[str],
         Argument(
             metavar="SOURCE...",
-            help="A MovieLens release like ml-100k, a folder or zip of one; or event files: CSV, JSON lines, Parquet.",
+            help="A MovieLens release like ml-100k, a folder or zip of one; or event files: CSV, JSON lines, Parquet, "
+            "sequences.",
         ),
     ],
     out: Annotated[Path, Option(help="Folder to write the dataset to.")],
     own: Any = None,
     descriptions: Annotated[Path | None, Option(help="CSV file of the items' descriptions.")] = None,
     min_ratings: Annotated[
-        int, Option(min=1, help="Leave out users with fewer ratings.", rich_help_panel=_KEPT)
-    ] = 20,
+        int | None,
+        Option(
+            min=1,
+            help="Leave out users with fewer ratings; 20, and 1 where the items have no categories.",
+            rich_help_panel=_KEPT,
+            show_default=False,
+        ),
+    ] = None,
     dev_share: Annotated[
         float, Option(min=0, max=1, help="Share of the users in dev.", rich_help_panel=_KEPT)
     ] = 0.1,

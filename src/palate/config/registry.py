@@ -1,15 +1,16 @@
-"""Registries of user encoders, tasks and predictors.
+"""Registries of user encoders, tasks, predictors and rankers.
 
-A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`) or by
-the entry point of an installed package, in the group ``palate.user_encoders``, ``palate.tasks`` or
-``palate.predictors``: its name is the kind, its value a function without arguments that makes the call. Recipes, saved
+A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`,
+:func:`register_ranker`) or by the entry point of an installed package, in the group ``palate.user_encoders``,
+``palate.tasks``, ``palate.predictors`` or ``palate.rankers``: its name is the kind, its value a function without
+arguments that makes the call. Recipes, saved
 models and the command line look kinds up here by name; no module that such a file names is imported.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.encoders.base import EncoderSizes
     from palate.evaluation.predictors.base import Predictor
+    from palate.ranking.base import Ranker
     from palate.schema import WindowKind
     from palate.tasks.category_preference import CategoryPreference
 
@@ -115,6 +117,15 @@ class TaskKind:
     build: Callable[..., CategoryPreference]
 
 
+@dataclass(frozen=True)
+class RankerKind:
+    """Settings of a kind of ranker, its factory, and the settings that tuning tries, the likeliest first."""
+
+    settings: type[KindSettings]
+    build: Callable[[Any], Ranker]
+    trials: tuple[Mapping[str, Any], ...] = ({},)
+
+
 PredictorFactory = Callable[["Dataset", "CategoryPreference", "WindowKind"], "Predictor"]
 
 user_encoders: Registry[UserEncoderKind] = Registry(
@@ -124,6 +135,7 @@ tasks: Registry[TaskKind] = Registry("task", "palate.tasks", "palate.tasks.kinds
 predictors: Registry[PredictorFactory] = Registry(
     "reference", "palate.predictors", "palate.evaluation.predictors.references"
 )
+rankers: Registry[RankerKind] = Registry("ranker", "palate.rankers", "palate.ranking.references.kinds")
 
 
 def register_user_encoder(
@@ -188,6 +200,34 @@ def register_predictor(name: str, build: PredictorFactory) -> None:
         0.0
     """
     predictors.register(name, build)
+
+
+def register_ranker(
+    kind: str,
+    build: Callable[[Any], Ranker],
+    settings: type[KindSettings],
+    trials: Sequence[Mapping[str, Any]] = ({},),
+) -> None:
+    """Register a ranker of items, for use by name in ``palate rank`` and :func:`palate.rank`.
+
+    Args:
+        kind: Its name.
+        build: Class or function that takes the settings and returns a :class:`palate.ranking.base.Ranker`.
+        settings: Its settings: a subclass of :class:`KindSettings` in which every field has a default; ``kind`` is
+            added.
+        trials: Settings that tuning tries, as differences from the defaults, the likeliest first.
+
+    Raises:
+        ConflictError: The name is already in use.
+
+    Example:
+        >>> class NewestSettings(palate.KindSettings):
+        ...     weight: float = 1.0
+        >>> palate.register_ranker("newest", NewestItems, NewestSettings)
+        >>> palate.rank(["newest"], data).score("newest", "hr@10").value >= 0
+        True
+    """
+    rankers.register(kind, RankerKind(_with_kind(kind, settings), build, tuple(trials)))
 
 
 _made: dict[tuple[str, type[KindSettings]], type[KindSettings]] = {}

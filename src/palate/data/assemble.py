@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -15,21 +15,24 @@ from palate.errors import DataError, PalateError
 from palate.schema import SPLITS, Indices, Interactions, Ints, Item, RatingIndices, Split
 
 Ids = npt.NDArray[np.uint32]
+LEAST_LABELLED = 20
+"""Ratings that a user has at least whose liked and disliked categories are asked about, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """Rules for filtering and splitting users."""
 
-    min_ratings: int = 20
+    min_ratings: int | None = None  # as :meth:`least` says if None
     dev_share: float = 0.1
     test_share: float = 0.1
     max_held_out: int = 5000  # users, for dev and for test each
     seed: int = 0
     hold_out: bool = True  # False: all users are training users
+    keep_repeats: bool = False  # False: only a user's last rating of an item counts
 
     def __post_init__(self) -> None:
-        if self.min_ratings < 1:
+        if self.min_ratings is not None and self.min_ratings < 1:
             raise PalateError(f"min_ratings is {self.min_ratings}; it takes at least 1")
         if self.max_held_out < 1:
             raise PalateError(f"max_held_out is {self.max_held_out}; it takes at least 1 user")
@@ -41,6 +44,12 @@ class Rules:
                 f"dev_share {self.dev_share} and test_share {self.test_share}: each must be above 0 and "
                 "together below 1"
             )
+
+    def least(self, items: Iterable[Item]) -> int:
+        """Return how many ratings a user needs: by default 20 to be labelled by categories, without these 1."""
+        if self.min_ratings is not None:
+            return self.min_ratings
+        return LEAST_LABELLED if any(item.categories for item in items) else 1
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,14 @@ def assemble_columns(
     """Sort, clean and split ratings of known items; ``user_index`` refers to ``user_ids`` [U]."""
     order = np.lexsort((columns.timestamp, columns.user_index))
     user_index, item_index = columns.user_index[order], columns.item_index[order]
-    last = _last_of_each_pair(user_index, item_index, len(items))
+    last = (
+        np.ones(len(order), dtype=np.bool_)
+        if rules.keep_repeats
+        else _last_of_each_pair(user_index, item_index, len(items))
+    )
     lengths = np.bincount(user_index[last], minlength=len(user_ids))
-    keeps = lengths >= rules.min_ratings
+    least = rules.least(items)
+    keeps = lengths >= least
     kept = last & keeps[user_index]
     order = order[kept]
     users = list(compress(user_ids, keeps))
@@ -112,10 +126,10 @@ def assemble_columns(
         users_with_too_few_ratings=int((~keeps).sum()),
         ratings_of_left_out_users=int(lengths[~keeps].sum()),
     )
-    return Tables(interactions, users, split_users(len(users), rules), items_table(items)), dropped
+    return Tables(interactions, users, split_users(len(users), rules, least), items_table(items)), dropped
 
 
-def split_users(users: int, rules: Rules) -> RatingIndices:
+def split_users(users: int, rules: Rules, least: int = LEAST_LABELLED) -> RatingIndices:
     """Draw the split of each user, as indices [U] into SPLITS; no split is empty if any user is held out."""
     if not rules.hold_out:
         return np.full(users, SPLITS.index("train"), dtype=np.uint8)
@@ -125,7 +139,7 @@ def split_users(users: int, rules: Rules) -> RatingIndices:
     }
     if sum(held_out.values()) >= users:
         raise DataError(
-            f"{users} users with at least {rules.min_ratings} ratings are too few for the splits "
+            f"{users} users with at least {least} ratings are too few for the splits "
             f"{', '.join(SPLITS)}; take a lower min_ratings, lower shares, or more data"
         )
     order = np.random.default_rng(rules.seed).permutation(users)

@@ -27,7 +27,7 @@ from palate.data.tabular.settings import OwnData
 from palate.errors import DataError
 from palate.schema import LabelRule
 from palate.system import files
-from palate.tasks import load_task
+from palate.tasks import load_task, too_few_categories
 from palate.tasks.rules import check_rule
 
 
@@ -38,7 +38,7 @@ def prepare(
     items: Path | str | None = None,
     own: OwnData | None = None,
     descriptions: Path | None = None,
-    min_ratings: int = 20,
+    min_ratings: int | None = None,
     dev_share: float = 0.1,
     test_share: float = 0.1,
     max_held_out: int = 5000,
@@ -54,13 +54,15 @@ def prepare(
 
     Args:
         source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; or event files (CSV, JSON
-            lines, Parquet), by path or glob; or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format
+            lines, Parquet, or with ``own.format`` sequences), by path or glob;
+            or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format
             that is compressed or on another scale, which is read as event files.
         out: The new folder.
         items: Item file, or a glob of several; if None, items are taken from the events' columns.
         own: Column names and other settings of event files; what is not given is inferred.
         descriptions: CSV file of item descriptions, or a folder with one.
-        min_ratings: Minimum number of ratings of a user; others are dropped.
+        min_ratings: Minimum number of ratings of a user; others are dropped. If None, 20, and 1 where the items have
+            no categories to ask about.
         dev_share: Fraction of the users in dev, from 0 to 1.
         test_share: Fraction of the users in test, from 0 to 1.
         max_held_out: Maximum number of users in dev and in test, each.
@@ -166,6 +168,8 @@ class _Reading:
             shutil.rmtree(scratch, ignore_errors=True)
         raw.tell(say)
         dataset = raw.as_dataset(rules, self.rule)
+        if too_few_categories(dataset.categories):
+            return dataset
         words = load_task(TaskSettings(), dataset.info).rule_in_words
         say(f"label rule: {words}; a recipe's task.rule, task.like_above and task.dislike_below change it")
         if proposal := proposed_rule(dataset):
@@ -185,6 +189,7 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
         raise DataError("no source; name a MovieLens release, or event files")
     if (
         len(sources) > 1
+        or (own is not None and own.format is not None)
         or format_of(sources[0])
         or (glob.has_magic(str(sources[0])) and not Path(sources[0]).exists())
     ):
@@ -193,7 +198,7 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
         given = ", ".join(own.model_dump(exclude_defaults=True))
         raise DataError(
             f"is not an event file, and {given} are settings for such; name files that end in .csv, .jsonl or "
-            ".parquet, or leave the settings out",
+            ".parquet or give their --format, or leave the settings out",
             sources[0],
         )
     return False

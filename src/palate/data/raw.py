@@ -68,7 +68,7 @@ class Raw:
             item_noun=words.item,
             category_field=words.category,
             categories=tuple(categories),
-            min_ratings=rules.min_ratings,
+            min_ratings=rules.least(self.items),
             split_seed=rules.seed,
             split_sizes={split: int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
             described_items=sum(item.description is not None for item in self.items),
@@ -91,7 +91,8 @@ class Raw:
         splits = ", ".join(f"{size:,} {split}" for split, size in zip(SPLITS, sizes, strict=True))
         say(f"{counted(len(tables.interactions), words.one_rating)} of {users} ({splits})")
         uncategorised = sum(not item.categories for item in self.items)
-        say(f"{counted(len(self.items), 'item')}, {uncategorised:,} without a {words.category}")
+        without = f", {uncategorised:,} without a {words.category}" if uncategorised < len(self.items) else ""
+        say(f"{counted(len(self.items), 'item')}{without}")
         if dropped.ratings_of_unknown_items:
             say(
                 f"dropped {counted(dropped.ratings_of_unknown_items, words.one_rating)} of {plural(words.item)} "

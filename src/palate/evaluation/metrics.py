@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_1samp
 
 from palate.schema import Bools, Doubles, Floats, Preferences, membership
 from palate.system.records import Frozen
@@ -120,6 +120,21 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
     return Score(value=float(difference(total)), low=float(low), high=float(high))
 
 
+def score_means(values: Doubles, seed: int = 0) -> list[Score]:
+    """Average M values over B users [B, M], each with a percentile bootstrap interval over users, the same for all."""
+    resampled = _resampled_sums(values, np.random.default_rng(seed)) / len(values)
+    low, high = np.quantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    return [
+        Score(value=float(value), low=float(lowest), high=float(highest))
+        for value, lowest, highest in zip(values.mean(axis=0), low, high, strict=True)
+    ]
+
+
+def paired_p_value(differences: Doubles) -> float:
+    """Test that the mean of B users' differences [B] is 0, two-sided, by Student's t; 1 where all are 0."""
+    return float(ttest_1samp(differences, 0.0).pvalue) if differences.any() else 1.0
+
+
 def _outcomes(truth: Bools, predicted: Bools) -> Bools:
     """Compute true positives, predicted and true labels, [B, 3, L]."""
     return np.stack([truth & predicted, predicted, truth], axis=1)
@@ -136,8 +151,8 @@ def _ratio(numerator: _Sums, denominator: _Sums) -> _Sums:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) > 0)
 
 
-def _resampled_sums(outcomes: Bools, rng: np.random.Generator) -> Floats:
-    """Sum outcomes [B, 3, L] over users drawn with replacement, [RESAMPLES, 3, L]."""
+def _resampled_sums(outcomes: Bools | Doubles, rng: np.random.Generator) -> Floats:
+    """Sum outcomes [B, ...] over users drawn with replacement, [RESAMPLES, ...]."""
     users, *shape = outcomes.shape
     flat = outcomes.reshape(users, -1).astype(np.float32)  # sums of ones stay exact up to 16 million users
     sums = np.empty((RESAMPLES, flat.shape[1]), dtype=np.float32)

@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.config.registry import tasks
+from palate.errors import DataError
 from palate.tasks.base import Task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.rules import with_thresholds
+from palate.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from palate.config.recipe import TaskSettings
     from palate.data.dataset import DatasetInfo
 
-__all__ = ["CategoryPreference", "Task", "load_task"]
+__all__ = ["CategoryPreference", "Task", "load_task", "too_few_categories"]
+
+
+def too_few_categories(names: Sequence[str]) -> bool:
+    """Return whether there are too few categories for a question about them."""
+    return len(names) < 2
 
 
 def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
@@ -34,8 +43,15 @@ def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
 
     Raises:
         RecipeError: The thresholds overlap, or the rule needs ratings that the data does not have.
-        DataError: Category names cannot be told apart in an answer, or the dataset lacks the rule's statistics.
+        DataError: There are fewer than two categories, their names cannot be told apart in an answer, or the dataset
+            lacks the rule's statistics.
     """
+    if too_few_categories(info.categories):
+        raise DataError(
+            f"{info.name} has {counted(len(info.categories), info.category_field)} in all, and a question about what "
+            "a user likes takes at least 2; prepare it with categories of the items (--items, --category-col), or "
+            "rank its items with palate rank"
+        )
     shares = None if info.feedback == "ratings" else np.array(info.category_shares)
     return tasks.find(settings.kind).build(
         info.categories, info.category_field, with_thresholds(settings, info), shares

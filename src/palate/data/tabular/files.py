@@ -1,4 +1,4 @@
-"""Files of rows: CSV, JSON lines and Parquet, compressed or not, several of them as one table read in batches."""
+"""Files of rows: CSV, JSON lines, Parquet and sequences, compressed or not, several as one table read in batches."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ from palate.data.tabular.csv_files import (
     read_csv,
 )
 from palate.data.tabular.json_lines import NESTED, find_fields, json_rows, read_json_lines
+from palate.data.tabular.sequences import (
+    SEQUENCE_COLUMNS,
+    first_skipped_sequence,
+    read_sequences,
+    sequence_lines,
+)
 from palate.data.tabular.skipped_rows import SkippedRows
 from palate.data.tabular.text_files import broken_file
 from palate.errors import DataError
 
-Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
+Format: TypeAlias = Literal["csv", "jsonl", "parquet", "sequences"]
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -76,6 +82,8 @@ class RowFiles:
         """
         if self.format == "csv":
             return {name: pl.String() for name in self._dialect(self.paths[0]).columns if name}
+        if self.format == "sequences":
+            return {name: pl.String() for name in SEQUENCE_COLUMNS}
         if self.format == "parquet":
             return _parquet_schema(self.paths[0])
         fields: dict[str, pl.DataType] = {}
@@ -175,11 +183,12 @@ class RowFiles:
     def first_skipped(self) -> DataError | None:
         """Return what is wrong with the first row that is left out because it cannot be split into fields."""
         for path in self.paths:
-            error = (
-                csv_files.first_skipped_row(path, self._dialect(path))
-                if self.format == "csv"
-                else json_lines.first_skipped_line(path)
-            )
+            if self.format == "csv":
+                error = csv_files.first_skipped_row(path, self._dialect(path))
+            elif self.format == "sequences":
+                error = first_skipped_sequence(path)
+            else:
+                error = json_lines.first_skipped_line(path)
             if error is not None:
                 return error
         return None
@@ -207,6 +216,8 @@ class RowFiles:
             return read_csv(path, self._dialect(path), columns, skipped)
         if self.format == "jsonl":
             return read_json_lines(path, {name: self.schema[name] for name in columns}, skipped)
+        if self.format == "sequences":
+            return read_sequences(path, columns, skipped)
         return _read_parquet(path, columns)
 
     def _lines(self, path: Path) -> Iterator[int]:
@@ -214,10 +225,12 @@ class RowFiles:
             yield from (line for line, _ in csv_rows(path, self._dialect(path), self._skipped()))
         elif self.format == "jsonl":
             yield from (line for line, _ in json_rows(path, self._skipped()))
+        elif self.format == "sequences":
+            yield from (line for line, _, items in sequence_lines(path, self._skipped()) for _ in items)
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         """Raise :class:`DataError` for a file that lacks one of the columns, or has another type in it."""
-        for path in self.paths[1:] if self.format != "jsonl" else ():
+        for path in self.paths[1:] if self.format in ("csv", "parquet") else ():
             here = RowFiles((path,), self.format, self.csv).schema
             for name in columns:
                 if name not in here:
@@ -234,7 +247,10 @@ class RowFiles:
 
 
 def find_row_files(
-    sources: Sequence[str | Path], csv: CsvOptions = _PLAIN_CSV, skip_bad_rows: bool = False
+    sources: Sequence[str | Path],
+    csv: CsvOptions = _PLAIN_CSV,
+    skip_bad_rows: bool = False,
+    given: Format | None = None,
 ) -> RowFiles:
     """Find files by path or pattern.
 
@@ -242,6 +258,7 @@ def find_row_files(
         sources: Paths, or patterns with ``*``, ``?`` or ``[]``. What exists under the very name is never a pattern.
         csv: How CSV files are read.
         skip_bad_rows: Leave out rows that cannot be split into fields.
+        given: Their format; by their names' endings if None.
 
     Returns:
         The files in the order of the sources, those of a pattern by name, each once.
@@ -250,7 +267,7 @@ def find_row_files(
         DataError: There is no such file, or one is empty, no file, or of another format than the first.
     """
     paths = [path for source in sources for path in _found(source)]
-    formats = {path: format_of(path) for path in paths}
+    formats = {path: given or format_of(path) for path in paths}
     for path, form in formats.items():
         if path.is_dir():
             raise DataError(f"is a folder; name the files in it, like '{path}/*.csv' in quotes", path)

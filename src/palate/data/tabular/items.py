@@ -41,14 +41,14 @@ class ItemColumns:
     title: str
     description: str | None
     year: str | None
-    category: str
+    category: str | None
     category_field: str | None
     """The field of the categories' records that holds a name."""
 
     @property
     def used(self) -> list[str]:
         """The columns that are read, in ascending order."""
-        names = {self.item_id, self.category, *(name for name in (self.year,) if name)}
+        names = {self.item_id, *(name for name in (self.category, self.year) if name)}
         for template in (self.title, self.description or ""):
             names |= {name for _, name, _, _ in Formatter().parse(template) if name is not None}
         return sorted(names)
@@ -101,10 +101,15 @@ def read_catalogue(
     id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
     category, field = columns.category, columns.category_field
     table, others, without_id = _distinct(files, id_column, columns.used)
-    categories = _categories(table, category, field, files, own)
+    categories = (
+        CategoryColumn([[] for _ in range(len(table))], None)
+        if category is None
+        else _categories(table, category, field, files, own)
+    )
     separator = categories.separator
     say(
-        f"items: id {id_column}, title {title}, categories {category}"
+        f"items: id {id_column}, title {title}, "
+        + (f"categories {category}" if category else "no categories (--category-col)")
         + (f", field {field}," if field else "")
         + (f" separated by {separator!r}" if separator else "")
         + (f", description {description}" if description else ", no descriptions (--description-col)")
@@ -136,7 +141,7 @@ def read_catalogue(
     return Catalogue(
         items,
         own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),
-        own.category_noun or noun_of(category),
+        own.category_noun or ("category" if category is None else noun_of(category)),
         {
             "items_without_title": sum(item.title == item.item_id for item in items),
             "rare_categories_left_out": dropped,
@@ -168,8 +173,10 @@ def _text(role: str, given: str | None, columns: list[str], place: str) -> str |
     return None if found is None else f"{{{found}}}"
 
 
-def _category_column(given: str | None, files: RowFiles, others: set[str | None]) -> tuple[str, str | None]:
-    """Find the category column and, for ``genres.code``, the field of its records."""
+def _category_column(
+    given: str | None, files: RowFiles, others: set[str | None]
+) -> tuple[str | None, str | None]:
+    """Find the category column, if there is one, and for ``genres.code`` the field of its records."""
     columns, place = list(files.schema), str(files.paths[0])
     if given is not None and given not in columns:
         column, dot, field = given.partition(".")
@@ -179,12 +186,6 @@ def _category_column(given: str | None, files: RowFiles, others: set[str | None]
     if found is None:
         lists = [name for name, dtype in files.schema.items() if isinstance(dtype, (pl.List, pl.Array))]
         found = lists[0] if len(lists) == 1 and lists[0] not in others else None
-    if found is None:
-        raise DataError(
-            "which column holds the categories that the model is asked about? name it with --category-col; "
-            f"there are {', '.join(map(repr, columns[:12]))}",
-            place,
-        )
     return found, None
 
 

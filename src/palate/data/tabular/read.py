@@ -23,7 +23,9 @@ from palate.data.tabular.values import Scale, default_thresholds, rating_scale, 
 from palate.errors import DataError
 from palate.schema import Indices
 from palate.system import files
+from palate.tasks import too_few_categories
 from palate.tasks.verbalizer import verbalizer_of
+from palate.words import counted
 
 OFTEN, SELDOM = 1.25, 0.75
 """Thresholds of the label rule without ratings: multiples of a category's share of the training users' histories."""
@@ -33,7 +35,7 @@ def read_own(
     sources: Sequence[str | Path], own: OwnData, descriptions: Path | None, rules: Rules, say: Report
 ) -> Raw:
     """Read event files and items; raises :class:`DataError` for what cannot be read or told."""
-    event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows)
+    event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows, own.format)
     item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
     faults = Faults()
     columns = find_event_columns(event_files, own, faults)
@@ -48,17 +50,17 @@ def read_own(
     joined, left_over = describe(catalogue.items, described)
     items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
     with _about(item_files.paths[0]):
-        _check_categories(catalogue)
+        _check_categories(catalogue, say)
     events = read_events(event_files, columns, say)
     with _about(event_files.paths[0]):
         known = _of_known_items(events, catalogue)
-        merged = known if columns.feedback == "ratings" else _merged(known)
+        merged = known if columns.feedback == "ratings" or own.keeps_repeats else _merged(known)
         scale = _scale(merged.table["value"].to_numpy(), columns, own, say)
         tables, dropped = assemble_columns(
             Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
             events.user_ids,
             items,
-            rules,
+            replace(rules, keep_repeats=own.keeps_repeats),
         )
     seconds = tables.interactions.timestamp // events.ticks_per_second
     read = dict.fromkeys((*event_files.paths, *item_files.paths, *([descriptions] if descriptions else [])))
@@ -104,14 +106,16 @@ def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say:
         say("no ratings (--rating-col): a category is liked by its share of a history, as implicit feedback")
 
 
-def _check_categories(catalogue: Catalogue) -> None:
+def _check_categories(catalogue: Catalogue, say: Report) -> None:
     """Before the events are read: categories that an answer could not tell apart."""
     names = tuple(sorted({name for item in catalogue.items for name in item.categories}))
-    if len(names) < 2:
-        raise DataError(
-            f"the items have {len(names)} {catalogue.category_noun} in all, expected at least 2 to ask about; "
-            "name another column with --category-col, or what separates the names with --separator"
+    if too_few_categories(names):
+        say(
+            f"the items have {counted(len(names), catalogue.category_noun)} in all: they can be ranked (palate rank), "
+            "but nothing can be asked about categories, which takes at least 2; name another column with "
+            "--category-col, what separates the names with --separator, or a file of items with --items"
         )
+        return
     verbalizer_of(names, catalogue.category_noun, TaskSettings().max_labels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -14,10 +14,11 @@ from palate.config.renames import PREPARE, renamed
 from palate.config.section import Section
 from palate.config.yaml_file import read_yaml
 from palate.data.tabular.csv_files import CsvOptions
-from palate.data.tabular.files import expanded
+from palate.data.tabular.files import Format, expanded
 from palate.errors import RecipeError, fault_message
 from palate.schema import Feedback
 
+Repeats: TypeAlias = Literal["keep", "merge"]
 EVENT_COLUMNS = (("user_id", "item_id", "rating", "timestamp"), ("user_id", "item_id", "rating"))
 ITEM_COLUMNS = (("item_id", "title", "genres"),)
 """Columns of files that ``::`` separates and that have no header line: MovieLens' order."""
@@ -26,6 +27,8 @@ ITEM_COLUMNS = (("item_id", "title", "genres"),)
 class OwnData(Section):
     """Settings of ``palate prepare`` for event files; what is not given is inferred and reported."""
 
+    format: Format | None = None
+    """Format of the event files, by their names if not given; ``sequences`` are lines of a user and items."""
     items: str | None = None
     """File of the items, or a glob of several; without one the events' own columns tell of the items."""
     columns: tuple[str, ...] | None = Field(None, min_length=2)
@@ -59,6 +62,9 @@ class OwnData(Section):
     """What a category is called, in the singular."""
     feedback: Feedback | None = None
     """Ratings, or that something was chosen at all; ratings where there is a column of them."""
+    repeats: Repeats | None = None
+    """Keep repeated events of a user and an item, each at its own time, or merge them into one; kept in sequences,
+    merged elsewhere."""
     rating_step: float | None = Field(None, gt=0)
     """Round ratings to multiples of this."""
     max_categories: int = Field(100, ge=2)
@@ -71,6 +77,11 @@ class OwnData(Section):
     def _split(cls, columns: object) -> object:
         """As an option, the names are separated by commas."""
         return tuple(name.strip() for name in columns.split(",")) if isinstance(columns, str) else columns
+
+    @property
+    def keeps_repeats(self) -> bool:
+        """Whether repeated events of a user and an item stay apart."""
+        return self.repeats == "keep" or (self.repeats is None and self.format == "sequences")
 
     @property
     def event_csv(self) -> CsvOptions:

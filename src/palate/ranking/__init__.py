@@ -1,0 +1,4 @@
+"""Ranking of items: protocols without leakage, metrics of ranks, and references that every ranker is compared with.
+
+Public names: ``base.Ranker``, ``protocols.make_split``, ``compare.rank``.
+"""

@@ -1,0 +1,63 @@
+"""EASE: a linear model from items to items with a closed form (Steck, 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+from scipy.linalg import lapack
+
+from palate.config.section import KindSettings
+from palate.errors import DataError
+from palate.ranking.base import DevNdcg, picked
+from palate.ranking.references.matrices import decayed_histories, user_item_matrix
+from palate.schema import Floats, Indices, Windows
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+MOST_ITEMS = 30_000
+"""Items whose square matrix still fits into memory: 7.2 GB."""
+
+
+class EaseSettings(KindSettings):
+    """Settings of :class:`Ease`."""
+
+    kind: str = "ease"
+    regularization: float = Field(1000.0, gt=0)
+    """Strength of the ridge penalty, called lambda in the paper."""
+    decay: float = Field(1.0, ge=0, le=1)
+    """Factor of a history item's weight for each newer one; 1 as in the paper."""
+
+
+class Ease:
+    """Scores items by a history times the matrix that best predicts each item from a user's other items."""
+
+    def __init__(self, settings: EaseSettings) -> None:
+        self._settings = settings
+        self._weights: Floats = np.empty((0, 0), dtype=np.float32)  # [I, I]
+
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+        """Solve for the matrix; raises :class:`DataError` for more items than fit into memory."""
+        items = len(dataset.items)
+        if items > MOST_ITEMS:
+            raise DataError(
+                f"ease inverts a matrix of {items:,} times {items:,} items, and takes at most {MOST_ITEMS:,}; leave "
+                "the reference out",
+                dataset.path,
+            )
+        chosen = user_item_matrix(dataset.interactions, items)
+        gram = np.asfortranarray((chosen.T @ chosen).toarray())
+        gram[np.diag_indices(items)] += self._settings.regularization
+        factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
+        inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        weights = inverse / -np.diag(inverse)
+        weights[np.diag_indices(items)] = 0
+        self._weights = weights.astype(np.float32)
+
+    def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
+        """Multiply weighted histories by the matrix."""
+        histories = decayed_histories(windows, len(self._weights), self._settings.decay)
+        return picked(np.asarray(histories.astype(np.float32) @ self._weights), candidates)

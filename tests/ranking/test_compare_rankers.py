@@ -1,0 +1,166 @@
+"""Rankers on the same cases: candidates, tuning, differences, the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import palate
+from palate.cli.app import app
+from palate.errors import DataError, PalateError, RecipeError
+from palate.ranking.candidates import find_candidates
+from palate.ranking.protocols import make_split
+from sequence_data import sequence_dataset
+
+
+def circles(users=60, items=12, length=6, seed=0):
+    """Users who walk from item to item in a circle."""
+    rng = np.random.default_rng(seed)
+    return [
+        [int(start + step) % items for step in range(length)] for start in rng.integers(items, size=users)
+    ]
+
+
+DATA = sequence_dataset(circles(), items=12)
+
+
+class Given:
+    """Scores all items by a function of the history."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def fit(self, dataset, dev_score):
+        self.items = len(dataset.items)
+
+    def scores(self, windows, candidates=None):
+        rows = [
+            self.score(items[:length], self.items)
+            for items, length in zip(windows.item_index, windows.length, strict=True)
+        ]
+        every = np.array(rows, dtype=np.float64)
+        return every if candidates is None else np.take_along_axis(every, np.maximum(candidates, 0), axis=1)
+
+
+def next_in_circle(history, items):
+    return -((np.arange(items) - history[-1] - 1) % items)
+
+
+def test_a_ranker_that_knows_the_rule_finds_everything():
+    table = palate.rank([("oracle", Given(next_in_circle)), "item-knn:decay=0.5", "popularity"], DATA)
+    assert table.score("oracle").value == table.score("oracle", "mrr").value == 1
+    assert table.score("popularity").value < table.score("item-knn:decay=0.5").value
+    assert table.users == 60
+    assert table.of("oracle").coverage == 1
+
+
+def test_differences_are_paired_with_the_best_other_or_the_named_one():
+    entries = [("oracle", Given(next_in_circle)), "item-knn:decay=0.5", "popularity"]
+    best = palate.rank(entries, DATA)
+    assert best.of("oracle").difference.to == "item-knn:decay=0.5"
+    assert best.of("popularity").difference.to == "oracle"
+    named = palate.rank(entries, DATA, versus="popularity")
+    assert named.of("popularity").difference is None
+    found = named.of("oracle").difference
+    assert found.value == pytest.approx(1 - named.score("popularity").value)
+    assert found.low > 0
+    assert found.p < 1e-6
+
+
+def test_settings_are_tuned_on_dev_and_given_ones_are_not():
+    table = palate.rank(["item-knn", "item-knn:decay=1"], DATA, trials=3)
+    assert (table.of("item-knn").trials, table.of("item-knn:decay=1").trials) == (3, 1)
+    assert table.of("item-knn:decay=1").settings == {"shrinkage": 5.0, "decay": 1.0}
+    assert table.of("item-knn").dev >= 0
+
+
+def test_groups_are_by_history_and_by_how_well_the_target_is_known():
+    table = palate.rank(["popularity"], DATA)
+    assert table.groups["history"] == {"5–9": 60}
+    assert sum(table.groups["target's training events"].values()) == 60
+    timed = sequence_dataset(circles(), items=12, times=[[86_400 * 40 * step for step in range(6)]] * 60)
+    assert sum(palate.rank(["popularity"], timed).groups["target's age"].values()) == 60
+
+
+def test_drawn_candidates_are_unseen_distinct_and_come_with_a_warning():
+    split = make_split(DATA, "leave-last-out")
+    cases, drawn = find_candidates(4, DATA, split.test, False, seed=1)
+    for row, history, targets in zip(drawn, cases.windows.item_index, cases.targets, strict=True):
+        assert len(set(row.tolist())) == 4
+        assert not {*row.tolist()} & {*history[:5].tolist(), *targets.tolist()}
+    assert len(np.unique(drawn)) == 12
+    table = palate.rank(["popularity"], DATA, candidates=4)
+    assert "ranked among 4 drawn items and the target" in table.warnings[0]
+    with pytest.raises(DataError, match="100 candidates are to be drawn, but only 7 of 12 items are left"):
+        palate.rank(["popularity"], DATA, candidates=100)
+
+
+def test_candidates_of_a_file_are_the_items_on_a_users_line(tmp_path):
+    path = tmp_path / "candidates.txt"
+    start = int(DATA.interactions.item_index[0])
+    path.write_text(f"u0 {(start + 7) % 12} {(start + 8) % 12}\n")
+    table = palate.rank([("worst", Given(lambda h, n: -next_in_circle(h, n)))], DATA, candidates=path)
+    assert (table.users, table.warnings) == (1, ())
+    assert table.score("worst", "mrr").value == pytest.approx(1 / 3)
+    path.write_text("u0 1\nnobody 1\n")
+    with pytest.raises(DataError, match=r"candidates.txt:2: no user 'nobody' in made-up"):
+        palate.rank(["popularity"], DATA, candidates=path)
+    path.write_text("u0 1 77\n")
+    with pytest.raises(DataError, match=r"candidates.txt:1: no item '77' in made-up"):
+        palate.rank(["popularity"], DATA, candidates=path)
+    with pytest.raises(
+        DataError, match="nowhere: no such file of candidates; expected a file, a number, or all"
+    ):
+        palate.rank(["popularity"], DATA, candidates="nowhere")
+
+
+def test_seen_items_are_ranked_only_if_asked_for():
+    again = sequence_dataset([[0, 1, 2, 0]] * 5, items=4)
+    with pytest.raises(DataError, match="nobody of made-up has a test case"):
+        palate.rank(["popularity"], again)
+    table = palate.rank(["popularity"], again, keep_seen=True)
+    assert table.score("popularity", "hr@5").value == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (lambda history, items: np.full(items, np.nan), "gave a score that is not finite"),
+        (lambda history, items: np.zeros(items + 1), r"gave scores of shape \(60, 13\), expected \(60, 12\)"),
+    ],
+)
+def test_scores_are_checked(score, said):
+    with pytest.raises(PalateError, match=f"mine {said}"):
+        palate.rank([("mine", Given(score))], DATA)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([], "no ranker; name at least one"),
+        (["popularity", "popularity"], "a ranker is named twice"),
+        (["item-kn"], "there is no ranker 'item-kn'; .* did you mean 'item-knn'?"),
+        (["item-knn:decy=1"], "item-knn: found 'decy=1', expected setting=value; .* did you mean 'decay'?"),
+        (["item-knn:decay=2"], "item-knn: decay: "),
+        (["popularity:x=1"], "it has no settings"),
+    ],
+)
+def test_entries_are_checked_first(entries, said):
+    with pytest.raises(RecipeError, match=said):
+        palate.rank(entries, DATA)
+
+
+def test_the_command_prints_a_table_or_json(tmp_path):
+    path = tmp_path / "walks.txt"
+    path.write_text("".join(f"{user} {' '.join(map(str, one))}\n" for user, one in enumerate(circles())))
+    run = CliRunner().invoke
+    made = run(app, ["prepare", str(path), "--format", "sequences", "--out", str(tmp_path / "data")])
+    assert made.exit_code == 0, made.output
+    asked = ["rank", "popularity", "item-knn", "--data", str(tmp_path / "data")]
+    shown = run(app, asked)
+    assert shown.exit_code == 0, shown.output
+    assert "60 users, leave-last-out, among all 12 items, seed 0" in shown.stdout
+    found = json.loads(run(app, [*asked, "--json"]).stdout)
+    assert [one["name"] for one in found["rankers"]] == ["popularity", "item-knn"]
+    assert palate.RankingTable.model_validate(found).score("item-knn").value > 0

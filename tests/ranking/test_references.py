@@ -1,0 +1,83 @@
+"""References of a ranking, by hand."""
+
+import numpy as np
+import pytest
+
+from palate.config.registry import rankers
+from palate.data.windows import draw_windows
+from palate.errors import DataError
+from palate.ranking.references.largest_id import first_appearances
+from sequence_data import sequence_dataset
+
+
+def fitted(name, data, **settings):
+    kind = rankers.find(name)
+    ranker = kind.build(kind.settings(**settings))
+    ranker.fit(data, lambda one: 0.0)
+    return ranker
+
+
+def windows(*histories, items=6):
+    data = sequence_dataset(list(histories), items=items)
+    users = np.arange(len(histories))
+    return draw_windows(data.interactions, users, 100, "recent", np.random.default_rng(0))
+
+
+DATA = sequence_dataset([[0, 1, 2], [0, 1], [1, 3], [4]], items=6)
+
+
+def test_popularity_counts_interactions():
+    assert fitted("popularity", DATA).scores(windows([0])).tolist() == [[2, 3, 1, 1, 1, 0]]
+
+
+def test_item_knn_weighs_the_newest_most():
+    ranker = fitted("item-knn", DATA, shrinkage=1, decay=0.5)
+    [scores] = ranker.scores(windows([0, 3]))
+    similar_to_0, similar_to_3 = 2 / (np.sqrt(2 * 3) + 1), 1 / (np.sqrt(3 * 1) + 1)
+    assert scores[1] == pytest.approx(0.5 * similar_to_0 + 1 * similar_to_3)
+    assert scores[2] == pytest.approx(0.5 * 1 / (np.sqrt(2 * 1) + 1))
+    assert scores[0] == scores[3] == scores[4] == scores[5] == 0
+
+
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
+    [scores] = fitted("ease", DATA, regularization=2).scores(windows([0, 3]))
+    chosen = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]])
+    for item in range(6):
+        others = np.delete(chosen, item, axis=1)
+        weights = np.linalg.solve(others.T @ others + 2 * np.eye(5), others.T @ chosen[:, item])
+        history = np.delete(np.array([1, 0, 0, 1, 0, 0]), item)
+        assert scores[item] == pytest.approx(history @ weights, abs=1e-6)
+
+
+def test_ease_refuses_more_items_than_fit_into_memory():
+    with pytest.raises(DataError, match="ease inverts a matrix of 30,001 times 30,001 items"):
+        fitted("ease", sequence_dataset([[0, 1]], items=30_001))
+
+
+def test_the_largest_id_is_followed_by_the_next():
+    scores = fitted("largest-id", DATA).scores(windows([3, 1], [5]))
+    assert np.argsort(-scores[0], kind="stable")[:2].tolist() == [4, 5]
+    assert len(set(scores[0][:4])) == 1
+    assert len(set(scores[1])) == 1
+
+
+def test_ids_from_training_data_are_by_first_appearance():
+    data = sequence_dataset([[3, 1], [1, 0]], items=5)
+    assert first_appearances(data.interactions, 5).tolist() == [2, 1, 3, 0, 4]
+
+
+@pytest.mark.parametrize("name", rankers.kinds)
+def test_candidates_have_the_scores_that_they_have_among_all_items(name):
+    ranker, seen = fitted(name, DATA), windows([0, 1], [4])
+    listed = np.array([[2, 3], [5, -1]])
+    every, some = ranker.scores(seen), ranker.scores(seen, listed)
+    assert every.shape == (2, 6)
+    assert some[0] == pytest.approx(every[0, [2, 3]], abs=1e-6)
+    assert some[1, 0] == pytest.approx(every[1, 5], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", rankers.kinds)
+def test_padding_changes_nothing(name):
+    ranker = fitted(name, DATA)
+    alone, beside = ranker.scores(windows([1])), ranker.scores(windows([1], [0, 1, 2, 3, 4]))
+    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
