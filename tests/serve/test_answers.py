@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load
 
+from palate.encoders.base import UserPrompt
 from palate.model.model import load_model
 from palate.schema import History, Item
 from palate.serve.batcher import Batcher, QueuedQuestion
@@ -18,6 +19,7 @@ from palate.serve.engine import ServedModel, Users
 from palate.serve.settings import Limits
 from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
+from palate.tasks.questions import Question
 from serving import ask, expected, prompts_of, sent
 
 KINDS = ["streaming", "recency", "uem", "text"]
@@ -56,7 +58,7 @@ def test_a_rating_that_changes_leaves_no_trace_of_the_old_one(run_of, tmp_path, 
         assert users.encoded("ann") == (made, "kept")
         assert made.version == step + 1
         whole = prompts_of(users.served.model, [users.store.history("ann").history])[0]
-        torch.testing.assert_close(users.served.prompt_from(made), whole, atol=2e-4, rtol=2e-3)
+        torch.testing.assert_close(users.served.prompt_from(made).embeddings[0], whole, atol=2e-4, rtol=2e-3)
     assert source in (("advanced", "anew") if kind in ("streaming", "recency") else ("anew",))
 
 
@@ -108,15 +110,19 @@ def test_requests_that_come_together_share_batches_and_nothing_else(serve, model
     assert counted["palate_batch_questions_count"] < counted["palate_batch_questions_sum"]
 
 
+def queued(model, prompt, text="Why?"):
+    return QueuedQuestion(model, UserPrompt.of([prompt]), Question(text))
+
+
 def test_what_waits_is_the_next_batch(model, tiny_data):
     prompts = prompts_of(model, tiny_data.histories(tiny_data.user_ids[:5]))
     sizes, go_on = [], threading.Event()
-    batcher = Batcher(model, Limits(batch=4), lambda size: sizes.append(size) or go_on.wait(10))
-    batcher.ask([QueuedQuestion(prompts[0], "Why?")])
+    batcher = Batcher(Limits(batch=4), lambda size: sizes.append(size) or go_on.wait(10))
+    batcher.ask([queued(model, prompts[0])])
     while not sizes:
         time.sleep(0.01)
-    questions = [QueuedQuestion(prompt, "Why?") for prompt in prompts]
-    gone = QueuedQuestion(prompts[0], "Why?")
+    questions = [queued(model, prompt) for prompt in prompts]
+    gone = queued(model, prompts[0])
     gone.answer.cancel()
     batcher.ask([gone, *questions])
     go_on.set()
@@ -128,8 +134,8 @@ def test_what_waits_is_the_next_batch(model, tiny_data):
 
 def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(model, tiny_data, monkeypatch):
     prompt = prompts_of(model, tiny_data.histories(tiny_data.user_ids[:1]))[0]
-    batcher = Batcher(model, Limits())
-    wrong, right = QueuedQuestion(prompt[:, :-1], "Why?"), QueuedQuestion(prompt, "Why?")
+    batcher = Batcher(Limits())
+    wrong, right = queued(model, prompt[:, :-1]), queued(model, prompt)
     batcher.ask([wrong])
     assert wrong.answer.exception(20) is not None
     batcher.ask([right])
@@ -259,7 +265,7 @@ def test_a_new_item_of_a_given_history_is_known_in_it_alone(serve, run_of, tiny_
     model = ServedModel(run_of(kind))
     model.add_items([Item("new: Film (1999)", "Film", ("Drama",), None, 1999)])
     history = History("", ["new: Film (1999)", "1"], [5.0, 1.0], [0, 1])
-    assert text == model.model.generate_from([model.prompt_of(history)])[0]
+    assert text == model.model.generate([history])[0]
 
 
 def test_a_title_cannot_pose_as_somebodys_history(serve, run_of, tiny_data):

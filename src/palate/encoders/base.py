@@ -7,7 +7,7 @@ A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -53,6 +53,49 @@ class UserPrompt:
     def split(self) -> list[Tensor]:
         """Return each user's vectors without padding: B tensors [M, E] of their own lengths."""
         return [vectors[mask] for vectors, mask in zip(self.embeddings, self.mask, strict=True)]
+
+    def each(self) -> list[UserPrompt]:
+        """Return a user prompt without padding for each user, with the names and vectors of categories."""
+        return [
+            replace(
+                UserPrompt.of([vectors]),
+                named=None if self.named is None else self.named[row : row + 1],
+                entities=None if self.entities is None else self.entities[row : row + 1],
+            )
+            for row, vectors in enumerate(self.split())
+        ]
+
+    @classmethod
+    def joined(cls, users: Sequence[UserPrompt]) -> UserPrompt:
+        """Join user prompts into one batch.
+
+        Args:
+            users: User prompts. Names are kept if all have them; vectors of categories may be missing where no
+                question asks about a category, and are zeros there.
+
+        Returns:
+            The batch, without category logits.
+        """
+        joined = cls.of([vectors for user in users for vectors in user.split()])
+        named = [user.named for user in users if user.named is not None]
+        entities = [user.entities for user in users if user.entities is not None]
+        nothing = joined.embeddings.new_zeros(0, joined.embeddings.shape[-1])
+        rows = [
+            row
+            for user in users
+            for row in (user.entities if user.entities is not None else [nothing] * len(user.mask))
+        ]
+        return replace(
+            joined,
+            named=torch.cat(named) if len(named) == len(users) else None,
+            entities=pad_sequence(rows, batch_first=True) if entities else None,
+        )
+
+    def to(self, device: torch.device) -> UserPrompt:
+        """Move the tensors to a device."""
+        beside = (self.category_logits, self.named, self.entities)
+        moved = (None if one is None else one.to(device) for one in beside)
+        return UserPrompt(self.embeddings.to(device), self.mask.to(device), *moved)
 
 
 @dataclass(frozen=True)

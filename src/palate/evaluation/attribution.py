@@ -11,8 +11,7 @@ import numpy as np
 from palate.schema import Doubles, History
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from palate.encoders.base import UserPrompt
     from palate.model.model import PersonalizedModel
 
 AT_ONCE = 32
@@ -53,7 +52,7 @@ def attribute(
     Raises:
         DataError: The model does not know an item or a rating.
     """
-    passes = (model.encode(some).split() for some in in_passes(left_out(model.visible(history))))
+    passes = (model.encode(some) for some in in_passes(left_out(model.visible(history))))
     return attribute_prompts(model, passes, instruction, answer)
 
 
@@ -71,7 +70,7 @@ def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:
 
 def attribute_prompts(
     model: PersonalizedModel,
-    passes: Iterable[Sequence[Tensor]],
+    passes: Iterable[UserPrompt],
     instruction: str | None = None,
     answer: str | None = None,
 ) -> Attribution:
@@ -82,7 +81,7 @@ def attribute_prompts(
     scored = []
     for prompts in passes:
         if answer is None:
-            answer = model.generate_from(prompts[:1], instruction)[0]
+            answer = model.generate_from(prompts.each()[0], instruction)[0]
         scored.append(log_probabilities(model, prompts, answer, instruction))
     assert answer is not None, "the first pass holds the whole history"
     likely = np.concatenate(scored)
@@ -90,8 +89,8 @@ def attribute_prompts(
 
 
 def log_probabilities(
-    model: PersonalizedModel, prompts: Sequence[Tensor], answer: str, instruction: str | None = None
+    model: PersonalizedModel, prompts: UserPrompt, answer: str, instruction: str | None = None
 ) -> Doubles:
     """Compute the log-probability of an answer for each of B user prompts, [B]."""
-    scored = model.log_likelihood(prompts, [answer] * len(prompts), instruction)
+    scored = model.log_likelihood(prompts, [answer] * len(prompts.mask), instruction)
     return np.asarray(scored.double().cpu().numpy(), dtype=np.float64)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from palate.tasks.questions import Question
 
 
-def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) -> list[list[int]]:
+def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) -> list[list[int] | None]:
     """Draft the answers that say the names that were decided on.
 
     Args:
@@ -34,17 +34,14 @@ def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) ->
         named: Decided categories, [B, 2, most].
 
     Returns:
-        Token ids of B answers, with their ends; none if a question does not ask for names.
+        Token ids of B answers, with their ends; None where a question does not ask for names.
     """
-    if not all(one.kind in NAMING for one in questions):
-        return []
     rows: list[list[list[int]]] = [
         [[name for name in half if name >= 0] for half in row] for row in named.tolist()
     ]
     return [
-        grammar.draft(one.kind, *row)
+        grammar.draft(one.kind, *row) if one.kind is not None and one.kind in NAMING else None
         for one, row in zip(questions, rows, strict=True)
-        if one.kind is not None
     ]
 
 

@@ -66,11 +66,16 @@ class HistoryState:
 
     def prompt(self) -> Tensor:
         """Compute the user prompt as the backbone reads it, [M, E]."""
-        return self._user().split()[0]
+        return self.user_prompt().split()[0]
+
+    @torch.no_grad()
+    def user_prompt(self) -> UserPrompt:
+        """Compute what :meth:`PersonalizedModel.encode` computes of the history, [1, M, E]."""
+        return self._model.like_tokens(self._encoder.user_prompt(self._state))
 
     def category_probabilities(self) -> Tensor:
         """Compute the user encoder's probabilities that each label is liked and disliked, [L, 2]."""
-        logits = self._user().category_logits
+        logits = self.user_prompt().category_logits
         assert logits is not None
         return logits[0].sigmoid()
 
@@ -92,7 +97,3 @@ class HistoryState:
             else read_bytes(source, "not a user state (no such file); build it from the stored events")
         )
         return cls(model, model.keeper.unpack(data, model.table, path))
-
-    @torch.no_grad()
-    def _user(self) -> UserPrompt:
-        return self._model.like_tokens(self._encoder.user_prompt(self._state))

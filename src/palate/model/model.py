@@ -441,11 +441,18 @@ class PersonalizedModel(nn.Module):
             return nothing
         grammar, prefix = self.grammar, before if isinstance(before, Prefix) else None
         drafts = drafts_of(grammar, questions, before.named)
-        if not drafts or max(map(len, drafts)) > most:
+        rows = [row for row, draft in enumerate(drafts) if draft is not None and len(draft) <= most]
+        if not rows or (prefix is not None and len(rows) < len(drafts)):
             return nothing
-        allowed = [grammar.along(draft, one.kind) for draft, one in zip(drafts, questions, strict=True)]
-        kept = kept_drafts(self.backbone, self.frame, prompt, drafts, allowed, prefix)
-        return [draft if keep else None for draft, keep in zip(drafts, kept, strict=True)]
+        some = prompt if len(rows) == len(drafts) else prompt[torch.tensor(rows, device=self.device)]
+        written = [draft for row in rows if (draft := drafts[row]) is not None]
+        allowed = [
+            grammar.along(draft, questions[row].kind) for row, draft in zip(rows, written, strict=True)
+        ]
+        kept = kept_drafts(self.backbone, self.frame, some, written, allowed, prefix)
+        for row, draft, keep in zip(rows, written, kept, strict=True):
+            nothing[row] = draft if keep else None
+        return nothing
 
     @torch.inference_mode()
     def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
@@ -718,7 +725,7 @@ class PersonalizedModel(nn.Module):
     def _given(self, user_prompts: Tensor | Sequence[Tensor] | UserPrompt) -> UserPrompt:
         """Batch user prompts from outside, of any device and scale."""
         if isinstance(user_prompts, UserPrompt):
-            return self.like_tokens(user_prompts)
+            return self.like_tokens(user_prompts.to(self.device))
         return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
 
     def _edges(self) -> Edges | None:
@@ -744,6 +751,10 @@ class PersonalizedModel(nn.Module):
             else recognised(one, *known)
             for one in several
         ]
+
+    def question(self, instruction: str | None = None) -> Question:
+        """Recognise an instruction as a question with its kind and the categories that it asks about."""
+        return self._questions(instruction)[0]
 
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from palate.encoders.base import UserPrompt
 from palate.errors import PalateError
 from palate.model.model import PersonalizedModel
 from palate.serve.settings import Limits
+from palate.tasks.questions import Question
 
 
 class OverloadedError(PalateError):
@@ -27,10 +29,11 @@ class OverloadedError(PalateError):
 
 @dataclass(eq=False)
 class QueuedQuestion:
-    """A user prompt [M, E] and an instruction; ``tell`` receives the answer in pieces."""
+    """A question about a user, and the model that the user was encoded by; ``tell`` receives the answer in pieces."""
 
-    user_prompt: Tensor
-    instruction: str
+    model: PersonalizedModel
+    user: UserPrompt  # [1, M, E]
+    question: Question
     tell: Callable[[str], None] | None = None
     answer: Future[str] = field(default_factory=Future)
 
@@ -41,10 +44,8 @@ class Batcher:
     ``observe`` is told the size of each batch.
     """
 
-    def __init__(
-        self, model: PersonalizedModel, limits: Limits, observe: Callable[[int], None] = lambda size: None
-    ) -> None:
-        self._model, self._limits, self._observe = model, limits, observe
+    def __init__(self, limits: Limits, observe: Callable[[int], None] = lambda size: None) -> None:
+        self._limits, self._observe = limits, observe
         self._waiting: deque[QueuedQuestion] = deque()
         self._changed = threading.Condition()
         self._stopped = False
@@ -103,10 +104,24 @@ class Batcher:
             return batch
 
     def _answer(self, batch: Sequence[QueuedQuestion]) -> list[str]:
-        tells = [question.tell for question in batch]
-        streamer = _Pieces(self._model.tokenizer, tells) if any(tells) else None
-        prompts = [question.user_prompt for question in batch]
-        return self._model.generate_from(prompts, [question.instruction for question in batch], streamer)
+        """Answer a batch, in one generation for all models over the same categories."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, one in enumerate(batch):
+            rows.setdefault(one.model.settings.categories, []).append(row)
+        answers = [""] * len(batch)
+        for some in rows.values():
+            for row, text in zip(some, _generated([batch[row] for row in some]), strict=True):
+                answers[row] = text
+        return answers
+
+
+def _generated(batch: Sequence[QueuedQuestion]) -> list[str]:
+    """Generate the answers to questions about users of the same categories, with the first one's model."""
+    model = batch[0].model
+    tells = [one.tell for one in batch]
+    streamer = _Pieces(model.tokenizer, tells) if any(tells) else None
+    users = UserPrompt.joined([one.user.to(model.device) for one in batch])
+    return model.generate_from(users, [one.question for one in batch], streamer)
 
 
 class _Pieces:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +14,7 @@ from typing import Literal, TypeAlias
 from safetensors.torch import load, save
 from torch import Tensor
 
+from palate.encoders.base import UserPrompt
 from palate.errors import MismatchError, StoreError, rating_off_scale, unknown_items
 from palate.evaluation.attribution import in_passes
 from palate.items.table import off_scale
@@ -20,12 +22,13 @@ from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
 from palate.model.named import find_model
 from palate.schema import History, Item
+from palate.serve.batcher import QueuedQuestion
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event
 from palate.serve.store.store import Changes, Encoded, StoredHistory, UserStore
 from palate.system.files import sha256_of
 
-KEPT = b"palate-kept-2"
+KEPT = b"palate-kept-3"
 """Version of the cached encodings; changing it invalidates those of earlier versions."""
 
 
@@ -83,17 +86,31 @@ class ServedModel:
             yield
             self.model = extended
 
-    def prompt_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor:
-        """Encode the user prompt [M, E] of a history that is not stored, with new items that are not added."""
-        return self._knowing(history.item_ids, new_items).encode([history]).split()[0]
+    def asked(self, history: History, instruction: str, new_items: Sequence[Item] = ()) -> QueuedQuestion:
+        """Ask about a history that is not stored, with new items that are not added."""
+        model = self._knowing(history.item_ids, new_items)
+        return QueuedQuestion(model, model.encode([history]), model.question(instruction))
+
+    def asked_of(self, kept: Encoded, instruction: str) -> QueuedQuestion:
+        """Ask about a cached encoding; vectors of categories that are asked about are computed from its state."""
+        model = self.model
+        question = model.question(instruction)
+        if question.entities and kept.state is not None:
+            user = model.load_state(kept.state).user_prompt()
+        else:
+            user = self.prompt_from(kept)
+        return QueuedQuestion(model, user, question)
 
     def prompts_of(
         self, histories: Sequence[History], new_items: Sequence[Item] = ()
-    ) -> Iterator[list[Tensor]]:
-        """Encode the user prompts [M, E] of histories over the first one's items, pass by pass."""
+    ) -> tuple[PersonalizedModel, Iterator[UserPrompt]]:
+        """Encode the user prompts of histories over the first one's items, pass by pass.
+
+        Returns:
+            The model that encodes them, and the passes.
+        """
         model = self._knowing(histories[0].item_ids, new_items)
-        for some in in_passes(histories):
-            yield model.encode(some).split()
+        return model, (model.encode(some) for some in in_passes(histories))
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
         """Compute the user encoder's probabilities of each label, liked and disliked, [L, 2]; None if it has none."""
@@ -104,10 +121,10 @@ class ServedModel:
         """Encode a stored history for the cache: its user prompt, and its state if the encoder keeps one."""
         model = self.model
         if not model.keeps_state:
-            return self._encoded(found.version, model.encode([found.history]).split()[0])
+            return self._encoded(found.version, model.encode([found.history]))
         state = model.new_state()
         state.add(found.history)
-        return self._encoded(found.version, state.prompt(), state.to_bytes())
+        return self._encoded(found.version, state.user_prompt(), state.to_bytes())
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
         """Update a cached encoding to the current version, at a cost that does not depend on the history.
@@ -123,12 +140,13 @@ class ServedModel:
                 state.remove(changes.removed)
             except MismatchError:
                 return None
-        return self._encoded(changes.version, state.prompt(), state.to_bytes())
+        return self._encoded(changes.version, state.user_prompt(), state.to_bytes())
 
     @staticmethod
-    def prompt_from(kept: Encoded) -> Tensor:
-        """Decode the cached user prompt [M, E]."""
-        return load(kept.prompt)["user_prompt"]
+    def prompt_from(kept: Encoded) -> UserPrompt:
+        """Decode the cached user prompt [1, M, E], with the names decided on."""
+        found = load(kept.prompt)
+        return replace(UserPrompt.of([found["user_prompt"]]), named=found.get("named"))
 
     def _knowing(self, item_ids: Sequence[str], new_items: Sequence[Item]) -> PersonalizedModel:
         """Return the model with the new items among ``item_ids``; the model itself without new items."""
@@ -138,9 +156,12 @@ class ServedModel:
         named = (*item_ids, *(item.item_id for item in new_items))
         return model.with_table(model.table.part(named)).with_items(new_items)
 
-    def _encoded(self, version: int, prompt: Tensor, state: bytes | None = None) -> Encoded:
+    def _encoded(self, version: int, user: UserPrompt, state: bytes | None = None) -> Encoded:
         made = {"model": self.identity, "version": str(version)}
-        return Encoded(version, save({"user_prompt": prompt.cpu().contiguous()}, made), state)
+        tensors = {"user_prompt": user.split()[0].cpu().contiguous()}
+        if user.named is not None:
+            tensors["named"] = user.named.cpu().contiguous()
+        return Encoded(version, save(tensors, made), state)
 
 
 def _identity(run: Path, model: PersonalizedModel) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
+from palate.encoders.base import UserPrompt
 from palate.errors import DataError, PalateError
 from palate.evaluation.attribution import attribute_prompts, left_out
 from palate.items.texts import dataset_items
@@ -164,8 +164,8 @@ class Explainer:
         if not self._attributing.acquire(blocking=False):
             raise OverloadedError(1, 2)
         try:
-            passes = self._served.prompts_of(left_out(history), asked.new_items)
-            found_out = attribute_prompts(self._served.model, _checked(passes, check), instruction)
+            model, passes = self._served.prompts_of(left_out(history), asked.new_items)
+            found_out = attribute_prompts(model, _checked(passes, check), instruction)
         finally:
             self._attributing.release()
         new = {item.item_id: titled(item) for item in asked.new_items}
@@ -208,7 +208,7 @@ class Explainer:
         ]
 
 
-def _checked(passes: Iterator[list[Tensor]], check: Callable[[], object]) -> Iterator[list[Tensor]]:
+def _checked(passes: Iterator[UserPrompt], check: Callable[[], object]) -> Iterator[UserPrompt]:
     check()
     for prompts in passes:
         yield prompts

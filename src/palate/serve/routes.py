@@ -195,7 +195,7 @@ async def answers(sent: SentQuestions, service: Serving) -> Any:
     """Answer questions about stored users or given histories."""
     prepared = await run_in_threadpool(service.prepare, sent.questions)
     if service.log_content:
-        log.info("asked %r", [(one.user_id, one.question.instruction) for one in prepared])
+        log.info("asked %r", [(one.user_id, one.question.question.text) for one in prepared])
     if sent.stream:
         events = answer_pieces(service.batcher, prepared, service.served.identity)
         return StreamingResponse(events, media_type=SSE, headers={"Cache-Control": "no-store"})

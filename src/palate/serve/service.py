@@ -31,7 +31,7 @@ class Prepared:
     def given(self, text: str) -> GivenAnswer:
         """Create the response from the answer's text."""
         return GivenAnswer(
-            user_id=self.user_id, version=self.version, instruction=self.question.instruction, text=text
+            user_id=self.user_id, version=self.version, instruction=self.question.question.text, text=text
         )
 
 
@@ -46,7 +46,7 @@ class Service:
         self.users = Users(self.served, self.store)
         known = KnownItems(settings.run, self.served.model.settings, settings.data)
         self.explainer = Explainer(self.users, known, self.limits)
-        self.batcher = Batcher(self.served.model, self.limits, metrics.batches.observe)
+        self.batcher = Batcher(self.limits, metrics.batches.observe)
 
     def close(self) -> None:
         """Answer queued questions and close the store."""
@@ -73,11 +73,9 @@ class Service:
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)
             metrics.prompts.labels(source).inc()
-            return Prepared(
-                QueuedQuestion(self.served.prompt_from(kept), instruction), sent.user_id, kept.version
-            )
+            return Prepared(self.served.asked_of(kept, instruction), sent.user_id, kept.version)
         history, items = self.users.given(sent.history or [])
-        return Prepared(QueuedQuestion(self.served.prompt_of(history, items), instruction), None, None)
+        return Prepared(self.served.asked(history, instruction, items), None, None)
 
 
 async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:
