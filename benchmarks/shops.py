@@ -1,11 +1,15 @@
-"""Writes two made-up shops that no encoder was pretrained on: another family of users than the pretraining's.
+"""Writes made-up shops that no encoder was pretrained on: other families of users than the pretraining's.
 
-    python benchmarks/shops.py OUT     writes OUT/sessions and OUT/taxonomy: events.csv and items.csv
+    python benchmarks/shops.py OUT     writes OUT/NAME/events.csv and items.csv of each shop
 
 sessions: items lie in a latent space and tags are regions of it; a user walks from item to item by likeness and
 popularity, and gives 1 to 5 stars, many of them 5 or 1, by the distance from two or three favourite places.
 taxonomy: 6 departments with 4 aisles of 3 shelves each, and 30 attributes; an item has all three levels and 1 to 3
 attributes; a few likes and dislikes, at any level, decide what is bought and its half stars.
+groceries: 12 aisles and 4 labels, no ratings; a household fills baskets by its needs, mostly with what it has bought
+before.
+books: genre, mood and era, 30 tags; a few bestsellers are read by most, tastes drift with the years, and 1 to 5 stars
+depend on the reader's severity.
 """
 
 from __future__ import annotations
@@ -115,6 +119,78 @@ def taxonomy(users: int = 1500, items: int = 2500, seed: int = 12) -> tuple[Bool
     return has, pl.concat(events)
 
 
+def groceries(users: int = 1600, items: int = 900, seed: int = 13) -> tuple[Bools, pl.DataFrame]:
+    """Make the shop of groceries: which item has which tag [I, L], and the purchases, without ratings."""
+    rng = np.random.default_rng(seed)
+    aisles, labels, known = 12, 4, 0.65
+    aisle = rng.choice(aisles, items, p=rng.dirichlet(np.full(aisles, 3.0)))
+    has = np.zeros((items, aisles + labels), bool)
+    has[np.arange(items), aisle] = True
+    has[:, aisles:] = rng.random((items, labels)) < rng.beta(1, 3, (aisles, labels))[aisle]
+    draw = rng.gamma(0.5, 1.0, items) + 0.01
+    need = rng.dirichlet(np.full(aisles, 2.0))
+    events = []
+    for user in range(users):
+        own = rng.dirichlet(8 * need + 0.1)
+        liking = rng.normal(0, 0.8, labels)
+        want = draw * own[aisle] * np.exp(has[:, aisles:] @ liking)
+        want /= want.sum()
+        bought = int(np.clip(rng.lognormal(5.5, 0.9), 30, 2000))
+        fresh = rng.choice(items, bought, p=want)
+        order: list[int] = []
+        for place in range(bought):
+            again = order and rng.random() < known
+            order.append(order[int(rng.integers(len(order)))] if again else int(fresh[place]))
+        day = np.sort(rng.integers(0, 365, 1 + bought // 9))[np.arange(bought) // 9]
+        events.append(pl.DataFrame({"user_id": f"g{user}", "item_id": order, "time": day}))
+    return has, pl.concat(events)
+
+
+def books(users: int = 1500, items: int = 3000, seed: int = 14) -> tuple[Bools, pl.DataFrame]:
+    """Make the shop of books: which item has which tag [I, L], and the events."""
+    rng = np.random.default_rng(seed)
+    facets = (14, 10, 6)  # genres, moods and eras
+    tags, blocks = sum(facets), []
+    for size, most in zip(facets, (2, 2, 1), strict=True):
+        weight = rng.dirichlet(np.full(size, 1.2)) * 0.95 + 0.05 / size
+        score = np.log(weight) + rng.gumbel(0, 1, (items, size))
+        blocks.append(np.argsort(np.argsort(-score, 1), 1) < rng.integers(1, most + 1, items)[:, None])
+    has = np.concatenate(blocks, axis=1)
+    popularity = 1 / (1 + rng.permutation(items)) ** 0.9
+    quality = rng.normal(0, 0.3, items) + 0.1 * np.log(popularity / popularity.mean()).clip(-3, 3)
+    trend = rng.normal(0, 0.3, (2, tags))
+    events = []
+    for user in range(users):
+        length = int(np.clip(18 + rng.gamma(0.7, 90), 20, 600))
+        first, last = rng.standard_t(4, tags) * 0.4, rng.standard_t(4, tags) * 0.4
+        steps = np.linspace(0, 1, 8)
+        free, order, felt = np.ones(items, bool), [], []
+        for part, share in zip(np.array_split(np.arange(length), len(steps)), steps, strict=True):
+            taste = first * (1 - 0.6 * share) + last * 0.6 * share + trend[0] * (1 - share) + trend[1] * share
+            liking = has @ taste
+            key = np.log(popularity) + 0.6 * liking + rng.gumbel(0, 1, items)
+            picked = np.argsort(np.where(free, -key, np.inf))[: len(part)]
+            free[picked] = False
+            order.append(picked)
+            felt.append(liking[picked] + quality[picked])
+        mood = rng.normal(-0.4, 0.6) + np.concatenate(felt) + rng.normal(0, rng.uniform(0.5, 1.1), length)
+        stars = 1 + (mood[:, None] > np.array([-2.2, -1.3, -0.3, 0.9])).sum(1)
+        events.append(
+            pl.DataFrame(
+                {
+                    "user_id": f"b{user}",
+                    "item_id": np.concatenate(order),
+                    "rating": stars.astype(float),
+                    "time": np.arange(length),
+                }
+            )
+        )
+    return has, pl.concat(events)
+
+
+SHOPS = {"sessions": sessions, "taxonomy": taxonomy, "groceries": groceries, "books": books}
+
+
 def write_shop(folder: Path, has: Bools, events: pl.DataFrame) -> None:
     """Write items.csv and events.csv."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,11 +208,11 @@ def write_shop(folder: Path, has: Bools, events: pl.DataFrame) -> None:
 
 
 def main() -> None:
-    """Write both shops."""
+    """Write all shops."""
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    write_shop(Path(sys.argv[1]) / "sessions", *sessions())
-    write_shop(Path(sys.argv[1]) / "taxonomy", *taxonomy())
+    for name, make in SHOPS.items():
+        write_shop(Path(sys.argv[1]) / name, *make())
 
 
 if __name__ == "__main__":

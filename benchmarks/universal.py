@@ -1,13 +1,15 @@
 """Compares the universal network with tuned shrinkage on datasets that it was not trained on.
 
-    python benchmarks/universal.py DATA... [--shops] [--network FOLDER] [--folds 5] [--seeds 3]
+    python benchmarks/universal.py DATA... [--shops [NAME...]] [--network FOLDER] [--folds 5] [--seeds 3]
+        [--rule own-mean] [--training-users N] [--window-kind recent]
 
 DATA are folders that `palate prepare` wrote. Every user is scored once a seed: the users of one fold from summaries,
 calibration and shrinkage of the other folds' users; the network's weights never change. Windows are random, of users
 with more interactions than the window. "bare" is the network with the population's summary alone, "calibrated" with
 decisions fitted on the training users, as shrinkage's strengths are. Differences are calibrated minus shrinkage, with
-the 95% interval of a paired bootstrap over users, averaged over the seeds. --shops adds the two shops of
-benchmarks/shops.py; --network takes a saved model in the place of the packaged one, and --estimates none at all.
+the 95% interval of a paired bootstrap over users, averaged over the seeds. --shops adds shops of benchmarks/shops.py,
+all without names; --network takes a saved model in the place of the packaged one, and --estimates none at all;
+--training-users keeps so many of each fold's training users.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +37,12 @@ from palate.encoders.universal import UniversalNetwork
 from palate.evaluation.metrics import paired_difference, weighted_f1
 from palate.evaluation.predictors.rule import Rule
 from palate.evaluation.predictors.shrinkage import Shrinkage
-from palate.schema import SPLITS, Bools, Doubles, Preferences, Windows
+from palate.schema import RULES, SPLITS, Bools, Doubles, Preferences, WindowKind, Windows
 from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.decisions import decide
 from palate.tasks.statistics import category_statistics
-from shops import sessions, taxonomy, write_shop
+from shops import SHOPS, write_shop
 
 SIZES = (5, 20, 50, 100, 200)
 FEWEST = 10
@@ -49,14 +52,19 @@ BINS = 10
 HALVES = ("liked", "disliked")
 
 
-def folds_of(dataset: Dataset, folds: int) -> list[Dataset]:
-    """Divide all users at random: each part is the test users of one dataset, whose other users are for training."""
-    part = np.random.default_rng(0).permutation(len(dataset.user_ids)) % folds
-    train, test = SPLITS.index("train"), SPLITS.index("test")
-    return [
-        replace(dataset, split_of_user=np.where(part == one, test, train).astype(np.uint8))
-        for one in range(folds)
-    ]
+def folds_of(dataset: Dataset, folds: int, most: int | None = None) -> list[Dataset]:
+    """Divide all users at random: each part is the test users of one dataset, whose other users are for training.
+
+    Of these at most ``most`` are kept.
+    """
+    order = np.random.default_rng(0).permutation(len(dataset.user_ids))
+    train, dev, test = (SPLITS.index(name) for name in ("train", "dev", "test"))
+    found = []
+    for one in range(folds):
+        split = np.where(order % folds == one, test, train).astype(np.uint8)
+        split[np.flatnonzero(split == train)[most:] if most else []] = dev
+        found.append(replace(dataset, split_of_user=split))
+    return found
 
 
 def _said(
@@ -74,29 +82,32 @@ def _said(
 
 
 def answers(
-    network: UniversalNetwork, whole: Dataset, task: CategoryPreference, folds: int, seeds: int
+    network: UniversalNetwork,
+    folds: Sequence[Dataset],
+    task: CategoryPreference,
+    seeds: int,
+    kind: WindowKind = "random",
 ) -> dict:
-    """Answer for all users: by window size and seed, the sets [B, L, 2] of all who answer, and the truth."""
+    """Answer for the test users of all folds: by window size and seed, the sets [B, L, 2], and the truth."""
+    whole = folds[0]
     labels = len(whole.categories)
     found: dict = defaultdict(lambda: defaultdict(list))
     full = category_statistics(whole.interactions, whole.category_matrix, whole.rating_values)
     truth = task.labels(full).membership(labels)
     seconds = 0.0
-    for dataset in folds_of(whole, folds):
+    for dataset in folds:
         summary = summarise(dataset, task)
         start = time.perf_counter()
-        fitted = calibrated(network, summary, dataset, task)
+        fitted = calibrated(network, summary, dataset, task, kind=kind)
         seconds += time.perf_counter() - start
-        references = {"rule": Rule(dataset, task), "shrinkage": Shrinkage(dataset, task, "random")}
+        references = {"rule": Rule(dataset, task), "shrinkage": Shrinkage(dataset, task, kind)}
         users = dataset.users("test")
         for size in SIZES:
             longer = users[dataset.interactions.lengths[users] > size]
             if len(longer) < FEWEST:
                 continue
             for seed in range(seeds):
-                windows = draw_windows(
-                    dataset.interactions, longer, size, "random", np.random.default_rng(seed)
-                )
+                windows = draw_windows(dataset.interactions, longer, size, kind, np.random.default_rng(seed))
                 into = found[size, seed]
                 for name, reference in references.items():
                     said = task.parse(reference.predict(longer, windows))
@@ -108,7 +119,7 @@ def answers(
                 into["truth"].append(truth[longer])
                 base = truth[dataset.users("train")].mean(axis=0)
                 into["population"].append(np.broadcast_to(base, chances.shape))
-    print(f"calibration: {seconds / folds:.1f} s", flush=True)
+    print(f"calibration: {seconds / len(folds):.1f} s", flush=True)
     return {key: {name: np.concatenate(parts) for name, parts in one.items()} for key, one in found.items()}
 
 
@@ -175,24 +186,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="*", type=Path)
-    parser.add_argument("--shops", action="store_true")
+    parser.add_argument("--shops", nargs="*", metavar="NAME", help=", ".join(SHOPS))
     parser.add_argument("--network")
     parser.add_argument("--estimates", action="store_true")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rule", choices=RULES)
+    parser.add_argument("--training-users", type=int)
+    parser.add_argument("--window-kind", choices=("random", "recent"), default="random")
     chosen = parser.parse_args()
     network = network_of(chosen.network, chosen.estimates)
     with tempfile.TemporaryDirectory() as scratch:
         places = {path.name: path for path in chosen.data}
-        for name, make in (("sessions", sessions), ("taxonomy", taxonomy)) if chosen.shops else ():
+        for name in (chosen.shops or SHOPS) if chosen.shops is not None else ():
             shop = Path(scratch) / name
-            write_shop(shop, *make())
+            write_shop(shop, *SHOPS[name]())
             places[name] = shop / "data"
             prepare(shop / "events.csv", places[name], items=shop / "items.csv")
         for name, place in places.items():
             dataset = load_dataset(place)
-            task = load_task(TaskSettings(), dataset.info)
-            report(name, answers(network, dataset, task, chosen.folds, chosen.seeds), chosen.seeds)
+            task = load_task(TaskSettings(rule=chosen.rule), dataset.info)
+            folds = folds_of(dataset, chosen.folds, chosen.training_users)
+            report(name, answers(network, folds, task, chosen.seeds, chosen.window_kind), chosen.seeds)
 
 
 if __name__ == "__main__":
