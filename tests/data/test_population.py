@@ -98,7 +98,9 @@ def test_a_saved_summary_is_the_same(summary, tmp_path):
             shift=np.zeros(shape),
             cutoff=np.full(shape, 0.2),
             worth=np.ones(shape),
-        )
+            kept=np.ones((2, 2)),
+        ),
+        "recent",
     )
     for number, one in enumerate((summary, calibrated)):
         one.save(tmp_path / f"{number}.safetensors")
@@ -107,6 +109,7 @@ def test_a_saved_summary_is_the_same(summary, tmp_path):
         assert read.categories == one.categories
         np.testing.assert_array_equal(read.factor, one.factor)
     np.testing.assert_array_equal(read.decisions.cutoff, calibrated.decisions.cutoff)
+    assert (read.windows, read.decided(None).windows) == ("recent", None)
     assert summary.digest != calibrated.digest
 
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from palate.cli import app
 from palate.data.label_rules import with_label_statistics
 from palate.errors import PalateError
-from palate.evaluation.calibration import BINS, answer_f1, calibration_of, kept_promise
+from palate.evaluation.calibration import BINS, calibration_of, kept_promise
 from palate.evaluation.compare import Options
 from palate.evaluation.results import evaluate
 from palate.evaluation.write import score_windows
-from palate.tasks.targets import expected_f1
+from palate.tasks.targets import answer_f1, expected_f1
 from palate.tasks.verbalizer import NO_ANSWER
 from small_dataset import small_dataset
 

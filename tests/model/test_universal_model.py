@@ -9,6 +9,7 @@ import torch
 from palate.data.population import summarise
 from palate.data.windows import draw_windows
 from palate.errors import DataError, MismatchError
+from palate.evaluation.compare import Options, prepare_comparison
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.model import load_model
 from palate.schema import History, Item
@@ -143,6 +144,32 @@ def test_decisions_are_calibrated_on_labels_of_the_truth_that_is_asked_for(data)
     assert (chances != other).any()
     alone = PersonalizedPredictor(unbound_model().bind(data), "universal")
     assert alone.with_truth("unseen") is alone
+
+
+def test_decisions_are_calibrated_on_windows_of_the_kind_that_is_evaluated(data):
+    model = unbound_model().bind(data)
+    assert model.summary.windows == "random"
+    made = prepare_comparison([model, "rule"], Options(data=data, window_kind="recent", bare=True), [8])
+    evaluated = made.predictors[-1].model
+    expected = model.summarised(data, kind="recent")
+    assert evaluated.summary.windows == "recent"
+    assert evaluated.summary.digest == expected.digest != model.summary.digest
+    bare = model.with_summary(model.summary.decided(None))
+    made = prepare_comparison([bare, "rule"], Options(data=data, window_kind="recent", bare=True), [8])
+    assert made.predictors[-1].model.summary.decisions is None  # which was asked for
+
+
+def test_a_promise_is_what_answers_of_training_users_have_kept(data):
+    model = unbound_model().bind(data)
+    decisions = replace(
+        model.summary.decisions, kept=np.full((len(model.summary.decisions.lengths), 2), 0.25)
+    )
+    other = model.with_summary(model.summary.decided(decisions, "random"))
+    user, changed = (one.encode(data.histories(["u1", "u2"])) for one in (model, other))
+    named = np.eye(len(data.categories), dtype=bool)[:2]
+    plain = replace(user, kept=None).expected_f1(named, 3)
+    np.testing.assert_allclose(changed.expected_f1(named, 3), 0.25 + 0.25 * plain)
+    assert user.expected_f1(named, 3).max() <= 1
 
 
 def test_a_window_that_shows_a_whole_history_is_answered_by_the_rule(data, model):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from palate.tasks.decisions import MARKS, Decisions, decide
+from palate.tasks.decisions import AS_EXPECTED, MARKS, Decisions, decide
 
 
 def decisions(cutoff=0.2, worth=1.0, lengths=(1.0,), labels=3):
@@ -14,6 +14,7 @@ def decisions(cutoff=0.2, worth=1.0, lengths=(1.0,), labels=3):
         shift=np.zeros(shape),
         cutoff=np.broadcast_to(np.asarray(cutoff, float).reshape(-1, 1, 1), shape).copy(),
         worth=np.broadcast_to(worth, shape).copy(),
+        kept=np.broadcast_to(AS_EXPECTED, (len(lengths), 2)).copy(),
     )
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from palate.tasks.calibration import Sample, fit_decisions
+from palate.tasks.calibration import Sample, fit_decisions, fit_kept
 from palate.tasks.decisions import MARKS, decide
+from palate.tasks.targets import answer_f1, expected_f1
 
 
 def drawn(users=4_000, slope=1.0, shift=(0.0, 0.0, 0.0, 0.0), seed=0):
@@ -61,6 +62,29 @@ def test_the_cutoff_is_half_the_f1_that_it_reaches():
     np.testing.assert_allclose(found.cutoff[0, :, 0], f1 / 2, atol=0.03)
 
 
+def test_what_answers_reach_is_regressed_on_what_is_expected_of_them():
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(0.2, 0.8, 5_000)
+    reached = 0.1 + 0.6 * expected + rng.normal(0, 0.3, 5_000)
+    np.testing.assert_allclose(fit_kept(expected, reached, 1.0), [0.1, 0.6], atol=0.04)
+    few = fit_kept(expected[:5], reached[:5], 1.0)
+    np.testing.assert_allclose(few[0] + few[1] * expected, expected, atol=0.2)
+
+
+def test_a_promise_holds_where_labels_are_not_independent():
+    rng, logits = np.random.default_rng(1), np.full((4_000, 4, 2), -0.5)
+    chances = np.broadcast_to(1 / (1 + np.exp(0.5)), (4_000, 4))
+    together = np.stack([rng.random((4_000, 1)) < chances] * 2, axis=-1)  # all labels of a user, or none
+    found = fit_decisions({10: Sample(logits, unmarked(logits), together)}, 4)
+    answer, calibrated = decide(logits, unmarked(logits), np.full(4_000, 10), found, 4)
+    named = (answer.liked[:, :, None] == np.arange(4)).any(1)
+    expected = expected_f1(calibrated[..., 0], named, 4)
+    constant, factor = found.kept_at(np.full(4_000, 10)).T
+    reached = answer_f1(together[..., 0], named).mean()
+    assert (constant + factor * expected).mean() == pytest.approx(reached, abs=0.01)
+    assert abs(expected.mean() - reached) > 0.05
+
+
 def test_lengths_are_in_order_and_decisions_between_them_are_finite():
     found = fit_decisions({50: drawn(seed=1), 5: drawn()}, 3)
     assert found.lengths.tolist() == [5, 50]
@@ -75,5 +99,5 @@ def test_a_label_that_everyone_has_or_no_one_leaves_finite_numbers(value):
     logits = np.zeros((30, 4, 2))
     sample = Sample(logits, unmarked(logits), np.full((30, 4, 2), value))
     found = fit_decisions({10: sample}, 3)
-    for part in (found.slope, found.shift, found.cutoff, found.worth):
+    for part in (found.slope, found.weight, found.shift, found.cutoff, found.worth, found.kept):
         assert np.isfinite(part).all()

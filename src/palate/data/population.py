@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from palate.data.windows import require_training_users
 from palate.errors import DataError
-from palate.schema import Bools, Doubles, Feedback, Interactions, Ints, LabelRule
+from palate.schema import Bools, Doubles, Feedback, Interactions, Ints, LabelRule, WindowKind
 from palate.system.files import read_bytes, write_bytes
 from palate.system.records import tensor_metadata
 from palate.tasks.decisions import Decisions
@@ -78,15 +78,17 @@ class PopulationSummary:
     own: Doubles  # [L]
     decisions: Decisions | None = None
     """Calibration on the population's users; None if there is none."""
+    windows: WindowKind | None = None
+    """Windows that the decisions are calibrated on."""
 
     @property
     def step(self) -> float:
         """Unit of the rating scale, see :func:`rating_step`."""
         return float(rating_step(self.rating_values))
 
-    def decided(self, decisions: Decisions | None) -> PopulationSummary:
-        """Return the summary with other decisions."""
-        return replace(self, decisions=decisions)
+    def decided(self, decisions: Decisions | None, windows: WindowKind | None = None) -> PopulationSummary:
+        """Return the summary with other decisions, calibrated on windows of a kind."""
+        return replace(self, decisions=decisions, windows=None if decisions is None else windows)
 
     def extended(self, categories: tuple[str, ...]) -> PopulationSummary:
         """Append categories that nobody of the population has rated, up to ``categories`` [L']."""
@@ -362,4 +364,4 @@ def _joined(arrays: dict[str, Any], scalars: dict[str, Any]) -> PopulationSummar
     wrong = [name for name, array in own.items() if name != "lengths" and array.shape[0] != labels]
     if wrong or not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"{(wrong or ['an array'])[0]} does not fit {labels} categories or is not finite")
-    return found.decided(Decisions(**decisions) if decisions else None)
+    return found.decided(Decisions(**decisions) if decisions else None, found.windows)

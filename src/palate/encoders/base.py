@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from palate.schema import Doubles, Truth
+from palate.schema import Bools, Doubles, Truth, WindowKind
+from palate.tasks.targets import expected_f1
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -34,6 +35,7 @@ class UserPrompt:
     category_logits: Tensor | None = None  # [B, L, 2] liked and disliked, for the auxiliary loss
     named: Tensor | None = None  # [B, 2, most] decided categories, likeliest first, -1 at empty ranks
     entities: Tensor | None = None  # [B, L, E] what a category is to the user, beside its name in a question
+    kept: Tensor | None = None  # [B, 2] constant and factor of the F1 that answers reach, by the expected one
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:
@@ -49,6 +51,21 @@ class UserPrompt:
         if self.category_logits is None:
             return None
         return np.asarray(self.category_logits.detach().double().sigmoid().cpu().numpy())
+
+    def expected_f1(self, named: Bools, most: int) -> Doubles | None:
+        """Estimate the F1 of answers by the probabilities, as it was found to be kept, [B]; None without logits.
+
+        Args:
+            named: Liked labels that the answers name, [B, L].
+            most: Maximum number of true labels of a user.
+        """
+        if (chances := self.category_chances) is None:
+            return None
+        expected = expected_f1(chances[..., 0], named, most)
+        if self.kept is not None:
+            constant, factor = self.kept.cpu().numpy().T
+            expected = np.clip(constant + factor * expected, 0, 1)
+        return expected
 
     def split(self) -> list[Tensor]:
         """Return each user's vectors without padding: B tensors [M, E] of their own lengths."""
@@ -196,8 +213,9 @@ class BindsToData(Protocol):
         task: CategoryPreference,
         near: Sequence[int] = (),
         truth: Truth = "labels",
+        kind: WindowKind = "random",
     ) -> PopulationSummary:
-        """Summarise a dataset's training users, with decisions calibrated on labels of a truth.
+        """Summarise a dataset's training users, with decisions calibrated on windows of a kind and labels of a truth.
 
         It is quick for histories of some lengths, if these are given.
         """

@@ -125,7 +125,8 @@ def calibrated(
         marks = window_marks(counts, inputs[torch.from_numpy(part[rows])])
         labels = task.labels(told).membership(len(dataset.categories))
         samples[size] = Sample(logits, marks, labels, repeats)
-    return summary.decided(fit_decisions(samples, task.settings.max_labels) if samples else None)
+    decisions = fit_decisions(samples, task.settings.max_labels) if samples else None
+    return summary.decided(decisions, kind)
 
 
 def counts_of(

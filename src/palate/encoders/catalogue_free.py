@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import MismatchError
-from palate.tasks.decisions import decide
+from palate.tasks.decisions import AS_EXPECTED, decide
 
 if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from palate.encoders.batch import CategoryEvents
     from palate.encoders.counts import CategoryCounts
     from palate.items.categories import CategoryTable
-    from palate.schema import Truth
+    from palate.schema import Truth, WindowKind
     from palate.tasks.category_preference import CategoryPreference
 
 Shared = TypeVar("Shared", bound=nn.Module)
@@ -64,6 +65,7 @@ class UniversalEncoder(nn.Module):
         task: CategoryPreference,
         near: Sequence[int] = (),
         truth: Truth = "labels",
+        kind: WindowKind = "random",
     ) -> PopulationSummary:
         """Summarise a dataset's training users, with calibrated decisions.
 
@@ -73,6 +75,7 @@ class UniversalEncoder(nn.Module):
             near: Lengths of the only histories that will be asked about, for which less is read; histories of any
                 length if empty.
             truth: Interactions that the labels come from which decisions are calibrated on.
+            kind: Windows that decisions are calibrated on.
 
         Returns:
             The summary.
@@ -80,7 +83,7 @@ class UniversalEncoder(nn.Module):
         with torch.no_grad():
             summary = summarise(dataset, task)
             effort = Effort.quick(near) if near else FULL
-            return calibrated(self.network, summary, dataset, task, effort=effort, truth=truth)
+            return calibrated(self.network, summary, dataset, task, kind=kind, effort=effort, truth=truth)
 
     def trained_on_data(self) -> Iterator[nn.Parameter]:
         """List the weights of the network, which a training on one dataset's users adapts."""
@@ -148,13 +151,17 @@ class UniversalEncoder(nn.Module):
         logits, hidden = self.network(counts, population.to(self._device), complete=complete)
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
         marks = window_marks(counts, population.to(self._device))
-        labels, probabilities = decide(found, marks, length, summary.usual_decisions, summary.max_labels)
+        decisions = summary.usual_decisions
+        labels, probabilities = decide(found, marks, length, decisions, summary.max_labels)
+        kept = torch.from_numpy(decisions.kept_at(length))
+        if complete is not None:  # what was calibrated on parts of histories
+            kept[complete.cpu()] = kept.new_tensor(AS_EXPECTED)
         named = np.stack([labels.liked, labels.disliked], axis=1)
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is that of the network itself
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
         user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits)
-        return user
+        return replace(user, kept=kept)
 
     def _read(self, events: CategoryEvents) -> HistoryParts:
         known_summary(self.summary)

@@ -6,6 +6,7 @@ import numpy as np
 
 from palate.schema import Bools, Doubles
 from palate.system.records import Frozen
+from palate.tasks.targets import answer_f1
 
 BINS = 15
 """Bins of equally many probabilities."""
@@ -95,15 +96,6 @@ def _bins(chances: Doubles, truth: Bools) -> list[ReliabilityBin]:
         )
         for rows in np.array_split(order, min(BINS, len(order)))
     ]
-
-
-def answer_f1(truth: Bools, named: Bools) -> Doubles:
-    """Compute the F1 of each user's answer, [B]: 1 if there is no label to name and none is named.
-
-    Both arguments are [B, L].
-    """
-    hits, both = (truth & named).sum(axis=1), truth.sum(axis=1) + named.sum(axis=1)
-    return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
 
 
 def kept_promise(least: float, expected: Doubles, truth: Bools, named: Bools) -> KeptPromise:

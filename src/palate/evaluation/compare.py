@@ -199,11 +199,12 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
     trained = [
-        _load(run, name, dataset, options, places[run.path]) for name, run in zip(names, runs, strict=True)
+        _load(run, name, dataset, options, places[run.path], setting.kind)
+        for name, run in zip(names, runs, strict=True)
     ]
     for number, model in enumerate(models, start=1):
         name = "model" if len(models) == 1 else f"model {number}"
-        trained.append(PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset))
+        trained.append(_predictor(model, name, recipe, dataset, setting.kind))
     for predictor in trained:
         predictors += _controls(predictor, dataset, setting, options)
         if not options.bare:
@@ -392,7 +393,7 @@ def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
 
 
 def _load(
-    run: RunFolder, name: str, dataset: Dataset, options: Options, backbone: str | None
+    run: RunFolder, name: str, dataset: Dataset, options: Options, backbone: str | None, kind: WindowKind
 ) -> PersonalizedPredictor:
     from palate.model.build import build_table
     from palate.model.model import load_model
@@ -400,7 +401,17 @@ def _load(
     recipe = run.recipe
     model = load_model(run.path, backbone, device=options.device, constrained=options.constrained)
     if model.settings.unbound or (options.transfer and model.settings.binds):
-        model = model.with_task(_with_rule(model.settings.task, options.rule)).bind(dataset)
+        model = model.with_task(_with_rule(model.settings.task, options.rule))
+        model = model.bind(dataset, model.summarised(dataset, kind=kind))
     elif options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
-    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset)
+    return _predictor(model, name, recipe, dataset, kind)
+
+
+def _predictor(
+    model: PersonalizedModel, name: str, recipe: Recipe, dataset: Dataset, kind: WindowKind
+) -> PersonalizedPredictor:
+    """Create a model's predictor, whose decisions are calibrated on the windows that are asked about, if at all."""
+    if model.settings.binds and model.summary.windows not in (None, kind):
+        model = model.with_summary(model.summarised(dataset, kind=kind))
+    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset, kind)

@@ -16,7 +16,7 @@ from pydantic import Field
 from palate.errors import DataError, LeakageError, PalateError
 from palate.evaluation.calibration import Calibration, KeptPromise, calibration_of, kept_promise
 from palate.evaluation.metrics import PreferenceScores, label_f1, score_preferences, weighted_f1
-from palate.evaluation.predictors.base import probabilities_of
+from palate.evaluation.predictors.base import expected_f1_of, probabilities_of
 from palate.schema import (
     Bools,
     Doubles,
@@ -32,7 +32,6 @@ from palate.schema import (
 from palate.system.files import read_text, write_text
 from palate.system.locks import locked
 from palate.system.records import Frozen, parse_record, read_record
-from palate.tasks.targets import expected_f1
 from palate.tasks.verbalizer import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -161,15 +160,18 @@ class ReadAnswers:
         """The true labels, [B, L, 2]."""
         return self.truth.membership(len(self.task.label_names))
 
-    def withheld(self, chances: Doubles, promise: float) -> tuple[ReadAnswers, KeptPromise]:
-        """Withhold the answers whose liked labels have an expected F1 below a promise; ``chances`` is [B, L]."""
-        named = membership(self.said.liked, len(self.task.label_names))
-        expected = expected_f1(chances, named, self.truth.liked.shape[1])
+    @property
+    def likes(self) -> Bools:
+        """The liked labels that are named, [B, L]."""
+        return membership(self.said.liked, len(self.task.label_names))
+
+    def withheld(self, expected: Doubles, promise: float) -> tuple[ReadAnswers, KeptPromise]:
+        """Withhold the answers whose liked labels have an expected F1 [B] below a promise."""
         texts = [
             text if enough else NO_ANSWER
             for text, enough in zip(self.texts, expected >= promise, strict=True)
         ]
-        kept = kept_promise(promise, expected, self.truths[..., 0], named)
+        kept = kept_promise(promise, expected, self.truths[..., 0], self.likes)
         return read_answers(texts, self.truth, self.task), kept
 
     def __getitem__(self, rows: Ints) -> ReadAnswers:
@@ -232,7 +234,9 @@ def score_predictors(
             if chances is not None and frequency is not None:
                 calibration = calibration_of(chances, answers.truths, frequency)
             if chances is not None and promise is not None:
-                answers, kept = answers.withheld(chances[..., 0], promise)
+                most = answers.truth.liked.shape[1]
+                expected = expected_f1_of(predictor, examples.windows, answers.likes, chances[..., 0], most)
+                answers, kept = answers.withheld(expected, promise)
         scores.append(
             PredictorScores(
                 name=predictor.name,

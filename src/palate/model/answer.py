@@ -16,7 +16,6 @@ from palate.model.named import find_model
 from palate.model.wording import check_instruction
 from palate.schema import History, Item
 from palate.system.device import describe_device
-from palate.tasks.targets import expected_f1
 from palate.tasks.verbalizer import NO_ANSWER, Verbalizer
 
 if TYPE_CHECKING:
@@ -103,12 +102,12 @@ def answer(
 def _expected_f1(model: PersonalizedModel, user: UserPrompt, text: str) -> float:
     """Compute the expected F1 of the liked categories that an answer about one encoded user names."""
     settings = model.settings
-    if (chances := user.category_chances) is None:
+    most = settings.task.max_labels
+    said = Verbalizer(settings.categories, settings.category_field, most).read([text])
+    named = np.isin(np.arange(len(settings.categories)), said.liked[0])[None]
+    if (expected := user.expected_f1(named, most)) is None:
         raise MismatchError(
             f"a promise needs a user encoder that gives probabilities, and {settings.user_encoder.kind!r} gives none; "
             "leave the promise out"
         )
-    most = settings.task.max_labels
-    said = Verbalizer(settings.categories, settings.category_field, most).read([text])
-    named = np.isin(np.arange(len(settings.categories)), said.liked[0])[None]
-    return float(expected_f1(chances[..., 0], named, most)[0])
+    return float(expected[0])

@@ -72,7 +72,7 @@ from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
 from palate.model.wording import max_new_tokens as longest_answer
 from palate.runs.run import RunFolder, run_folder
-from palate.schema import History, Item, Truth, Windows
+from palate.schema import History, Item, Truth, WindowKind, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 from palate.tasks import load_task
@@ -543,7 +543,11 @@ class PersonalizedModel(nn.Module):
         return self._over(self.table, self.settings.model_copy(update={"task": task}))
 
     def summarised(
-        self, dataset: Dataset, near: Sequence[int] = (), truth: Truth = "labels"
+        self,
+        dataset: Dataset,
+        near: Sequence[int] = (),
+        truth: Truth = "labels",
+        kind: WindowKind = "random",
     ) -> PopulationSummary:
         """Summarise a dataset's training users for :meth:`bind` or :meth:`with_summary`.
 
@@ -552,6 +556,7 @@ class PersonalizedModel(nn.Module):
             near: Lengths of the only histories that will be asked about, which takes less time; histories of any
                 length if empty.
             truth: Interactions that the labels come from which decisions are calibrated on.
+            kind: Windows that they are calibrated on.
 
         Returns:
             The summary, with decisions that are calibrated on these users for this model.
@@ -559,7 +564,8 @@ class PersonalizedModel(nn.Module):
         Raises:
             MismatchError: The user encoder reads no summary.
         """
-        return self.binding.summarised(dataset, load_task(self.settings.task, dataset.info), near, truth)
+        task = load_task(self.settings.task, dataset.info)
+        return self.binding.summarised(dataset, task, near, truth, kind)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from palate.schema import Bools, Doubles
-from palate.tasks.decisions import Decisions, best_gains, sigmoid
+from palate.tasks.decisions import AS_EXPECTED, Decisions, best_gains, sigmoid
+from palate.tasks.targets import answer_f1, expected_f1
 
 SLOPE_PRIOR = 20.0
 """Precision of the prior that the log-odds need no scaling."""
@@ -20,6 +21,12 @@ LEAST_SLOPE = 0.05
 NEWTON_STEPS = 12
 ROUNDS = 40
 """Iterations between the labels that are named and the F1 that they reach."""
+PARTS = 3
+"""Parts of the users, of which each is answered with decisions that are fitted to the others."""
+PROMISE_USERS = 20.0
+"""Users by whose weight the F1 that answers reach is drawn to the expected one."""
+USUAL_VARIANCE = 0.02
+"""Variance of the expected F1 between such users."""
 PRIOR_USERS = 3.0
 """Users by whom a category's F1 is drawn to the F1 of all."""
 
@@ -34,6 +41,15 @@ class Sample:
     repeats: int = 1
     """Windows of each user: N / repeats users are what is known, however many windows show them."""
 
+    @property
+    def inputs(self) -> Doubles:
+        """The log-odds and the marks, [N, L, 2, 1 + M]."""
+        return np.concatenate([self.logits[..., None], self.marks], axis=-1)
+
+    def __getitem__(self, rows: Bools) -> Sample:
+        """Select windows; all of a user's, or none."""
+        return Sample(self.logits[rows], self.marks[rows], self.truth[rows], self.repeats)
+
 
 def fit_decisions(samples: Mapping[int, Sample], most: int) -> Decisions:
     """Calibrate decisions on users.
@@ -45,20 +61,53 @@ def fit_decisions(samples: Mapping[int, Sample], most: int) -> Decisions:
     Returns:
         The decisions.
     """
-    fitted = [_fit_length(samples[length], most) for length in sorted(samples)]
-    factors, shift, cutoff, worth = (np.stack(parts) for parts in zip(*fitted, strict=True))
-    lengths = np.array(sorted(samples), dtype=np.float64)
-    return Decisions(lengths, factors[..., 0], factors[..., 1:], shift, cutoff, worth)
+    lengths = sorted(samples)
+    fitted = [_Fitted.to(samples[length], most) for length in lengths]
+    factors, shift, cutoff, worth = (
+        np.stack([getattr(one, column.name) for one in fitted]) for column in fields(_Fitted)
+    )
+    kept = np.stack([_kept(samples[length], most) for length in lengths])
+    at = np.array(lengths, dtype=np.float64)
+    return Decisions(at, factors[..., 0], factors[..., 1:], shift, cutoff, worth, kept)
 
 
-def _fit_length(sample: Sample, most: int) -> tuple[Doubles, Doubles, Doubles, Doubles]:
-    share = 1 / sample.repeats
-    inputs = np.concatenate([sample.logits[..., None], sample.marks], axis=-1)  # [N, L, 2, 1 + M]
-    halves = [_fit_logistic(inputs[:, :, half], sample.truth[..., half], share) for half in (0, 1)]
-    factors, shift = np.stack([one[0] for one in halves]), np.stack([one[1] for one in halves], axis=-1)
-    chances = sigmoid((inputs * factors).sum(axis=-1) + shift)
-    cutoff, worth = fit_cutoffs(chances, most, share)
-    return factors, shift, cutoff, worth
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Decisions for windows of one length."""
+
+    factors: Doubles  # [2, 1 + M]
+    shift: Doubles  # [L, 2]
+    cutoff: Doubles  # [L, 2]
+    worth: Doubles  # [L, 2]
+
+    @classmethod
+    def to(cls, sample: Sample, most: int) -> _Fitted:
+        """Fit them to a sample."""
+        share, inputs = 1 / sample.repeats, sample.inputs
+        halves = [_fit_logistic(inputs[:, :, half], sample.truth[..., half], share) for half in (0, 1)]
+        factors, shift = np.stack([one[0] for one in halves]), np.stack([one[1] for one in halves], axis=-1)
+        chances = sigmoid((inputs * factors).sum(axis=-1) + shift)
+        return cls(factors, shift, *fit_cutoffs(chances, most, share))
+
+    def expected_and_reached(self, sample: Sample, most: int) -> tuple[Doubles, Doubles]:
+        """Compute the expected F1 of the liked labels of the answers to a sample, and the F1 reached, [N] each."""
+        chances = sigmoid((sample.inputs * self.factors).sum(axis=-1) + self.shift)
+        named = best_gains(self.worth * (chances - self.cutoff), most)[..., 0]
+        return expected_f1(chances[..., 0], named, most), answer_f1(sample.truth[..., 0], named)
+
+
+def _kept(sample: Sample, most: int) -> Doubles:
+    """Fit what answers reach of what is expected, each by decisions that are fitted to other users, [2]."""
+    users = len(sample.logits) // sample.repeats
+    part = np.arange(len(sample.logits)) % users % PARTS
+    if users < PARTS:
+        return np.array(AS_EXPECTED)
+    found = [
+        _Fitted.to(sample[part != one], most).expected_and_reached(sample[part == one], most)
+        for one in range(PARTS)
+    ]
+    expected, reached = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return fit_kept(expected, reached, 1 / sample.repeats)
 
 
 def _fit_logistic(inputs: Doubles, truth: Bools, share: float) -> tuple[Doubles, Doubles]:
@@ -97,6 +146,28 @@ def _fit_logistic(inputs: Doubles, truth: Bools, share: float) -> tuple[Doubles,
         factors, common = factors + step[:-1], common + step[-1]
         factors[0] = max(factors[0], LEAST_SLOPE)
     return factors, common + own
+
+
+def fit_kept(expected: Doubles, reached: Doubles, share: float) -> Doubles:
+    """Regress the F1 that answers reach on the expected one, drawn to its being as expected.
+
+    Args:
+        expected: F1 that is expected of independent labels, [N].
+        reached: F1 that is reached, [N].
+        share: What each row counts, in users.
+
+    Returns:
+        Constant and factor, [2].
+    """
+    surplus, middle = reached - expected, expected.mean()
+    constant = share * surplus.sum() / (share * len(surplus) + PROMISE_USERS)
+    from_middle = expected - middle
+    factor = (
+        share
+        * (from_middle * surplus).sum()
+        / (share * (from_middle**2).sum() + PROMISE_USERS * USUAL_VARIANCE)
+    )
+    return np.array([constant - factor * middle, 1 + factor])
 
 
 def fit_cutoffs(chances: Doubles, most: int, share: float = 1.0) -> tuple[Doubles, Doubles]:

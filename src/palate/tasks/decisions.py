@@ -11,6 +11,8 @@ from palate.schema import Bools, Doubles, Ints, Preferences
 MARKS = 4
 """Inputs of a probability beside the log-odds: whether the label rule names the category by the window alone and, if
 so, by what distance and from how many ratings; and whether the window has too few ratings of it."""
+AS_EXPECTED = (0.0, 1.0)
+"""Constant and factor of the F1 that answers reach, where it is the expected one."""
 BARE_LENGTHS = (1.0, 2.0, 5.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
 """Window lengths of decisions that were not calibrated."""
 REACHED = ((2.374, 0.663, 0.316, -0.445, 0.021, -0.146), (2.876, 0.580, 0.197, -0.460, 0.044, -0.315))
@@ -37,6 +39,9 @@ class Decisions:
     shift: Doubles  # [K, L, 2] added to the log-odds
     cutoff: Doubles  # [K, L, 2] probability above which naming a category pays
     worth: Doubles  # [K, L, 2] how much it pays for each unit above
+    kept: (
+        Doubles  # [K, 2] F1 that answers reached is kept[0] + kept[1] · the F1 expected of independent labels
+    )
 
     @classmethod
     def bare(cls, liked: Doubles, disliked: Doubles, usual_length: float) -> Decisions:
@@ -65,7 +70,13 @@ class Decisions:
         )
         shape = (len(lengths), 2)
         return cls(
-            lengths, np.ones(shape), np.zeros((*shape, MARKS)), np.zeros(cutoff.shape), cutoff / 2, worth
+            lengths=lengths,
+            slope=np.ones(shape),
+            weight=np.zeros((*shape, MARKS)),
+            shift=np.zeros(cutoff.shape),
+            cutoff=cutoff / 2,
+            worth=worth,
+            kept=np.broadcast_to(AS_EXPECTED, shape).copy(),
         )
 
     def extended(self, more: int) -> Decisions:
@@ -103,6 +114,10 @@ class Decisions:
         """
         gain = in_one_half(self._at(self.worth, length) * (probabilities - self._at(self.cutoff, length)))
         return Preferences(*(_best_half(gain[..., half], probabilities[..., half], most) for half in (0, 1)))
+
+    def kept_at(self, length: Ints) -> Doubles:
+        """Interpolate what the F1 that answers reach is of the expected one: constant and factor, [B, 2]."""
+        return self._at(self.kept, length)
 
     def _at(self, table: Doubles, length: Ints) -> Doubles:
         """Interpolate a table [K, ...] at the logarithm of the lengths [B], [B, ...]."""

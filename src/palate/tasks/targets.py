@@ -55,6 +55,15 @@ def expected_f1(chances: Doubles, named: Bools, most: int) -> Doubles:
     return np.asarray(expected)
 
 
+def answer_f1(truth: Bools, named: Bools) -> Doubles:
+    """Compute the F1 of each user's answer, [B]: 1 if there is no label to name and none is named.
+
+    Both arguments are [B, L].
+    """
+    hits, both = (truth & named).sum(axis=1), truth.sum(axis=1) + named.sum(axis=1)
+    return np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
+
+
 def _number_of_others(chances: Doubles, left_out: Ints, most: int) -> Doubles:
     """Compute the distribution of the number of true labels beside one, [B, most]; the last is "or more"."""
     others = chances.copy()

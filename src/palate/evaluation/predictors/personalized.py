@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.encoders.base import UserPrompt
     from palate.model.model import PersonalizedModel
-    from palate.schema import Doubles, Ints, Truth, Windows
+    from palate.schema import Bools, Doubles, Ints, Truth, WindowKind, Windows
 
 
 class PersonalizedPredictor:
@@ -22,12 +22,19 @@ class PersonalizedPredictor:
         name: Name in tables and files.
         batch_size: Windows per batch.
         dataset: Data whose training users the decisions of a model without a catalogue are calibrated on.
+        kind: Windows that they are calibrated on for another truth.
     """
 
     def __init__(
-        self, model: PersonalizedModel, name: str, batch_size: int = 128, dataset: Dataset | None = None
+        self,
+        model: PersonalizedModel,
+        name: str,
+        batch_size: int = 128,
+        dataset: Dataset | None = None,
+        kind: WindowKind = "random",
     ) -> None:
         self.model, self.name, self.batch_size, self._dataset = model, name, batch_size, dataset
+        self._kind = kind
         self._of_truth: dict[Truth, PersonalizedPredictor] = {"labels": self}
 
     def with_truth(self, truth: Truth) -> PersonalizedPredictor:
@@ -35,10 +42,9 @@ class PersonalizedPredictor:
         if self._dataset is None or not self.model.settings.binds:
             return self
         if truth not in self._of_truth:
-            summary = self.model.summarised(self._dataset, truth=truth)
-            other = PersonalizedPredictor(
-                self.model.with_summary(summary), self.name, self.batch_size, self._dataset
-            )
+            summary = self.model.summarised(self._dataset, truth=truth, kind=self._kind)
+            model = self.model.with_summary(summary)
+            other = PersonalizedPredictor(model, self.name, self.batch_size, self._dataset, self._kind)
             other._of_truth = self._of_truth
             self._of_truth[truth] = other
         return self._of_truth[truth]
@@ -59,6 +65,15 @@ class PersonalizedPredictor:
                 return None
             chances[rows] = found
         return chances
+
+    def expected_f1(self, windows: Windows, named: Bools, most: int) -> Doubles | None:
+        """Estimate the F1 of answers that name liked labels [B, L], [B]; None if the user encoder cannot."""
+        expected = np.zeros(len(windows))
+        for rows, user in self.encoded(windows):
+            if (found := user.expected_f1(named[rows], most)) is None:
+                return None
+            expected[rows] = found
+        return expected
 
     def prompt_lengths(self, windows: Windows) -> Ints:
         """Count the user-prompt vectors of each window, [B]."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.evaluation.metrics import label_frequencies
-from palate.schema import Doubles, Ints, Preferences
+from palate.schema import Bools, Doubles, Ints, Preferences
 from palate.tasks.targets import best_answers
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class ViewInTemplate:
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
         """Return the model's probabilities of the labels, [B, L, 2]."""
         return self._predictor.probabilities(user_index, windows)
+
+    def expected_f1(self, windows: Windows, named: Bools, most: int) -> Doubles | None:
+        """Estimate the F1 of answers as the model does, [B]."""
+        return self._predictor.expected_f1(windows, named, most)
 
     def _decided(self, user: UserPrompt) -> Preferences:
         most = self._task.settings.max_labels
