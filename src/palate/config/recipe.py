@@ -397,6 +397,8 @@ class TrainSettings(Section):
     """Maximum number of dev users in these evaluations."""
     eval_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Window sizes over which the dev score is averaged; ``evaluate.window`` if none is given."""
+    eval_draws: int = Field(1, ge=1)
+    """Windows of each size that are drawn of a dev user; more of them make the dev score steadier."""
     early_stopping_patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without an improvement of the dev score."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
@@ -111,6 +112,21 @@ class UniversalEncoder(nn.Module):
     def forward(self, events: CategoryEvents) -> UserPrompt:
         """Encode each window: [B, P] interactions to [B, M, E]."""
         return self._written(self._read(events).counts, events.complete)
+
+    def view(self, base: Tensor, features: Tensor) -> UserPrompt:
+        """Compute the category logits alone, of windows whose inputs of the network are known, for a training.
+
+        Args:
+            base: The estimates' log-odds, [B, L, 2].
+            features: Inputs of the network, [B, L, F].
+
+        Returns:
+            User prompts without vectors, with the category logits [B, L, 2].
+        """
+        with sdpa_kernel(SDPBackend.MATH):  # faster than a fused kernel for as few categories
+            logits, _ = self.network.correct(base, features)
+        nothing = self.prompt.comma.new_zeros(len(base), 0, len(self.prompt.comma))
+        return UserPrompt(nothing, nothing[..., 0].bool(), logits)
 
     def init_state(self, users: int) -> HistoryParts:
         """Create the state of users without a history."""

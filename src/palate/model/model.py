@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from palate.data.dataset import load_dataset
 from palate.data.population import PopulationSummary
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
 from palate.encoders.batch import window_tensors, windows_of
-from palate.encoders.catalogue_free import known_summary
+from palate.encoders.catalogue_free import UniversalEncoder, known_summary
 from palate.encoders.kinds import build_user_encoder
 from palate.encoders.text import TextHistory
 from palate.errors import MismatchError
@@ -156,7 +156,23 @@ class PersonalizedModel(nn.Module):
         """Number of tokens that the tokenizer has and the backbone has an embedding for."""
         return vocabulary_of(self.backbone, self.tokenizer)
 
-    def forward(
+    def forward(self, prepared: Mapping[str, Tensor] | None = None, **asked: Any) -> dict[str, Any]:
+        """Compute the training loss.
+
+        Args:
+            prepared: What the user encoder has computed of its windows already, in the place of windows and questions:
+                the arguments of :meth:`UniversalEncoder.view`. The loss is then 0.
+            asked: Otherwise, the arguments of :meth:`answer_loss`.
+
+        Returns:
+            ``loss``, with the user prompt ``user``, and what else :meth:`answer_loss` returns.
+        """
+        if prepared is None:
+            return self.answer_loss(**asked)
+        user: UserPrompt = cast(UniversalEncoder, self.user_encoder).view(**prepared)
+        return {"loss": self.task_prompt.new_zeros(()), "user": user}
+
+    def answer_loss(
         self,
         unique: Tensor,
         item: Tensor,
@@ -169,7 +185,7 @@ class PersonalizedModel(nn.Module):
         answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
         sampled: Callable[[Sequence[Round]], TokenSample | None] | None = None,
     ) -> dict[str, Any]:
-        """Compute the training loss.
+        """Compute the loss of answers about windows.
 
         Each user is asked one question per round, and the loss is the mean over the rounds; a decoder-only backbone
         prefills the prefix of a user's questions once.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
 from palate.encoders.estimates import PopulationInputs
+from palate.encoders.examples import NetworkExamples
 from palate.encoders.universal import UniversalNetwork
 from palate.pretraining.populations import RandomPopulation, draw_population, draw_shape
 from palate.schema import Ints
@@ -31,26 +30,6 @@ RECENT = 0.25
 """Share of the windows' lengths at which the newest interactions are shown, not random ones."""
 FEW = 0.2
 """Share of summaries that rest on 20 to 50 users."""
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkExamples:
-    """Inputs of the network and labels, of N windows."""
-
-    base: Tensor  # [N, L, 2]
-    features: Tensor  # [N, L, F]
-    truth: Tensor  # [N, L, 2]
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __getitem__(self, rows: Tensor) -> NetworkExamples:
-        return NetworkExamples(self.base[rows], self.features[rows], self.truth[rows])
-
-    @classmethod
-    def joined(cls, parts: Sequence[NetworkExamples]) -> NetworkExamples:
-        """Concatenate examples over as many categories."""
-        return cls(*(torch.cat([getattr(one, column.name) for one in parts]) for column in fields(cls)))
 
 
 def pretrain_network(
@@ -139,6 +118,6 @@ def _of_half(
         kind = "recent" if rng.random() < RECENT else "random"
         windows = draw_windows(p.histories, read[longer], size, kind, rng)  # type: ignore[arg-type]
         counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
-        base, features = network.inputs(counts, inputs)
-        parts.append(NetworkExamples(base, features, torch.from_numpy(truth[longer].astype(np.float32))))
+        labels = torch.from_numpy(truth[longer].astype(np.float32))
+        parts.append(NetworkExamples.of(network, counts, inputs, labels))
     return NetworkExamples.joined(parts)

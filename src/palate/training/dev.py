@@ -10,13 +10,16 @@ from palate.data.windows import make_examples
 from palate.evaluation.evaluate import ask
 from palate.evaluation.predictors.controls import AnotherUsersHistory, Population
 from palate.model.record import DevScores
-from palate.schema import Examples
+from palate.schema import Examples, UserChoice
 
 if TYPE_CHECKING:
     from palate.config.recipe import Recipe
     from palate.data.dataset import Dataset
     from palate.evaluation.predictors.base import Predictor
     from palate.tasks import CategoryPreference
+
+FEWEST = 10
+"""Dev users with a longer history that a window needs, where only these are asked about."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,24 @@ class DevScore:
 
 
 class DevUsers:
-    """Dev users of a training, at each of the recipe's window sizes."""
+    """Dev users of a training, at each of the recipe's window sizes.
+
+    Where a start is trained further, they are those with longer histories than the window, if there are enough.
+    """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, task: CategoryPreference) -> None:
         self.dataset, self.task = dataset, task
         windows = recipe.train.eval_windows or (recipe.evaluate.window,)
-        self.examples = [_examples(recipe, dataset, task, window) for window in windows]
+        users: UserChoice = "all"
+        if recipe.model.start is not None:  # of a whole history nothing is left to learn
+            longest = dataset.interactions.lengths[dataset.users("dev")]
+            seen = tuple(one for one in windows if (longest > one).sum() >= min(FEWEST, len(longest)))
+            windows, users = (seen, "partly") if seen else (windows, "all")
+        self.examples = [
+            _examples(recipe, dataset, task, window, recipe.seed + draw, users)
+            for window in windows
+            for draw in range(recipe.train.eval_draws)
+        ]
 
     def score(self, predictor: Predictor) -> DevScore:
         """Score a predictor on all dev users."""
@@ -54,7 +69,14 @@ class DevUsers:
         )
 
 
-def _examples(recipe: Recipe, dataset: Dataset, task: CategoryPreference, window: int) -> Examples:
-    examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed=recipe.seed)
+def _examples(
+    recipe: Recipe,
+    dataset: Dataset,
+    task: CategoryPreference,
+    window: int,
+    seed: int,
+    users: UserChoice,
+) -> Examples:
+    examples = make_examples(dataset, task, "dev", window, recipe.windows.kind, seed, users)
     first = slice(recipe.train.eval_users)
     return Examples(examples.user_index[first], examples.windows[first], examples.truth[first])

@@ -19,6 +19,7 @@ from transformers.integrations import TensorBoardCallback
 from palate.backbones.base import checkpoint_activations
 from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
+from palate.encoders.catalogue_free import UniversalEncoder
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_backbone, build_model, build_table
@@ -41,11 +42,13 @@ from palate.training.devices import OneDevice, training_device
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
 from palate.training.trainer import PersonalizedTrainer
+from palate.training.tuning import TuningBatches
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
     from palate.schema import Examples
+    from palate.tasks import CategoryPreference
 
 NORMED = 64
 """Number of dev users whose prompt norms are measured at each evaluation."""
@@ -178,7 +181,7 @@ def _train_model(
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model.backbone)
     clock, dev = Clock(recipe.train), DevUsers(recipe, dataset, task)
-    batches = TrainingBatches(recipe, dataset, task, model, clock)
+    batches = batches_of(recipe, dataset, task, model, clock)
     predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
     with _opened(recipe, run, dataset, device):
         trainer = _trainer(recipe, run, predictor, dev, batches, clock, device)
@@ -187,6 +190,15 @@ def _train_model(
             predictor = _calibrated(predictor, dataset)
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
             _finish(run, predictor.model, trainer, record, tell)
+
+
+def batches_of(
+    recipe: Recipe, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, clock: Clock
+) -> TrainingBatches | TuningBatches:
+    """Create the training batches, which are prepared where only a network without a catalogue is trained."""
+    if recipe.model.start is not None and isinstance(model.user_encoder, UniversalEncoder):
+        return TuningBatches(recipe, dataset, task, model.user_encoder.network)
+    return TrainingBatches(recipe, dataset, task, model, clock)
 
 
 def _run_trainer(
@@ -237,7 +249,7 @@ def _trainer(
     run: RunFolder,
     predictor: PersonalizedPredictor,
     dev: DevUsers,
-    batches: TrainingBatches,
+    batches: TrainingBatches | TuningBatches,
     clock: Clock,
     device: torch.device,
 ) -> PersonalizedTrainer:

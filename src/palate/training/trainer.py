@@ -32,6 +32,7 @@ from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevScore
 from palate.training.token_sampler import TokenSampler
+from palate.training.tuning import TuningBatches
 
 OWN = "user_encoder."
 """Beginning of the names of a user encoder's weights."""
@@ -66,7 +67,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         model: PersonalizedModel,
         settings: TrainSettings,
         arguments: TrainingArguments,
-        batches: TrainingBatches,
+        batches: TrainingBatches | TuningBatches,
         clock: Clock,
         score: Callable[[], DevScore],
         norms: Callable[[], dict[str, float]],
@@ -109,10 +110,14 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         """Compute the answer's cross entropy plus the weighted auxiliary loss."""
         liked, disliked, kinds = inputs.pop("liked"), inputs.pop("disliked"), inputs.pop("kinds")
         settings, whole = self.settings, self.accelerator.unwrap_model(model)
-        answered = partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
         alone = not self.speaks or self.clock.alone(self.state.global_step)
-        sampled = self.sampler and partial(self.sampler.draw, self.state.global_step)
-        output = model(**inputs, user_encoder_alone=alone, answered=answered, sampled=sampled)
+        if "prepared" not in inputs:
+            answered = (
+                partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
+            )
+            sampled = self.sampler and partial(self.sampler.draw, self.state.global_step)
+            inputs |= {"user_encoder_alone": alone, "answered": answered, "sampled": sampled}
+        output = model(**inputs)
         if self.sampler is not None and not alone and output["sample"] is None:
             self.sampler.learn(*zip(*output["scores"], strict=True))
         loss = output["loss"]
@@ -144,6 +149,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self, rounds: Sequence[Round], kinds: Sequence[QuestionKind], user: UserPrompt
     ) -> list[Round]:
         whole = self.accelerator.unwrap_model(self.model)
+        assert isinstance(self.batches, TrainingBatches)
         return self.batches.best_rounds(whole.category_logits(user), rounds, kinds)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

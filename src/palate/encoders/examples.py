@@ -1,0 +1,43 @@
+"""Inputs of the universal network with their labels: what depends on no weight, to be computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from palate.encoders.counts import CategoryCounts
+    from palate.encoders.estimates import PopulationInputs
+    from palate.encoders.universal import UniversalNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkExamples:
+    """Inputs of the network and labels, of N windows."""
+
+    base: Tensor  # [N, L, 2]
+    features: Tensor  # [N, L, F]
+    truth: Tensor  # [N, L, 2]
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, rows: Tensor) -> NetworkExamples:
+        return NetworkExamples(self.base[rows], self.features[rows], self.truth[rows])
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, network: UniversalNetwork, counts: CategoryCounts, population: PopulationInputs, truth: Tensor
+    ) -> NetworkExamples:
+        """Read the counts of N windows; ``truth`` is [N, L, 2]."""
+        return cls(*network.inputs(counts, population), truth)
+
+    @classmethod
+    def joined(cls, parts: Sequence[NetworkExamples]) -> NetworkExamples:
+        """Concatenate examples over as many categories."""
+        return cls(*(torch.cat([getattr(one, column.name) for one in parts]) for column in fields(cls)))
