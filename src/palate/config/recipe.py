@@ -275,6 +275,9 @@ class UniversalSettings(KindSettings):
     pooled: int = Field(4, ge=1, le=8)
     """Vectors of the user prompt that are pooled from all categories; with headings, commas and ends, at most 16 are
     not a name's where three are named in each half."""
+    own: int = Field(0, ge=0)
+    """Categories with a vector of their own, which a training on their data gives them (``model.start``); other data
+    is read without."""
 
     @property
     def vectors(self) -> int:

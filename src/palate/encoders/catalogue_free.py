@@ -90,11 +90,22 @@ class UniversalEncoder(nn.Module):
         """List the weights of the network, which a training on one dataset's users adapts."""
         return self.network.parameters()
 
+    @property
+    def own(self) -> int:
+        """Number of categories with vectors of their own: all that the network was trained on, or none."""
+        return 0 if self.network.own is None else len(self.network.own)
+
+    def learn_own(self) -> None:
+        """Give each category of the population a vector of its own, to be trained on its data."""
+        if not self.own:
+            self.network.learn_own(len(known_summary(self.summary).categories))
+
     def bound(self, binding: Binding) -> UniversalEncoder:
         """Return the encoder of another population and other names, which shares this one's weights.
 
         Raises:
-            MismatchError: An answer may name more categories than the user prompt has places for.
+            MismatchError: An answer may name more categories than the user prompt has places for, or a new encoder has
+                vectors of more categories than there are.
         """
         summary = binding.summary
         if summary.max_labels > self.prompt.most:
@@ -102,7 +113,16 @@ class UniversalEncoder(nn.Module):
                 f"task.max_labels is {summary.max_labels}, and the model names at most {self.prompt.most} in each "
                 "half; set it lower"
             )
+        if self.summary is None and self.own > len(summary.categories):
+            raise MismatchError(
+                f"the user encoder has vectors of {self.own} categories, and the data has {len(summary.categories)}; "
+                "leave model.user_encoder.own out"
+            )
         other = _sharing_weights(self)
+        known = () if self.summary is None else self.summary.categories[: self.own]
+        if summary.categories[: len(known)] != known:  # their vectors say nothing of these
+            other.network = _sharing_weights(self.network)
+            other.network.own = None
         other.prompt = _sharing_weights(self.prompt)
         other.prompt.bind(binding.names, binding.nothing, binding.embeddings)
         other.summary, other._population = summary, PopulationInputs.of([summary])
@@ -205,4 +225,5 @@ def _sharing_weights(module: Shared) -> Shared:
     """Copy a module with the same weights, so that its buffers and parts can be exchanged."""
     other = copy(module)
     other._buffers, other._modules = dict(module._buffers), dict(module._modules)
+    other._parameters = dict(module._parameters)
     return other

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from palate.encoders.estimates import (
     Estimates,
@@ -33,7 +34,7 @@ class UniversalNetwork(nn.Module):
     """Maps counts by category and a population's summary to the log-odds that each category is liked and disliked.
 
     Categories are a set: the same weights read each, and attention compares them. At first the log-odds are those of
-    the estimates, which need no training.
+    the estimates, which need no training. Trained on one catalogue's users, it may know each category by a vector.
     """
 
     features = FEATURES
@@ -52,6 +53,14 @@ class UniversalNetwork(nn.Module):
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, 2)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        self.own: nn.Parameter | None = None
+        if settings.own:
+            self.learn_own(settings.own)
+
+    def learn_own(self, categories: int) -> None:
+        """Give ``categories`` categories a vector of their own, which adds nothing before it is trained."""
+        weight = self.out.weight
+        self.own = nn.Parameter(weight.new_zeros(categories, weight.shape[1]))
 
     def forward(
         self,
@@ -84,6 +93,8 @@ class UniversalNetwork(nn.Module):
         number = self.number(features) * 4
         rank = (number[:, None] - number[:, :, None]).sigmoid().mean(dim=2)  # [B, L, RULERS]
         hidden = self.read(features) + self.ranked(rank)
+        if self.own is not None:  # categories that were appended later have none
+            hidden = hidden + functional.pad(self.own, (0, 0, 0, hidden.shape[1] - len(self.own)))
         for layer in self.layers:
             hidden = layer(hidden)
         hidden = self.norm(hidden)

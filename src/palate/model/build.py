@@ -108,7 +108,9 @@ def build_model(
     """
     built = built or build_backbone(recipe, dataset, task)
     if built.start is not None:
-        return built.start.with_task(recipe.task).bind(dataset)
+        model = built.start.with_task(recipe.task).bind(dataset)
+        model.learn_own()
+        return model
     torch.set_rng_state(built.random_state)
     backbone = built.backbone
     config = PersonalizedSettings(

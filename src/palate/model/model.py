@@ -625,7 +625,20 @@ class PersonalizedModel(nn.Module):
         other.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer).to(self.device)
         if summary is not None:
             other.user_encoder = other._bound(summary)
+            other._note_own()
         return other
+
+    def learn_own(self) -> None:
+        """Give each category a vector of its own in the user encoder, in place; at first it adds nothing."""
+        if isinstance(self.user_encoder, UniversalEncoder):
+            self.user_encoder.learn_own()
+            self._note_own()
+
+    def _note_own(self) -> None:
+        """Keep in the settings how many categories have a vector of their own."""
+        if isinstance(self.user_encoder, UniversalEncoder):
+            encoder = self.settings.user_encoder.model_copy(update={"own": self.user_encoder.own})
+            self.settings = self.settings.model_copy(update={"user_encoder": encoder})
 
     def _bound(self, summary: PopulationSummary) -> nn.Module:
         """Bind the user encoder to a population and the names of its categories."""
