@@ -5,6 +5,9 @@
 A step of the user encoder alone and a whole step take turns on the same batches, from the middle of the recipe's
 training. It then looks into a step: whether each distinct item of a batch is projected once, and whether item vectors
 are copied anywhere. The recipe is recipes/movielens-1m.yaml unless another is given.
+
+A training that starts from a model without a catalogue (recipes/own-data.yaml) has steps of the user encoder alone and
+reads no item vectors. Its batches are drawn in groups, so that whole groups are timed, new ones in each round.
 """
 
 from __future__ import annotations
@@ -24,15 +27,14 @@ from torch.profiler import ProfilerActivity, profile
 from palate.config.load import load_recipe
 from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
-from palate.items.encoder import ItemEncoder
-from palate.items.table import build_item_table
-from palate.model.build import build_model
+from palate.model.build import build_model, build_table
 from palate.model.model import PersonalizedModel
 from palate.system.machine import describe_machine
 from palate.tasks import load_task
-from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
+from palate.training.train import batches_of
 from palate.training.trainer import AUXILIARY_SCALE
+from palate.training.tuning import BATCHES_A_GROUP, EPOCHS, TuningBatches
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-1m.yaml"
 DRAW, READ, WRITE, BACK_WRITE, BACK_READ, UPDATE = PARTS = (
@@ -66,15 +68,29 @@ class Steps:
         dataset = load_dataset(recipe.data.path)
         task = load_task(recipe.task, dataset.info)
         self.model: PersonalizedModel = build_model(
-            recipe, dataset, task, build_item_table(dataset, ItemEncoder(recipe.items))
+            recipe, dataset, task, build_table(recipe, dataset)
         ).train()
         self.settings = recipe.train
-        self.batches = TrainingBatches(recipe, dataset, task, self.model, Clock(recipe.train))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.batches = batches_of(recipe, dataset, task, self.model, Clock(recipe.train))
+        self.prepared = isinstance(self.batches, TuningBatches)
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+        self.processor: dict[str, float] = {}
+        """Processor seconds of a round of each kind of step."""
+
+    @property
+    def forms(self) -> dict[str, bool]:
+        """Kinds of steps, and whether they are of the user encoder alone."""
+        if self.prepared:
+            return {"alone": True}
+        return {"alone": True, "whole": False} if self.settings.auxiliary_weight else {"whole": False}
 
     def batch(self, number: int) -> dict[str, Any]:
         """A batch from the middle of the training, where labels are those of full histories."""
-        return self.batches[len(self.batches) // 2 + number]
+        middle = len(self.batches) // 2
+        if self.prepared:
+            middle -= middle % (BATCHES_A_GROUP * EPOCHS)
+        return self.batches[middle + number]
 
     def take(self, number: int, alone: bool) -> list[float]:
         """Take one step, of the user encoder ``alone`` or whole; the seconds of its parts, in their order."""
@@ -97,11 +113,11 @@ class Steps:
     def loss(self, batch: dict[str, Any], alone: bool, watch: Stopwatch) -> tuple[Tensor, Tensor]:
         """The loss, and the user prompts [B, M, E] that lie between the two parts of the model."""
         liked, disliked, _ = batch.pop("liked"), batch.pop("disliked"), batch.pop("kinds")
-        output = self.model(**batch, user_encoder_alone=alone)
+        output = self.model(**batch) if self.prepared else self.model(**batch, user_encoder_alone=alone)
         loss: Tensor = output["loss"]
         if not alone:
             watch.lap(WRITE)
-        if weight := self.settings.auxiliary * AUXILIARY_SCALE:
+        if weight := self.settings.auxiliary_weight * AUXILIARY_SCALE:
             loss = loss + weight * self.model.category_loss(output["user"], liked, disliked)
             watch.lap(READ)
         return loss, output["user"].embeddings
@@ -109,14 +125,19 @@ class Steps:
 
 def timed(steps: Steps, batches: int, repeats: int) -> dict[str, np.ndarray]:
     """Seconds of each part in a step of the user encoder alone and in a whole one, means over the batches, [6]."""
-    forms = {"alone": True, "whole": False} if steps.settings.auxiliary else {"whole": False}
+    forms = steps.forms
     taken: dict[str, list[list[list[float]]]] = {form: [] for form in forms}
+    processor = {form: np.zeros(repeats + 1) for form in forms}
     for repeat in range(repeats + 1):
         for form in forms:
             taken[form].append([])
-        for number in range(batches):
+        first = repeat * batches if steps.prepared else 0  # a group that was drawn is kept
+        for number in range(first, first + batches):
             for form, alone in forms.items():
+                start = time.process_time()
                 taken[form][repeat].append(steps.take(number, alone))
+                processor[form][repeat] += time.process_time() - start
+    steps.processor = {form: float(np.median(each[1:])) for form, each in processor.items()}
     # the first round warms up; the median over rounds leaves out what disturbed one of them
     return {form: np.median(np.array(rounds[1:]), axis=0).mean(axis=0) for form, rounds in taken.items()}
 
@@ -199,20 +220,27 @@ def main() -> None:
     start = time.perf_counter()
     steps = Steps(load_recipe(arguments.recipe, [*arguments.set, f"data.path={arguments.data}"]))
     print(f"set up in {time.perf_counter() - start:.1f} s; {torch.get_num_threads()} threads")
-    times = timed(steps, arguments.batches, arguments.repeats)
+    batches = BATCHES_A_GROUP * EPOCHS if steps.prepared else arguments.batches
+    times = timed(steps, batches, arguments.repeats)
     print(f"{'':<24}" + "".join(f"{form:>20}" for form in times))
     for index, part in enumerate(PARTS):
         cells = (f"{one[index] * 1e3:>11.1f} ms {one[index] / one.sum():>5.0%}" for one in times.values())
         print(f"{part:<24}" + "".join(cells))
-    speed = {form: steps.settings.batch_size / one.sum() for form, one in times.items()}
+    size = len(steps.batch(0)["liked"])
+    speed = {form: size / one.sum() for form, one in times.items()}
     print(f"{'windows a second':<24}" + "".join(f"{one:>14,.0f}      " for one in speed.values()))
-    found = looked_into(steps, batches=3)
-    tell(found)
+    processor = {form: size * batches / one for form, one in steps.processor.items()}
+    print(f"{'… of processor time':<24}" + "".join(f"{one:>14,.0f}      " for one in processor.values()))
+    found: dict[str, Any] = {}
+    if not steps.prepared:
+        found = looked_into(steps, batches=3)
+        tell(found)
     if arguments.out:
         written = {
             "machine": describe_machine().model_dump(mode="json"),
             "threads": torch.get_num_threads(),
             "windows_a_second": {form: round(one) for form, one in speed.items()},
+            "windows_a_processor_second": {form: round(one) for form, one in processor.items()},
             "milliseconds": {
                 form: dict(zip(PARTS, (one * 1e3).round(2).tolist(), strict=True))
                 for form, one in times.items()
