@@ -1,5 +1,7 @@
 """A start is trained on parts of histories, each read with a summary of other users, on every window twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,38 @@ def test_a_window_is_a_part_of_its_history_and_no_longer_than_enough_users_have(
     found = batches(data, windows={"kind": "random", "shortest": 4, "longest": 10_000})
     assert found.longest < lengths.max()
     assert (lengths > found.longest).sum() >= min(20, len(lengths))
+
+
+def implicit(data):
+    """The same events without ratings."""
+    one = np.zeros(len(data.interactions.rating_index), dtype=np.uint8)
+    has = data.category_matrix[data.interactions.item_index].mean(axis=0)
+    shares = tuple(float(share) for share in has)
+    info = data.info.model_copy(
+        update={"feedback": "implicit", "rating_values": (1.0,), "category_shares": shares}
+    )
+    return replace(data, info=info, interactions=replace(data.interactions, rating_index=one))
+
+
+@pytest.mark.parametrize("without_ratings", [False, True])
+@pytest.mark.parametrize("kind", ["random", "recent"])
+def test_a_step_lowers_the_loss_of_its_batch_for_windows_and_feedback_of_each_kind(
+    data, kind, without_ratings
+):
+    some = implicit(data) if without_ratings else data
+    found = batches(some, windows={**WINDOWS, "kind": kind})
+    model = unbound_model(grammar=True, max_new_tokens=48).bind(some)
+    optimizer = torch.optim.SGD(model.user_encoder.network.parameters(), 0.05)
+    batch, losses = found[0], []
+    for _ in range(3):
+        user = model(batch["prepared"])["user"]
+        loss = model.category_loss(user, batch["liked"], batch["disliked"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[2] < losses[0]
+    assert user.category_logits.shape == (4, len(some.categories), 2)
 
 
 def test_a_batch_of_many_categories_has_fewer_windows(data, monkeypatch):

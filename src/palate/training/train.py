@@ -47,7 +47,7 @@ from palate.training.tuning import TuningBatches
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
-    from palate.schema import Examples
+    from palate.schema import Examples, WindowKind
     from palate.tasks import CategoryPreference
 
 NORMED = 64
@@ -187,7 +187,7 @@ def _train_model(
         trainer = _trainer(recipe, run, predictor, dev, batches, clock, device)
         _run_trainer(trainer, run, tell, progress, starts=recipe.model.start is not None)
         if trainer.is_world_process_zero():
-            predictor = _calibrated(predictor, dataset)
+            predictor = _calibrated(predictor, dataset, recipe.windows.kind)
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
             _finish(run, predictor.model, trainer, record, tell)
 
@@ -220,12 +220,14 @@ def _run_trainer(
     trainer.model.eval()
 
 
-def _calibrated(predictor: PersonalizedPredictor, dataset: Dataset) -> PersonalizedPredictor:
-    """Calibrate the decisions of a model that makes some by its user encoder's present weights."""
+def _calibrated(
+    predictor: PersonalizedPredictor, dataset: Dataset, kind: WindowKind
+) -> PersonalizedPredictor:
+    """Calibrate the decisions of a model that makes some by its user encoder's present weights, on such windows."""
     model = predictor.model
     if not model.settings.binds:
         return predictor
-    calibrated = model.with_summary(model.summarised(dataset))
+    calibrated = model.with_summary(model.summarised(dataset, kind=kind))
     return PersonalizedPredictor(calibrated, predictor.name, predictor.batch_size)
 
 
@@ -260,7 +262,7 @@ def _trainer(
         _arguments(recipe, run, device),
         batches,
         clock,
-        score=lambda: dev.score(_calibrated(predictor, dev.dataset)),
+        score=lambda: dev.score(_calibrated(predictor, dev.dataset, recipe.windows.kind)),
         norms=lambda: _lengths(predictor.model, dev.examples[0]),
     )
 
