@@ -64,7 +64,7 @@ class PopulationSummary:
     """Standard deviation of all ratings."""
     noise: float
     """Standard deviation of a rating around its user's mean of the category."""
-    lengths: Doubles  # [QUANTILES] quantiles of the number of interactions of a user
+    lengths: Doubles  # [Q] quantiles of the number of interactions of a user
     means: Doubles  # [L] mean ratings
     share: Doubles  # [L] mean share of a user's interactions
     variety: (
@@ -221,6 +221,7 @@ def summarise_histories(
     rating_values: tuple[float, ...],
     task: CategoryPreference,
     feedback: Feedback = "ratings",
+    quantiles: int = QUANTILES,
 ) -> PopulationSummary:
     """Summarise the full histories of U users.
 
@@ -230,6 +231,7 @@ def summarise_histories(
         rating_values: The rating scale.
         task: The task, with its label rule.
         feedback: Whether the values are ratings, or weights of implicit feedback.
+        quantiles: Number of quantiles of the lengths of histories.
 
     Returns:
         The summary.
@@ -263,9 +265,9 @@ def summarise_histories(
         mean=mean,
         spread=spread,
         noise=noise,
-        lengths=np.quantile(np.maximum(full.length, 1), np.linspace(0, 1, QUANTILES))
+        lengths=np.quantile(np.maximum(full.length, 1), np.linspace(0, 1, quantiles))
         if users
-        else np.ones(QUANTILES),
+        else np.ones(quantiles),
         means=means,
         share=share,
         variety=variety,

@@ -30,6 +30,8 @@ SCALES = (
 """Lowest and highest rating, and the step between."""
 LONGEST = 700
 """Maximum length of a history."""
+QUANTILES_OF_LENGTHS = 65
+"""Quantiles of the lengths of histories in a summary: a random population has few users, and few among the longest."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,12 @@ class RandomPopulation:
         """Summarise some users."""
         histories = self.histories.of_users(users)
         return summarise_histories(
-            histories, self.category_matrix, self.rating_values, self.task, self.feedback
+            histories,
+            self.category_matrix,
+            self.rating_values,
+            self.task,
+            self.feedback,
+            quantiles=QUANTILES_OF_LENGTHS,
         )
 
     def statistics(self, users: Ints) -> CategoryStatistics:
