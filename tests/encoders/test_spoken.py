@@ -147,3 +147,21 @@ def test_all_its_weights_learn_and_the_embeddings_with_them(prompts, embeddings)
     (user.embeddings.square().sum() + user.entities.square().sum()).backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in prompts.parameters())
     assert embeddings.weight.grad.any()
+
+
+@torch.no_grad()
+def test_plain_names_are_the_tokens_alone_and_what_stands_around_them_is_scaled(embeddings):
+    prompts = NamesPrompt(WIDTH, SIZE, lambda: embeddings, most=3, max_tokens=3, pooled=2, plain=True)
+    prompts.bind(NAMES, NOTHING, scaled=lambda vectors: 2 * vectors)
+    user = said(prompts, [[[1, 0, -1], [-1, -1, -1]]])
+    token, comma, end = embeddings.weight, 2 * prompts.comma, 2 * prompts.end
+    liked = [2 * prompts.heading[0, 2], token[7], comma, token[5], token[6], end[0]]
+    disliked = [2 * prompts.heading[1, 0], token[17], end[1]]
+    torch.testing.assert_close(user.embeddings[0, 2:], torch.stack([*liked, *disliked]))
+    prompts.bind(NAMES, NOTHING, scaled=lambda vectors: vectors)
+    unscaled = said(prompts, [[[1, 0, -1], [-1, -1, -1]]])
+    torch.testing.assert_close(user.embeddings[0, :2], 2 * unscaled.embeddings[0, :2])
+    torch.testing.assert_close(user.entities, 2 * unscaled.entities)
+    assert {name.split(".")[0] for name, _ in prompts.named_parameters()} == {
+        "heading", "end", "comma", "query", "state", "entity",
+    }  # fmt: skip

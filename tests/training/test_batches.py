@@ -168,7 +168,7 @@ def test_targets_by_the_view_say_what_the_user_encoder_believes_whatever_the_tru
     logits = torch.full((2, 5, 2), -8.0)
     logits[0, 3, 0] = logits[1, 0, 1] = logits[1, 2, 0] = 8.0
     batch = batches[0]
-    (best,) = batches.best_rounds(logits, batch["rounds"], batch["kinds"])
+    (best,) = batches.answering(batches.best(logits), batch["rounds"], batch["kinds"])
     target, mask = best["target"], best["target_mask"]
     said = task.parse(batches.tokenizer.batch_decode(target, skip_special_tokens=True))
     assert said.liked[:, 0].tolist() == [3, 2]
@@ -285,7 +285,7 @@ def test_by_the_view_what_names_no_category_keeps_its_target(make, tiny_data):
     batch, task = batches[0], load_task(recipe().task, tiny_data.info)
     logits = torch.full((32, 5, 2), -8.0)
     logits[:, 3, 0] = logits[:, 0, 1] = 8.0
-    best = batches.best_rounds(logits, batch["rounds"], batch["kinds"])
+    best = batches.answering(batches.best(logits), batch["rounds"], batch["kinds"])
     for kind, before, after in zip(batch["kinds"], batch["rounds"], best, strict=True):
         if kind not in NAMING:
             assert equal(before, after)

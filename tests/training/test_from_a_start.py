@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from palate.backbones.spelling import spelled
 from palate.config.recipe import ModelSettings
 from palate.errors import RecipeError
 from palate.model.config import model_settings
 from palate.model.model import load_model
 from palate.training.train import train_run
 from tiny import tiny_recipe, unbound_model
+from tiny_causal import save_causal
 
 TRAIN = {"max_steps": 4, "eval_steps": 2, "auxiliary_weight": 1.0}
 
@@ -20,10 +22,13 @@ def start(tmp_path_factory):
     return folder
 
 
-def trained(start, data, tmp_path, **train):
+def trained(start, data, tmp_path, model=None, **train):
     recipe = tiny_recipe(data.path, tmp_path / "none", tmp_path / "cache", train={**TRAIN, **train})
+    recipe = recipe.model_copy(
+        update={"evaluate": recipe.evaluate.model_copy(update={"max_new_tokens": None})}
+    )
     said = []
-    recipe = recipe.model_copy(update={"model": ModelSettings(start=str(start))})
+    recipe = recipe.model_copy(update={"model": ModelSettings(start=str(start), **(model or {}))})
     train_run(recipe, tmp_path / "run", report=said.append, device="cpu")
     return tmp_path / "run", said
 
@@ -79,3 +84,52 @@ def test_a_start_is_a_whole_model_of_the_universal_kind(tiny_data, tmp_path):
     train_run(recipe, tmp_path / "other", device="cpu")
     with pytest.raises(RecipeError, match="has a 'text' user encoder, whose weights are of one catalogue"):
         trained(tmp_path / "other", tiny_data, tmp_path)
+
+
+def frozen(folder):
+    return {"kind": "causal", "name": str(folder), "train": "frozen"}
+
+
+def test_another_backbone_that_is_not_trained_gets_an_adapter(start, tiny_data, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr("palate.training.train.DevUsers.score", lambda *_: _score(next(scores, 0.3)))
+    backbone = frozen(save_causal(tmp_path / "backbone", "gemma3"))
+    settings = {"backbone": backbone, "task_prompt": 3, "task_prompt_text": " genres of this user"}
+    untrained, _ = trained(start, tiny_data, tmp_path / "none", settings, max_steps=0)
+    run, _ = trained(start, tiny_data, tmp_path, settings, answers="decided")
+    before, model, own = (load_model(one, device="cpu") for one in (untrained, run, start))
+    assert weights_that_differ(before, model) == {"task_prompt", "user_encoder.prompt"}
+    for name, weight in own.user_encoder.network.state_dict().items():
+        assert torch.equal(weight, model.user_encoder.network.state_dict()[name])
+    assert not any((run / "model").glob("backbone*"))  # its weights are its own makers'
+    histories = tiny_data.histories(tiny_data.user_ids[:2])
+    user = model.encode(histories)
+    tokens = model.embedded(torch.arange(model.vocab_size))
+    decided = int(user.named[0, 0, 0])
+    assert decided >= 0
+    for token in spelled(model.tokenizer, [tiny_data.categories[decided]])[0]:
+        assert (user.embeddings[0] - tokens[token]).norm(dim=-1).min() < 1e-5
+    assert all(text.startswith("The user likes") for text in model.generate(histories))
+    bound = load_model(run, data=tiny_data, device="cpu")
+    assert bound.generate(histories) == model.generate(histories)
+
+
+def test_an_adapter_without_a_task_prompt_is_trained_too(start, tiny_data, tmp_path):
+    backbone = frozen(save_causal(tmp_path / "backbone"))
+    untrained, _ = trained(
+        start, tiny_data, tmp_path / "none", {"backbone": backbone, "task_prompt": 0}, max_steps=0
+    )
+    run, _ = trained(start, tiny_data, tmp_path, {"backbone": backbone, "task_prompt": 0}, answers="decided")
+    kept = model_settings(run).training.best_step
+    differ = weights_that_differ(load_model(untrained, device="cpu"), load_model(run, device="cpu"))
+    assert differ == ({"user_encoder.prompt"} if kept else set())
+
+
+def test_what_an_adapter_cannot_be_made_for_is_refused(start, tiny_data, tmp_path):
+    with pytest.raises(ValueError, match=r"one that is trained; set backbone\.train=frozen"):
+        ModelSettings(start="packaged", backbone={"kind": "causal", "name": "some", "train": "lora"})
+    with pytest.raises(ValueError, match="start brings a whole model, and user_first is given beside it"):
+        ModelSettings(start="packaged", user_first=True, backbone=frozen("some"))
+    recipe = tiny_recipe(tiny_data.path, tmp_path, tmp_path / "cache", train={"answers": "decided"})
+    with pytest.raises(RecipeError, match="a 'streaming' user encoder decides on no names; take 'view' or"):
+        train_run(recipe, tmp_path / "run", device="cpu")

@@ -278,6 +278,9 @@ class UniversalSettings(KindSettings):
     own: int = Field(0, ge=0)
     """Categories with a vector of their own, which a training on their data gives them (``model.start``); other data
     is read without."""
+    plain_names: bool = False
+    """Names stand in the user prompt as the backbone's own token embeddings, without learned marks: for a backbone
+    that is not trained, which cannot learn to read these."""
 
     @property
     def vectors(self) -> int:
@@ -289,13 +292,19 @@ UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(Of
 """Settings of a registered user encoder."""
 
 
+BESIDE_A_BACKBONE = ("backbone", "task_prompt", "task_prompt_text")
+"""Settings of the model that are given beside ``start`` where a frozen backbone takes the place of its own."""
+
+
 class ModelSettings(Section):
     """The parts of the model."""
 
     start: LocalName | None = None
     """Model that the training starts from, whose weights know no catalogue: a run, a model's folder, or ``packaged``
     for the one that comes with palate. It brings all its parts, so that no other setting of this section is given; of
-    its weights those are trained that read the statistics of a history."""
+    its weights those are trained that read the statistics of a history. With a frozen ``backbone`` beside it, that one
+    takes the place of the model's, and what is trained is an adapter alone: the vectors around the names in the user
+    prompt, and the task prompt."""
     backbone: BackboneSettings = PretrainedT5Settings()
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
@@ -312,18 +321,32 @@ class ModelSettings(Section):
     """Constrain answers to what the task allows: every category at most once, in one half, from the catalogue."""
     like_tokens: bool = False
     """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
-    all through training: for backbones that are not trained."""
+    all through training: for backbones that are not trained. Token embeddings in a user prompt stay as they are."""
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> ModelSettings:
         others = {name: field.default for name, field in type(self).model_fields.items() if name != "start"}
-        if self.start is not None and (
-            given := [name for name in others if getattr(self, name) != others[name]]
-        ):
+        given = [name for name in others if getattr(self, name) != others[name]]
+        if self.start is None or not given:
+            return self
+        if "backbone" in given:
+            if getattr(self.backbone, "train", "full") != "frozen":
+                raise ValueError(
+                    "start keeps its weights, and backbone is one that is trained; set backbone.train=frozen"
+                )
+            given = [name for name in given if name not in BESIDE_A_BACKBONE]
+        if given:
             raise ValueError(
                 f"start brings a whole model, and {', '.join(given)} is given beside it; leave one of them out"
             )
         return self
+
+    @property
+    def exchanged_backbone(self) -> PretrainedT5Settings | CausalSettings | None:
+        """The frozen backbone that takes the place of the start's; None if the start keeps its own."""
+        if self.start is None or isinstance(self.backbone, RandomT5Settings):
+            return None
+        return self.backbone if self.backbone.train == "frozen" else None
 
 
 class SimulationSettings(Section):
@@ -386,9 +409,10 @@ class TrainSettings(Section):
     """Weight of the auxiliary per-category loss of the user encoder; 0 disables it."""
     auxiliary_only_ratio: float = Field(0.0, ge=0, lt=1)
     """Fraction of the training, from the start, with the auxiliary loss only, without the backbone."""
-    answers: Literal["truth", "view"] = "truth"
-    """Training targets: the labels (``truth``), or the answer with the highest expected F1 under the user encoder's
-    category probabilities (``view``)."""
+    answers: Literal["truth", "view", "decided"] = "truth"
+    """Training targets: the labels (``truth``), the answer with the highest expected F1 under the user encoder's
+    category probabilities (``view``), or the names that the user encoder has decided on and that stand in the user
+    prompt (``decided``)."""
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating), each in several
     wordings; the task's own instruction if none is given. ``null`` clears the kinds of an extended recipe."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from palate.schema import Bools, Doubles, Truth, WindowKind
+from palate.schema import Bools, Doubles, Preferences, Truth, WindowKind
 from palate.tasks.targets import expected_f1
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class UserPrompt:
         embeddings = pad_sequence(parts, batch_first=True)  # [B, M, E]
         lengths = torch.tensor([len(one) for one in parts], device=embeddings.device)
         return cls(embeddings, torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None])
+
+    @property
+    def decided(self) -> Preferences | None:
+        """Names that the user encoder has decided on; None where it decides on none."""
+        if self.named is None:
+            return None
+        named = self.named.cpu().numpy()
+        return Preferences(named[:, 0], named[:, 1])
 
     @property
     def category_chances(self) -> Doubles | None:
@@ -198,11 +206,16 @@ class Binding:
     """Likewise what an answer says in an empty half, liked and disliked."""
     embeddings: Callable[[], nn.Module]
     """Returns the backbone's token embeddings."""
+    scaled: Callable[[Tensor], Tensor] | None = None
+    """Scales vectors that are no tokens [..., E] to what the backbone reads; None if it reads any."""
 
 
 @runtime_checkable
 class BindsToData(Protocol):
-    """Protocol of user encoders whose weights know no catalogue."""
+    """Protocol of user encoders whose weights know no catalogue.
+
+    Their user prompts contain tokens, beside which they scale their other vectors themselves (:class:`Binding`).
+    """
 
     summary: PopulationSummary | None
     """Summary that the encoder is bound to."""

@@ -55,6 +55,7 @@ class UniversalEncoder(nn.Module):
             settings.most,
             settings.max_name_tokens,
             settings.pooled,
+            settings.plain_names,
         )
         self.summary: PopulationSummary | None = None
         self._population: PopulationInputs | None = None
@@ -124,7 +125,7 @@ class UniversalEncoder(nn.Module):
             other.network = _sharing_weights(self.network)
             other.network.own = None
         other.prompt = _sharing_weights(self.prompt)
-        other.prompt.bind(binding.names, binding.nothing, binding.embeddings)
+        other.prompt.bind(binding.names, binding.nothing, binding.embeddings, binding.scaled)
         other.summary, other._population = summary, PopulationInputs.of([summary])
         other._steps = torch.from_numpy(rating_steps(summary.rating_values))
         return other

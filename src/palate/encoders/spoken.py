@@ -23,8 +23,8 @@ class NamesPrompt(nn.Module):
     A half, liked or disliked, is a heading that says how many names follow, the names' tokens with commas between,
     and an end; in an empty half the tokens of what an answer says there, such as "no genre". A token's vector is its
     embedding in the backbone and learned marks: of its half and place, of its position in the name, and of the tokens
-    before it in the half, by which a small backbone finds what it has to say next. No weight depends on a catalogue:
-    :meth:`bind` brings its names.
+    before it in the half, by which a small backbone finds what it has to say next; a large one that is not trained
+    reads ``plain`` names. No weight depends on a catalogue: :meth:`bind` brings its names.
 
     Args:
         width: Size W of a category's hidden state.
@@ -34,6 +34,7 @@ class NamesPrompt(nn.Module):
         max_tokens: Maximum number of tokens of a name in the prompt; longer names are cut there.
         pooled: Number of vectors pooled from all categories' hidden states. With headings, commas and ends, 8 vectors
             for 3 names in each half, they are at most 16.
+        plain: Whether names are the backbone's token embeddings alone, without marks.
     """
 
     tokens: Tensor  # [L + 2, N] token ids of the names and of the two empty halves, padded with 0
@@ -47,16 +48,21 @@ class NamesPrompt(nn.Module):
         most: int = 3,
         max_tokens: int = 24,
         pooled: int = 4,
+        plain: bool = False,
     ) -> None:
         super().__init__()
-        self.most, self.max_tokens = most, max_tokens
+        self.most, self.max_tokens, self.plain = most, max_tokens, plain
         self._embeddings = embeddings
+        self._scaled: Callable[[Tensor], Tensor] = _as_it_is
         self.heading = nn.Parameter(torch.randn(HALVES, most + 1, size) * 0.5)
-        self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
-        self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
-        self.start, self.end = (nn.Parameter(torch.randn(HALVES, size) * 0.5) for _ in range(2))
+        if not plain:
+            self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
+            self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
+            self.start = nn.Parameter(torch.randn(HALVES, size) * 0.5)
+        self.end = nn.Parameter(torch.randn(HALVES, size) * 0.5)
         self.comma = nn.Parameter(torch.randn(size) * 0.5)
-        self.previous = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(CONTEXT))
+        if not plain:
+            self.previous = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(CONTEXT))
         self.query = nn.Parameter(torch.randn(pooled, width) * width**-0.5)
         self.state = nn.Linear(width, size)
         self.entity = nn.Linear(width + HALVES, size)
@@ -68,6 +74,7 @@ class NamesPrompt(nn.Module):
         names: Sequence[Sequence[int]],
         nothing: Sequence[Sequence[int]],
         embeddings: Callable[[], nn.Module] | None = None,
+        scaled: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Set the catalogue's names and the backbone.
 
@@ -75,8 +82,9 @@ class NamesPrompt(nn.Module):
             names: Token ids of L names as they stand in a text (:func:`palate.backbones.spelling.spelled`).
             nothing: Likewise what an answer says in an empty half, liked and disliked.
             embeddings: Returns the backbone's embeddings; those given before if None.
+            scaled: Scales the vectors that are no tokens [..., E] to what the backbone reads; as before if None.
         """
-        self._embeddings = embeddings or self._embeddings
+        self._embeddings, self._scaled = embeddings or self._embeddings, scaled or self._scaled
         cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in (*names, *nothing)]
         self.tokens = pad_sequence(cut, batch_first=True).to(self.heading.device)
         self.lengths = torch.tensor([len(name) for name in cut], device=self.heading.device)
@@ -96,15 +104,14 @@ class NamesPrompt(nn.Module):
         names, mask = self._names(named)
         embeddings = torch.cat([pooled, names], dim=1)
         mask = torch.cat([mask.new_ones(pooled.shape[:2]), mask], dim=1)
-        entities = self.entity(torch.cat([hidden, logits.to(hidden.dtype)], dim=-1))
+        entities = self._scaled(self.entity(torch.cat([hidden, logits.to(hidden.dtype)], dim=-1)))
         return UserPrompt(embeddings, mask, logits, named, entities)
 
     def _pooled(self, hidden: Tensor) -> Tensor:
         """Pool the hidden states by learned queries, [B, P, E]."""
         hidden = hidden.to(self.state.weight.dtype)
         weights = (hidden @ self.query.T).softmax(dim=1)  # [B, L, P]
-        state: Tensor = self.state(weights.mT @ hidden)
-        return state
+        return self._scaled(self.state(weights.mT @ hidden))
 
     def _names(self, named: Tensor) -> tuple[Tensor, Tensor]:
         """Write both halves, [B, N', E] with their mask; padding stands at the end."""
@@ -122,31 +129,47 @@ class NamesPrompt(nn.Module):
         ]  # by another name
         comma = (offset == lengths) & follows
         ids = functional.pad(self.tokens[rows][..., :width], (0, 1))
-        plain = torch.where(comma[..., None], self.comma, self._embeddings()(ids).to(self.comma.dtype))
+        tokens = self._embeddings()(ids).to(self.comma.dtype)
+        plain = torch.where(comma[..., None], self._scaled(self.comma), tokens)
+        stands = ((offset < lengths) | comma).flatten(0, 1).flatten(1)
+        plain, mask = _without_gaps(plain.flatten(0, 1).flatten(1, 2), stands)
+        plain = plain.view(users, HALVES, *plain.shape[1:])
+        if self.plain:
+            return self._with_edges(plain, None, mask, count)
         position = functional.pad(self.position[:width], (0, 0, 0, 1)) * ~comma[..., None]  # a comma has none
         marks = self.place[:, :, None] + position  # [B, 2, most, width + 1, E]
-        stands = (offset < lengths) | comma
-        plain, mask = _without_gaps(plain.flatten(0, 1).flatten(1, 2), stands.flatten(0, 1).flatten(1))
-        marks, _ = _without_gaps(marks.flatten(0, 1).flatten(1, 2), stands.flatten(0, 1).flatten(1))
-        halves = plain.view(users, HALVES, *plain.shape[1:])
-        return self._with_edges(halves, marks, mask, count)
+        marks, _ = _without_gaps(marks.flatten(0, 1).flatten(1, 2), stands)
+        return self._with_edges(plain, marks.view_as(plain), mask, count)
 
-    def _with_edges(self, plain: Tensor, marks: Tensor, mask: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Add to halves without gaps [B, 2, S, E] what stands before each token, a heading and an end."""
+    def _with_edges(
+        self, plain: Tensor, marks: Tensor | None, mask: Tensor, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add to halves without gaps [B, 2, S, E] a heading and an end and, with marks, what precedes each token."""
         users, _, size, _ = plain.shape
-        start, end = (edge[:, None].expand(users, -1, 1, -1) for edge in (self.start, self.end))
-        written = torch.cat([start, plain], dim=2)  # [B, 2, S + 1, E] each place's predecessor
-        before = torch.zeros_like(written)
-        for distance, project in enumerate(self.previous):
-            before = before + functional.pad(project(written), (0, 0, distance, 0))[:, :, : size + 1]
+        end = self._scaled(self.end)[:, None].expand(users, -1, 1, -1)
         at = mask.view(users, HALVES, size).sum(dim=2)[..., None, None]  # [B, 2, 1, 1] the end's place
         place = torch.arange(size + 1, device=mask.device)[:, None]
-        own = functional.pad(plain + marks.view_as(plain), (0, 0, 0, 1))
-        tokens = torch.where(place == at, end, own) + before
-        heading = self.heading[torch.arange(HALVES, device=mask.device), count][:, :, None]
+        own = functional.pad(plain if marks is None else plain + marks, (0, 0, 0, 1))
+        tokens = torch.where(place == at, end, own)
+        if marks is not None:
+            tokens = tokens + self._preceding(plain)
+        heading = self._scaled(self.heading)[torch.arange(HALVES, device=mask.device), count][:, :, None]
         whole = torch.cat([heading, tokens], dim=2)
         stands = functional.pad(place[:, 0] <= at[..., 0], (1, 0), value=True)  # [B, 2, 1 + S + 1]
         return _without_gaps(whole.flatten(1, 2), stands.flatten(1))
+
+    def _preceding(self, plain: Tensor) -> Tensor:
+        """Compute what the tokens before each place of halves [B, 2, S, E] add there, [B, 2, S + 1, E]."""
+        start = self.start[:, None].expand(len(plain), -1, 1, -1)
+        written = torch.cat([start, plain], dim=2)  # [B, 2, S + 1, E] each place's predecessor
+        before = torch.zeros_like(written)
+        for distance, project in enumerate(self.previous):
+            before = before + functional.pad(project(written), (0, 0, distance, 0))[:, :, : written.shape[2]]
+        return before
+
+
+def _as_it_is(vectors: Tensor) -> Tensor:
+    return vectors
 
 
 def _without_gaps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

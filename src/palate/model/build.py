@@ -25,6 +25,7 @@ from palate.items.categories import build_category_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
+from palate.model.adapter import adapted
 from palate.model.config import PersonalizedSettings, check_model
 from palate.model.model import PersonalizedModel, load_model
 from palate.model.start import start_queries, start_stream, start_task_prompt, start_user_encoder
@@ -44,6 +45,7 @@ from palate.tasks.questions import YES_NO, described
 from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
+    from palate.config.section import KindSettings
     from palate.data.dataset import Dataset
     from palate.tasks.base import Task
 
@@ -95,7 +97,7 @@ def build_backbone(
         trained, called = settings.train == "full", settings.name
     teach_names(backbone, task, trained, called, tell)
     most = max_new_tokens(backbone, task, recipe.task.max_labels, recipe.evaluate.max_new_tokens)
-    _check_what_is_read(backbone, recipe, dataset, task, most, tell)
+    _check_what_is_read(backbone, recipe, dataset, task, most, tell, recipe.model.user_encoder)
     return BuiltBackbone(backbone, source, most, torch.get_rng_state())
 
 
@@ -109,7 +111,8 @@ def build_model(
     built = built or build_backbone(recipe, dataset, task)
     if built.start is not None:
         model = built.start.with_task(recipe.task).bind(dataset)
-        model.learn_own()
+        if recipe.model.exchanged_backbone is None:
+            model.learn_own()
         return model
     torch.set_rng_state(built.random_state)
     backbone = built.backbone
@@ -174,7 +177,10 @@ def build_table(
 def _started(
     recipe: Recipe, name: str, dataset: Dataset, task: Task, tell: Callable[[str], None]
 ) -> BuiltBackbone:
-    """Load the model that the training starts from, of whose weights only the network's are trained."""
+    """Load the model that the training starts from.
+
+    Of its weights only the network's are trained or, with another backbone, only those of the adapter to it.
+    """
     settings = check_model(name)
     if not settings.binds:
         kind = settings.user_encoder.kind
@@ -182,15 +188,22 @@ def _started(
             f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; name a model of "
             "the kind 'universal', or its user encoder by model.user_encoder_from"
         )
+    exchanged = recipe.model.exchanged_backbone
+    loaded = None if exchanged is None else load_backbone(exchanged)
     model = load_model(name, device="cpu")
     for weight in model.parameters():
         weight.requires_grad_(False)
-    for weight in model.binding.trained_on_data():
-        weight.requires_grad_(True)
+    if loaded is None:
+        for weight in model.binding.trained_on_data():
+            weight.requires_grad_(True)
+    else:
+        model = adapted(model, *loaded, recipe.model)
     backbone = Backbone(model.backbone, model.tokenizer, model.frame)
-    teach_names(backbone, task, False, name, tell)
+    teach_names(backbone, task, False, name if exchanged is None else exchanged.name, tell)
     most = max_new_tokens(backbone, task, recipe.task.max_labels, recipe.evaluate.max_new_tokens)
-    return BuiltBackbone(backbone, settings.backbone, most, torch.get_rng_state(), model)
+    if exchanged is not None:
+        _check_what_is_read(backbone, recipe, dataset, task, most, tell, model.settings.user_encoder)
+    return BuiltBackbone(backbone, model.settings.backbone, most, torch.get_rng_state(), model)
 
 
 def _tokenizer_texts(
@@ -216,10 +229,16 @@ def _tokenizer_texts(
 
 
 def _check_what_is_read(
-    backbone: Backbone, recipe: Recipe, dataset: Dataset, task: Task, answer: int, tell: Callable[[str], None]
+    backbone: Backbone,
+    recipe: Recipe,
+    dataset: Dataset,
+    task: Task,
+    answer: int,
+    tell: Callable[[str], None],
+    encoder: KindSettings,
 ) -> None:
     """Check that prompts fit the backbone's context, and report texts that it cannot read."""
-    tokenizer, encoder = backbone.tokenizer, recipe.model.user_encoder
+    tokenizer = backbone.tokenizer
     kinds = list(recipe.train.questions)
     wordings = [wording for kind in kinds for wording in WORDINGS[kind].all] or [task.instruction]
     tell_changed(tokenizer, [task.instruction], "the instruction", tell)

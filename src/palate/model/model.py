@@ -131,8 +131,6 @@ class PersonalizedModel(nn.Module):
         else:
             sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories))
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
-        if summary is not None:
-            self.user_encoder = self._bound(summary)
         words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
             backbone.token_embeddings(words).detach().clone()
@@ -140,6 +138,8 @@ class PersonalizedModel(nn.Module):
         self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
         if self.token_like is not None:
             self.token_like.start_from(backbone)
+        if summary is not None:
+            self.user_encoder = self._bound(summary)
 
     @property
     def reads_text(self) -> bool:
@@ -646,7 +646,9 @@ class PersonalizedModel(nn.Module):
             spelled(self.tokenizer, some)
             for some in (summary.categories, nothing_named(self.settings.category_field))
         )
-        binding = Binding(summary, names, nothing, self.backbone.get_input_embeddings)
+        # a function, because a module would become part of the encoder's
+        scaled = None if self.token_like is None else self.token_like.forward
+        binding = Binding(summary, names, nothing, self.backbone.get_input_embeddings, scaled)
         bound: nn.Module = self.binding.bound(binding)
         return bound
 
@@ -753,8 +755,8 @@ class PersonalizedModel(nn.Module):
 
     def like_tokens(self, user: UserPrompt) -> UserPrompt:
         """Scale user-prompt vectors if ``like_tokens`` is set; idempotent."""
-        if self.token_like is None or isinstance(self.user_encoder, TextHistory):
-            return user  # text is made of tokens already
+        if self.token_like is None or isinstance(self.user_encoder, TextHistory | BindsToData):
+            return user  # there are tokens in it already
         return self.token_like.of_user(user)
 
     def _given(self, user_prompts: Tensor | Sequence[Tensor] | UserPrompt) -> UserPrompt:

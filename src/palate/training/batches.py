@@ -137,12 +137,15 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             "disliked": torch.from_numpy(membership(preferences.disliked, labels)),
         }
 
-    def best_rounds(
-        self, category_logits: Tensor, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
-    ) -> list[Round]:
-        """Replace the targets that name categories by the best answers under the user encoder's logits [B, L, 2]."""
+    def best(self, category_logits: Tensor) -> Preferences:
+        """Return the best answers under the user encoder's logits [B, L, 2]."""
         chances = category_logits.detach().double().sigmoid().cpu().numpy()
-        answers = best_answers(chances, self.frequency, self.recipe.task.max_labels)
+        return best_answers(chances, self.frequency, self.recipe.task.max_labels)
+
+    def answering(
+        self, answers: Preferences, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
+    ) -> list[Round]:
+        """Replace the targets that name categories by answers for B users."""
         return [
             self._answered(one, self.task.texts(kind, answers)) if kind in NAMING else one
             for one, kind in zip(rounds, kinds, strict=True)

@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback
 
 from palate.backbones.base import checkpoint_activations
 from palate.config.recipe import Recipe
+from palate.config.registry import user_encoders
 from palate.data.dataset import load_dataset
 from palate.encoders.catalogue_free import UniversalEncoder
 from palate.errors import PalateError, RecipeError
@@ -168,6 +169,7 @@ def _train_model(
     """Train, resuming from the last checkpoint if there is one, and save the model with the best dev score."""
     task = load_task(recipe.task, dataset.info)
     check_kinds(recipe.train.questions, dataset)
+    _check_answers(recipe)
     backbone = build_backbone(recipe, dataset, task, tell)
     with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
         table = build_table(recipe, dataset, encoded, device)
@@ -196,9 +198,20 @@ def batches_of(
     recipe: Recipe, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, clock: Clock
 ) -> TrainingBatches | TuningBatches:
     """Create the training batches, which are prepared where only a network without a catalogue is trained."""
-    if recipe.model.start is not None and isinstance(model.user_encoder, UniversalEncoder):
+    alone = recipe.model.start is not None and recipe.model.exchanged_backbone is None
+    if alone and isinstance(model.user_encoder, UniversalEncoder):
         return TuningBatches(recipe, dataset, task, model.user_encoder.network)
     return TrainingBatches(recipe, dataset, task, model, clock)
+
+
+def _check_answers(recipe: Recipe) -> None:
+    """Raise :class:`RecipeError` for answers with names that the user encoder has not decided on."""
+    kind = recipe.model.user_encoder.kind
+    decides = recipe.model.start is not None or user_encoders.find(kind).reads == "categories"
+    if recipe.train.answers == "decided" and not decides:
+        raise RecipeError(
+            f"train.answers is 'decided', and a {kind!r} user encoder decides on no names; take 'view' or 'truth'"
+        )
 
 
 def _run_trainer(

@@ -18,7 +18,7 @@ from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config.recipe import TrainSettings
-from palate.encoders.base import UserPrompt
+from palate.encoders.base import BindsToData, UserPrompt
 from palate.errors import TrainingError
 from palate.model.config import WEIGHTS
 from palate.model.generation import Round
@@ -34,8 +34,6 @@ from palate.training.dev import DevScore
 from palate.training.token_sampler import TokenSampler
 from palate.training.tuning import TuningBatches
 
-OWN = "user_encoder."
-"""Beginning of the names of a user encoder's weights."""
 AUXILIARY_SCALE = 10.0
 """Scales the per-category loss, a mean over many easy decisions, to the magnitude of the answer loss."""
 
@@ -80,10 +78,11 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         count = settings.sampled_tokens
         self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
-        self.speaks = any(
-            weight.requires_grad for name, weight in model.named_parameters() if not name.startswith(OWN)
-        )
-        """Whether weights are trained that only an answer's cross entropy reaches: all but the user encoder's."""
+        encoder = model.user_encoder
+        seen = encoder.trained_on_data() if isinstance(encoder, BindsToData) else encoder.parameters()
+        viewing = {id(weight) for weight in seen}
+        self.speaks = any(weight.requires_grad and id(weight) not in viewing for weight in model.parameters())
+        """Whether weights are trained that only an answer's cross entropy reaches: all but those of the view."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
         self.add_callback(_FiniteGradients(self))
@@ -113,7 +112,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         alone = not self.speaks or self.clock.alone(self.state.global_step)
         if "prepared" not in inputs:
             answered = (
-                partial(self._best_rounds, inputs["rounds"], kinds) if settings.answers == "view" else None
+                None if settings.answers == "truth" else partial(self._answered, inputs["rounds"], kinds)
             )
             sampled = self.sampler and partial(self.sampler.draw, self.state.global_step)
             inputs |= {"user_encoder_alone": alone, "answered": answered, "sampled": sampled}
@@ -145,12 +144,15 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             "same step"
         )
 
-    def _best_rounds(
+    def _answered(
         self, rounds: Sequence[Round], kinds: Sequence[QuestionKind], user: UserPrompt
     ) -> list[Round]:
         whole = self.accelerator.unwrap_model(self.model)
+        answers = user.decided if self.settings.answers == "decided" else None
         assert isinstance(self.batches, TrainingBatches)
-        return self.batches.best_rounds(whole.category_logits(user), rounds, kinds)
+        if answers is None:
+            answers = self.batches.best(whole.category_logits(user))
+        return self.batches.answering(answers, rounds, kinds)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with parameter groups for the backbone, the task prompt, and all other weights."""

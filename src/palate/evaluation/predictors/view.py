@@ -57,9 +57,8 @@ class ViewInTemplate:
 
     def _decided(self, user: UserPrompt) -> Preferences:
         most = self._task.settings.max_labels
-        if user.named is not None:
-            named = user.named.cpu().numpy()[..., :most]
-            return Preferences(named[:, 0], named[:, 1])
+        if (decided := user.decided) is not None:
+            return Preferences(decided.liked[:, :most], decided.disliked[:, :most])
         chances = self._predictor.model.category_logits(user).double().sigmoid().cpu().numpy()
         return best_answers(chances, self._frequency, most)
 
