@@ -63,6 +63,8 @@ class History:
     item_ids: Sequence[str]
     ratings: Sequence[float]
     timestamps: Sequence[int]
+    event_ids: Sequence[str] = ()
+    """Ids of the interactions, as stored ones have; empty where they have none."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -70,8 +72,8 @@ class History:
     def take(self, rows: Iterable[int]) -> History:
         """Select interactions by position, in the given order."""
         at = list(rows)
-        columns = (self.item_ids, self.ratings, self.timestamps)
-        return History(self.user_id, *([column[row] for row in at] for column in columns))  # type: ignore[arg-type]
+        columns = (self.item_ids, self.ratings, self.timestamps, self.event_ids)
+        return History(self.user_id, *([column[row] for row in at] if column else () for column in columns))  # type: ignore[arg-type]
 
     def latest(self, count: int | None = None) -> History:
         """Drop superseded interactions, then keep the most recent ones.
@@ -129,6 +131,9 @@ class Windows:
     timestamp: Ints  # [B, P]
     length: Ints  # [B]
     complete: Bools | None = None  # [B] whether the whole history is shown; None if that is unknown
+    event_number: Ints | None = (
+        None  # [B, P] what tells the interactions apart, 0 for none; None if none has any
+    )
 
     def __len__(self) -> int:
         return len(self.length)
@@ -145,27 +150,24 @@ class Windows:
 
     def __getitem__(self, rows: slice | Ints | Bools) -> Windows:
         complete = None if self.complete is None else self.complete[rows]
-        return Windows(
-            self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows], complete
-        )
+        number = None if self.event_number is None else self.event_number[rows]
+        columns = (self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows])
+        return Windows(*columns, complete, number)
 
     def columns(self, start: int, stop: int) -> Windows:
         """Slice the positions ``start`` to ``stop`` of each window: at most [B, stop - start]."""
         length = np.clip(self.length - start, 0, stop - start)
-        at = slice(start, stop)
-        return Windows(self.item_index[:, at], self.rating_index[:, at], self.timestamp[:, at], length)
+        return self._at(slice(start, stop), length)
 
     def trimmed(self) -> Windows:
         """Drop the columns that are padding in all windows; at least one column remains."""
         width = max(int(self.length.max(initial=0)), 1)
-        at = slice(width)
-        return Windows(
-            self.item_index[:, at],
-            self.rating_index[:, at],
-            self.timestamp[:, at],
-            self.length,
-            self.complete,
-        )
+        return self._at(slice(width), self.length, self.complete)
+
+    def _at(self, places: slice, length: Ints, complete: Bools | None = None) -> Windows:
+        number = None if self.event_number is None else self.event_number[:, places]
+        columns = (self.item_index[:, places], self.rating_index[:, places], self.timestamp[:, places])
+        return Windows(*columns, length, complete, number)
 
     def interactions(self) -> Interactions:
         """Convert to flat columns, one group per window."""

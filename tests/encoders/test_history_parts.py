@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from palate.encoders.batch import CategoryCatalogue, window_tensors, windows_of
+from palate.encoders.batch import CategoryCatalogue, event_number, window_tensors, windows_of
 from palate.encoders.history_parts import RECENT, HistoryParts
 from palate.errors import DataError, MismatchError
 from palate.items.categories import MEMBER, CategoryTable
@@ -28,10 +28,10 @@ def table_of(items=200, categories=30, seed=0):
 
 
 def state_of(events, table):
-    """The state of (item, rating index, time)s."""
-    item, rating, time = zip(*events, strict=True) if events else ((), (), ())
+    """The state of (item, rating index, time, event id)s; every event has an id, "" for none."""
+    item, rating, time, name = zip(*events, strict=True) if events else ((), (), (), ())
     ids = [table.item_ids[one] for one in item]
-    history = History("me", ids, [float(SCALE[one]) for one in rating], time)
+    history = History("me", ids, [float(SCALE[one]) for one in rating], time, name)
     windows = windows_of([history], table)
     return HistoryParts.of(CategoryCatalogue(table)(**window_tensors(windows)), STEPS)
 
@@ -46,7 +46,8 @@ def merged(parts, table):
 def content(state):
     """All numbers of a state, without the padding."""
     recent = state.recent
-    events = [column[recent.mask].tolist() for column in (recent.item, recent.rating, recent.time)]
+    columns = recent.item, recent.rating, recent.time, recent.event
+    events = [column[recent.mask].tolist() for column in columns]
     counts = state.counts
     return (
         [
@@ -63,7 +64,7 @@ def drawn(count, seed=0, items=200):
     rng = np.random.default_rng(seed)
     times = rng.integers(0, 60, count)  # many at the same time
     return [
-        (int(item), int(rng.integers(10)), int(time))
+        (int(item), int(rng.integers(10)), int(time), rng.choice(["", f"event of {item}"]))
         for item, time in zip(rng.permutation(items)[:count], times, strict=True)
     ]
 
@@ -82,7 +83,9 @@ def test_the_newest_events_are_kept_in_order():
     newest = sorted(events, key=lambda event: (event[2], event[0]))[-RECENT:]
     recent = state_of(events, table).recent
     found = zip(recent.item[0].tolist(), recent.rating[0].tolist(), recent.time[0].tolist(), strict=True)
-    assert list(found) == newest
+    assert list(found) == [event[:3] for event in newest]
+    assert recent.event[0].tolist() == [event_number(event[3]) for event in newest]
+    assert {event_number(""), event_number(None)} == {0}
 
 
 @given(st.integers(0, 10_000), st.integers(1, 120), st.integers(0, 100))
@@ -108,10 +111,12 @@ def test_more_than_was_added_cannot_be_removed():
 def test_a_user_takes_few_bytes(categories, most):
     """As the documents say it, with a long history."""
     table = table_of(items=20_000, categories=categories)
-    events = [(item, item % 10, 1_700_000_000 + 1000 * item) for item in range(10_000)]
+    events = [(item, item % 10, 1_700_000_000 + 1000 * item, "") for item in range(10_000)]
     data = state_of(events, table).to_bytes(table)
     assert len(data) <= most
     assert len(data) > most / 4
+    named = [(*event[:3], f"event {event[0]}") for event in events]
+    assert len(data) + 8 * RECENT < len(state_of(named, table).to_bytes(table)) <= most
 
 
 def test_a_state_comes_back_with_more_items_and_categories():
@@ -146,7 +151,7 @@ def _with(data, **changes):
     [
         (lambda data: data[:100], "not a user state"),
         (lambda data: b"", "not a user state"),
-        (lambda data: _with(data, parts={"counts": 0, "recent": 1}), r"its parts are .*expected"),
+        (lambda data: _with(data, parts={"counts": 1, "recent": 1}), r"its parts are .*expected"),
         (lambda data: _with(data, digest="sha256:0"), "its items are others"),
         (lambda data: _with(data, items=10_000), "its items are others"),
         (lambda data: save(load(data)), "not a user state"),
@@ -183,9 +188,9 @@ def test_users_of_one_batch_do_not_mix():
     histories = [
         History(
             str(number),
-            [table.item_ids[item] for item, _, _ in events],
+            [table.item_ids[item] for item, *_ in events],
             [3.0] * len(events),
-            [t for _, _, t in events],
+            [event[2] for event in events],
         )
         for number, events in enumerate((drawn(70, 1), [], drawn(3, 2)))
     ]
@@ -196,3 +201,33 @@ def test_users_of_one_batch_do_not_mix():
         windows = windows_of([history], table)
         alone = HistoryParts.of(CategoryCatalogue(table)(**window_tensors(windows)), STEPS)
         assert content(together[row : row + 1]) == content(alone)
+
+
+def test_an_event_with_another_id_is_another_event():
+    table, name = table_of(), event_number("first")
+    state = state_of([(3, 5, 10, "first"), (4, 5, 11, "")], table)
+    for named, left in (("other", [3, 4]), ("first", [4]), ("", [4])):
+        taken = state_of([(3, 5, 10, named)], table)
+        assert state.recent.remove(taken.recent).item.tolist()[0] == left
+    again = HistoryParts.from_bytes(state.to_bytes(table), table)
+    assert again.recent.event.tolist() == [[name, 0]]
+
+
+def test_event_ids_are_for_every_event_or_for_none():
+    table = table_of()
+    with pytest.raises(DataError, match=r"has 1 item ids and 2 event ids; give each interaction one \(''"):
+        windows_of([History("me", ["item-1"], [1.0], [0], ["a", "b"])], table)
+
+
+def test_windows_keep_the_ids_of_their_events():
+    table = table_of()
+    histories = [
+        History("a", ["item-1", "item-2", "item-1"], [1.0, 2.0, 3.0], [0, 1, 2], ["x", "y", "z"]),
+        History("b", ["item-3"], [1.0], [5]),
+    ]
+    windows = windows_of(histories, table)
+    names = [[event_number("y"), event_number("z")], [0, 0]]
+    assert windows.event_number.tolist() == names
+    assert windows[np.array([1, 0])].event_number.tolist() == names[::-1]
+    assert windows.columns(1, 2).event_number.tolist() == [[names[0][1]], [0]]
+    assert windows[1:].trimmed().event_number.tolist() == [[0]]

@@ -94,7 +94,9 @@ def test_a_history_is_its_newest_blocks_that_fit_whole(blocks, histories, most):
     for row, one in enumerate(histories):
         for place, (which, rated) in enumerate(one):
             item[row, place], rating[row, place], mask[row, place] = which, rated, True
-    text = BlockCatalogue(blocks, tokenizer, most)(torch.arange(3), item, rating, mask, mask.double())
+    text = BlockCatalogue(blocks, tokenizer, most)(
+        unique=torch.arange(3), item=item, rating=rating, mask=mask, time=mask.double()
+    )
     for row, one in enumerate(histories):
         written = [tokenizer(blocks.block(*event), add_special_tokens=False)["input_ids"] for event in one]
         while sum(map(len, written)) > most:

@@ -75,7 +75,7 @@ def kill_and_check(run, folder, rounds):
             for first in range(0, last + 1, ITEMS):
                 found = opened.history(writer.user(first))
                 ids = [f"{writer.writer}-{number}" for number in range(first, min(first + ITEMS, last + 1))]
-                assert found.event_ids == ids
+                assert found.history.event_ids == ids
                 assert found.version == len(ids)
         opened.close()
 

@@ -33,7 +33,7 @@ def test_events_that_come_out_of_order_stand_in_the_order_of_time(store):
     assert store.append({"ann": SOME})["ann"].version == 3
     found = store.history("ann")
     assert listed(found.history) == [("b", 4.0, 10), ("a", 3.0, 20), ("c", 5.0, 20)]
-    assert found.event_ids == ["second", "first", "third"]
+    assert found.history.event_ids == ["second", "first", "third"]
     assert found.version == 3
 
 
@@ -56,7 +56,7 @@ def test_an_event_that_is_sent_again_changes_nothing(store, monkeypatch):
     before = store.history("ann")
     again = store.append({"ann": [*SOME, Event("d", 1.0, 30, "fourth"), *SOME]})["ann"]
     assert (again.version, again.new, again.known) == (4, 1, 6)
-    assert store.history("ann", skip=1).event_ids == before.event_ids
+    assert store.history("ann", skip=1).history.event_ids == before.history.event_ids
     monkeypatch.setattr("time.time", lambda: 1_800_000_000)
     store.append({"ann": [Event("e", 1.0, None, "fifth")]})
     monkeypatch.setattr("time.time", lambda: 1_900_000_000)

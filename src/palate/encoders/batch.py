@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -15,12 +16,33 @@ from palate.items.table import off_scale
 from palate.schema import History, RatingIndices, Windows
 
 if TYPE_CHECKING:
+    from typing_extensions import NotRequired, Unpack
+
     from palate.items.blocks import BlockTable
     from palate.items.categories import CategoryTable
     from palate.items.table import ItemTable
 
 
 SECONDS_A_DAY = 86_400
+
+
+class WindowTensors(TypedDict):
+    """Windows of B users as indices: the arguments of every catalogue and of the model's forward."""
+
+    unique: Tensor
+    """Distinct items of the batch, as indices into the catalogue, [N]."""
+    item: Tensor
+    """Items of the windows, as indices into ``unique``, [B, P]."""
+    rating: Tensor
+    """Rating indices, [B, P]."""
+    mask: Tensor
+    """True at interactions, False at padding, [B, P]."""
+    time: Tensor
+    """Days since 1970, float64, [B, P]."""
+    complete: NotRequired[Tensor]
+    """True where a window is known to show the whole history, [B]; nowhere if it is not given."""
+    event: NotRequired[Tensor]
+    """What tells the interactions apart (:func:`event_number`), 0 for none, [B, P]; none if it is not given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,30 +82,16 @@ class VectorCatalogue(nn.Module):
         self.register_buffer("rating_vectors", torch.as_tensor(table.rating_vectors), persistent=False)
         self.register_buffer("rating_numbers", numbers, persistent=False)
 
-    def forward(
-        self,
-        unique: Tensor,
-        item: Tensor,
-        rating: Tensor,
-        mask: Tensor,
-        time: Tensor,
-        complete: Tensor | None = None,
-    ) -> EventBatch:
-        """Look up a batch.
-
-        Args:
-            unique: Distinct items of the batch, as indices into the catalogue, [N].
-            item: Items of the windows, as indices into ``unique``, [B, P].
-            rating: Rating indices, [B, P].
-            mask: True at interactions, False at padding, [B, P].
-            time: Days since 1970, float64, [B, P].
-            complete: True where a window is known to show the whole history, [B]; not read here.
-
-        Returns:
-            The batch with its vectors.
-        """
+    def forward(self, **windows: Unpack[WindowTensors]) -> EventBatch:
+        """Look up the vectors of a batch."""
         return EventBatch(
-            self.item_vectors[unique], item, self.rating_vectors, self.rating_numbers, rating, mask, time
+            self.item_vectors[windows["unique"]],
+            windows["item"],
+            self.rating_vectors,
+            self.rating_numbers,
+            windows["rating"],
+            windows["mask"],
+            windows["time"],
         )
 
 
@@ -98,6 +106,7 @@ class CategoryEvents:
     mask: Tensor  # [B, P] true where an interaction stands
     time: Tensor  # [B, P] int64 seconds since 1970
     complete: Tensor | None  # [B] true where these are known to be the whole history
+    event: Tensor  # [B, P] what tells the interactions apart, 0 for none
 
 
 class CategoryCatalogue(nn.Module):
@@ -109,31 +118,42 @@ class CategoryCatalogue(nn.Module):
         super().__init__()
         self.register_buffer("membership", torch.as_tensor(table.membership), persistent=False)
 
-    def forward(
-        self,
-        unique: Tensor,
-        item: Tensor,
-        rating: Tensor,
-        mask: Tensor,
-        time: Tensor,
-        complete: Tensor | None = None,
-    ) -> CategoryEvents:
-        """Look up a batch; the arguments are those of :meth:`VectorCatalogue.forward`."""
-        seconds = (time * SECONDS_A_DAY).round().long()
-        return CategoryEvents(self.membership[unique], item, unique[item], rating, mask, seconds, complete)
+    def forward(self, **windows: Unpack[WindowTensors]) -> CategoryEvents:
+        """Look up the categories of a batch."""
+        unique, item = windows["unique"], windows["item"]
+        return CategoryEvents(
+            membership=self.membership[unique],
+            item=item,
+            index=unique[item],
+            rating=windows["rating"],
+            mask=windows["mask"],
+            time=(windows["time"] * SECONDS_A_DAY).round().long(),
+            complete=windows.get("complete"),
+            event=windows.get("event", torch.zeros_like(item)),
+        )
 
 
-def window_tensors(windows: Windows) -> dict[str, Tensor]:
-    """Convert windows to the arguments of :meth:`VectorCatalogue.forward`."""
+def window_tensors(windows: Windows, device: torch.device | str = "cpu") -> WindowTensors:
+    """Convert windows to the arguments of a catalogue, on a device."""
     unique, inverse = np.unique(windows.item_index, return_inverse=True)
-    return {
-        "unique": torch.from_numpy(unique.astype(np.int64)),
-        "item": torch.from_numpy(inverse.reshape(windows.item_index.shape).astype(np.int64)),
-        "rating": torch.from_numpy(windows.rating_index.astype(np.int64)),
-        "mask": torch.from_numpy(windows.mask),
-        "time": torch.from_numpy(windows.timestamp / SECONDS_A_DAY),
-        "complete": torch.from_numpy(windows.known_complete),
+    tensors: WindowTensors = {
+        "unique": torch.from_numpy(unique.astype(np.int64)).to(device),
+        "item": torch.from_numpy(inverse.reshape(windows.item_index.shape).astype(np.int64)).to(device),
+        "rating": torch.from_numpy(windows.rating_index.astype(np.int64)).to(device),
+        "mask": torch.from_numpy(windows.mask).to(device),
+        "time": torch.from_numpy(windows.timestamp / SECONDS_A_DAY).to(device),
+        "complete": torch.from_numpy(windows.known_complete).to(device),
     }
+    if windows.event_number is not None:
+        tensors["event"] = torch.from_numpy(windows.event_number).to(device)
+    return tensors
+
+
+def event_number(event_id: str | None) -> int:
+    """Return the number by which a state tells an event: 63 bits of the sha256 of its id; 0 without an id."""
+    if not event_id:
+        return 0
+    return int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:8], "little") >> 1
 
 
 def windows_of(
@@ -159,12 +179,15 @@ def windows_of(
     shape = (len(histories), int(length.max(initial=1)))  # transformers' layers take no empty window
     item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)
     timestamp = np.zeros(shape, dtype=np.int64)
+    number = np.zeros(shape, dtype=np.int64) if any(history.event_ids for history in histories) else None
     for row, (history, count) in enumerate(zip(histories, length, strict=True)):
         if count:
             item[row, :count] = table.index_of(history.item_ids)
             rating[row, :count] = _rating_indices(history, table)
             timestamp[row, :count] = history.timestamps
-    return Windows(item, rating, timestamp, length)
+        if number is not None and history.event_ids:
+            number[row, :count] = [event_number(one) for one in history.event_ids]
+    return Windows(item, rating, timestamp, length, event_number=number)
 
 
 def _check_columns(history: History) -> None:
@@ -173,6 +196,11 @@ def _check_columns(history: History) -> None:
         raise DataError(
             f"user {history.user_id!r} has {items} item ids, {ratings} ratings and {timestamps} timestamps; "
             "each interaction needs one of each"
+        )
+    if len(history.event_ids) not in (0, items):
+        raise DataError(
+            f"user {history.user_id!r} has {items} item ids and {len(history.event_ids)} event ids; give each "
+            "interaction one ('' for none), or none at all"
         )
 
 

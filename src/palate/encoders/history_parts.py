@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = dict[str, np.ndarray]
 RECENT = 50
 """Newest events that are kept of a user."""
-VERSIONS = {"counts": 1, "recent": 1}
+VERSIONS = {"counts": 1, "recent": 2}
 """Version of each part, by its name."""
 REBUILD = "build it from the stored events"
 _LONG_AGO = np.iinfo(np.int64).min
@@ -46,6 +46,7 @@ class RecentEvents:
     item: Tensor  # [B, N] int64 into the table
     rating: Tensor  # [B, N] int64 into the rating values
     time: Tensor  # [B, N] int64 seconds since 1970
+    event: Tensor  # [B, N] int64 what tells the events apart (event_number), 0 for none
     number: Tensor  # [B] int64 events
     since: Tensor  # [B, 2] int64 time and item of the newest event that was dropped
 
@@ -57,13 +58,15 @@ class RecentEvents:
         """Create the events of users without a history."""
         nothing = torch.zeros(users, 0, dtype=torch.int64, device=device)
         since = torch.full((users, 2), _LONG_AGO, dtype=torch.int64, device=device)
-        return cls(nothing, nothing, nothing, torch.zeros(users, dtype=torch.int64, device=device), since)
+        return cls(
+            nothing, nothing, nothing, nothing, torch.zeros(users, dtype=torch.int64, device=device), since
+        )
 
     @classmethod
     def of(cls, events: CategoryEvents) -> RecentEvents:
         """Select the newest of a batch of events [B, P]."""
         since = cls.empty(len(events.mask), events.mask.device).since
-        return _newest(events.index, events.rating, events.time, events.mask, since)
+        return _newest((events.index, events.rating, events.time, events.event), events.mask, since)
 
     @property
     def mask(self) -> Tensor:
@@ -72,16 +75,21 @@ class RecentEvents:
 
     def merge(self, other: RecentEvents) -> RecentEvents:
         """Add the events of another part of the histories."""
-        pairs = ((self.item, other.item), (self.rating, other.rating), (self.time, other.time))
-        item, rating, time = (torch.cat(pair, dim=1) for pair in pairs)
+        columns = tuple(torch.cat(pair, dim=1) for pair in zip(self._columns, other._columns, strict=True))
         there = torch.cat([self.mask, other.mask], dim=1)
-        return _newest(item, rating, time, there, _later(self.since, other.since))
+        return _newest(columns, there, _later(self.since, other.since))
 
     def remove(self, other: RecentEvents) -> RecentEvents:
-        """Remove the events of another part of the histories."""
+        """Remove the events of another part of the histories: of the same item and time and, if given, the same id."""
         same = (self.item[:, :, None] == other.item[:, None]) & (self.time[:, :, None] == other.time[:, None])
+        mine, its = self.event[:, :, None], other.event[:, None]
+        same &= (mine == its) | (mine == 0) | (its == 0)
         taken = (same & other.mask[:, None]).any(dim=2)
-        return _newest(self.item, self.rating, self.time, self.mask & ~taken, _later(self.since, other.since))
+        return _newest(self._columns, self.mask & ~taken, _later(self.since, other.since))
+
+    @property
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.item, self.rating, self.time, self.event
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +139,8 @@ class HistoryParts:
             "number": _narrow(self.recent.number),
             "since": self.recent.since.cpu().numpy(),
         }
+        if bool(self.recent.event.any()):
+            recent["event"] = self.recent.event.cpu().numpy()
         parts: dict[str, Arrays] = {"counts": {**counts, "categories": table.category_ids}, "recent": recent}
         arrays = {
             f"{part}.{name}": array for part, columns in parts.items() for name, array in columns.items()
@@ -181,6 +191,7 @@ def _parsed(data: bytes, table: CategoryTable) -> HistoryParts:
     counts, recent = _part(arrays, "counts"), _part(arrays, "recent")
     counts = _by_category(counts, counts.pop("categories"), table)
     columns = {name: torch.from_numpy(array.astype(np.int64)) for name, array in counts.items()}
+    recent.setdefault("event", np.zeros_like(recent["item"]))
     newest = {name: torch.from_numpy(array.astype(np.int64)) for name, array in recent.items()}
     made_of = HistoryParts(CategoryCounts(**columns), RecentEvents(**newest))
     _check_shapes(made_of, items, len(table.rating_values))
@@ -208,7 +219,7 @@ def _by_category(counts: Arrays, ids: np.ndarray, table: CategoryTable) -> Array
 def _check_shapes(state: HistoryParts, items: int, values: int) -> None:
     users, recent = len(state), state.recent
     shape = (users, recent.item.shape[1])
-    whole = (*(getattr(recent, name).shape == shape for name in ("item", "rating", "time")),)
+    whole = (*(getattr(recent, name).shape == shape for name in ("item", "rating", "time", "event")),)
     rows = {len(state.counts.whole), len(state.counts.count), len(recent.number), len(recent.since), users}
     if not all(whole) or rows != {users} or recent.since.shape[1:] != (2,) or shape[1] > RECENT:
         raise ValueError("its columns do not fit together")
@@ -218,8 +229,12 @@ def _check_shapes(state: HistoryParts, items: int, values: int) -> None:
             raise ValueError(f"the column {name} is out of range")
 
 
-def _newest(item: Tensor, rating: Tensor, time: Tensor, there: Tensor, since: Tensor) -> RecentEvents:
-    """Select the newest events [B, N'] where ``there`` that are newer than ``since`` [B, 2]."""
+def _newest(columns: tuple[Tensor, ...], there: Tensor, since: Tensor) -> RecentEvents:
+    """Select the newest events where ``there`` that are newer than ``since`` [B, 2].
+
+    The columns are those of :class:`RecentEvents`, [B, N'].
+    """
+    item, _, time, _ = columns
     when, which = since[:, :1], since[:, 1:]
     there = there & ((time > when) | ((time == when) & (item > which)))
     # by time, then by item; what is not there comes first
@@ -240,8 +255,8 @@ def _newest(item: Tensor, rating: Tensor, time: Tensor, there: Tensor, since: Te
     shift = (torch.arange(width, device=item.device) + (width - number)[:, None]).clamp(max=max(width - 1, 0))
     kept = kept.gather(1, shift)
     stands = torch.arange(width, device=item.device) < number[:, None]
-    item, rating, time = (column.gather(1, kept) * stands for column in (item, rating, time))
-    return RecentEvents(item, rating, time, number, since)
+    item, rating, time, event = (column.gather(1, kept) * stands for column in columns)
+    return RecentEvents(item, rating, time, event, number, since)
 
 
 def _later(first: Tensor, second: Tensor) -> Tensor:

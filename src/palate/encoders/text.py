@@ -13,7 +13,9 @@ from palate.encoders.base import UserPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
 
+    from palate.encoders.batch import WindowTensors
     from palate.items.blocks import BlockTable
 
 AT_ONCE = 10_000
@@ -46,17 +48,10 @@ class BlockCatalogue(nn.Module):
         self.register_buffer("tokens", flat, persistent=False)
         self.register_buffer("offsets", lengths.cumsum(0), persistent=False)
 
-    def forward(
-        self,
-        unique: Tensor,
-        item: Tensor,
-        rating: Tensor,
-        mask: Tensor,
-        time: Tensor,
-        complete: Tensor | None = None,
-    ) -> TextBatch:
-        """Look up a batch; the arguments are those of :meth:`palate.encoders.batch.VectorCatalogue.forward`."""
-        index = unique[item]  # [B, P]
+    def forward(self, **windows: Unpack[WindowTensors]) -> TextBatch:
+        """Look up the tokens of a batch."""
+        rating, mask = windows["rating"], windows["mask"]
+        index = windows["unique"][windows["item"]]  # [B, P]
         pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
         lengths = self.offsets[pieces + 1] - self.offsets[pieces]
         block = lengths.sum(dim=-1) * mask  # [B, P]

@@ -21,7 +21,7 @@ from palate.config.registry import tasks
 from palate.data.dataset import load_dataset
 from palate.data.population import PopulationSummary
 from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, UserPrompt
-from palate.encoders.batch import window_tensors, windows_of
+from palate.encoders.batch import WindowTensors, window_tensors, windows_of
 from palate.encoders.catalogue_free import UniversalEncoder, known_summary
 from palate.encoders.kinds import build_user_encoder
 from palate.encoders.text import TextHistory
@@ -81,6 +81,8 @@ from palate.tasks.questions import Question, recognised
 from palate.tasks.verbalizer import nothing_named
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from palate.data.dataset import Dataset
 
 Instruction: TypeAlias = str | Question | Sequence[str | Question] | None
@@ -174,16 +176,11 @@ class PersonalizedModel(nn.Module):
 
     def answer_loss(
         self,
-        unique: Tensor,
-        item: Tensor,
-        rating: Tensor,
-        mask: Tensor,
-        time: Tensor,
-        complete: Tensor,
         rounds: Sequence[Round],
         user_encoder_alone: bool = False,
         answered: Callable[[UserPrompt], Sequence[Round]] | None = None,
         sampled: Callable[[Sequence[Round]], TokenSample | None] | None = None,
+        **windows: Unpack[WindowTensors],
     ) -> dict[str, Any]:
         """Compute the loss of answers about windows.
 
@@ -191,21 +188,16 @@ class PersonalizedModel(nn.Module):
         prefills the prefix of a user's questions once.
 
         Args:
-            unique: As for :meth:`VectorCatalogue.forward`, [N].
-            item: Likewise, [B, P].
-            rating: Likewise, [B, P].
-            mask: Likewise, [B, P].
-            time: Likewise, [B, P].
-            complete: Likewise, [B].
             rounds: Questions and targets.
             user_encoder_alone: Skip the backbone; the loss is then 0.
             answered: Computes the rounds from the user prompt, instead of ``rounds``.
             sampled: Selects the tokens that targets are scored against; all if None.
+            **windows: The windows.
 
         Returns:
             ``loss``, the cross entropy of the targets, with the user prompt and what the trainer needs of the scores.
         """
-        user = self.like_tokens(self.user_encoder(self.catalogue(unique, item, rating, mask, time, complete)))
+        user = self.like_tokens(self.user_encoder(self.catalogue(**windows)))
         if user_encoder_alone:
             return {
                 "loss": user.embeddings.new_zeros(()),
@@ -748,9 +740,7 @@ class PersonalizedModel(nn.Module):
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
     def _events(self, windows: Windows) -> EventInput:
-        events: EventInput = self.catalogue(
-            **{name: tensor.to(self.device) for name, tensor in window_tensors(windows).items()}
-        )
+        events: EventInput = self.catalogue(**window_tensors(windows, self.device))
         return events
 
     def like_tokens(self, user: UserPrompt) -> UserPrompt:

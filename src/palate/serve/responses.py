@@ -94,7 +94,7 @@ class HistoryPage(BaseModel):
         """Create the page from a stored history."""
         history = found.history
         columns = zip(
-            found.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
+            history.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
         )
         names = HistoryEvent.model_fields
         events = [HistoryEvent(**dict(zip(names, row, strict=True))) for row in columns]

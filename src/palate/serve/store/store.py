@@ -26,7 +26,6 @@ class StoredHistory:
     key: int
     version: int
     history: History
-    event_ids: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class UserStore:
         with self.database.reading() as connection:
             user = _user(connection, users.c.user_id == user_id, user_id)
             rows = connection.execute(_newest_first(user.key).limit(newest).offset(skip)).all()[::-1]
-        return StoredHistory(user.key, user.version, _history(user_id, rows), [row.event_id for row in rows])
+        return StoredHistory(user.key, user.version, _history(user_id, rows))
 
     def user_ids(self, starting: str, most: int) -> list[str]:
         """List the user ids with a prefix, sorted."""
@@ -223,6 +222,7 @@ def _history(user_id: str, rows: Sequence[Row[Any]]) -> History:
         item_ids=[row.item_id for row in rows],
         ratings=[row.rating for row in rows],
         timestamps=[row.timestamp for row in rows],
+        event_ids=[row.event_id for row in rows],
     )
 
 
