@@ -60,6 +60,13 @@ ENCODERS = {
     "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2},
     "text": {"kind": "text", "max_length": 200},
     "universal": {"kind": "universal", "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "latent": {
+        "kind": "universal",
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "latent": {"num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    },
 }
 LIKE_TOKENS = "like-tokens"
 """Of a run's name: its soft prompts are kept as long as tokens."""

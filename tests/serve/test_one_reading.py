@@ -22,7 +22,9 @@ from palate.schema import History
 from palate.tasks import load_task
 from serving import ask, sent
 
-KINDS = ["streaming", "recency", "uem", "resampler", "text", "universal", "like-tokens", "uem-like-tokens"]
+KINDS = [
+    "streaming", "recency", "uem", "resampler", "text", "universal", "latent", "like-tokens", "uem-like-tokens",
+]  # fmt: skip
 WINDOW = 10  # of the tiny runs
 
 
@@ -81,7 +83,7 @@ def test_every_way_to_ask_reads_the_same(serve, run_of, tiny_data, tmp_path, kin
     torch.testing.assert_close(model.user_prompt(windows).split()[0], user, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["streaming", "uem", "universal"])
+@pytest.mark.parametrize("kind", ["streaming", "uem", "universal", "latent"])
 def test_evaluate_asks_what_generate_asks(run_of, tiny_data, kind):
     """The newest window of a user of the data, as evaluate draws it, gives generate's answer about that user."""
     model = load_model(run_of(kind))
@@ -97,7 +99,7 @@ def test_evaluate_asks_what_generate_asks(run_of, tiny_data, kind):
     assert model.generate(tiny_data.histories(users)) == answers
 
 
-@pytest.mark.parametrize("kind", ["streaming", "recency", "universal", "like-tokens"])
+@pytest.mark.parametrize("kind", ["streaming", "recency", "universal", "latent", "like-tokens"])
 def test_a_state_is_what_encode_reads(run_of, tiny_data, kind):
     model = palate.load_model(run_of(kind), device="cpu")
     (history,) = tiny_data.histories(tiny_data.user_ids[:1])

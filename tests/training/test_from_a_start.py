@@ -5,6 +5,7 @@ import torch
 
 from palate.backbones.spelling import spelled
 from palate.config.recipe import ModelSettings
+from palate.encoders.estimates import PopulationInputs
 from palate.errors import RecipeError
 from palate.model.config import model_settings
 from palate.model.model import load_model
@@ -22,8 +23,8 @@ def start(tmp_path_factory):
     return folder
 
 
-def trained(start, data, tmp_path, model=None, **train):
-    recipe = tiny_recipe(data.path, tmp_path / "none", tmp_path / "cache", train={**TRAIN, **train})
+def trained(start, data, tmp_path, model=None, encoder="none", **train):
+    recipe = tiny_recipe(data.path, tmp_path / encoder, tmp_path / "cache", train={**TRAIN, **train})
     recipe = recipe.model_copy(
         update={"evaluate": recipe.evaluate.model_copy(update={"max_new_tokens": None})}
     )
@@ -133,3 +134,38 @@ def test_what_an_adapter_cannot_be_made_for_is_refused(start, tiny_data, tmp_pat
     recipe = tiny_recipe(tiny_data.path, tmp_path, tmp_path / "cache", train={"answers": "decided"})
     with pytest.raises(RecipeError, match="a 'streaming' user encoder decides on no names; take 'view' or"):
         train_run(recipe, tmp_path / "run", device="cpu")
+
+
+def test_latent_queries_are_added_to_a_start_and_trained_with_it(
+    start, tiny_data, tiny_sentence_encoder, tmp_path, monkeypatch
+):
+    scores = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr("palate.training.train.DevUsers.score", lambda *_: _score(next(scores, 0.3)))
+    latent = {"num_queries": 5, "d_model": 16, "num_heads": 2}
+    added = {
+        "user_encoder": {
+            "kind": "universal",
+            "d_model": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "latent": latent,
+        }
+    }
+    untrained, _ = trained(start, tiny_data, tmp_path / "none", added, tiny_sentence_encoder, max_steps=0)
+    run, _ = trained(start, tiny_data, tmp_path, added, tiny_sentence_encoder)
+    before, model = (load_model(one, device="cpu") for one in (untrained, run))
+    assert weights_that_differ(before, model) == {"user_encoder.network", "user_encoder.latent"}
+    plain = load_model(start, data=tiny_data, device="cpu")
+    histories = tiny_data.histories(tiny_data.user_ids[:3])
+    expected = plain.user_encoder.network(
+        plain.user_encoder._read(plain.events(histories)).counts, _inputs(plain)
+    )[0]
+    found = before.train().user_encoder(before.events(histories)).category_logits
+    torch.testing.assert_close(found, expected)
+    other = {"user_encoder": {**added["user_encoder"], "num_layers": 3}}
+    with pytest.raises(RecipeError, match="in more than latent; give latent alone"):
+        trained(start, tiny_data, tmp_path / "other", other, tiny_sentence_encoder)
+
+
+def _inputs(model):
+    return PopulationInputs.of([model.summary])

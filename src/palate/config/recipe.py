@@ -281,6 +281,9 @@ class UniversalSettings(KindSettings):
     plain_names: bool = False
     """Names stand in the user prompt as the backbone's own token embeddings, without learned marks: for a backbone
     that is not trained, which cannot learn to read these."""
+    latent: StreamingSettings | None = None
+    """Latent queries over the vectors of items' texts, whose sums a user's state holds too, and which correct the
+    log-odds: they know one catalogue, so that the model can be bound to no other. None for one of any catalogue."""
 
     @property
     def vectors(self) -> int:
@@ -294,6 +297,8 @@ UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(Of
 
 BESIDE_A_BACKBONE = ("backbone", "task_prompt", "task_prompt_text")
 """Settings of the model that are given beside ``start`` where a frozen backbone takes the place of its own."""
+BESIDE_A_START = ("user_encoder",)
+"""Settings of the model that are given beside ``start`` where latent queries are added to its user encoder."""
 
 
 class ModelSettings(Section):
@@ -302,7 +307,8 @@ class ModelSettings(Section):
     start: LocalName | None = None
     """Model that the training starts from, whose weights know no catalogue: a run, a model's folder, or ``packaged``
     for the one that comes with palate. It brings all its parts, so that no other setting of this section is given; of
-    its weights those are trained that read the statistics of a history. With a frozen ``backbone`` beside it, that one
+    its weights those are trained that read the statistics of a history. A ``user_encoder`` of the same settings beside
+    it may add ``latent`` queries, which are trained with them. With a frozen ``backbone`` beside it, that one
     takes the place of the model's, and what is trained is an adapter alone: the vectors around the names in the user
     prompt, and the task prompt."""
     backbone: BackboneSettings = PretrainedT5Settings()
@@ -329,6 +335,8 @@ class ModelSettings(Section):
         given = [name for name in others if getattr(self, name) != others[name]]
         if self.start is None or not given:
             return self
+        if self.added_latent is not None:
+            given = [name for name in given if name not in BESIDE_A_START]
         if "backbone" in given:
             if getattr(self.backbone, "train", "full") != "frozen":
                 raise ValueError(
@@ -340,6 +348,12 @@ class ModelSettings(Section):
                 f"start brings a whole model, and {', '.join(given)} is given beside it; leave one of them out"
             )
         return self
+
+    @property
+    def added_latent(self) -> StreamingSettings | None:
+        """Latent queries that are added to the start's user encoder; None if it stays without."""
+        encoder = self.user_encoder
+        return encoder.latent if self.start is not None and isinstance(encoder, UniversalSettings) else None
 
     @property
     def exchanged_backbone(self) -> PretrainedT5Settings | CausalSettings | None:

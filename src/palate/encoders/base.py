@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from palate.schema import Bools, Doubles, Preferences, Truth, WindowKind
+from palate.schema import Bools, Doubles, Preferences, Truth, WindowKind, Windows
 from palate.tasks.targets import expected_f1
 
 if TYPE_CHECKING:
@@ -227,10 +227,11 @@ class BindsToData(Protocol):
         near: Sequence[int] = (),
         truth: Truth = "labels",
         kind: WindowKind = "random",
+        read: Callable[[Windows], Any] | None = None,
     ) -> PopulationSummary:
         """Summarise a dataset's training users, with decisions calibrated on windows of a kind and labels of a truth.
 
-        It is quick for histories of some lengths, if these are given.
+        It is quick for histories of some lengths, if these are given; ``read`` looks up windows over the dataset.
         """
 
     def trained_on_data(self) -> Iterable[nn.Parameter]:

@@ -107,6 +107,8 @@ class CategoryEvents:
     time: Tensor  # [B, P] int64 seconds since 1970
     complete: Tensor | None  # [B] true where these are known to be the whole history
     event: Tensor  # [B, P] what tells the interactions apart, 0 for none
+    vectors: EventBatch | None = None
+    """The same interactions with the vectors of their items; None if the table has none."""
 
 
 class CategoryCatalogue(nn.Module):
@@ -117,6 +119,7 @@ class CategoryCatalogue(nn.Module):
     def __init__(self, table: CategoryTable) -> None:
         super().__init__()
         self.register_buffer("membership", torch.as_tensor(table.membership), persistent=False)
+        self.vectors = None if table.vectors is None else VectorCatalogue(table.vectors)
 
     def forward(self, **windows: Unpack[WindowTensors]) -> CategoryEvents:
         """Look up the categories of a batch."""
@@ -130,6 +133,7 @@ class CategoryCatalogue(nn.Module):
             time=(windows["time"] * SECONDS_A_DAY).round().long(),
             complete=windows.get("complete"),
             event=windows.get("event", torch.zeros_like(item)),
+            vectors=None if self.vectors is None else self.vectors(**windows),
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from palate.data.population import (
     FOLDS,
@@ -20,7 +21,7 @@ from palate.data.windows import draw_with_truth
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.marks import window_marks
-from palate.schema import Bools, Doubles, Interactions, Ints, Truth, WindowKind
+from palate.schema import Bools, Doubles, Interactions, Ints, Truth, WindowKind, Windows
 from palate.tasks.calibration import Sample, fit_decisions
 from palate.tasks.statistics import category_statistics
 
@@ -39,6 +40,8 @@ WINDOWS = 600
 """Windows of one length that are drawn at least: several of each user if there are few users."""
 BATCH_CELLS = 8_000
 """Users times categories that are read at once."""
+WINDOWS_AT_ONCE = 256
+"""Windows whose corrections are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def calibrated(
     kind: WindowKind = "random",
     effort: Effort = FULL,
     truth: Truth = "labels",
+    correction: Callable[[Windows], Tensor] | None = None,
 ) -> PopulationSummary:
     """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
 
@@ -97,6 +101,7 @@ def calibrated(
         kind: Which windows of their histories are read.
         effort: How much is read.
         truth: Interactions that the labels come from, see :func:`palate.data.windows.draw_with_truth`.
+        correction: Computes what is added to the log-odds of windows, [B, L, 2]; nothing if None.
 
     Returns:
         The summary with decisions; without, if no length has enough users with longer histories.
@@ -122,6 +127,8 @@ def calibrated(
         counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
         assert inputs is not None
         logits = read_in_batches(network, counts, inputs, part[rows])
+        if correction is not None:
+            logits += _corrections(correction, windows)
         marks = window_marks(counts, inputs[torch.from_numpy(part[rows])])
         labels = task.labels(told).membership(len(dataset.categories))
         samples[size] = Sample(logits, marks, labels, repeats)
@@ -139,6 +146,14 @@ def counts_of(
     return CategoryCounts.of_statistics(
         statistics, squares.round().astype(np.int64), float(rating_step(rating_values))
     )
+
+
+@torch.no_grad()
+def _corrections(correction: Callable[[Windows], Tensor], windows: Windows) -> Doubles:
+    """Compute the corrections of B windows in batches, [B, L, 2]."""
+    starts = range(0, len(windows), WINDOWS_AT_ONCE)
+    parts = [correction(windows[start : start + WINDOWS_AT_ONCE].trimmed()) for start in starts]
+    return torch.cat(parts).double().cpu().numpy()
 
 
 @torch.no_grad()

@@ -11,27 +11,29 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
 from palate.encoders.estimates import PopulationInputs
-from palate.encoders.history_parts import HistoryParts
+from palate.encoders.history_parts import HistoryParts, LatentReader
 from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
+from palate.encoders.streaming import LatentQueries
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import MismatchError
 from palate.tasks.decisions import AS_EXPECTED, decide
 
 if TYPE_CHECKING:
-    from palate.config.recipe import UniversalSettings
+    from palate.config.recipe import StreamingSettings, UniversalSettings
     from palate.data.dataset import Dataset
     from palate.data.population import PopulationSummary
     from palate.encoders.batch import CategoryEvents
-    from palate.encoders.counts import CategoryCounts
+    from palate.encoders.state import UserState
     from palate.items.categories import CategoryTable
-    from palate.schema import Truth, WindowKind
+    from palate.schema import Truth, WindowKind, Windows
     from palate.tasks.category_preference import CategoryPreference
 
 Shared = TypeVar("Shared", bound=nn.Module)
@@ -57,6 +59,9 @@ class UniversalEncoder(nn.Module):
             settings.pooled,
             settings.plain_names,
         )
+        self.latent: LatentQueries | None = None
+        if settings.latent is not None:
+            self.latent = correcting(settings.latent, sizes)
         self.summary: PopulationSummary | None = None
         self._population: PopulationInputs | None = None
         self._steps = torch.zeros(0, dtype=torch.int64)
@@ -68,6 +73,7 @@ class UniversalEncoder(nn.Module):
         near: Sequence[int] = (),
         truth: Truth = "labels",
         kind: WindowKind = "random",
+        read: Callable[[Windows], CategoryEvents] | None = None,
     ) -> PopulationSummary:
         """Summarise a dataset's training users, with calibrated decisions.
 
@@ -78,18 +84,42 @@ class UniversalEncoder(nn.Module):
                 length if empty.
             truth: Interactions that the labels come from which decisions are calibrated on.
             kind: Windows that decisions are calibrated on.
+            read: Looks up windows, for an encoder with latent queries.
 
         Returns:
             The summary.
         """
+
+        def correction(windows: Windows) -> Tensor:
+            assert read is not None
+            return self._correction(self._sums(read(windows)))
+
         with torch.no_grad():
             summary = summarise(dataset, task)
             effort = Effort.quick(near) if near else FULL
-            return calibrated(self.network, summary, dataset, task, kind=kind, effort=effort, truth=truth)
+            latent = None if self.latent is None else correction
+            return calibrated(
+                self.network,
+                summary,
+                dataset,
+                task,
+                kind=kind,
+                effort=effort,
+                truth=truth,
+                correction=latent,
+            )
 
     def trained_on_data(self) -> Iterator[nn.Parameter]:
-        """List the weights of the network, which a training on one dataset's users adapts."""
-        return self.network.parameters()
+        """List the weights of the network and the latent queries, which a training on one dataset's users adapts."""
+        yield from self.network.parameters()
+        if self.latent is not None:
+            yield from self.latent.parameters()
+
+    def with_latent(self, settings: StreamingSettings, sizes: EncoderSizes) -> UniversalEncoder:
+        """Return the encoder with new latent queries, which at first change nothing; it shares all other weights."""
+        other = _sharing_weights(self)
+        other.latent = correcting(settings, sizes).to(self._device)
+        return other
 
     @property
     def own(self) -> int:
@@ -132,7 +162,7 @@ class UniversalEncoder(nn.Module):
 
     def forward(self, events: CategoryEvents) -> UserPrompt:
         """Encode each window: [B, P] interactions to [B, M, E]."""
-        return self._written(self._read(events).counts, events.complete)
+        return self._written(self._read(events), events.complete)
 
     def view(self, base: Tensor, features: Tensor) -> UserPrompt:
         """Compute the category logits alone, of windows whose inputs of the network are known, for a training.
@@ -151,8 +181,10 @@ class UniversalEncoder(nn.Module):
 
     def init_state(self, users: int) -> HistoryParts:
         """Create the state of users without a history."""
-        return HistoryParts.empty(users, len(known_summary(self.summary).categories), self._device)
+        parts = HistoryParts.empty(users, len(known_summary(self.summary).categories), self._device)
+        return parts if self.latent is None else replace(parts, latent=self.latent.init_state(users))
 
+    @torch.no_grad()
     def add(self, state: HistoryParts, events: CategoryEvents) -> HistoryParts:
         """Add events [B, P], in any order, to the states of B users, at a cost that does not depend on the history."""
         return state.merge(self._read(events))
@@ -163,29 +195,44 @@ class UniversalEncoder(nn.Module):
         taken: HistoryParts,
         remaining: Callable[[Tensor], HistoryParts] | None = None,
     ) -> HistoryParts:
-        """Remove the events of one state from another, exactly; ``remaining`` is never needed."""
-        return state.remove(taken)
+        """Remove the events of one state from another.
+
+        Counts are exact; ``remaining`` is needed only where latent sums would show rounding.
+        """
+        if self.latent is None:
+            return state.remove(taken)
+        rest = None if remaining is None else lambda rows: remaining(rows).sums
+        return state.remove(taken, self.latent.subtract(state.sums, taken.sums, rest))
 
     def user_prompt(self, state: HistoryParts) -> UserPrompt:
         """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
-        return self._written(state.counts)
+        return self._written(state)
 
     def pack(self, state: HistoryParts, table: CategoryTable) -> bytes:
         """Serialise a state, with the ids of the table's categories and the digest of its items."""
-        return state.to_bytes(table)
+        return state.to_bytes(table, "" if self.latent is None else self.latent.reader.identity())
 
     def unpack(self, data: bytes, table: CategoryTable, path: Path | None = None) -> HistoryParts:
-        """Deserialise a state; raises :class:`DataError` if it is damaged, or of other items."""
-        return HistoryParts.from_bytes(data, table, self._device, path)
+        """Deserialise a state; raises :class:`DataError` if it is damaged, of other items, or of other weights."""
+        latent = None
+        if self.latent is not None:
+            latent = LatentReader(self.latent.reader.identity(), self.latent.init_state(0))
+        return HistoryParts.from_bytes(data, table, self._device, path, latent)
 
-    def _written(self, counts: CategoryCounts, complete: Tensor | None = None) -> UserPrompt:
+    def _written(self, parts: HistoryParts, complete: Tensor | None = None) -> UserPrompt:
         """Decide on the categories of B users, and write their user prompts.
 
         Of a state, from which a user will go on, nothing is known to be ``complete``.
         """
         summary, population = known_summary(self.summary), self._population
         assert population is not None
+        counts = parts.counts
         logits, hidden = self.network(counts, population.to(self._device), complete=complete)
+        if parts.latent is not None:
+            correction = self._correction(parts.latent)
+            if complete is not None:  # nothing is left to estimate
+                correction = correction * ~complete[:, None, None]
+            logits = logits + correction
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
         marks = window_marks(counts, population.to(self._device))
         decisions = summary.usual_decisions
@@ -202,7 +249,25 @@ class UniversalEncoder(nn.Module):
 
     def _read(self, events: CategoryEvents) -> HistoryParts:
         known_summary(self.summary)
-        return HistoryParts.of(events, self._steps.to(self._device))
+        parts = HistoryParts.of(events, self._steps.to(self._device))
+        return parts if self.latent is None else replace(parts, latent=self._sums(events))
+
+    def _sums(self, events: CategoryEvents) -> UserState:
+        """Compute the latent sums of B windows."""
+        assert self.latent is not None
+        if events.vectors is None:
+            raise MismatchError(
+                "the user encoder has latent queries, and its items have no vectors; build the table"
+            )
+        sums: UserState = self.latent.reader(events.vectors)
+        return sums
+
+    def _correction(self, sums: UserState) -> Tensor:
+        """Compute what latent sums add to the log-odds, [B, L, 2]; nothing for categories that came later."""
+        assert self.latent is not None
+        logits = self.latent.category_logits(sums)
+        later = len(known_summary(self.summary).categories) - logits.shape[1]
+        return functional.pad(logits, (0, 0, 0, later))
 
     @property
     def _device(self) -> torch.device:
@@ -211,6 +276,14 @@ class UniversalEncoder(nn.Module):
     @staticmethod
     def _no_embeddings() -> nn.Module:
         raise MismatchError("the user encoder is bound to no backbone")
+
+
+def correcting(settings: StreamingSettings, sizes: EncoderSizes) -> LatentQueries:
+    """Create latent queries whose logits are 0 until they are trained."""
+    latent = LatentQueries(settings, sizes)
+    nn.init.zeros_(latent.categories.weight)
+    nn.init.zeros_(latent.categories.bias)
+    return latent
 
 
 def known_summary(summary: PopulationSummary | None) -> PopulationSummary:

@@ -1,16 +1,16 @@
-"""State of a user's history in parts: exact counts by category and the newest events.
+"""State of a user's history in parts: exact counts by category, the newest events and, optionally, latent sums.
 
-Each part has a version of its own and is serialised under its name. A third part, the sums over item vectors that
-:mod:`palate.encoders.state` holds, belongs to encoders that are trained for a catalogue.
+Each part has a version of its own and is serialised under its name. The latent sums over item vectors, those of
+:mod:`palate.encoders.state`, belong to encoders that are trained for a catalogue, and to their weights.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from palate.encoders.counts import CategoryCounts
+from palate.encoders.state import UserState
 from palate.errors import DataError
 from palate.system.records import tensor_metadata
 
@@ -29,10 +30,20 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = dict[str, np.ndarray]
 RECENT = 50
 """Newest events that are kept of a user."""
-VERSIONS = {"counts": 1, "recent": 2}
+VERSIONS = {"counts": 1, "recent": 2, "latent": 1}
 """Version of each part, by its name."""
+LATENT = "latent.state"
 REBUILD = "build it from the stored events"
 _LONG_AGO = np.iinfo(np.int64).min
+
+
+class LatentReader(NamedTuple):
+    """What made latent sums."""
+
+    identity: str
+    """Identity of the weights."""
+    like: UserState
+    """A state of their sizes, on the device of the state."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +105,24 @@ class RecentEvents:
 
 @dataclass(frozen=True, eq=False)
 class HistoryParts:
-    """State of B users: their counts by category, and their newest events."""
+    """State of B users: counts by category, newest events and, for encoders that have them, latent sums."""
 
     counts: CategoryCounts
     recent: RecentEvents
+    latent: UserState | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __getitem__(self, rows: slice | Tensor) -> HistoryParts:
-        return HistoryParts(self.counts[rows], self.recent[rows])
+        latent = None if self.latent is None else self.latent[rows]
+        return HistoryParts(self.counts[rows], self.recent[rows], latent)
+
+    @property
+    def sums(self) -> UserState:
+        """The latent sums of a state that has them."""
+        assert self.latent is not None
+        return self.latent
 
     @property
     def count(self) -> Tensor:
@@ -123,14 +142,34 @@ class HistoryParts:
 
     def merge(self, other: HistoryParts) -> HistoryParts:
         """Combine the states of two parts of the histories; exact and independent of the order."""
-        return HistoryParts(self.counts.merge(other.counts), self.recent.merge(other.recent))
+        latent = None if self.latent is None or other.latent is None else self.latent.merge(other.latent)
+        return HistoryParts(self.counts.merge(other.counts), self.recent.merge(other.recent), latent)
 
-    def remove(self, other: HistoryParts) -> HistoryParts:
-        """Remove the events of another state; raises :class:`MismatchError` if this one does not contain them."""
-        return HistoryParts(self.counts.remove(other.counts), self.recent.remove(other.recent))
+    def remove(self, other: HistoryParts, latent: UserState | None = None) -> HistoryParts:
+        """Remove the events of another state.
 
-    def to_bytes(self, table: CategoryTable) -> bytes:
-        """Serialise to safetensors, with the ids of the table's categories and the digest of its items."""
+        Args:
+            other: The state of these events.
+            latent: The latent sums that are left, which only their encoder can tell.
+
+        Returns:
+            The state without the events.
+
+        Raises:
+            MismatchError: This state does not contain them.
+        """
+        return HistoryParts(self.counts.remove(other.counts), self.recent.remove(other.recent), latent)
+
+    def to_bytes(self, table: CategoryTable, reader: str = "") -> bytes:
+        """Serialise to safetensors.
+
+        Args:
+            table: The items, of whose categories the ids are noted, and of which the digest.
+            reader: Identity of the weights that the latent sums were made with.
+
+        Returns:
+            The bytes.
+        """
         counts = {column.name: _narrow(getattr(self.counts, column.name)) for column in fields(self.counts)}
         recent: Arrays = {
             "item": self.recent.item.cpu().numpy().astype(np.int32),
@@ -145,13 +184,21 @@ class HistoryParts:
         arrays = {
             f"{part}.{name}": array for part, columns in parts.items() for name, array in columns.items()
         }
-        made = {"parts": VERSIONS, "items": len(table), "digest": table.digest()}
+        if self.latent is not None:
+            arrays[LATENT] = np.frombuffer(self.latent.to_bytes(reader), dtype=np.uint8)
+        versions = _versions(self.latent is not None)
+        made = {"parts": versions, "items": len(table), "digest": table.digest()}
         # one entry, because the order of several differs from call to call
         return bytes(save(arrays, metadata={"state": json.dumps(made, sort_keys=True)}))
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, table: CategoryTable, device: torch.device | str = "cpu", path: Path | None = None
+        cls,
+        data: bytes,
+        table: CategoryTable,
+        device: torch.device | str = "cpu",
+        path: Path | None = None,
+        latent: LatentReader | None = None,
     ) -> HistoryParts:
         """Deserialise the result of :meth:`to_bytes`.
 
@@ -160,15 +207,21 @@ class HistoryParts:
             table: A table that begins with the items of the state's, and has its categories; new ones have no events.
             device: Device of the state.
             path: File that errors name.
+            latent: What must have made the latent sums; None if there must be none.
 
         Returns:
             The state.
 
         Raises:
-            DataError: It is damaged, of an earlier version, or of items with other categories or ratings.
+            DataError: It is damaged, of an earlier version, of items with other categories or ratings, or its latent
+                sums are of other weights.
         """
         try:
-            return _parsed(data, table).to(device)
+            arrays = load(data)
+            parts = _parsed(arrays, tensor_metadata(data), table, latent is not None).to(device)
+            if latent is None:
+                return parts
+            return replace(parts, latent=UserState.from_bytes(arrays[LATENT].tobytes(), *latent, path))
         except (SafetensorError, ValueError, TypeError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(f"not a user state of these items ({reason}); {REBUILD}", path) from error
@@ -179,12 +232,16 @@ class HistoryParts:
         return HistoryParts(self.counts.to(device), RecentEvents(*recent))
 
 
-def _parsed(data: bytes, table: CategoryTable) -> HistoryParts:
-    """Read a state; raises ValueError and the like for what is wrong with it."""
-    arrays = load(data)
-    made = json.loads(tensor_metadata(data)["state"])
-    if made["parts"] != VERSIONS:
-        raise ValueError(f"its parts are {made['parts']}, expected {VERSIONS}")
+def _versions(latent: bool) -> dict[str, int]:
+    """Return the versions of the parts of a state with or without latent sums."""
+    return {part: version for part, version in VERSIONS.items() if latent or part != "latent"}
+
+
+def _parsed(arrays: Arrays, metadata: Mapping[str, str], table: CategoryTable, latent: bool) -> HistoryParts:
+    """Read a state without its latent sums; raises ValueError and the like for what is wrong with it."""
+    made, expected = json.loads(metadata["state"]), _versions(latent)
+    if made["parts"] != expected:
+        raise ValueError(f"its parts are {made['parts']}, expected {expected}")
     items = int(made["items"])
     if items > len(table) or made["digest"] != table.digest(items):
         raise ValueError("its items are others, or have other categories")

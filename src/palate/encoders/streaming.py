@@ -72,13 +72,8 @@ class EventReader(nn.Module):
         return f"sha256:{digest.hexdigest()}"
 
 
-class StreamingEncoder(nn.Module):
-    """Streaming user encoder: Q latent queries pool the window into M user-prompt vectors, whatever its length.
-
-    With ``named`` in the settings, embeddings of the likeliest categories' names are appended in order.
-
-    Its memory of the history is a :class:`UserState`, to which events are added and from which they are removed in
-    constant time: ``prompt(add(init_state(B), events))`` equals ``forward(events)``.
+class LatentQueries(nn.Module):
+    """Latent queries over item vectors that know one catalogue: from events to a :class:`UserState`, and to logits.
 
     - Keys depend on an item's text only, values on item and rating: a query selects "the comedies" and averages their
       ratings. The rating enters as a number, because sentence vectors of ratings are not in order.
@@ -86,11 +81,7 @@ class StreamingEncoder(nn.Module):
       denominator, which is passed on, is the log of their number. A plain softmax loses that number.
     - With recency, a weight decays over time as exp(-decay · days), at a learned rate per query.
     - Each softmax has a learned null sink, which shrinks the mean of few interactions like a prior.
-    - The query of a category starts from the backbone's embeddings: its user-prompt vector is the embedding of the
-      category's name, shifted by how much the user likes and dislikes the category.
     """
-
-    category_of_query: Tensor
 
     def __init__(self, settings: StreamingSettings, sizes: EncoderSizes) -> None:
         super().__init__()
@@ -117,46 +108,6 @@ class StreamingEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.categories = nn.Linear(queries * width, 2 * sizes.categories)
-        self.project = nn.Linear(width, sizes.embedding)
-        self.name = nn.Parameter(torch.randn(queries, sizes.embedding))
-        self.liking = nn.Linear(2, sizes.embedding, bias=False)
-        self.named: NamedCategories | None = None
-        if settings.named:
-            self.named = NamedCategories(settings.named, sizes.categories, sizes.embedding)
-        named = min(sizes.categories, queries - 1)  # the next one means every item
-        self.register_buffer("category_of_query", torch.arange(named))
-
-    @torch.no_grad()
-    def start_from(
-        self,
-        categories: Tensor,
-        weights: Tensor,
-        bias: Tensor,
-        names: Tensor,
-        liking: Tensor | None = None,
-    ) -> None:
-        """Initialise the first C queries from categories, and the next one for all items.
-
-        Args:
-            categories: Indices of the categories, [C].
-            weights: Weights of a linear probe for the log-odds that an item has the category, [C, F·S].
-            bias: Biases of the probe, [C].
-            names: Mean backbone embeddings of the category names, [C, E].
-            liking: Shift of a category's vector per unit of liking and of disliking, [2, E]; random if None.
-        """
-        queries = len(categories)
-        self.category_of_query = categories
-        key = self.reader.key
-        key.weight[:queries], key.bias[:queries] = weights, bias
-        self.name[:queries] = names
-        if liking is not None:
-            self.liking.weight.copy_(liking.T)
-        if queries < len(self.query):
-            key.weight[queries], key.bias[queries] = 0.0, ALL_ITEMS
-
-    def forward(self, events: EventBatch) -> UserPrompt:
-        """Encode each window: [B, P] interactions to [B, M, E]."""
-        return self.user_prompt(self.reader(events))
 
     def init_state(self, users: int) -> UserState:
         """Create the state of users without a history."""
@@ -219,38 +170,29 @@ class StreamingEncoder(nn.Module):
         rows = lost.nonzero().flatten()
         return left.replaced(rows, remaining(rows))
 
+    def category_logits(self, state: UserState) -> Tensor:
+        """Compute the logits that each category is liked and disliked, [B, L, 2]."""
+        return self._logits(self._hidden(state))
+
     @torch.no_grad()
-    def prompt(self, state: UserState) -> Tensor:
-        """Compute the user prompts of B users, [B, M, E]."""
-        return self.user_prompt(state).embeddings
+    def start_keys(self, weights: Tensor, bias: Tensor) -> None:
+        """Initialise the first C queries' keys from categories, and the next one's for all items.
 
-    def save_state(self, state: UserState, path: Path) -> None:
-        """Write a state as safetensors, atomically."""
-        state.save(path, self.reader.identity())
+        Args:
+            weights: Weights of a linear probe for the log-odds that an item has a category, [C, F·S].
+            bias: Biases of the probe, [C].
+        """
+        queries, key = len(weights), self.reader.key
+        key.weight[:queries], key.bias[:queries] = weights, bias
+        if queries < len(self.query):
+            key.weight[queries], key.bias[queries] = 0.0, ALL_ITEMS
 
-    def load_state(self, path: Path) -> UserState:
-        """Read a file of :meth:`save_state`; raises :class:`DataError` if it is damaged or of another encoder."""
-        return UserState.load(path, self.reader.identity(), self.init_state(0))
+    def _hidden(self, state: UserState) -> Tensor:
+        return self._think(self._features(state))  # [B, Q, width]
 
-    def pack(self, state: UserState, table: object) -> bytes:
-        """Serialise a state. It is of these weights alone: item vectors were read, whatever table holds them."""
-        return state.to_bytes(self.reader.identity())
-
-    def unpack(self, data: bytes, table: object, path: Path | None = None) -> UserState:
-        """Deserialise a state; raises :class:`DataError` if it is damaged or of another encoder."""
-        return UserState.from_bytes(data, self.reader.identity(), self.init_state(0), path)
-
-    def user_prompt(self, state: UserState) -> UserPrompt:
-        """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
-        hidden = self._think(self._features(state))  # [B, Q, width]
-        logits = self.categories(hidden.flatten(1)).unflatten(1, (-1, 2))  # [B, L, 2]
-        liking = self.liking(logits[:, self.category_of_query])  # [B, C, E]
-        liking = functional.pad(liking, (0, 0, 0, hidden.shape[1] - liking.shape[1]))
-        embeddings = self.name + liking + 0.5 * self.project(hidden)  # [B, Q, E]
-        if self.named is not None:
-            embeddings = torch.cat([embeddings, self.named(logits).to(embeddings.dtype)], dim=1)
-        mask = embeddings.new_ones(embeddings.shape[:2], dtype=torch.bool)
-        return UserPrompt(embeddings, mask, logits)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.categories(hidden.flatten(1)).unflatten(1, (-1, 2))
+        return logits
 
     def _features(self, state: UserState) -> Tensor:
         """Compute each query's features of the history, [B, Q, FEATURES]."""
@@ -279,3 +221,92 @@ class StreamingEncoder(nn.Module):
             hidden = layer(hidden)
         normed: Tensor = self.norm(hidden)
         return normed
+
+
+class StreamingEncoder(LatentQueries):
+    """Streaming user encoder: Q latent queries pool the window into M user-prompt vectors, whatever its length.
+
+    With ``named`` in the settings, embeddings of the likeliest categories' names are appended in order.
+
+    Its memory of the history is a :class:`UserState`, to which events are added and from which they are removed in
+    constant time: ``prompt(add(init_state(B), events))`` equals ``forward(events)``.
+
+    The query of a category starts from the backbone's embeddings: its user-prompt vector is the embedding of the
+    category's name, shifted by how much the user likes and dislikes the category.
+    """
+
+    category_of_query: Tensor
+
+    def __init__(self, settings: StreamingSettings, sizes: EncoderSizes) -> None:
+        super().__init__(settings, sizes)
+        queries, width = settings.num_queries, settings.d_model
+        self.project = nn.Linear(width, sizes.embedding)
+        self.name = nn.Parameter(torch.randn(queries, sizes.embedding))
+        self.liking = nn.Linear(2, sizes.embedding, bias=False)
+        self.named: NamedCategories | None = None
+        if settings.named:
+            self.named = NamedCategories(settings.named, sizes.categories, sizes.embedding)
+        named = min(sizes.categories, queries - 1)  # the next one means every item
+        self.register_buffer("category_of_query", torch.arange(named))
+
+    @torch.no_grad()
+    def start_from(
+        self,
+        categories: Tensor,
+        weights: Tensor,
+        bias: Tensor,
+        names: Tensor,
+        liking: Tensor | None = None,
+    ) -> None:
+        """Initialise the first C queries from categories, and the next one for all items.
+
+        Args:
+            categories: Indices of the categories, [C].
+            weights: Weights of a linear probe for the log-odds that an item has the category, [C, F·S].
+            bias: Biases of the probe, [C].
+            names: Mean backbone embeddings of the category names, [C, E].
+            liking: Shift of a category's vector per unit of liking and of disliking, [2, E]; random if None.
+        """
+        queries = len(categories)
+        self.category_of_query = categories
+        self.start_keys(weights, bias)
+        self.name[:queries] = names
+        if liking is not None:
+            self.liking.weight.copy_(liking.T)
+
+    def forward(self, events: EventBatch) -> UserPrompt:
+        """Encode each window: [B, P] interactions to [B, M, E]."""
+        return self.user_prompt(self.reader(events))
+
+    @torch.no_grad()
+    def prompt(self, state: UserState) -> Tensor:
+        """Compute the user prompts of B users, [B, M, E]."""
+        return self.user_prompt(state).embeddings
+
+    def save_state(self, state: UserState, path: Path) -> None:
+        """Write a state as safetensors, atomically."""
+        state.save(path, self.reader.identity())
+
+    def load_state(self, path: Path) -> UserState:
+        """Read a file of :meth:`save_state`; raises :class:`DataError` if it is damaged or of another encoder."""
+        return UserState.load(path, self.reader.identity(), self.init_state(0))
+
+    def pack(self, state: UserState, table: object) -> bytes:
+        """Serialise a state. It is of these weights alone: item vectors were read, whatever table holds them."""
+        return state.to_bytes(self.reader.identity())
+
+    def unpack(self, data: bytes, table: object, path: Path | None = None) -> UserState:
+        """Deserialise a state; raises :class:`DataError` if it is damaged or of another encoder."""
+        return UserState.from_bytes(data, self.reader.identity(), self.init_state(0), path)
+
+    def user_prompt(self, state: UserState) -> UserPrompt:
+        """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
+        hidden = self._hidden(state)
+        logits = self._logits(hidden)
+        liking = self.liking(logits[:, self.category_of_query])  # [B, C, E]
+        liking = functional.pad(liking, (0, 0, 0, hidden.shape[1] - liking.shape[1]))
+        embeddings = self.name + liking + 0.5 * self.project(hidden)  # [B, Q, E]
+        if self.named is not None:
+            embeddings = torch.cat([embeddings, self.named(logits).to(embeddings.dtype)], dim=1)
+        mask = embeddings.new_ones(embeddings.shape[:2], dtype=torch.bool)
+        return UserPrompt(embeddings, mask, logits)

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from palate.errors import DataError
 from palate.items.probe import TitleProbe
-from palate.items.table import index_of, unknown
+from palate.items.table import ItemTable, index_of, unknown
 from palate.schema import Floats, Indices, Ints, Item
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, read_record
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Members: TypeAlias = npt.NDArray[np.int16]
 MEMBER = 256
 """Membership of an item that has a category; one that is only likely to have it has a part of it."""
-HEADER, MEMBERS = "categories.json", "categories.safetensors"
+HEADER, MEMBERS, VECTORS = "categories.json", "categories.safetensors", "vectors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,8 @@ class CategoryTable:
     """What a category is called, in the singular."""
     probed_by: TitleProbe | None = dataclasses.field(default=None, repr=False)
     """What finds the categories of items that come as text alone; one of this table's items if None."""
+    vectors: ItemTable | None = dataclasses.field(default=None, repr=False)
+    """Vectors of the same items, for a user encoder with latent queries; None for any other."""
 
     def __post_init__(self) -> None:
         items, labels = len(self.item_ids), len(self.categories)
@@ -62,6 +64,10 @@ class CategoryTable:
             raise DataError(
                 f"{items} item ids, {len(self.titles)} titles and categories of shape "
                 f"{list(self.membership.shape)} are given; expected [{items}, {labels}]"
+            )
+        if self.vectors is not None and self.vectors.item_ids != self.item_ids:
+            raise DataError(
+                "the item vectors are of other items than the categories; build both from one dataset"
             )
         for names, what in ((self.item_ids, "item id"), (self.categories, "category")):
             if len(set(names)) != len(names):
@@ -94,6 +100,7 @@ class CategoryTable:
             titles=[self.titles[row] for row in rows],
             membership=self.membership[rows],
             probed_by=self._probed_by,
+            vectors=None if self.vectors is None else self.vectors.part(found),
         )
 
     def extended(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> CategoryTable:
@@ -144,7 +151,15 @@ class CategoryTable:
             self.rating_values,
             self.field,
             self._probed_by,
+            self._extended_vectors(list(new.values()), encoder),
         )
+
+    def _extended_vectors(self, items: Sequence[Item], encoder: ItemEncoder | None) -> ItemTable | None:
+        if self.vectors is None:
+            return None
+        from palate.items.encoder import ItemEncoder
+
+        return self.vectors.extended(items, encoder or ItemEncoder.of(self.vectors.encoder))
 
     @cached_property
     def category_ids(self) -> Ints:
@@ -179,6 +194,8 @@ class CategoryTable:
         with fresh_folder(folder) as place:
             write_bytes(place / MEMBERS, save(arrays))
             write_json(place / HEADER, header.model_dump())
+            if self.vectors is not None:
+                self.vectors.save(place / VECTORS)
 
     @classmethod
     def load(cls, folder: Path | str) -> CategoryTable:
@@ -192,6 +209,8 @@ class CategoryTable:
             arrays = load(content)
             membership[arrays["item"], arrays["category"]] = arrays["part"]
             table = cls(header.item_ids, header.titles, membership, header.categories, values, header.field)
+            if (vectors := Path(folder) / VECTORS).is_dir():
+                table = replace(table, vectors=ItemTable.load(vectors))
         except (SafetensorError, DataError, KeyError, ValueError, IndexError) as error:
             raise DataError(f"{error}; copy the model again", members) from error
         if table.digest() != header.digest:
@@ -231,8 +250,8 @@ class _Header(Frozen):
     digest: str
 
 
-def build_category_table(dataset: Dataset) -> CategoryTable:
-    """Build the table of a dataset's items and their categories."""
+def build_category_table(dataset: Dataset, vectors: ItemTable | None = None) -> CategoryTable:
+    """Build the table of a dataset's items and their categories, with their vectors if given."""
     return CategoryTable(
         dataset.item_ids,
         dataset.items["title"].to_list(),
@@ -240,4 +259,5 @@ def build_category_table(dataset: Dataset) -> CategoryTable:
         dataset.categories,
         dataset.rating_values,
         dataset.info.category_field,
+        vectors=vectors,
     )

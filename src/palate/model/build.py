@@ -17,6 +17,7 @@ from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
 from palate.config.registry import user_encoders
 from palate.data.population import summarise
+from palate.encoders.catalogue_free import UniversalEncoder
 from palate.encoders.streaming import StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.errors import RecipeError
@@ -28,7 +29,14 @@ from palate.items.texts import dataset_items, texts_for
 from palate.model.adapter import adapted
 from palate.model.config import PersonalizedSettings, check_model
 from palate.model.model import PersonalizedModel, load_model
-from palate.model.start import start_queries, start_stream, start_task_prompt, start_user_encoder
+from palate.model.start import (
+    start_keys,
+    start_queries,
+    start_stream,
+    start_task_prompt,
+    start_user_encoder,
+    with_latent,
+)
 from palate.model.tables import Table
 from palate.model.wording import (
     check_room,
@@ -109,12 +117,13 @@ def build_model(
     ``built`` is the result of :func:`build_backbone`; built here if None.
     """
     built = built or build_backbone(recipe, dataset, task)
-    if built.start is not None:
-        model = built.start.with_task(recipe.task).bind(dataset)
-        if recipe.model.exchanged_backbone is None:
-            model.learn_own()
-        return model
     torch.set_rng_state(built.random_state)
+    if built.start is not None:
+        started = built.start.with_task(recipe.task).bind(dataset)
+        if recipe.model.exchanged_backbone is None:
+            started.learn_own()
+        latent = recipe.model.added_latent
+        return started if latent is None else with_latent(started, latent, table, dataset)
     backbone = built.backbone
     config = PersonalizedSettings(
         user_encoder=recipe.model.user_encoder,
@@ -137,6 +146,8 @@ def build_model(
     model = PersonalizedModel(config, backbone, table, summary)
     if recipe.model.task_prompt_text is not None:
         start_task_prompt(model, backbone, recipe.model.task_prompt_text)
+    if isinstance(model.user_encoder, UniversalEncoder) and model.user_encoder.latent is not None:
+        start_keys(model.user_encoder.latent, dataset, table)
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
         start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
@@ -164,14 +175,14 @@ def build_table(
         An item table, a block table for a text history, or a category table.
     """
     settings = recipe.model.user_encoder
-    if recipe.model.start is not None:
-        return build_category_table(dataset)
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
-    if user_encoders.find(settings.kind).reads == "categories":
+    by_category = recipe.model.start is not None or user_encoders.find(settings.kind).reads == "categories"
+    if by_category and getattr(settings, "latent", None) is None:
         return build_category_table(dataset)
     texts = texts_for(dataset.info, recipe.items.texts)
-    return build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
+    vectors = build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
+    return build_category_table(dataset, vectors) if by_category else vectors
 
 
 def _started(
@@ -187,6 +198,13 @@ def _started(
         raise RecipeError(
             f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; name a model of "
             "the kind 'universal', or its user encoder by model.user_encoder_from"
+        )
+    given, start = recipe.model.user_encoder, settings.user_encoder
+    if recipe.model.added_latent is not None and given.model_copy(
+        update={"latent": None, "own": getattr(start, "own", 0)}
+    ) != start.model_copy(update={"latent": None}):
+        raise RecipeError(
+            f"model.user_encoder: {given} differs from that of {name} in more than latent; give latent alone"
         )
     exchanged = recipe.model.exchanged_backbone
     loaded = None if exchanged is None else load_backbone(exchanged)

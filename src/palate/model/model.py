@@ -546,6 +546,14 @@ class PersonalizedModel(nn.Module):
                 )
         return self._over(self.table, self.settings, summary)
 
+    def with_encoder(
+        self, encoder: nn.Module, settings: PersonalizedSettings, table: Table
+    ) -> PersonalizedModel:
+        """Return a model with another user encoder over a table, which shares all other weights."""
+        other = self._over(table, settings)
+        other.user_encoder = encoder
+        return other
+
     def with_task(self, task: TaskSettings) -> PersonalizedModel:
         """Return a model that answers by another label rule, once it is bound to data; the weights are shared."""
         return self._over(self.table, self.settings.model_copy(update={"task": task}))
@@ -573,7 +581,7 @@ class PersonalizedModel(nn.Module):
             MismatchError: The user encoder reads no summary.
         """
         task = load_task(self.settings.task, dataset.info)
-        return self.binding.summarised(dataset, task, near, truth, kind)
+        return self.binding.summarised(dataset, task, near, truth, kind, self._events)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> PersonalizedModel:
         """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.
@@ -586,9 +594,14 @@ class PersonalizedModel(nn.Module):
             The model.
 
         Raises:
-            MismatchError: The user encoder's weights are of one catalogue.
+            MismatchError: The user encoder's weights, or some of them, are of one catalogue.
         """
         self.binding  # noqa: B018 - raises where there is none
+        if getattr(self.settings.user_encoder, "latent", None) is not None:
+            raise MismatchError(
+                "the latent queries of the model's user encoder are of one catalogue, and no other data can be given "
+                "to it; train it on that data, or take a model without"
+            )
         task = load_task(self.settings.task, dataset.info)
         backbone = Backbone(self.backbone, self.tokenizer, self.frame)
         longest = longest_answer(backbone, task, task.settings.max_labels, None)

@@ -12,12 +12,14 @@ from safetensors import SafetensorError, safe_open
 from palate.backbones.base import Backbone
 from palate.config.recipe import StreamingSettings
 from palate.encoders.batch import VectorCatalogue
-from palate.encoders.streaming import StreamingEncoder
+from palate.encoders.catalogue_free import UniversalEncoder
+from palate.encoders.streaming import LatentQueries, StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable
 from palate.model.config import ITEMS, WEIGHTS, model_folder, model_settings
+from palate.model.tables import Table, encoder_sizes, vectors_of
 from palate.schema import Ints
 
 if TYPE_CHECKING:
@@ -61,6 +63,39 @@ def _frequent(dataset: Dataset, most: int) -> Ints:
     """List the indices of the most frequent categories of the catalogue, ascending."""
     frequency = dataset.category_matrix.sum(axis=0)
     return np.sort(np.argsort(-frequency, kind="stable")[:most])
+
+
+def start_keys(latent: LatentQueries, dataset: Dataset, table: Table) -> None:
+    """Initialise the keys of latent queries from the most frequent categories, except one for all items."""
+    vectors = vectors_of(table)
+    assert vectors is not None, "latent queries read item vectors"
+    chosen = _frequent(dataset, len(latent.query) - 1)
+    probe = category_probe(vectors, dataset.category_matrix[:, chosen])
+    latent.start_keys(torch.from_numpy(probe.weights), torch.from_numpy(probe.bias))
+
+
+def with_latent(
+    model: PersonalizedModel, settings: StreamingSettings, table: Table, dataset: Dataset
+) -> PersonalizedModel:
+    """Return a model whose universal encoder has latent queries, too, which at first change nothing.
+
+    Args:
+        model: The model, which is bound to the dataset.
+        settings: Sizes of the latent queries.
+        table: The dataset's items, with vectors.
+        dataset: The dataset.
+
+    Returns:
+        The model; all other weights are shared.
+    """
+    encoder = model.user_encoder
+    assert isinstance(encoder, UniversalEncoder)
+    sizes = encoder_sizes(table, model.soft_task_prompt.shape[-1], len(dataset.categories))
+    added = encoder.with_latent(settings, sizes)
+    assert added.latent is not None
+    start_keys(added.latent, dataset, table)
+    latent = model.settings.user_encoder.model_copy(update={"latent": settings})
+    return model.with_encoder(added, model.settings.model_copy(update={"user_encoder": latent}), table)
 
 
 def start_queries(

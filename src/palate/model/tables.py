@@ -46,8 +46,16 @@ def catalogue_of(table: Table, settings: KindSettings, tokenizer: PreTrainedToke
 
 def encoder_sizes(table: Table, embedding: int, categories: int) -> EncoderSizes:
     """Collect what a user encoder takes from the table, the backbone and the task."""
-    fields, size = table.vectors.shape[1:] if isinstance(table, ItemTable) else (0, 0)
+    vectors = vectors_of(table)
+    fields, size = (0, 0) if vectors is None else vectors.vectors.shape[1:]
     return EncoderSizes(int(fields), int(size), embedding, categories)
+
+
+def vectors_of(table: Table) -> ItemTable | None:
+    """Return the item vectors of a table; None if it has none."""
+    if isinstance(table, CategoryTable):
+        return table.vectors
+    return table if isinstance(table, ItemTable) else None
 
 
 def extended_table(
@@ -63,15 +71,15 @@ def extended_table(
 
 def made_by(table: Table) -> EncoderIdentity | str:
     """Return what two tables of one model have in common."""
-    if isinstance(table, ItemTable):
-        return table.encoder
+    if (vectors := vectors_of(table)) is not None:
+        return vectors.encoder
     return table.field if isinstance(table, BlockTable) else "categories"
 
 
 def item_reading(table: Table) -> str:
     """Describe how items are read, for the model card."""
-    if isinstance(table, ItemTable):
-        return table.encoder.name
+    if (vectors := vectors_of(table)) is not None:
+        return vectors.encoder.name
     return "none: items are read " + ("as text" if isinstance(table, BlockTable) else "by their categories")
 
 

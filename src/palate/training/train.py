@@ -198,7 +198,8 @@ def batches_of(
     recipe: Recipe, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, clock: Clock
 ) -> TrainingBatches | TuningBatches:
     """Create the training batches, which are prepared where only a network without a catalogue is trained."""
-    alone = recipe.model.start is not None and recipe.model.exchanged_backbone is None
+    given = recipe.model
+    alone = given.start is not None and given.exchanged_backbone is None and given.added_latent is None
     if alone and isinstance(model.user_encoder, UniversalEncoder):
         return TuningBatches(recipe, dataset, task, model.user_encoder.network)
     return TrainingBatches(recipe, dataset, task, model, clock)
