@@ -135,15 +135,6 @@ class Grammar:
             state.after[token] = found
         return found
 
-    def accepts(self, token_ids: Sequence[int], kind: QuestionKind | None = None) -> bool:
-        """Return whether tokens, with the end token, are a whole answer."""
-        state = self.start(kind)
-        for token in token_ids:
-            if token not in state.allowed.tolist():
-                return False
-            state = self.follow(state, token)
-        return not state.threads
-
     def _add(self, kind: QuestionKind, steps: Sequence[_Step]) -> None:
         self._kinds.setdefault(kind, []).append(len(self._sentences))
         self._sentences.append(tuple(steps))
