@@ -145,7 +145,7 @@ def test_a_model_with_latent_queries_is_saved_with_its_vectors_and_of_one_catalo
         again.bind(DATA)
     without = build_category_table(DATA)
     with pytest.raises(
-        MismatchError, match="the model was trained on item vectors of 'made-up', and the new"
+        MismatchError, match=r"by their categories and item vectors of 'made-up', and the new"
     ):
         MODEL.with_table(without)
 

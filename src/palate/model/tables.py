@@ -87,6 +87,8 @@ def described_table(table: Table) -> str:
     """Describe a table, for messages."""
     if isinstance(table, BlockTable):
         return f"items as text, whose categories are called {table.field!r}"
+    vectors = vectors_of(table)
+    named = "" if vectors is None else f"item vectors of {vectors.encoder.name!r}"
     if isinstance(table, CategoryTable):
-        return "items by their categories"
-    return f"item vectors of {table.encoder.name!r}"
+        return f"items by their categories and {named}" if named else "items by their categories"
+    return named
