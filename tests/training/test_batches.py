@@ -1,6 +1,5 @@
 """Training batches: a function of the seed and the index, from training users, with the truth kept apart."""
 
-import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,6 @@ from palate.config.recipe import (
     TrainSettings,
     WindowSettings,
 )
-from palate.model.model import PersonalizedModel
 from palate.schema import Preferences
 from palate.tasks import load_task
 from palate.tasks.statistics import category_statistics
@@ -73,13 +71,8 @@ def test_a_batch_is_a_function_of_the_seed_and_its_index(make, users):
 
 def test_a_batch_is_what_the_model_and_the_losses_take(make):
     batch = make(users=20)[0]
-    arguments = set(inspect.signature(PersonalizedModel.forward).parameters) - {
-        "self",
-        "user_encoder_alone",
-        "answered",
-        "sampled",
-    }
-    assert set(batch) == arguments | {"liked", "disliked", "kinds"}
+    windows = set(WindowTensors.__annotations__) - {"event"}  # which only stored events have
+    assert set(batch) == windows | {"rounds", "liked", "disliked", "kinds"}
     assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape
     assert len(batch["item"]) == len(batch["rounds"][0]["target"]) == 8
     assert batch["liked"].shape == batch["disliked"].shape == (8, 5)
