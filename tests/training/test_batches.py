@@ -14,6 +14,7 @@ from palate.config.recipe import (
     TrainSettings,
     WindowSettings,
 )
+from palate.encoders.batch import WindowTensors
 from palate.schema import Preferences
 from palate.tasks import load_task
 from palate.tasks.statistics import category_statistics
