@@ -2,16 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
 
 from palate.config.registry import rankers
 from palate.data.windows import draw_windows
 from palate.errors import DataError
+from palate.ranking.protocols import make_split
+from palate.ranking.references import full_cross_entropy
 from palate.ranking.references.largest_id import first_appearances
+from palate.ranking.score import RankingTest
 from sequence_data import sequence_dataset
 
 
 def fitted(name, data, **settings):
     kind = rankers.find(name)
+    if name == "sasrec":
+        settings = {"hidden_size": 8, "max_epochs": 1, **settings}
     ranker = kind.build(kind.settings(**settings))
     ranker.fit(data, lambda one: 0.0)
     return ranker
@@ -66,6 +72,7 @@ def test_ids_from_training_data_are_by_first_appearance():
     assert first_appearances(data.interactions, 5).tolist() == [2, 1, 3, 0, 4]
 
 
+@pytest.mark.filterwarnings("ignore:OpenBLAS")
 @pytest.mark.parametrize("name", rankers.kinds)
 def test_candidates_have_the_scores_that_they_have_among_all_items(name):
     ranker, seen = fitted(name, DATA), windows([0, 1], [4])
@@ -76,8 +83,51 @@ def test_candidates_have_the_scores_that_they_have_among_all_items(name):
     assert some[1, 0] == pytest.approx(every[1, 5], abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:OpenBLAS")
 @pytest.mark.parametrize("name", rankers.kinds)
 def test_padding_changes_nothing(name):
     ranker = fitted(name, DATA)
     alone, beside = ranker.scores(windows([1])), ranker.scores(windows([1], [0, 1, 2, 3, 4]))
     assert beside[0] == pytest.approx(alone[0], abs=1e-5)
+
+
+def test_the_cross_entropy_in_chunks_equals_torchs_in_value_and_gradient(monkeypatch):
+    monkeypatch.setattr(full_cross_entropy, "_LOGITS_AT_ONCE", 50)
+    generator = torch.Generator().manual_seed(0)
+    states, items = (torch.randn(size, 4, generator=generator, requires_grad=True) for size in (11, 20))
+    targets = torch.randint(20, (11,), generator=generator)
+    found = full_cross_entropy.full_cross_entropy(states, items, targets)
+    (3 * found).backward()
+    gradients = states.grad.clone(), items.grad.clone()
+    states.grad = items.grad = None
+    expected = torch.nn.functional.cross_entropy(states @ items.T, targets)
+    (3 * expected).backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients, (states.grad, items.grad))
+
+
+def test_sasrec_learns_what_comes_next_and_is_reproducible():
+    rng = np.random.default_rng(0)
+    walks = [[(start + step) % 8 for step in range(6)] for start in rng.integers(8, size=64)]
+    split = make_split(sequence_dataset(walks, items=8), "leave-last-out")
+    settings = {"hidden_size": 16, "layers": 1, "dropout": 0.0, "max_epochs": 40, "learning_rate": 0.02}
+    kind = rankers.find("sasrec")
+    found = []
+    for _ in range(2):
+        ranker, asked = kind.build(kind.settings(**settings)), []
+        test = RankingTest(split.dev, None, 8)
+        ranker.fit(split.training, lambda one, asked=asked, test=test: asked.append(1) or test.ndcg(one, ""))
+        assert len(asked) <= 40
+        found.append(ranker.scores(split.test.windows))
+    assert (found[0] == found[1]).all()
+    assert RankingTest(split.test, None, 8).ndcg(ranker, "sasrec") > 0.9
+
+
+def test_als_finds_users_by_what_they_chose():
+    pytest.importorskip("implicit")
+    groups = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [3, 4, 5], [4, 5, 3], [5, 3, 4]] * 4
+    ranker = fitted("als", sequence_dataset(groups, items=6), factors=4)
+    first, second = ranker.scores(windows([0, 1], [4]))
+    assert first.argmax() in (0, 1, 2)
+    assert min(first[:3]) > max(first[3:])
+    assert min(second[3:]) > max(second[:3])

@@ -15,7 +15,7 @@ def rank(
         list[str],
         Argument(
             metavar="REFERENCE...",
-            help="Rankers by name: popularity, item-knn, ease, largest-id; with settings, as in "
+            help="Rankers by name: popularity, item-knn, ease, als, sasrec, largest-id; with settings, as in "
             "item-knn:decay=0.8, or tuned on dev without.",
         ),
     ],

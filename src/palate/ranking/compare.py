@@ -13,7 +13,7 @@ from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import Score, paired_p_value, score_means
-from palate.ranking.base import Ranker
+from palate.ranking.base import DevNdcg, Ranker
 from palate.ranking.candidates import find_candidates
 from palate.ranking.entries import RankerEntry, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
@@ -245,7 +245,7 @@ class _Comparison:
         for number, settings in enumerate(entry.settings, 1):
             start = time.perf_counter()
             ranker = entry.kind.build(settings)
-            ranker.fit(self.split.training, lambda one: self.dev.ndcg(one, entry.name))
+            ranker.fit(self.split.training, self._told_ndcg(entry.name))
             seconds = time.perf_counter() - start
             dev = self.dev.ndcg(ranker, entry.name)
             self.say(
@@ -257,6 +257,16 @@ class _Comparison:
         if best is None:
             raise PalateError(f"{entry.name} has no settings to try; expected at least one")
         return best
+
+    def _told_ndcg(self, name: str) -> DevNdcg:
+        """Return the dev score for early stopping, which is told each time that it is asked for."""
+
+        def ndcg(ranker: Ranker) -> float:
+            found = self.dev.ndcg(ranker, name)
+            self.say(f"{name}, in training: dev NDCG@10 {found:.4f}")
+            return found
+
+        return ndcg
 
     def _scores(self, one: _Scored, scored: Sequence[_Scored], groups: CaseGroups) -> RankerScores:
         seed = self.options.seed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from palate.config.registry import RankerKind, rankers
+from palate.ranking.references.als import Als, AlsSettings
 from palate.ranking.references.ease import Ease, EaseSettings
 from palate.ranking.references.item_knn import ItemKnn, ItemKnnSettings
 from palate.ranking.references.largest_id import LargestId, LargestIdSettings
 from palate.ranking.references.popularity import Popularity, PopularitySettings
+from palate.ranking.references.sasrec import SasRec, SasRecSettings
 
 rankers.register("popularity", RankerKind(PopularitySettings, Popularity))
 rankers.register(
@@ -44,3 +46,37 @@ rankers.register(
     ),
 )
 rankers.register("largest-id", RankerKind(LargestIdSettings, LargestId))
+rankers.register(
+    "als",
+    RankerKind(
+        AlsSettings,
+        Als,
+        (
+            {},
+            {"factors": 128},
+            {"alpha": 1.0},
+            {"factors": 128, "decay": 0.8},
+            {"alpha": 40.0},
+            {"factors": 256, "decay": 0.8},
+            {"regularization": 1.0},
+            {"factors": 32},
+        ),
+    ),
+)
+rankers.register(
+    "sasrec",
+    RankerKind(
+        SasRecSettings,
+        SasRec,
+        (
+            {},
+            {"dropout": 0.3},
+            {"hidden_size": 128},
+            {"dropout": 0.2, "weight_decay": 0.1},
+            {"learning_rate": 5e-4},
+            {"layers": 1},
+            {"hidden_size": 128, "dropout": 0.3},
+            {"hidden_size": 256},
+        ),
+    ),
+)

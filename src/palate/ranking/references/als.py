@@ -1,0 +1,64 @@
+"""ALS: factors of choices by alternating least squares (Hu, Koren and Volinsky, 2008), by ``implicit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from palate.config.section import KindSettings
+from palate.errors import MissingExtraError
+from palate.ranking.base import DevNdcg, picked
+from palate.ranking.references.matrices import decayed_histories, user_item_matrix
+from palate.schema import Floats, Indices, Windows
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+
+class AlsSettings(KindSettings):
+    """Settings of :class:`Als`."""
+
+    kind: str = "als"
+    factors: int = Field(64, ge=1)
+    regularization: float = Field(0.1, ge=0)
+    alpha: float = Field(10.0, gt=0)
+    """Weight of a chosen item beside those not chosen."""
+    iterations: int = Field(15, ge=1)
+    decay: float = Field(1.0, gt=0, le=1)
+    """Factor of a history item's weight for each newer one, when a user's factors are solved for."""
+    seed: int = Field(0, ge=0)
+
+
+class Als:
+    """Scores an item by the product of its factors with the user's, which are solved for from the history alone."""
+
+    def __init__(self, settings: AlsSettings) -> None:
+        self._settings = settings
+        self._model: Any = None
+
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+        """Factorise the training interactions; raises :class:`MissingExtraError` without ``implicit``."""
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+        except ImportError:
+            raise MissingExtraError("als needs implicit: pip install 'palate[ranking]'") from None
+        settings = self._settings
+        self._model = AlternatingLeastSquares(
+            settings.factors,
+            settings.regularization,
+            settings.alpha,
+            iterations=settings.iterations,
+            num_threads=1,  # sums of several threads differ from run to run
+            random_state=settings.seed,
+        )
+        chosen = user_item_matrix(dataset.interactions, len(dataset.items)).astype(np.float32)
+        self._model.fit(chosen, show_progress=False)
+
+    def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
+        """Solve for the users' factors and multiply them by the items'."""
+        items = self._model.item_factors
+        histories = decayed_histories(windows, len(items), self._settings.decay).astype(np.float32)
+        users = self._model.recalculate_user(np.arange(len(windows)), histories)
+        return picked(np.asarray(users @ items.T), candidates)
