@@ -66,6 +66,21 @@ def test_a_start_that_no_step_is_better_than_is_kept(start, tiny_data, tmp_path,
     assert weights_that_differ(load_model(start, device="cpu"), load_model(run, device="cpu")) == set()
 
 
+def test_weights_are_chosen_by_what_the_user_encoder_decides_and_the_record_is_of_the_answers(
+    start, tiny_data, tmp_path, monkeypatch
+):
+    asked = []
+
+    def score(_, predictor):
+        asked.append(type(predictor).__name__)
+        return _score(0.1 * len(asked))
+
+    monkeypatch.setattr("palate.training.train.DevUsers.score", score)
+    trained(start, tiny_data, tmp_path)
+    assert asked[:3] == ["ViewInTemplate"] * 3  # the start, steps 2 and 4
+    assert asked[3] == "PersonalizedPredictor"
+
+
 def _score(f1):
     from palate.training.dev import DevScore
 

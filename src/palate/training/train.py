@@ -23,6 +23,7 @@ from palate.data.dataset import load_dataset
 from palate.encoders.catalogue_free import UniversalEncoder
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
 from palate.model.record import DevScores, TrainingRecord
@@ -47,6 +48,7 @@ from palate.training.tuning import TuningBatches
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.evaluation.predictors.base import Predictor
     from palate.model.model import PersonalizedModel
     from palate.schema import Examples, WindowKind
     from palate.tasks import CategoryPreference
@@ -245,6 +247,18 @@ def _calibrated(
     return PersonalizedPredictor(calibrated, predictor.name, predictor.batch_size)
 
 
+def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUsers) -> Predictor:
+    """Select what the dev scores of a training compare.
+
+    That is the model's answers or, where a start's user encoder alone is trained, what it has decided: how a backbone
+    that is not trained spells it would blur the differences.
+    """
+    calibrated = _calibrated(predictor, dev.dataset, recipe.windows.kind)
+    if recipe.model.start is None:
+        return calibrated
+    return ViewInTemplate(calibrated, dev.dataset, dev.task)
+
+
 def _finish(
     run: RunFolder,
     model: PersonalizedModel,
@@ -276,7 +290,7 @@ def _trainer(
         _arguments(recipe, run, device),
         batches,
         clock,
-        score=lambda: dev.score(_calibrated(predictor, dev.dataset, recipe.windows.kind)),
+        score=lambda: dev.score(_trained_part(recipe, predictor, dev)),
         norms=lambda: _lengths(predictor.model, dev.examples[0]),
     )
 
