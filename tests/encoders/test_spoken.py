@@ -165,3 +165,22 @@ def test_plain_names_are_the_tokens_alone_and_what_stands_around_them_is_scaled(
     assert {name.split(".")[0] for name, _ in prompts.named_parameters()} == {
         "heading", "end", "comma", "query", "state", "entity",
     }  # fmt: skip
+
+
+def test_user_prompts_come_apart_and_together_with_what_stands_beside_them(prompts):
+    user = said(prompts, [[[0, 1, 2], [3, 4, -1]], [[-1, -1, -1], [4, -1, -1]]])
+    apart = user.each()
+    assert [one.mask.all().item() for one in apart] == [True, True]
+    again = UserPrompt.joined(apart)
+    for name in ("embeddings", "mask", "named", "entities"):
+        torch.testing.assert_close(getattr(again, name), getattr(user, name))
+
+
+def test_vectors_of_categories_may_be_missing_for_some_users_and_names_for_all(prompts):
+    with_all, other = said(prompts, [[[0, -1, -1], [3, -1, -1]]] * 2).each()
+    bare = UserPrompt(other.embeddings, other.mask, named=other.named)
+    joined = UserPrompt.joined([bare, with_all])
+    torch.testing.assert_close(joined.entities[1], with_all.entities[0])
+    assert not joined.entities[0].any()
+    assert UserPrompt.joined([bare, bare]).entities is None
+    assert UserPrompt.joined([with_all, UserPrompt(other.embeddings, other.mask)]).named is None

@@ -9,11 +9,13 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from palate.cli.app import app
+from palate.evaluation.evaluate import Setting
 from palate.evaluation.metrics import area_under_curve
-from palate.evaluation.questions import QuestionEvaluation, questions_of_run
+from palate.evaluation.questions import QuestionEvaluation, questions_of_run, score_questions
+from palate.tasks import load_task
 from palate.tasks.wordings import WORDINGS
 from palate.training.train import train_run
-from tiny import tiny_recipe
+from tiny import tiny_recipe, unbound_model
 
 MIXTURE = {"preference": 0.4, "yes-no": 0.2, "pair": 0.2, "rating": 0.2}
 
@@ -69,3 +71,14 @@ def test_the_area_under_the_curve_is_scikit_learns():
     truth, score = rng.random(200) < 0.3, rng.integers(8, size=200) / 8
     assert area_under_curve(truth, score) == pytest.approx(roc_auc_score(truth, score))
     assert math.isnan(area_under_curve(np.ones(3, dtype=bool), np.zeros(3)))
+
+
+def test_beside_the_language_model_stands_what_the_user_encoder_decides_without_it(tiny_data):
+    model = unbound_model().bind(tiny_data)
+    setting = Setting(split="train", window=20, kind="random", seed=0)
+    task = load_task(model.settings.task, tiny_data.info)
+    found = score_questions(model, tiny_data, task, setting, ["yes-no", "pair", "rating"])
+    view = {row.kind: row.scores for row in found.rows if row.predictor == "encoder's view"}
+    assert view.keys() == {"yes-no", "pair"}
+    assert view["yes-no"]["auc"] > 0.6
+    assert view["pair"]["accuracy"] > 0.6

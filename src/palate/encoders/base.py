@@ -7,7 +7,7 @@ A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -118,9 +118,8 @@ class UserPrompt:
 
     def to(self, device: torch.device) -> UserPrompt:
         """Move the tensors to a device."""
-        beside = (self.category_logits, self.named, self.entities)
-        moved = (None if one is None else one.to(device) for one in beside)
-        return UserPrompt(self.embeddings.to(device), self.mask.to(device), *moved)
+        tensors = {column.name: getattr(self, column.name) for column in fields(self)}
+        return replace(self, **{name: one.to(device) for name, one in tensors.items() if one is not None})
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ def score_questions(
     """Evaluate all kinds of questions in all wordings on a split's users.
 
     All wordings of a kind have the same questions. As a control, the model is also given another user's history, in
-    the first wording; the references predict from the window and from the training users.
+    the first wording; the references predict from the window and from the training users, and from what a user encoder
+    that decides itself makes of the categories.
     """
     from palate.system.device import describe_device  # torch is loaded only when all else is there
 
@@ -107,7 +108,7 @@ def score_questions(
         replies = replies_of(model, asked, batch_size)
         who = [(name, replies)]
         if name == "model" and wording == WORDINGS[kind].trained[0]:
-            who += references.replies(kind, asked)
+            who += [*references.replies(kind, asked), *view_of(model, kind, asked, batch_size)]
         rows += [
             WordingScores(
                 kind=kind,
@@ -193,6 +194,31 @@ def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> R
         chances = model.choose(windows, asked.choices[rows], instructions).double().cpu().numpy()  # [b, C]
         numbers.append(chances @ asked.values)
     return Replies(texts, np.concatenate(numbers) if numbers else np.zeros(0))
+
+
+def view_of(
+    model: PersonalizedModel, kind: QuestionKind, asked: Questions, batch_size: int
+) -> list[tuple[str, Replies]]:
+    """Reply to questions about categories by what the user encoder makes of them, without the language model.
+
+    Yes by the log-odds that the category is liked, the second of a pair by the difference of two categories' log-odds
+    of being liked rather than disliked. Other kinds, and encoders that do not decide on categories, have no reply.
+    """
+    if kind not in ("yes-no", "pair") or not model.settings.binds:
+        return []
+    import torch
+
+    found = []
+    for start in range(0, len(asked.asked), batch_size):
+        rows = slice(start, start + batch_size)
+        with torch.inference_mode():
+            user = model.user_prompt(asked.windows[rows].trimmed())
+        logits = model.category_logits(user).double().cpu().numpy()  # [b, L, 2]
+        each, categories = np.arange(len(logits)), asked.categories[rows]
+        score = logits[..., 0] if kind == "yes-no" else logits[..., 0] - logits[..., 1]
+        first, second = score[each, categories[:, 0]], score[each, categories[:, 1]]
+        found.append(first if kind == "yes-no" else second - first)
+    return [("encoder's view", Replies([], 1 / (1 + np.exp(-np.concatenate(found)))))]
 
 
 class References:
