@@ -11,9 +11,12 @@ from palate.data.population import summaries_without
 from palate.encoders.calibration import counts_of
 from palate.encoders.estimates import PopulationInputs
 from palate.errors import RecipeError
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.model import load_model
 from palate.tasks import load_task
 from palate.training.dev import DevUsers
+from palate.training.train import _trained_part
 from palate.training.tuning import BATCHES_A_GROUP, EPOCHS, TuningBatches
 from small_dataset import small_dataset
 from tiny import unbound_model
@@ -40,6 +43,16 @@ def rows(batch):
     """What tells the windows of a batch apart."""
     features = batch["prepared"]["features"]
     return {tuple(row.flatten().tolist()) for row in features}
+
+
+def test_answers_are_compared_where_a_backbone_in_the_place_of_the_starts_learns_to_speak(data):
+    model = unbound_model(grammar=True, max_new_tokens=48).bind(data)
+    predictor = PersonalizedPredictor(model, "one")
+    other = {"kind": "causal", "name": "some/backbone", "train": "frozen"}
+    for settings, kind in (({}, ViewInTemplate), ({"backbone": other}, PersonalizedPredictor)):
+        recipe = Recipe(windows=WINDOWS, train=TRAIN, model=ModelSettings(start="packaged", **settings))
+        dev = DevUsers(recipe, data, load_task(recipe.task, data.info))
+        assert type(_trained_part(recipe, predictor, dev)) is kind
 
 
 def test_a_batch_is_a_function_of_the_seed_and_its_number(data):

@@ -254,7 +254,7 @@ def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUser
     that is not trained spells it would blur the differences.
     """
     calibrated = _calibrated(predictor, dev.dataset, recipe.windows.kind)
-    if recipe.model.start is None:
+    if recipe.model.start is None or recipe.model.exchanged_backbone is not None:
         return calibrated
     return ViewInTemplate(calibrated, dev.dataset, dev.task)
 
