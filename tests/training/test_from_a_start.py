@@ -7,9 +7,13 @@ from palate.backbones.spelling import spelled
 from palate.config.recipe import ModelSettings
 from palate.encoders.estimates import PopulationInputs
 from palate.errors import RecipeError
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.config import model_settings
 from palate.model.model import load_model
-from palate.training.train import train_run
+from palate.tasks import load_task
+from palate.training.dev import DevUsers
+from palate.training.train import _trained_part, train_run
 from tiny import tiny_recipe, unbound_model
 from tiny_causal import save_causal
 
@@ -184,3 +188,14 @@ def test_latent_queries_are_added_to_a_start_and_trained_with_it(
 
 def _inputs(model):
     return PopulationInputs.of([model.summary])
+
+
+def test_an_adapter_is_compared_by_its_answers(start, tiny_data, tmp_path):
+    recipe = tiny_recipe(tiny_data.path, tmp_path, tmp_path / "cache")
+    predictor = PersonalizedPredictor(load_model(start, data=tiny_data, device="cpu"), "ours")
+    dev = DevUsers(recipe, tiny_data, load_task(recipe.task, tiny_data.info))
+    compared = []
+    for beside in ({}, {"backbone": frozen("some")}):
+        settings = ModelSettings(start=str(start), **beside)
+        compared.append(_trained_part(recipe.model_copy(update={"model": settings}), predictor, dev))
+    assert [type(one) for one in compared] == [ViewInTemplate, PersonalizedPredictor]

@@ -251,7 +251,7 @@ def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUser
     """Select what the dev scores of a training compare.
 
     That is the model's answers or, where a start's user encoder alone is trained, what it has decided: how a backbone
-    that is not trained spells it would blur the differences.
+    that is not trained spells it would blur the differences. An adapter to another backbone is told by its answers.
     """
     calibrated = _calibrated(predictor, dev.dataset, recipe.windows.kind)
     if recipe.model.start is None or recipe.model.exchanged_backbone is not None:
