@@ -478,3 +478,26 @@ def test_what_is_wrong_with_a_file_as_a_whole_names_it(tmp_path, events, items, 
         read_text(tmp_path, events, items)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_texts_of_reviews_are_not_those_of_items(tmp_path):
+    rows = [
+        {
+            "user": f"u{user}",
+            "item": f"i{item}",
+            "rating": 1 + (user + item) % 5,
+            "time": user,
+            "summary": f"{user} {item}",
+        }
+        for user in range(6)
+        for item in range(4)
+    ]
+    lines = []
+    path = write_rows(rows, tmp_path / "reviews.jsonl")
+    data = prepare(path, tmp_path / "data", dev_share=0.2, test_share=0.2, report=lines.append)
+    assert data.info.described_items == 0
+    assert "{summary} differs between the events of an item: not its description (--description-col)" in lines
+    data = prepare(
+        path, tmp_path / "named", own=OwnData(description="summary"), dev_share=0.2, test_share=0.2
+    )
+    assert data.info.described_items == 4

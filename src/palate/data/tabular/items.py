@@ -101,6 +101,15 @@ def read_catalogue(
     id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
     category, field = columns.category, columns.category_field
     table, others, without_id = _distinct(files, id_column, columns.used)
+    if own.items is None:  # then a text may be about the event, as a review's is
+        if own.title is None and _differs_by_event(title, id_column, table, others):
+            say(f"{title} differs between the events of an item: not its title (--title-col)")
+            title = f"{{{id_column}}}"
+        if own.description is None and _differs_by_event(description, id_column, table, others):
+            say(
+                f"{description} differs between the events of an item: not its description (--description-col)"
+            )
+            description = None
     categories = (
         CategoryColumn([[] for _ in range(len(table))], None)
         if category is None
@@ -242,6 +251,20 @@ def _tell_repeated(
         place = f"{path}:{line}" if line is not None else str(path)
         conflict = f", {repeated['conflicting_items']:,} of them with other content (the first at {place})"
     say(f"left out {counted(repeated['duplicate_items'], 'row')} of items that stand earlier{conflict}")
+
+
+def _differs_by_event(
+    template: str | None, id_column: str, first: pl.DataFrame, others: pl.DataFrame
+) -> bool:
+    """Return whether most rows beyond an item's first say something new in a text, as reviews do."""
+    if template is None:
+        return False
+    names = [name for name in columns_of(template, first.columns, "") if name != id_column]
+    if not names or others.is_empty():
+        return False
+    every = pl.concat([first, others])
+    rows = every.group_by(id_column).agg(pl.col(_ROWS).sum(), pl.struct(names).n_unique().alias("__texts"))
+    return bool(2 * (rows["__texts"] - 1).sum() > (rows[_ROWS] - 1).sum())
 
 
 def _texts(column: pl.Series) -> list[str | None]:
