@@ -494,6 +494,35 @@ class EvaluateSettings(Section):
     """Maximum length of an answer in tokens; if not given 48, or the longest possible target if that is longer."""
 
 
+class RecommendSettings(Section):
+    """A recommender, which is trained in place of a language model: scores, ratings and choices from the catalogue."""
+
+    history: int = Field(50, ge=1)
+    """Newest interactions of a history that items are scored by; ratings are predicted from all of them."""
+    ordered: bool = True
+    """Whether the order of interactions says what comes next; if not, a history is a set."""
+    neighbours: int = Field(300, ge=1)
+    """Related items that are kept of each item, for each relation between items."""
+    damping: float = Field(5.0, ge=0)
+    """Added to the denominator of a co-occurrence, so that rare items are not related by chance."""
+    ridge: float = Field(1000.0, gt=0)
+    """Penalty of the linear regression of each item on all others."""
+    ridge_items: int = Field(5000, ge=0)
+    """Largest catalogue for which this regression is computed, in memory for its square."""
+    texts: bool = True
+    """Relate items by their texts, as ``items`` encodes them; skipped where titles are only ids."""
+    text_size: int = Field(64, ge=1)
+    """Principal components that are kept of the text vectors."""
+    held_out: float = Field(0.1, gt=0, lt=1)
+    """Share of the training users on whose held-out interactions the weights are learned."""
+    rounds: int = Field(3, ge=1)
+    """Maximum number of passes over the weights."""
+    rating_rank: int = Field(16, ge=1)
+    """Factors of the rating model."""
+    rating_iterations: int = Field(20, ge=1)
+    """Passes of the rating model over users and items."""
+
+
 class Recipe(Section):
     """All settings of a run.
 
@@ -512,4 +541,6 @@ class Recipe(Section):
     model: ModelSettings = ModelSettings()
     simulation: SimulationSettings = SimulationSettings()
     train: TrainSettings = TrainSettings()
+    recommend: RecommendSettings | None = None
+    """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply."""
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -110,7 +110,8 @@ class RunFolder:
             recipe = load_recipe(self.recipe_file)
         except OldKeyError as error:
             raise OldKeyError(f"{error}; an earlier version trained this run: train it again") from error
-        if absent := Recipe.model_fields.keys() - read_yaml(self.recipe_file).keys():
+        needed = {name for name, field in Recipe.model_fields.items() if field.default is not None}
+        if absent := needed - read_yaml(self.recipe_file).keys():
             raise DataError(
                 f"not the whole recipe of a run: it has no {min(absent)!r}; copy the run again",
                 self.recipe_file,

@@ -1,0 +1,156 @@
+"""Files of a recommender: ``recommender.json``, ``recommender.safetensors`` and ``items.parquet``."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from scipy import sparse
+
+from palate.data.storage import ITEM_COLUMNS
+from palate.errors import DataError
+from palate.recommend.ratings import RatingModel
+from palate.recommend.recommender import CatalogueFacts, Recommender
+from palate.recommend.relations import PairRelation, Relation, VectorRelation
+from palate.recommend.scorer import Scorer, ScorerWeights
+from palate.runs.run import load_run
+from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
+from palate.system.records import Frozen, read_record
+
+HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.parquet"
+_AGAIN = "copy the recommender again, or train it again"
+_SPARSE = ("data", "indices", "indptr", "shape")
+
+
+class _Ratings(Frozen):
+    """The numbers of a rating model."""
+
+    mean: float
+    noise: float
+
+
+class _Header(Frozen):
+    """Contents of ``recommender.json``."""
+
+    format: Literal[1] = 1
+    facts: CatalogueFacts
+    weights: ScorerWeights
+    vector_relations: tuple[str, ...]
+    ratings: _Ratings | None
+
+
+def save_recommender(recommender: Recommender, folder: Path | str) -> None:
+    """Save a recommender atomically to a new or empty folder.
+
+    Raises:
+        OutputError: The folder is not empty, or cannot be written.
+    """
+    scorer, ratings = recommender.scorer, recommender.ratings
+    arrays: dict[str, np.ndarray] = {"popularity": scorer.popularity, "deviations": scorer.deviations}
+    for name, relation in scorer.relations.items():
+        content = relation.matrix if isinstance(relation, PairRelation) else relation.vectors
+        arrays |= _arrays(f"relations.{name}", content)
+    if ratings is not None:
+        arrays |= {"ratings.items": ratings.items, "ratings.covariance": ratings.covariance}
+    header = _Header(
+        facts=recommender.facts,
+        weights=scorer.weights,
+        vector_relations=tuple(
+            name for name, relation in scorer.relations.items() if isinstance(relation, VectorRelation)
+        ),
+        ratings=None if ratings is None else _Ratings(mean=ratings.mean, noise=ratings.noise),
+    )
+    table = io.BytesIO()
+    recommender.items.write_parquet(table)
+    with fresh_folder(folder) as place:
+        write_bytes(place / ITEMS, table.getvalue())
+        write_bytes(place / TENSORS, save({name: np.ascontiguousarray(one) for name, one in arrays.items()}))
+        write_json(place / HEADER, header.model_dump(mode="json"))
+
+
+def load_recommender(run: Path | str) -> Recommender:
+    """Load the recommender that ``palate train`` wrote by a recipe with a section ``recommend``.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        The recommender.
+
+    Raises:
+        DataError: The folder is no run, the run is not a recommender's, or a file is damaged.
+
+    Example:
+        >>> recommender = palate.load_recommender("runs/recommender")
+        >>> recommender.facts.feedback
+        'ratings'
+    """
+    return read_recommender(load_run(Path(run).expanduser()).model)
+
+
+def read_recommender(folder: Path) -> Recommender:
+    """Read the files of :func:`save_recommender`; errors as in :func:`load_recommender`."""
+    header = read_record(
+        _Header, folder / HEADER, "no recommender; train one by a recipe with a section 'recommend'", _AGAIN
+    )
+    arrays = _read_arrays(folder / TENSORS)
+    try:
+        relations = {
+            name: _relation(arrays, f"relations.{name}", name in header.vector_relations)
+            for name in header.weights.relations
+        }
+        scorer = Scorer(relations, arrays["popularity"], arrays["deviations"], header.weights)
+        ratings = None if header.ratings is None else _rating_model(header.ratings, arrays)
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"not the tensors that {HEADER} describes ({error}); {_AGAIN}", folder / TENSORS
+        ) from error
+    items = _read_items(folder / ITEMS)
+    if len(items) != len(scorer.popularity):
+        raise DataError(
+            f"{len(items)} items, but {TENSORS} has {len(scorer.popularity)}; {_AGAIN}", folder / ITEMS
+        )
+    return Recommender(header.facts, items, scorer, ratings)
+
+
+def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingModel:
+    return RatingModel(numbers.mean, numbers.noise, arrays["ratings.items"], arrays["ratings.covariance"])
+
+
+def _arrays(name: str, content: np.ndarray | sparse.csr_matrix) -> dict[str, np.ndarray]:
+    if isinstance(content, np.ndarray):
+        return {name: content}
+    parts = (content.data, content.indices, content.indptr, np.asarray(content.shape, dtype=np.int64))
+    return {f"{name}.{part}": array for part, array in zip(_SPARSE, parts, strict=True)}
+
+
+def _relation(arrays: dict[str, np.ndarray], name: str, vectors: bool) -> Relation:
+    if name in arrays:
+        return VectorRelation(arrays[name])
+    data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in _SPARSE)
+    matrix = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
+    return VectorRelation(matrix) if vectors else PairRelation(matrix)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    content = read_bytes(path, f"the tensors are missing; {_AGAIN}")
+    try:
+        return {name: np.array(array) for name, array in load(content).items()}
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"the tensors cannot be read ({error}); {_AGAIN}", path) from error
+
+
+def _read_items(path: Path) -> pl.DataFrame:
+    content = read_bytes(path, f"the items are missing; {_AGAIN}")
+    try:
+        items = pl.read_parquet(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"the items cannot be read ({str(error).splitlines()[0]}); {_AGAIN}", path) from error
+    if dict(items.schema) != ITEM_COLUMNS:
+        raise DataError(f"not a recommender's items; {_AGAIN}", path)
+    return items

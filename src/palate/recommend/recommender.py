@@ -1,0 +1,365 @@
+"""The recommender: the best items of the catalogue, expected ratings, and choices, from histories or states."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
+from palate.items.table import index_of, off_scale
+from palate.recommend.ratings import RatingModel, RatingState
+from palate.recommend.scorer import Scorer
+from palate.recommend.selection import diverse_items
+from palate.recommend.state import TasteState, windows_of
+from palate.schema import Bools, Feedback, Floats, History, Indices, Ints
+from palate.system.records import Frozen
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+KnownUser: TypeAlias = "History | TasteState"
+"""A user as a history, or as the state that :meth:`Recommender.state` made of one."""
+
+
+class CatalogueFacts(Frozen):
+    """What a recommender has to know of its data."""
+
+    name: str
+    feedback: Feedback
+    rating_values: tuple[float, ...]
+    like_above: float
+    item_noun: str
+    categories: tuple[str, ...]
+    history: int
+    missing: tuple[str, ...]
+    """What the data lacks, and what cannot be answered therefore."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, history: int, missing: tuple[str, ...]) -> CatalogueFacts:
+        """Collect the facts of a dataset."""
+        info = dataset.info
+        return cls(
+            name=info.name,
+            feedback=info.feedback,
+            rating_values=info.rating_values,
+            like_above=info.like_above,
+            item_noun=info.item_noun,
+            categories=info.categories,
+            history=history,
+            missing=missing,
+        )
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """An item of a list, with its score and its share of the odds among all items that were allowed."""
+
+    item_id: str
+    title: str
+    score: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """A user's list, best first. Without interactions it is the population's: ``personal`` is False."""
+
+    user_id: str
+    personal: bool
+    items: tuple[RecommendedItem, ...]
+
+
+@dataclass(frozen=True)
+class RatedItem:
+    """Expected rating of an item, its standard deviation, and the probability that it is a like."""
+
+    item_id: str
+    title: str
+    rating: float
+    sd: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """A user's expected ratings, in the order that was asked for."""
+
+    user_id: str
+    personal: bool
+    items: tuple[RatedItem, ...]
+
+
+@dataclass(frozen=True)
+class ItemChoice:
+    """The item that a user would choose, and the probability of each."""
+
+    user_id: str
+    personal: bool
+    item_id: str
+    probabilities: Mapping[str, float]
+    by: Literal["ratings", "next item"]
+    """What decides: which is rated highest, or which comes next."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Answers from the catalogue that it was trained on.
+
+    Example:
+        >>> recommender = palate.load_recommender("runs/recommender")
+        >>> history = palate.History("me", ["3", "8"], [5.0, 2.0], [1704067200, 1704153600])
+        >>> [len(one.items) for one in recommender.recommend([history], k=3)]
+        [3]
+    """
+
+    facts: CatalogueFacts
+    items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
+    scorer: Scorer
+    ratings: RatingModel | None
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """Item ids by index, [I]."""
+        return self.items["item_id"].to_list()
+
+    def state(self, history: History) -> TasteState:
+        """Convert a history to a state, from which an answer takes as long however long the history was.
+
+        Args:
+            history: All of a user's interactions, or those after a state that this one is to be added to.
+
+        Returns:
+            The state.
+
+        Raises:
+            DataError: An item is unknown, or a rating is not on the scale.
+        """
+        index = index_of(self._index, history.item_ids)
+        if unknown := off_scale(self._values, history.ratings):
+            raise rating_off_scale(unknown[0], self.facts.rating_values)
+        rating = np.searchsorted(self._values, np.asarray(history.ratings, np.float32)).astype(np.uint8)
+        newest = slice(max(len(index) - self.facts.history, 0), None)
+        return TasteState(
+            history.user_id,
+            index[newest],
+            rating[newest],
+            np.asarray(history.timestamps, dtype=np.int64)[newest],
+            frozenset(index.tolist()),
+            self._rating_state(index, self._values[rating]),
+            len(index),
+        )
+
+    def added(self, state: TasteState, later: History) -> TasteState:
+        """Add later interactions to a state; the result is the state of the whole history."""
+        return state.followed_by(self.state(later), self.facts.history)
+
+    def scores(self, users: Sequence[KnownUser]) -> Floats:
+        """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""
+        return self.scorer.scores(windows_of(self._states(users)))
+
+    def recommend(
+        self,
+        users: Sequence[KnownUser],
+        k: int = 10,
+        *,
+        seen: bool = False,
+        categories: Collection[str] = (),
+        since: int | None = None,
+        diversity: float = 0.0,
+    ) -> list[Recommendations]:
+        """List the best items for each user.
+
+        Args:
+            users: Histories or states.
+            k: Length of a list; it is shorter where fewer items are allowed.
+            seen: Also items of the history.
+            categories: Only items with one of these; all if empty.
+            since: Only items of this year or later.
+            diversity: From 0, the best items, towards 1, items unlike each other (maximal marginal relevance).
+
+        Returns:
+            A list for each user. A user without interactions gets the most popular items.
+
+        Raises:
+            DataError: An item or category is unknown, or items have no years to filter by.
+        """
+        if k < 1:
+            raise PalateError(f"k is {k}; expected at least 1 item")
+        if not 0 <= diversity <= 1:
+            raise PalateError(f"diversity is {diversity:g}; expected a number from 0 to 1")
+        states = self._states(users)
+        allowed = self._allowed(categories, since)
+        found = []
+        for rows, scores in self.scorer.in_batches(windows_of(states)):
+            for state, one in zip(states[rows], scores, strict=True):
+                found.append(self._list(state, one, k, None if seen else state.seen, allowed, diversity))
+        return found
+
+    def rate(self, users: Sequence[KnownUser], item_ids: Sequence[str]) -> list[Ratings]:
+        """Predict ratings of items by each user.
+
+        Args:
+            users: Histories or states.
+            item_ids: The items, [C].
+
+        Returns:
+            Ratings for each user, in the items' order. A user without interactions gets the population's.
+
+        Raises:
+            DataError: An item is unknown, or the data has no ratings.
+        """
+        model = self._rating_model
+        states = self._states(users)
+        index = np.tile(index_of(self._index, item_ids), (len(states), 1))
+        expected = model.expected(_stacked(states), index)
+        chances = expected.chance_above(self.facts.like_above)
+        mean = np.clip(expected.mean, self._values[0], self._values[-1])
+        titles = self.items["title"].gather(index[0]).to_list() if len(states) else []
+        return [
+            Ratings(
+                state.user_id,
+                state.personal,
+                tuple(
+                    RatedItem(item_id, title, float(rating), float(sd), float(chance))
+                    for item_id, title, rating, sd, chance in zip(
+                        item_ids, titles, mean[row], expected.sd[row], chances[row], strict=True
+                    )
+                ),
+            )
+            for row, state in enumerate(states)
+        ]
+
+    def choose(self, users: Sequence[KnownUser], item_ids: Sequence[str]) -> list[ItemChoice]:
+        """Choose one of several items for each user: by expected ratings, or without ratings by what comes next.
+
+        Args:
+            users: Histories or states.
+            item_ids: The items, at least two different ones.
+
+        Returns:
+            A choice for each user, with the probability of each item.
+
+        Raises:
+            DataError: An item is unknown.
+        """
+        if len(set(item_ids)) < 2 or len(set(item_ids)) < len(item_ids):
+            raise PalateError(f"a choice between {list(item_ids)}; expected at least two different items")
+        states = self._states(users)
+        index = index_of(self._index, item_ids)
+        if self.ratings is not None:
+            expected = self.ratings.expected(_stacked(states), np.tile(index, (len(states), 1)))
+            spread = np.sqrt(2 * (expected.sd**2).mean(axis=1, keepdims=True))
+            logits = _LOGISTIC * expected.mean / spread
+        else:
+            logits = self.scorer.log_odds(self.scorer.scores(windows_of(states))[:, index]).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        shares = odds / odds.sum(axis=1, keepdims=True)
+        by: Literal["ratings", "next item"] = "next item" if self.ratings is None else "ratings"
+        return [
+            ItemChoice(
+                state.user_id,
+                state.personal,
+                item_ids[int(np.argmax(share))],
+                dict(zip(item_ids, share.tolist(), strict=True)),
+                by,
+            )
+            for state, share in zip(states, shares, strict=True)
+        ]
+
+    def _list(
+        self,
+        state: TasteState,
+        scores: Floats,
+        k: int,
+        hidden: Collection[int] | None,
+        allowed: Bools | None,
+        diversity: float,
+    ) -> Recommendations:
+        shown = scores if allowed is None else np.where(allowed, scores, np.float32(-np.inf))
+        if hidden:
+            shown = shown.copy()
+            shown[list(hidden)] = -np.inf
+        chosen = diverse_items(shown, k, diversity, self._similarity)
+        odds = self.scorer.log_odds(shown)
+        odds = np.where(np.isfinite(shown), odds, -np.inf)
+        top = float(odds.max(initial=-np.inf))
+        total = float(np.exp(odds - top).sum()) if len(chosen) else 1.0
+        rows = self.items[chosen]
+        return Recommendations(
+            state.user_id,
+            state.personal,
+            tuple(
+                RecommendedItem(item_id, title, float(scores[at]), float(np.exp(odds[at] - top) / total))
+                for item_id, title, at in zip(rows["item_id"], rows["title"], chosen, strict=True)
+            ),
+        )
+
+    def _allowed(self, categories: Collection[str], since: int | None) -> Bools | None:
+        """Which items pass the filters, [I]; None where there is no filter."""
+        if unknown := [name for name in categories if name not in self.facts.categories]:
+            raise DataError(
+                f"{unknown[0]!r} is no category of {self.facts.name}{did_you_mean(unknown[0], self.facts.categories)}"
+            )
+        passed: Bools | None = None
+        if categories:
+            any_of = pl.col("categories").list.set_intersection(pl.lit(list(categories))).list.len() > 0
+            passed = self.items.select(any_of).to_series().to_numpy()
+        if since is not None:
+            if self.items["year"].null_count() == len(self.items):
+                raise DataError(f"the items of {self.facts.name} have no years; leave the filter by year out")
+            recent = (self.items["year"].fill_null(-9999) >= since).to_numpy()
+            passed = recent if passed is None else passed & recent
+        return passed
+
+    def _similarity(self, pool: Ints) -> Floats:
+        """Likeness of items [C, C]: by their texts, categories, or who interacts with both."""
+        for name in ("texts", "categories"):
+            if (relation := self.scorer.relations.get(name)) is not None:
+                return relation.among(pool)
+        related = self.scorer.relations["cooccurrence"].among(pool)
+        scaled: Floats = related / max(float(related.max(initial=0.0)), 1e-6)
+        return scaled
+
+    def _states(self, users: Sequence[KnownUser]) -> list[TasteState]:
+        return [self.state(user) if isinstance(user, History) else user for user in users]
+
+    def _rating_state(self, item_index: Indices, ratings: Floats) -> RatingState | None:
+        if self.ratings is None:
+            return None
+        owner = np.zeros(len(item_index), dtype=np.int32)
+        return self.ratings.state(owner, item_index, ratings.astype(np.float64), 1)
+
+    @property
+    def _rating_model(self) -> RatingModel:
+        if self.ratings is None:
+            raise DataError(
+                f"{self.facts.name} has no ratings, so that none can be predicted; choose or recommend, or train on "
+                "data with a column of ratings"
+            )
+        return self.ratings
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def _values(self) -> Floats:
+        return np.asarray(self.facts.rating_values, dtype=np.float32)
+
+
+_LOGISTIC = 1.702
+"""Slope at which the logistic function is closest to the normal distribution's."""
+
+
+def _stacked(states: Sequence[TasteState]) -> RatingState:
+    parts = [state.ratings for state in states if state.ratings is not None]
+    return RatingState(
+        np.concatenate([one.precision for one in parts]),
+        np.concatenate([one.vector for one in parts]),
+        np.concatenate([one.count for one in parts]),
+    )

@@ -1,0 +1,148 @@
+"""Relations between items: how much an event with one item speaks for another.
+
+A relation is a matrix of items by items, of which each row keeps its largest entries, or the inner products of item
+vectors, which items that nobody has interacted with have, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from scipy import linalg, sparse
+
+from palate.schema import Floats, Interactions, Ints
+
+REACH = 10
+"""Interactions after an item that still count as following it."""
+FOLLOWING_DECAY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class PairRelation:
+    """Relation of items of the training data, as a sparse matrix [I, I]: rows are a history's items."""
+
+    matrix: sparse.csr_matrix
+
+    def scores(self, events: sparse.csr_matrix) -> Floats:
+        """Score every item, [B, I], from the weights of the events' items [B, I]."""
+        scores: Floats = (events @ self.matrix).toarray()
+        return scores
+
+    def among(self, items: Ints) -> Floats:
+        """Relate some items to each other, [C, C]."""
+        related: Floats = self.matrix[items][:, items].toarray()
+        return related
+
+
+@dataclass(frozen=True, eq=False)
+class VectorRelation:
+    """Relation by the inner product of item vectors [I, S], dense or sparse."""
+
+    vectors: Floats | sparse.csr_matrix
+
+    def scores(self, events: sparse.csr_matrix) -> Floats:
+        """Score every item, [B, I], from the weights of the events' items [B, I]."""
+        pooled = events @ self.vectors
+        if sparse.issparse(self.vectors):
+            scores: Floats = (pooled @ self.vectors.T).toarray()
+        else:
+            scores = pooled @ self.vectors.T
+        return scores
+
+    def among(self, items: Ints) -> Floats:
+        """Relate some items to each other, [C, C]."""
+        rows = sparse.csr_matrix(self.vectors[items])
+        related: Floats = (rows @ rows.T).toarray()
+        return related
+
+
+Relation: TypeAlias = "PairRelation | VectorRelation"
+
+
+def membership_matrix(events: Interactions, items: int) -> sparse.csr_matrix:
+    """Which user has interacted with which item, [U, I], as zeros and ones."""
+    ones = np.ones(len(events), dtype=np.float32)
+    matrix = sparse.csr_matrix(
+        (ones, events.item_index, events.offsets), shape=(len(events.offsets) - 1, items)
+    )
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def cooccurrence(events: Interactions, items: int, damping: float, keep: int) -> PairRelation:
+    """Cosine of the sets of users of two items, with ``damping`` added to its denominator."""
+    matrix = membership_matrix(events, items)
+    together = (matrix.T @ matrix).tocsr()
+    together.setdiag(0)
+    together.eliminate_zeros()
+    return PairRelation(keep_largest(_damped(together, events, damping), keep))
+
+
+def succession(events: Interactions, items: int, damping: float, keep: int) -> PairRelation:
+    """How often the column's item followed the row's soon after: the next counts 1, each later one half as much."""
+    user = np.repeat(np.arange(len(events.offsets) - 1), events.lengths)
+    total = sparse.csr_matrix((items, items), dtype=np.float32)
+    for distance in range(1, REACH + 1):
+        same = user[:-distance] == user[distance:]
+        if not same.any():
+            break
+        first, second = events.item_index[:-distance][same], events.item_index[distance:][same]
+        weight = np.full(len(first), FOLLOWING_DECAY ** (distance - 1), dtype=np.float32)
+        total = total + sparse.csr_matrix((weight, (first, second)), shape=(items, items))
+    return PairRelation(keep_largest(_damped(total, events, damping), keep))
+
+
+def regression(events: Interactions, items: int, penalty: float, keep: int) -> PairRelation:
+    """Ridge regression of each item on all others (EASE, Steck 2019)."""
+    matrix = membership_matrix(events, items)
+    gram = (matrix.T @ matrix).toarray().astype(np.float64)
+    gram[np.diag_indices(items)] += penalty
+    inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
+    weights = (-inverse / np.diag(inverse)).astype(np.float32)
+    np.fill_diagonal(weights, 0.0)
+    return PairRelation(keep_largest(sparse.csr_matrix(weights), keep))
+
+
+def category_vectors(membership: np.ndarray | sparse.csr_matrix) -> sparse.csr_matrix:
+    """Make unit vectors of the items' categories [I, L]; a category counts the more the fewer items have it."""
+    matrix = sparse.csr_matrix(membership, dtype=np.float32)
+    size = np.asarray(matrix.sum(axis=0)).ravel()
+    rarity = np.log(matrix.shape[0] / np.maximum(size, 1.0)).astype(np.float32)
+    return _unit_rows(matrix @ sparse.diags(rarity))
+
+
+def text_vectors(vectors: Floats, size: int) -> Floats:
+    """Reduce sentence vectors to unit vectors of their principal components, [I, at most size]."""
+    centred = vectors - vectors.mean(axis=0)
+    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    reduced = centred @ axes[:, ::-1][:, :size].astype(np.float32)
+    norm = np.linalg.norm(reduced, axis=1, keepdims=True)
+    unit: Floats = np.ascontiguousarray(reduced / np.maximum(norm, 1e-6), dtype=np.float32)
+    return unit
+
+
+def keep_largest(matrix: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
+    """Drop all but the ``keep`` entries of each row with the largest absolute value."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((-np.abs(matrix.data), rows))
+    place = np.arange(len(order)) - matrix.indptr[rows]  # rows are sorted already: the order keeps them
+    chosen = np.sort(order[place < keep])
+    found = (matrix.data[chosen], (rows[chosen], matrix.indices[chosen]))
+    kept = sparse.csr_matrix(found, shape=matrix.shape, dtype=np.float32)
+    kept.eliminate_zeros()
+    return kept
+
+
+def _damped(counts: sparse.csr_matrix, events: Interactions, damping: float) -> sparse.csr_matrix:
+    number = np.bincount(events.item_index, minlength=counts.shape[0]).astype(np.float32)
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    scaled = counts.data / (np.sqrt(number[rows] * number[counts.indices]) + damping)
+    return sparse.csr_matrix((scaled.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return (sparse.diags(1.0 / np.maximum(norm, 1e-6)) @ matrix).tocsr().astype(np.float32)

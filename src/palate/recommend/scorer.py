@@ -1,0 +1,105 @@
+"""Scores of all items from a history: a weighted sum of what its events say by each relation, and popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from palate.recommend.relations import Relation
+from palate.schema import Floats, Windows
+from palate.system.records import Frozen
+
+DAY = 86_400.0
+BATCH_CELLS = 20_000_000
+"""Scores that are held at a time where users are many."""
+
+
+class EventWeights(Frozen):
+    """How much an event of a history counts; the newest counts 1 where all have the same rating."""
+
+    decay: float = 0.5
+    """Factor for each newer event."""
+    days: float | None = None
+    """Days before the newest event after which an event counts 1/e; None where time does not matter."""
+    rating: float = 0.0
+    """Increase for each standard deviation of the rating above the mean; an event counts at least 0."""
+
+    def of(self, windows: Windows, deviations: Floats) -> Floats:
+        """Compute the weights of the events of B windows, [B, P], from the deviation of each rating value [R]."""
+        age = np.maximum(windows.length[:, None] - 1 - np.arange(windows.item_index.shape[1]), 0)
+        weight: np.ndarray = np.float32(self.decay) ** age
+        if self.days is not None:
+            newest = np.where(windows.mask, windows.timestamp, 0).max(axis=1, initial=0)
+            weight = weight * np.exp(-np.maximum(newest[:, None] - windows.timestamp, 0) / (DAY * self.days))
+        if self.rating:
+            weight = weight * np.maximum(1 + self.rating * deviations[windows.rating_index], 0)
+        weights: Floats = weight.astype(np.float32)
+        return weights
+
+
+class RelationWeights(Frozen):
+    """Weight of a relation's scores, and of the events that they come from."""
+
+    weight: float
+    events: EventWeights = EventWeights()
+
+
+class ScorerWeights(Frozen):
+    """What training has learned; readable as it is saved."""
+
+    relations: dict[str, RelationWeights]
+    popularity: float = 1e-4
+    """Weight of log(1 + number of the item's interactions) over that of the most popular item."""
+    floor: float = 1e-3
+    """Added to a score before its logarithm: what an item has that nothing speaks for."""
+    sharpness: float = 1.0
+    """Power of a score in the odds between items."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores of I items by relations that are known by name."""
+
+    relations: Mapping[str, Relation]
+    popularity: Floats  # [I] from 0 to 1
+    deviations: Floats  # [R] rating values in standard deviations from the mean
+    weights: ScorerWeights
+
+    def scores(self, windows: Windows) -> Floats:
+        """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
+        total = np.tile(np.float32(self.weights.popularity) * self.popularity, (len(windows), 1))
+        for name, part in self.weights.relations.items():
+            if part.weight:
+                events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
+                total += np.float32(part.weight) * self.relations[name].scores(events)
+        return total
+
+    def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
+        """Yield the scores of parts of the windows, as rows and scores [rows, I]."""
+        step = max(BATCH_CELLS // max(len(self.popularity), 1), 1)
+        for start in range(0, len(windows), step):
+            rows = slice(start, min(start + step, len(windows)))
+            yield rows, self.scores(windows[rows])
+
+    def log_odds(self, scores: Floats) -> Floats:
+        """Convert scores to the logits of a softmax over items."""
+        odds: Floats = self.weights.sharpness * np.log(np.maximum(scores, 0) + self.weights.floor)
+        return odds
+
+
+def event_matrix(windows: Windows, weight: Floats, items: int) -> sparse.csr_matrix:
+    """Sum the weights [B, P] of the windows' events by item, [B, I]; repeated events of an item add up."""
+    mask = windows.mask
+    row = np.repeat(np.arange(len(windows)), windows.length)
+    entries = (weight[mask], (row, windows.item_index[mask]))
+    return sparse.csr_matrix(entries, shape=(len(windows), items), dtype=np.float32)
+
+
+def popularity_of(counts: Floats) -> Floats:
+    """Scale numbers of interactions [I] logarithmically to at most 1."""
+    logs = np.log1p(counts).astype(np.float32)
+    scaled: Floats = logs / max(float(logs.max(initial=0.0)), 1.0)
+    return scaled

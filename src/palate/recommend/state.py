@@ -1,0 +1,69 @@
+"""What is kept of a user: the newest interactions, the items that were seen, and the sums of the rating model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.recommend.ratings import RatingState
+from palate.schema import Indices, Ints, RatingIndices, Windows
+
+
+@dataclass(frozen=True, eq=False)
+class TasteState:
+    """State of one user for a :class:`Recommender`; its size does not grow but for the set of seen items."""
+
+    user_id: str
+    item_index: Indices  # [P] the newest interactions, oldest first
+    rating_index: RatingIndices  # [P]
+    timestamp: Ints  # [P]
+    seen: frozenset[int]
+    ratings: RatingState | None  # of one user; None where the data has no ratings
+    count: int
+
+    @property
+    def personal(self) -> bool:
+        """Whether anything is known of the user."""
+        return self.count > 0
+
+    def followed_by(self, later: TasteState, most: int) -> TasteState:
+        """Append the state of later interactions, keeping the ``most`` newest ones.
+
+        Args:
+            later: State of interactions that came after all of these.
+            most: Number of newest interactions to keep.
+
+        Returns:
+            The state of both; the rating sums are those of the whole history.
+        """
+
+        def newest(name: str) -> np.ndarray:
+            return np.concatenate([getattr(self, name), getattr(later, name)])[-most:]
+
+        ratings = self.ratings
+        if ratings is not None and later.ratings is not None:
+            ratings = ratings.plus(later.ratings)
+        return TasteState(
+            self.user_id,
+            newest("item_index"),
+            newest("rating_index"),
+            newest("timestamp"),
+            self.seen | later.seen,
+            ratings,
+            self.count + later.count,
+        )
+
+
+def windows_of(states: Sequence[TasteState]) -> Windows:
+    """Collect the newest interactions of B users as windows [B, P]."""
+    length = np.array([len(state.item_index) for state in states], dtype=np.int64)
+    shape = (len(states), max(int(length.max(initial=0)), 1))
+    found = Windows(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64), length)
+    for row, state in enumerate(states):
+        at = slice(len(state.item_index))
+        found.item_index[row, at] = state.item_index
+        found.rating_index[row, at] = state.rating_index
+        found.timestamp[row, at] = state.timestamp
+    return found

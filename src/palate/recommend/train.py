@@ -1,0 +1,65 @@
+"""Trains a recommender by a recipe, into a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from palate.config.recipe import Recipe
+from palate.data.dataset import load_dataset
+from palate.errors import RecipeError
+from palate.recommend.files import save_recommender
+from palate.recommend.fit import fit_recommender
+from palate.runs.run import check_run, open_run
+from palate.system.locks import locked
+from palate.system.machine import reproducible
+from palate.system.places import rooted
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+
+def train_recommender(
+    recipe: Recipe, out: Path, report: Callable[[str], None] | None = None, dataset: Dataset | None = None
+) -> Path:
+    """Train the recommender of a recipe and return the run's folder.
+
+    The training is deterministic and has no steps to go on from: one that was interrupted starts anew, and one that is
+    finished is left as it is.
+
+    Args:
+        recipe: A recipe with a section ``recommend``.
+        out: The run's folder.
+        report: Called with a line for each stage.
+        dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        RecipeError: The recipe has no section ``recommend``.
+        DataError: The data cannot be read, or has no training interactions.
+        OutputError: The folder holds something else, or cannot be written.
+        MismatchError: The run was trained on other data.
+    """
+    recipe = rooted(recipe)
+    if recipe.recommend is None:
+        raise RecipeError("the recipe has no section 'recommend'; add one, which may be empty: {}")
+    tell = report or (lambda line: None)
+    with reproducible(recipe.train.threads, torch.device("cpu")):
+        dataset = dataset or load_dataset(recipe.data.path)
+        check_run(out, recipe, dataset.info)
+        run = open_run(out, recipe, dataset.info, "cpu")
+        with locked(out):
+            if run.model.is_dir():
+                tell(f"{out} is finished already")
+                return out
+            recommender = fit_recommender(
+                dataset, dataset.users("train"), recipe.recommend, recipe.items, recipe.seed, tell
+            )
+            save_recommender(recommender, run.model)
+            run.finish()
+    return out
