@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from palate.export.write import export_prompts
     from palate.model.model import PersonalizedModel, load_model
     from palate.ranking.compare import RankingTable, rank
+    from palate.recommend.files import load_recommender
+    from palate.recommend.recommender import Recommender
+    from palate.recommend.train import train_recommender
     from palate.schema import History, Item
     from palate.training.from_python import train
 
@@ -42,11 +45,13 @@ __all__ = [
     "PersonalizedModel",
     "RankingTable",
     "Recipe",
+    "Recommender",
     "evaluate",
     "export_prompts",
     "load_dataset",
     "load_model",
     "load_recipe",
+    "load_recommender",
     "prepare",
     "rank",
     "read_history",
@@ -56,6 +61,7 @@ __all__ = [
     "register_task",
     "register_user_encoder",
     "train",
+    "train_recommender",
 ]
 
 _MODULES = {
@@ -69,11 +75,13 @@ _MODULES = {
     "PersonalizedModel": "palate.model.model",
     "RankingTable": "palate.ranking.compare",
     "Recipe": "palate.config.recipe",
+    "Recommender": "palate.recommend.recommender",
     "evaluate": "palate.evaluation.results",
     "export_prompts": "palate.export.write",
     "load_dataset": "palate.data.dataset",
     "load_model": "palate.model.model",
     "load_recipe": "palate.config.load",
+    "load_recommender": "palate.recommend.files",
     "prepare": "palate.data.prepare",
     "rank": "palate.ranking.compare",
     "read_history": "palate.data.history_file",
@@ -83,6 +91,7 @@ _MODULES = {
     "register_task": "palate.config.registry",
     "register_user_encoder": "palate.config.registry",
     "train": "palate.training.from_python",
+    "train_recommender": "palate.recommend.train",
 }
 
 

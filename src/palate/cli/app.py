@@ -22,6 +22,7 @@ from palate.cli.prepare import prepare
 from palate.cli.pretrain import pretrain
 from palate.cli.questions import questions
 from palate.cli.rank import rank
+from palate.cli.recommend import choose, rate, recommend
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.signals import exit_code, stop_in_order
@@ -93,6 +94,9 @@ for _command in (
     questions,
     rank,
     generate,
+    recommend,
+    rate,
+    choose,
     export,
     summarise,
     demo,

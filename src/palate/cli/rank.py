@@ -15,8 +15,8 @@ def rank(
         list[str],
         Argument(
             metavar="REFERENCE...",
-            help="Rankers by name: popularity, item-knn, ease, als, sasrec, largest-id; with settings, as in "
-            "item-knn:decay=0.8, or tuned on dev without.",
+            help="Rankers by name: popularity, item-knn, ease, als, sasrec, recommender, largest-id; with "
+            "settings, as in item-knn:decay=0.8, or tuned on dev without.",
         ),
     ],
     data: Annotated[Path, Option(help="The dataset: a folder that palate prepare wrote.")],

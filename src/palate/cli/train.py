@@ -26,12 +26,18 @@ def train(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a model by a recipe, or resume it."""
+    """Train a model or a recommender by a recipe, or resume it."""
     from palate.config.load import load_recipe
 
     settings = load_recipe(recipe, overrides or ())
     from palate.runs.run import default_run
-    from palate.training.train import train_run
 
     place = out or default_run(settings)
+    if settings.recommend is not None:
+        from palate.recommend.train import train_recommender
+
+        show(str(train_recommender(settings, place, report=tell)))
+        return
+    from palate.training.train import train_run
+
     show(str(train_run(settings, place, report=tell, progress=watched(), device=device)))

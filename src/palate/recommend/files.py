@@ -66,7 +66,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
         ratings=None if ratings is None else _Ratings(mean=ratings.mean, noise=ratings.noise),
     )
     table = io.BytesIO()
-    recommender.items.write_parquet(table)
+    recommender.items.cast(pl.Schema(ITEM_COLUMNS)).write_parquet(table)
     with fresh_folder(folder) as place:
         write_bytes(place / ITEMS, table.getvalue())
         write_bytes(place / TENSORS, save({name: np.ascontiguousarray(one) for name, one in arrays.items()}))

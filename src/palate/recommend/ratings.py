@@ -91,7 +91,7 @@ class RatingModel:
 
     def posterior(self, state: RatingState) -> tuple[Doubles, Doubles]:
         """Compute means [B, K] and covariances [B, K, K] of the user vectors."""
-        covariance: Doubles = np.linalg.inv(np.eye(self.rank) + state.precision)
+        covariance: Doubles = np.linalg.inv(np.eye(self.rank) + state.precision).astype(np.float64)
         mean: Doubles = np.einsum("bij,bj->bi", covariance, state.vector)
         return mean, covariance
 

@@ -63,10 +63,9 @@ Relation: TypeAlias = "PairRelation | VectorRelation"
 
 def membership_matrix(events: Interactions, items: int) -> sparse.csr_matrix:
     """Which user has interacted with which item, [U, I], as zeros and ones."""
-    ones = np.ones(len(events), dtype=np.float32)
-    matrix = sparse.csr_matrix(
-        (ones, events.item_index, events.offsets), shape=(len(events.offsets) - 1, items)
-    )
+    content = (np.ones(len(events), dtype=np.float32), events.item_index, events.offsets)
+    shape = (len(events.offsets) - 1, items)
+    matrix = sparse.csr_matrix(content, shape=shape, copy=True)  # whose indices are sorted in place
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix

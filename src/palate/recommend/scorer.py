@@ -86,8 +86,9 @@ class Scorer:
 
     def log_odds(self, scores: Floats) -> Floats:
         """Convert scores to the logits of a softmax over items."""
-        odds: Floats = self.weights.sharpness * np.log(np.maximum(scores, 0) + self.weights.floor)
-        return odds
+        odds = np.log(np.maximum(scores, 0) + self.weights.floor)
+        sharpened: Floats = (self.weights.sharpness * odds).astype(np.float32)
+        return sharpened
 
 
 def event_matrix(windows: Windows, weight: Floats, items: int) -> sparse.csr_matrix:

@@ -192,7 +192,8 @@ class _Cases:
             rows = [slice(at, at + step) for at in range(0, len(self.held_out), step)]
             known = (events, np.concatenate([relation.scores(matrix[at])[:, self.columns] for at in rows]))
             self._kept[name] = known
-        return known[1]
+        scores: Floats = known[1]
+        return scores
 
     def unit(self, name: str, events: EventWeights) -> float:
         """Find the weight with which a relation's highest scores are 1 on average."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from palate.config.load import Layer, load_recipe, recipe_from
 from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset
-from palate.errors import DataError
+from palate.errors import DataError, RecipeError
 from palate.model.model import PersonalizedModel, load_model
 from palate.runs.run import default_run
 from palate.training.train import train_run
@@ -55,6 +55,8 @@ def train(
         (2, 'tiny')
     """
     settings = _settings(recipe)
+    if settings.recommend is not None:
+        raise RecipeError("the recipe has a section 'recommend'; train it with palate.train_recommender")
     dataset = data if isinstance(data, Dataset) else None
     if data is not None:
         place = data.path if isinstance(data, Dataset) else Path(data).expanduser()

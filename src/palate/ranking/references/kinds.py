@@ -1,8 +1,9 @@
-"""Registers palate's references with the settings that tuning tries, the likeliest first."""
+"""Registers palate's references and its recommender with the settings that tuning tries, the likeliest first."""
 
 from __future__ import annotations
 
 from palate.config.registry import RankerKind, rankers
+from palate.ranking.recommender import RecommenderRanker, RecommenderRankerSettings
 from palate.ranking.references.als import Als, AlsSettings
 from palate.ranking.references.ease import Ease, EaseSettings
 from palate.ranking.references.item_knn import ItemKnn, ItemKnnSettings
@@ -45,6 +46,7 @@ rankers.register(
         ),
     ),
 )
+rankers.register("recommender", RankerKind(RecommenderRankerSettings, RecommenderRanker))
 rankers.register("largest-id", RankerKind(LargestIdSettings, LargestId))
 rankers.register(
     "als",
