@@ -26,6 +26,7 @@ SIGNATURES = {
         "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
+    "load_recommender": "(run: 'Path | str') -> 'Recommender'",
     "rank": (
         "(entries: 'Sequence[str | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RankingProtocol' = 'leave-last-out', candidates: 'str | int | Path' = 'all', trials: 'int' = 4, "
@@ -49,6 +50,10 @@ SIGNATURES = {
         "out: 'Path | str | None' = None, *, device: 'str | torch.device' = 'auto', progress: 'bool' = False, "
         "report: 'Callable[[str], None] | None' = None) -> 'PersonalizedModel'"
     ),
+    "train_recommender": (
+        "(recipe: 'Recipe', out: 'Path | str', report: 'Callable[[str], None] | None' = None, "
+        "dataset: 'Dataset | None' = None) -> 'Path'"
+    ),
 }
 """Those of functions, in full; the two with the most settings are named by what they begin with below."""
 BEGIN = {
@@ -66,6 +71,7 @@ CLASSES = {
     "PersonalizedModel",
     "RankingTable",
     "Recipe",
+    "Recommender",
 }
 FUNCTIONS = sorted({*SIGNATURES, *BEGIN})
 
@@ -117,6 +123,9 @@ def world(tmp_path_factory):
 
     (place / "recipe.yaml").write_text(dump_recipe(recipe))
     model = palate.train(recipe, out=place / "runs" / "main")
+    settings = {"texts": False, "rounds": 1}
+    recommending = palate.Recipe(data={"path": data.path}, recommend=settings)
+    palate.train_recommender(recommending, place / "runs" / "recommender")
     return place, {"data": data, "model": model}
 
 

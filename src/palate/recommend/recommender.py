@@ -15,7 +15,7 @@ from palate.items.table import index_of, off_scale
 from palate.recommend.ratings import RatingModel, RatingState
 from palate.recommend.scorer import Scorer
 from palate.recommend.selection import diverse_items
-from palate.recommend.state import TasteState, windows_of
+from palate.recommend.state import TasteState, newest_windows
 from palate.schema import Bools, Feedback, Floats, History, Indices, Ints
 from palate.system.records import Frozen
 
@@ -160,7 +160,7 @@ class Recommender:
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
         """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""
-        return self.scorer.scores(windows_of(self._states(users)))
+        return self.scorer.scores(newest_windows(self._states(users)))
 
     def recommend(
         self,
@@ -195,7 +195,7 @@ class Recommender:
         states = self._states(users)
         allowed = self._allowed(categories, since)
         found = []
-        for rows, scores in self.scorer.in_batches(windows_of(states)):
+        for rows, scores in self.scorer.in_batches(newest_windows(states)):
             for state, one in zip(states[rows], scores, strict=True):
                 found.append(self._list(state, one, k, None if seen else state.seen, allowed, diversity))
         return found
@@ -256,7 +256,9 @@ class Recommender:
             spread = np.sqrt(2 * (expected.sd**2).mean(axis=1, keepdims=True))
             logits = _LOGISTIC * expected.mean / spread
         else:
-            logits = self.scorer.log_odds(self.scorer.scores(windows_of(states))[:, index]).astype(np.float64)
+            logits = self.scorer.log_odds(self.scorer.scores(newest_windows(states))[:, index]).astype(
+                np.float64
+            )
         odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         shares = odds / odds.sum(axis=1, keepdims=True)
         by: Literal["ratings", "next item"] = "next item" if self.ratings is None else "ratings"

@@ -56,7 +56,7 @@ class TasteState:
         )
 
 
-def windows_of(states: Sequence[TasteState]) -> Windows:
+def newest_windows(states: Sequence[TasteState]) -> Windows:
     """Collect the newest interactions of B users as windows [B, P]."""
     length = np.array([len(state.item_index) for state in states], dtype=np.int64)
     shape = (len(states), max(int(length.max(initial=0)), 1))

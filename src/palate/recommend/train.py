@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def train_recommender(
-    recipe: Recipe, out: Path, report: Callable[[str], None] | None = None, dataset: Dataset | None = None
+    recipe: Recipe,
+    out: Path | str,
+    report: Callable[[str], None] | None = None,
+    dataset: Dataset | None = None,
 ) -> Path:
     """Train the recommender of a recipe and return the run's folder.
 
@@ -32,20 +35,25 @@ def train_recommender(
 
     Args:
         recipe: A recipe with a section ``recommend``.
-        out: The run's folder.
+        out: The run's folder, new or of the same recipe.
         report: Called with a line for each stage.
         dataset: What lies at the recipe's ``data.path``, where that is loaded already.
 
     Returns:
-        ``out``.
+        The run's folder.
 
     Raises:
         RecipeError: The recipe has no section ``recommend``.
         DataError: The data cannot be read, or has no training interactions.
         OutputError: The folder holds something else, or cannot be written.
         MismatchError: The run was trained on other data.
+
+    Example:
+        >>> recipe = palate.Recipe(data={"path": data.path}, recommend={"texts": False, "rounds": 1})
+        >>> palate.train_recommender(recipe, "runs/recommender").name
+        'recommender'
     """
-    recipe = rooted(recipe)
+    recipe, out = rooted(recipe), Path(out).expanduser()
     if recipe.recommend is None:
         raise RecipeError("the recipe has no section 'recommend'; add one, which may be empty: {}")
     tell = report or (lambda line: None)

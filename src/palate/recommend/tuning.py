@@ -201,7 +201,7 @@ class _Cases:
 
     def scores(self, weights: ScorerWeights) -> Floats:
         """Scores of the columns, [B, columns]; -inf for items that were seen."""
-        total = self.hidden + np.float32(weights.popularity) * self.scorer.popularity[self.columns]
+        total: Floats = self.hidden + np.float32(weights.popularity) * self.scorer.popularity[self.columns]
         for name, part in weights.relations.items():
             if part.weight:
                 total += np.float32(part.weight) * self.part(name, part.events)
