@@ -1,9 +1,9 @@
 """What a grammar allows, token by token."""
 
 
-def accepts(grammar, token_ids, kind=None):
+def accepts(grammar, token_ids, kind=None, decided=None):
     """Whether tokens, with the end token, are a whole answer."""
-    state = grammar.start(kind)
+    state = grammar.start(kind, decided)
     for token in token_ids:
         if token not in state.allowed.tolist():
             return False

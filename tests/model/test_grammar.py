@@ -104,6 +104,40 @@ def test_a_half_can_be_all_there_is(tokenizer):
     assert not accepts(two, ids(tokenizer, "The user likes B, A and doesn't like A"))
 
 
+@given(names=decisions(), data=st.data())
+def test_halves_say_the_decided_names_in_any_order(tokenizer, grammar, names, data):
+    halves = [[name for name in half[0].tolist() if name >= 0] for half in (names.liked, names.disliked)]
+    decided = tuple(map(tuple, halves))
+    parts = [data.draw(st.permutations(half)) for half in halves]
+    verbalizer = Verbalizer(NAMES, FIELD, 3)
+
+    def is_allowed(liked, disliked):
+        text = verbalizer.write(Preferences(row(liked), row(disliked)))[0]
+        return accepts(grammar, ids(tokenizer, text), "preference", decided)
+
+    assert is_allowed(*parts)
+    other = next(name for name in range(len(NAMES)) if name not in (*halves[0], *halves[1]))
+    assert not is_allowed([other], parts[1])
+    assert not is_allowed(parts[0], [other])
+    if halves[0]:
+        assert not is_allowed(parts[0][1:], parts[1])
+
+
+def test_a_draft_is_an_answer_of_the_decided_names(tokenizer, grammar):
+    decided = (2, 1), ()
+    draft = grammar.draft("preference", decided)
+    assert (
+        tokenizer.decode(draft[:-1])
+        == "The user likes Comedy, Sci-Fi Horror and doesn't like any kind of film"
+    )
+    assert accepts(grammar, draft, "preference", decided)
+    assert not accepts(grammar, draft, "preference", ((2, 0), ()))
+
+
+def test_decided_names_do_not_narrow_a_choice_between_two(tokenizer, grammar):
+    assert accepts(grammar, ids(tokenizer, "Film-Noir"), "pair", ((0,), ()))
+
+
 def written(grammar, tokenizer, kinds, seed, steps=80):
     """Answers by random scores under the grammar, as generation would write them."""
     generator = torch.Generator().manual_seed(seed)

@@ -20,28 +20,33 @@ if TYPE_CHECKING:
 
     from palate.backbones.base import Frame
     from palate.model.generation import Prefix, TokenStreamer
-    from palate.model.grammar import Grammar
+    from palate.model.grammar import Decided, Grammar
     from palate.model.prompt import Prompt
     from palate.tasks.questions import Question
 
 
-def drafts_of(grammar: Grammar, questions: Sequence[Question], named: Tensor) -> list[list[int] | None]:
+def decided_names(named: Tensor) -> list[Decided]:
+    """Convert decided categories [B, 2, most], -1 at empty ranks, to those of each user."""
+    rows = ([tuple(name for name in half if name >= 0) for half in row] for row in named.tolist())
+    return [(liked, disliked) for liked, disliked in rows]
+
+
+def drafts_of(
+    grammar: Grammar, questions: Sequence[Question], decided: Sequence[Decided]
+) -> list[list[int] | None]:
     """Draft the answers that say the names that were decided on.
 
     Args:
         grammar: The grammar of the answers.
         questions: One for each of B users.
-        named: Decided categories, [B, 2, most].
+        decided: The names of each user.
 
     Returns:
         Token ids of B answers, with their ends; None where a question does not ask for names.
     """
-    rows: list[list[list[int]]] = [
-        [[name for name in half if name >= 0] for half in row] for row in named.tolist()
-    ]
     return [
-        grammar.draft(one.kind, *row) if one.kind is not None and one.kind in NAMING else None
-        for one, row in zip(questions, rows, strict=True)
+        grammar.draft(one.kind, names) if one.kind is not None and one.kind in NAMING else None
+        for one, names in zip(questions, decided, strict=True)
     ]
 
 

@@ -1,10 +1,10 @@
-"""Decoding constrained to the task's answers: every name at most once, in one half, from the catalogue."""
+"""Decoding constrained to the task's answers: every name at most once, in one half, and those decided on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,8 +18,11 @@ from palate.tasks.verbalizer import SENTENCES, nothing_named
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+HALVES = ("liked", "disliked")
 KEPT_STATES = 100_000
 """States that are kept for reuse; when there are more, all are dropped."""
+Decided: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Names that a user encoder has decided on, liked and disliked."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class _Step:
 
     tokens: tuple[int, ...] = ()  # of a text, or of what an empty half says
     most: int = 0  # names that may stand here; 0 for a text
+    half: int | None = None  # 0 for liked names, 1 for disliked ones
 
 
 class _Thread(NamedTuple):
@@ -39,6 +43,7 @@ class _Thread(NamedTuple):
     at: int  # a token of the text or the comma, or a node of the trie
     used: tuple[int, ...]  # names that have been said, sorted
     said: int  # names that have been said in this half
+    decided: Decided | None  # the names that halves say; any of all if None
 
 
 @dataclass(eq=False)
@@ -55,6 +60,9 @@ class Grammar:
 
     Names are a trie of their tokens. A state is a set of places in sentences, because a name may begin as another one
     ends ("Sci-Fi", "Sci-Fi Horror", or a name with a comma). States are made when they are first reached.
+
+    What a user encoder has decided on may narrow the names: a half then says all of its own, in the order that the
+    backbone chooses.
 
     Args:
         tokenizer: The backbone's tokenizer.
@@ -78,16 +86,17 @@ class Grammar:
         self._end = end
         self._comma = tuple(continued(tokenizer, [","])[0])
         self._spelled = spelled(tokenizer, names)
-        self._trie = _Trie(self._spelled)
-        self._alone = _Trie(_begun(tokenizer, names))
+        self._tries: dict[tuple[int, ...] | None, _Trie] = {}
+        self._alone = _Trie(dict(enumerate(_begun(tokenizer, names))))
         self._sentences: list[tuple[_Step, ...]] = []
         self._kinds: dict[QuestionKind, list[int]] = {}
-        empty = dict(zip(("liked", "disliked"), spelled(tokenizer, nothing_named(field)), strict=True))
+        empty = spelled(tokenizer, nothing_named(field))
         for kind, (opening, *rest) in SENTENCES.items():
             steps = [_Step(tuple(_begun(tokenizer, [opening.rstrip()])[0]))]
             for part in rest:
-                if part in empty:
-                    steps.append(_Step(tuple(empty[part]), max_labels))
+                if part in HALVES:
+                    half = HALVES.index(part)
+                    steps.append(_Step(tuple(empty[half]), max_labels, half))
                 else:
                     steps.append(_Step(tuple(continued(tokenizer, [part.rstrip()])[0])))
             self._add(kind, steps)
@@ -96,32 +105,37 @@ class Grammar:
                 self._add(kind, [_Step(tuple(ids))])
         self._add("pair", [_Step((), 1)])
         self._states: dict[frozenset[_Thread], GrammarState] = {}
-        self._starts: dict[QuestionKind | None, GrammarState] = {}
 
-    def start(self, kind: QuestionKind | None = None) -> GrammarState:
-        """Return the state before an answer to a kind of question; to any kind if None."""
-        if kind not in self._starts:
-            chosen = range(len(self._sentences)) if kind is None else self._kinds.get(kind, [])
-            self._starts[kind] = self._state(
-                thread for sentence in chosen for thread in self._begin(sentence, 0, ())
-            )
-        return self._starts[kind]
+    def start(self, kind: QuestionKind | None = None, decided: Decided | None = None) -> GrammarState:
+        """Return the state before an answer.
 
-    def draft(self, kind: QuestionKind, liked: Sequence[int], disliked: Sequence[int]) -> list[int]:
-        """Return the tokens of the answer that says these names, with its end, to a question for names."""
+        Args:
+            kind: Kind of the question; any kind if None.
+            decided: The names that the halves of the answer say; any of all names if None.
+
+        Returns:
+            The state.
+        """
+        chosen = range(len(self._sentences)) if kind is None else self._kinds.get(kind, [])
+        starts = (_Thread(sentence, 0, "text", 0, (), 0, decided) for sentence in chosen)
+        return self._state(thread for start in starts for thread in self._begin(start, 0, ()))
+
+    def draft(self, kind: QuestionKind, decided: Decided) -> list[int]:
+        """Return the tokens of the answer that says the decided names, with its end, to a question for names."""
         (sentence,) = self._kinds[kind]
         tokens: list[int] = []
-        halves = iter([disliked] if kind == "disliked" else [liked, disliked])
         for step in self._sentences[sentence]:
-            said = [self._spelled[name] for name in next(halves)] if step.most else []
+            said = [] if step.half is None else [self._spelled[name] for name in decided[step.half]]
             tokens += said[0] if said else step.tokens
             for name in said[1:]:
                 tokens += [*self._comma, *name]
         return [*tokens, self._end]
 
-    def along(self, token_ids: Sequence[int], kind: QuestionKind | None = None) -> list[Tensor]:
-        """Return the tokens that are allowed at each token of an answer."""
-        state, allowed = self.start(kind), []
+    def along(
+        self, token_ids: Sequence[int], kind: QuestionKind | None = None, decided: Decided | None = None
+    ) -> list[Tensor]:
+        """Return the tokens that are allowed at each token of an answer, see :meth:`start`."""
+        state, allowed = self.start(kind, decided), []
         for token in token_ids:
             allowed.append(state.allowed)
             state = self.follow(state, token)
@@ -144,21 +158,31 @@ class Grammar:
         if key not in self._states:
             if len(self._states) >= KEPT_STATES:
                 self._states.clear()
+                self._tries.clear()
             allowed = sorted({token for thread in key for token in self._expected(thread)})
             self._states[key] = GrammarState(key, torch.tensor(allowed, dtype=torch.long))
         return self._states[key]
 
     def _names_at(self, thread: _Thread) -> _Trie:
-        return self._alone if thread.step == 0 else self._trie
+        half = self._sentences[thread.sentence][thread.step].half
+        if half is None:
+            return self._alone
+        names = None if thread.decided is None else thread.decided[half]
+        if names not in self._tries:
+            every = range(len(self.names)) if names is None else names
+            self._tries[names] = _Trie({name: self._spelled[name] for name in every})
+        return self._tries[names]
 
-    def _begin(self, sentence: int, step: int, used: tuple[int, ...]) -> list[_Thread]:
-        """Return the places at which a step of a sentence begins."""
-        steps = self._sentences[sentence]
-        text = _Thread(sentence, step, "text", 0, used, 0)
+    def _begin(self, thread: _Thread, step: int, used: tuple[int, ...]) -> list[_Thread]:
+        """Return the places at which a step of a thread's sentence begins."""
+        steps = self._sentences[thread.sentence]
+        text = thread._replace(step=step, part="text", at=0, used=used, said=0)
         if step == len(steps) or not steps[step].most:
             return [text]
         names = text._replace(part="name")
-        return [text, names] if steps[step].tokens else [names]
+        can_name = self._names_at(names).open(0, used)
+        can_be_empty = bool(steps[step].tokens) and (thread.decided is None or not can_name)
+        return [text] * can_be_empty + [names] * can_name
 
     def _expected(self, thread: _Thread) -> list[int]:
         """Return the tokens that may follow at a place."""
@@ -183,7 +207,7 @@ class Grammar:
             return []
         if thread.at + 1 < len(steps[thread.step].tokens):
             return [thread._replace(at=thread.at + 1)]
-        return self._begin(thread.sentence, thread.step + 1, thread.used)
+        return self._begin(thread, thread.step + 1, thread.used)
 
     def _named(self, thread: _Thread, token: int) -> list[_Thread]:
         """Return the places after a token of a name, which may end here."""
@@ -195,21 +219,23 @@ class Grammar:
         label = trie.label(node)
         if label is not None and label not in thread.used:
             used, said = tuple(sorted((*thread.used, label))), thread.said + 1
-            places += self._begin(thread.sentence, thread.step + 1, used)
-            if said < self._sentences[thread.sentence][thread.step].most and len(used) < len(self.names):
+            more = said < self._sentences[thread.sentence][thread.step].most and trie.open(0, used)
+            if thread.decided is None or not more:
+                places += self._begin(thread, thread.step + 1, used)
+            if more:
                 places.append(thread._replace(part="comma", at=0, used=used, said=said))
         return places
 
 
 class _Trie:
-    """Token sequences of names."""
+    """Token sequences of names, by their numbers."""
 
-    def __init__(self, names: Sequence[Sequence[int]]) -> None:
+    def __init__(self, names: Mapping[int, Sequence[int]]) -> None:
         self._children: list[dict[int, int]] = [{}]
         self._labels: list[int | None] = [None]
         self._below: list[int] = [0]  # names that end at or below a node
-        self._paths: list[frozenset[int]] = []  # nodes of each name
-        for label, ids in enumerate(names):
+        self._paths: dict[int, frozenset[int]] = {}  # nodes of each name
+        for label, ids in names.items():
             node, path = 0, [0]
             for token in ids:
                 if token not in self._children[node]:
@@ -222,7 +248,7 @@ class _Trie:
             self._labels[node] = label
             for one in path:
                 self._below[one] += 1
-            self._paths.append(frozenset(path))
+            self._paths[label] = frozenset(path)
 
     def child(self, node: int, token: int) -> int | None:
         """Return the node after a token, if a name goes on with it."""
@@ -234,7 +260,7 @@ class _Trie:
 
     def open(self, node: int, used: Sequence[int]) -> bool:
         """Return whether a name that has not been said ends at or below a node."""
-        return self._below[node] > sum(node in self._paths[label] for label in used)
+        return self._below[node] > sum(node in self._paths.get(label, ()) for label in used)
 
     def tokens(self, node: int, used: Sequence[int]) -> list[int]:
         """Return the tokens that lead to names that have not been said."""

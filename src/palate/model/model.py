@@ -40,7 +40,7 @@ from palate.model.config import (
     PersonalizedSettings,
     model_folder,
 )
-from palate.model.drafts import drafts_of, kept_drafts, stream_drafts
+from palate.model.drafts import decided_names, drafts_of, kept_drafts, stream_drafts
 from palate.model.generation import (
     Prefix,
     Round,
@@ -430,7 +430,7 @@ class PersonalizedModel(nn.Module):
             rest = list(range(len(said)))  # one generation for all
         if rest:
             some = prompt if len(rest) == len(said) else prompt[torch.tensor(rest, device=self.device)]
-            constraint = self._constraint([each[row] for row in rest])
+            constraint = self._constraint(before, each, rest)
             written = write(self.backbone, self.frame, some, most, prefix, streamer, constraint)
             for row, token_ids in zip(rest, written.tolist(), strict=True):
                 said[row] = token_ids
@@ -448,14 +448,16 @@ class PersonalizedModel(nn.Module):
         if not self.constrained or before.named is None:
             return nothing
         grammar, prefix = self.grammar, before if isinstance(before, Prefix) else None
-        drafts = drafts_of(grammar, questions, before.named)
+        decided = decided_names(before.named)
+        drafts = drafts_of(grammar, questions, decided)
         rows = [row for row, draft in enumerate(drafts) if draft is not None and len(draft) <= most]
         if not rows or (prefix is not None and len(rows) < len(drafts)):
             return nothing
         some = prompt if len(rows) == len(drafts) else prompt[torch.tensor(rows, device=self.device)]
         written = [draft for row in rows if (draft := drafts[row]) is not None]
         allowed = [
-            grammar.along(draft, questions[row].kind) for row, draft in zip(rows, written, strict=True)
+            grammar.along(draft, questions[row].kind, decided[row])
+            for row, draft in zip(rows, written, strict=True)
         ]
         kept = kept_drafts(self.backbone, self.frame, some, written, allowed, prefix)
         for row, draft, keep in zip(rows, written, kept, strict=True):
@@ -799,12 +801,19 @@ class PersonalizedModel(nn.Module):
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)
 
-    def _constraint(self, questions: Sequence[Question]) -> GrammarProcessor | None:
-        """Return what constrains the answers to B questions to the task's, if :attr:`constrained` is set."""
+    def _constraint(
+        self, before: UserPrompt | Prefix, questions: Sequence[Question], rows: Sequence[int]
+    ) -> GrammarProcessor | None:
+        """Return what constrains the answers to some of B users' questions, if :attr:`constrained` is set.
+
+        If the user encoder decides on names, an answer says these.
+        """
         if not self.constrained:
             return None
         grammar = self.grammar
-        return GrammarProcessor(grammar, [grammar.start(one.kind) for one in questions])
+        decided = None if before.named is None else decided_names(before.named)
+        starts = [grammar.start(questions[row].kind, decided[row] if decided else None) for row in rows]
+        return GrammarProcessor(grammar, starts)
 
     @property
     def grammar(self) -> Grammar:
