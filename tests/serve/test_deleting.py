@@ -145,7 +145,7 @@ def test_the_files_hold_nothing_of_deleted_events(tmp_path):
         assert name.encode() in bytes_of(tmp_path)
         for user_id in ("ann", "bob"):
             history = store.history(user_id)
-            named = [one for one in history.event_ids if one.startswith(name)]
+            named = [one for one in history.history.event_ids if one.startswith(name)]
             items = [one for one in history.history.item_ids if one.startswith(name)]
             store.delete_events(user_id, named, items)
         assert name.encode() not in bytes_of(tmp_path)
@@ -208,7 +208,7 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(store_name, monkeypat
     store = UserStore(store_name)
     assert store.changes(store.history("ann").key, 1).added.item_ids == ["b"]
     assert store.delete_events("ann", event_ids=["first"]).version == 3
-    assert store.history("ann").event_ids == ["second"]
+    assert store.history("ann").history.event_ids == ["second"]
     store.close()
 
 
