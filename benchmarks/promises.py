@@ -19,7 +19,6 @@ import numpy as np
 from palate.config.recipe import TaskSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.population import summarise
-from palate.data.prepare import prepare
 from palate.data.windows import make_examples
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
 from palate.encoders.estimates import PopulationInputs
@@ -31,7 +30,7 @@ from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.decisions import decide
 from palate.tasks.targets import answer_f1, expected_f1
-from shops import SHOPS, write_shop
+from shops import SHOPS, prepared_shops
 from universal import SIZES, folds_of, network_of
 
 RESAMPLES = 2_000
@@ -96,11 +95,7 @@ def main() -> None:
     print("|---|---:|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as scratch:
         places = {path.name: path for path in chosen.data}
-        for name in chosen.shops:
-            shop = Path(scratch) / name
-            write_shop(shop, *SHOPS[name]())
-            places[name] = shop / "data"
-            prepare(shop / "events.csv", places[name], items=shop / "items.csv")
+        places |= prepared_shops(chosen.shops, Path(scratch))
         for name, place in places.items():
             dataset = load_dataset(place)
             task = load_task(TaskSettings(), dataset.info)

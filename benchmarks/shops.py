@@ -15,11 +15,13 @@ depend on the reader's severity.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from palate.data.prepare import prepare
 from palate.schema import Bools
 
 
@@ -205,6 +207,17 @@ def write_shop(folder: Path, has: Bools, events: pl.DataFrame) -> None:
     )
     items.write_csv(folder / "items.csv")
     events.write_csv(folder / "events.csv")
+
+
+def prepared_shops(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Make and prepare shops below a folder; their datasets by name."""
+    places = {}
+    for name in names:
+        shop = folder / name
+        write_shop(shop, *SHOPS[name]())
+        places[name] = shop / "data"
+        prepare(shop / "events.csv", places[name], items=shop / "items.csv")
+    return places
 
 
 def main() -> None:

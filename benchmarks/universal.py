@@ -28,7 +28,6 @@ import torch
 from palate.config.recipe import TaskSettings, UniversalSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.population import PopulationSummary, summarise
-from palate.data.prepare import prepare
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
 from palate.encoders.estimates import PopulationInputs
@@ -42,7 +41,7 @@ from palate.tasks import load_task
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.decisions import decide
 from palate.tasks.statistics import category_statistics
-from shops import SHOPS, write_shop
+from shops import SHOPS, prepared_shops
 
 SIZES = (5, 20, 50, 100, 200)
 FEWEST = 10
@@ -198,11 +197,7 @@ def main() -> None:
     network = network_of(chosen.network, chosen.estimates)
     with tempfile.TemporaryDirectory() as scratch:
         places = {path.name: path for path in chosen.data}
-        for name in (chosen.shops or SHOPS) if chosen.shops is not None else ():
-            shop = Path(scratch) / name
-            write_shop(shop, *SHOPS[name]())
-            places[name] = shop / "data"
-            prepare(shop / "events.csv", places[name], items=shop / "items.csv")
+        places |= prepared_shops((chosen.shops or SHOPS) if chosen.shops is not None else (), Path(scratch))
         for name, place in places.items():
             dataset = load_dataset(place)
             task = load_task(TaskSettings(rule=chosen.rule), dataset.info)

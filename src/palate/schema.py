@@ -110,6 +110,11 @@ class Interactions:
         """Number of interactions of each user, [U]."""
         return np.diff(self.offsets)
 
+    @property
+    def owner(self) -> Ints:
+        """User of each interaction, [N]."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
     def of_users(self, users: Ints) -> Interactions:
         """Select the histories of users [B], in their order."""
         lengths = self.lengths[users]

@@ -32,6 +32,14 @@ def windows(*histories, items=6):
 DATA = sequence_dataset([[0, 1, 2], [0, 1], [1, 3], [4]], items=6)
 
 
+@pytest.mark.parametrize("name", ["popularity", "item-knn", "ease", "sasrec", "largest-id"])
+def test_fitting_leaves_the_order_of_the_interactions_to_whoever_comes_after(name):
+    data = sequence_dataset([[3, 0, 2], [5, 1], [4, 0, 4, 1]], items=6)
+    before = data.interactions.item_index.copy()
+    fitted(name, data)
+    assert data.interactions.item_index.tolist() == before.tolist() != sorted(before.tolist())
+
+
 def test_popularity_counts_interactions():
     assert fitted("popularity", DATA).scores(windows([0])).tolist() == [[2, 3, 1, 1, 1, 0]]
 

@@ -311,7 +311,7 @@ def _covariance(
     not count as a difference between users.
     """
     first = np.random.default_rng(0).random(len(histories)) < 0.5
-    owner = np.repeat(np.arange(len(histories.lengths)), histories.lengths)
+    owner = histories.owner
     weighted, weights = [], []
     for half in (first, ~first):
         lengths = np.bincount(owner[half], minlength=len(histories.lengths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,11 @@ WINDOWS_AT_ONCE = 256
 """Windows whose corrections are computed at once."""
 
 
+def enough_users(users: int) -> int:
+    """Return how many of some users must have longer histories than a window's length for it to be used."""
+    return math.ceil(max(FEWEST_USERS, LEAST_SHARE * users))
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much is read for a calibration."""
@@ -64,7 +70,7 @@ class Effort:
 
     def sizes(self, lengths: Ints) -> list[int]:
         """Choose the window lengths that enough users [N] have longer histories than."""
-        enough = max(FEWEST_USERS, LEAST_SHARE * len(lengths))
+        enough = enough_users(len(lengths))
         there = [size for size in LENGTHS if (lengths > size).sum() >= enough]
         if not self.near or not there:
             return there

@@ -232,8 +232,7 @@ class References:
         interactions, values = dataset.interactions, dataset.rating_values.astype(np.float64)
         train = statistics[dataset.users("train")]
         self._category = train.total.sum(axis=0) / np.maximum(train.count.sum(axis=0), 1)  # [L]
-        of_user = np.repeat(np.arange(len(interactions.lengths)), interactions.lengths)
-        rows = np.isin(of_user, dataset.users("train"))
+        rows = np.isin(interactions.owner, dataset.users("train"))
         items, ratings = interactions.item_index[rows], values[interactions.rating_index[rows]]
         number = np.bincount(items, minlength=len(dataset.items))
         total = np.bincount(items, ratings, minlength=len(dataset.items))

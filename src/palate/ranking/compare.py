@@ -19,8 +19,8 @@ from palate.ranking.entries import RankerEntry, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
 from palate.ranking.metrics import METRICS, coverage, novelty, rank_metrics
 from palate.ranking.protocols import RankingCases, RankingProtocol, RankingSplit, make_split
-from palate.ranking.references.matrices import user_item_matrix
 from palate.ranking.score import RankedCases, RankingTest
+from palate.recommend.relations import membership_matrix
 from palate.schema import Doubles
 from palate.system.records import Frozen
 
@@ -271,7 +271,7 @@ class _Comparison:
     def _scores(self, one: _Scored, scored: Sequence[_Scored], groups: CaseGroups) -> RankerScores:
         seed = self.options.seed
         training = self.split.training.interactions
-        holders = user_item_matrix(training, len(self.dataset.items)).getnnz(axis=0)
+        holders = membership_matrix(training, len(self.dataset.items)).getnnz(axis=0)
         means = score_means(one.values, seed)
         return RankerScores(
             name=one.entry.name,

@@ -110,7 +110,7 @@ def _leave_last_out(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
     training_end = np.where(split, stop - 2, stop)
     dev = training_end, np.where(split, stop - 1, training_end)
     test = np.where(split, stop - 1, stop), stop
-    owner = _owner(events)
+    owner = events.owner
     return np.arange(len(events)) < training_end[owner], _with_history(dev, start), _with_history(test, start)
 
 
@@ -142,7 +142,7 @@ def _new_users(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
         held_out = (dataset.split_of_user == SPLITS.index(split)) & (events.lengths > 0)
         return _with_history((np.where(held_out, stop - 1, stop), stop), start)
 
-    training = (dataset.split_of_user == SPLITS.index("train"))[_owner(events)]
+    training = (dataset.split_of_user == SPLITS.index("train"))[events.owner]
     return training, last_of("dev"), last_of("test")
 
 
@@ -184,18 +184,13 @@ def _cases(
 
 def _until(events: Interactions, end: Ints) -> Interactions:
     """Select each user's interactions before the row ``end`` [U]."""
-    return events.take(np.arange(len(events)) < end[_owner(events)], end - events.offsets[:-1])
-
-
-def _owner(events: Interactions) -> Ints:
-    """Return each interaction's user, [N]."""
-    return np.repeat(np.arange(len(events.lengths)), events.lengths)
+    return events.take(np.arange(len(events)) < end[events.owner], end - events.offsets[:-1])
 
 
 def _training_view(dataset: Dataset, kept: Bools) -> Dataset:
     """Return the dataset with these interactions [N] alone, all of training users."""
     events = dataset.interactions
-    lengths = np.bincount(_owner(events)[kept], minlength=len(events.lengths))
+    lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))
     split = np.full_like(dataset.split_of_user, SPLITS.index("train"))
     view = replace(dataset, interactions=events.take(kept, lengths), split_of_user=split, path=None)
     info = dataset.info.model_copy(

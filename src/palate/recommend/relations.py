@@ -65,7 +65,9 @@ def membership_matrix(events: Interactions, items: int) -> sparse.csr_matrix:
     """Which user has interacted with which item, [U, I], as zeros and ones."""
     content = (np.ones(len(events), dtype=np.float32), events.item_index, events.offsets)
     shape = (len(events.offsets) - 1, items)
-    matrix = sparse.csr_matrix(content, shape=shape, copy=True)  # whose indices are sorted in place
+    matrix = sparse.csr_matrix(
+        content, shape=shape, copy=True
+    )  # its indices are sorted in place, and order counts
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
@@ -82,7 +84,7 @@ def cooccurrence(events: Interactions, items: int, damping: float, keep: int) ->
 
 def succession(events: Interactions, items: int, damping: float, keep: int) -> PairRelation:
     """How often the column's item followed the row's soon after: the next counts 1, each later one half as much."""
-    user = np.repeat(np.arange(len(events.offsets) - 1), events.lengths)
+    user = events.owner
     total = sparse.csr_matrix((items, items), dtype=np.float32)
     for distance in range(1, REACH + 1):
         same = user[:-distance] == user[distance:]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from palate.recommend.relations import Relation
-from palate.schema import Floats, Windows
+from palate.schema import Doubles, Floats, Windows
 from palate.system.records import Frozen
 
 DAY = 86_400.0
@@ -91,12 +91,12 @@ class Scorer:
         return sharpened
 
 
-def event_matrix(windows: Windows, weight: Floats, items: int) -> sparse.csr_matrix:
+def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:
     """Sum the weights [B, P] of the windows' events by item, [B, I]; repeated events of an item add up."""
     mask = windows.mask
     row = np.repeat(np.arange(len(windows)), windows.length)
     entries = (weight[mask], (row, windows.item_index[mask]))
-    return sparse.csr_matrix(entries, shape=(len(windows), items), dtype=np.float32)
+    return sparse.csr_matrix(entries, shape=(len(windows), items))
 
 
 def popularity_of(counts: Floats) -> Floats:

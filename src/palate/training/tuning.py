@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from palate.data.population import summaries_without
 from palate.data.windows import draw_windows
-from palate.encoders.calibration import counts_of
+from palate.encoders.calibration import counts_of, enough_users
 from palate.encoders.estimates import PopulationInputs
 from palate.encoders.examples import NetworkExamples
 from palate.errors import RecipeError
@@ -33,8 +33,6 @@ CELLS = 2_500
 """Windows of a batch times categories, beyond which a batch is made smaller, so that a step costs alike everywhere."""
 FEWEST_WINDOWS = 16
 """Windows of a batch whatever the number of categories, unless the recipe has fewer."""
-FEWEST_USERS, LEAST_SHARE = 20, 0.02
-"""Users with longer histories that a window's length needs, and their least share of all."""
 
 
 class TuningBatches(TorchDataset[dict[str, Any]]):
@@ -108,7 +106,7 @@ class TuningBatches(TorchDataset[dict[str, Any]]):
     def _longest_window(self) -> int:
         """Find the longest window that enough users have longer histories than."""
         windows = self.recipe.windows
-        enough = min(math.ceil(max(FEWEST_USERS, LEAST_SHARE * len(self.users))), len(self.users))
+        enough = min(enough_users(len(self.users)), len(self.users))
         if not enough or (longest := int(np.sort(self.lengths)[-enough]) - 1) < 1:
             raise RecipeError(
                 f"model.start is trained on parts of the training users' histories, and {self.dataset.info.name} has "

@@ -10,7 +10,8 @@ from pydantic import Field
 from palate.config.section import KindSettings
 from palate.errors import MissingExtraError
 from palate.ranking.base import DevNdcg, picked
-from palate.ranking.references.matrices import decayed_histories, user_item_matrix
+from palate.ranking.references.histories import decayed_histories
+from palate.recommend.relations import membership_matrix
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Als:
             num_threads=1,  # sums of several threads differ from run to run
             random_state=settings.seed,
         )
-        chosen = user_item_matrix(dataset.interactions, len(dataset.items)).astype(np.float32)
+        chosen = membership_matrix(dataset.interactions, len(dataset.items))
         self._model.fit(chosen, show_progress=False)
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:

@@ -11,7 +11,8 @@ from scipy.linalg import lapack
 from palate.config.section import KindSettings
 from palate.errors import DataError
 from palate.ranking.base import DevNdcg, picked
-from palate.ranking.references.matrices import decayed_histories, user_item_matrix
+from palate.ranking.references.histories import decayed_histories
+from palate.recommend.relations import membership_matrix
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Ease:
                 "the reference out",
                 dataset.path,
             )
-        chosen = user_item_matrix(dataset.interactions, items)
-        gram = (chosen.T @ chosen).astype(np.float32).toarray(order="F")
+        chosen = membership_matrix(dataset.interactions, items)
+        gram = (chosen.T @ chosen).toarray(order="F")
         gram[np.diag_indices(items)] += self._settings.regularization
         factor, _ = lapack.spotrf(gram, lower=True, overwrite_a=True)
         inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)

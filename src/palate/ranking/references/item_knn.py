@@ -10,7 +10,8 @@ from scipy import sparse
 
 from palate.config.section import KindSettings
 from palate.ranking.base import DevNdcg, picked
-from palate.ranking.references.matrices import decayed_histories, user_item_matrix
+from palate.ranking.references.histories import decayed_histories
+from palate.recommend.relations import membership_matrix
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ItemKnn:
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
         """Compute the similarities."""
-        chosen = user_item_matrix(dataset.interactions, len(dataset.items))
+        chosen = membership_matrix(dataset.interactions, len(dataset.items)).astype(np.float64)
         users = np.asarray(chosen.sum(axis=0)).ravel()
         both = sparse.coo_matrix(chosen.T @ chosen)
         apart = both.row != both.col
