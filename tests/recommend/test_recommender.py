@@ -68,8 +68,27 @@ def test_the_weights_rank_held_out_items_better_than_popularity(chains):
 
 def test_too_few_held_out_interactions_leave_the_weights_as_they_start(films):
     said = []
-    fit_recommender(films, films.users("train"), SETTINGS, ItemSettings(), 1, said.append)
+    fit_recommender(films, films.users("train")[:12], SETTINGS, ItemSettings(), 1, said.append)
     assert "12 held-out interactions are too few to learn weights from; they stay as they start" in said
+
+
+def test_all_of_few_users_are_held_out_in_turn(chains):
+    said = []
+    fit_recommender(chains, chains.users("train"), SETTINGS, ItemSettings(), 1, said.append)
+    assert any(line.endswith("on 300 held-out interactions") for line in said)
+
+
+def test_histories_in_the_order_of_a_sorted_file_count_as_sets():
+    rng = np.random.default_rng(0)
+    liked = [rng.choice(15, 6, replace=False) + 15 * (user % 2) for user in range(200)]
+    said = []
+    data = sequence_dataset([sorted(one) for one in liked])
+    recommender = fit_recommender(data, data.users("train"), SETTINGS, ItemSettings(), 1, said.append)
+    assert any(line.startswith("no order: histories follow one order of the items") for line in said)
+    assert "succession" not in recommender.scorer.relations
+    assert "succession" in fitted(data, ordered=True).scorer.relations
+    shuffled = sequence_dataset([list(one) for one in liked])
+    assert "succession" in fitted(shuffled).scorer.relations
 
 
 def test_seen_items_are_left_out_unless_they_are_asked_for(recommender, history):

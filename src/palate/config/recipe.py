@@ -497,16 +497,20 @@ class EvaluateSettings(Section):
 class RecommendSettings(Section):
     """A recommender, which is trained in place of a language model: scores, ratings and choices from the catalogue."""
 
-    history: int = Field(50, ge=1)
+    history: int = Field(1000, ge=1)
     """Newest interactions of a history that items are scored by; ratings are predicted from all of them."""
-    ordered: bool = True
-    """Whether the order of interactions says what comes next; if not, a history is a set."""
+    ordered: bool | Literal["auto"] = "auto"
+    """Whether the order of interactions says what comes next; if not, a history is a set.
+
+    ``auto`` takes data with times as ordered, and data without unless most histories follow one common order of the
+    items, as those of a sorted file do.
+    """
     neighbours: int = Field(300, ge=1)
-    """Related items that are kept of each item, for each relation between items."""
+    """Related items that are kept of each item by co-occurrence and succession; the regression keeps all."""
     damping: float = Field(5.0, ge=0)
     """Added to the denominator of a co-occurrence, so that rare items are not related by chance."""
-    ridge: float = Field(1000.0, gt=0)
-    """Penalty of the linear regression of each item on all others."""
+    ridge: float | None = Field(None, gt=0)
+    """Penalty of the linear regression of each item on all others; chosen by held-out interactions if left out."""
     ridge_items: int = Field(5000, ge=0)
     """Largest catalogue for which this regression is computed, in memory for its square."""
     texts: bool = True

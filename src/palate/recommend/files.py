@@ -130,11 +130,11 @@ def _arrays(name: str, content: np.ndarray | sparse.csr_matrix) -> dict[str, np.
 
 
 def _relation(arrays: dict[str, np.ndarray], name: str, vectors: bool) -> Relation:
-    if name in arrays:
-        return VectorRelation(arrays[name])
-    data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in _SPARSE)
-    matrix = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
-    return VectorRelation(matrix) if vectors else PairRelation(matrix)
+    content = arrays.get(name)
+    if content is None:
+        data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in _SPARSE)
+        content = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
+    return VectorRelation(content) if vectors else PairRelation(content)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Relations between items: how much an event with one item speaks for another.
 
-A relation is a matrix of items by items, of which each row keeps its largest entries, or the inner products of item
-vectors, which items that nobody has interacted with have, too.
+A relation is a matrix of items by items, of which each row may keep only its largest entries, or the inner products of
+item vectors, which items that nobody has interacted with have, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
+from scipy.linalg import lapack
 
 from palate.schema import Floats, Interactions, Ints
 
@@ -21,19 +22,17 @@ FOLLOWING_DECAY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class PairRelation:
-    """Relation of items of the training data, as a sparse matrix [I, I]: rows are a history's items."""
+    """Relation of items of the training data, as a matrix [I, I], sparse or dense: rows are a history's items."""
 
-    matrix: sparse.csr_matrix
+    matrix: sparse.csr_matrix | Floats
 
     def scores(self, events: sparse.csr_matrix) -> Floats:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
-        scores: Floats = (events @ self.matrix).toarray()
-        return scores
+        return _dense(events @ self.matrix)
 
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
-        related: Floats = self.matrix[items][:, items].toarray()
-        return related
+        return _dense(self.matrix[items][:, items])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +43,12 @@ class VectorRelation:
 
     def scores(self, events: sparse.csr_matrix) -> Floats:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
-        pooled = events @ self.vectors
-        if sparse.issparse(self.vectors):
-            scores: Floats = (pooled @ self.vectors.T).toarray()
-        else:
-            scores = pooled @ self.vectors.T
-        return scores
+        return _dense((events @ self.vectors) @ self.vectors.T)
 
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
-        rows = sparse.csr_matrix(self.vectors[items])
-        related: Floats = (rows @ rows.T).toarray()
-        return related
+        rows = self.vectors[items]
+        return _dense(rows @ rows.T)
 
 
 Relation: TypeAlias = "PairRelation | VectorRelation"
@@ -96,15 +89,17 @@ def succession(events: Interactions, items: int, damping: float, keep: int) -> P
     return PairRelation(keep_largest(_damped(total, events, damping), keep))
 
 
-def regression(events: Interactions, items: int, penalty: float, keep: int) -> PairRelation:
-    """Ridge regression of each item on all others (EASE, Steck 2019)."""
+def regression(events: Interactions, items: int, penalty: float) -> PairRelation:
+    """Ridge regression of each item on all others (EASE, Steck 2019), in memory for a square of the items."""
     matrix = membership_matrix(events, items)
-    gram = (matrix.T @ matrix).toarray().astype(np.float64)
+    gram = (matrix.T @ matrix).toarray(order="F").astype(np.float64)
     gram[np.diag_indices(items)] += penalty
-    inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
+    factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
+    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    inverse += np.tril(inverse, -1).T - np.triu(inverse, 1)  # only the lower half was computed
     weights = (-inverse / np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0.0)
-    return PairRelation(keep_largest(sparse.csr_matrix(weights), keep))
+    return PairRelation(np.ascontiguousarray(weights))
 
 
 def category_vectors(membership: np.ndarray | sparse.csr_matrix) -> sparse.csr_matrix:
@@ -142,6 +137,11 @@ def _damped(counts: sparse.csr_matrix, events: Interactions, damping: float) -> 
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     scaled = counts.data / (np.sqrt(number[rows] * number[counts.indices]) + damping)
     return sparse.csr_matrix((scaled.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _dense(matrix: sparse.csr_matrix | Floats) -> Floats:
+    found: Floats = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+    return found
 
 
 def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -15,6 +15,8 @@ from palate.system.records import Frozen
 DAY = 86_400.0
 BATCH_CELLS = 20_000_000
 """Scores that are held at a time where users are many."""
+LEAST = 1e-4
+"""Weight below which an event of a history counts nothing."""
 
 
 class EventWeights(Frozen):
@@ -36,7 +38,7 @@ class EventWeights(Frozen):
             weight = weight * np.exp(-np.maximum(newest[:, None] - windows.timestamp, 0) / (DAY * self.days))
         if self.rating:
             weight = weight * np.maximum(1 + self.rating * deviations[windows.rating_index], 0)
-        weights: Floats = weight.astype(np.float32)
+        weights: Floats = np.where(weight < LEAST, 0, weight).astype(np.float32)
         return weights
 
 
@@ -93,9 +95,8 @@ class Scorer:
 
 def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:
     """Sum the weights [B, P] of the windows' events by item, [B, I]; repeated events of an item add up."""
-    mask = windows.mask
-    row = np.repeat(np.arange(len(windows)), windows.length)
-    entries = (weight[mask], (row, windows.item_index[mask]))
+    row, at = np.nonzero(windows.mask & (weight != 0))
+    entries = (weight[row, at], (row, windows.item_index[row, at]))
     return sparse.csr_matrix(entries, shape=(len(windows), items))
 
 
