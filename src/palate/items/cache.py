@@ -25,13 +25,15 @@ class VectorCache:
 
     Chunks are immutable and named by the sha256 of their content: damaged chunks are detected, and processes that
     share the folder cannot overwrite each other's work, as they write other names or the same bytes. A damaged chunk
-    is reported in a warning, moved aside and ignored; its keys count as missing.
+    is reported in a warning, moved aside and ignored; its keys count as missing. So is one whose vectors have another
+    length than the rest, which no chunk of the same encoder has.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._chunks: list[Floats] = []
         self._starts: list[int] = []  # of each chunk, in rows
+        self._names: list[str] = []
         self._rows: dict[bytes, int] = {}
         self._seen: set[str] = set()
 
@@ -61,13 +63,18 @@ class VectorCache:
             ) from error
 
     def append(self, keys: Sequence[bytes], vectors: Floats) -> None:
-        """Write one chunk of n keys and vectors [n, S]; raises :class:`OutputError` if that fails."""
+        """Write one chunk of n keys and vectors [n, S]; raises :class:`OutputError` if that fails.
+
+        Chunks with vectors of another length are put aside: the encoder does not give those.
+        """
+        if not self._fits(vectors):
+            self._forget()
         digests = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), KEY_BYTES)
         data = save({"keys": digests, "vectors": np.ascontiguousarray(vectors)})
         name = hashlib.sha256(data).hexdigest() + SUFFIX
         write_bytes(self.folder / name, data)
         self._seen.add(name)
-        self._add(keys, vectors)
+        self._add(name, keys, vectors)
 
     def vectors(self, keys: Sequence[bytes]) -> Floats:
         """Return the vectors of cached keys, [N, S]."""
@@ -96,16 +103,29 @@ class VectorCache:
             return self._put_aside(path)
         try:
             chunk = load(data)
-            keys = [key.tobytes() for key in chunk["keys"]]
-            vectors = chunk["vectors"]
+            digests, vectors = chunk["keys"], chunk["vectors"]
         except (SafetensorError, KeyError, ValueError):
             return self._put_aside(path)
-        self._add(keys, vectors)
+        keyed = digests.dtype == np.uint8 and digests.shape == (*vectors.shape[:1], KEY_BYTES)
+        if not keyed or not self._fits(vectors) or not np.isfinite(vectors).all():
+            return self._put_aside(path)
+        self._add(path.name, [key.tobytes() for key in digests], vectors)
 
-    def _add(self, keys: Sequence[bytes], vectors: Floats) -> None:
+    def _fits(self, vectors: Floats) -> bool:
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            return False
+        return not self._chunks or vectors.shape[1] == self._chunks[0].shape[1]
+
+    def _forget(self) -> None:
+        for name in self._names:
+            self._put_aside(self.folder / name)
+        self._chunks, self._starts, self._names, self._rows = [], [], [], {}
+
+    def _add(self, name: str, keys: Sequence[bytes], vectors: Floats) -> None:
         start = self._starts[-1] + len(self._chunks[-1]) if self._chunks else 0
         self._starts.append(start)
         self._chunks.append(vectors)
+        self._names.append(name)
         self._rows.update(zip(keys, range(start, start + len(keys)), strict=True))
 
     def _put_aside(self, path: Path) -> None:

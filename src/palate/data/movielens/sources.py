@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -10,7 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from palate.data.unpacking import check_unpacked
 from palate.errors import DataError
+
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, IndexError),
+)
+"""What :mod:`zipfile` raises for damaged content; OSError without a number, too."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,19 @@ class SourceFiles:
 
     def _unpack(self, name: str, scratch: Path) -> Path:
         scratch.mkdir(parents=True, exist_ok=True)
+        inside = self.members[name]
         with zipfile.ZipFile(self.path) as archive, (scratch / name).open("wb") as target:
+            entry = archive.getinfo(inside)
+            check_unpacked(entry.compress_size, entry.file_size, self.path / inside)
             try:
-                with archive.open(self.members[name]) as member:
-                    shutil.copyfileobj(member, target, 1 << 20)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-                raise _damaged(self.path, f"{self.members[name]}: {error}") from error
+                with archive.open(entry) as member:
+                    shutil.copyfileobj(member, target, 1 << 20)  # no more than the size that was checked
+            except _DAMAGES as error:
+                raise _damaged(self.path, f"{inside}: {error}") from error
+            except OSError as error:
+                if error.errno is not None:  # of the disk, not of the archive's content
+                    raise
+                raise _damaged(self.path, f"{inside}: {error}") from error
         return scratch / name
 
 
@@ -64,10 +79,10 @@ def open_source(path: Path) -> SourceFiles:
         raise DataError("the file is empty; a folder or a zip of MovieLens files is expected", path)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [PurePosixPath(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
+            names = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
     except zipfile.BadZipFile as error:
         raise _damaged(path, str(error)) from error
-    shallow = [name for name in names if len(name.parts) <= 2 and name.parts[0] != "__MACOSX"]
+    shallow = [name for name in names if 1 <= len(name.parts) <= 2 and name.parts[0] != "__MACOSX"]
     return SourceFiles(
         path, {name.name: str(name) for name in sorted(shallow, key=lambda name: -len(name.parts))}
     )

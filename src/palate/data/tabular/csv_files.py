@@ -161,6 +161,7 @@ def read_csv(
     if block is None:
         yield from _read_slowly(path, dialect, wanted, skipped, 0)
         return
+    lines = count_lines(path)
     rows, header = 0, dialect.has_header
     names = {str(dialect.columns.index(name)): name for name in wanted}
     try:
@@ -176,7 +177,7 @@ def read_csv(
             raise _first_fault(path, dialect, error) from error
         yield from _read_slowly(path, dialect, wanted, skipped, rows - (rows > 0 and dialect.has_header))
         return
-    if rows != count_lines(path):
+    if rows != lines:
         _check_rows(path, dialect, rows)
 
 

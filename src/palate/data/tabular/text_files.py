@@ -6,11 +6,15 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from palate.data.unpacking import check_unpacked
 from palate.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _OTHERS = {
@@ -50,9 +54,35 @@ def open_stream(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path), compression=compression)
 
 
+class _Bounded(io.RawIOBase):
+    """The content of a file, which raises :class:`DataError` when it is too much for the file's size."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream, self._path = open_stream(path), path
+        self._size, self._given = path.stat().st_size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        given: int = self._stream.readinto(buffer)
+        self._given += given
+        check_unpacked(self._size, self._given, self._path)
+        return given
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a text file for reading bytes: :func:`open_stream` as a buffered file of Python's."""
-    return cast(BinaryIO, io.BufferedReader(open_stream(path), 1 << 20))
+    """Open a text file for reading bytes: :func:`open_stream` as a buffered file of Python's.
+
+    Raises:
+        DataError: As :func:`open_stream`. Reading raises it, too, where a compressed file unpacks to far more than
+            files of events do.
+    """
+    return io.BufferedReader(_Bounded(path), 1 << 20)
 
 
 def chunks(path: Path) -> Iterator[bytes]:
