@@ -75,21 +75,24 @@ class History:
         columns = (self.item_ids, self.ratings, self.timestamps, self.event_ids)
         return History(self.user_id, *([column[row] for row in at] if column else () for column in columns))  # type: ignore[arg-type]
 
-    def latest(self, count: int | None = None) -> History:
+    def latest(self, count: int | None = None, repeats: bool = False) -> History:
         """Drop superseded interactions, then keep the most recent ones.
 
-        A later interaction with an item supersedes the earlier ones, as in prepared data and in the user store.
+        A later interaction with an item supersedes the earlier ones, as in prepared data and in the user store, unless
+        the data keeps repeated interactions.
 
         Args:
             count: How many interactions to keep; None keeps all.
+            repeats: Whether earlier interactions with an item stay beside later ones.
 
         Returns:
-            The last interaction with each item, oldest first, at most ``count`` of them.
+            The interactions that count, oldest first, at most ``count`` of them.
         """
-        last = {item_id: row for row, item_id in enumerate(self.item_ids)}
-        if len(last) == len(self) and (count is None or count >= len(self)):
+        rows: Sequence[int] = range(len(self))
+        if not repeats:
+            rows = sorted({item_id: row for row, item_id in enumerate(self.item_ids)}.values())
+        if len(rows) == len(self) and (count is None or count >= len(self)):
             return self
-        rows = sorted(last.values())
         return self.take(rows if count is None else rows[max(len(rows) - count, 0) :])
 
 

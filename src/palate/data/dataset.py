@@ -53,6 +53,7 @@ class DatasetInfo(Frozen):
     has_times: bool = (
         True  # False: timestamps are the rows' numbers in the files, which had no column of times
     )
+    repeats: bool = False  # True: each of a user's interactions with an item counts, not the last alone
     rating_text: str = "The {noun} is rated with {rating} stars"  # what the item encoder reads for a value
     like_above: float = 3.5  # the label rule's thresholds, for recipes that give none: of a mean rating,
     dislike_below: float = 3.0  # or, with implicit feedback, of a share of the history as a multiple
@@ -186,6 +187,8 @@ def load_dataset(path: Path | str) -> Dataset:
     info = _read_info(folder)
     tables = read_tables(folder)
     _check_together(info, tables, folder)
+    if "repeats" not in info.model_fields_set:  # an earlier version wrote it
+        info = info.model_copy(update={"repeats": _repeats(tables)})
     dataset = Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user, folder)
     return with_label_statistics(dataset) if info.score_statistics is None else dataset
 
@@ -214,6 +217,13 @@ def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:
     unknown = set(tables.items["categories"].explode().drop_nulls().unique()) - set(info.categories)
     if unknown:
         raise DataError(f"items have the category {min(unknown)!r} that {INFO_FILE} does not list", folder)
+
+
+def _repeats(tables: Tables) -> bool:
+    """Whether a user has several interactions with one item."""
+    events = tables.interactions
+    pairs = np.sort(events.owner * max(len(tables.items), 1) + events.item_index)
+    return bool((pairs[1:] == pairs[:-1]).any())
 
 
 def _read_info(folder: Path) -> DatasetInfo:

@@ -43,6 +43,7 @@ class Raw:
     words: Words = Words()
     feedback: Feedback = "ratings"
     has_times: bool = True
+    repeats: bool = False
     thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
     report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
 
@@ -61,6 +62,7 @@ class Raw:
             rating_values=self.rating_values,
             feedback=self.feedback,
             has_times=self.has_times,
+            repeats=self.repeats,
             rating_text=words.rating,
             like_above=self.thresholds[0],
             dislike_below=self.thresholds[1],

@@ -161,7 +161,10 @@ def event_number(event_id: str | None) -> int:
 
 
 def windows_of(
-    histories: Sequence[History], table: ItemTable | BlockTable | CategoryTable, size: int | None = None
+    histories: Sequence[History],
+    table: ItemTable | BlockTable | CategoryTable,
+    size: int | None = None,
+    repeats: bool = False,
 ) -> Windows:
     """Convert histories to windows of indices.
 
@@ -169,16 +172,17 @@ def windows_of(
         histories: B histories, oldest interaction first.
         table: The known items and the rating scale.
         size: Maximum number of interactions, of which the most recent are kept; None for all.
+        repeats: Whether repeated interactions with an item stay.
 
     Returns:
-        Windows [B, P] with the last interaction with each item (:meth:`History.latest`).
+        Windows [B, P] with what :meth:`History.latest` keeps.
 
     Raises:
         DataError: An item is unknown, a rating is not on the scale, or the columns of a history differ in length.
     """
     for history in histories:
         _check_columns(history)
-    histories = [history.latest(size) for history in histories]
+    histories = [history.latest(size, repeats) for history in histories]
     length = np.array([len(history) for history in histories], dtype=np.int64)
     shape = (len(histories), int(length.max(initial=1)))  # transformers' layers take no empty window
     item, rating = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.uint8)

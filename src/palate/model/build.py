@@ -137,6 +137,7 @@ def build_model(
         data_name=dataset.info.name,
         data_fingerprint=dataset.info.fingerprint,
         feedback=dataset.info.feedback,
+        repeats=dataset.info.repeats,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
         grammar=recipe.model.grammar,

@@ -47,6 +47,8 @@ class PersonalizedSettings(Frozen):
     data_fingerprint: str
     feedback: Feedback = "ratings"
     """Whether the data has ratings."""
+    repeats: bool = False
+    """Whether the data keeps each of a user's interactions with an item, not the last alone."""
     like_tokens: bool = False
     user_first: bool = False
     """Whether the task prompt is placed after the user prompt instead of before it."""
@@ -77,6 +79,7 @@ class PersonalizedSettings(Frozen):
                 "data_name": info.name,
                 "data_fingerprint": info.fingerprint,
                 "feedback": info.feedback,
+                "repeats": info.repeats,
             }
         )
 

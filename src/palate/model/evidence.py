@@ -70,7 +70,7 @@ def evidenced_answers(
         named = [labels.liked, labels.disliked]
     else:
         named = list(user.named.cpu().numpy().transpose(1, 0, 2))
-    windows = windows_of([model.visible(history) for history in histories], model.table)
+    windows = windows_of(histories, model.table, model.max_events, model.settings.repeats)
     membership = model.table.membership >= MEMBER // 2  # type: ignore[union-attr]
     read = category_statistics(windows.interactions(), membership, model.table.rating_values)
     answers = []

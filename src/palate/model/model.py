@@ -324,8 +324,11 @@ class PersonalizedModel(nn.Module):
         return cast(KeepsState, self.user_encoder)
 
     def visible(self, history: History) -> History:
-        """Return the part of a history that is read: the last event of each item, at most :attr:`max_events`."""
-        return history.latest(self.max_events)
+        """Return the part of a history that is read, at most :attr:`max_events`.
+
+        It is the last event of each item, or each event where the model's data keeps repeated ones.
+        """
+        return history.latest(self.max_events, self.settings.repeats)
 
     def events(self, histories: Sequence[History]) -> EventInput:
         """Convert the visible part of B histories to the user encoder's input.
@@ -333,7 +336,7 @@ class PersonalizedModel(nn.Module):
         Raises:
             DataError: An item is not in :attr:`table`, or a rating is not on its scale.
         """
-        return self._events(windows_of(histories, self.table, self.max_events))
+        return self._events(windows_of(histories, self.table, self.max_events, self.settings.repeats))
 
     @torch.inference_mode()
     def encode(self, histories: Sequence[History]) -> UserPrompt:
@@ -389,7 +392,7 @@ class PersonalizedModel(nn.Module):
     @torch.no_grad()
     def read_into(self, state: KeptState, histories: Sequence[History]) -> KeptState:
         """Add the visible part of B histories to their states, in passes of bounded memory."""
-        windows = windows_of(histories, self.table, self.max_events)
+        windows = windows_of(histories, self.table, self.max_events, self.settings.repeats)
         for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
             events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
             state = self.keeper.add(state, events)

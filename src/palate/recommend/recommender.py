@@ -31,6 +31,8 @@ class CatalogueFacts(Frozen):
 
     name: str
     feedback: Feedback
+    repeats: bool = False
+    """Whether each of a user's interactions with an item counts, not the last alone."""
     rating_values: tuple[float, ...]
     like_above: float
     item_noun: str
@@ -46,6 +48,7 @@ class CatalogueFacts(Frozen):
         return cls(
             name=info.name,
             feedback=info.feedback,
+            repeats=info.repeats,
             rating_values=info.rating_values,
             like_above=info.like_above,
             item_noun=info.item_noun,
@@ -131,7 +134,8 @@ class Recommender:
         """Convert a history to a state, from which an answer takes as long however long the history was.
 
         Args:
-            history: All of a user's interactions, or those after a state that this one is to be added to.
+            history: All of a user's interactions, or those after a state that this one is to be added to. Only the
+                last one with each item counts, unless the data keeps repeated ones.
 
         Returns:
             The state.
@@ -139,6 +143,7 @@ class Recommender:
         Raises:
             DataError: An item is unknown, or a rating is not on the scale.
         """
+        history = history.latest(repeats=self.facts.repeats)
         index = index_of(self._index, history.item_ids)
         if unknown := off_scale(self._values, history.ratings):
             raise rating_off_scale(unknown[0], self.facts.rating_values)

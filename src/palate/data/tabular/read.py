@@ -77,6 +77,7 @@ def read_own(
         words=_words(catalogue, columns, scale),
         feedback=columns.feedback,
         has_times=columns.time is not None,
+        repeats=own.keeps_repeats,
         thresholds=_thresholds(columns, scale),
         report={
             **catalogue.report,

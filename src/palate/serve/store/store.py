@@ -30,7 +30,7 @@ class StoredHistory:
 
 @dataclass(frozen=True)
 class Changes:
-    """Events added to and superseded in a history since a version."""
+    """Events added to and superseded in a history since a version, each oldest first."""
 
     version: int
     added: History
@@ -49,13 +49,15 @@ class Encoded:
 class UserStore:
     """Users' events in SQLite or PostgreSQL; changes are durable when a call returns.
 
-    A user's history holds the last rating of each item, as a prepared dataset does: in the order of time, and of
-    arrival where times are equal. Raises what :class:`Database` raises, and every method :class:`StoreError` when
-    the database is away, busy or full.
+    A user's history holds the last event of each item, or with ``repeats`` every event, as the prepared dataset does
+    of which the server's model was made: in the order of time, and of arrival where times are equal. All events are
+    kept either way. Raises what :class:`Database` raises, and every method :class:`StoreError` when the database is
+    away, busy or full.
     """
 
-    def __init__(self, store: Path | str) -> None:
+    def __init__(self, store: Path | str, repeats: bool = False) -> None:
         self.database = Database(store)
+        self._repeats = repeats
 
     def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
         """Add events by user id, in one transaction; events with known ids are ignored.
@@ -74,7 +76,7 @@ class UserStore:
         """
         with self.database.reading() as connection:
             user = _user(connection, users.c.user_id == user_id, user_id)
-            rows = connection.execute(_newest_first(user.key).limit(newest).offset(skip)).all()[::-1]
+            rows = connection.execute(self._current(user.key).limit(newest).offset(skip)).all()[::-1]
         return StoredHistory(user.key, user.version, _history(user_id, rows))
 
     def user_ids(self, starting: str, most: int) -> list[str]:
@@ -92,11 +94,13 @@ class UserStore:
             user = _user(connection, users.c.key == user_key, "with that key")
             if since < user.forgotten:
                 return None
-            of_user = _newest_first(user_key, current=False)
-            added = of_user.where(events.c.version > since, events.c.superseded.is_(None))
-            removed = of_user.where(events.c.superseded > since, events.c.version <= since)
-            both = (connection.execute(found).all()[::-1] for found in (added, removed))
-            return Changes(user.version, *(_history(user.user_id, rows) for rows in both))
+            added = connection.execute(self._current(user_key).where(events.c.version > since)).all()
+            removed: Sequence[Row[Any]] = ()
+            if not self._repeats:
+                gone = _newest_first(user_key).where(events.c.superseded > since, events.c.version <= since)
+                removed = connection.execute(gone).all()
+            both = (_history(user.user_id, rows[::-1]) for rows in (added, removed))
+            return Changes(user.version, *both)
 
     def encoded(self, user_id: str, model: str) -> tuple[int, int, Encoded | None]:
         """Get a user's key and version, and the cached encoding of this or an older version.
@@ -197,6 +201,11 @@ class UserStore:
         """Close all connections."""
         self.database.close()
 
+    def _current(self, user_key: int) -> Select[Any]:
+        """Select the events that a user's history holds, newest first."""
+        found = _newest_first(user_key)
+        return found if self._repeats else found.where(events.c.superseded.is_(None))
+
     def _insert(self, table: Any) -> Any:
         return (sqlite if self.database.sqlite else postgresql).insert(table)
 
@@ -209,10 +218,8 @@ def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> 
     return user
 
 
-def _newest_first(user_key: int, current: bool = True) -> Select[Any]:
+def _newest_first(user_key: int) -> Select[Any]:
     found = select(events).where(events.c.user_key == user_key)
-    if current:
-        found = found.where(events.c.superseded.is_(None))
     return found.order_by(events.c.timestamp.desc(), events.c.version.desc())
 
 

@@ -49,20 +49,13 @@ events = Table(
     Column("item_id", Text, nullable=False),
     Column("rating", Double, nullable=False),
     Column("timestamp", BigInteger, nullable=False),
-    # the version at which a later rating of the item took this one's place
+    # the version at which a later event of the item took this one's place; not read where the data keeps repeats
     Column("superseded", BigInteger),
     UniqueConstraint("user_key", "event_id", name="events_by_id"),
 )
 
 _current = events.c.superseded.is_(None)
-Index(
-    "events_by_time",
-    events.c.user_key,
-    events.c.timestamp,
-    events.c.version,
-    sqlite_where=_current,
-    postgresql_where=_current,
-)
+Index("events_by_time", events.c.user_key, events.c.timestamp, events.c.version)
 Index(
     "events_by_item",
     events.c.user_key,
