@@ -28,7 +28,7 @@ SIGNATURES = {
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
     "load_recommender": "(run: 'Path | str') -> 'Recommender'",
     "rank": (
-        "(entries: 'Sequence[str | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
+        "(entries: 'Sequence[str | Path | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RankingProtocol' = 'leave-last-out', candidates: 'str | int | Path' = 'all', trials: 'int' = 4, "
         "seed: 'int' = 0, keep_seen: 'bool' = False, versus: 'str | None' = None, "
         "report: 'Callable[[str], None] | None' = None) -> 'RankingTable'"
@@ -48,11 +48,7 @@ SIGNATURES = {
     "train": (
         "(recipe: 'Recipe | Path | str | Mapping[str, Any]', data: 'Dataset | Path | str | None' = None, "
         "out: 'Path | str | None' = None, *, device: 'str | torch.device' = 'auto', progress: 'bool' = False, "
-        "report: 'Callable[[str], None] | None' = None) -> 'PersonalizedModel'"
-    ),
-    "train_recommender": (
-        "(recipe: 'Recipe', out: 'Path | str', report: 'Callable[[str], None] | None' = None, "
-        "dataset: 'Dataset | None' = None) -> 'Path'"
+        "report: 'Callable[[str], None] | None' = None) -> 'PersonalizedModel | Recommender'"
     ),
 }
 """Those of functions, in full; the two with the most settings are named by what they begin with below."""
@@ -124,8 +120,7 @@ def world(tmp_path_factory):
     (place / "recipe.yaml").write_text(dump_recipe(recipe))
     model = palate.train(recipe, out=place / "runs" / "main")
     settings = {"texts": False, "rounds": 1}
-    recommending = palate.Recipe(data={"path": data.path}, recommend=settings)
-    palate.train_recommender(recommending, place / "runs" / "recommender")
+    palate.train({"recommend": settings}, data, place / "runs" / "recommender")
     return place, {"data": data, "model": model}
 
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from palate.ranking.compare import RankingTable, rank
     from palate.recommend.files import load_recommender
     from palate.recommend.recommender import Recommender
-    from palate.recommend.train import train_recommender
     from palate.schema import History, Item
     from palate.training.from_python import train
 
@@ -61,7 +60,6 @@ __all__ = [
     "register_task",
     "register_user_encoder",
     "train",
-    "train_recommender",
 ]
 
 _MODULES = {
@@ -91,7 +89,6 @@ _MODULES = {
     "register_task": "palate.config.registry",
     "register_user_encoder": "palate.config.registry",
     "train": "palate.training.from_python",
-    "train_recommender": "palate.recommend.train",
 }
 
 

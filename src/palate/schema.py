@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ UserChoice: TypeAlias = Literal["partly", "all"]
 Truth: TypeAlias = Literal["labels", "unseen", "future"]
 """Interactions that the true labels are computed from: the full history, those outside the window, those after it."""
 TRUTHS: tuple[Truth, ...] = ("labels", "unseen", "future")
+RankingProtocol: TypeAlias = Literal["leave-last-out", "future", "new-users"]
+"""What is held out from a ranker: each user's last interaction, the newest tenth of all time, or whole users."""
+RANKING_PROTOCOLS: tuple[RankingProtocol, ...] = get_args(RankingProtocol)
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float32]

@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 import palate
 from palate.cli.app import app
+from palate.config.registry import rankers
+from palate.data.protocols import make_split
 from palate.errors import DataError, PalateError, RecipeError
 from palate.ranking.candidates import find_candidates
-from palate.ranking.protocols import make_split
 from sequence_data import sequence_dataset
 
 
@@ -164,3 +165,8 @@ def test_the_command_prints_a_table_or_json(tmp_path):
     found = json.loads(run(app, [*asked, "--json"]).stdout)
     assert [one["name"] for one in found["rankers"]] == ["popularity", "item-knn"]
     assert palate.RankingTable.model_validate(found).score("item-knn").value > 0
+
+
+def test_the_help_names_every_registered_ranker():
+    shown = " ".join(CliRunner().invoke(app, ["rank", "--help"], env={"COLUMNS": "400"}).stdout.split())
+    assert f"{', '.join(rankers.kinds)}. Or folders of recommenders' runs" in shown

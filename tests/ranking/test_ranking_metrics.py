@@ -71,6 +71,40 @@ def test_ndcg_equals_scikit_learns(seed, number):
         assert found[f"ndcg@{k}"] == pytest.approx(ndcg_score(truth, scores[None], k=k))
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(2, 30), st.integers(1, 5))
+def test_all_metrics_equal_those_of_trec_eval(seed, items, most):
+    measures = pytest.importorskip("ir_measures")
+    rng = np.random.default_rng(seed)
+    scores = np.stack([rng.permutation(items) for _ in range(6)]).astype(float)
+    targets = np.full((6, most), -1)
+    for row in targets:
+        number = rng.integers(1, min(most, items) + 1)
+        row[:number] = rng.choice(items, number, replace=False)
+    names = {"hr": "Success", "recall": "R", "ndcg": "nDCG"}
+    theirs = {
+        measures.parse_measure(f"{names[name]}@{k}"): f"{name}@{k}" for name in names for k in (5, 10, 20)
+    } | {measures.RR: "mrr"}
+    relevant = [
+        measures.Qrel(str(user), str(item), 1)
+        for user, row in enumerate(targets)
+        for item in row
+        if item >= 0
+    ]
+    ranked = [
+        measures.ScoredDoc(str(user), str(item), score)
+        for user, row in enumerate(scores)
+        for item, score in enumerate(row)
+    ]
+    wanted = targets >= 0
+    found = rank_metrics(
+        target_ranks(scores, np.take_along_axis(scores, np.maximum(targets, 0), axis=1), wanted)
+    )
+    for one in measures.iter_calc(list(theirs), relevant, ranked):
+        own = found[int(one.query_id), METRICS.index(theirs[one.measure])]
+        assert own == pytest.approx(one.value, abs=1e-6), one
+
+
 def test_equal_scores_find_what_a_random_order_finds():
     found = metrics(np.zeros(100), [3])
     assert found["hr@10"] == pytest.approx(0.1)

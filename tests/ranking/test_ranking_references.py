@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from palate.config.registry import rankers
+from palate.data.protocols import make_split
 from palate.data.windows import draw_windows
 from palate.errors import DataError
-from palate.ranking.protocols import make_split
 from palate.ranking.references import full_cross_entropy
 from palate.ranking.references.largest_id import first_appearances
 from palate.ranking.score import RankingTest

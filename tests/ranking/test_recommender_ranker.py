@@ -1,8 +1,12 @@
 """The recommender as a ranker."""
 
 import numpy as np
+import pytest
 
+import palate
 from palate.config.registry import rankers
+from palate.data.tabular.settings import OwnData
+from palate.errors import DataError, MismatchError, RecipeError
 from palate.ranking.recommender import newest
 from palate.schema import Windows
 from sequence_data import sequence_dataset
@@ -34,3 +38,77 @@ def test_the_newest_interactions_of_each_window_are_kept():
     assert kept.length.tolist() == [3, 2]
     assert kept.item_index[0].tolist() == [2, 3, 4]
     assert kept.item_index[1, :2].tolist() == [5, 6]
+
+
+def walks(users=120, items=20):
+    rng = np.random.default_rng(1)
+    starts = rng.integers(0, items, users)
+    return [[(start + step) % items for step in range(rng.integers(4, 8))] for start in starts]
+
+
+SETTINGS = {"texts": False, "rounds": 1, "rating_iterations": 1}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the data of walks, and two runs on it: of all interactions, and of those before the last two."""
+    place = tmp_path_factory.mktemp("walks")
+    lines = (f"{user} {' '.join(map(str, one))}\n" for user, one in enumerate(walks()))
+    (place / "walks.txt").write_text("".join(lines))
+    data = palate.prepare(place / "walks.txt", place / "data", own=OwnData(format="sequences"))
+    for protocol in (None, "leave-last-out"):
+        recipe = {"recommend": SETTINGS, "data": {"protocol": protocol}}
+        palate.train(recipe, data, place / f"run-{protocol}")
+    return place, data
+
+
+def test_a_run_that_was_trained_by_the_protocol_is_ranked_as_the_recommender_that_ranking_trains(made):
+    place, data = made
+    fresh = "recommender:" + ",".join(f"{name}={value}" for name, value in SETTINGS.items())
+    table = palate.rank([place / "run-leave-last-out", fresh], data)
+    run, trained = table.rankers
+    assert run.metrics == trained.metrics
+    assert run.name == str(place / "run-leave-last-out")
+    assert run.metrics["hr@10"].value > 0.5
+
+
+def test_a_run_that_has_learned_from_targets_is_refused(made):
+    place, data = made
+    with pytest.raises(MismatchError) as refused:
+        palate.rank(["popularity", place / "run-None"], data)
+    assert str(refused.value).removeprefix(str(place)) == (
+        "/run-None has learned from targets of leave-last-out: its recipe has data.protocol null; train it with --set "
+        "data.protocol=leave-last-out into a new folder, or name the ranker recommender, which is trained here"
+    )
+
+
+def test_a_run_of_training_users_is_ranked_for_new_users(made):
+    place, data = made
+    assert palate.rank([place / "run-None"], data, protocol="new-users").users > 0
+    with pytest.raises(
+        MismatchError, match=r"has learned from targets of new-users: .* leave-last-out; train it"
+    ):
+        palate.rank([place / "run-leave-last-out"], data, protocol="new-users")
+
+
+def test_a_run_on_other_data_is_refused(made):
+    place, _ = made
+    other = sequence_dataset(walks(users=90), items=20)
+    with pytest.raises(
+        MismatchError, match=r"was trained on walks0-walks \(sha256:.*\), and what is ranked is made-up"
+    ):
+        palate.rank([place / "run-leave-last-out"], other)
+
+
+def test_what_is_neither_a_ranker_nor_a_run_says_so(made):
+    place, data = made
+    with pytest.raises(DataError, match="not a run: expected a folder that 'palate train' wrote"):
+        palate.rank([place / "absent"], data)
+
+
+def test_only_a_recommender_is_trained_by_a_protocol(made):
+    _, data = made
+    with pytest.raises(
+        RecipeError, match=r"data\.protocol is 'future', which only a recommender is trained by"
+    ):
+        palate.train({"data": {"protocol": "future"}}, data)

@@ -200,6 +200,12 @@ def test_without_ratings_or_categories_it_says_what_is_missing_and_chooses_by_wh
     ]
 
 
+def test_texts_that_are_left_out_are_not_called_missing(films):
+    said = []
+    fit_recommender(films, films.users("train"), SETTINGS, ItemSettings(), 1, said.append)
+    assert "recommend.texts is false: an item without interactions is known by its categories alone" in said
+
+
 def test_repeated_events_count_each_time_newer_ones_more():
     windows = Windows(
         np.array([[0, 2, 0]], np.int32), np.zeros((1, 3), np.uint8), np.zeros((1, 3), np.int64), np.array([3])

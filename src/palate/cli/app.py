@@ -17,7 +17,7 @@ from palate.cli.evaluate import evaluate
 from palate.cli.export import export
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
-from palate.cli.options import paths_at_home
+from palate.cli.options import CommandThatNamesKinds, paths_at_home
 from palate.cli.prepare import prepare
 from palate.cli.pretrain import pretrain
 from palate.cli.questions import questions
@@ -103,7 +103,7 @@ for _command in (
     reproduce,
     serve,
 ):
-    app.command()(paths_at_home(_command))
+    app.command(cls=CommandThatNamesKinds)(paths_at_home(_command))
 
 
 def _print_version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ def evaluate(
         list[str],
         Argument(
             metavar="RUN|REFERENCE...",
-            help="Runs' folders, or  packaged , palate's own; population, counting, rule, shrinkage or boosting.",
+            help="Runs' folders, or  packaged , palate's own; references by name: {predictors}.",
         ),
     ],
     data: Annotated[Path | None, Option(help="The dataset; the first run's own if not given.")] = None,

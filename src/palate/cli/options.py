@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from typer import Argument, BadParameter, Option
+from typer.core import TyperCommand
+
+_REGISTRY = re.compile(r"\{(predictors|rankers)\}")
 
 RunArgument: TypeAlias = Annotated[
     Path,
@@ -30,6 +34,24 @@ ConstrainedOption: TypeAlias = Annotated[
         "catalogue), or not; as the model was saved if not given.",
     ),
 ]
+
+
+class CommandThatNamesKinds(TyperCommand):
+    """Names the registered kinds in its help, where that says ``{predictors}`` or ``{rankers}``.
+
+    They are looked up when help is asked for, as palate's own and those of installed packages take seconds to load.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help with the kinds of :mod:`palate.config.registry`."""
+        from palate.config import registry
+
+        for parameter in self.params:
+            if text := getattr(parameter, "help", None):
+                parameter.help = _REGISTRY.sub(  # type: ignore[attr-defined]
+                    lambda found: ", ".join(getattr(registry, found[1]).kinds), text
+                )
+        super().format_help(ctx, formatter)
 
 
 def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,9 +14,9 @@ def rank(
     rankers: Annotated[
         list[str],
         Argument(
-            metavar="REFERENCE...",
-            help="Rankers by name: popularity, item-knn, ease, als, sasrec, recommender, largest-id; with "
-            "settings, as in item-knn:decay=0.8, or tuned on dev without.",
+            metavar="RUN|RANKER...",
+            help="Rankers by name, with settings, as in item-knn:decay=0.8, or tuned on dev without: {rankers}. Or "
+            "folders of recommenders' runs, which were trained with --set data.protocol=PROTOCOL.",
         ),
     ],
     data: Annotated[Path, Option(help="The dataset: a folder that palate prepare wrote.")],

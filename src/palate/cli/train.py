@@ -33,11 +33,6 @@ def train(
     from palate.runs.run import default_run
 
     place = out or default_run(settings)
-    if settings.recommend is not None:
-        from palate.recommend.train import train_recommender
+    from palate.training.start import train_recipe
 
-        show(str(train_recommender(settings, place, report=tell)))
-        return
-    from palate.training.train import train_run
-
-    show(str(train_run(settings, place, report=tell, progress=watched(), device=device)))
+    show(str(train_recipe(settings, place, tell, progress=watched(), device=device)))

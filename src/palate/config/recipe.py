@@ -20,7 +20,7 @@ from pydantic import (
 
 from palate.config import registry
 from palate.config.section import KindSettings, OfKind, Section
-from palate.schema import LabelRule, QuestionKind, WindowKind
+from palate.schema import LabelRule, QuestionKind, RankingProtocol, WindowKind
 from palate.system.places import LocalName, LocalPath
 
 
@@ -29,6 +29,9 @@ class DataSettings(Section):
 
     path: LocalPath = Path("data/ml-100k")
     """Dataset folder, as written by ``palate prepare``; relative to the working directory."""
+    protocol: RankingProtocol | None = None
+    """Train a recommender on what this protocol of ``palate rank`` lets be learned from, so that the run can be ranked
+    by it; on all interactions of the training users if not given."""
 
 
 class TaskSettings(KindSettings):
@@ -548,3 +551,12 @@ class Recipe(Section):
     recommend: RecommendSettings | None = None
     """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply."""
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _ranked_by_a_protocol(self) -> Recipe:
+        if self.data.protocol is not None and self.recommend is None:
+            raise ValueError(
+                f"data.protocol is {self.data.protocol!r}, which only a recommender is trained by; leave it out, or "
+                "add a section 'recommend', which may be empty: {}"
+            )
+        return self

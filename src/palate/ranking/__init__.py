@@ -1,4 +1,4 @@
 """Ranking of items: protocols without leakage, metrics of ranks, and references that every ranker is compared with.
 
-Public names: ``base.Ranker``, ``protocols.make_split``, ``compare.rank``.
+Public names: ``base.Ranker``, ``compare.rank``.
 """

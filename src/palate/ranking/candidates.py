@@ -15,7 +15,7 @@ from palate.schema import Indices
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.ranking.protocols import RankingCases
+    from palate.data.protocols import RankingCases
 
 ALL = "all"
 Candidates: TypeAlias = Indices | None

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.registry import RankerKind
 from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
+from palate.data.protocols import RankingCases, RankingSplit, make_split
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import Score, paired_p_value, score_means
 from palate.ranking.base import DevNdcg, Ranker
 from palate.ranking.candidates import find_candidates
-from palate.ranking.entries import RankerEntry, find_entry, settings_in_words
+from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
 from palate.ranking.metrics import METRICS, coverage, novelty, rank_metrics
-from palate.ranking.protocols import RankingCases, RankingProtocol, RankingSplit, make_split
 from palate.ranking.score import RankedCases, RankingTest
 from palate.recommend.relations import membership_matrix
-from palate.schema import Doubles
+from palate.schema import Doubles, RankingProtocol
 from palate.system.records import Frozen
 
 PRIMARY = "ndcg@10"
@@ -111,7 +110,7 @@ class RankOptions:
 
 
 def rank(
-    entries: Sequence[str | tuple[str, Ranker]],
+    entries: Sequence[str | Path | tuple[str, Ranker]],
     data: Dataset | Path | str,
     *,
     protocol: RankingProtocol = "leave-last-out",
@@ -125,10 +124,10 @@ def rank(
     """Rank the items that users chose next, by several rankers on the same users.
 
     Args:
-        entries: Registered rankers by name, with settings like ``item-knn:decay=0.8`` or tuned on dev without, and
-            rankers of your own with a name.
+        entries: Registered rankers by name, with settings like ``item-knn:decay=0.8`` or tuned on dev without; folders
+            of recommenders' runs that were trained with ``data.protocol``; and rankers of your own with a name.
         data: The dataset, or its folder.
-        protocol: ``leave-last-out``, ``future`` or ``new-users``; see :func:`palate.ranking.protocols.make_split`.
+        protocol: ``leave-last-out``, ``future`` or ``new-users``; see :func:`palate.data.protocols.make_split`.
         candidates: Items that are ranked: ``all``, a number of drawn ones beside the targets, or a file of lines with
             a user and items.
         trials: How many settings of each ranker are tried on dev.
@@ -143,6 +142,7 @@ def rank(
     Raises:
         DataError: The data lacks what the protocol or a ranker needs.
         RecipeError: A ranker is not registered, is named twice, or its settings are invalid.
+        MismatchError: A run was trained on other data, or on targets.
         PalateError: A ranker's scores are not finite.
 
     Example:
@@ -160,14 +160,16 @@ def rank(
     if versus is not None and versus not in names:
         raise RecipeError(f"no ranker {versus!r} to compare with; there are {', '.join(names)}")
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
-    return _Comparison.prepared(dataset, options, report or (lambda line: None)).table(found)
+    comparison = _Comparison.prepared(dataset, options, report or (lambda line: None))
+    comparison.check(found)
+    return comparison.table(found)
 
 
-def _entry(entry: str | tuple[str, Ranker], options: RankOptions) -> RankerEntry:
-    if isinstance(entry, str):
-        return find_entry(entry, options.trials)
+def _entry(entry: str | Path | tuple[str, Ranker], options: RankOptions) -> RankerEntry:
+    if isinstance(entry, str | Path):
+        return find_entry(str(entry), options.trials)
     name, ranker = entry
-    return RankerEntry(name, RankerKind(KindSettings, lambda settings: ranker), (KindSettings(kind=name),))
+    return RankerEntry.of_ranker(name, lambda: ranker)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,14 @@ class _Comparison:
             return RankingTest(chosen, listed, len(dataset.items), options.keep_seen)
 
         return cls(dataset, options, split, test_of(split.dev), test_of(split.test), say)
+
+    def check(self, entries: Sequence[RankerEntry]) -> None:
+        """Check that no run has learned from targets; raises :class:`MismatchError`."""
+        for entry in entries:
+            if entry.run is not None:
+                check_trained_on(
+                    entry.run, self.dataset, self.split.training, self.options.protocol, self.options.seed
+                )
 
     def table(self, entries: Sequence[RankerEntry]) -> RankingTable:
         scored = [self._score(entry) for entry in entries]

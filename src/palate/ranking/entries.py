@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from palate.config import registry
 from palate.config.section import KindSettings
-from palate.errors import RecipeError, did_you_mean, fault_message
+from palate.errors import MismatchError, RecipeError, did_you_mean, fault_message
+from palate.ranking.recommender import TrainedRecommender
+from palate.recommend.files import load_recommender
+from palate.runs.run import RunFolder, load_run
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.ranking.base import Ranker
+    from palate.schema import RankingProtocol
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,14 @@ class RankerEntry:
     name: str
     kind: registry.RankerKind
     settings: tuple[KindSettings, ...]
+    run: RunFolder | None = None
+    """The run of a recommender that is trained already."""
+
+    @classmethod
+    def of_ranker(cls, name: str, build: Callable[[], Ranker], run: RunFolder | None = None) -> RankerEntry:
+        """Make the entry of a ranker without settings."""
+        kind = registry.RankerKind(KindSettings, lambda settings: build())
+        return cls(name, kind, (KindSettings(kind=name),), run)
 
 
 def find_entry(text: str, trials: int) -> RankerEntry:
@@ -27,17 +44,56 @@ def find_entry(text: str, trials: int) -> RankerEntry:
 
     Args:
         text: Its kind, or its kind with settings: ``item-knn:decay=0.8,shrinkage=20``. Given settings are not tuned.
+            Or the folder of a recommender's run.
         trials: How many settings tuning may try.
 
     Raises:
         RecipeError: There is no such kind or setting, or a value is invalid.
+        DataError: The folder is no finished run of a recommender.
     """
     name, colon, given = text.partition(":")
+    if name not in registry.rankers and ("/" in text or Path(text).is_dir()):
+        run = load_run(Path(text).expanduser())
+        recommender = load_recommender(run.path)
+        return RankerEntry.of_ranker(text, lambda: TrainedRecommender(recommender), run)
     kind = registry.rankers.find(name)
     if not colon:
         tried = kind.trials[:trials]
         return RankerEntry(text, kind, tuple(kind.settings.model_validate(dict(one)) for one in tried))
     return RankerEntry(text, kind, (_settings(name, kind.settings, given),))
+
+
+def check_trained_on(
+    run: RunFolder, dataset: Dataset, training: Dataset, protocol: RankingProtocol, seed: int
+) -> None:
+    """Check that a run has learned from nothing but what a protocol lets be learned from.
+
+    Args:
+        run: The run.
+        dataset: The data that is ranked.
+        training: What of it may be learned from.
+        protocol: The protocol.
+        seed: Seed of its draws.
+
+    Raises:
+        MismatchError: The run was trained on other data, or on targets.
+    """
+    trained_on, recipe = run.manifest.data_fingerprint, run.recipe
+    if trained_on == training.info.fingerprint:
+        return
+    again = f"train it with --set data.protocol={protocol}"
+    if trained_on != dataset.info.fingerprint:
+        raise MismatchError(
+            f"{run.path} was trained on {run.manifest.data_name} ({trained_on[:14]}), and what is ranked is "
+            f"{dataset.info.name} ({dataset.info.fingerprint[:14]}); {again} on this data"
+        )
+    learned_by = recipe.data.protocol or "new-users"  # without, it learns from the training users alone
+    if learned_by != protocol:
+        raise MismatchError(
+            f"{run.path} has learned from targets of {protocol}: its recipe has data.protocol "
+            f"{recipe.data.protocol or 'null'}; {again} into a new folder, or name the ranker recommender, which is "
+            "trained here"
+        )
 
 
 def settings_in_words(settings: KindSettings) -> str:

@@ -11,7 +11,7 @@ from palate.schema import Bools, Doubles, Ints
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.ranking.protocols import RankingCases
+    from palate.data.protocols import RankingCases
 
 _LENGTHS = (1, 5, 10, 20, 50)
 _EVENTS = (0, 1, 5, 20, 100)

@@ -1,4 +1,4 @@
-"""palate's recommender as a ranker, trained on what a protocol lets be learned from."""
+"""palate's recommender as a ranker: trained on what a protocol lets be learned from, here or in a run of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.recommend.scorer import Scorer
+    from palate.recommend.recommender import Recommender
 
 
 class RecommenderRankerSettings(KindSettings, RecommendSettings):
@@ -27,23 +27,39 @@ class RecommenderRankerSettings(KindSettings, RecommendSettings):
     """Seed of the held-out users."""
 
 
-class RecommenderRanker:
-    """Scores items as :class:`palate.recommend.recommender.Recommender` does."""
+class TrainedRecommender:
+    """Scores items as a trained :class:`palate.recommend.recommender.Recommender` does."""
 
-    def __init__(self, settings: RecommenderRankerSettings) -> None:
-        self._settings = settings
-        self._scorer: Scorer | None = None
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Fit the relations, and learn their weights on held-out users of these interactions."""
-        users = np.flatnonzero(dataset.interactions.lengths > 0)
-        settings = self._settings
-        self._scorer = fit_recommender(dataset, users, settings, ItemSettings(), settings.seed).scorer
+        """Do nothing: it is trained."""
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
         """Score by the newest interactions of the windows."""
-        assert self._scorer is not None
-        return picked(self._scorer.scores(newest(windows, self._settings.history)), candidates)
+        most = self._recommender.facts.history
+        return picked(self._recommender.scorer.scores(newest(windows, most)), candidates)
+
+
+class RecommenderRanker:
+    """A recommender that is trained as the ranking asks."""
+
+    def __init__(self, settings: RecommenderRankerSettings) -> None:
+        self._settings = settings
+        self._trained: TrainedRecommender | None = None
+
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+        """Fit the relations, and learn their weights on held-out users of these interactions."""
+        settings, users = self._settings, dataset.users("train")
+        self._trained = TrainedRecommender(
+            fit_recommender(dataset, users, settings, ItemSettings(), settings.seed)
+        )
+
+    def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
+        """Score as the trained recommender."""
+        assert self._trained is not None, "fit first"
+        return self._trained.scores(windows, candidates)
 
 
 def newest(windows: Windows, most: int) -> Windows:

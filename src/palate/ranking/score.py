@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from palate.data.protocols import RankingCases
 from palate.errors import PalateError
 from palate.ranking.base import Ranker
 from palate.ranking.candidates import Candidates
 from palate.ranking.metrics import LISTED, METRICS, Ranks, rank_metrics, target_ranks, top_items
-from palate.ranking.protocols import RankingCases
 from palate.schema import Floats, Indices
 
 _SCORES_AT_ONCE = 1 << 21
@@ -44,18 +44,21 @@ class RankingTest:
         Raises:
             PalateError: Scores are not finite or of the wrong shape.
         """
-        batches = []
+        ranks, lists = [], []
         for rows in self._batches():
-            batches.append(self._batch(ranker, name, rows))
+            scores, wanted = self._scores(ranker, name, rows)
+            ranks.append(target_ranks(scores, wanted, self.cases.targets[rows] >= 0))
+            lists.append(self._lists(scores, rows))
             progress(rows.stop, len(self.cases))
-        above, tied = (
-            np.concatenate([getattr(ranks, name) for ranks, _ in batches]) for name in ("above", "tied")
-        )
-        return RankedCases(Ranks(above, tied), np.concatenate([lists for _, lists in batches]))
+        return RankedCases(_joined(ranks), np.concatenate(lists))
 
     def ndcg(self, ranker: Ranker, name: str) -> float:
-        """Return the mean NDCG@10."""
-        return float(rank_metrics(self.ranked(ranker, name).ranks)[:, METRICS.index("ndcg@10")].mean())
+        """Return the mean NDCG@10; errors as in :meth:`ranked`."""
+        ranks = [
+            target_ranks(*self._scores(ranker, name, rows), self.cases.targets[rows] >= 0)
+            for rows in self._batches()
+        ]
+        return float(rank_metrics(_joined(ranks))[:, METRICS.index("ndcg@10")].mean())
 
     def _batches(self) -> Iterator[slice]:
         width = self.items if self.candidates is None else self.candidates.shape[1]
@@ -63,26 +66,38 @@ class RankingTest:
         for start in range(0, len(self.cases), size):
             yield slice(start, min(start + size, len(self.cases)))
 
-    def _batch(self, ranker: Ranker, name: str, rows: slice) -> tuple[Ranks, Indices]:
+    def _scores(self, ranker: Ranker, name: str, rows: slice) -> tuple[Floats, Floats]:
+        """Score what is ranked, -inf where an item is left out, [B, I or T + C], and the targets, [B, T]."""
         cases = self.cases[rows]
         windows = cases.windows.trimmed()
-        if self.candidates is None:
-            scores = _checked(ranker.scores(windows), (len(cases), self.items), name)
-            wanted = np.take_along_axis(scores, np.maximum(cases.targets, 0), axis=1)
-            if not self.keep_seen:
-                seen = np.nonzero(windows.mask)
-                scores[seen[0], windows.item_index[seen]] = -np.inf
-            ranks, lists = target_ranks(scores, wanted, cases.targets >= 0), top_items(scores, LISTED)
-        else:
-            listed = np.concatenate([cases.targets, self.candidates[rows]], axis=1)
+        if self.candidates is not None:
+            listed = self._listed(rows)
             scores = _checked(ranker.scores(windows, listed), listed.shape, name)
             scores[listed < 0] = -np.inf
-            ranks = target_ranks(scores, scores[:, : cases.targets.shape[1]], cases.targets >= 0)
-            best = top_items(scores, LISTED)
-            lists = np.where(best < 0, -1, np.take_along_axis(listed, np.maximum(best, 0), axis=1))
-        if lists.shape[1] < LISTED:
-            lists = np.pad(lists, ((0, 0), (0, LISTED - lists.shape[1])), constant_values=-1)
-        return ranks, lists
+            return scores, scores[:, : cases.targets.shape[1]]
+        scores = _checked(ranker.scores(windows), (len(cases), self.items), name)
+        wanted = np.take_along_axis(scores, np.maximum(cases.targets, 0), axis=1)
+        if not self.keep_seen:
+            seen = np.nonzero(windows.mask)
+            scores[seen[0], windows.item_index[seen]] = -np.inf
+        return scores, wanted
+
+    def _listed(self, rows: slice) -> Indices:
+        """Targets and candidates, [B, T + C]."""
+        assert self.candidates is not None
+        return np.concatenate([self.cases.targets[rows], self.candidates[rows]], axis=1)
+
+    def _lists(self, scores: Floats, rows: slice) -> Indices:
+        """Find the best items by the scores of what is ranked, [B, LISTED]; -1 where a list is shorter."""
+        best = top_items(scores, LISTED)
+        if self.candidates is not None:
+            items = np.take_along_axis(self._listed(rows), np.maximum(best, 0), axis=1)
+            best = np.where(best < 0, -1, items)
+        return np.pad(best, ((0, 0), (0, LISTED - best.shape[1])), constant_values=-1)
+
+
+def _joined(ranks: Sequence[Ranks]) -> Ranks:
+    return Ranks(*(np.concatenate([getattr(one, name) for one in ranks]) for name in ("above", "tied")))
 
 
 def _checked(scores: Floats, shape: tuple[int, ...], name: str) -> Floats:

@@ -49,7 +49,7 @@ def fit_recommender(
 
     Args:
         dataset: The data.
-        users: Users whose interactions are learned from, [U].
+        users: Users whose interactions are learned from, [U]; those without any count nothing.
         settings: Settings of the recommender.
         items: Settings of the item encoder.
         seed: Seed of the held-out users and of the rating model's start.
@@ -62,14 +62,14 @@ def fit_recommender(
         DataError: There are no interactions to learn from.
     """
     tell = report or (lambda line: None)
-    events = dataset.interactions.of_users(users)
+    events = dataset.interactions.of_users(users[dataset.interactions.lengths[users] > 0])
     if not len(events):
         raise DataError(
             "no training user has an interaction; prepare the data with more training users", dataset.path
         )
     rng = np.random.default_rng(seed)
     content = _content(dataset, settings, items)
-    missing = _missing(dataset, content)
+    missing = _missing(dataset, content, settings)
     for line in missing:
         tell(line)
     settings = settings.model_copy(update={"ordered": _is_ordered(dataset, events, settings, rng, tell)})
@@ -86,18 +86,24 @@ def _content(dataset: Dataset, settings: RecommendSettings, items: ItemSettings)
     found: dict[str, Relation] = {}
     if dataset.categories:
         found["categories"] = VectorRelation(category_vectors(dataset.category_matrix))
-    if settings.texts and (dataset.items["title"] != dataset.items["item_id"]).any():
+    if settings.texts and _has_texts(dataset):
         table = build_item_table(dataset, ItemEncoder(items), texts=texts_for(dataset.info, items.texts))
         found["texts"] = VectorRelation(text_vectors(table.vectors.sum(axis=1), settings.text_size))
     return found
 
 
-def _missing(dataset: Dataset, content: dict[str, Relation]) -> tuple[str, ...]:
+def _has_texts(dataset: Dataset) -> bool:
+    return bool((dataset.items["title"] != dataset.items["item_id"]).any())
+
+
+def _missing(dataset: Dataset, content: dict[str, Relation], settings: RecommendSettings) -> tuple[str, ...]:
     said = []
     if "categories" not in content:
         said.append("no categories: items are not related by them, and cannot be filtered by them")
     if "texts" not in content:
-        said.append("no item texts: an item without interactions is known by its categories alone")
+        left_out = not settings.texts and _has_texts(dataset)
+        why = "recommend.texts is false" if left_out else "no item texts"
+        said.append(f"{why}: an item without interactions is known by its categories alone")
     if dataset.info.feedback != "ratings":
         said.append("no ratings: stars cannot be predicted")
     if not dataset.info.has_times:

@@ -10,6 +10,7 @@ import torch
 
 from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
+from palate.data.protocols import make_split
 from palate.errors import RecipeError
 from palate.recommend.files import save_recommender
 from palate.recommend.fit import fit_recommender
@@ -31,7 +32,8 @@ def train_recommender(
     """Train the recommender of a recipe and return the run's folder.
 
     The training is deterministic and has no steps to go on from: one that was interrupted starts anew, and one that is
-    finished is left as it is.
+    finished is left as it is. With ``data.protocol`` it learns from what that protocol of ``palate rank`` lets be
+    learned from, and from nothing else, so that the run can be ranked by it.
 
     Args:
         recipe: A recipe with a section ``recommend``.
@@ -47,11 +49,6 @@ def train_recommender(
         DataError: The data cannot be read, or has no training interactions.
         OutputError: The folder holds something else, or cannot be written.
         MismatchError: The run was trained on other data.
-
-    Example:
-        >>> recipe = palate.Recipe(data={"path": data.path}, recommend={"texts": False, "rounds": 1})
-        >>> palate.train_recommender(recipe, "runs/recommender").name
-        'recommender'
     """
     recipe, out = rooted(recipe), Path(out).expanduser()
     if recipe.recommend is None:
@@ -65,8 +62,11 @@ def train_recommender(
             if run.model.is_dir():
                 tell(f"{out} is finished already")
                 return out
+            training = dataset
+            if recipe.data.protocol is not None:
+                training = make_split(dataset, recipe.data.protocol).training
             recommender = fit_recommender(
-                dataset, dataset.users("train"), recipe.recommend, recipe.items, recipe.seed, tell
+                training, training.users("train"), recipe.recommend, recipe.items, recipe.seed, tell
             )
             save_recommender(recommender, run.model)
             run.finish()

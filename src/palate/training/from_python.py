@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from palate.config.load import Layer, load_recipe, recipe_from
 from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset
-from palate.errors import DataError, RecipeError
+from palate.errors import DataError
 from palate.model.model import PersonalizedModel, load_model
+from palate.recommend.files import load_recommender
+from palate.recommend.recommender import Recommender
 from palate.runs.run import default_run
-from palate.training.train import train_run
+from palate.training.start import train_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +28,8 @@ def train(
     device: str | torch.device = "auto",
     progress: bool = False,
     report: Callable[[str], None] | None = None,
-) -> PersonalizedModel:
-    """Train a model, or resume an interrupted run.
+) -> PersonalizedModel | Recommender:
+    """Train a model or a recommender, or resume an interrupted run.
 
     Args:
         recipe: Path of a YAML file, a :class:`Recipe`, or a nested dict of the settings that differ from the defaults.
@@ -35,11 +37,13 @@ def train(
         out: The run's folder; ``runs/NAME`` of the recipe if None. An existing run of the same recipe is resumed from
             its last checkpoint, or loaded if it is finished.
         device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
-        progress: Show progress bars on stderr.
+            A recommender is trained on the CPU.
+        progress: Show progress bars on stderr. A recommender has none.
         report: Called with progress messages, one line each.
 
     Returns:
-        The saved model with the best dev score; ``model.run`` is its run, with recipe, manifest and training curve.
+        The saved model with the best dev score; ``model.run`` is its run, with recipe, manifest and training curve. By
+        a recipe with a section ``recommend`` it is the saved recommender.
 
     Raises:
         RecipeError: A setting is unknown, invalid, or does not fit the data.
@@ -55,8 +59,6 @@ def train(
         (2, 'tiny')
     """
     settings = _settings(recipe)
-    if settings.recommend is not None:
-        raise RecipeError("the recipe has a section 'recommend'; train it with palate.train_recommender")
     dataset = data if isinstance(data, Dataset) else None
     if data is not None:
         place = data.path if isinstance(data, Dataset) else Path(data).expanduser()
@@ -66,8 +68,8 @@ def train(
             )
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"path": place})})
     folder = default_run(settings) if out is None else Path(out).expanduser()
-    train_run(settings, folder, report, progress, device, dataset)
-    return load_model(folder, device=device)
+    train_recipe(settings, folder, report, progress=progress, device=device, dataset=dataset)
+    return load_model(folder, device=device) if settings.recommend is None else load_recommender(folder)
 
 
 def _settings(recipe: Recipe | Path | str | Mapping[str, Any]) -> Recipe:

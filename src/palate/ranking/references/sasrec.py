@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 
+_DROP = 0.1
+"""Factor of the learning rate where it drops."""
 _POOL = 20
 """Batches among whose users those of similar lengths are put together."""
 
@@ -34,20 +36,23 @@ class SasRecSettings(KindSettings):
     dropout: float = Field(0.5, ge=0, lt=1)
     max_length: int = Field(50, ge=1)
     """How many of a history's newest items are read."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     batch_size: int = Field(128, ge=1)
     max_epochs: int = Field(200, ge=1)
-    early_stopping_patience: int = Field(5, ge=1)
-    """Epochs without a higher dev NDCG@10 after which training ends."""
+    early_stopping_patience: int = Field(3, ge=1)
+    """Epochs without a higher dev NDCG@10 after which the learning rate drops, or training ends."""
+    learning_rate_drops: int = Field(1, ge=0)
+    """How often training goes on from the best weights with a tenth of the learning rate before it ends."""
     seed: int = Field(0, ge=0)
 
 
 class SasRec:
     """Scores an item by the inner product of its embedding with the transformer's state at the newest item.
 
-    Every position of a training history predicts the next item by a softmax over all items. Training ends when dev
-    NDCG@10 has not risen for some epochs, and the weights of the best one are kept.
+    Every position of a training history predicts the next item by a softmax over all items. When dev NDCG@10 has not
+    risen for some epochs, training goes on from the best weights at a lower learning rate, and ends when that does not
+    help any more.
     """
 
     def __init__(self, settings: SasRecSettings) -> None:
@@ -67,7 +72,7 @@ class SasRec:
                 betas=(0.9, 0.98),
                 weight_decay=settings.weight_decay,
             )
-            best, kept, waited = -1.0, _copied(network), 0
+            best, kept, waited, drops = -1.0, _copied(network), 0, 0
             for _ in range(settings.max_epochs):
                 network.train()
                 for sequences in _batches(dataset, settings, generator):
@@ -78,8 +83,14 @@ class SasRec:
                     best, kept, waited = reached, _copied(network), 0
                 else:
                     waited += 1
-                if waited == settings.early_stopping_patience:
+                if waited < settings.early_stopping_patience:
+                    continue
+                if drops == settings.learning_rate_drops:
                     break
+                network.load_state_dict(kept)
+                waited, drops = 0, drops + 1
+                for group in optimizer.param_groups:
+                    group["lr"] *= _DROP
             network.load_state_dict(kept)
 
     @torch.inference_mode()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palate.data.protocols import make_split
 from palate.errors import DataError
-from palate.ranking.protocols import make_split
 from sequence_data import sequence_dataset
 
 

@@ -6,21 +6,28 @@ A ranker gets a dataset that holds the training interactions alone, and historie
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from palate.data.storage import fingerprint
 from palate.data.windows import draw_windows
 from palate.errors import DataError
-from palate.schema import SPLITS, Bools, Indices, Interactions, Ints, Split, Windows
+from palate.schema import (
+    RANKING_PROTOCOLS,
+    SPLITS,
+    Bools,
+    Indices,
+    Interactions,
+    Ints,
+    RankingProtocol,
+    Split,
+    Windows,
+)
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
-RankingProtocol: TypeAlias = Literal["leave-last-out", "future", "new-users"]
-"""What is held out: each user's last interaction, the newest tenth of all time, or whole users."""
-RANKING_PROTOCOLS: tuple[RankingProtocol, ...] = get_args(RankingProtocol)
 HELD_OUT_SHARE = 0.1
 """Share of the interactions, the newest, that is the test period of ``future``; as many before them are dev."""
 

@@ -1,0 +1,49 @@
+"""Trains what a recipe describes: a personalised language model, or a recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palate.config.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from palate.data.dataset import Dataset
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path,
+    report: Callable[[str], None] | None = None,
+    *,
+    progress: bool = False,
+    device: str | torch.device = "auto",
+    dataset: Dataset | None = None,
+) -> Path:
+    """Train the recipe's model or recommender, and return the run's folder.
+
+    Args:
+        recipe: A recipe; with a section ``recommend`` it is a recommender's.
+        out: The run's folder, new or of the same recipe.
+        report: Called with progress messages, one line each.
+        progress: Show progress bars on stderr. A recommender has none.
+        device: Where a model is trained; a recommender is trained on the CPU.
+        dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        PalateError: As by :func:`palate.training.train.train_run` and
+            :func:`palate.recommend.train.train_recommender`.
+    """
+    if recipe.recommend is not None:
+        from palate.recommend.train import train_recommender
+
+        return train_recommender(recipe, out, report, dataset)
+    from palate.training.train import train_run
+
+    return train_run(recipe, out, report, progress, device, dataset)
