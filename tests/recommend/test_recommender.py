@@ -15,7 +15,7 @@ from palate.schema import History, Windows
 from sequence_data import sequence_dataset
 from small_dataset import small_dataset
 
-SETTINGS = RecommendSettings(texts=False, rounds=2, rating_rank=4, rating_iterations=5)
+SETTINGS = RecommendSettings(texts=False, rounds=2, rating_rank=4, rating_iterations=5, network_size=0)
 
 
 def fitted(dataset, **settings):
@@ -50,6 +50,17 @@ def chains():
     return sequence_dataset([[(start + step) % 30 for step in range(rng.integers(3, 9))] for start in starts])
 
 
+@pytest.fixture(scope="module")
+def rows_of_two():
+    """Users whose next item depends on the last two in a way that no relation between two items tells."""
+    rng = np.random.default_rng(0)
+    sequences = []
+    for _ in range(400):
+        a, b = rng.integers(0, 4, 2)
+        sequences.append([a, 4 + b, 8 + (a + b) % 4 + 4 * int(a > 1)])
+    return fitted(sequence_dataset(sequences), network_size=16, network_epochs=30, network_learning_rate=0.02)
+
+
 def test_it_learns_what_follows_what(chains):
     recommender = fitted(chains)
     walks = [History(str(start), [f"{chains.item_ids[(start + step) % 30]}" for step in range(4)], [1.0] * 4, [0] * 4)
@@ -64,6 +75,23 @@ def test_the_weights_rank_held_out_items_better_than_popularity(chains):
     fit_recommender(chains, chains.users("train"), SETTINGS, ItemSettings(), 1, said.append)
     (line,) = (line for line in said if line.startswith("round 1"))
     assert float(line.split()[3]) > 0.8  # of items that are all as popular
+
+
+def test_a_network_that_finds_held_out_items_no_better_is_left_out(chains):
+    said = []
+    trained = SETTINGS.model_copy(update={"network_size": 4, "network_epochs": 1})
+    recommender = fit_recommender(chains, chains.users("train"), trained, ItemSettings(), 1, said.append)
+    assert "network: held-out interactions are found no better with it, and it is left out" in said
+    assert recommender.scorer.network is None
+
+
+def test_a_network_that_finds_them_better_counts_and_is_saved(rows_of_two, tmp_path):
+    recommender = rows_of_two
+    assert recommender.scorer.weights.network > 0
+    save_recommender(recommender, tmp_path / "model")
+    again = read_recommender(tmp_path / "model")
+    asked = [History("a", ["0", "1"], [1.0, 1.0], [0, 1]), empty()]
+    assert again.recommend(asked, k=5) == recommender.recommend(asked, k=5)
 
 
 def test_too_few_held_out_interactions_leave_the_weights_as_they_start(films):

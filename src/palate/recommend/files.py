@@ -14,10 +14,11 @@ from scipy import sparse
 
 from palate.data.storage import ITEM_COLUMNS
 from palate.errors import DataError
+from palate.recommend.network import ItemNetwork
 from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
-from palate.recommend.scorer import Scorer, ScorerWeights
+from palate.recommend.scorer import EventWeights, Scorer, ScorerWeights
 from palate.runs.run import load_run
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, read_record
@@ -37,10 +38,12 @@ class _Ratings(Frozen):
 class _Header(Frozen):
     """Contents of ``recommender.json``."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     facts: CatalogueFacts
     weights: ScorerWeights
     vector_relations: tuple[str, ...]
+    poolings: tuple[EventWeights, ...] | None
+    """How events count in the sums of the network; None without a network."""
     ratings: _Ratings | None
 
 
@@ -55,6 +58,8 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
     for name, relation in scorer.relations.items():
         content = relation.matrix if isinstance(relation, PairRelation) else relation.vectors
         arrays |= _arrays(f"relations.{name}", content)
+    if scorer.network is not None:
+        arrays |= {f"network.{name}": array for name, array in scorer.network.arrays().items()}
     if ratings is not None:
         arrays |= {"ratings.items": ratings.items, "ratings.covariance": ratings.covariance}
     header = _Header(
@@ -63,6 +68,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
         vector_relations=tuple(
             name for name, relation in scorer.relations.items() if isinstance(relation, VectorRelation)
         ),
+        poolings=None if scorer.network is None else scorer.network.poolings,
         ratings=None if ratings is None else _Ratings(mean=ratings.mean, noise=ratings.noise),
     )
     table = io.BytesIO()
@@ -104,7 +110,8 @@ def read_recommender(folder: Path) -> Recommender:
             name: _relation(arrays, f"relations.{name}", name in header.vector_relations)
             for name in header.weights.relations
         }
-        scorer = Scorer(relations, arrays["popularity"], arrays["deviations"], header.weights)
+        network = None if header.poolings is None else _network(header.poolings, arrays)
+        scorer = Scorer(relations, arrays["popularity"], arrays["deviations"], header.weights, network)
         ratings = None if header.ratings is None else _rating_model(header.ratings, arrays)
     except (KeyError, ValueError) as error:
         raise DataError(
@@ -116,6 +123,12 @@ def read_recommender(folder: Path) -> Recommender:
             f"{len(items)} items, but {TENSORS} has {len(scorer.popularity)}; {_AGAIN}", folder / ITEMS
         )
     return Recommender(header.facts, items, scorer, ratings)
+
+
+def _network(poolings: tuple[EventWeights, ...], arrays: dict[str, np.ndarray]) -> ItemNetwork:
+    prefix = "network."
+    named = {name.removeprefix(prefix): one for name, one in arrays.items() if name.startswith(prefix)}
+    return ItemNetwork.of_arrays(poolings, named)
 
 
 def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingModel:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from palate.errors import DataError
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
 from palate.items.texts import texts_for
-from palate.recommend.held_out import hold_out, user_folds
+from palate.recommend.held_out import HeldOut, hold_out, user_folds
+from palate.recommend.network import ItemNetwork
+from palate.recommend.network_training import NetworkData, train_network
 from palate.recommend.order import COMMON, common_order
 from palate.recommend.ratings import RatingModel, fit_ratings
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import (
+    PairRelation,
     Relation,
     VectorRelation,
     category_vectors,
+    content_vectors,
     cooccurrence,
     regression,
     succession,
     text_vectors,
 )
 from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights, popularity_of
-from palate.recommend.tuning import Fold, Grids, best_penalty, tune
+from palate.recommend.tuning import DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
 from palate.schema import Floats, Interactions, Ints
+from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.config.recipe import ItemSettings, RecommendSettings
     from palate.data.dataset import Dataset
 
 DEFAULT_RIDGE = 1000.0
+VALIDATED = 1_000
+"""Held-out interactions that stop the training of a network."""
 FEWEST = 20
 """Held-out interactions below which the weights stay as they are at the start."""
 
@@ -73,10 +82,15 @@ def fit_recommender(
     for line in missing:
         tell(line)
     settings = settings.model_copy(update={"ordered": _is_ordered(dataset, events, settings, rng, tell)})
-    deviations = _deviations(dataset, events)
-    weights, penalty = _tuned(dataset, events, settings, content, deviations, rng, tell)
-    settings = settings.model_copy(update={"ridge": penalty})
-    scorer = _scorer(dataset, events, settings, content, deviations, weights)
+    fitting = _Fitting(dataset, settings, content, _deviations(dataset, events), seed, tell)
+    found = _tuned(fitting, events, rng)
+    scorer = found.scorer(events)
+    if found.epochs and scorer.weights.network:
+        tell(f"network: trained again on all training users for {counted(found.epochs, 'epoch')}")
+        network, _ = train_network(
+            found.network_data(events, scorer.relations), settings, seed, epochs=found.epochs
+        )
+        scorer = replace(scorer, network=network)
     ratings = _ratings(dataset, events, settings, rng)
     return Recommender(CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings)
 
@@ -138,6 +152,60 @@ def _deviations(dataset: Dataset, events: Interactions) -> Floats:
     return deviations
 
 
+@dataclass(frozen=True)
+class _Fitting:
+    """What is the same for all folds of the training users; and, once it is tuned, what was learned on them."""
+
+    dataset: Dataset
+    settings: RecommendSettings
+    content: Mapping[str, Relation]
+    deviations: Floats
+    seed: int
+    tell: Callable[[str], None]
+    weights: ScorerWeights | None = None
+    epochs: int = 0
+    """Epochs after which the network was best; 0 without one."""
+
+    @property
+    def ordered(self) -> bool:
+        return bool(self.settings.ordered)
+
+    def scorer(self, events: Interactions) -> Scorer:
+        """Fit all but the network."""
+        items = len(self.dataset.items)
+        relations = {**_relations(events, items, self.settings), **self.content}
+        counts = np.bincount(events.item_index, minlength=items).astype(np.float32)
+        start = RelationWeights(weight=1.0, events=EventWeights(decay=0.5 if self.ordered else 1.0))
+        weights = self.weights or ScorerWeights(relations=dict.fromkeys(relations, start))
+        return Scorer(relations, popularity_of(counts), self.deviations, weights)
+
+    def network_data(self, events: Interactions, relations: Mapping[str, Relation]) -> NetworkData:
+        """Collect what a network learns from."""
+        items = len(self.dataset.items)
+        known = [relations[name] for name in ("cooccurrence", "succession") if name in relations]
+        related = sparse.csr_matrix(sum(one.matrix for one in known if isinstance(one, PairRelation)))
+        timed = self.ordered and self.dataset.info.has_times
+        content = content_vectors(self.content, items, self.settings.text_size)
+        return NetworkData(events, related, content, self.deviations, self.ordered, timed)
+
+    def fold(self, events: Interactions, held_out: HeldOut) -> tuple[Fold, int]:
+        """Fit to some users, and a network for as many epochs as is best for the held-out interactions."""
+        scorer = self.scorer(events)
+        if not self.settings.network_size:
+            return Fold(scorer, held_out), 0
+        asked = held_out.limited(VALIDATED, np.random.default_rng(self.seed))
+        hidden = seen_items(asked, len(self.dataset.items))
+
+        def ndcg(network: ItemNetwork) -> float:
+            found = mean_ndcg(network.logits(asked.windows, self.deviations) + hidden, asked.target)
+            self.tell(f"network: NDCG@{DEPTH} {found:.4f} on {len(asked):,} held-out interactions")
+            return found
+
+        data = self.network_data(events, scorer.relations)
+        network, epochs = train_network(data, self.settings, self.seed, ndcg)
+        return Fold(replace(scorer, network=network), held_out), epochs
+
+
 def _relations(events: Interactions, items: int, settings: RecommendSettings) -> dict[str, Relation]:
     found: dict[str, Relation] = {
         "cooccurrence": cooccurrence(events, items, settings.damping, settings.neighbours)
@@ -149,51 +217,28 @@ def _relations(events: Interactions, items: int, settings: RecommendSettings) ->
     return found
 
 
-def _scorer(
-    dataset: Dataset,
-    events: Interactions,
-    settings: RecommendSettings,
-    content: dict[str, Relation],
-    deviations: Floats,
-    weights: ScorerWeights | None = None,
-) -> Scorer:
-    relations = {**_relations(events, len(dataset.items), settings), **content}
-    counts = np.bincount(events.item_index, minlength=len(dataset.items)).astype(np.float32)
-    decay = 0.5 if settings.ordered else 1.0
-    start = RelationWeights(weight=1.0, events=EventWeights(decay=decay))
-    weights = weights or ScorerWeights(relations=dict.fromkeys(relations, start))
-    return Scorer(relations, popularity_of(counts), deviations, weights)
-
-
-def _tuned(
-    dataset: Dataset,
-    events: Interactions,
-    settings: RecommendSettings,
-    content: dict[str, Relation],
-    deviations: Floats,
-    rng: np.random.Generator,
-    tell: Callable[[str], None],
-) -> tuple[ScorerWeights | None, float | None]:
-    """Learn the weights, and the ridge penalty, on held-out users, from relations of the others."""
-    folds = []
+def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) -> _Fitting:
+    """Learn the ridge penalty, the epochs of the network and all weights on held-out users, from the others."""
+    settings, items, tell = fitting.settings, len(fitting.dataset.items), fitting.tell
+    parts = []
     for held in user_folds(events.lengths, settings.held_out, rng):
         others = events.of_users(np.setdiff1d(np.arange(len(events.lengths)), held))
-        held_out = hold_out(events.of_users(held), bool(settings.ordered), settings.history, rng)
-        folds.append((others, held_out))
-    number = sum(len(held_out) for _, held_out in folds)
+        parts.append((others, hold_out(events.of_users(held), fitting.ordered, settings.history, rng)))
+    number = sum(len(held_out) for _, held_out in parts)
     if number < FEWEST:
         tell(f"{number} held-out interactions are too few to learn weights from; they stay as they start")
-        return None, settings.ridge
-    if settings.ridge is None and len(dataset.items) <= settings.ridge_items:
-        penalty = best_penalty(folds, len(dataset.items))
+        return fitting
+    if settings.ridge is None and items <= settings.ridge_items:
+        penalty = best_penalty(parts, items)
         tell(f"ridge penalty {penalty:g}")
-        settings = settings.model_copy(update={"ridge": penalty})
-    scored = [
-        Fold(_scorer(dataset, others, settings, content, deviations), held_out) for others, held_out in folds
-    ]
-    ordered = bool(settings.ordered)
-    grids = Grids(ordered, ordered and dataset.info.has_times, bool(deviations.any()))
-    return tune(scored, grids, settings.rounds, rng, tell), settings.ridge
+        fitting = replace(fitting, settings=settings.model_copy(update={"ridge": penalty}))
+    folds, epochs = zip(*(fitting.fold(others, held_out) for others, held_out in parts), strict=True)
+    timed = fitting.ordered and fitting.dataset.info.has_times
+    grids = Grids(fitting.ordered, timed, bool(fitting.deviations.any()))
+    weights = tune(folds, grids, settings.rounds, rng, tell)
+    if settings.network_size and not weights.network:
+        tell("network: held-out interactions are found no better with it, and it is left out")
+    return replace(fitting, weights=weights, epochs=round(float(np.mean(epochs))))
 
 
 def _ratings(

@@ -6,12 +6,14 @@ item vectors, which items that nobody has interacted with have, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
+from sklearn.utils.extmath import randomized_svd
 
 from palate.schema import Floats, Interactions, Ints
 
@@ -92,14 +94,14 @@ def succession(events: Interactions, items: int, damping: float, keep: int) -> P
 def regression(events: Interactions, items: int, penalty: float) -> PairRelation:
     """Ridge regression of each item on all others (EASE, Steck 2019), in memory for a square of the items."""
     matrix = membership_matrix(events, items)
-    gram = (matrix.T @ matrix).toarray(order="F").astype(np.float64)
+    gram = (matrix.T @ matrix).toarray(order="F")
     gram[np.diag_indices(items)] += penalty
-    factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
-    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    factor, _ = lapack.spotrf(gram, lower=True, overwrite_a=True)
+    inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)
     inverse += np.tril(inverse, -1).T - np.triu(inverse, 1)  # only the lower half was computed
-    weights = (-inverse / np.diag(inverse)).astype(np.float32)
-    np.fill_diagonal(weights, 0.0)
-    return PairRelation(np.ascontiguousarray(weights))
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0.0)
+    return PairRelation(np.ascontiguousarray(inverse))
 
 
 def category_vectors(membership: np.ndarray | sparse.csr_matrix) -> sparse.csr_matrix:
@@ -118,6 +120,20 @@ def text_vectors(vectors: Floats, size: int) -> Floats:
     norm = np.linalg.norm(reduced, axis=1, keepdims=True)
     unit: Floats = np.ascontiguousarray(reduced / np.maximum(norm, 1e-6), dtype=np.float32)
     return unit
+
+
+def content_vectors(relations: Mapping[str, Relation], items: int, size: int) -> Floats:
+    """Make dense vectors [I, S] of what an item has without interactions, at most ``size`` of each relation."""
+    parts = [np.zeros((items, 0), dtype=np.float32)]
+    for one in relations.values():
+        if isinstance(one, VectorRelation):
+            most = min(size, *one.vectors.shape)
+            if isinstance(one.vectors, np.ndarray) or one.vectors.shape[1] <= size:
+                parts.append(_dense(one.vectors))
+            else:
+                left, values, _ = randomized_svd(one.vectors, most, random_state=0)
+                parts.append((left * values).astype(np.float32))
+    return np.hstack(parts)
 
 
 def keep_largest(matrix: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:

@@ -1,9 +1,10 @@
-"""Scores of all items from a history: a weighted sum of what its events say by each relation, and popularity."""
+"""Scores of all items from a history: what its events say by each relation, by a network, and popularity."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -11,6 +12,9 @@ from scipy import sparse
 from palate.recommend.relations import Relation
 from palate.schema import Doubles, Floats, Windows
 from palate.system.records import Frozen
+
+if TYPE_CHECKING:
+    from palate.recommend.network import ItemNetwork
 
 DAY = 86_400.0
 BATCH_CELLS = 20_000_000
@@ -56,9 +60,11 @@ class ScorerWeights(Frozen):
     popularity: float = 1e-4
     """Weight of log(1 + number of the item's interactions) over that of the most popular item."""
     floor: float = 1e-3
-    """Added to a score before its logarithm: what an item has that nothing speaks for."""
+    """Where the relations' sum turns from linear, below, to logarithmic, above, as the network's logits are."""
+    network: float = 0.0
+    """Weight of the network's logits."""
     sharpness: float = 1.0
-    """Power of a score in the odds between items."""
+    """Factor of the scores as logits of a softmax over items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +75,18 @@ class Scorer:
     popularity: Floats  # [I] from 0 to 1
     deviations: Floats  # [R] rating values in standard deviations from the mean
     weights: ScorerWeights
+    network: ItemNetwork | None = None
 
     def scores(self, windows: Windows) -> Floats:
         """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
+        scores = compressed(self._related(windows), self.weights.floor)
+        if self.network is not None and self.weights.network:
+            personal = windows.length > 0
+            logits = self.network.logits(windows[personal], self.deviations)
+            scores[personal] += np.float32(self.weights.network) * logits
+        return scores
+
+    def _related(self, windows: Windows) -> Floats:
         total = np.tile(np.float32(self.weights.popularity) * self.popularity, (len(windows), 1))
         for name, part in self.weights.relations.items():
             if part.weight:
@@ -88,9 +103,14 @@ class Scorer:
 
     def log_odds(self, scores: Floats) -> Floats:
         """Convert scores to the logits of a softmax over items."""
-        odds = np.log(np.maximum(scores, 0) + self.weights.floor)
-        sharpened: Floats = (self.weights.sharpness * odds).astype(np.float32)
+        sharpened: Floats = np.float32(self.weights.sharpness) * scores
         return sharpened
+
+
+def compressed(total: Floats, floor: float) -> Floats:
+    """Make log-odds of the relations' sums: the logarithm far above ``floor``, and linear about zero."""
+    found: Floats = np.arcsinh(total / np.float32(2 * floor))
+    return found
 
 
 def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:

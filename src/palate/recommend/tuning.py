@@ -10,17 +10,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 from palate.recommend.held_out import HeldOut
 from palate.recommend.relations import regression
-from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights, event_matrix
-from palate.schema import Floats, Indices, Interactions, Ints, Windows
+from palate.recommend.scorer import (
+    EventWeights,
+    RelationWeights,
+    Scorer,
+    ScorerWeights,
+    compressed,
+    event_matrix,
+)
+from palate.schema import Floats, Indices, Interactions, Ints
 
 DEPTH = 50
 """Ranks below this one count nothing."""
 COLUMNS = 20_000
 """Items that the held-out ones are ranked among; a sample of the catalogue where it has more."""
-CELLS = 24_000_000
+CELLS = 16_000_000
 """Scores of one relation that are held in memory."""
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DECAYS = (1.0, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2)
@@ -28,7 +36,8 @@ DAYS = (None, 1000.0, 200.0, 50.0, 10.0)
 RATINGS = (0.0, 0.25, 0.5, 1.0)
 POPULARITIES = (1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1)
 RIDGES = (100.0, 300.0, 1000.0, 3000.0)
-FLOORS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)
+NETWORKS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
+FLOORS = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SHARPNESS = (0.5, 0.75, 1.0, 1.5, 2.0)
 SMALL = 1e-5
 """Gain in NDCG for which a weight is changed."""
@@ -94,9 +103,10 @@ def tune(
         before = best
         for name in names:
             for change in _changes(weights, name, unit[name], grids):
-                weights, best = _better(cases, weights, best, change)
-        for value in POPULARITIES:
-            weights, best = _better(cases, weights, best, _popular(value))
+                weights, best = _better(cases, weights, best, change, name)
+        for field, values in cases.common:
+            for value in values:
+                weights, best = _better(cases, weights, best, _redefined(field, value), field)
         report(f"round {turn + 1}: NDCG@{DEPTH} {best:.4f} on {len(cases.target):,} held-out interactions")
         if best - before < SMALL:
             break
@@ -129,8 +139,8 @@ def _changes(weights: ScorerWeights, name: str, unit: float, grids: Grids) -> It
             yield from (redefined(field, value) for value in values)
 
 
-def _popular(value: float) -> _Change:
-    return lambda w: w.model_copy(update={"popularity": value})
+def _redefined(field: str, value: float) -> _Change:
+    return lambda w: w.model_copy(update={field: value})
 
 
 def _with(weights: ScorerWeights, name: str, part: RelationWeights) -> ScorerWeights:
@@ -138,12 +148,12 @@ def _with(weights: ScorerWeights, name: str, part: RelationWeights) -> ScorerWei
 
 
 def _better(
-    cases: _Cases, weights: ScorerWeights, best: float, change: _Change
+    cases: _Cases, weights: ScorerWeights, best: float, change: _Change, varied: str
 ) -> tuple[ScorerWeights, float]:
     trial = change(weights)
     if _effective(trial) == _effective(weights):
         return weights, best
-    found = cases.ndcg(trial)
+    found = cases.ndcg(trial, varied)
     return (trial, found) if found > best + SMALL else (weights, best)
 
 
@@ -167,9 +177,9 @@ def best_penalty(folds: Sequence[tuple[Interactions, HeldOut]], items: int) -> f
     for events, held_out in folds:
         weight = np.ones_like(held_out.windows.item_index, dtype=np.float32)
         histories = event_matrix(held_out.windows, weight, items)
+        hidden = seen_items(held_out, items)
         for penalty in RIDGES:
-            scores = regression(events, items, penalty).scores(histories)
-            scores[histories.nonzero()] = -np.inf
+            scores = regression(events, items, penalty).scores(histories) + hidden
             found[penalty] += len(held_out) * mean_ndcg(scores, held_out.target)
     return max(RIDGES, key=lambda penalty: found[penalty])
 
@@ -179,6 +189,15 @@ def mean_ndcg(scores: Floats, target: Ints | Indices) -> float:
     own = scores[np.arange(len(scores)), target][:, None]
     rank = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
     return float(np.where(rank < DEPTH, 1 / np.log2(rank + 2), 0.0).mean())
+
+
+def seen_items(held_out: HeldOut, items: int) -> Floats:
+    """-inf for the items of each history, and 0 for the others and the held-out item, which may come again, [B, I]."""
+    windows = held_out.windows
+    seen = event_matrix(windows, np.ones_like(windows.item_index, dtype=np.float32), items)
+    hidden: Floats = np.where(seen.toarray() > 0, -np.inf, 0.0).astype(np.float32)
+    hidden[np.arange(len(held_out)), held_out.target] = 0.0
+    return hidden
 
 
 class _Cases:
@@ -195,14 +214,25 @@ class _Cases:
         self.target = np.searchsorted(self.columns, targets)
         self.popularity = [one.scorer.popularity[self.columns] for one in self.folds]
         self.rows = [len(one.held_out) for one in self.folds]
-        self.hidden = np.concatenate([self._hidden(one.held_out.windows, items) for one in self.folds])
-        self.hidden[np.arange(len(targets)), self.target] = 0.0  # an item may come again
+        self.hidden = np.concatenate([seen_items(one.held_out, items)[:, self.columns] for one in self.folds])
         self._kept: dict[str, tuple[EventWeights, Floats]] = {}
+        self._fixed: tuple[ScorerWeights, Floats] | None = None
+        self.logits = self._logits()
 
-    def _hidden(self, windows: Windows, items: int) -> Floats:
-        seen = event_matrix(windows, np.ones_like(windows.item_index, dtype=np.float32), items)
-        hidden: Floats = np.where(seen[:, self.columns].toarray() > 0, -np.inf, 0.0).astype(np.float32)
-        return hidden
+    @property
+    def common(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        """Fields of the weights that are no relation's, with the values to try."""
+        popularity = (("popularity", POPULARITIES),)
+        return popularity if self.logits is None else (*popularity, ("network", NETWORKS), ("floor", FLOORS))
+
+    def _logits(self) -> Floats | None:
+        """Logits of the columns by each fold's network, [B, columns]; None if there is none."""
+        parts = [
+            one.scorer.network.logits(one.held_out.windows, one.scorer.deviations)[:, self.columns]
+            for one in self.folds
+            if one.scorer.network is not None
+        ]
+        return np.concatenate(parts) if parts else None
 
     def part(self, name: str, events: EventWeights) -> Floats:
         """Scores by one relation, [B, columns]; those of its last events' weights are kept."""
@@ -226,37 +256,51 @@ class _Cases:
         """Find the weight with which a relation's highest scores are 1 on average."""
         return float(1 / max(self.part(name, events).max(axis=1).mean(), 1e-6))
 
-    def scores(self, weights: ScorerWeights) -> Floats:
-        """Scores of the columns, [B, columns]; -inf for items that were seen."""
-        total: Floats = self.hidden + np.float32(weights.popularity) * np.repeat(
-            self.popularity, self.rows, axis=0
-        )
+    def scores(self, weights: ScorerWeights, varied: str = "") -> Floats:
+        """Scores of the columns, [B, columns]; -inf for items that were seen.
+
+        The sum of all relations but the one that is varied is kept for the next call.
+        """
+        others = {name: part for name, part in weights.relations.items() if name != varied and part.weight}
+        fixed = weights.model_copy(update={"relations": others, "network": 0.0, "floor": 1.0})
+        if self._fixed is None or self._fixed[0] != fixed:
+            self._fixed = fixed, self._sum(fixed)
+        total = self._fixed[1]
+        part = weights.relations.get(varied)
+        if part is not None and part.weight:
+            total = total + np.float32(part.weight) * self.part(varied, part.events)
+        scores: Floats = total if self.logits is None else compressed(total, weights.floor)
+        if self.logits is not None and weights.network:
+            scores += np.float32(weights.network) * self.logits
+        scores = scores + self.hidden
+        return scores
+
+    def _sum(self, weights: ScorerWeights) -> Floats:
+        popularity = np.repeat(self.popularity, self.rows, axis=0)
+        total: Floats = np.float32(weights.popularity) * popularity
         for name, part in weights.relations.items():
-            if part.weight:
-                total += np.float32(part.weight) * self.part(name, part.events)
+            total += np.float32(part.weight) * self.part(name, part.events)
         return total
 
-    def ndcg(self, weights: ScorerWeights) -> float:
+    def ndcg(self, weights: ScorerWeights, varied: str = "") -> float:
         """Mean NDCG of the held-out items."""
-        return mean_ndcg(self.scores(weights), self.target)
+        return mean_ndcg(self.scores(weights, varied), self.target)
 
     def calibrated(self, weights: ScorerWeights) -> ScorerWeights:
-        """Choose floor and sharpness by the likelihood of the held-out items."""
-        scores = self.scores(weights)[:2_000]
-        rows, shown = np.arange(len(scores)), np.isfinite(scores)
-
-        def loss(floor: float, sharpness: float) -> float:
-            logits = np.full_like(scores, -np.inf)
-            logits[shown] = sharpness * np.log(np.maximum(scores[shown], 0) + floor)
-            top = logits.max(axis=1)
-            return float(
-                (
-                    top
-                    + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-                    - logits[rows, self.target[: len(rows)]]
-                ).mean()
-            )
-
-        pairs = [(floor, sharpness) for floor in FLOORS for sharpness in SHARPNESS]
-        floor, sharpness = min(pairs, key=lambda pair: loss(*pair))
-        return weights.model_copy(update={"floor": floor, "sharpness": sharpness})
+        """Choose the sharpness, and without a network the floor, by the likelihood of the held-out items."""
+        floors = FLOORS if self.logits is None or not weights.network else (weights.floor,)
+        best, chosen = np.inf, weights
+        for floor in floors:
+            scores = self.scores(weights.model_copy(update={"floor": floor}))[:2_000]
+            if self.logits is None:
+                scores = compressed(scores, floor)
+            for sharpness in SHARPNESS:
+                logits = np.float32(sharpness) * scores
+                own = logits[np.arange(len(logits)), self.target[: len(logits)]]
+                loss = float((logsumexp(logits, axis=1) - own).mean())
+                if loss < best:
+                    best, chosen = (
+                        loss,
+                        weights.model_copy(update={"floor": floor, "sharpness": sharpness}),
+                    )
+        return chosen

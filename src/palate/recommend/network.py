@@ -1,0 +1,85 @@
+"""A small network from a history to a query, whose products with item vectors are logits of what comes next.
+
+The query is made of sums of the item vectors of a history, each by other weights of the events: only the newest,
+decayed by order or by time, all alike. Such sums have a constant size. An item's vector is learned for the item, plus
+a projection of its texts and categories, which is all that an item without training interactions has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy import sparse
+from scipy.special import erf
+
+from palate.recommend.scorer import EventWeights, event_matrix
+from palate.schema import Floats, Windows
+
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class QueryNetwork:
+    """From K sums of D values to a query of D: a linear map of each sum, and a hidden layer of H on all of them."""
+
+    maps: Floats  # [K * D, D]
+    hidden: Floats  # [K * D, H]
+    hidden_bias: Floats  # [H]
+    output: Floats  # [H, D]
+
+    def __call__(self, sums: Floats) -> Floats:
+        """Compute queries [B, D] from sums [B, K * D]."""
+        centred = sums - sums.mean(axis=1, keepdims=True)
+        normal = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPSILON)
+        before = normal @ self.hidden + self.hidden_bias
+        active = before * (0.5 + 0.5 * erf(before / np.sqrt(2))).astype(np.float32)  # GELU
+        query: Floats = sums @ self.maps + active @ self.output
+        return query
+
+
+@dataclass(frozen=True, eq=False)
+class ItemNetwork:
+    """Logits of I items from histories."""
+
+    poolings: tuple[EventWeights, ...]
+    """How events count in each of the K sums."""
+    network: QueryNetwork
+    vectors: Floats  # [I, D]
+    bias: Floats  # [I]
+    projection: Floats  # [S, D] from an item's texts and categories to its vector; S is 0 without these
+
+    def sums(self, windows: Windows, deviations: Floats) -> Floats:
+        """Sum the item vectors of B windows by each pooling, [B, K * D]."""
+        matrix = pooled_events(windows, self.poolings, deviations, len(self.vectors))
+        sums: Floats = np.hstack(np.split(matrix @ self.vectors, len(self.poolings)))
+        return sums
+
+    def logits(self, windows: Windows, deviations: Floats) -> Floats:
+        """Score all items for B windows, [B, I], from the deviation of each rating value [R]."""
+        query = self.network(self.sums(windows, deviations))
+        logits: Floats = query @ self.vectors.T + self.bias
+        return logits
+
+    def arrays(self) -> dict[str, Floats]:
+        """Collect the learned arrays by name."""
+        query = {one.name: getattr(self.network, one.name) for one in fields(QueryNetwork)}
+        return {**query, "vectors": self.vectors, "bias": self.bias, "projection": self.projection}
+
+    @classmethod
+    def of_arrays(cls, poolings: tuple[EventWeights, ...], arrays: dict[str, Floats]) -> ItemNetwork:
+        """Make a network of what :meth:`arrays` gave."""
+        query = QueryNetwork(*(arrays[one.name] for one in fields(QueryNetwork)))
+        return cls(poolings, query, arrays["vectors"], arrays["bias"], arrays["projection"])
+
+
+def pooled_events(
+    windows: Windows, poolings: tuple[EventWeights, ...], deviations: Floats, items: int
+) -> sparse.csr_matrix:
+    """Weights of the items of B windows by each of K poolings, [K * B, I]; those of a row have length 1."""
+    parts = [event_matrix(windows, one.of(windows, deviations), items) for one in poolings]
+    matrix = sparse.vstack(parts, format="csr", dtype=np.float32)
+    matrix.data /= np.repeat(
+        np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()), np.diff(matrix.indptr)
+    )
+    return matrix
