@@ -58,7 +58,8 @@ class ItemNetwork:
     def logits(self, windows: Windows, deviations: Floats) -> Floats:
         """Score all items for B windows, [B, I], from the deviation of each rating value [R]."""
         query = self.network(self.sums(windows, deviations))
-        logits: Floats = query @ self.vectors.T + self.bias
+        logits: Floats = query @ self.vectors.T
+        logits += self.bias
         return logits
 
     def arrays(self) -> dict[str, Floats]:
@@ -77,9 +78,14 @@ def pooled_events(
     windows: Windows, poolings: tuple[EventWeights, ...], deviations: Floats, items: int
 ) -> sparse.csr_matrix:
     """Weights of the items of B windows by each of K poolings, [K * B, I]; those of a row have length 1."""
-    parts = [event_matrix(windows, one.of(windows, deviations), items) for one in poolings]
-    matrix = sparse.vstack(parts, format="csr", dtype=np.float32)
-    matrix.data /= np.repeat(
-        np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()), np.diff(matrix.indptr)
-    )
+    weight = np.concatenate([one.of(windows, deviations) for one in poolings])
+    matrix = event_matrix(repeated(windows, len(poolings)), weight, items)
+    square = sparse.csr_matrix((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
+    length = np.sqrt(square @ np.ones(items, dtype=np.float32))
+    matrix.data /= np.repeat(length, np.diff(matrix.indptr))
     return matrix
+
+
+def repeated(windows: Windows, times: int) -> Windows:
+    """All B windows, several times over, [times * B, P]."""
+    return windows[np.tile(np.arange(len(windows)), times)]

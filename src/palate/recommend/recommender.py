@@ -287,22 +287,22 @@ class Recommender:
         allowed: Bools | None,
         diversity: float,
     ) -> Recommendations:
-        shown = scores if allowed is None else np.where(allowed, scores, np.float32(-np.inf))
+        shown = scores.copy() if allowed is None else np.where(allowed, scores, np.float32(-np.inf))
         if hidden:
-            shown = shown.copy()
             shown[list(hidden)] = -np.inf
         chosen = diverse_items(shown, k, diversity, self._similarity)
         odds = self.scorer.log_odds(shown)
-        odds = np.where(np.isfinite(shown), odds, -np.inf)
-        top = float(odds.max(initial=-np.inf))
-        total = float(np.exp(odds - top).sum()) if len(chosen) else 1.0
-        rows = self.items[chosen]
+        top = odds[chosen[0]] if len(chosen) else np.float32(0)
+        odds -= top
+        best = np.exp(odds[chosen])
+        total = float(np.exp(odds, out=odds).sum()) if len(chosen) else 1.0
+        titles = self.items["title"].gather(chosen)
         return Recommendations(
             state.user_id,
             state.personal,
             tuple(
-                RecommendedItem(item_id, title, float(scores[at]), float(np.exp(odds[at] - top) / total))
-                for item_id, title, at in zip(rows["item_id"], rows["title"], chosen, strict=True)
+                RecommendedItem(self.item_ids[at], title, float(scores[at]), float(share) / total)
+                for at, title, share in zip(chosen, titles, best, strict=True)
             ),
         )
 

@@ -32,6 +32,10 @@ class PairRelation:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
         return _dense(events @ self.matrix)
 
+    def add_scores(self, total: Floats, events: sparse.csr_matrix) -> None:
+        """Add the scores of every item to ``total`` [B, I]."""
+        _add(total, events @ self.matrix)
+
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
         return _dense(self.matrix[items][:, items])
@@ -46,6 +50,10 @@ class VectorRelation:
     def scores(self, events: sparse.csr_matrix) -> Floats:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
         return _dense((events @ self.vectors) @ self.vectors.T)
+
+    def add_scores(self, total: Floats, events: sparse.csr_matrix) -> None:
+        """Add the scores of every item to ``total`` [B, I]."""
+        _add(total, (events @ self.vectors) @ self.vectors.T)
 
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
@@ -158,6 +166,14 @@ def _damped(counts: sparse.csr_matrix, events: Interactions, damping: float) -> 
 def _dense(matrix: sparse.csr_matrix | Floats) -> Floats:
     found: Floats = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
     return found
+
+
+def _add(total: Floats, scores: sparse.csr_matrix | Floats) -> None:
+    if isinstance(scores, np.ndarray):
+        total += scores
+    else:  # few entries in a large catalogue: only those are touched
+        rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+        total[rows, scores.indices] += scores.data
 
 
 def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

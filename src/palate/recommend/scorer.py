@@ -87,11 +87,12 @@ class Scorer:
         return scores
 
     def _related(self, windows: Windows) -> Floats:
-        total = np.tile(np.float32(self.weights.popularity) * self.popularity, (len(windows), 1))
+        popularity = np.float32(self.weights.popularity) * self.popularity
+        total = np.repeat(popularity[None], len(windows), axis=0)
         for name, part in self.weights.relations.items():
             if part.weight:
                 events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
-                total += np.float32(part.weight) * self.relations[name].scores(events)
+                self.relations[name].add_scores(total, np.float32(part.weight) * events)
         return total
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
@@ -109,8 +110,8 @@ class Scorer:
 
 def compressed(total: Floats, floor: float) -> Floats:
     """Make log-odds of the relations' sums: the logarithm far above ``floor``, and linear about zero."""
-    found: Floats = np.arcsinh(total / np.float32(2 * floor))
-    return found
+    found: Floats = total * np.float32(1 / (2 * floor))
+    return np.arcsinh(found, out=found)
 
 
 def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:

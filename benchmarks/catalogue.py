@@ -1,0 +1,104 @@
+"""Time of ten recommendations from a stored state, by the size of the catalogue, exact and by an index.
+
+python benchmarks/catalogue.py --items 10000 1000000 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from palate.data.storage import ITEM_COLUMNS
+from palate.recommend.network import ItemNetwork, QueryNetwork
+from palate.recommend.recommender import CatalogueFacts, Recommender
+from palate.recommend.relations import PairRelation, Relation, VectorRelation
+from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights
+from palate.schema import History
+
+SIZE, NEIGHBOURS, EVENTS = 64, 50, 200
+DECAYS = (0.0, 0.5, 0.8, 1.0)
+
+
+def made_up(items: int, rng: np.random.Generator) -> Recommender:
+    """A recommender of made-up relations, texts and network, with everything that training can switch on."""
+
+    def pairs() -> PairRelation:
+        count = items * NEIGHBOURS
+        entries = (rng.random(count, dtype=np.float32), rng.integers(0, items, count, dtype=np.int32))
+        offsets = np.arange(0, count + 1, NEIGHBOURS, dtype=np.int64)
+        return PairRelation(sparse.csr_matrix((*entries, offsets), shape=(items, items)))
+
+    def array(*shape: int) -> np.ndarray:
+        return rng.normal(0, SIZE**-0.5, shape).astype(np.float32)
+
+    relations: dict[str, Relation] = {
+        "cooccurrence": pairs(),
+        "succession": pairs(),
+        "texts": VectorRelation(array(items, SIZE)),
+    }
+    sums = len(DECAYS) * SIZE
+    query = QueryNetwork(array(sums, SIZE), array(sums, 2 * SIZE), array(2 * SIZE), array(2 * SIZE, SIZE))
+    poolings = tuple(EventWeights(decay=decay) for decay in DECAYS)
+    network = ItemNetwork(poolings, query, array(items, SIZE), array(items), array(0, SIZE))
+    weights = ScorerWeights(relations=dict.fromkeys(relations, RelationWeights(weight=1.0)), network=0.3)
+    popularity = rng.random(items, dtype=np.float32)
+    scorer = Scorer(relations, popularity, np.zeros(1, np.float32), weights, network)
+    ids = [str(index) for index in range(items)]
+    table = pl.DataFrame(
+        {
+            "item_id": ids,
+            "title": ids,
+            "year": [None] * items,
+            "categories": [[]] * items,
+            "description": [None] * items,
+        },
+        schema=pl.Schema(ITEM_COLUMNS),
+    )
+    facts = CatalogueFacts(
+        name="made-up",
+        feedback="implicit",
+        rating_values=(1.0,),
+        like_above=1.5,
+        item_noun="item",
+        categories=(),
+        history=1000,
+        missing=(),
+    )
+    return Recommender(facts, table, scorer, None)
+
+
+def milliseconds(action: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median and least time of an action."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(1e3 * (time.perf_counter() - start))
+    return float(np.median(times)), min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=30)
+    given = parser.parse_args()
+    rng = np.random.default_rng(0)
+    for items in given.items:
+        recommender = made_up(items, rng)
+        chosen = [str(item) for item in rng.integers(0, items, EVENTS)]
+        state = recommender.state(History("a", chosen, [1.0] * EVENTS, list(range(EVENTS))))
+        with threadpool_limits(given.threads):
+            median, least = milliseconds(partial(recommender.recommend, [state], k=10), given.repeats)
+        print(f"{items:,} items, exact: median {median:.1f} ms, least {least:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
