@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from palate.config.recipe import Recipe
 from palate.config.section import sections_of
+from palate.data.event_types import DEFAULT_WEIGHTS
 from palate.report.build import amount, duration, read_report
 from palate.report.data import ReportData, ScoreRow, ShownScore
 from palate.reproduce.markdown import as_markdown
@@ -36,6 +37,7 @@ def documents() -> dict[Path, str]:
     parts = {
         "README.md": {"scores": _scores()},
         "docs/architecture.md": {"map": _map()},
+        "docs/data.md": {"event types": _event_types()},
         "docs/training.md": {"settings": _settings()},
         "docs/serving.md": {"limits": _limits()},
     }
@@ -94,6 +96,14 @@ def _map() -> str:
         summary = re.sub(r":\w+:`(\w+)`", r"`\1`", summary)
         rows.append(f"| `{path.relative_to(PACKAGE).as_posix()}` | {summary} |")
     return "\n".join(rows)
+
+
+def _event_types() -> str:
+    rows = [
+        f"| {weight:g} | {', '.join(f'`{name}`' for name in names.split())} |"
+        for weight, names in DEFAULT_WEIGHTS.items()
+    ]
+    return "\n".join(["| weight | types |", "|---:|---|", *rows])
 
 
 def _settings() -> str:

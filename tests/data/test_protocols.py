@@ -1,5 +1,7 @@
 """What is learned from, tuned on and ranked by each protocol, and that nothing leaks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,3 +91,16 @@ def test_no_target_is_in_what_a_ranker_sees(sequences, data):
             assert own[len(history)] == wanted[0]
             assert wanted[0] not in history
             assert len(learned[user]) <= len(history)
+
+
+def test_only_chosen_items_are_targets_and_skips_stay_in_histories():
+    dataset = sequence_dataset([[0, 1, 2, 3, 4], [0, 1, 2], [0, 1]], items=6)
+    chosen = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], dtype=np.uint8)
+    info = dataset.info.model_copy(update={"rating_values": (0.0, 1.0)})
+    dataset = replace(dataset, info=info, interactions=replace(dataset.interactions, rating_index=chosen))
+    split = make_split(dataset, "leave-last-out")
+    assert split.test.user_index.tolist() == [0]
+    assert split.test.targets.tolist() == [[3]]
+    assert split.test.windows.item_index[0, :3].tolist() == [0, 1, 2]
+    assert split.dev.targets.tolist() == [[1]]
+    assert split.training.interactions.lengths.tolist() == [1, 3, 2]

@@ -80,7 +80,7 @@ def ask(
 
 def _check(run: Path, history: Path | None, save: Path | None) -> None:
     """Check what can be checked before the events are read."""
-    from palate.data.history_file import read_history
+    from palate.data.history_file import check_history
     from palate.errors import MismatchError
     from palate.model.config import check_model
     from palate.system.files import check_fresh, check_writable
@@ -88,7 +88,7 @@ def _check(run: Path, history: Path | None, save: Path | None) -> None:
     if not check_model(run).binds:
         raise MismatchError(f"the weights of {run} are of one catalogue; ask it with  palate generate {run}")
     if history is not None:
-        read_history(history, unrated=1.0)
+        check_history(history)
     if save is not None:
         check_fresh(save)
         check_writable(save.resolve().parent)
@@ -100,7 +100,8 @@ def _histories(dataset: Dataset, users: list[str], file: Path | None) -> tuple[l
     histories: list[History] = dataset.histories(users)
     items: list[Item] = []
     if file is not None:
-        given, items = read_history(file, 1.0 if dataset.info.feedback == "implicit" else None)
+        unrated = 1.0 if dataset.info.feedback == "implicit" else None
+        given, items = read_history(file, unrated, dataset.info.event_types)
         histories.append(given)
     return histories, items
 

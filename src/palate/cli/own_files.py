@@ -59,6 +59,11 @@ def _options(
     weight_col: Annotated[
         str | None, _column("Without ratings: how much an event counts, as plays or hours.")
     ] = None,
+    event_type: Annotated[
+        str | None,
+        _column("Without ratings: what was done, as view, cart, purchase or skip."),
+    ] = None,
+    dwell: Annotated[str | None, _column("Without ratings: how many seconds an event lasted.")] = None,
     time_col: Annotated[
         str | None,
         _column("The time: since 1970, or ISO dates; else the files' order."),
@@ -90,10 +95,18 @@ def _options(
     feedback: Annotated[
         str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
     ] = None,
+    event_weights: Annotated[
+        str | None,
+        _meaning(
+            "What events of each type weigh, below 0 if they speak against an item; by their names if not given.",
+            metavar="view=1,purchase=5,skip=-1",
+        ),
+    ] = None,
     repeats: Annotated[
         str | None,
         _meaning(
-            "Keep repeated events of a user and an item, or merge them into one; kept in sequences.",
+            "Keep repeated events of a user and an item, or merge them into one; kept in sequences and where events "
+            "have types.",
             metavar="keep|merge",
         ),
     ] = None,

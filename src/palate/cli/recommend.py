@@ -115,7 +115,7 @@ def _asked(run: Path, user: str | None, file: Path | None, data: Path | None) ->
     if file is None:
         return recommender, dataset_of(load_run(run), data).histories([str(user)])[0]
     unrated = 1.0 if recommender.facts.feedback == "implicit" else None
-    history, new_items = read_history(file, unrated)
+    history, new_items = read_history(file, unrated, recommender.facts.event_types)
     if new_items:
         raise DataError(
             f"the item {new_items[0].item_id!r} is given as text; a recommender reads items of its catalogue only",

@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from palate.config.renames import DATASET, renamed_keys
+from palate.data.event_types import EventTypes
 from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
@@ -49,7 +50,10 @@ class DatasetInfo(Frozen):
     items: int
     interactions: int
     rating_values: tuple[float, ...]  # ascending; rating_index points into it
-    feedback: Feedback = "ratings"  # or "implicit": then the values are weights
+    feedback: Feedback = (
+        "ratings"  # or "implicit": then the values are weights, 0 of what speaks against an item
+    )
+    event_types: EventTypes | None = None  # with implicit feedback: what the weights are made of
     has_times: bool = (
         True  # False: timestamps are the rows' numbers in the files, which had no column of times
     )
@@ -110,6 +114,13 @@ class Dataset:
     def rating_values(self) -> Floats:
         """Rating scale, ascending, [R]."""
         return np.asarray(self.info.rating_values, dtype=np.float32)
+
+    @cached_property
+    def chosen(self) -> Bools:
+        """Which interactions say that their item was chosen, [N]: with implicit feedback not those of weight 0."""
+        if self.info.feedback == "ratings":
+            return np.ones(len(self.interactions), dtype=np.bool_)
+        return (self.rating_values > 0)[self.interactions.rating_index]
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -12,7 +12,16 @@ from typing import Any, Final
 
 from palate.errors import PalateError
 
-EVENT_FIELDS = ("item_id", "title", "categories", "description", "rating", "timestamp")
+EVENT_FIELDS = (
+    "item_id",
+    "title",
+    "categories",
+    "description",
+    "rating",
+    "event_type",
+    "dwell",
+    "timestamp",
+)
 UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
 """Upper bounds of timestamps in seconds, milli-, micro- and nanoseconds since 1970, and units per second."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -40,8 +49,8 @@ def read_fields(found: Any, known: Collection[str] = EVENT_FIELDS) -> dict[str, 
         known: The allowed fields.
 
     Returns:
-        The fields: ids and texts as ``str``, ``categories`` as a tuple, ``rating`` as a finite ``float``,
-            ``timestamp`` in whole seconds since 1970.
+        The fields: ids and texts as ``str``, ``categories`` as a tuple, ``rating`` and ``dwell`` as a finite
+            ``float``, ``timestamp`` in whole seconds since 1970.
 
     Raises:
         FieldError: The event is not an object, has an unknown field, or a field is invalid.
@@ -148,6 +157,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "description": read_filled_text,
     "categories": read_categories,
     "rating": read_rating,
+    "event_type": read_filled_text,
+    "dwell": read_rating,
     "timestamp": read_timestamp,
 }
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palate.data.event_fields import check_names_an_item, read_rating
+from palate.data.event_fields import FieldError, check_names_an_item, read_rating
+from palate.data.event_types import EventTypes
 from palate.data.movielens.item_files import split_year
 from palate.errors import PalateError
 from palate.schema import History, Item
@@ -22,24 +23,41 @@ class ReadEvent:
     timestamp: int | None
 
 
-def read_event(fields: Mapping[str, Any], unrated: float | None) -> ReadEvent:
+def read_event(
+    fields: Mapping[str, Any], unrated: float | None, event_types: EventTypes | None = None
+) -> ReadEvent:
     """Create an event from parsed fields.
 
     Args:
         fields: The result of :func:`palate.data.event_fields.read_fields`.
         unrated: Weight of an event without a rating; None if a rating is required.
+        event_types: What events weigh by their type and dwell time; None where they have neither.
 
     Returns:
         The event.
 
     Raises:
-        FieldError: The item or the rating is missing.
+        FieldError: The item or the rating is missing, or the event's type has no weight.
     """
     check_names_an_item(fields)
     item = _item(fields) if "title" in fields else None
     item_id = fields["item_id"] if item is None else item.item_id
-    rating = read_rating(fields.get("rating", unrated))
+    rating = read_rating(_value(fields, unrated, event_types))
     return ReadEvent(item_id, item, rating, fields.get("timestamp"))
+
+
+def _value(fields: Mapping[str, Any], unrated: float | None, event_types: EventTypes | None) -> float | None:
+    """Return an event's rating, or what its type and dwell time weigh."""
+    typed = {name: fields[name] for name in ("event_type", "dwell") if name in fields}
+    if "rating" in fields:
+        if typed:
+            raise FieldError(f"both rating and {next(iter(typed))}; give one of them")
+        return float(fields["rating"])
+    if event_types is not None:
+        return event_types.value(fields.get("event_type"), fields.get("dwell"))
+    if typed:
+        raise FieldError(f"{next(iter(typed))} is given, but the data has no event types; give a rating")
+    return unrated
 
 
 def history_of(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from palate.data.event_fields import FieldError, read_fields
+from palate.data.event_fields import FieldError, check_names_an_item, read_fields
+from palate.data.event_types import EventTypes
 from palate.data.given_history import ReadEvent, history_of, new_items, read_event
 from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
@@ -20,10 +21,13 @@ _LONGEST_FIELD = 1 << 24
 """Maximum length of a CSV field in characters; the csv module's default is 131,072."""
 
 
-def read_history(path: Path | str, unrated: float | None = None) -> tuple[History, list[Item]]:
+def read_history(
+    path: Path | str, unrated: float | None = None, event_types: EventTypes | None = None
+) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
-    An interaction has a ``rating`` and the ``item_id`` of a catalogue item. A new item has a ``title``, with or
+    An interaction has the ``item_id`` of a catalogue item and a ``rating``, or where the data has them an
+    ``event_type`` or a ``dwell`` in seconds. A new item has a ``title``, with or
     without an ``item_id``, and optionally ``categories`` (a list, or ``Action|Comedy``) and a ``description``.
     ``timestamp``, a number since 1970 or an ISO date, is optional: without it the file's order is used. JSON is a list
     of interactions or ``{"events": […]}``. The fields are parsed by :mod:`palate.data.event_fields`.
@@ -32,6 +36,7 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
         path: The file, in UTF-8 with or without a byte order mark.
         unrated: Weight of an interaction without a rating: 1 for models of data without ratings, None if a rating is
             required.
+        event_types: What interactions weigh by their type and dwell time, as ``dataset.info.event_types``.
 
     Returns:
         The history, oldest first, and the new items.
@@ -45,10 +50,7 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
         ['3', '8']
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"expected a file that ends in {', '.join(_READERS)}", path)
-    rows = [(place, _event(fields, place, unrated)) for place, fields in reader(path, _bytes(path))]
+    rows = [(place, _event(fields, place, unrated, event_types)) for place, fields in _rows(path)]
     if not rows:
         raise DataError("no interactions; expected at least one", path)
     events = [event for _, event in rows]
@@ -57,6 +59,19 @@ def read_history(path: Path | str, unrated: float | None = None) -> tuple[Histor
         return rows[index][0].error(said)
 
     return history_of(path.stem, events, wrong), new_items(events, wrong)
+
+
+def check_history(path: Path) -> None:
+    """Check what can be checked of a history file before the data is known; raises as :func:`read_history`."""
+    empty = True
+    for place, fields in _rows(path):
+        empty = False
+        try:
+            check_names_an_item(read_fields(fields))
+        except FieldError as error:
+            raise place.error(str(error)) from None
+    if empty:
+        raise DataError("no interactions; expected at least one", path)
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,13 @@ class _Place:
 
 
 _Rows: TypeAlias = Iterator[tuple[_Place, Any]]
+
+
+def _rows(path: Path) -> _Rows:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"expected a file that ends in {', '.join(_READERS)}", path)
+    return reader(path, _bytes(path))
 
 
 def _bytes(path: Path) -> bytes:
@@ -137,8 +159,8 @@ def _parse_json(data: bytes, path: Path, first_line: int) -> Any:
         raise DataError(f"not valid JSON: {error.msg}", path, first_line + error.lineno - 1) from None
 
 
-def _event(fields: Any, place: _Place, unrated: float | None) -> ReadEvent:
+def _event(fields: Any, place: _Place, unrated: float | None, event_types: EventTypes | None) -> ReadEvent:
     try:
-        return read_event(read_fields(fields), unrated)
+        return read_event(read_fields(fields), unrated, event_types)
     except FieldError as error:
         raise place.error(str(error)) from None

@@ -65,6 +65,8 @@ class RankingSplit:
 def make_split(dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = False) -> RankingSplit:
     """Divide a dataset into what is learned from and what is ranked.
 
+    Of implicit feedback, only interactions that chose an item are targets: not skips, which stay in histories.
+
     - ``leave-last-out``: of each user with at least 3 interactions the last is the test target, the one before it the
       dev target and, at test time, part of the history; the others are training.
     - ``future``: the newest tenth of all interactions are test targets and the tenth before them dev targets, by time;
@@ -113,10 +115,11 @@ _HeldOut: TypeAlias = "tuple[Ints, Ints]"
 def _leave_last_out(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
     events = dataset.interactions
     start, stop = events.offsets[:-1], events.offsets[1:]
-    split = events.lengths >= 3
-    training_end = np.where(split, stop - 2, stop)
-    dev = training_end, np.where(split, stop - 1, training_end)
-    test = np.where(split, stop - 1, stop), stop
+    before, last = _last_chosen(dataset)
+    split = (before > start) & (last > before)
+    training_end = np.where(split, before, stop)
+    dev = training_end, np.where(split, before + 1, training_end)
+    test = np.where(split, last, stop), np.where(split, last + 1, stop)
     owner = events.owner
     return np.arange(len(events)) < training_end[owner], _with_history(dev, start), _with_history(test, start)
 
@@ -144,13 +147,23 @@ def _future(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
 def _new_users(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
     events = dataset.interactions
     start, stop = events.offsets[:-1], events.offsets[1:]
+    _, last = _last_chosen(dataset)
 
     def last_of(split: Split) -> _HeldOut:
-        held_out = (dataset.split_of_user == SPLITS.index(split)) & (events.lengths > 0)
-        return _with_history((np.where(held_out, stop - 1, stop), stop), start)
+        held_out = (dataset.split_of_user == SPLITS.index(split)) & (last >= start)
+        return _with_history((np.where(held_out, last, stop), np.where(held_out, last + 1, stop)), start)
 
     training = (dataset.split_of_user == SPLITS.index("train"))[events.owner]
     return training, last_of("dev"), last_of("test")
+
+
+def _last_chosen(dataset: Dataset) -> tuple[Ints, Ints]:
+    """Rows of each user's last but one and last chosen interaction, [U] each; before the user's rows where none is."""
+    offsets = dataset.interactions.offsets
+    rows = np.flatnonzero(dataset.chosen)
+    until = np.searchsorted(rows, offsets[1:])  # chosen ones up to each user's end
+    padded = np.concatenate([[-1, -1], rows])
+    return padded[until], padded[until + 1]
 
 
 def _with_history(held_out: _HeldOut, start: Ints) -> _HeldOut:
@@ -167,7 +180,7 @@ def _cases(
     rows = [np.arange(history_end[user], target_end[user]) for user in asked]
     targets: list[Indices] = []
     for user, own in zip(asked, rows, strict=True):
-        wanted = events.item_index[own]
+        wanted = events.item_index[own][dataset.chosen[own]]
         if not keep_seen:
             wanted = wanted[~np.isin(wanted, events.item_index[events.offsets[user] : history_end[user]])]
         _, first = np.unique(wanted, return_index=True)

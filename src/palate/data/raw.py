@@ -9,6 +9,7 @@ import numpy as np
 
 from palate.data.assemble import Dropped, Rules
 from palate.data.dataset import Dataset, DatasetInfo
+from palate.data.event_types import EventTypes
 from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, fingerprint
 from palate.schema import SPLITS, Feedback, Item, LabelRule
@@ -42,6 +43,7 @@ class Raw:
     descriptions_left_over: int = 0
     words: Words = Words()
     feedback: Feedback = "ratings"
+    event_types: EventTypes | None = None
     has_times: bool = True
     repeats: bool = False
     thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
@@ -61,6 +63,7 @@ class Raw:
             interactions=len(tables.interactions),
             rating_values=self.rating_values,
             feedback=self.feedback,
+            event_types=self.event_types,
             has_times=self.has_times,
             repeats=self.repeats,
             rating_text=words.rating,

@@ -32,9 +32,11 @@ def facts(inspection: Inspection) -> dict[str, str]:
     dropped = ", ".join(
         f"{count:,} {reason.replace('_', ' ')}" for reason, count in info.report.items() if count
     )
+    types = {} if info.event_types is None else {"Event types": info.event_types.in_words}
     return {
         "Source": info.source,
         "Feedback": info.feedback,
+        **types,
         "Interactions": f"{info.interactions:,}, "
         + (inspection.period or "without times: in the order of the files"),
         "Users": f"{info.users:,}: {splits}",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from palate.data.event_types import EventTypes
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
 from palate.recommend.ratings import RatingModel, RatingState
@@ -33,6 +34,7 @@ class CatalogueFacts(Frozen):
     feedback: Feedback
     repeats: bool = False
     """Whether each of a user's interactions with an item counts, not the last alone."""
+    event_types: EventTypes | None = None
     rating_values: tuple[float, ...]
     like_above: float
     item_noun: str
@@ -49,6 +51,7 @@ class CatalogueFacts(Frozen):
             name=info.name,
             feedback=info.feedback,
             repeats=info.repeats,
+            event_types=info.event_types,
             rating_values=info.rating_values,
             like_above=info.like_above,
             item_noun=info.item_noun,

@@ -31,6 +31,9 @@ _NAMES = {
     "product_type_name department_name aisle beer_style style type",
     "description": "description plot overview synopsis sypnopsis summary abstract about blurb body content text "
     "movie_info detail_desc",
+    "event type": "event_type event action action_type activity_type behavior behavior_type behaviour behaviour_type "
+    "interaction interaction_type feedback_type",
+    "dwell": "dwell dwell_time dwell_seconds",
     "year": "year release_year publication_year published_year original_publication_year year_of_publication",
 }
 """Common names by role, the likeliest first. The sets that people publish have them so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from palate.data.event_types import type_name, weights_of
 from palate.data.tabular.columns import find_column, require_column
 from palate.data.tabular.faults import Faults
 from palate.data.tabular.files import Batch, RowFiles
@@ -24,13 +26,20 @@ _SAMPLE = 10_000
 
 @dataclass(frozen=True)
 class EventColumns:
-    """Columns by role; without ratings, ``value`` is a weight or None."""
+    """Columns by role; without ratings, ``value`` is a weight or None, or events have types or dwell times."""
 
     user: str
     item: str
     value: str | None
     time: str | None
     feedback: Feedback
+    event_type: str | None = None
+    dwell: str | None = None
+
+    @property
+    def typed(self) -> bool:
+        """Whether events have types or dwell times."""
+        return self.event_type is not None or self.dwell is not None
 
     @property
     def value_role(self) -> str:
@@ -40,7 +49,14 @@ class EventColumns:
     @property
     def by_role(self) -> dict[str, str]:
         """The columns that are read."""
-        roles = {"user": self.user, "item": self.item, self.value_role: self.value, "time": self.time}
+        roles = {
+            "user": self.user,
+            "item": self.item,
+            self.value_role: self.value,
+            "event type": self.event_type,
+            "dwell": self.dwell,
+            "time": self.time,
+        }
         return {role: name for role, name in roles.items() if name is not None}
 
 
@@ -52,18 +68,23 @@ class Events:
     item_ids: list[str]
     user_index: Indices  # [N]
     item_index: Indices  # [N]
-    table: pl.DataFrame  # value (Float64), time (Int64): [N]
+    table: (
+        pl.DataFrame
+    )  # [N] value (Float64), time (Int64), type (Categorical, nullable), dwell (Float64, nullable)
     ticks_per_second: int
     bad_rows: int
 
 
-def find_event_columns(files: RowFiles, own: OwnData, faults: Faults) -> EventColumns | None:
+def find_event_columns(
+    files: RowFiles, own: OwnData, faults: Faults, say: Callable[[str], None]
+) -> EventColumns | None:
     """Find the columns of the event files.
 
     Args:
         files: The event files.
         own: Columns that the user named.
         faults: Told of every column that is needed and cannot be told.
+        say: Told of a column that may hold event types and is not read so.
 
     Returns:
         The columns; None when there were faults.
@@ -71,26 +92,82 @@ def find_event_columns(files: RowFiles, own: OwnData, faults: Faults) -> EventCo
     columns, place = list(files.schema), str(files.paths[0])
     before = Faults()
     rating = None
-    if own.feedback != "implicit":
+    if _asks_for_types(own):
+        before.catch(_check_without_ratings, own)
+    elif own.feedback != "implicit":
         find_rating = require_column if own.feedback == "ratings" else find_column
         rating = before.catch(find_rating, "rating", own.rating, columns, place)
     user = before.catch(require_column, "user", own.user, columns, place)
     item = before.catch(require_column, "item", own.item, columns, place)
-    weight = None if rating else before.catch(find_column, "weight", own.weight, columns, place)
+    event_type, dwell = (None, None) if rating else _find_type_columns(files, own, before, say)
+    weight = None
+    if not (rating or event_type or dwell):
+        weight = before.catch(find_column, "weight", own.weight, columns, place)
     time = before.catch(find_column, "time", own.time, columns, place)
     if before and files.first_line_looks_like_data:
         faults.add(files.no_header("name all columns with --columns user_id,item_id,rating,timestamp"))
     elif before or user is None or item is None:
         faults.extend(before)
     else:
-        return EventColumns(user, item, rating or weight, time, "implicit" if rating is None else "ratings")
+        feedback: Feedback = "implicit" if rating is None else "ratings"
+        return EventColumns(user, item, rating or weight, time, feedback, event_type, dwell)
     return None
+
+
+def _asks_for_types(own: OwnData) -> bool:
+    return not (own.event_type is None and own.event_weights is None and own.dwell is None)
+
+
+def _check_without_ratings(own: OwnData) -> None:
+    """Raise :class:`DataError` where events are to be read by their types and by another value, too."""
+    other = next((name for name in ("rating", "weight") if getattr(own, name) is not None), None)
+    if other is not None:
+        raise DataError(
+            f"events are read by their types and dwell times, or by --{other}-col; give one of them"
+        )
+    if own.feedback == "ratings":
+        raise DataError(
+            "--feedback ratings reads events by their ratings, not by types and dwell times; leave one out"
+        )
+
+
+def _find_type_columns(
+    files: RowFiles, own: OwnData, faults: Faults, say: Callable[[str], None]
+) -> tuple[str | None, str | None]:
+    """Find the columns of event types and dwell times: types are guessed where all values are known ones."""
+    columns, place = list(files.schema), str(files.paths[0])
+    if own.weight is not None:
+        return None, None
+    event_type = faults.catch(find_column, "event type", own.event_type, columns, place)
+    if event_type is not None and own.event_type is None and not _holds_types(files, event_type, own, say):
+        event_type = None
+    if event_type is None and own.event_weights is not None and not faults:
+        faults.add(DataError("which column is the event type? name it with --event-type", place))
+    return event_type, faults.catch(find_column, "dwell", own.dwell, columns, place)
+
+
+def _holds_types(files: RowFiles, column: str, own: OwnData, say: Callable[[str], None]) -> bool:
+    """Whether the first rows have several types, all with a weight."""
+    if files.schema[column].is_nested():
+        return False
+    sample, _ = files.read([column], lambda batch: batch.table, max_rows=_SAMPLE)
+    texts = sample[column].cast(pl.String).drop_nulls().unique().sort()
+    weights, unknown = weights_of(
+        [type_name(text) for text in texts if text.strip()], own.event_weights or {}
+    )
+    if weights and unknown:
+        say(
+            f"{column} is not taken for types of events, as no weight is known of {unknown[0]!r}: if it holds types, "
+            f"say --event-type {column}, and their --event-weights"
+        )
+    return len(weights) > 1 and not unknown
 
 
 def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Events:
     """Read all events.
 
-    A row is bad without a user or an item, with a value that is no number (or, as a weight, not above 0), with a
+    A row is bad without a user, an item or, where there are, an event type, with a value that is no number (or, as a
+    weight, not above 0), with a dwell time that is no number from 0, with a
     time that is none or in another unit than most, or with another number of fields than its file has columns.
 
     Args:
@@ -136,9 +213,37 @@ def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.D
     table, path = batch.table, batch.path
     ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
     user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
-    value = pl.lit(1.0) if columns.value is None else as_numbers(table[columns.value], path)
+    value: pl.Expr | pl.Series = (
+        pl.lit(1.0) if columns.value is None else as_numbers(table[columns.value], path)
+    )
+    kind: pl.Expr | pl.Series = pl.lit(None, pl.Categorical)
+    if columns.event_type is not None:
+        kind = _type_names(table[columns.event_type])
+        value = pl.when(pl.lit(kind.is_not_null())).then(1.0)
+    dwell = pl.lit(None, pl.Float64) if columns.dwell is None else _seconds(table[columns.dwell], path)
     time = pl.lit(0, pl.Int64) if times is None or columns.time is None else times.read(table[columns.time])
-    return table.select(user.alias("user"), item.alias("item"), value.alias("value"), time.alias("time"))
+    parts = {"user": user, "item": item, "value": value, "time": time, "type": kind, "dwell": dwell}
+    return table.select(one.alias(name) for name, one in parts.items())
+
+
+def _type_names(column: pl.Series) -> pl.Series:
+    """Normalise event types, null where there is none."""
+    texts = column.cast(pl.String)
+    found = [text for text in texts.unique() if text is not None and text.strip()]
+    names = [type_name(text) for text in found]
+    named: pl.Series = texts.replace_strict(found, names, default=None, return_dtype=pl.Categorical)
+    return named
+
+
+def _seconds(column: pl.Series, path: Path) -> pl.Series:
+    """Read dwell times: null where there is none, NaN where a value is no number of seconds."""
+    seconds: pl.Series = as_numbers(column, path).fill_nan(None)
+    there = column.is_not_null()
+    if column.dtype == pl.String:
+        there &= column.str.strip_chars() != ""
+    wrong = (there & seconds.is_null()) | (seconds < 0) | seconds.is_infinite()
+    marked: pl.Series = seconds.set(wrong.fill_null(False), math.nan)
+    return marked
 
 
 def _check_not_nested(files: RowFiles, columns: EventColumns) -> None:
@@ -163,6 +268,7 @@ def _without_bad_rows(
     """Drop invalid rows; returns the table and the number of invalid rows, including ``skipped``."""
     fault = pl.any_horizontal(pl.col("user", "item", "value", "time").is_null())
     fault |= ~pl.col("value").is_finite().fill_null(False)
+    fault |= pl.col("dwell").is_nan().fill_null(False)
     if columns.feedback == "implicit":
         fault |= (pl.col("value") <= 0).fill_null(True)
     bad = table.select(fault).to_series()
@@ -193,6 +299,8 @@ def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None
 
 def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
     for role, name in columns.by_role.items():
+        if role == "dwell":
+            continue  # of many kinds of events there is none
         if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
             return f"no {role} in column {name!r}"
     if columns.value is not None:
@@ -201,6 +309,8 @@ def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times 
             return f"the {columns.value_role} {found[columns.value]!r} is not a number"
         if columns.feedback == "implicit" and number <= 0:
             return f"the weight {found[columns.value]!r} is not above 0"
+    if columns.dwell is not None and _seconds(pl.Series([found[columns.dwell]]), path).is_nan().any():
+        return f"the dwell {found[columns.dwell]!r} is no number of seconds from 0"
     if times is not None and columns.time is not None:
         return times.complaint(found[columns.time])
     return f"cannot be read as an event: {found}"

@@ -12,6 +12,7 @@ import polars as pl
 
 from palate.config.recipe import TaskSettings
 from palate.data.assemble import Columns, Rules, assemble_columns
+from palate.data.event_types import EventTypes
 from palate.data.movielens.descriptions import describe, read_descriptions
 from palate.data.raw import Raw, Report, Words
 from palate.data.tabular.events import EventColumns, Events, find_event_columns, read_events
@@ -19,7 +20,14 @@ from palate.data.tabular.faults import Faults
 from palate.data.tabular.files import RowFiles, find_row_files
 from palate.data.tabular.items import Catalogue, find_item_columns, read_catalogue
 from palate.data.tabular.settings import OwnData
-from palate.data.tabular.values import Scale, default_thresholds, rating_scale, weight_scale
+from palate.data.tabular.typed_events import find_event_types, valued
+from palate.data.tabular.values import (
+    Scale,
+    default_thresholds,
+    given_scale,
+    rating_scale,
+    weight_scale,
+)
 from palate.errors import DataError
 from palate.schema import Indices
 from palate.system import files
@@ -38,7 +46,7 @@ def read_own(
     event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows, own.format)
     item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
     faults = Faults()
-    columns = find_event_columns(event_files, own, faults)
+    columns = find_event_columns(event_files, own, faults, say)
     event_item = own.item or "" if columns is None else columns.item
     item_columns = find_item_columns(item_files, own, event_item, faults)
     faults.check()
@@ -54,13 +62,17 @@ def read_own(
     events = read_events(event_files, columns, say)
     with _about(event_files.paths[0]):
         known = _of_known_items(events, catalogue)
-        merged = known if columns.feedback == "ratings" or own.keeps_repeats else _merged(known)
-        scale = _scale(merged.table["value"].to_numpy(), columns, own, say)
+        types = find_event_types(known.table, columns, own, say)
+        if types is not None:
+            known = replace(known, table=valued(known.table, types))
+        keeps_repeats = own.keeps_repeats(types is not None)
+        merged = known if columns.feedback == "ratings" or keeps_repeats else _merged(known, types)
+        scale = _scale(merged.table["value"].to_numpy(), columns, types, own, say)
         tables, dropped = assemble_columns(
             Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
             events.user_ids,
             items,
-            replace(rules, keep_repeats=own.keeps_repeats),
+            replace(rules, keep_repeats=keeps_repeats),
         )
     seconds = tables.interactions.timestamp // events.ticks_per_second
     read = dict.fromkeys((*event_files.paths, *item_files.paths, *([descriptions] if descriptions else [])))
@@ -74,8 +86,9 @@ def read_own(
         checksums={str(path): files.sha256_of(path) for path in read if path.is_file()},
         dropped=replace(dropped, ratings_of_unknown_items=len(events.table) - len(known.table)),
         descriptions_left_over=left_over,
-        words=_words(catalogue, columns, scale),
+        words=_words(catalogue, columns, types, scale),
         feedback=columns.feedback,
+        event_types=types,
         has_times=columns.time is not None,
         repeats=own.keeps_repeats,
         thresholds=_thresholds(columns, scale),
@@ -100,9 +113,7 @@ def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say:
     for group in dict.fromkeys((events, items)):
         for path in group.without_header:
             say(f"{path} has no header line, its columns are taken for {', '.join(group.schema)}")
-    value = "rating" if columns.feedback == "ratings" else "weight"
-    parts = {"user": columns.user, "item": columns.item, value: columns.value, "time": columns.time}
-    say("events: " + ", ".join(f"{part} {name}" for part, name in parts.items() if name is not None))
+    say("events: " + ", ".join(f"{part} {name}" for part, name in columns.by_role.items()))
     if columns.feedback == "implicit":
         say("no ratings (--rating-col): a category is liked by its share of a history, as implicit feedback")
 
@@ -126,7 +137,7 @@ class _Interactions:
 
     user_index: Indices
     item_index: Indices
-    table: pl.DataFrame  # value, time
+    table: pl.DataFrame  # value, time, type, dwell
 
 
 def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
@@ -144,20 +155,31 @@ def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
     return _Interactions(events.user_index[known], item_index[known], events.table.filter(pl.Series(known)))
 
 
-def _merged(events: _Interactions) -> _Interactions:
-    """One interaction for each user and item, in that order: the weights summed, the time that of the last."""
+def _merged(events: _Interactions, types: EventTypes | None) -> _Interactions:
+    """One interaction for each user and item, in that order, at the time of the last.
+
+    Weights are summed; of events that have types or dwell times the highest value counts.
+    """
     pair = events.user_index.astype(np.int64) << 32 | events.item_index
     order = np.argsort(pair, kind="stable")
     pair = pair[order]
     first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]]))
     value, time = (events.table[name].to_numpy()[order] for name in ("value", "time"))
-    merged = {"value": np.add.reduceat(value, first), "time": np.maximum.reduceat(time, first)}
+    together = np.add if types is None else np.maximum
+    merged = {"value": together.reduceat(value, first), "time": np.maximum.reduceat(time, first)}
     kept = order[first]
     return _Interactions(events.user_index[kept], events.item_index[kept], pl.DataFrame(merged))
 
 
-def _scale(values: np.ndarray, columns: EventColumns, own: OwnData, say: Report) -> Scale:
-    scale = rating_scale(values, own.rating_step) if columns.feedback == "ratings" else weight_scale(values)
+def _scale(
+    values: np.ndarray, columns: EventColumns, types: EventTypes | None, own: OwnData, say: Report
+) -> Scale:
+    if types is not None:
+        scale = given_scale(values)
+    elif columns.feedback == "ratings":
+        scale = rating_scale(values, own.rating_step)
+    else:
+        scale = weight_scale(values)
     shown = [f"{value:g}" for value in scale.values]
     listed = (
         ", ".join(shown)
@@ -172,10 +194,10 @@ def _thresholds(columns: EventColumns, scale: Scale) -> tuple[float, float]:
     return default_thresholds(scale.values) if columns.feedback == "ratings" else (OFTEN, SELDOM)
 
 
-def _words(catalogue: Catalogue, columns: EventColumns, scale: Scale) -> Words:
+def _words(catalogue: Catalogue, columns: EventColumns, types: EventTypes | None, scale: Scale) -> Words:
     if columns.feedback == "ratings":
         rating = f"The {{noun}} is rated with {{rating}} of {scale.values[-1]:g}"
-    elif columns.value is None:
+    elif columns.value is None and types is None:
         rating = "The {noun} was chosen this many times: {rating}"
     else:
         rating = "The {noun} was chosen with weight {rating}"

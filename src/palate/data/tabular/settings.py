@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -43,6 +44,12 @@ class OwnData(Section):
     """Column of the rating."""
     weight: str | None = None
     """Column of how much an event counts where there are no ratings: plays, quantity, hours."""
+    event_type: str | None = None
+    """Column of what was done, as view, purchase or skip, where there are no ratings."""
+    event_weights: dict[str, float] | None = None
+    """How much an event of each type weighs; below 0 it speaks against the item. By the types' names if not given."""
+    dwell: str | None = None
+    """Column of how many seconds an event lasted, where there are no ratings."""
     time: str | None = None
     """Column of the time: seconds, milli- or microseconds since 1970, or ISO dates."""
     title: str | None = None
@@ -63,8 +70,8 @@ class OwnData(Section):
     feedback: Feedback | None = None
     """Ratings, or that something was chosen at all; ratings where there is a column of them."""
     repeats: Repeats | None = None
-    """Keep repeated events of a user and an item, each at its own time, or merge them into one; kept in sequences,
-    merged elsewhere."""
+    """Keep repeated events of a user and an item, each at its own time, or merge them into one; kept in sequences and
+    where events have types or dwell times, merged elsewhere."""
     rating_step: float | None = Field(None, gt=0)
     """Round ratings to multiples of this."""
     max_categories: int = Field(100, ge=2)
@@ -78,10 +85,30 @@ class OwnData(Section):
         """As an option, the names are separated by commas."""
         return tuple(name.strip() for name in columns.split(",")) if isinstance(columns, str) else columns
 
-    @property
-    def keeps_repeats(self) -> bool:
-        """Whether repeated events of a user and an item stay apart."""
-        return self.repeats == "keep" or (self.repeats is None and self.format == "sequences")
+    @field_validator("event_weights", mode="before")
+    @classmethod
+    def _parse(cls, weights: object) -> object:
+        """As an option, they are like ``view=1,purchase=5``."""
+        if not isinstance(weights, str):
+            return weights
+        pairs = [one.partition("=") for one in weights.split(",")]
+        if wrong := ["".join(one) for one in pairs if not all(part.strip() for part in one)]:
+            raise ValueError(
+                f"found {wrong[0]!r}, expected types with their weights, like view=1,purchase=5,skip=-1"
+            )
+        return {name.strip(): weight.strip() for name, _, weight in pairs}
+
+    @field_validator("event_weights")
+    @classmethod
+    def _check_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        for name, weight in (weights or {}).items():
+            if not math.isfinite(weight):
+                raise ValueError(f"the weight of {name!r} is {weight}, expected a finite number")
+        return weights
+
+    def keeps_repeats(self, typed: bool) -> bool:
+        """Whether repeated events of a user and an item stay apart, where events have types or dwell times or none."""
+        return self.repeats == "keep" or (self.repeats is None and (typed or self.format == "sequences"))
 
     @property
     def event_csv(self) -> CsvOptions:

@@ -110,6 +110,17 @@ def weight_scale(weights: Doubles) -> Scale:
     return Scale(tuple(values.tolist()), index.astype(np.uint8))
 
 
+def given_scale(values: Doubles) -> Scale:
+    """Convert values [N] of event types and dwell times to a scale; raises :class:`DataError` for more than 256."""
+    distinct, index = np.unique(np.round(values, 9), return_inverse=True)
+    if len(distinct) > MOST_VALUES:
+        raise DataError(
+            f"event types and dwell times make {len(distinct):,} different weights, and at most {MOST_VALUES} are "
+            "kept; give fewer different --event-weights"
+        )
+    return Scale(tuple(distinct.tolist()), index.astype(np.uint8))
+
+
 def _fitting_step(values: Doubles) -> float:
     """Find the smallest step, 1, 2 or 5 times a power of ten, that leaves few enough values."""
     least = (values[-1] - values[0]) / (MOST_VALUES - 1)
