@@ -100,8 +100,7 @@ def _histories(dataset: Dataset, users: list[str], file: Path | None) -> tuple[l
     histories: list[History] = dataset.histories(users)
     items: list[Item] = []
     if file is not None:
-        unrated = 1.0 if dataset.info.feedback == "implicit" else None
-        given, items = read_history(file, unrated, dataset.info.event_types)
+        given, items = read_history(file, dataset.info.unrated)
         histories.append(given)
     return histories, items
 

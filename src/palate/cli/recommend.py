@@ -114,8 +114,7 @@ def _asked(run: Path, user: str | None, file: Path | None, data: Path | None) ->
     recommender = load_recommender(run)
     if file is None:
         return recommender, dataset_of(load_run(run), data).histories([str(user)])[0]
-    unrated = 1.0 if recommender.facts.feedback == "implicit" else None
-    history, new_items = read_history(file, unrated, recommender.facts.event_types)
+    history, new_items = read_history(file, recommender.facts.unrated)
     if new_items:
         raise DataError(
             f"the item {new_items[0].item_id!r} is given as text; a recommender reads items of its catalogue only",

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from palate.config.renames import DATASET, renamed_keys
-from palate.data.event_types import EventTypes
+from palate.data.event_types import EventTypes, Unrated
 from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, read_tables
 from palate.errors import DataError, did_you_mean, faults
@@ -73,6 +73,11 @@ class DatasetInfo(Frozen):
     described_items: int
     report: dict[str, int]  # what was dropped or repaired on the way in, by reason
     fingerprint: str  # sha256 over the tables' content: the dataset's identity
+
+    @property
+    def unrated(self) -> Unrated:
+        """What an event without a rating weighs."""
+        return None if self.feedback == "ratings" else self.event_types or 1.0
 
 
 @dataclass(frozen=True, eq=False)

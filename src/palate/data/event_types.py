@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -130,6 +131,10 @@ class EventTypes(Frozen):
                 f"{did_you_mean(type_name(event_type), self.weights)}"
             )
         return found
+
+
+Unrated: TypeAlias = "float | EventTypes | None"
+"""What an event without a rating weighs: a number, by its type, or None where a rating is required."""
 
 
 def dwell_edges(dwell: Doubles) -> tuple[float, ...]:

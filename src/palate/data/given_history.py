@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.event_fields import FieldError, check_names_an_item, read_rating
-from palate.data.event_types import EventTypes
+from palate.data.event_types import EventTypes, Unrated
 from palate.data.movielens.item_files import split_year
 from palate.errors import PalateError
 from palate.schema import History, Item
@@ -23,15 +23,12 @@ class ReadEvent:
     timestamp: int | None
 
 
-def read_event(
-    fields: Mapping[str, Any], unrated: float | None, event_types: EventTypes | None = None
-) -> ReadEvent:
+def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
     """Create an event from parsed fields.
 
     Args:
         fields: The result of :func:`palate.data.event_fields.read_fields`.
-        unrated: Weight of an event without a rating; None if a rating is required.
-        event_types: What events weigh by their type and dwell time; None where they have neither.
+        unrated: What an event without a rating weighs; None if a rating is required.
 
     Returns:
         The event.
@@ -42,22 +39,21 @@ def read_event(
     check_names_an_item(fields)
     item = _item(fields) if "title" in fields else None
     item_id = fields["item_id"] if item is None else item.item_id
-    rating = read_rating(_value(fields, unrated, event_types))
-    return ReadEvent(item_id, item, rating, fields.get("timestamp"))
+    return ReadEvent(item_id, item, event_value(fields, unrated), fields.get("timestamp"))
 
 
-def _value(fields: Mapping[str, Any], unrated: float | None, event_types: EventTypes | None) -> float | None:
-    """Return an event's rating, or what its type and dwell time weigh."""
-    typed = {name: fields[name] for name in ("event_type", "dwell") if name in fields}
+def event_value(fields: Mapping[str, Any], unrated: Unrated) -> float:
+    """Return an event's rating, or what it weighs without one; arguments and errors as :func:`read_event`."""
+    typed = next((name for name in ("event_type", "dwell") if name in fields), None)
     if "rating" in fields:
         if typed:
-            raise FieldError(f"both rating and {next(iter(typed))}; give one of them")
-        return float(fields["rating"])
-    if event_types is not None:
-        return event_types.value(fields.get("event_type"), fields.get("dwell"))
+            raise FieldError(f"both rating and {typed}; give one of them")
+        return read_rating(fields["rating"])
+    if isinstance(unrated, EventTypes):
+        return unrated.value(fields.get("event_type"), fields.get("dwell"))
     if typed:
-        raise FieldError(f"{next(iter(typed))} is given, but the data has no event types; give a rating")
-    return unrated
+        raise FieldError(f"{typed} is given, but the data has no event types; give a rating, or neither")
+    return read_rating(unrated)
 
 
 def history_of(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from palate.data.event_fields import FieldError, check_names_an_item, read_fields
-from palate.data.event_types import EventTypes
+from palate.data.event_types import Unrated
 from palate.data.given_history import ReadEvent, history_of, new_items, read_event
 from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
@@ -21,9 +21,7 @@ _LONGEST_FIELD = 1 << 24
 """Maximum length of a CSV field in characters; the csv module's default is 131,072."""
 
 
-def read_history(
-    path: Path | str, unrated: float | None = None, event_types: EventTypes | None = None
-) -> tuple[History, list[Item]]:
+def read_history(path: Path | str, unrated: Unrated = None) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
     An interaction has the ``item_id`` of a catalogue item and a ``rating``, or where the data has them an
@@ -34,9 +32,8 @@ def read_history(
 
     Args:
         path: The file, in UTF-8 with or without a byte order mark.
-        unrated: Weight of an interaction without a rating: 1 for models of data without ratings, None if a rating is
-            required.
-        event_types: What interactions weigh by their type and dwell time, as ``dataset.info.event_types``.
+        unrated: What an interaction without a rating weighs, as ``dataset.info.unrated``: 1 or, where events have
+            types, by its type; None if a rating is required.
 
     Returns:
         The history, oldest first, and the new items.
@@ -50,7 +47,7 @@ def read_history(
         ['3', '8']
     """
     path = Path(path)
-    rows = [(place, _event(fields, place, unrated, event_types)) for place, fields in _rows(path)]
+    rows = [(place, _event(fields, place, unrated)) for place, fields in _rows(path)]
     if not rows:
         raise DataError("no interactions; expected at least one", path)
     events = [event for _, event in rows]
@@ -159,8 +156,8 @@ def _parse_json(data: bytes, path: Path, first_line: int) -> Any:
         raise DataError(f"not valid JSON: {error.msg}", path, first_line + error.lineno - 1) from None
 
 
-def _event(fields: Any, place: _Place, unrated: float | None, event_types: EventTypes | None) -> ReadEvent:
+def _event(fields: Any, place: _Place, unrated: Unrated) -> ReadEvent:
     try:
-        return read_event(read_fields(fields), unrated, event_types)
+        return read_event(read_fields(fields), unrated)
     except FieldError as error:
         raise place.error(str(error)) from None

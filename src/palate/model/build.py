@@ -138,6 +138,7 @@ def build_model(
         data_fingerprint=dataset.info.fingerprint,
         feedback=dataset.info.feedback,
         repeats=dataset.info.repeats,
+        event_types=dataset.info.event_types,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
         grammar=recipe.model.grammar,

@@ -12,6 +12,7 @@ from palate.config.recipe import AnyTaskSettings, CausalSettings, UserEncoderSet
 from palate.config.registry import user_encoders
 from palate.config.renames import MODEL, renamed_keys
 from palate.config.section import UNKNOWN_KIND
+from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, MismatchError, faults
 from palate.model.record import TrainingRecord
 from palate.runs.run import run_folder
@@ -49,6 +50,8 @@ class PersonalizedSettings(Frozen):
     """Whether the data has ratings."""
     repeats: bool = False
     """Whether the data keeps each of a user's interactions with an item, not the last alone."""
+    event_types: EventTypes | None = None
+    """What events weigh by their types, where the data's have some."""
     like_tokens: bool = False
     user_first: bool = False
     """Whether the task prompt is placed after the user prompt instead of before it."""
@@ -80,13 +83,14 @@ class PersonalizedSettings(Frozen):
                 "data_fingerprint": info.fingerprint,
                 "feedback": info.feedback,
                 "repeats": info.repeats,
+                "event_types": info.event_types,
             }
         )
 
     @property
-    def unrated(self) -> float | None:
-        """Weight of an interaction without a rating; None if ratings are required."""
-        return 1.0 if self.feedback == "implicit" else None
+    def unrated(self) -> Unrated:
+        """What an interaction without a rating weighs; None if ratings are required."""
+        return None if self.feedback == "ratings" else self.event_types or 1.0
 
     @classmethod
     def load(cls, path: Path) -> PersonalizedSettings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from palate.data.event_types import EventTypes
+from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
 from palate.recommend.ratings import RatingModel, RatingState
@@ -42,6 +42,11 @@ class CatalogueFacts(Frozen):
     history: int
     missing: tuple[str, ...]
     """What the data lacks, and what cannot be answered therefore."""
+
+    @property
+    def unrated(self) -> Unrated:
+        """What an event without a rating weighs."""
+        return None if self.feedback == "ratings" else self.event_types or 1.0
 
     @classmethod
     def of(cls, dataset: Dataset, history: int, missing: tuple[str, ...]) -> CatalogueFacts:

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
+from palate.data.event_types import Unrated
 from palate.data.json_text import filled_lines, read_json
 from palate.errors import DataError
 from palate.serve.problems import faults_of
@@ -41,7 +42,7 @@ class JsonRoute(APIRoute):
 NDJSON = "application/x-ndjson"
 
 
-def events_by_user(body: bytes, unrated: float | None) -> dict[str, list[Event]]:
+def events_by_user(body: bytes, unrated: Unrated) -> dict[str, list[Event]]:
     """Parse NDJSON and group the events by user, in the order of the lines.
 
     Args:

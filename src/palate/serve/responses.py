@@ -47,6 +47,7 @@ class ModelFacts(BaseModel):
     reads: str
     ratings: list[float]
     unrated: float | None
+    event_types: dict[str, float]
     items: int
     limits: dict[str, Any]
 

@@ -82,13 +82,15 @@ def prometheus() -> Response:
 def model(service: Serving) -> ModelFacts:
     """Get the model card, its identity and the limits."""
     served = service.served
+    unrated, types = served.model.settings.unrated, served.model.settings.event_types
     return ModelFacts(
         model=served.identity,
         card=served.model.card,
         instruction=served.model.settings.instruction,
         reads=reading(served.reads),
         ratings=served.scale,
-        unrated=served.model.settings.unrated,
+        unrated=unrated if isinstance(unrated, float) else None,
+        event_types=types.weights if types else {},
         items=len(served.model.table),
         limits=service.limits.model_dump(),
     )

@@ -13,8 +13,9 @@ from pydantic import (
     model_validator,
 )
 
-from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields, read_rating
-from palate.data.given_history import ReadEvent, history_of, new_items, read_event
+from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields
+from palate.data.event_types import Unrated
+from palate.data.given_history import ReadEvent, event_value, history_of, new_items, read_event
 from palate.data.movielens.item_files import split_year
 from palate.errors import ConflictError, DataError
 from palate.schema import History, Item
@@ -64,6 +65,19 @@ Rating: TypeAlias = Annotated[
 ]
 
 
+EventType: TypeAlias = Annotated[
+    Title | None,
+    Field(
+        description="In the place of a rating, where the model's data has types: like purchase, view or skip"
+    ),
+]
+Dwell: TypeAlias = Annotated[
+    float | None,
+    _written(float | str | None),
+    Field(description="Seconds that it lasted, where the model's data has dwell times"),
+]
+
+
 class EventFields(Frozen):
     """Base class of events, whose fields are parsed like a history file's, see :mod:`palate.data.event_fields`."""
 
@@ -88,27 +102,29 @@ class SentItem(EventFields):
 
 
 class SentEvent(EventFields):
-    """A rating of a known item."""
+    """A rating of a known item, or what was done with it."""
 
     item_id: WrittenId
     rating: Rating = None
+    event_type: EventType = None
+    dwell: Dwell = None
     timestamp: Timestamp = None
     event_id: Annotated[Id, _written(Id | int)] | None = Field(
         None, description="What is sent again under the same id counts once"
     )
 
-    def event(self, unrated: float | None, place: str) -> Event:
+    def event(self, unrated: Unrated, place: str) -> Event:
         """Convert to a stored event; without a time, the current time is used.
 
         Args:
-            unrated: What an event counts without a rating, None where it needs one.
+            unrated: What an event weighs without a rating, None where it needs one.
             place: Where the event stands, for the error.
 
         Raises:
-            DataError: There is no rating.
+            DataError: There is no rating, or a type without a weight.
         """
         try:
-            rating = read_rating(unrated if self.rating is None else self.rating)
+            rating = event_value(self.model_dump(exclude_none=True), unrated)
         except FieldError as error:
             raise DataError(f"{place}: {error}") from None
         return Event(self.item_id, rating, self.timestamp, self.event_id)
@@ -122,6 +138,8 @@ class GivenEvent(EventFields):
     categories: Categories = ()
     description: Text | None = None
     rating: Rating = None
+    event_type: EventType = None
+    dwell: Dwell = None
     timestamp: Timestamp = None
 
     @model_validator(mode="after")
@@ -190,14 +208,14 @@ class SentQuestions(Frozen):
     stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
 
 
-def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[History, list[Item]]:
+def given_history(events: Sequence[GivenEvent], unrated: Unrated) -> tuple[History, list[Item]]:
     """Create a history that is not stored, and its new items.
 
     As in a stored history, the last rating of an item stands alone.
 
     Args:
         events: The events as they were sent.
-        unrated: What an event counts without a rating, None where it needs one.
+        unrated: What an event weighs without a rating, None where it needs one.
 
     Raises:
         DataError: Some events have a time and some have none, or one has no rating.
@@ -209,7 +227,7 @@ def given_history(events: Sequence[GivenEvent], unrated: float | None) -> tuple[
     return history.latest(), items
 
 
-def _given(index: int, event: GivenEvent, unrated: float | None) -> ReadEvent:
+def _given(index: int, event: GivenEvent, unrated: Unrated) -> ReadEvent:
     try:
         return read_event(event.model_dump(exclude_none=True), unrated)
     except FieldError as error:

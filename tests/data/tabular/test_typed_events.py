@@ -143,12 +143,12 @@ def test_a_history_file_names_types_as_events_do(tmp_path):
         {"item_id": "b", "rating": 5},
     ]
     file = write_rows([{"event_type": None, "rating": None, **one} for one in sent], tmp_path / "me.jsonl")
-    assert read_history(file, 1.0, data.info.event_types)[0].ratings == [5, 0, 5]
+    assert read_history(file, data.info.unrated)[0].ratings == [5, 0, 5]
     with pytest.raises(DataError, match=r"me.jsonl:1: event_type is given, but the data has no event types"):
         read_history(file, 1.0)
     both = write_rows([{"item_id": "a", "event_type": "view", "rating": 1}], tmp_path / "both.csv")
     with pytest.raises(DataError, match=r"both.csv:2: both rating and event_type; give one of them"):
-        read_history(both, 1.0, data.info.event_types)
+        read_history(both, data.info.unrated)
 
 
 def test_what_was_skipped_is_never_among_the_liked_categories(tmp_path):

@@ -90,7 +90,7 @@ def read_own(
         feedback=columns.feedback,
         event_types=types,
         has_times=columns.time is not None,
-        repeats=own.keeps_repeats,
+        repeats=keeps_repeats,
         thresholds=_thresholds(columns, scale),
         report={
             **catalogue.report,
