@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from palate.export.read import read_prompts
     from palate.export.write import export_prompts
     from palate.model.model import PersonalizedModel, load_model
-    from palate.ranking.compare import RankingTable, rank
+    from palate.ranking.compare import rank
+    from palate.ranking.results import RankingTable
     from palate.recommend.files import load_recommender
     from palate.recommend.recommender import Recommender
     from palate.schema import History, Item
@@ -71,7 +72,7 @@ _MODULES = {
     "KindSettings": "palate.config.section",
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.model",
-    "RankingTable": "palate.ranking.compare",
+    "RankingTable": "palate.ranking.results",
     "Recipe": "palate.config.recipe",
     "Recommender": "palate.recommend.recommender",
     "evaluate": "palate.evaluation.results",

@@ -23,8 +23,8 @@ UserChoice: TypeAlias = Literal["partly", "all"]
 Truth: TypeAlias = Literal["labels", "unseen", "future"]
 """Interactions that the true labels are computed from: the full history, those outside the window, those after it."""
 TRUTHS: tuple[Truth, ...] = ("labels", "unseen", "future")
-RankingProtocol: TypeAlias = Literal["leave-last-out", "future", "new-users"]
-"""What is held out from a ranker: each user's last interaction, the newest tenth of all time, or whole users."""
+RankingProtocol: TypeAlias = Literal["leave-last-out", "future", "new-users", "cold-items"]
+"""What is held out: each user's last interaction, the newest tenth of all time, whole users, or items."""
 RANKING_PROTOCOLS: tuple[RankingProtocol, ...] = get_args(RankingProtocol)
 
 Bools: TypeAlias = npt.NDArray[np.bool_]

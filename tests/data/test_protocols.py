@@ -104,3 +104,30 @@ def test_only_chosen_items_are_targets_and_skips_stay_in_histories():
     assert split.test.windows.item_index[0, :3].tolist() == [0, 1, 2]
     assert split.dev.targets.tolist() == [[1]]
     assert split.training.interactions.lengths.tolist() == [1, 3, 2]
+
+
+def cold_data(users=40, items=30, seed=0):
+    rng = np.random.default_rng(seed)
+    return sequence_dataset([rng.permutation(items)[:12].tolist() for _ in range(users)], items=items)
+
+
+def test_nothing_is_learned_of_cold_items_and_they_are_the_targets():
+    data = cold_data()
+    split = make_split(data, "cold-items", seed=3)
+    known = set(split.training.interactions.item_index.tolist())
+    dev = {item for one in targets(split.dev) for item in one}
+    assert len(split.cold) == 3
+    assert {item for one in targets(split.test) for item in one} <= set(split.cold.tolist())
+    assert len(dev) <= 3
+    assert not known & (dev | set(split.cold.tolist()))
+    assert len(known) == 24
+    for cases in (split.dev, split.test):
+        for user, history, wanted in zip(cases.user_index, histories(cases), targets(cases), strict=True):
+            own = data.interactions.item_index[12 * user : 12 * (user + 1)].tolist()
+            assert history == [item for item in own[: own.index(wanted[0])] if item in known]
+            assert len(wanted) == 1
+
+
+def test_cold_items_are_drawn_by_the_seed():
+    drawn = [make_split(cold_data(), "cold-items", seed=seed).cold.tolist() for seed in (3, 3, 4)]
+    assert drawn[0] == drawn[1] != drawn[2]

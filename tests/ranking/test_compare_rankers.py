@@ -9,10 +9,14 @@ from typer.testing import CliRunner
 import palate
 from palate.cli.app import app
 from palate.config.registry import rankers
+from palate.config.section import KindSettings
 from palate.data.protocols import make_split
 from palate.errors import DataError, PalateError, RecipeError
+from palate.evaluation.metrics import score_means, score_means_of_seeds
 from palate.ranking.candidates import find_candidates
+from palate.ranking.tables import ranking_sheets
 from sequence_data import sequence_dataset
+from tiny import with_own_registries
 
 
 def circles(users=60, items=12, length=6, seed=0):
@@ -165,6 +169,69 @@ def test_the_command_prints_a_table_or_json(tmp_path):
     found = json.loads(run(app, [*asked, "--json"]).stdout)
     assert [one["name"] for one in found["rankers"]] == ["popularity", "item-knn"]
     assert palate.RankingTable.model_validate(found).score("item-knn").value > 0
+
+
+class Lucky:
+    """Finds everything from one seed and nothing from others; remembers from which it was trained."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def fit(self, dataset, dev_score):
+        TRAINED.append(self.settings.seed)
+
+    def scores(self, windows, candidates=None):
+        sign = 1 if self.settings.seed == 5 else -1
+        ends = windows.item_index[np.arange(len(windows)), windows.length - 1]
+        return np.stack([sign * next_in_circle([end], 12) for end in ends]).astype(float)
+
+
+class LuckySettings(KindSettings):
+    seed: int = 5
+
+
+TRAINED = []
+
+
+def test_scores_are_means_over_seeds_for_rankers_that_have_one(monkeypatch):
+    with_own_registries(monkeypatch)
+    TRAINED.clear()
+    palate.register_ranker("lucky", Lucky, LuckySettings)
+    table = palate.rank(["lucky", "popularity"], DATA, seeds=4)
+    assert TRAINED == [5, 6, 7, 8]
+    lucky = table.of("lucky")
+    assert (lucky.seeds, table.of("popularity").seeds, table.of("popularity").seed_sd) == (4, 1, None)
+    assert lucky.metrics["hr@5"].value == 0.25
+    assert lucky.seed_sd["hr@5"] == pytest.approx(0.5)  # of 1, 0, 0 and 0
+    assert (lucky.metrics["hr@5"].low, lucky.metrics["hr@5"].high) == (0, 0.75)
+    difference = lucky.difference.value
+    assert difference == pytest.approx(lucky.metrics["ndcg@10"].value - table.score("popularity").value)
+
+
+def test_intervals_over_one_seed_are_those_over_users():
+    values = np.random.default_rng(0).random((1, 50, 3))
+    assert score_means_of_seeds(values, 7) == score_means(values[0], 7)
+
+
+def test_cold_items_are_ranked_among_all_and_among_each_other():
+    rng = np.random.default_rng(2)
+    data = sequence_dataset([rng.permutation(30)[:12].tolist() for _ in range(80)], items=30)
+    cold = make_split(data, "cold-items", seed=1).cold
+
+    def prefers_cold(history, items):
+        return np.isin(np.arange(items), cold).astype(float)
+
+    entries = [("knows which", Given(prefers_cold)), "popularity"]
+    table = palate.rank(entries, data, protocol="cold-items", seed=1)
+    assert table.cold_items == 3
+    known, popular = table.rankers
+    assert known.metrics["hr@5"].value == 1 > popular.metrics["hr@5"].value
+    expected = np.mean([1, 1 / 2, 1 / 3])  # all three are alike to both rankers
+    assert known.cold.metrics["mrr"].value == pytest.approx(expected) == popular.cold.metrics["mrr"].value
+    assert known.cold.difference.value == 0
+    sheet = list(ranking_sheets(table))[1]
+    assert sheet.title == "Among the 3 cold items alone"
+    assert sheet.rows[0][0] == "knows which"
 
 
 def test_the_help_names_every_registered_ranker():

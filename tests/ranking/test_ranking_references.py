@@ -1,16 +1,20 @@
 """References of a ranking, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from palate.config.registry import rankers
+from palate.data.assemble import items_table
 from palate.data.protocols import make_split
 from palate.data.windows import draw_windows
 from palate.errors import DataError
 from palate.ranking.references import full_cross_entropy
 from palate.ranking.references.largest_id import first_appearances
 from palate.ranking.score import RankingTest
+from palate.schema import Item
 from sequence_data import sequence_dataset
 
 
@@ -30,6 +34,22 @@ def windows(*histories, items=6):
 
 
 DATA = sequence_dataset([[0, 1, 2], [0, 1], [1, 3], [4]], items=6)
+
+
+def shelf(titles, categories, histories):
+    """Users with these histories of items with titles and a category each."""
+    data = sequence_dataset(histories, items=len(titles))
+    items = items_table(
+        [
+            Item(str(at), title, (name,))
+            for at, (title, name) in enumerate(zip(titles, categories, strict=True))
+        ]
+    )
+    info = data.info.model_copy(update={"categories": tuple(sorted(set(categories)))})
+    return replace(data, items=items, info=info)
+
+
+CATEGORISED = shelf([*"012345"], ["Crime", "Travel"] * 3, [[0, 1, 2], [0, 1], [1, 3], [4]])
 
 
 @pytest.mark.parametrize("name", ["popularity", "item-knn", "ease", "sasrec", "largest-id"])
@@ -83,7 +103,7 @@ def test_ids_from_training_data_are_by_first_appearance():
 @pytest.mark.filterwarnings("ignore:OpenBLAS")
 @pytest.mark.parametrize("name", rankers.kinds)
 def test_candidates_have_the_scores_that_they_have_among_all_items(name):
-    ranker, seen = fitted(name, DATA), windows([0, 1], [4])
+    ranker, seen = fitted(name, CATEGORISED), windows([0, 1], [4])
     listed = np.array([[2, 3], [5, -1]])
     every, some = ranker.scores(seen), ranker.scores(seen, listed)
     assert every.shape == (2, 6)
@@ -94,7 +114,7 @@ def test_candidates_have_the_scores_that_they_have_among_all_items(name):
 @pytest.mark.filterwarnings("ignore:OpenBLAS")
 @pytest.mark.parametrize("name", rankers.kinds)
 def test_padding_changes_nothing(name):
-    ranker = fitted(name, DATA)
+    ranker = fitted(name, CATEGORISED)
     alone, beside = ranker.scores(windows([1])), ranker.scores(windows([1], [0, 1, 2, 3, 4]))
     assert beside[0] == pytest.approx(alone[0], abs=1e-5)
 
@@ -139,3 +159,46 @@ def test_als_finds_users_by_what_they_chose():
     assert first.argmax() in (0, 1, 2)
     assert min(first[:3]) > max(first[3:])
     assert min(second[3:]) > max(second[:3])
+
+
+def test_content_knn_by_categories_scores_the_share_of_the_history_with_the_items_own():
+    data = shelf(["a", "b", "c", "d"], ["Crime", "Crime", "Travel", "Travel"], [[0]] * 4)
+    found = fitted("content-knn", data, by="categories").scores(windows([0, 1, 2], [2], items=4))
+    assert found.tolist() == pytest.approx(np.array([[2, 2, 1, 1], [0, 0, 1, 1]]))
+    decayed = fitted("content-knn", data, by="categories", decay=0.5).scores(windows([0, 1, 2], items=4))
+    assert decayed.tolist() == pytest.approx(np.array([[0.75, 0.75, 1, 1]]))
+
+
+def test_content_knn_finds_items_of_a_like_text_that_nobody_has_chosen():
+    titles = [
+        "A cookbook of Italian pasta",
+        "The murder at the manor",
+        "Pasta and pizza from Italy",
+        "A killer in town",
+    ]
+    data = shelf(titles, ["Book"] * 4, [[0], [1]])
+    found = fitted("content-knn", data, by="texts").scores(windows([0], [1], items=4))
+    found[[0, 1], [0, 1]] = -np.inf
+    assert found.argmax(axis=1).tolist() == [2, 3]
+
+
+def test_content_knn_says_what_items_lack():
+    with pytest.raises(
+        DataError, match="content-knn needs items with texts or categories, and made-up has none"
+    ):
+        fitted("content-knn", DATA)
+    with pytest.raises(DataError, match="content-knn needs items with texts, and made-up has none"):
+        fitted("content-knn", DATA, by="texts")
+
+
+def test_sasrec_goes_on_at_a_lower_rate_before_it_ends():
+    asked = []
+
+    def never_better(ranker):
+        asked.append(ranker)
+        return 0.5
+
+    kind = rankers.find("sasrec")
+    settings = kind.settings(hidden_size=8, early_stopping_patience=2, learning_rate_drops=1)
+    kind.build(settings).fit(DATA, never_better)
+    assert len(asked) == 1 + 2 + 2  # the best, two without a better one at either rate

@@ -21,10 +21,11 @@ def rank(
     ],
     data: Annotated[Path, Option(help="The dataset: a folder that palate prepare wrote.")],
     protocol: Annotated[
-        Literal["leave-last-out", "future", "new-users"],
+        Literal["leave-last-out", "future", "new-users", "cold-items"],
         Option(
-            help="What is held out: each user's last interaction, the newest tenth of all time, or the last "
-            "interaction of users of whom nothing is learned."
+            help="What is held out: each user's last interaction, the newest tenth of all time, the last "
+            "interaction of users of whom nothing is learned, or interactions with a tenth of the items, drawn by the "
+            "seed, of which nothing is learned."
         ),
     ] = "leave-last-out",
     candidates: Annotated[
@@ -43,7 +44,15 @@ def rank(
     keep_seen: Annotated[
         bool, Option("--keep-seen", help="Rank items of the history, too, as for repeated purchases.")
     ] = False,
-    seed: Annotated[int, Option(min=0, help="Seed of drawn candidates and of intervals.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of cold items, drawn candidates and intervals.")] = 0,
+    seeds: Annotated[
+        int,
+        Option(
+            min=1,
+            help="How often a ranker with a setting seed is trained with its best settings; scores are means, and "
+            "intervals over users and seeds.",
+        ),
+    ] = 1,
     as_json: Annotated[
         bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
     ] = False,
@@ -59,6 +68,7 @@ def rank(
         candidates=candidates,
         trials=trials,
         seed=seed,
+        seeds=seeds,
         keep_seen=keep_seen,
         versus=versus,
         report=tell,

@@ -5,6 +5,7 @@ A ranker gets a dataset that holds the training interactions alone, and historie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,7 +22,6 @@ from palate.schema import (
     Interactions,
     Ints,
     RankingProtocol,
-    Split,
     Windows,
 )
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 HELD_OUT_SHARE = 0.1
-"""Share of the interactions, the newest, that is the test period of ``future``; as many before them are dev."""
+"""Share of the interactions that is the test period of ``future``, and of the items that are cold; as many are dev."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,13 @@ class RankingSplit:
     test: RankingCases
     left_out: dict[str, int]
     """Numbers of test users without a case, by reason."""
+    cold: Indices | None = None
+    """Items of the test targets that nothing was learned of; None where a protocol has no such items."""
 
 
-def make_split(dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = False) -> RankingSplit:
+def make_split(
+    dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = False, seed: int = 0
+) -> RankingSplit:
     """Divide a dataset into what is learned from and what is ranked.
 
     Of implicit feedback, only interactions that chose an item are targets: not skips, which stay in histories.
@@ -73,12 +77,16 @@ def make_split(dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = Fa
       those before are training. A user's history ends where the period begins.
     - ``new-users``: interactions of the training users are training; the last one of each dev and test user is the
       target, and the others the history, from which nothing was learned.
+    - ``cold-items``: a tenth of the items are cold, another tenth are cold for dev, and interactions with either are
+      not training, as if the items were new today. Each user's last interaction with a cold item is the target, and
+      what came before it with other items the history.
 
     Args:
         dataset: The dataset.
         protocol: The protocol.
         keep_seen: Keep targets that are part of the history: repeated purchases. Otherwise they are left out, as seen
             items are from the ranking.
+        seed: Seed of the cold items.
 
     Returns:
         The training data and the cases.
@@ -88,9 +96,9 @@ def make_split(dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = Fa
     """
     if protocol not in RANKING_PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}; expected one of {', '.join(RANKING_PROTOCOLS)}")
-    split = {"leave-last-out": _leave_last_out, "future": _future, "new-users": _new_users}[protocol]
-    training, dev, test = split(dataset)
-    found = [_cases(dataset, *held_out, keep_seen) for held_out in (dev, test)]
+    cold = _draw_cold(dataset, seed) if protocol == "cold-items" else None
+    training, *held_out = _PARTS[protocol](dataset) if cold is None else _cold_items(dataset, *cold)
+    found = [_cases(dataset, one, keep_seen) for one in held_out]
     for name, (cases, _) in zip(("dev", "test"), found, strict=True):
         if not len(cases):
             raise DataError(
@@ -99,112 +107,141 @@ def make_split(dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = Fa
                 dataset.path,
             )
     (dev_cases, _), (test_cases, left_out) = found
-    return RankingSplit(_training_view(dataset, training), dev_cases, test_cases, left_out)
+    return RankingSplit(
+        _training_view(dataset, training),
+        dev_cases,
+        test_cases,
+        left_out,
+        None if cold is None else cold[1],
+    )
 
 
 _NEEDS: dict[RankingProtocol, str] = {
     "leave-last-out": "at least 3 interactions, the last ones with unseen items",
     "future": "interactions before and in the newest tenth of all time, of unseen items",
     "new-users": "at least 2 interactions in each of the splits, the last one with an unseen item",
+    "cold-items": "interactions with a cold item and with others before it",
 }
 
-_HeldOut: TypeAlias = "tuple[Ints, Ints]"
-"""For each of the U users: where the history ends and where the targets end, as rows; equal where there are none."""
+
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Which of N interactions are histories, and which are targets."""
+
+    known: Bools  # [N]
+    wanted: Bools  # [N]
 
 
-def _leave_last_out(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
+_Parts: TypeAlias = "tuple[Bools, _HeldOut, _HeldOut]"
+"""Which of N interactions are training, and what is held out for dev and test."""
+
+
+def _leave_last_out(dataset: Dataset) -> _Parts:
     events = dataset.interactions
-    start, stop = events.offsets[:-1], events.offsets[1:]
+    row, owner = np.arange(len(events)), events.owner
     before, last = _last_chosen(dataset)
-    split = (before > start) & (last > before)
-    training_end = np.where(split, before, stop)
-    dev = training_end, np.where(split, before + 1, training_end)
-    test = np.where(split, last, stop), np.where(split, last + 1, stop)
-    owner = events.owner
-    return np.arange(len(events)) < training_end[owner], _with_history(dev, start), _with_history(test, start)
+    split = ((before > events.offsets[:-1]) & (last > before))[owner]
+    dev, test = (_HeldOut(split & (row < at[owner]), split & (row == at[owner])) for at in (before, last))
+    return ~split | dev.known, dev, test
 
 
-def _future(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
+def _future(dataset: Dataset) -> _Parts:
     if not dataset.info.has_times:
         raise DataError(
             f"{dataset.info.name} has no times, which the protocol future splits by; take leave-last-out, or prepare "
             "it with a column of times (--time-col)",
             dataset.path,
         )
+    time = dataset.interactions.timestamp
+    ordered = np.sort(time)
+    dev, test = (ordered[int(len(time) * (1 - share * HELD_OUT_SHARE))] for share in (2, 1))
+    return (
+        time < dev,
+        _HeldOut(time < dev, (time >= dev) & (time < test)),
+        _HeldOut(time < test, time >= test),
+    )
+
+
+def _new_users(dataset: Dataset) -> _Parts:
     events = dataset.interactions
-    start = events.offsets[:-1]
-    times = np.sort(events.timestamp)
-    cuts = [times[int(len(times) * (1 - share * HELD_OUT_SHARE))] for share in (2, 1)]
-    ends = []
-    for cut in cuts:  # interactions are sorted by time within each user
-        before = np.concatenate([[0], np.cumsum(events.timestamp < cut)])
-        ends.append(start + before[events.offsets[1:]] - before[start])
-    training_end, dev_end = ends
-    dev, test = (training_end, dev_end), (dev_end, events.offsets[1:])
-    return events.timestamp < cuts[0], _with_history(dev, start), _with_history(test, start)
+    row, last = np.arange(len(events)), _last_chosen(dataset)[1][events.owner]
+    split = dataset.split_of_user[events.owner]
+    dev, test = (
+        _HeldOut(row < last, (row == last) & (split == SPLITS.index(name))) for name in ("dev", "test")
+    )
+    return split == SPLITS.index("train"), dev, test
 
 
-def _new_users(dataset: Dataset) -> tuple[Bools, _HeldOut, _HeldOut]:
+_PARTS: dict[RankingProtocol, Callable[[Dataset], _Parts]] = {
+    "leave-last-out": _leave_last_out,
+    "future": _future,
+    "new-users": _new_users,
+}
+
+
+def _draw_cold(dataset: Dataset, seed: int) -> tuple[Indices, Indices]:
+    """Draw the cold items of dev and of test, ascending."""
+    items = len(dataset.items)
+    number = int(items * HELD_OUT_SHARE)
+    drawn = np.random.default_rng(seed).permutation(items).astype(np.int32)
+    return np.sort(drawn[number : 2 * number]), np.sort(drawn[:number])
+
+
+def _cold_items(dataset: Dataset, dev: Indices, test: Indices) -> _Parts:
     events = dataset.interactions
-    start, stop = events.offsets[:-1], events.offsets[1:]
-    _, last = _last_chosen(dataset)
+    warm = ~np.isin(events.item_index, np.concatenate([dev, test]))
 
-    def last_of(split: Split) -> _HeldOut:
-        held_out = (dataset.split_of_user == SPLITS.index(split)) & (last >= start)
-        return _with_history((np.where(held_out, last, stop), np.where(held_out, last + 1, stop)), start)
+    def last_of(items: Indices) -> _HeldOut:
+        row = np.arange(len(events))
+        _, last = _last_of(events, dataset.chosen & np.isin(events.item_index, items))
+        return _HeldOut(warm & (row < last[events.owner]), row == last[events.owner])
 
-    training = (dataset.split_of_user == SPLITS.index("train"))[events.owner]
-    return training, last_of("dev"), last_of("test")
+    return warm, last_of(dev), last_of(test)
 
 
 def _last_chosen(dataset: Dataset) -> tuple[Ints, Ints]:
-    """Rows of each user's last but one and last chosen interaction, [U] each; before the user's rows where none is."""
-    offsets = dataset.interactions.offsets
-    rows = np.flatnonzero(dataset.chosen)
-    until = np.searchsorted(rows, offsets[1:])  # chosen ones up to each user's end
+    """Rows of each user's last but one and last chosen interaction; see :func:`_last_of`."""
+    return _last_of(dataset.interactions, dataset.chosen)
+
+
+def _last_of(events: Interactions, of: Bools) -> tuple[Ints, Ints]:
+    """Rows of each user's last but one and last interaction ``of`` [N], [U] each; before the user's where none is."""
+    rows = np.flatnonzero(of)
+    until = np.searchsorted(rows, events.offsets[1:])  # such ones up to each user's end
     padded = np.concatenate([[-1, -1], rows])
     return padded[until], padded[until + 1]
 
 
-def _with_history(held_out: _HeldOut, start: Ints) -> _HeldOut:
-    """Leave out the targets of users without a history."""
-    history_end, target_end = held_out
-    return history_end, np.where(history_end > start, target_end, history_end)
-
-
-def _cases(
-    dataset: Dataset, history_end: Ints, target_end: Ints, keep_seen: bool
-) -> tuple[RankingCases, dict[str, int]]:
-    events = dataset.interactions
-    asked = np.flatnonzero(target_end > history_end)
-    rows = [np.arange(history_end[user], target_end[user]) for user in asked]
+def _cases(dataset: Dataset, held_out: _HeldOut, keep_seen: bool) -> tuple[RankingCases, dict[str, int]]:
+    events, users = dataset.interactions, len(dataset.interactions.lengths)
+    histories = events.take(held_out.known, np.bincount(events.owner[held_out.known], minlength=users))
+    rows = np.flatnonzero(held_out.wanted & dataset.chosen)
+    ends = np.cumsum(np.bincount(events.owner[rows], minlength=users))[:-1]
+    wanted_of = np.split(events.item_index[rows], ends)
+    first_time = np.zeros(users, dtype=np.int64)
+    first_time[events.owner[rows[::-1]]] = events.timestamp[rows[::-1]]  # the first is written last
+    asked = np.flatnonzero((histories.lengths > 0) & np.array([len(one) > 0 for one in wanted_of]))
     targets: list[Indices] = []
-    for user, own in zip(asked, rows, strict=True):
-        wanted = events.item_index[own][dataset.chosen[own]]
+    for user in asked:
+        wanted = wanted_of[user]
         if not keep_seen:
-            wanted = wanted[~np.isin(wanted, events.item_index[events.offsets[user] : history_end[user]])]
+            seen = histories.item_index[histories.offsets[user] : histories.offsets[user + 1]]
+            wanted = wanted[~np.isin(wanted, seen)]
         _, first = np.unique(wanted, return_index=True)
         targets.append(wanted[np.sort(first)])
     kept = np.array([len(one) > 0 for one in targets], dtype=np.bool_)
-    users = asked[kept]
+    found = asked[kept]
     width = max((len(one) for one in targets), default=1)
-    table = np.full((len(users), width), -1, dtype=np.int32)
+    table = np.full((len(found), width), -1, dtype=np.int32)
     for row, wanted in enumerate(one for one in targets if len(one)):
         table[row, : len(wanted)] = wanted
-    histories = _until(events, history_end)
     longest = max(int(histories.lengths.max(initial=1)), 1)
-    windows = draw_windows(histories, users, longest, "recent", np.random.default_rng(0))
-    cases = RankingCases(users, windows, table, events.timestamp[history_end[users]])
+    windows = draw_windows(histories, found, longest, "recent", np.random.default_rng(0))
     left_out = {
-        "without_history_or_target": len(events.lengths) - len(asked),
+        "without_history_or_target": users - len(asked),
         "only_seen_items": int((~kept).sum()),
     }
-    return cases, left_out
-
-
-def _until(events: Interactions, end: Ints) -> Interactions:
-    """Select each user's interactions before the row ``end`` [U]."""
-    return events.take(np.arange(len(events)) < end[events.owner], end - events.offsets[:-1])
+    return RankingCases(found, windows, table, first_time[found]), left_out
 
 
 def _training_view(dataset: Dataset, kept: Bools) -> Dataset:

@@ -123,16 +123,35 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
 def score_means(values: Doubles, seed: int = 0) -> list[Score]:
     """Average M values over B users [B, M], each with a percentile bootstrap interval over users, the same for all."""
     resampled = _resampled_sums(values, np.random.default_rng(seed)) / len(values)
-    low, high = np.quantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
-    return [
-        Score(value=float(value), low=float(lowest), high=float(highest))
-        for value, lowest, highest in zip(values.mean(axis=0), low, high, strict=True)
-    ]
+    return _with_intervals(values.mean(axis=0), resampled)
+
+
+def score_means_of_seeds(values: Doubles, seed: int = 0) -> list[Score]:
+    """Average M values over S trainings and B users [S, B, M], with bootstrap intervals over both.
+
+    Each resample draws users, the same for all trainings, and trainings. With one training it is
+    :func:`score_means`.
+    """
+    trainings, users, _ = values.shape
+    rng = np.random.default_rng(seed)
+    resampled = _resampled_sums(values.transpose(1, 0, 2), rng) / users  # [RESAMPLES, S, M]
+    drawn = rng.integers(trainings, size=(RESAMPLES, trainings, 1))
+    means = np.take_along_axis(resampled, drawn, axis=1).mean(axis=1)
+    return _with_intervals(values.mean(axis=(0, 1)), means)
 
 
 def paired_p_value(differences: Doubles) -> float:
     """Test that the mean of B users' differences [B] is 0, two-sided, by Student's t; 1 where all are 0."""
     return float(ttest_1samp(differences, 0.0).pvalue) if differences.any() else 1.0
+
+
+def _with_intervals(means: Doubles, resampled: Floats | Doubles) -> list[Score]:
+    """Score M means [M] with percentile intervals of their resamples [RESAMPLES, M]."""
+    low, high = np.quantile(resampled, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    return [
+        Score(value=float(value), low=float(lowest), high=float(highest))
+        for value, lowest, highest in zip(means, low, high, strict=True)
+    ]
 
 
 def _outcomes(truth: Bools, predicted: Bools) -> Bools:

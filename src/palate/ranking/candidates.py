@@ -48,6 +48,13 @@ def find_candidates(
     return _of_file(Path(text), dataset, cases)
 
 
+def only(items: Indices, cases: RankingCases) -> Indices:
+    """List these items for each of B cases, but for its targets, as candidates [B, C]."""
+    among = np.tile(items, (len(cases), 1))
+    among[(among[:, :, None] == cases.targets[:, None, :]).any(axis=2)] = -1
+    return among
+
+
 def _drawn(number: int, dataset: Dataset, cases: RankingCases, keep_seen: bool, seed: int) -> Indices:
     """Draw items uniformly without replacement, neither targets nor, unless kept, seen."""
     rng = np.random.default_rng(seed)

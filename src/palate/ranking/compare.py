@@ -3,98 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import numpy as np
 
 from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.protocols import RankingCases, RankingSplit, make_split
 from palate.errors import PalateError, RecipeError
-from palate.evaluation.metrics import Score, paired_p_value, score_means
+from palate.evaluation.metrics import paired_p_value, score_means_of_seeds
 from palate.ranking.base import DevNdcg, Ranker
-from palate.ranking.candidates import find_candidates
+from palate.ranking.candidates import find_candidates, only
 from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
 from palate.ranking.metrics import METRICS, coverage, novelty, rank_metrics
+from palate.ranking.results import PRIMARY, ColdScores, RankerDifference, RankerScores, RankingTable
 from palate.ranking.score import RankedCases, RankingTest
 from palate.recommend.relations import membership_matrix
 from palate.schema import Doubles, RankingProtocol
-from palate.system.records import Frozen
 
-PRIMARY = "ndcg@10"
-"""The metric that tuning maximises and rankers are compared by."""
-
-
-class RankerDifference(Frozen):
-    """A ranker's NDCG@10 minus the compared one's, on the same users."""
-
-    to: str
-    value: float
-    low: float
-    high: float
-    p: float
-    """Of a paired two-sided t-test."""
-
-
-class RankerScores(Frozen):
-    """Scores of one ranker."""
-
-    name: str
-    settings: dict[str, Any]
-    trials: int
-    """How many settings were tried on dev."""
-    dev: float
-    """NDCG@10 of the dev cases with these settings."""
-    metrics: dict[str, Score]
-    coverage: float
-    novelty: float
-    groups: dict[str, dict[str, float]]
-    """NDCG@10 by group of cases."""
-    difference: RankerDifference | None
-    fit_seconds: float
-    seconds: float
-
-
-class RankingTable(Frozen):
-    """Scores of rankers on the same cases.
-
-    Example:
-        >>> table = palate.rank(["popularity", "item-knn"], data)
-        >>> table.users, round(table.score("popularity", "hr@10").high, 1) <= 1
-        (24, True)
-    """
-
-    format: int = 1
-    dataset: str
-    fingerprint: str
-    protocol: RankingProtocol
-    candidates: str
-    seed: int
-    keep_seen: bool
-    users: int
-    targets: int
-    items: int
-    left_out: dict[str, int]
-    groups: dict[str, dict[str, int]]
-    """Numbers of users by group of cases."""
-    warnings: tuple[str, ...]
-    rankers: tuple[RankerScores, ...]
-
-    def of(self, name: str) -> RankerScores:
-        """Return the scores of a ranker; raises :class:`RecipeError` if it was not compared."""
-        for one in self.rankers:
-            if one.name == name:
-                return one
-        raise RecipeError(f"no ranker {name!r}; there are {', '.join(one.name for one in self.rankers)}")
-
-    def score(self, name: str, metric: str = PRIMARY) -> Score:
-        """Return a ranker's score by the metric's name, such as ``hr@10``."""
-        metrics = self.of(name).metrics
-        if metric not in metrics:
-            raise RecipeError(f"no metric {metric!r}; there are {', '.join(metrics)}")
-        return metrics[metric]
+_AT = METRICS.index(PRIMARY)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -107,6 +39,7 @@ class RankOptions:
     seed: int = 0
     keep_seen: bool = False
     versus: str | None = None
+    seeds: int = 1
 
 
 def rank(
@@ -119,6 +52,7 @@ def rank(
     seed: int = 0,
     keep_seen: bool = False,
     versus: str | None = None,
+    seeds: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> RankingTable:
     """Rank the items that users chose next, by several rankers on the same users.
@@ -127,13 +61,16 @@ def rank(
         entries: Registered rankers by name, with settings like ``item-knn:decay=0.8`` or tuned on dev without; folders
             of recommenders' runs that were trained with ``data.protocol``; and rankers of your own with a name.
         data: The dataset, or its folder.
-        protocol: ``leave-last-out``, ``future`` or ``new-users``; see :func:`palate.data.protocols.make_split`.
+        protocol: ``leave-last-out``, ``future``, ``new-users`` or ``cold-items``; see
+            :func:`palate.data.protocols.make_split`.
         candidates: Items that are ranked: ``all``, a number of drawn ones beside the targets, or a file of lines with
             a user and items.
         trials: How many settings of each ranker are tried on dev.
-        seed: Seed of drawn candidates and intervals.
+        seed: Seed of cold items, drawn candidates and intervals.
         keep_seen: Rank items of the history, too, as for repeated purchases.
         versus: Ranker that the others are compared with; the best of the others for each if None.
+        seeds: How often a ranker with a setting ``seed`` is trained with its best settings, from that seed on; scores
+            are means, and intervals over users and seeds.
         report: Called with progress messages.
 
     Returns:
@@ -150,7 +87,7 @@ def rank(
         >>> [one.name for one in table.rankers]
         ['popularity', 'item-knn:decay=0.8']
     """
-    options = RankOptions(protocol, candidates, trials, seed, keep_seen, versus)
+    options = RankOptions(protocol, candidates, trials, seed, keep_seen, versus, seeds)
     found = [_entry(one, options) for one in entries]
     names = [one.name for one in found]
     if not names:
@@ -185,10 +122,13 @@ class _Fitted:
 
 @dataclass(frozen=True)
 class _Scored:
+    """A ranker's scores of B users by M metrics from S seeds."""
+
     entry: RankerEntry
     fitted: _Fitted
-    ranked: RankedCases
-    values: Doubles  # [B, M]
+    ranked: tuple[RankedCases, ...]
+    values: Doubles  # [S, B, M]
+    cold: Doubles | None  # [S, B, M]
     seconds: float
 
 
@@ -201,11 +141,13 @@ class _Comparison:
     split: RankingSplit
     dev: RankingTest
     test: RankingTest
+    cold: RankingTest | None
+    """The test among cold items alone; None for protocols without."""
     say: Callable[[str], None]
 
     @classmethod
     def prepared(cls, dataset: Dataset, options: RankOptions, say: Callable[[str], None]) -> _Comparison:
-        split = make_split(dataset, options.protocol, options.keep_seen)
+        split = make_split(dataset, options.protocol, options.keep_seen, options.seed)
 
         def test_of(cases: RankingCases) -> RankingTest:
             chosen, listed = find_candidates(
@@ -213,7 +155,11 @@ class _Comparison:
             )
             return RankingTest(chosen, listed, len(dataset.items), options.keep_seen)
 
-        return cls(dataset, options, split, test_of(split.dev), test_of(split.test), say)
+        cold = None
+        if split.cold is not None:
+            among = only(split.cold, split.test)
+            cold = RankingTest(split.test, among, len(dataset.items), options.keep_seen)
+        return cls(dataset, options, split, test_of(split.dev), test_of(split.test), cold, say)
 
     def check(self, entries: Sequence[RankerEntry]) -> None:
         """Check that no run has learned from targets; raises :class:`MismatchError`."""
@@ -239,16 +185,38 @@ class _Comparison:
             items=len(self.dataset.items),
             left_out=self.split.left_out,
             groups=groups.sizes,
+            cold_items=None if self.split.cold is None else len(self.split.cold),
             warnings=tuple(self._warnings()),
             rankers=tuple(self._scores(one, scored, groups) for one in scored),
         )
 
     def _score(self, entry: RankerEntry) -> _Scored:
         fitted = self._tuned(entry)
-        start = time.perf_counter()
-        ranked = self.test.ranked(fitted.ranker, entry.name)
-        seconds = time.perf_counter() - start
-        return _Scored(entry, fitted, ranked, rank_metrics(ranked.ranks), seconds)
+        ranked, cold, seconds = [], [], 0.0
+        for ranker in self._of_seeds(entry, fitted):
+            start = time.perf_counter()
+            ranked.append(self.test.ranked(ranker, entry.name))
+            seconds += time.perf_counter() - start
+            if self.cold is not None:
+                cold.append(rank_metrics(self.cold.ranked(ranker, entry.name).ranks))
+        return _Scored(
+            entry,
+            fitted,
+            tuple(ranked),
+            np.stack([rank_metrics(one.ranks) for one in ranked]),
+            np.stack(cold) if cold else None,
+            seconds / len(ranked),
+        )
+
+    def _of_seeds(self, entry: RankerEntry, fitted: _Fitted) -> Iterator[Ranker]:
+        """Yield the ranker, and those of the same settings from further seeds where it has any."""
+        yield fitted.ranker
+        first = getattr(fitted.settings, "seed", None)
+        for seed in () if first is None else range(first + 1, first + self.options.seeds):
+            ranker = entry.kind.build(fitted.settings.model_copy(update={"seed": seed}))
+            ranker.fit(self.split.training, self._told_ndcg(f"{entry.name} from seed {seed}"))
+            self.say(f"{entry.name}, fitted from seed {seed}")
+            yield ranker
 
     def _tuned(self, entry: RankerEntry) -> _Fitted:
         best: _Fitted | None = None
@@ -282,37 +250,57 @@ class _Comparison:
         seed = self.options.seed
         training = self.split.training.interactions
         holders = membership_matrix(training, len(self.dataset.items)).getnnz(axis=0)
-        means = score_means(one.values, seed)
+        users, lists = int((training.lengths > 0).sum()), [ranked.lists for ranked in one.ranked]
+        by_seed = one.values.mean(axis=1)  # [S, M]
         return RankerScores(
             name=one.entry.name,
             settings=one.fitted.settings.model_dump(mode="json", exclude={"kind"}),
             trials=one.fitted.trials,
             dev=one.fitted.dev,
-            metrics=dict(zip(METRICS, means, strict=True)),
-            coverage=coverage(one.ranked.lists, len(self.dataset.items)),
-            novelty=novelty(one.ranked.lists, holders, int((training.lengths > 0).sum())),
-            groups=groups.means(one.values[:, METRICS.index(PRIMARY)]),
-            difference=self._difference(one, scored),
+            metrics=_named(score_means_of_seeds(one.values, seed)),
+            coverage=float(np.mean([coverage(each, len(self.dataset.items)) for each in lists])),
+            novelty=float(np.mean([novelty(each, holders, users) for each in lists])),
+            groups=groups.means(one.values.mean(axis=0)[:, _AT]),
+            difference=self._difference(one, scored, lambda of: of.values),
+            seeds=len(by_seed),
+            seed_sd=_named(by_seed.std(axis=0, ddof=1).tolist()) if len(by_seed) > 1 else None,
+            cold=self._cold_scores(one, scored),
             fit_seconds=one.fitted.seconds,
             seconds=one.seconds,
         )
 
-    def _difference(self, one: _Scored, scored: Sequence[_Scored]) -> RankerDifference | None:
+    def _cold_scores(self, one: _Scored, scored: Sequence[_Scored]) -> ColdScores | None:
+        if one.cold is None:
+            return None
+        means = score_means_of_seeds(one.cold, self.options.seed)
+        return ColdScores(metrics=_named(means), difference=self._difference(one, scored, lambda of: of.cold))
+
+    def _difference(
+        self, one: _Scored, scored: Sequence[_Scored], values: Callable[[_Scored], Doubles | None]
+    ) -> RankerDifference | None:
+        """Compare a ranker by its ``values`` [S, B, M] with the best other one, or with the named one."""
+
+        def primary(of: _Scored) -> Doubles:
+            found = values(of)
+            assert found is not None
+            return found[:, :, _AT]
+
         others = [other for other in scored if other is not one]
         if self.options.versus is not None:
             others = [other for other in others if other.entry.name == self.options.versus]
         if not others:
             return None
-        at = METRICS.index(PRIMARY)
-        other = max(others, key=lambda other: float(other.values[:, at].mean()))
-        differences = one.values[:, at] - other.values[:, at]
-        [mean] = score_means(differences[:, None], self.options.seed)
+        other = max(others, key=lambda other: float(primary(other).mean()))
+        differences = primary(one) - primary(
+            other
+        )  # one of a single seed is compared with each of the other's
+        [mean] = score_means_of_seeds(differences[:, :, None], self.options.seed)
         return RankerDifference(
             to=other.entry.name,
             value=mean.value,
             low=mean.low,
             high=mean.high,
-            p=paired_p_value(differences),
+            p=paired_p_value(differences.mean(axis=0)),
         )
 
     def _warnings(self) -> list[str]:
@@ -323,3 +311,7 @@ class _Comparison:
                 "those among all items, and may order rankers otherwise (Krichene and Rendle, 2020)"
             )
         return found
+
+
+def _named(values: Sequence[Value]) -> dict[str, Value]:
+    return dict(zip(METRICS, values, strict=True))

@@ -88,6 +88,11 @@ def check_trained_on(
             f"{dataset.info.name} ({dataset.info.fingerprint[:14]}); {again} on this data"
         )
     learned_by = recipe.data.protocol or "new-users"  # without, it learns from the training users alone
+    if protocol == "cold-items" and learned_by == protocol and recipe.seed != seed:
+        raise MismatchError(
+            f"{run.path} was trained without the cold items of seed {recipe.seed}, and those of seed {seed} are "
+            f"ranked; rank with --seed {recipe.seed}, or train it with --set seed={seed} into a new folder"
+        )
     if learned_by != protocol:
         raise MismatchError(
             f"{run.path} has learned from targets of {protocol}: its recipe has data.protocol "

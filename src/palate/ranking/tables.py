@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from palate.ranking.compare import RankerScores, RankingTable
 from palate.ranking.entries import written_settings
 from palate.ranking.metrics import LISTED
+from palate.ranking.results import RankerDifference, RankerScores, RankingTable
 from palate.report.sheet import Sheet
 from palate.words import counted
 
 _SHOWN = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr")
+_COMPARED = ("NDCG@10\n95% interval", "to the best other\nor the named one", "p")
 _HEAD = {"hr": "HR", "recall": "recall", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 def ranking_sheets(table: RankingTable) -> Iterator[Sheet]:
     """Make the table of scores, and one of NDCG@10 for each kind of groups."""
     yield rank_sheet(table)
+    if table.cold_items is not None:
+        yield _cold_sheet(table, table.cold_items)
     for kind, sizes in table.groups.items():
         rows = [[one.name, *(f"{one.groups[kind][name]:.4f}" for name in sizes)] for one in table.rankers]
         rows.append(["(users)", *(f"{size:,}" for size in sizes.values())])
@@ -30,9 +33,7 @@ def rank_sheet(table: RankingTable) -> Sheet:
     head = [
         "ranker",
         *map(_metric, shown),
-        "NDCG@10\n95% interval",
-        "to the best other\nor the named one",
-        "p",
+        *_COMPARED,
         f"coverage\n@{LISTED}",
         f"novelty\n@{LISTED}",
         "fit",
@@ -49,19 +50,38 @@ def _row(one: RankerScores, shown: list[str]) -> list[str]:
         one.name,
         *(f"{one.metrics[name].value:.4f}" for name in shown),
         f"{interval.low:.4f}–{interval.high:.4f}",
-        ""
-        if difference is None
-        else f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})",
-        ""
-        if difference is None
-        else f"{difference.p:.1e}"
-        if difference.p < 0.001
-        else f"{difference.p:.3f}",
+        *_compared(difference),
         f"{one.coverage:.1%}",
         f"{one.novelty:.1f}",
         f"{one.fit_seconds:.1f} s",
         written_settings(one.settings),
     ]
+
+
+def _compared(difference: RankerDifference | None) -> tuple[str, str]:
+    """Write a difference with its interval, and p."""
+    if difference is None:
+        return "", ""
+    p = f"{difference.p:.1e}" if difference.p < 0.001 else f"{difference.p:.3f}"
+    return f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})", p
+
+
+def _cold_sheet(table: RankingTable, items: int) -> Sheet:
+    """Make the table of scores among cold items alone."""
+    rows = []
+    for one in table.rankers:
+        assert one.cold is not None
+        interval = one.cold.metrics["ndcg@10"]
+        rows.append(
+            [
+                one.name,
+                *(f"{one.cold.metrics[name].value:.4f}" for name in _SHOWN),
+                f"{interval.low:.4f}–{interval.high:.4f}",
+                *_compared(one.cold.difference),
+            ]
+        )
+    head = ["ranker", *map(_metric, _SHOWN), *_COMPARED]
+    return Sheet(f"Among the {counted(items, 'cold item')} alone", head, rows)
 
 
 def _metric(name: str) -> str:
@@ -91,6 +111,12 @@ def _note(table: RankingTable) -> str:
         "Means over users, with 95% bootstrap intervals over users; differences of NDCG@10 are paired by user, p is "
         "of a paired t-test. Ties count by their expectation over all orders."
     )
+    notes += [
+        f"{one.name}: means of {one.seeds} seeds, whose NDCG@10 has a standard deviation of "
+        f"{one.seed_sd['ndcg@10']:.4f}; its intervals are over users and seeds."
+        for one in table.rankers
+        if one.seed_sd is not None
+    ]
     notes.append(
         "Items of the history are ranked, too." if table.keep_seen else "Items of the history are left out."
     )

@@ -77,7 +77,7 @@ def fit_recommender(
             "no training user has an interaction; prepare the data with more training users", dataset.path
         )
     rng = np.random.default_rng(seed)
-    content = _content(dataset, settings, items)
+    content = content_relations(dataset, settings, items)
     missing = _missing(dataset, content, settings)
     for line in missing:
         tell(line)
@@ -95,8 +95,10 @@ def fit_recommender(
     return Recommender(CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings)
 
 
-def _content(dataset: Dataset, settings: RecommendSettings, items: ItemSettings) -> dict[str, Relation]:
-    """Relations that an item has without any interaction."""
+def content_relations(
+    dataset: Dataset, settings: RecommendSettings, items: ItemSettings
+) -> dict[str, Relation]:
+    """Make the relations that an item has without any interaction: its ``categories`` and ``texts``, if any."""
     found: dict[str, Relation] = {}
     if dataset.categories:
         found["categories"] = VectorRelation(category_vectors(dataset.category_matrix))

@@ -64,7 +64,7 @@ def train_recommender(
                 return out
             training = dataset
             if recipe.data.protocol is not None:
-                training = make_split(dataset, recipe.data.protocol).training
+                training = make_split(dataset, recipe.data.protocol, seed=recipe.seed).training
             recommender = fit_recommender(
                 training, training.users("train"), recipe.recommend, recipe.items, recipe.seed, tell
             )

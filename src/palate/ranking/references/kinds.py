@@ -5,6 +5,7 @@ from __future__ import annotations
 from palate.config.registry import RankerKind, rankers
 from palate.ranking.recommender import RecommenderRanker, RecommenderRankerSettings
 from palate.ranking.references.als import Als, AlsSettings
+from palate.ranking.references.content_knn import ContentKnn, ContentKnnSettings
 from palate.ranking.references.ease import Ease, EaseSettings
 from palate.ranking.references.item_knn import ItemKnn, ItemKnnSettings
 from palate.ranking.references.largest_id import LargestId, LargestIdSettings
@@ -26,6 +27,23 @@ rankers.register(
             {"decay": 0.95},
             {"decay": 0.3},
             {"decay": 1.0},
+        ),
+    ),
+)
+rankers.register(
+    "content-knn",
+    RankerKind(
+        ContentKnnSettings,
+        ContentKnn,
+        (
+            {},
+            {"by": "texts"},
+            {"by": "categories"},
+            {"decay": 0.9},
+            {"by": "texts", "decay": 0.9},
+            {"by": "categories", "decay": 0.9},
+            {"decay": 0.7},
+            {"by": "texts", "decay": 0.7},
         ),
     ),
 )
@@ -75,7 +93,7 @@ rankers.register(
             {"dropout": 0.3},
             {"hidden_size": 128},
             {"dropout": 0.2, "weight_decay": 0.1},
-            {"learning_rate": 5e-4},
+            {"learning_rate": 1e-3},
             {"layers": 1},
             {"hidden_size": 128, "dropout": 0.3},
             {"hidden_size": 256},

@@ -1,0 +1,67 @@
+"""Content kNN: items whose texts and categories are like those of the history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from palate.config.recipe import ItemSettings, RecommendSettings
+from palate.config.section import KindSettings
+from palate.errors import DataError
+from palate.ranking.base import DevNdcg, picked
+from palate.ranking.references.histories import decayed_histories
+from palate.recommend.fit import content_relations
+from palate.schema import Floats, Indices, Windows
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.recommend.relations import Relation
+
+_ALL_COMPONENTS = 10_000
+"""More than any text encoder has: none is dropped."""
+
+
+class ContentKnnSettings(KindSettings):
+    """Settings of :class:`ContentKnn`."""
+
+    kind: str = "content-knn"
+    by: Literal["both", "texts", "categories"] = "both"
+    """What items are alike in; of both, what there is."""
+    decay: float = Field(1.0, ge=0, le=1)
+    """Factor of a history item's weight for each newer one."""
+
+
+class ContentKnn:
+    """Scores an item by the cosines of its text and of its categories to those of the history's items.
+
+    It learns nothing of who chose what, so that an item without interactions is scored as any other. Vectors of texts
+    are those of the packaged sentence encoder, without their mean; a category counts the more the fewer items have it.
+    """
+
+    def __init__(self, settings: ContentKnnSettings) -> None:
+        self._settings = settings
+        self._relations: tuple[Relation, ...] = ()
+        self._items = 0
+
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+        """Read texts and categories; raises :class:`DataError` where items have none of what is asked for."""
+        by = self._settings.by
+        wanted = RecommendSettings(texts=by != "categories", text_size=_ALL_COMPONENTS)
+        found = content_relations(dataset, wanted, ItemSettings())
+        self._relations = tuple(relation for name, relation in found.items() if by in ("both", name))
+        self._items = len(dataset.items)
+        if not self._relations:
+            lacking = "texts or categories" if by == "both" else by
+            raise DataError(
+                f"content-knn needs items with {lacking}, and {dataset.info.name} has none; leave it out, or prepare "
+                "the data with an item file (--items)",
+                dataset.path,
+            )
+
+    def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
+        """Sum the cosines to the history's items by their weights, the mean of texts and categories."""
+        weights = decayed_histories(windows, self._items, self._settings.decay)
+        found: Floats = np.mean([relation.scores(weights) for relation in self._relations], axis=0)
+        return picked(found, candidates)
