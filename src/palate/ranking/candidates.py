@@ -48,7 +48,7 @@ def find_candidates(
     return _of_file(Path(text), dataset, cases)
 
 
-def only(items: Indices, cases: RankingCases) -> Indices:
+def only_among(items: Indices, cases: RankingCases) -> Indices:
     """List these items for each of B cases, but for its targets, as candidates [B, C]."""
     among = np.tile(items, (len(cases), 1))
     among[(among[:, :, None] == cases.targets[:, None, :]).any(axis=2)] = -1

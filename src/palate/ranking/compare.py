@@ -16,7 +16,7 @@ from palate.data.protocols import RankingCases, RankingSplit, make_split
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import paired_p_value, score_means_of_seeds
 from palate.ranking.base import DevNdcg, Ranker
-from palate.ranking.candidates import find_candidates, only
+from palate.ranking.candidates import find_candidates, only_among
 from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
 from palate.ranking.metrics import METRICS, coverage, novelty, rank_metrics
@@ -157,7 +157,7 @@ class _Comparison:
 
         cold = None
         if split.cold is not None:
-            among = only(split.cold, split.test)
+            among = only_among(split.cold, split.test)
             cold = RankingTest(split.test, among, len(dataset.items), options.keep_seen)
         return cls(dataset, options, split, test_of(split.dev), test_of(split.test), cold, say)
 
