@@ -77,7 +77,7 @@ def test_sampled_items_are_weighed_by_the_chance_that_they_are_drawn(monkeypatch
 def test_without_order_it_learns_what_goes_together():
     rng = np.random.default_rng(0)
     groups = [rng.permutation(5)[:4] + 5 * rng.integers(4) for _ in range(300)]
-    network, _ = train_network(data(groups, ordered=False), SETTINGS, 0, epochs=40)
+    network, _ = train_network(data(groups, ordered=False), SETTINGS, 0, epochs=6)
     asked = all_windows(interactions([[5 * group, 5 * group + 1] for group in range(4)]))
     logits = network.logits(asked, SAME)
     for group, row in enumerate(logits):

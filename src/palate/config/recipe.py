@@ -527,7 +527,7 @@ class RecommendSettings(Section):
     network_size: int = Field(64, ge=0)
     """Length of the item vectors of the network that is trained beside the relations; 0 for none."""
     network_epochs: int = Field(12, ge=1)
-    """Most epochs of it, of at most 50,000 interactions each; fewer if held-out interactions are found no better."""
+    """Most epochs of it, of at most 50,000 histories each; fewer if held-out interactions are found no better."""
     network_dropout: float = Field(0.3, ge=0, lt=1)
     """Share of the values of a history's sums that a step of the training leaves out."""
     network_learning_rate: float = Field(0.001, gt=0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BATCH = 256
 PER_EPOCH = 50_000
-"""Interactions that an epoch predicts at most; a checkpoint for early stopping comes after each."""
+"""Histories that an epoch predicts from at most; early stopping looks at the network after each."""
 NEWEST = 50
 """Interactions before the predicted one that are read in training, where order counts."""
 SAMPLED_ABOVE = 100_000
@@ -36,6 +36,8 @@ PATIENCE = 2
 ID_DROPOUT = 0.2
 """Share of the items that a step sees without their learned vectors, where they have texts or categories."""
 PROJECTION_PENALTY = 10.0
+PARTS = 8
+"""Parts of each history that an epoch hides where order means nothing."""
 KEPT_SHARES = (0.2, 0.8)
 """Range of the share of a history that is shown where order means nothing; the rest is predicted."""
 
@@ -207,7 +209,8 @@ class _Training:
 
     def _hidden_parts(self) -> Iterator[_Batch]:
         events = self.data.events
-        users = self.rng.permutation(np.flatnonzero(events.lengths >= 2))
+        able = np.flatnonzero(events.lengths >= 2)
+        users = np.concatenate([self.rng.permutation(able) for _ in range(PARTS)])[:PER_EPOCH]
         for at in range(0, len(users), BATCH):
             histories = events.of_users(users[at : at + BATCH])
             owner = histories.owner
