@@ -16,6 +16,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from palate.data.storage import ITEM_COLUMNS
+from palate.recommend.content import ItemContent
 from palate.recommend.network import ItemNetwork, QueryNetwork
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
@@ -46,7 +47,7 @@ def made_up(items: int, rng: np.random.Generator) -> Recommender:
     sums = len(DECAYS) * SIZE
     query = QueryNetwork(array(sums, SIZE), array(sums, 2 * SIZE), array(2 * SIZE), array(2 * SIZE, SIZE))
     poolings = tuple(EventWeights(decay=decay) for decay in DECAYS)
-    network = ItemNetwork(poolings, query, array(items, SIZE), array(items), array(0, SIZE))
+    network = ItemNetwork(poolings, query, array(items, SIZE), array(items), array(0, SIZE), array(1))
     weights = ScorerWeights(relations=dict.fromkeys(relations, RelationWeights(weight=1.0)), network=0.3)
     popularity = rng.random(items, dtype=np.float32)
     scorer = Scorer(relations, popularity, np.zeros(1, np.float32), weights, network)
@@ -71,7 +72,8 @@ def made_up(items: int, rng: np.random.Generator) -> Recommender:
         history=1000,
         missing=(),
     )
-    return Recommender(facts, table, scorer, None)
+    content = ItemContent((), None, array(0), array(0, 0), array(0), array(0, 0))
+    return Recommender(facts, table, scorer, None, content)
 
 
 def milliseconds(action: Callable[[], object], repeats: int) -> tuple[float, float]:

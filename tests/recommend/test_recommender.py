@@ -176,6 +176,23 @@ def test_a_state_answers_as_the_history_and_grows_with_it(recommender, history):
     assert [one.sd for one in grown] == pytest.approx([one.sd for one in whole])
 
 
+def test_interactions_are_removed_from_a_state_exactly(recommender, history):
+    state = recommender.removed(recommender.state(history), history.take([2, 5]))
+    left = recommender.state(history.take([place for place in range(len(history)) if place not in (2, 5)]))
+    assert recommender.recommend([state], k=10, seen=False) == recommender.recommend([left], k=10)
+    assert [one.rating for one in recommender.rate([state], ["i0"])[0].items] == pytest.approx(
+        [one.rating for one in recommender.rate([left], ["i0"])[0].items]
+    )
+    with pytest.raises(DataError, match="1 of the interactions to remove are none of"):
+        recommender.removed(left, history.take([2]))
+
+
+def test_a_state_that_holds_only_the_newest_interactions_says_that_none_can_be_removed(films, history):
+    short = fitted(films, history=5)
+    with pytest.raises(DataError, match=r"holds the newest 5 of .* make it anew from the history"):
+        short.removed(short.state(history), history.take([0]))
+
+
 def test_a_batch_answers_as_each_alone(recommender, films):
     users = films.histories([films.user_ids[user] for user in films.users("test")[:5]])
     together = recommender.recommend(users, k=5)

@@ -5,12 +5,10 @@ import pytest
 from scipy import sparse
 
 from palate.recommend.relations import (
-    category_vectors,
     cooccurrence,
     keep_largest,
     regression,
     succession,
-    text_vectors,
 )
 from palate.schema import Interactions
 
@@ -61,20 +59,3 @@ def test_the_ridge_regression_solves_its_equations_without_the_item_itself():
 def test_the_largest_entries_of_each_row_are_kept():
     matrix = sparse.csr_matrix(np.array([[0.0, 3, -5, 1], [2, 0, 0, 1], [0, 0, 0, 0]], dtype=np.float32))
     assert keep_largest(matrix, 2).toarray().tolist() == [[0, 3, -5, 0], [2, 0, 0, 1], [0, 0, 0, 0]]
-
-
-def test_a_rare_category_relates_items_more_than_a_common_one():
-    vectors = category_vectors(np.array([[1, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)).toarray()
-    alike = vectors @ vectors.T
-    assert alike[0, 2] == pytest.approx(1)
-    assert 0 < alike[0, 1] < alike[0, 2]
-
-
-def test_text_vectors_are_unit_vectors_that_keep_the_neighbours():
-    rng = np.random.default_rng(1)
-    vectors = rng.normal(size=(30, 12)).astype(np.float32)
-    vectors[1] = vectors[0] + 0.01
-    found = text_vectors(vectors, 6)
-    assert found.shape == (30, 6)
-    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(30), abs=1e-5)
-    assert np.argsort(-found @ found[0])[:2].tolist() == [0, 1]

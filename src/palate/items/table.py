@@ -107,7 +107,7 @@ class ItemTable:
                 f"the table's vectors come from {_described(self.encoder)} and the new items' would come "
                 f"from {_described(encoder.identity)}; use the table's encoder"
             )
-        vectors, present = _encoded(items, self.texts, encoder)
+        vectors, present = encoded_items(items, self.texts, encoder)
         new: dict[str, int] = {}
         for row, item in enumerate(items):
             if item.item_id in self._index:
@@ -217,13 +217,13 @@ def build_item_table(
     texts = texts or texts_for(dataset.info)
     rating_values = dataset.rating_values
     rating_vectors = encoder.encode([texts.rating(value) for value in rating_values])
-    vectors, present = _encoded(dataset_items(dataset), texts, encoder, progress)
+    vectors, present = encoded_items(dataset_items(dataset), texts, encoder, progress)
     return ItemTable(
         dataset.item_ids, vectors, present, rating_values, rating_vectors, encoder.identity, texts
     )
 
 
-def _encoded(
+def encoded_items(
     items: Sequence[Item], texts: ItemTexts, encoder: ItemEncoder, progress: Progress | None = None
 ) -> tuple[Floats, Bools]:
     """Encode both fields of the items in one pass: vectors [I, F, S], and which of them exist, [I, F]."""

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from palate.data.storage import ITEM_COLUMNS
 from palate.errors import DataError
+from palate.recommend.content import ItemContent, TextReading
 from palate.recommend.network import ItemNetwork
 from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
@@ -25,6 +26,7 @@ from palate.system.records import Frozen, read_record
 
 HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.parquet"
 _AGAIN = "copy the recommender again, or train it again"
+_CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
 
 
@@ -44,6 +46,8 @@ class _Header(Frozen):
     vector_relations: tuple[str, ...]
     poolings: tuple[EventWeights, ...] | None
     """How events count in the sums of the network; None without a network."""
+    reading: TextReading | None
+    """How texts are written and encoded; None without texts."""
     ratings: _Ratings | None
 
 
@@ -58,6 +62,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
     for name, relation in scorer.relations.items():
         content = relation.matrix if isinstance(relation, PairRelation) else relation.vectors
         arrays |= _arrays(f"relations.{name}", content)
+    arrays |= {f"content.{name}": getattr(recommender.content, name) for name in _CONTENT}
     if scorer.network is not None:
         arrays |= {f"network.{name}": array for name, array in scorer.network.arrays().items()}
     if ratings is not None:
@@ -69,6 +74,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
             name for name, relation in scorer.relations.items() if isinstance(relation, VectorRelation)
         ),
         poolings=None if scorer.network is None else scorer.network.poolings,
+        reading=recommender.content.reading,
         ratings=None if ratings is None else _Ratings(mean=ratings.mean, noise=ratings.noise),
     )
     table = io.BytesIO()
@@ -112,6 +118,9 @@ def read_recommender(folder: Path) -> Recommender:
         }
         network = None if header.poolings is None else _network(header.poolings, arrays)
         scorer = Scorer(relations, arrays["popularity"], arrays["deviations"], header.weights, network)
+        content = ItemContent(
+            header.facts.categories, header.reading, *(arrays[f"content.{name}"] for name in _CONTENT)
+        )
         ratings = None if header.ratings is None else _rating_model(header.ratings, arrays)
     except (KeyError, ValueError) as error:
         raise DataError(
@@ -122,7 +131,7 @@ def read_recommender(folder: Path) -> Recommender:
         raise DataError(
             f"{len(items)} items, but {TENSORS} has {len(scorer.popularity)}; {_AGAIN}", folder / ITEMS
         )
-    return Recommender(header.facts, items, scorer, ratings)
+    return Recommender(header.facts, items, scorer, ratings, content)
 
 
 def _network(poolings: tuple[EventWeights, ...], arrays: dict[str, np.ndarray]) -> ItemNetwork:

@@ -10,9 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from palate.errors import DataError
-from palate.items.encoder import ItemEncoder
-from palate.items.table import build_item_table
-from palate.items.texts import texts_for
+from palate.recommend.content import ItemContent, fit_content, has_texts
 from palate.recommend.held_out import HeldOut, hold_out, user_folds
 from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
@@ -23,12 +21,9 @@ from palate.recommend.relations import (
     PairRelation,
     Relation,
     VectorRelation,
-    category_vectors,
-    content_vectors,
     cooccurrence,
     regression,
     succession,
-    text_vectors,
 )
 from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights, popularity_of
 from palate.recommend.tuning import DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
@@ -77,12 +72,12 @@ def fit_recommender(
             "no training user has an interaction; prepare the data with more training users", dataset.path
         )
     rng = np.random.default_rng(seed)
-    content = content_relations(dataset, settings, items)
-    missing = _missing(dataset, content, settings)
+    content, described = fit_content(dataset, settings, items)
+    missing = _missing(dataset, described, settings)
     for line in missing:
         tell(line)
     settings = settings.model_copy(update={"ordered": _is_ordered(dataset, events, settings, rng, tell)})
-    fitting = _Fitting(dataset, settings, content, _deviations(dataset, events), seed, tell)
+    fitting = _Fitting(dataset, settings, content, described, _deviations(dataset, events), seed, tell)
     found = _tuned(fitting, events, rng)
     scorer = found.scorer(events)
     if found.epochs and scorer.weights.network:
@@ -92,32 +87,19 @@ def fit_recommender(
         )
         scorer = replace(scorer, network=network)
     ratings = _ratings(dataset, events, settings, rng)
-    return Recommender(CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings)
+    return Recommender(
+        CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings, content
+    )
 
 
-def content_relations(
-    dataset: Dataset, settings: RecommendSettings, items: ItemSettings
-) -> dict[str, Relation]:
-    """Make the relations that an item has without any interaction: its ``categories`` and ``texts``, if any."""
-    found: dict[str, Relation] = {}
-    if dataset.categories:
-        found["categories"] = VectorRelation(category_vectors(dataset.category_matrix))
-    if settings.texts and _has_texts(dataset):
-        table = build_item_table(dataset, ItemEncoder(items), texts=texts_for(dataset.info, items.texts))
-        found["texts"] = VectorRelation(text_vectors(table.vectors.sum(axis=1), settings.text_size))
-    return found
-
-
-def _has_texts(dataset: Dataset) -> bool:
-    return bool((dataset.items["title"] != dataset.items["item_id"]).any())
-
-
-def _missing(dataset: Dataset, content: dict[str, Relation], settings: RecommendSettings) -> tuple[str, ...]:
+def _missing(
+    dataset: Dataset, content: Mapping[str, VectorRelation], settings: RecommendSettings
+) -> tuple[str, ...]:
     said = []
     if "categories" not in content:
         said.append("no categories: items are not related by them, and cannot be filtered by them")
     if "texts" not in content:
-        left_out = not settings.texts and _has_texts(dataset)
+        left_out = not settings.texts and has_texts(dataset)
         why = "recommend.texts is false" if left_out else "no item texts"
         said.append(f"{why}: an item without interactions is known by its categories alone")
     if dataset.info.feedback != "ratings":
@@ -160,7 +142,8 @@ class _Fitting:
 
     dataset: Dataset
     settings: RecommendSettings
-    content: Mapping[str, Relation]
+    content: ItemContent
+    described: Mapping[str, VectorRelation]
     deviations: Floats
     seed: int
     tell: Callable[[str], None]
@@ -175,7 +158,7 @@ class _Fitting:
     def scorer(self, events: Interactions) -> Scorer:
         """Fit all but the network."""
         items = len(self.dataset.items)
-        relations = {**_relations(events, items, self.settings), **self.content}
+        relations = {**_relations(events, items, self.settings), **self.described}
         counts = np.bincount(events.item_index, minlength=items).astype(np.float32)
         start = RelationWeights(weight=1.0, events=EventWeights(decay=0.5 if self.ordered else 1.0))
         weights = self.weights or ScorerWeights(relations=dict.fromkeys(relations, start))
@@ -187,7 +170,7 @@ class _Fitting:
         known = [relations[name] for name in ("cooccurrence", "succession") if name in relations]
         related = sparse.csr_matrix(sum(one.matrix for one in known if isinstance(one, PairRelation)))
         timed = self.ordered and self.dataset.info.has_times
-        content = content_vectors(self.content, items, self.settings.text_size)
+        content = self.content.dense(self.described, items)
         return NetworkData(events, related, content, self.deviations, self.ordered, timed)
 
     def fold(self, events: Interactions, held_out: HeldOut) -> tuple[Fold, int]:

@@ -7,7 +7,7 @@ a projection of its texts and categories, which is all that an item without trai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +17,7 @@ from palate.recommend.scorer import EventWeights, event_matrix
 from palate.schema import Floats, Windows
 
 NORM_EPSILON = 1e-5
+_ITEM_ARRAYS = ("vectors", "bias", "projection", "new_bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class ItemNetwork:
     vectors: Floats  # [I, D]
     bias: Floats  # [I]
     projection: Floats  # [S, D] from an item's texts and categories to its vector; S is 0 without these
+    new_bias: Floats  # [1] of an item that nobody has interacted with
 
     def sums(self, windows: Windows, deviations: Floats) -> Floats:
         """Sum the item vectors of B windows by each pooling, [B, K * D]."""
@@ -62,16 +64,22 @@ class ItemNetwork:
         logits += self.bias
         return logits
 
+    def with_items(self, content: Floats) -> ItemNetwork:
+        """Add items that are known by their content [N, S] alone."""
+        vectors = np.concatenate([self.vectors, content @ self.projection])
+        bias = np.concatenate([self.bias, np.repeat(self.new_bias, len(content))])
+        return replace(self, vectors=vectors, bias=bias)
+
     def arrays(self) -> dict[str, Floats]:
         """Collect the learned arrays by name."""
         query = {one.name: getattr(self.network, one.name) for one in fields(QueryNetwork)}
-        return {**query, "vectors": self.vectors, "bias": self.bias, "projection": self.projection}
+        return {**query, **{name: getattr(self, name) for name in _ITEM_ARRAYS}}
 
     @classmethod
     def of_arrays(cls, poolings: tuple[EventWeights, ...], arrays: dict[str, Floats]) -> ItemNetwork:
         """Make a network of what :meth:`arrays` gave."""
         query = QueryNetwork(*(arrays[one.name] for one in fields(QueryNetwork)))
-        return cls(poolings, query, arrays["vectors"], arrays["bias"], arrays["projection"])
+        return cls(poolings, query, *(arrays[name] for name in _ITEM_ARRAYS))
 
 
 def pooled_events(

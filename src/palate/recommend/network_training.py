@@ -107,6 +107,7 @@ class _Net(nn.Module):
         sums = len(data.poolings) * size
         counts = np.bincount(data.events.item_index, minlength=len(data.content))
         self.shares = torch.from_numpy(np.log((counts + 0.5) / (len(data.events) + 0.5)).astype(np.float32))
+        self.unknown = np.full(1, np.log(0.5 / (len(data.events) + 0.5)), dtype=np.float32)
         self.known = torch.from_numpy((counts > 0).astype(np.float32))[:, None]
         self.ids = nn.Parameter(torch.from_numpy(start - data.content @ projection))
         self.projection = nn.Parameter(torch.from_numpy(projection))
@@ -153,7 +154,7 @@ class _Net(nn.Module):
         query = QueryNetwork(
             array(self.maps), array(self.hidden), array(self.hidden_bias), array(self.output)
         )
-        return ItemNetwork(poolings, query, vectors, array(self.bias()), array(self.projection))
+        return ItemNetwork(poolings, query, vectors, array(self.bias()), array(self.projection), self.unknown)
 
 
 class _Pooled(torch.autograd.Function):

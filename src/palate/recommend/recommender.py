@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 
+from palate.data.assemble import items_table
 from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
+from palate.recommend.content import ItemContent
 from palate.recommend.ratings import RatingModel, RatingState
 from palate.recommend.scorer import Scorer
 from palate.recommend.selection import diverse_items
 from palate.recommend.state import TasteState, newest_windows
-from palate.schema import Bools, Feedback, Floats, History, Indices, Ints
+from palate.schema import Bools, Feedback, Floats, History, Indices, Ints, Item
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.items.encoder import ItemEncoder
 
 KnownUser: TypeAlias = "History | TasteState"
 """A user as a history, or as the state that :meth:`Recommender.state` made of one."""
@@ -132,6 +135,7 @@ class Recommender:
     items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
     scorer: Scorer
     ratings: RatingModel | None
+    content: ItemContent
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -170,6 +174,42 @@ class Recommender:
     def added(self, state: TasteState, later: History) -> TasteState:
         """Add later interactions to a state; the result is the state of the whole history."""
         return state.followed_by(self.state(later), self.facts.history)
+
+    def removed(self, state: TasteState, past: History) -> TasteState:
+        """Remove interactions from a state; the result is the state of the history without them.
+
+        Raises:
+            DataError: An interaction is not among those of the state, or the state no longer holds all of them.
+        """
+        return state.without(self.state(past))
+
+    def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> Recommender:
+        """Return a recommender with additional items, which are known by their texts and categories alone.
+
+        Nothing is trained, and this recommender is not changed. States of one are states of the other.
+
+        Args:
+            items: New items; categories that the catalogue does not have count nothing.
+            encoder: The item encoder of the training, if its files have moved since.
+
+        Returns:
+            The recommender of all items.
+
+        Raises:
+            DataError: An item is known already.
+            MismatchError: ``encoder`` is not the encoder of the training.
+        """
+        names = [item.item_id for item in items]
+        if known := [
+            name for place, name in enumerate(names) if name in self._index or name in names[:place]
+        ]:
+            raise DataError(f"item {known[0]!r} is already known; give the new item a new id")
+        if not items:
+            return self
+        described = self.content.relations(items, encoder)
+        scorer = self.scorer.with_items(described, self.content.dense(described, len(items)))
+        table = pl.concat([self.items, items_table(list(items))], how="vertical_relaxed")
+        return replace(self, items=table, scorer=scorer)
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
         """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""

@@ -6,14 +6,12 @@ item vectors, which items that nobody has interacted with have, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
-from sklearn.utils.extmath import randomized_svd
 
 from palate.schema import Floats, Interactions, Ints
 
@@ -36,6 +34,16 @@ class PairRelation:
         """Add the scores of every item to ``total`` [B, I]."""
         _add(total, events @ self.matrix)
 
+    def padded(self, new: int) -> PairRelation:
+        """Add ``new`` items that nothing is related to."""
+        if isinstance(self.matrix, np.ndarray):
+            return PairRelation(np.pad(self.matrix, (0, new)))
+        items = self.matrix.shape[0] + new
+        offsets = np.pad(self.matrix.indptr, (0, new), mode="edge")
+        return PairRelation(
+            sparse.csr_matrix((self.matrix.data, self.matrix.indices, offsets), shape=(items, items))
+        )
+
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
         return _dense(self.matrix[items][:, items])
@@ -54,6 +62,12 @@ class VectorRelation:
     def add_scores(self, total: Floats, events: sparse.csr_matrix) -> None:
         """Add the scores of every item to ``total`` [B, I]."""
         _add(total, (events @ self.vectors) @ self.vectors.T)
+
+    def followed_by(self, other: VectorRelation) -> VectorRelation:
+        """Append the vectors of other items."""
+        if isinstance(self.vectors, np.ndarray):
+            return VectorRelation(np.concatenate([self.vectors, other.vectors]))
+        return VectorRelation(sparse.vstack([self.vectors, other.vectors], format="csr"))
 
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
@@ -112,38 +126,6 @@ def regression(events: Interactions, items: int, penalty: float) -> PairRelation
     return PairRelation(np.ascontiguousarray(inverse))
 
 
-def category_vectors(membership: np.ndarray | sparse.csr_matrix) -> sparse.csr_matrix:
-    """Make unit vectors of the items' categories [I, L]; a category counts the more the fewer items have it."""
-    matrix = sparse.csr_matrix(membership, dtype=np.float32)
-    size = np.asarray(matrix.sum(axis=0)).ravel()
-    rarity = np.log(matrix.shape[0] / np.maximum(size, 1.0)).astype(np.float32)
-    return _unit_rows(matrix @ sparse.diags(rarity))
-
-
-def text_vectors(vectors: Floats, size: int) -> Floats:
-    """Reduce sentence vectors to unit vectors of their principal components, [I, at most size]."""
-    centred = vectors - vectors.mean(axis=0)
-    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    reduced = centred @ axes[:, ::-1][:, :size].astype(np.float32)
-    norm = np.linalg.norm(reduced, axis=1, keepdims=True)
-    unit: Floats = np.ascontiguousarray(reduced / np.maximum(norm, 1e-6), dtype=np.float32)
-    return unit
-
-
-def content_vectors(relations: Mapping[str, Relation], items: int, size: int) -> Floats:
-    """Make dense vectors [I, S] of what an item has without interactions, at most ``size`` of each relation."""
-    parts = [np.zeros((items, 0), dtype=np.float32)]
-    for one in relations.values():
-        if isinstance(one, VectorRelation):
-            most = min(size, *one.vectors.shape)
-            if isinstance(one.vectors, np.ndarray) or one.vectors.shape[1] <= size:
-                parts.append(_dense(one.vectors))
-            else:
-                left, values, _ = randomized_svd(one.vectors, most, random_state=0)
-                parts.append((left * values).astype(np.float32))
-    return np.hstack(parts)
-
-
 def keep_largest(matrix: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
     """Drop all but the ``keep`` entries of each row with the largest absolute value."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
@@ -176,6 +158,7 @@ def _add(total: Floats, scores: sparse.csr_matrix | Floats) -> None:
         total[rows, scores.indices] += scores.data
 
 
-def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Scale the rows of a matrix to length 1; rows of zeros stay."""
     norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return (sparse.diags(1.0 / np.maximum(norm, 1e-6)) @ matrix).tocsr().astype(np.float32)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from palate.recommend.relations import Relation
+from palate.recommend.relations import Relation, VectorRelation
 from palate.schema import Doubles, Floats, Windows
 from palate.system.records import Frozen
 
@@ -85,6 +85,26 @@ class Scorer:
             logits = self.network.logits(windows[personal], self.deviations)
             scores[personal] += np.float32(self.weights.network) * logits
         return scores
+
+    def with_items(self, described: Mapping[str, VectorRelation], content: Floats) -> Scorer:
+        """Add N items that nobody has interacted with.
+
+        Args:
+            described: Their relations by what is known of them.
+            content: The same as one matrix, [N, S].
+
+        Returns:
+            A scorer of all items.
+        """
+        relations = {
+            name: one.followed_by(described[name])
+            if isinstance(one, VectorRelation)
+            else one.padded(len(content))
+            for name, one in self.relations.items()
+        }
+        network = None if self.network is None else self.network.with_items(content)
+        popularity = np.pad(self.popularity, (0, len(content)))
+        return replace(self, relations=relations, popularity=popularity, network=network)
 
     def _related(self, windows: Windows) -> Floats:
         popularity = np.float32(self.weights.popularity) * self.popularity

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from palate.errors import DataError
 from palate.recommend.ratings import RatingState
 from palate.schema import Indices, Ints, RatingIndices, Windows
 
@@ -54,6 +56,52 @@ class TasteState:
             ratings,
             self.count + later.count,
         )
+
+    def without(self, past: TasteState) -> TasteState:
+        """Remove the interactions of a state, each once; exact, up to rounding of the rating sums.
+
+        Args:
+            past: State of interactions that are part of these.
+
+        Returns:
+            The state of the others.
+
+        Raises:
+            DataError: An interaction is none of these, or this state holds only its newest ones.
+        """
+        if self.count > len(self.item_index):
+            raise DataError(
+                f"the state of {self.user_id} holds the newest {len(self.item_index):,} of {self.count:,} "
+                "interactions, and cannot restore older ones; make it anew from the history"
+            )
+        gone = Counter(_rows(past))
+        kept = np.ones(self.count, dtype=np.bool_)
+        for place, row in enumerate(_rows(self)):
+            if gone[row]:
+                gone[row] -= 1
+                kept[place] = False
+        if missing := sum(gone.values()):
+            raise DataError(
+                f"{missing} of the interactions to remove are none of {self.user_id}'s; check them"
+            )
+        items = self.item_index[kept]
+        ratings = self.ratings
+        if ratings is not None and past.ratings is not None:
+            ratings = ratings.plus(past.ratings, -1)
+        return TasteState(
+            self.user_id,
+            items,
+            self.rating_index[kept],
+            self.timestamp[kept],
+            frozenset(items.tolist()),
+            ratings,
+            len(items),
+        )
+
+
+def _rows(state: TasteState) -> Iterator[tuple[int, int, int]]:
+    columns = (state.item_index, state.rating_index, state.timestamp)
+    return zip(*(one.tolist() for one in columns), strict=True)
 
 
 def newest_windows(states: Sequence[TasteState]) -> Windows:

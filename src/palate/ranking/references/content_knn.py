@@ -12,7 +12,7 @@ from palate.config.section import KindSettings
 from palate.errors import DataError
 from palate.ranking.base import DevNdcg, picked
 from palate.ranking.references.histories import decayed_histories
-from palate.recommend.fit import content_relations
+from palate.recommend.content import fit_content
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ContentKnn:
         """Read texts and categories; raises :class:`DataError` where items have none of what is asked for."""
         by = self._settings.by
         wanted = RecommendSettings(texts=by != "categories", text_size=_ALL_COMPONENTS)
-        found = content_relations(dataset, wanted, ItemSettings())
+        _, found = fit_content(dataset, wanted, ItemSettings())
         self._relations = tuple(relation for name, relation in found.items() if by in ("both", name))
         self._items = len(dataset.items)
         if not self._relations:
