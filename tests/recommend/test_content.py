@@ -82,6 +82,8 @@ def test_a_new_item_may_be_part_of_a_history(recommender):
     (found,) = grown.recommend([History("a", ["new", "i2"], [4.0, 5.0], [0, 1])], k=3)
     assert found.personal
     assert "new" not in {one.item_id for one in found.items}
+    (rated,) = grown.rate([History("a", ["i2"], [5.0], [0])], ["new"])
+    assert 0.5 <= rated.items[0].rating <= 5
 
 
 def test_a_saved_recommender_takes_new_items_too(recommender, films, tmp_path):

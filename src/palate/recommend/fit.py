@@ -28,7 +28,6 @@ from palate.recommend.relations import (
 from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights, popularity_of
 from palate.recommend.tuning import DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
 from palate.schema import Floats, Interactions, Ints
-from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.config.recipe import ItemSettings, RecommendSettings
@@ -81,7 +80,7 @@ def fit_recommender(
     found = _tuned(fitting, events, rng)
     scorer = found.scorer(events)
     if found.epochs and scorer.weights.network:
-        tell(f"network: trained again on all training users for {counted(found.epochs, 'epoch')}")
+        tell(f"network: trained again on all training users (epochs: {found.epochs})")
         network, _ = train_network(
             found.network_data(events, scorer.relations), settings, seed, epochs=found.epochs
         )

@@ -209,7 +209,8 @@ class Recommender:
         described = self.content.relations(items, encoder)
         scorer = self.scorer.with_items(described, self.content.dense(described, len(items)))
         table = pl.concat([self.items, items_table(list(items))], how="vertical_relaxed")
-        return replace(self, items=table, scorer=scorer)
+        ratings = None if self.ratings is None else _with_mean_items(self.ratings, len(items))
+        return replace(self, items=table, scorer=scorer, ratings=ratings)
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
         """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""
@@ -409,6 +410,15 @@ class Recommender:
 
 _LOGISTIC = 1.702
 """Slope at which the logistic function is closest to the normal distribution's."""
+
+
+def _with_mean_items(model: RatingModel, new: int) -> RatingModel:
+    """Add items of which the ratings say nothing: the mean item, with the spread of all."""
+    spread = model.covariance.mean(axis=0) + np.cov(model.items.T)
+    items = np.concatenate([model.items, np.tile(model.items.mean(axis=0), (new, 1))])
+    return replace(
+        model, items=items, covariance=np.concatenate([model.covariance, np.tile(spread, (new, 1, 1))])
+    )
 
 
 def _stacked(states: Sequence[TasteState]) -> RatingState:
