@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from palate.serve import problems
+from palate.serve.connections import limit_lines
 from palate.serve.gate import Gate, Keys
 from palate.serve.pages import pages
 from palate.serve.problems import Problem
@@ -58,6 +59,7 @@ def worker_app() -> Gate:
     if settings.workers > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
     show_log()
+    limit_lines()
     return create_app(settings)
 
 

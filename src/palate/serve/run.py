@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from palate.errors import PalateError
 from palate.model.named import find_model
+from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
@@ -80,6 +81,9 @@ def _config(settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         APPLICATION,
         factory=True,
+        http=GuardedProtocol,
+        ws="none",
+        backlog=BACKLOG,
         workers=settings.workers,
         log_level="warning",
         access_log=False,  # its lines name users

@@ -1,0 +1,110 @@
+"""Connections of a worker: closed while no whole request comes, and never more than the process can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SECONDS = 10.0
+"""How long a connection may wait for the end of a request's head: a new one, and one that has begun a next head."""
+BACKLOG = 128
+"""Connections that the system holds until they are accepted, and at most as many are accepted at a time."""
+RESERVED = 64
+"""Descriptors that are left for files, the store and the log."""
+LINES = 20
+"""Lines that a logger may write in each :data:`LINES_SECONDS`."""
+LINES_SECONDS = 10.0
+
+
+def most_connections() -> int:
+    """Return how many connections the limit of open files allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - BACKLOG - RESERVED, 16)
+
+
+class GuardedProtocol(H11Protocol):
+    """HTTP/1.1 of uvicorn whose connections are bounded in time and number.
+
+    A connection that has no whole head of a request after :data:`SECONDS` is closed. When there are too many, the
+    connection is closed that has waited for longest: so many that say nothing cannot keep out one that asks at once.
+    The time that a body takes is the :class:`~palate.serve.gate.Gate`'s.
+    """
+
+    waiting: ClassVar[dict[GuardedProtocol, float]] = {}
+    """When each connection without a request under way began to wait, oldest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head, and make room."""
+        super().connection_made(transport)
+        self._wait()
+        while len(self.connections) > most_connections() and self.waiting:
+            oldest = next(iter(self.waiting))
+            oldest.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a whole head ends the waiting, and the first byte of a next one begins it."""
+        super().data_received(data)
+        if self.asks:
+            self.waiting.pop(self, None)
+        elif self not in self.waiting and not self.transport.is_closing():
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request has come whose response is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.waiting.pop(self, None)
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _wait(self) -> None:
+        self.waiting[self] = time.monotonic()
+        self.loop.call_later(SECONDS, self._close_if_waiting, self.waiting[self])
+
+    def _close_if_waiting(self, since: float) -> None:
+        if self.waiting.get(self) == since:
+            self.abort()
+
+
+class LimitedLines(logging.Filter):
+    """Lets a number of a logger's lines through in each period; the next period says how many were left out."""
+
+    def __init__(self, lines: int = LINES, seconds: float = LINES_SECONDS) -> None:
+        super().__init__()
+        self._lines, self._seconds = lines, seconds
+        self._began, self._written, self._left_out = -seconds, 0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line is written."""
+        now = time.monotonic()
+        if now - self._began >= self._seconds:
+            if self._left_out:
+                record.msg = f"{record.getMessage()} ({self._left_out:,} earlier lines were left out)"
+                record.args = None
+            self._began, self._written, self._left_out = now, 0, 0
+        if self._written == self._lines:
+            self._left_out += 1
+            return False
+        self._written += 1
+        return True
+
+
+def limit_lines() -> None:
+    """Limit the lines of the loggers that clients can make write: uvicorn's and asyncio's, once."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger: Any = logging.getLogger(name)
+        if not any(isinstance(one, LimitedLines) for one in logger.filters):
+            logger.addFilter(LimitedLines())
