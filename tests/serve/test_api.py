@@ -243,7 +243,7 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(serve):
 
 
 def test_every_limit_has_its_answer(serve):
-    server = serve(limits={"events": 3, "questions": 2, "instruction": 10})
+    server = serve(limits={"events": 3, "new_items": 3, "questions": 2, "instruction": 10})
     for path, sent, said in (
         ("/users/ann/events", [EVENT] * 4, "events: found 4, expected at most 3; send them in parts"),
         ("/items", {"items": [{"item_id": str(n), "title": "x"} for n in range(4)]}, "items: found 4"),
@@ -555,7 +555,7 @@ def test_the_document_describes_every_route_with_its_problems(server):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("waiting", "--limit waiting: expected NAME=VALUE with one of body_bytes, events"),
+        ("waiting", "--limit waiting: expected NAME=VALUE with one of body_bytes, body_seconds"),
         ("wait=1", "--limit wait=1: expected NAME=VALUE"),
         ("waiting=many", "--limit waiting: expected a valid integer"),
         ("seconds=0", "--limit seconds: expected greater than 0"),

@@ -62,10 +62,11 @@ def left_out(history: History) -> list[History]:
     return [history, *(history.take(row for row in rows if row != out) for out in rows)]
 
 
-def in_passes(histories: Sequence[History]) -> Iterator[Sequence[History]]:
-    """Split histories into forward passes."""
-    for start in range(0, len(histories), AT_ONCE):
-        yield histories[start : start + AT_ONCE]
+def in_passes(histories: Sequence[History], most: int | None = None) -> Iterator[Sequence[History]]:
+    """Split histories into forward passes of at most ``most``, and of :data:`AT_ONCE`."""
+    size = min(AT_ONCE, most or AT_ONCE)
+    for start in range(0, len(histories), size):
+        yield histories[start : start + size]
 
 
 def attribute_prompts(

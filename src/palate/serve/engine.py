@@ -14,22 +14,31 @@ from typing import Literal, TypeAlias
 from safetensors.torch import load, save
 from torch import Tensor
 
+from palate.config.recipe import ItemSettings
 from palate.encoders.base import UserPrompt
 from palate.errors import MismatchError, StoreError, rating_off_scale, unknown_items
 from palate.evaluation.attribution import in_passes
+from palate.items.encoder import ItemEncoder
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
 from palate.model.named import find_model
+from palate.model.tables import vectors_of
 from palate.schema import History, Item
 from palate.serve.batcher import QueuedQuestion
+from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event
 from palate.serve.store.store import Changes, Encoded, StoredHistory, UserStore
+from palate.serve.waiting import acquired, committing
 from palate.system.files import sha256_of
 
 KEPT = b"palate-kept-3"
 """Version of the cached encodings; changing it invalidates those of earlier versions."""
+
+
+PASS = 8
+"""Histories of an attribution that are encoded between two checks whether it is still waited for."""
 
 
 class ServedModel:
@@ -46,6 +55,7 @@ class ServedModel:
         self.model = find_model(run, backbone, data).load(device)
         self.identity = _identity(run, self.model)
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
+        self._encoder = _encoder_of(self.model)
 
     @property
     def reads(self) -> int | None:
@@ -76,13 +86,13 @@ class ServedModel:
 
         Raises :class:`DataError` for an item that is known with other texts.
         """
-        with self._extending:
+        with acquired(self._extending):
             table = self.model.table
             new = set(table.unknown(item.item_id for item in items))
             known = [item for item in items if item.item_id not in new]
             if known:  # checked against what is known of them alone
                 self._knowing([item.item_id for item in known], known)
-            extended = self.model.with_items([item for item in items if item.item_id in new])
+            extended = self.model.with_items([item for item in items if item.item_id in new], self._encoder)
             yield
             self.model = extended
 
@@ -110,7 +120,7 @@ class ServedModel:
             The model that encodes them, and the passes.
         """
         model = self._knowing(histories[0].item_ids, new_items)
-        return model, (model.encode(some) for some in in_passes(histories))
+        return model, (model.encode(some) for some in in_passes(histories, PASS))
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
         """Compute the user encoder's probabilities of each label, liked and disliked, [L, 2]; None if it has none."""
@@ -154,7 +164,7 @@ class ServedModel:
         if not new_items:
             return model
         named = (*item_ids, *(item.item_id for item in new_items))
-        return model.with_table(model.table.part(named)).with_items(new_items)
+        return model.with_table(model.table.part(named)).with_items(new_items, self._encoder)
 
     def _encoded(self, version: int, user: UserPrompt, state: bytes | None = None) -> Encoded:
         made = {"model": self.identity, "version": str(version)}
@@ -162,6 +172,14 @@ class ServedModel:
         if user.named is not None:
             tensors["named"] = user.named.cpu().contiguous()
         return Encoded(version, save(tensors, made), state)
+
+
+def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
+    """Create the encoder of new items: that of the model's vectors, or the default one for its probe on titles."""
+    vectors = vectors_of(model.table)
+    if vectors is None:
+        return ServingEncoder.serving(ItemEncoder(ItemSettings(), model.device))
+    return ServingEncoder.serving(ItemEncoder.of(vectors.encoder, model.device))
 
 
 def _identity(run: Path, model: PersonalizedModel) -> str:
@@ -198,6 +216,7 @@ class Users:
         """
         events = [event for of_user in sent.values() for event in of_user]
         self.check([event.item_id for event in events], [event.rating for event in events])
+        committing()
         return self.store.append(sent)
 
     def check(
@@ -228,6 +247,7 @@ class Users:
         if items:
             self.refresh_items()
             with self.served.adding(items):
+                committing()
                 self.store.add_items(items)
 
     def refresh_items(self) -> bool:
@@ -235,10 +255,11 @@ class Users:
 
         What a newer model has in its own table stays as it is there.
         """
-        with self._refreshing:
-            items, self._items = self.store.items(self._items)
+        with acquired(self._refreshing):
+            items, last = self.store.items(self._items)
             new = set(self.served.unknown(item.item_id for item in items))
             self.served.add_items([item for item in items if item.item_id in new])
+            self._items = last  # not before: a request that ends here leaves the items to the next one
             return bool(new)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:

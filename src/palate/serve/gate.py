@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palate.errors import DataError
 from palate.serve import metrics
 from palate.serve.pages import is_page
-from palate.serve.problems import TooMuchError, problem
+from palate.serve.problems import problem
 from palate.serve.settings import Limits, is_loopback
+from palate.serve.waiting import limited
 
 LEAST = 16
 """Minimum length of a key in characters; shorter ones can be guessed."""
@@ -62,6 +63,17 @@ def _digest(key: str) -> bytes:
 log = logging.getLogger("palate.serve")
 OPEN = ("/health", "/ready")
 """Routes without key and limits, so that monitoring works while the server is busy."""
+BODIES = 16
+"""How many of the largest bodies are held at a time, while they arrive and are read."""
+FORWARDING = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"via",
+)
+"""Headers by which a proxy tells that it passes on someone else's request."""
 
 
 @dataclass
@@ -69,7 +81,9 @@ class Gate:
     """ASGI middleware around the application.
 
     Without keys, only names of this machine are served: a page in a browser cannot reach the server by a name of
-    its own.
+    its own, nor can anyone through a proxy on this machine.
+
+    A body is read whole before the request counts as under way, so that those who send slowly keep nobody out.
     """
 
     app: ASGIApp
@@ -77,6 +91,8 @@ class Gate:
     keys: Keys | None
     log_content: bool = False
     under_way: int = field(default=0, init=False)
+    held: int = field(default=0, init=False)
+    """Bytes of bodies that are held."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or respond with an error."""
@@ -94,60 +110,90 @@ class Gate:
         if scope["path"] in OPEN:
             await self.app(scope, receive, send)
             return
-        self.under_way += 1
-        metrics.under_way.inc()
         try:
-            with anyio.move_on_after(self.limits.seconds) as limit:
-                await self._serve(scope, receive, send_on)
-            if limit.cancelled_caught and not status:
-                detail = f"not done in {self.limits.seconds:g} seconds; ask for less, or try again"
-                await problem(503, detail, {"Retry-After": "2"})(scope, receive, send_on)
+            await self._receive_and_serve(scope, receive, send_on)
         except ClientDisconnect:
             status = 499  # nobody is there to be told
         finally:
-            self.under_way -= 1
-            metrics.under_way.dec()
             self._note(scope, status, time.monotonic() - started)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refusal(scope["path"], headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
-        await self.app(scope, self._limited(receive), send)
+        body = bytearray()
+        try:
+            if refused is None:
+                with anyio.move_on_after(self.limits.body_seconds) as limit:
+                    refused = await self._receive(receive, body)
+                if limit.cancelled_caught:
+                    detail = (
+                        f"the body has not arrived in {self.limits.body_seconds:g} seconds; send it in parts"
+                    )
+                    refused = problem(408, detail, {"Connection": "close"})
+            if refused is None and self.under_way >= self.limits.requests:
+                detail = f"{self.limits.requests} requests are under way; try again"
+                refused = problem(429, detail, {"Retry-After": "1"})
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+            await self._serve(scope, _again(bytes(body), receive), send)
+        finally:
+            self.held -= len(body)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application respond in the time that a request has."""
+        begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        self.under_way += 1
+        metrics.under_way.inc()
+        try:
+            with limited(self.limits.seconds) as limit:
+                await self.app(scope, receive, send_on)
+            if limit.cancelled_caught and not begun:
+                detail = f"not done in {self.limits.seconds:g} seconds; ask for less, or try again"
+                await problem(503, detail, {"Retry-After": "2"})(scope, receive, send)
+        finally:
+            self.under_way -= 1
+            metrics.under_way.dec()
 
     def _refusal(self, path: str, headers: dict[bytes, str]) -> Any:
         if self.keys is None:
             if not is_loopback(_without_port(headers.get(b"host", ""))):
                 return problem(421, "without API keys only localhost is served; call it by that name")
+            if any(name in headers for name in FORWARDING):
+                detail = "without API keys nothing is served through a proxy; give the server --api-key-file"
+                return problem(421, detail)
         elif not is_page(path):
             kind, _, key = headers.get(b"authorization", "").partition(" ")
             if kind.lower() != "bearer" or not self.keys.knows(key.strip()):
                 detail = "no known API key; send it as  Authorization: Bearer KEY"
                 return problem(401, detail, {"WWW-Authenticate": "Bearer"})
-        if self.under_way > self.limits.requests:
-            return problem(
-                429, f"{self.limits.requests} requests are under way; try again", {"Retry-After": "1"}
-            )
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.limits.body_bytes:
             return problem(413, self._too_large())
         return None
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Limit the received bytes, as a body may not declare its length."""
-        got = 0
-
-        async def receive_on() -> Message:
-            nonlocal got
+    async def _receive(self, receive: Receive, body: bytearray) -> Any:
+        """Receive a body; returns the response if it is too large, which it need not declare."""
+        more = True
+        while more:
             message = await receive()
-            got += len(message.get("body", b""))
-            if got > self.limits.body_bytes:
-                raise TooMuchError(413, self._too_large())
-            return message
-
-        return receive_on
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            body += part
+            self.held += len(part)
+            if len(body) > self.limits.body_bytes:
+                return problem(413, self._too_large())
+            if self.held > BODIES * self.limits.body_bytes:
+                return problem(429, "too many bodies arrive at once; try again", {"Retry-After": "1"})
+            more = message.get("more_body", False)
+        return None
 
     def _too_large(self) -> str:
         return f"the body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
@@ -159,6 +205,20 @@ class Gate:
         metrics.seconds.labels(route).observe(seconds)
         shown = scope["raw_path"].decode("latin-1") if self.log_content else route  # still one line of ASCII
         log.info("%s %s %d %.0f ms", _known_method(scope["method"]), shown, status, 1000 * seconds)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give the application the body that was received, and then what comes after it."""
+    given = False
+
+    async def receive_on() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_on
 
 
 def _without_port(host: str) -> str:

@@ -56,10 +56,6 @@ class Problem(BaseModel):
     detail: str
 
 
-class TooMuchError(HTTPException):
-    """A limit of the server is exceeded."""
-
-
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Create an error response, titled by its status."""
     content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail)

@@ -31,7 +31,7 @@ from palate.serve.responses import (
 from palate.serve.schemas import SentEvents, SentItems, SentQuestion, SentQuestions, UserId, WhichEvents
 from palate.serve.service import Service, answer_all, answer_pieces
 from palate.serve.store.changes import Appended, Event
-from palate.serve.waiting import while_awaited
+from palate.serve.waiting import committing, while_awaited
 
 log = logging.getLogger("palate.serve")
 SSE = "text/event-stream"
@@ -66,9 +66,9 @@ async def health() -> State:
 
 
 @watching.get("/ready", responses=_problems(503, 507))
-def ready(service: Serving) -> State:
+async def ready(service: Serving) -> State:
     """Check that the server can answer and store events: the model is loaded, and the store available and not full."""
-    service.store.check()
+    await service.ready()
     return State(status="ready")
 
 
@@ -131,7 +131,9 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     body = await request.body()
     unrated = service.served.model.settings.unrated
-    return await run_in_threadpool(lambda: TakenAll(users=_taken(service, events_by_user(body, unrated))))
+    return await run_in_threadpool(
+        lambda: TakenAll(users=_taken(service, events_by_user(body, unrated, service.limits.events)))
+    )
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
@@ -162,6 +164,7 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 @router.delete("/users/{user_id}", tags=["users"])
 def delete_user(user_id: SomeUser, service: Serving) -> Deleted:
     """Delete a user's events and all derived data, including from the database's files."""
+    committing()
     return Deleted(user_id=user_id, events=service.store.delete_user(user_id))
 
 
@@ -175,15 +178,17 @@ def delete_events(
     is not there counts as none.
     """
     service.check_length("events", len(which.event_id) + len(which.item_id), service.limits.events)
+    committing()
     deleted = service.store.delete_events(user_id, which.event_id, which.item_id)
     return DeletedEvents(user_id=user_id, version=deleted.version, events=deleted.events)
 
 
 @router.post("/items", tags=["items"], responses=_problems(409))
-def add_items(sent: SentItems, service: Serving) -> AddedItems:
+async def add_items(sent: SentItems, service: Serving) -> AddedItems:
     """Add items, which are encoded immediately."""
-    service.check_length("items", len(sent.items), service.limits.events)
-    service.users.add_items([item.item() for item in sent.items])
+    service.check_length("items", len(sent.items), service.limits.new_items)
+    items = [item.item() for item in sent.items]
+    await service.encoding(lambda: service.users.add_items(items), new_items=True)
     return AddedItems(items=len(sent.items))
 
 
@@ -195,7 +200,8 @@ def add_items(sent: SentItems, service: Serving) -> AddedItems:
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
     """Answer questions about stored users or given histories."""
-    prepared = await run_in_threadpool(service.prepare, sent.questions)
+    new_items = any(question.names_new_items for question in sent.questions)
+    prepared = await service.encoding(lambda: service.prepare(sent.questions), new_items)
     if service.log_content:
         log.info("asked %r", [(one.user_id, one.question.question.text) for one in prepared])
     if sent.stream:
@@ -206,9 +212,9 @@ async def answers(sent: SentQuestions, service: Serving) -> Any:
 
 
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))
-def views(sent: SentQuestion, service: Serving) -> View:
+async def views(sent: SentQuestion, service: Serving) -> View:
     """Get a user's likes by category, from the user encoder and from the rule; the instruction is ignored."""
-    return service.explainer.view(sent)
+    return await service.encoding(lambda: service.explainer.view(sent), sent.names_new_items)
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))

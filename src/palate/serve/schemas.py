@@ -156,7 +156,7 @@ class UsersEvent(SentEvent):
 
 SentEvents: TypeAlias = Annotated[
     list[SentEvent],
-    Field(min_length=1),
+    Field(min_length=1, fail_fast=True),
     BeforeValidator(
         lambda sent: [sent] if isinstance(sent, dict) else sent,
         json_schema_input_type=SentEvent | Annotated[list[SentEvent], Field(min_length=1)],
@@ -180,7 +180,7 @@ class WhichEvents(Frozen):
 class SentItems(Frozen):
     """Items to add."""
 
-    items: list[SentItem] = Field(min_length=1)
+    items: list[SentItem] = Field(min_length=1, fail_fast=True)
 
 
 class SentQuestion(Frozen):
@@ -188,7 +188,9 @@ class SentQuestion(Frozen):
 
     user_id: UserId | None = None
     history: list[GivenEvent] | None = Field(
-        None, description="Oldest first where there are no times; new items are known in it alone"
+        None,
+        fail_fast=True,
+        description="Oldest first where there are no times; new items are known in it alone",
     )
     instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         None, description="What the model was trained to answer, if not given"
@@ -200,11 +202,16 @@ class SentQuestion(Frozen):
             raise ValueError("expected either user_id or history")
         return self
 
+    @property
+    def names_new_items(self) -> bool:
+        """Whether the history has items as text."""
+        return any(event.title is not None for event in self.history or ())
+
 
 class SentQuestions(Frozen):
     """Several questions, answered together."""
 
-    questions: list[SentQuestion] = Field(min_length=1)
+    questions: list[SentQuestion] = Field(min_length=1, fail_fast=True)
     stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.concurrency import run_in_threadpool
 
 from palate.errors import DataError
 from palate.serve import metrics
-from palate.serve.batcher import Batcher, QueuedQuestion
+from palate.serve.batcher import Batcher, OverloadedError, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.responses import GivenAnswer
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ class Prepared:
         )
 
 
+ENCODING = 2
+"""Requests with new items that are worked on at a time, in threads of their own: the others need not wait for them."""
+WAITING = 32
+"""Requests with new items that wait for one of these threads; more are refused."""
+
+
 class Service:
     """Operations of the routes."""
 
@@ -47,6 +59,8 @@ class Service:
         known = KnownItems(settings.run, self.served.model.settings, settings.data)
         self.explainer = Explainer(self.users, known, self.limits)
         self.batcher = Batcher(self.limits, metrics.batches.observe)
+        self._encoding = anyio.CapacityLimiter(ENCODING)
+        self._checking = anyio.CapacityLimiter(1)
 
     def close(self) -> None:
         """Answer queued questions and close the store."""
@@ -61,6 +75,22 @@ class Service:
         """
         self.check_length("questions", len(sent), self.limits.questions)
         return [self._prepared(number, question) for number, question in enumerate(sent)]
+
+    async def ready(self) -> None:
+        """Raise :class:`StoreError` if the store cannot be used; never waits for the work of other requests."""
+        await anyio.to_thread.run_sync(self.store.check, limiter=self._checking)
+
+    async def encoding(self, work: Callable[[], T], new_items: bool) -> T:
+        """Run work in a thread; with new items, whose texts take long, in one of a few.
+
+        Raises :class:`OverloadedError` if too many requests wait for these.
+        """
+        if not new_items:
+            return await run_in_threadpool(work)
+        waiting = self._encoding.statistics().tasks_waiting
+        if waiting >= WAITING:
+            raise OverloadedError(waiting, 2)
+        return await anyio.to_thread.run_sync(work, limiter=self._encoding)
 
     def check_length(self, name: str, found: int, most: int) -> None:
         """Raise :class:`DataError` if a request exceeds a limit."""

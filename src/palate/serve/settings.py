@@ -25,8 +25,12 @@ class Limits(Frozen):
 
     body_bytes: int = Field(8 * 2**20, ge=1)
     """Maximum size of a request body, in bytes."""
+    body_seconds: float = Field(10.0, gt=0)
+    """Time in which a request body must have arrived, in seconds."""
     events: int = Field(10_000, ge=1)
     """Maximum number of events or items in a request, including those of a given history."""
+    new_items: int = Field(128, ge=1)
+    """Maximum number of new items in a request, whose texts are encoded."""
     questions: int = Field(32, ge=1)
     """Maximum number of questions in a request."""
     attributed: int = Field(200, ge=1)
@@ -53,6 +57,12 @@ class Limits(Frozen):
             raise DataError(
                 f"{place}history: found {len(sent.history):,} events, expected at most {self.events:,}; "
                 "give the most recent ones"
+            )
+        new = sum(event.title is not None for event in sent.history or ())
+        if new > self.new_items:
+            raise DataError(
+                f"{place}history: found {new:,} items as text, expected at most {self.new_items:,}; add them with "
+                "POST /items before, or give the most recent ones"
             )
 
 

@@ -1,0 +1,64 @@
+"""The item encoder of a worker: one model, vectors in memory, and work that stops when nobody waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from palate.items.encoder import ItemEncoder, Progress
+from palate.schema import Floats
+from palate.serve.waiting import acquired, check_awaited
+
+KEPT = 20_000
+"""Vectors that are kept, those used last."""
+BATCH = 16
+"""Texts that are encoded between two checks whether the request is still waited for."""
+
+
+class ServingEncoder(ItemEncoder):
+    """Encodes the texts of requests.
+
+    What the training has cached is read from there, but nothing is written: a file for each new title would slow
+    down every later request. Vectors of a request that has ended are kept, so that it goes on when it is sent again.
+    """
+
+    _encoding: threading.Lock
+    _kept: OrderedDict[bytes, Floats]
+
+    @classmethod
+    def serving(cls, encoder: ItemEncoder) -> ServingEncoder:
+        """Create one from the encoder of a model."""
+        made = cls(encoder.settings, encoder.device)
+        made._encoding, made._kept = threading.Lock(), OrderedDict()
+        return made
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
+        """Encode texts, see :meth:`ItemEncoder.encode`; stops where the request is not waited for any more."""
+        keys = [self._key(text) for text in texts or [""]]
+        by_key = dict(zip(keys, texts or [""], strict=True))
+        with acquired(self._encoding):
+            found = {key: kept for key in by_key if (kept := self._known(key)) is not None}
+            missing = sorted(by_key.keys() - found.keys(), key=lambda key: (len(by_key[key]), key))
+            for start in range(0, len(missing), BATCH):
+                check_awaited()
+                batch = missing[start : start + BATCH]
+                vectors = self._forward([by_key[key] for key in batch])
+                found |= zip(batch, vectors, strict=True)
+                self._kept |= zip(batch, vectors, strict=True)
+                if progress is not None:
+                    progress(start + len(batch), len(missing))
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return np.stack([found[key] for key in keys])[: len(texts)]
+
+    def _known(self, key: bytes) -> Floats | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if not len(self._cache):
+            self._cache.refresh()
+        vector: Floats | None = self._cache.vectors([key])[0] if key in self._cache else None
+        return vector
