@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -68,8 +69,8 @@ def command(*arguments):
 
 
 @contextmanager
-def started(run, folder, *arguments, port=0):
-    """A server that answers; killed at the end, if it still lives."""
+def started(run, folder, *arguments, port=0, files=None):
+    """A server that answers; killed at the end, if it still lives. It may open ``files`` files."""
     log = folder / f"log-{time.monotonic_ns()}"
     environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "PALATE_STORE": ""}
     with log.open("w") as out:
@@ -79,6 +80,7 @@ def started(run, folder, *arguments, port=0):
             stderr=out,
             env=environment,
             start_new_session=True,
+            preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))),
         )
     server = Server(process, "", log)
     try:

@@ -23,8 +23,11 @@ from palate.serve.store.changes import Event
 
 SMALL = 1 << 16
 """Bytes of a body that is parsed on the event loop; others are parsed in a thread, after their sizes are checked."""
-VALUES = 100
+VALUES = 40
 """How many JSON values a body may have for each event that is allowed."""
+
+FIELDS = 100
+"""How many fields an object may have."""
 
 
 class JsonRequest(Request):
@@ -102,8 +105,12 @@ def values_in(body: bytes, enough: int) -> int:
 
 
 def _entries(value: Any) -> int:
-    """Count the objects that stand in lists: events, items and questions."""
+    """Count the objects that stand in lists: events, items and questions; raises DataError for a huge object."""
     if isinstance(value, dict):
+        if len(value) > FIELDS:
+            raise DataError(
+                f"the body: found an object with {len(value):,} fields; see /docs for those that there are"
+            )
         return sum(_entries(one) for one in value.values() if isinstance(one, (dict, list)))
     if isinstance(value, list):
         return sum(1 + _entries(one) for one in value if isinstance(one, dict))
