@@ -56,7 +56,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 Serving = Annotated[Service, Depends(_service)]
 SomeUser = Annotated[UserId, Path(description="The user's id, percent-encoded")]
 watching = APIRouter(tags=["server"])
-router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 413, 421, 422, 429, 503, 507))
+router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 408, 413, 421, 422, 429, 503, 507))
 
 
 @watching.get("/health")
