@@ -127,6 +127,10 @@ class Interactions:
         before = np.cumsum(lengths) - lengths
         return self.take(np.repeat(self.offsets[users] - before, lengths) + np.arange(lengths.sum()), lengths)
 
+    def where(self, kept: Bools) -> Interactions:
+        """Select the interactions at which ``kept`` [N] is true."""
+        return self.take(kept, np.bincount(self.owner[kept], minlength=len(self.lengths)))
+
     def take(self, rows: Ints | Bools, lengths: Ints) -> Interactions:
         """Select rows, grouped by user: ``lengths`` [B] of them belong to each."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -169,6 +173,20 @@ class Windows:
         """Slice the positions ``start`` to ``stop`` of each window: at most [B, stop - start]."""
         length = np.clip(self.length - start, 0, stop - start)
         return self._at(slice(start, stop), length)
+
+    def where(self, kept: Bools) -> Windows:
+        """Select the interactions at which ``kept`` [B, P] is true, in their order."""
+        kept = kept & self.mask
+        length = kept.sum(axis=1)
+        order = np.argsort(~kept, axis=1, kind="stable")
+        there = np.arange(order.shape[1]) < length[:, None]
+
+        def moved(column: np.ndarray) -> np.ndarray:
+            return np.where(there, np.take_along_axis(column, order, axis=1), 0).astype(column.dtype)
+
+        number = None if self.event_number is None else moved(self.event_number)
+        columns = (moved(self.item_index), moved(self.rating_index), moved(self.timestamp))
+        return Windows(*columns, length, None, number).trimmed()
 
     def trimmed(self) -> Windows:
         """Drop the columns that are padding in all windows; at least one column remains."""

@@ -44,8 +44,8 @@ def test_dwell_times_are_divided_into_fifths_of_the_events_that_have_one():
 def test_what_speaks_against_an_item_is_worth_nothing_and_is_remembered():
     assert SHOP.value("skip", 90) == 0
     assert SHOP.value("Purchase", 90) == 7.5
-    assert SHOP.against == -2
-    assert EventTypes(weights={"view": 1}).against == 0
+    assert SHOP.signed((0, 1, 5, 7.5)) == (-2, 1, 5, 7.5)
+    assert EventTypes(weights={"view": 1}).signed((1,)) == (1,)
 
 
 @pytest.mark.parametrize(

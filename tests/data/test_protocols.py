@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palate.data.event_types import EventTypes
 from palate.data.protocols import make_split
 from palate.errors import DataError
 from sequence_data import sequence_dataset
@@ -95,8 +96,9 @@ def test_no_target_is_in_what_a_ranker_sees(sequences, data):
 
 def test_only_chosen_items_are_targets_and_skips_stay_in_histories():
     dataset = sequence_dataset([[0, 1, 2, 3, 4], [0, 1, 2], [0, 1]], items=6)
+    types = EventTypes(weights={"skip": -1, "view": 1})
     chosen = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], dtype=np.uint8)
-    info = dataset.info.model_copy(update={"rating_values": (0.0, 1.0)})
+    info = dataset.info.model_copy(update={"rating_values": (0.0, 1.0), "event_types": types})
     dataset = replace(dataset, info=info, interactions=replace(dataset.interactions, rating_index=chosen))
     split = make_split(dataset, "leave-last-out")
     assert split.test.user_index.tolist() == [0]

@@ -1,6 +1,7 @@
 """Rankers on the same cases: candidates, tuning, differences, the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import palate
 from palate.cli.app import app
 from palate.config.registry import rankers
 from palate.config.section import KindSettings
+from palate.data.event_types import EventTypes
 from palate.data.protocols import make_split
 from palate.errors import DataError, PalateError, RecipeError
 from palate.evaluation.metrics import score_means, score_means_of_seeds
@@ -237,3 +239,30 @@ def test_cold_items_are_ranked_among_all_and_among_each_other():
 def test_the_help_names_every_registered_ranker():
     shown = " ".join(CliRunner().invoke(app, ["rank", "--help"], env={"COLUMNS": "400"}).stdout.split())
     assert f"{', '.join(rankers.kinds)}. Or folders of recommenders' runs" in shown
+
+
+def test_a_ranker_that_does_not_read_event_types_is_shown_no_skips():
+    dataset = sequence_dataset([[0, 1, 2, 3, 4, 5]] * 8, items=6)
+    index = np.tile(np.array([1, 0, 1, 0, 1, 1], dtype=np.uint8), 8)
+    types = EventTypes(weights={"skip": -1, "view": 1})
+    info = dataset.info.model_copy(update={"rating_values": (0.0, 1.0), "event_types": types})
+    dataset = replace(dataset, info=info, interactions=replace(dataset.interactions, rating_index=index))
+
+    class Told:
+        def __init__(self):
+            self.learned, self.read = set(), set()
+
+        def fit(self, dataset, dev_ndcg):
+            self.learned |= set(dataset.interactions.item_index.tolist())
+
+        def scores(self, windows, candidates=None):
+            self.read |= set(windows.item_index[windows.mask].tolist())
+            return np.zeros((len(windows), 6), dtype=np.float32)
+
+    class Reads(Told):
+        reads_event_types = True
+
+    plain, reads = Told(), Reads()
+    palate.rank([("plain", plain), ("reads", reads)], dataset)
+    assert (plain.learned, plain.read) == ({0, 2}, {0, 2, 4})
+    assert (reads.learned, reads.read) == ({0, 1, 2, 3}, {0, 1, 2, 3, 4})

@@ -120,12 +120,16 @@ class Dataset:
         """Rating scale, ascending, [R]."""
         return np.asarray(self.info.rating_values, dtype=np.float32)
 
-    @cached_property
-    def chosen(self) -> Bools:
-        """Which interactions say that their item was chosen, [N]: with implicit feedback not those of weight 0."""
-        if self.info.feedback == "ratings":
-            return np.ones(len(self.interactions), dtype=np.bool_)
-        return (self.rating_values > 0)[self.interactions.rating_index]
+    @property
+    def event_weights(self) -> tuple[float, ...]:
+        """What events of each rating value weigh, [R], below 0 if against their item; empty without event types."""
+        types = self.info.event_types
+        return () if types is None else types.signed(self.info.rating_values)
+
+    def chosen(self, events: Interactions) -> Bools:
+        """Tell which interactions with items of the dataset chose them, [N]: all but those that weigh at most 0."""
+        weights = np.array(self.event_weights)
+        return (weights > 0)[events.rating_index] if len(weights) else np.ones(len(events), dtype=np.bool_)
 
     @property
     def categories(self) -> tuple[str, ...]:

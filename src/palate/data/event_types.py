@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -97,11 +97,11 @@ class EventTypes(Frozen):
         factor = np.array(DWELL_FACTORS)[np.minimum(level, len(DWELL_FACTORS) - 1)]
         return np.asarray(values * np.where(np.isnan(dwell), 1.0, factor))
 
-    @property
-    def against(self) -> float:
-        """Mean weight of the types that speak against an item; 0 if none does."""
-        below = [weight for weight in self.weights.values() if weight < 0]
-        return sum(below) / len(below) if below else 0.0
+    def signed(self, rating_values: Sequence[float]) -> tuple[float, ...]:
+        """Return what events of each rating value weigh: itself, or where it is 0 the mean of the types' weights."""
+        against = [weight for weight in self.weights.values() if weight <= 0]
+        lowest = sum(against) / len(against) if against else 0.0
+        return tuple(value or lowest for value in rating_values)
 
     def names_of(self, value: float) -> tuple[str, ...]:
         """List the types whose events have a rating value without a dwell time."""

@@ -193,7 +193,7 @@ def _cold_items(dataset: Dataset, dev: Indices, test: Indices) -> _Parts:
 
     def last_of(items: Indices) -> _HeldOut:
         row = np.arange(len(events))
-        _, last = _last_of(events, dataset.chosen & np.isin(events.item_index, items))
+        _, last = _last_of(events, dataset.chosen(events) & np.isin(events.item_index, items))
         return _HeldOut(warm & (row < last[events.owner]), row == last[events.owner])
 
     return warm, last_of(dev), last_of(test)
@@ -201,7 +201,7 @@ def _cold_items(dataset: Dataset, dev: Indices, test: Indices) -> _Parts:
 
 def _last_chosen(dataset: Dataset) -> tuple[Ints, Ints]:
     """Rows of each user's last but one and last chosen interaction; see :func:`_last_of`."""
-    return _last_of(dataset.interactions, dataset.chosen)
+    return _last_of(dataset.interactions, dataset.chosen(dataset.interactions))
 
 
 def _last_of(events: Interactions, of: Bools) -> tuple[Ints, Ints]:
@@ -214,13 +214,14 @@ def _last_of(events: Interactions, of: Bools) -> tuple[Ints, Ints]:
 
 def _cases(dataset: Dataset, held_out: _HeldOut, keep_seen: bool) -> tuple[RankingCases, dict[str, int]]:
     events, users = dataset.interactions, len(dataset.interactions.lengths)
-    histories = events.take(held_out.known, np.bincount(events.owner[held_out.known], minlength=users))
-    rows = np.flatnonzero(held_out.wanted & dataset.chosen)
+    histories = events.where(held_out.known)
+    rows = np.flatnonzero(held_out.wanted & dataset.chosen(events))
     ends = np.cumsum(np.bincount(events.owner[rows], minlength=users))[:-1]
     wanted_of = np.split(events.item_index[rows], ends)
     first_time = np.zeros(users, dtype=np.int64)
     first_time[events.owner[rows[::-1]]] = events.timestamp[rows[::-1]]  # the first is written last
-    asked = np.flatnonzero((histories.lengths > 0) & np.array([len(one) > 0 for one in wanted_of]))
+    told = histories.where(dataset.chosen(histories)).lengths > 0
+    asked = np.flatnonzero(told & np.array([len(one) > 0 for one in wanted_of]))
     targets: list[Indices] = []
     for user in asked:
         wanted = wanted_of[user]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from palate.recommend.scorer import chosen_windows
 from palate.schema import Floats, Indices
 
 if TYPE_CHECKING:
@@ -18,8 +20,9 @@ class Ranker(Protocol):
     """Scores items for users by their histories alone; it never sees what comes after them.
 
     A ranker that cannot learn from a dataset raises :class:`palate.errors.DataError` in :meth:`fit`, with what the
-    dataset lacks.
-    """
+    dataset lacks. Where events have types, a ranker is shown only those that chose their item, unless it says other
+    dataset lacks. Where events have types, a ranker is shown only those that chose their item, unless it has an
+    attribute ``reads_event_types`` that is true.
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
         """Learn from training interactions.
@@ -40,6 +43,28 @@ class Ranker(Protocol):
             Finite scores, the highest first: of all items [B, I], or of the candidates [B, C], whatever at -1.
         """
         ...
+
+
+class ChoicesOnly:
+    """A ranker that is shown only what was chosen, where events have types: no skips, to learn from or to read.
+
+    Args:
+        ranker: The ranker.
+        weights: What events of each rating value weigh, :attr:`palate.data.dataset.Dataset.event_weights`.
+    """
+
+    def __init__(self, ranker: Ranker, weights: tuple[float, ...]) -> None:
+        self._ranker, self._weights = ranker, weights
+
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+        """Fit the ranker to the interactions that chose an item."""
+        events = dataset.interactions
+        chosen = replace(dataset, interactions=events.where(dataset.chosen(events)))
+        self._ranker.fit(chosen, lambda ranker: dev_ndcg(ChoicesOnly(ranker, self._weights)))
+
+    def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
+        """Score by what was chosen."""
+        return self._ranker.scores(chosen_windows(windows, self._weights), candidates)
 
 
 DevNdcg: TypeAlias = Callable[[Ranker], float]

@@ -15,7 +15,7 @@ from palate.data.dataset import Dataset, load_dataset
 from palate.data.protocols import RankingCases, RankingSplit, make_split
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import paired_p_value, score_means_of_seeds
-from palate.ranking.base import DevNdcg, Ranker
+from palate.ranking.base import ChoicesOnly, DevNdcg, Ranker
 from palate.ranking.candidates import find_candidates, only_among
 from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
 from palate.ranking.groups import CaseGroups, case_groups
@@ -213,7 +213,7 @@ class _Comparison:
         yield fitted.ranker
         first = getattr(fitted.settings, "seed", None)
         for seed in () if first is None else range(first + 1, first + self.options.seeds):
-            ranker = entry.kind.build(fitted.settings.model_copy(update={"seed": seed}))
+            ranker = self._built(entry, fitted.settings.model_copy(update={"seed": seed}))
             ranker.fit(self.split.training, self._told_ndcg(f"{entry.name} from seed {seed}"))
             self.say(f"{entry.name}, fitted from seed {seed}")
             yield ranker
@@ -222,7 +222,7 @@ class _Comparison:
         best: _Fitted | None = None
         for number, settings in enumerate(entry.settings, 1):
             start = time.perf_counter()
-            ranker = entry.kind.build(settings)
+            ranker = self._built(entry, settings)
             ranker.fit(self.split.training, self._told_ndcg(entry.name))
             seconds = time.perf_counter() - start
             dev = self.dev.ndcg(ranker, entry.name)
@@ -235,6 +235,11 @@ class _Comparison:
         if best is None:
             raise PalateError(f"{entry.name} has no settings to try; expected at least one")
         return best
+
+    def _built(self, entry: RankerEntry, settings: KindSettings) -> Ranker:
+        ranker, weights = entry.kind.build(settings), self.dataset.event_weights
+        reads_types = getattr(ranker, "reads_event_types", False)
+        return ChoicesOnly(ranker, weights) if weights and not reads_types else ranker
 
     def _told_ndcg(self, name: str) -> DevNdcg:
         """Return the dev score for early stopping, which is told each time that it is asked for."""

@@ -30,6 +30,8 @@ class RecommenderRankerSettings(KindSettings, RecommendSettings):
 class TrainedRecommender:
     """Scores items as a trained :class:`palate.recommend.recommender.Recommender` does."""
 
+    reads_event_types = True
+
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
 
@@ -44,6 +46,8 @@ class TrainedRecommender:
 
 class RecommenderRanker:
     """A recommender that is trained as the ranking asks."""
+
+    reads_event_types = True
 
     def __init__(self, settings: RecommenderRankerSettings) -> None:
         self._settings = settings

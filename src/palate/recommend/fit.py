@@ -25,9 +25,16 @@ from palate.recommend.relations import (
     regression,
     succession,
 )
-from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights, popularity_of
+from palate.recommend.scorer import (
+    EventWeights,
+    RelationWeights,
+    Scorer,
+    ScorerWeights,
+    chosen_windows,
+    popularity_of,
+)
 from palate.recommend.tuning import DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
-from palate.schema import Floats, Interactions, Ints
+from palate.schema import Bools, Floats, Interactions, Ints
 
 if TYPE_CHECKING:
     from palate.config.recipe import ItemSettings, RecommendSettings
@@ -66,7 +73,7 @@ def fit_recommender(
     """
     tell = report or (lambda line: None)
     events = dataset.interactions.of_users(users[dataset.interactions.lengths[users] > 0])
-    if not len(events):
+    if not dataset.chosen(events).any():
         raise DataError(
             "no training user has an interaction; prepare the data with more training users", dataset.path
         )
@@ -157,11 +164,48 @@ class _Fitting:
     def scorer(self, events: Interactions) -> Scorer:
         """Fit all but the network."""
         items = len(self.dataset.items)
+        events = self.chosen(events)
         relations = {**_relations(events, items, self.settings), **self.described}
         counts = np.bincount(events.item_index, minlength=items).astype(np.float32)
-        start = RelationWeights(weight=1.0, events=EventWeights(decay=0.5 if self.ordered else 1.0))
-        weights = self.weights or ScorerWeights(relations=dict.fromkeys(relations, start))
+        types = self.dataset.event_weights
+        values = tuple(weight / max(types) for weight in types)
+        start = EventWeights(decay=0.5 if self.ordered else 1.0, values=values)
+        weights = self.weights or ScorerWeights(
+            relations=dict.fromkeys(relations, RelationWeights(weight=1.0, events=start)), types=types
+        )
         return Scorer(relations, popularity_of(counts), self.deviations, weights)
+
+    def chosen(self, events: Interactions) -> Interactions:
+        """Leave out interactions that speak against their item: nothing is learned of what they would relate."""
+        return events.where(self.dataset.chosen(events))
+
+    def without_skips(self, events: Interactions, held_out: HeldOut) -> tuple[Interactions, HeldOut]:
+        """Leave out what speaks against items from interactions and from the histories of held-out ones."""
+        windows = chosen_windows(held_out.windows, self.dataset.event_weights)
+        return self.chosen(events), replace(held_out, windows=windows)
+
+    def targets(self, events: Interactions) -> Bools:
+        """Tell which interactions may be held out, [N]: of events with types, a user's first that chose the item."""
+        allowed = self.dataset.chosen(events)
+        if self.dataset.event_weights:
+            rows = np.flatnonzero(allowed)
+            pair = events.owner[rows] * len(self.dataset.items) + events.item_index[rows]
+            allowed = np.zeros_like(allowed)
+            allowed[rows[np.unique(pair, return_index=True)[1]]] = True
+        return allowed
+
+    def held_out(self, events: Interactions, rng: np.random.Generator) -> list[tuple[Interactions, HeldOut]]:
+        """Hold out an interaction of some users, in turn of all where they are few, from those of the others."""
+        parts = []
+        for held in user_folds(
+            _read_lengths(self.targets(events), events, self.ordered), self.settings.held_out, rng
+        ):
+            others = events.of_users(np.setdiff1d(np.arange(len(events.lengths)), held))
+            asked = events.of_users(held)
+            parts.append(
+                (others, hold_out(asked, self.ordered, self.settings.history, rng, self.targets(asked)))
+            )
+        return parts
 
     def network_data(self, events: Interactions, relations: Mapping[str, Relation]) -> NetworkData:
         """Collect what a network learns from."""
@@ -170,7 +214,7 @@ class _Fitting:
         related = sparse.csr_matrix(sum(one.matrix for one in known if isinstance(one, PairRelation)))
         timed = self.ordered and self.dataset.info.has_times
         content = self.content.dense(self.described, items)
-        return NetworkData(events, related, content, self.deviations, self.ordered, timed)
+        return NetworkData(self.chosen(events), related, content, self.deviations, self.ordered, timed)
 
     def fold(self, events: Interactions, held_out: HeldOut) -> tuple[Fold, int]:
         """Fit to some users, and a network for as many epochs as is best for the held-out interactions."""
@@ -181,13 +225,23 @@ class _Fitting:
         hidden = seen_items(asked, len(self.dataset.items))
 
         def ndcg(network: ItemNetwork) -> float:
-            found = mean_ndcg(network.logits(asked.windows, self.deviations) + hidden, asked.target)
+            logits = network.logits(scorer.chosen(asked.windows), self.deviations)
+            found = mean_ndcg(logits + hidden, asked.target)
             self.tell(f"network: NDCG@{DEPTH} {found:.4f} on {len(asked):,} held-out interactions")
             return found
 
         data = self.network_data(events, scorer.relations)
         network, epochs = train_network(data, self.settings, self.seed, ndcg)
         return Fold(replace(scorer, network=network), held_out), epochs
+
+
+def _read_lengths(targets: Bools, events: Interactions, ordered: bool) -> Ints:
+    """Count each user's interactions where one may be held out, [U]: if order counts, those up to the last target."""
+    rows = np.flatnonzero(targets)
+    end = np.searchsorted(rows, events.offsets[1:])
+    last = np.concatenate([[-1], rows])[end]
+    lengths = np.maximum(last + 1 - events.offsets[:-1], 0)
+    return lengths if ordered else np.where(lengths > 0, events.lengths, 0)
 
 
 def _relations(events: Interactions, items: int, settings: RecommendSettings) -> dict[str, Relation]:
@@ -204,21 +258,20 @@ def _relations(events: Interactions, items: int, settings: RecommendSettings) ->
 def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) -> _Fitting:
     """Learn the ridge penalty, the epochs of the network and all weights on held-out users, from the others."""
     settings, items, tell = fitting.settings, len(fitting.dataset.items), fitting.tell
-    parts = []
-    for held in user_folds(events.lengths, settings.held_out, rng):
-        others = events.of_users(np.setdiff1d(np.arange(len(events.lengths)), held))
-        parts.append((others, hold_out(events.of_users(held), fitting.ordered, settings.history, rng)))
+    parts = fitting.held_out(events, rng)
     number = sum(len(held_out) for _, held_out in parts)
     if number < FEWEST:
         tell(f"{number} held-out interactions are too few to learn weights from; they stay as they start")
         return fitting
     if settings.ridge is None and items <= settings.ridge_items:
-        penalty = best_penalty(parts, items)
+        penalty = best_penalty([fitting.without_skips(*part) for part in parts], items)
         tell(f"ridge penalty {penalty:g}")
         fitting = replace(fitting, settings=settings.model_copy(update={"ridge": penalty}))
     folds, epochs = zip(*(fitting.fold(others, held_out) for others, held_out in parts), strict=True)
     timed = fitting.ordered and fitting.dataset.info.has_times
-    grids = Grids(fitting.ordered, timed, bool(fitting.deviations.any()))
+    grids = Grids(
+        fitting.ordered, timed, bool(fitting.deviations.any()) and not fitting.dataset.event_weights
+    )
     weights = tune(folds, grids, settings.rounds, rng, tell)
     if settings.network_size and not weights.network:
         tell("network: held-out interactions are found no better with it, and it is left out")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.data.windows import draw_windows
-from palate.schema import Indices, Interactions, Ints, Windows
+from palate.schema import Bools, Indices, Interactions, Ints, Windows
 
 ENOUGH = 500
 """Held-out interactions of one fold that teach the weights; below, all users are held out in turn."""
@@ -49,23 +49,26 @@ def user_folds(lengths: Ints, share: float, rng: np.random.Generator) -> list[In
     return [np.sort(one) for one in parts if len(one)]
 
 
-def hold_out(events: Interactions, ordered: bool, most: int, rng: np.random.Generator) -> HeldOut:
+def hold_out(
+    events: Interactions, ordered: bool, most: int, rng: np.random.Generator, allowed: Bools | None = None
+) -> HeldOut:
     """Hold out one interaction of each user.
 
     Args:
-        events: Interactions of users with at least two each.
+        events: Interactions of users with at least two each, of whom each has one that is allowed.
         ordered: Whether it is the last one; a random one if not, and then all others are its history.
         most: Newest interactions that a history keeps.
         rng: Random number generator.
+        allowed: Which interactions may be held out, [N]; all if None.
 
     Returns:
-        The histories without it, and its item.
+        The histories without it, or where order counts before it, and its item.
     """
-    kept = events.offsets[1:] - 1
-    if not ordered:
-        kept = events.offsets[:-1] + rng.integers(0, events.lengths)
-    rows = np.ones(len(events), dtype=np.bool_)
-    rows[kept] = False
-    before = events.take(rows, events.lengths - 1)
+    able = np.arange(len(events)) if allowed is None else np.flatnonzero(allowed)
+    first, end = np.searchsorted(able, events.offsets[:-1]), np.searchsorted(able, events.offsets[1:])
+    kept = able[end - 1] if ordered else able[first + rng.integers(0, end - first)]
+    rows = np.arange(len(events))
+    held = kept[events.owner]
+    before = events.where(rows < held if ordered else rows != held)
     windows = draw_windows(before, np.arange(len(kept)), most, "recent", rng)
     return HeldOut(windows, events.item_index[kept])

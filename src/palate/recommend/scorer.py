@@ -32,6 +32,8 @@ class EventWeights(Frozen):
     """Days before the newest event after which an event counts 1/e; None where time does not matter."""
     rating: float = 0.0
     """Increase for each standard deviation of the rating above the mean; an event counts at least 0."""
+    values: tuple[float, ...] = ()
+    """Factor by the event's rating value where events have types; below 0 for what speaks against an item."""
 
     def of(self, windows: Windows, deviations: Floats) -> Floats:
         """Compute the weights of the events of B windows, [B, P], from the deviation of each rating value [R]."""
@@ -42,7 +44,9 @@ class EventWeights(Frozen):
             weight = weight * np.exp(-np.maximum(newest[:, None] - windows.timestamp, 0) / (DAY * self.days))
         if self.rating:
             weight = weight * np.maximum(1 + self.rating * deviations[windows.rating_index], 0)
-        weights: Floats = np.where(weight < LEAST, 0, weight).astype(np.float32)
+        if self.values:
+            weight = weight * np.array(self.values, dtype=np.float32)[windows.rating_index]
+        weights: Floats = np.where(np.abs(weight) < LEAST, 0, weight).astype(np.float32)
         return weights
 
 
@@ -65,6 +69,8 @@ class ScorerWeights(Frozen):
     """Weight of the network's logits."""
     sharpness: float = 1.0
     """Factor of the scores as logits of a softmax over items."""
+    types: tuple[float, ...] = ()
+    """What events of each rating value weigh as given, where they have types; at most 0, their item was not chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +87,24 @@ class Scorer:
         """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
         scores = compressed(self._related(windows), self.weights.floor)
         if self.network is not None and self.weights.network:
-            personal = windows.length > 0
-            logits = self.network.logits(windows[personal], self.deviations)
+            chosen = self.chosen(windows)
+            personal = chosen.length > 0
+            logits = self.network.logits(chosen[personal], self.deviations)
             scores[personal] += np.float32(self.weights.network) * logits
+        return self._skips_last(scores, windows)
+
+    def chosen(self, windows: Windows) -> Windows:
+        """Leave out events that speak against their item, which the network does not read."""
+        return chosen_windows(windows, self.weights.types)
+
+    def _skips_last(self, scores: Floats, windows: Windows) -> Floats:
+        """Score items that a user's events speak against in sum below all others."""
+        types = np.array(self.weights.types, dtype=np.float32)
+        if len(types) and types.min() < 0:
+            sums = event_matrix(windows, types[windows.rating_index], scores.shape[1]).tocoo()
+            sums.sum_duplicates()
+            below = sums.data < 0
+            scores[sums.row[below], sums.col[below]] -= (np.ptp(scores, axis=1) + 1)[sums.row[below]]
         return scores
 
     def with_items(self, described: Mapping[str, VectorRelation], content: Floats) -> Scorer:
@@ -126,6 +147,11 @@ class Scorer:
         """Convert scores to the logits of a softmax over items."""
         sharpened: Floats = np.float32(self.weights.sharpness) * scores
         return sharpened
+
+
+def chosen_windows(windows: Windows, types: tuple[float, ...]) -> Windows:
+    """Leave out events that weigh at most 0 by their rating value, where ``types`` says what each weighs."""
+    return windows.where((np.array(types) > 0)[windows.rating_index]) if types else windows
 
 
 def compressed(total: Floats, floor: float) -> Floats:

@@ -37,6 +37,8 @@ RATINGS = (0.0, 0.25, 0.5, 1.0)
 POPULARITIES = (1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1)
 RIDGES = (100.0, 300.0, 1000.0, 3000.0)
 NETWORKS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
+TYPES = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
+AGAINST = (0.0, -0.1, -0.3, -1.0)
 FLOORS = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SHARPNESS = (0.5, 0.75, 1.0, 1.5, 2.0)
 SMALL = 1e-5
@@ -137,6 +139,21 @@ def _changes(weights: ScorerWeights, name: str, unit: float, grids: Grids) -> It
     for field, values in grids.of(weights.relations[name].events):
         if len(values) > 1:
             yield from (redefined(field, value) for value in values)
+    for place, weight in enumerate(weights.types):
+        yield from (_retyped(name, place, value) for value in (TYPES if weight > 0 else AGAINST))
+
+
+def _retyped(name: str, place: int, value: float) -> _Change:
+    """Change what events of one rating value weigh in a relation."""
+
+    def change(w: ScorerWeights) -> ScorerWeights:
+        part = w.relations[name]
+        values = tuple(value if at == place else one for at, one in enumerate(part.events.values))
+        return _with(
+            w, name, part.model_copy(update={"events": part.events.model_copy(update={"values": values})})
+        )
+
+    return change
 
 
 def _redefined(field: str, value: float) -> _Change:
@@ -228,7 +245,9 @@ class _Cases:
     def _logits(self) -> Floats | None:
         """Logits of the columns by each fold's network, [B, columns]; None if there is none."""
         parts = [
-            one.scorer.network.logits(one.held_out.windows, one.scorer.deviations)[:, self.columns]
+            one.scorer.network.logits(one.scorer.chosen(one.held_out.windows), one.scorer.deviations)[
+                :, self.columns
+            ]
             for one in self.folds
             if one.scorer.network is not None
         ]

@@ -48,14 +48,14 @@ def test_types_are_found_by_name_and_values_and_every_event_counts(tmp_path):
     )
     again = load_dataset(tmp_path / "out")
     assert again.info == data.info
-    assert again.chosen.sum() == len(again.interactions) - 1
+    assert again.chosen(again.interactions).sum() == len(again.interactions) - 1
 
 
 def test_given_weights_are_taken(tmp_path):
     rows = [event("me", "a", 4), event("me", "b", 1), event("me", "c", 9)]
     data = made(tmp_path, rows, event_type="event", event_weights="1=1,4=8,9=-3,view=1")
     assert data.histories(["me"])[0].ratings == [8, 1, 0]
-    assert data.info.event_types.against == -3
+    assert data.event_weights == (-3, 1, 8)
 
 
 def test_merged_events_count_as_the_strongest_at_the_last_time(tmp_path):
