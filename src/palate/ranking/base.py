@@ -20,9 +20,9 @@ class Ranker(Protocol):
     """Scores items for users by their histories alone; it never sees what comes after them.
 
     A ranker that cannot learn from a dataset raises :class:`palate.errors.DataError` in :meth:`fit`, with what the
-    dataset lacks. Where events have types, a ranker is shown only those that chose their item, unless it says other
     dataset lacks. Where events have types, a ranker is shown only those that chose their item, unless it has an
     attribute ``reads_event_types`` that is true.
+    """
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
         """Learn from training interactions.
