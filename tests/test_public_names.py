@@ -45,6 +45,13 @@ SIGNATURES = {
         "(kind: 'str', encoder: 'Callable[[Any, EncoderSizes], nn.Module]', settings: 'type[KindSettings]') "
         "-> 'None'"
     ),
+    "score_ratings": (
+        "(entries: 'Sequence[str | tuple[str, RatingPredictor]]', data: 'Dataset | Path | str', *, "
+        "protocol: 'RatingProtocol' = 'new-users', visible: 'Sequence[int]' = (10, 20, 50, 100), "
+        "kind: 'WindowKind' = 'random', periods: 'tuple[int, int] | None' = None, trials: 'int' = 4, "
+        "seed: 'int' = 0, versus: 'str | None' = None, report: 'Callable[[str], None] | None' = None) "
+        "-> 'RatingTable'"
+    ),
     "train": (
         "(recipe: 'Recipe | Path | str | Mapping[str, Any]', data: 'Dataset | Path | str | None' = None, "
         "out: 'Path | str | None' = None, *, device: 'str | torch.device' = 'auto', progress: 'bool' = False, "
@@ -66,6 +73,7 @@ CLASSES = {
     "PalateError",
     "PersonalizedModel",
     "RankingTable",
+    "RatingTable",
     "Recipe",
     "Recommender",
 }

@@ -31,7 +31,13 @@ WORDS = ["the", "movie", "film", "is", "listed", "with", "no", "genres", "rated"
 
 def with_own_registries(patch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    for one in (registry.user_encoders, registry.tasks, registry.predictors, registry.rankers):
+    for one in (
+        registry.user_encoders,
+        registry.tasks,
+        registry.predictors,
+        registry.rankers,
+        registry.rating_predictors,
+    ):
         assert one.kinds  # palate's own are there
         patch.setattr(one, "_entries", dict(one._entries))
 

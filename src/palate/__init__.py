@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from palate.export.write import export_prompts
     from palate.model.model import PersonalizedModel, load_model
     from palate.ranking.compare import rank
+    from palate.ranking.ratings.compare import RatingTable, score_ratings
     from palate.ranking.results import RankingTable
     from palate.recommend.files import load_recommender
     from palate.recommend.recommender import Recommender
@@ -44,6 +45,7 @@ __all__ = [
     "PalateError",
     "PersonalizedModel",
     "RankingTable",
+    "RatingTable",
     "Recipe",
     "Recommender",
     "evaluate",
@@ -60,6 +62,7 @@ __all__ = [
     "register_ranker",
     "register_task",
     "register_user_encoder",
+    "score_ratings",
     "train",
 ]
 
@@ -73,6 +76,7 @@ _MODULES = {
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.model",
     "RankingTable": "palate.ranking.results",
+    "RatingTable": "palate.ranking.ratings.compare",
     "Recipe": "palate.config.recipe",
     "Recommender": "palate.recommend.recommender",
     "evaluate": "palate.evaluation.results",
@@ -89,6 +93,7 @@ _MODULES = {
     "register_ranker": "palate.config.registry",
     "register_task": "palate.config.registry",
     "register_user_encoder": "palate.config.registry",
+    "score_ratings": "palate.ranking.ratings.compare",
     "train": "palate.training.from_python",
 }
 

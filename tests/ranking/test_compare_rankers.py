@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import palate
 from palate.cli.app import app
-from palate.config.registry import rankers
+from palate.config.registry import rankers, rating_predictors
 from palate.config.section import KindSettings
 from palate.data.event_types import EventTypes
 from palate.data.protocols import make_split
@@ -238,7 +238,9 @@ def test_cold_items_are_ranked_among_all_and_among_each_other():
 
 def test_the_help_names_every_registered_ranker():
     shown = " ".join(CliRunner().invoke(app, ["rank", "--help"], env={"COLUMNS": "400"}).stdout.split())
-    assert f"{', '.join(rankers.kinds)}. Or folders of recommenders' runs" in shown
+    assert (
+        f"{', '.join(rankers.kinds)}; for ratings: {', '.join(rating_predictors.kinds)}. Or folders" in shown
+    )
 
 
 def test_a_ranker_that_does_not_read_event_types_is_shown_no_skips():

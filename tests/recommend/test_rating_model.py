@@ -1,12 +1,26 @@
-"""The Gaussian model of ratings."""
+"""The Gaussian models of ratings."""
 
 import numpy as np
+import polars as pl
 import pytest
+from scipy import sparse
 
-from palate.recommend.ratings import RatingModel, fit_ratings
+from palate.recommend.content import item_features
+from palate.recommend.rating_calibration import RatingCalibration
+from palate.recommend.rating_fit import fit_ratings
+from palate.recommend.ratings import RatingModel
+from palate.recommend.relations import VectorRelation
 from palate.schema import Interactions
 
 RANK, USERS, ITEMS = 2, 300, 40
+CONSTANT = sparse.csr_matrix(np.ones((ITEMS, 1)))
+
+
+def interactions(chosen):
+    users, each = chosen.shape
+    flat = chosen.ravel().astype(np.int32)
+    offsets = np.arange(users + 1, dtype=np.int64) * each
+    return Interactions(offsets, flat, np.zeros(len(flat), np.uint8), np.zeros(len(flat), np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +32,9 @@ def world():
     truth = 3.5 + taste @ item.T + offset
     chosen = np.array([rng.permutation(ITEMS)[:20] for _ in range(USERS)])
     seen = np.take_along_axis(truth, chosen, axis=1) + rng.normal(size=chosen.shape) * 0.4
-    offsets = np.arange(USERS + 1, dtype=np.int64) * 20
-    flat = chosen.ravel().astype(np.int32)
-    events = Interactions(offsets, flat, np.zeros(len(flat), np.uint8), np.zeros(len(flat), np.int64))
-    model = fit_ratings(events, seen.ravel(), ITEMS, RANK + 1, 25, np.random.default_rng(1))
+    model = fit_ratings(
+        interactions(chosen), seen.ravel(), CONSTANT, 3.5, 2, RANK + 1, 25, np.random.default_rng(1)
+    )
     return model, truth, chosen, seen
 
 
@@ -30,9 +43,13 @@ def states(model, chosen, seen):
     return model.state(users, chosen.ravel(), seen.ravel(), len(chosen))
 
 
+def everything():
+    return np.tile(np.arange(ITEMS), (USERS, 1))
+
+
 def test_it_finds_the_noise_and_predicts_better_than_item_means(world):
     model, truth, chosen, seen = world
-    expected = model.expected(states(model, chosen, seen), np.tile(np.arange(ITEMS), (USERS, 1)))
+    expected = model.expected(states(model, chosen, seen), everything())
     assert model.noise**0.5 == pytest.approx(0.4, abs=0.05)
     by_item_mean = np.sqrt(((truth - truth.mean(axis=0)) ** 2).mean())
     assert np.sqrt(((expected.mean - truth) ** 2).mean()) < 0.4 * by_item_mean
@@ -40,25 +57,27 @@ def test_it_finds_the_noise_and_predicts_better_than_item_means(world):
 
 def test_its_uncertainty_is_honest_and_shrinks_with_the_history(world):
     model, truth, chosen, seen = world
-    everything = np.tile(np.arange(ITEMS), (USERS, 1))
-    short = model.expected(states(model, chosen[:, :2], seen[:, :2]), everything)
-    long = model.expected(states(model, chosen, seen), everything)
+    short = model.expected(states(model, chosen[:, :2], seen[:, :2]), everything())
+    long = model.expected(states(model, chosen, seen), everything())
     assert (long.sd < short.sd).mean() > 0.95
     for one in (short, long):
-        squares = ((truth - one.mean) ** 2 / (one.sd**2 - model.noise)).mean()
+        squares = ((truth - one.mean) ** 2 / (one.sd**2 - model.noise.mean())).mean()
         assert 0.5 < squares < 1.7
 
 
 def test_the_posterior_is_that_of_a_linear_regression_where_items_are_known():
     rng = np.random.default_rng(2)
-    items = rng.normal(size=(6, 3))
-    model = RatingModel(3.0, 0.5, items, np.zeros((6, 3, 3)))
+    items = rng.normal(size=(1, 6, 3))
+    nothing = np.zeros((1, 6, 3), np.float32)
+    model = RatingModel(
+        3.0, 3.5, np.array([0.5]), items, nothing, nothing[:, :1], nothing[:, 0], RatingCalibration()
+    )
     index, ratings = np.array([0, 3, 4]), np.array([4.0, 2.0, 5.0])
     mean, covariance = model.posterior(model.state(np.zeros(3, int), index, ratings, 1))
-    f, y = items[index, :2], ratings - 3.0 - items[index, 2]
+    f, y = items[0, index, :2], ratings - 3.0 - items[0, index, 2]
     inverse = np.linalg.inv(np.eye(2) + f.T @ f / 0.5)
-    assert covariance[0] == pytest.approx(inverse)
-    assert mean[0] == pytest.approx(inverse @ f.T @ y / 0.5)
+    assert covariance[0, 0] == pytest.approx(inverse)
+    assert mean[0, 0] == pytest.approx(inverse @ f.T @ y / 0.5)
 
 
 def test_states_add_and_take_away_exactly(world):
@@ -74,4 +93,46 @@ def test_someone_unknown_gets_the_items_means(world):
     model, _, _, _ = world
     nobody = model.state(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 1)
     expected = model.expected(nobody, np.arange(ITEMS)[None])
-    assert expected.mean[0] == pytest.approx(model.mean + model.items[:, -1])
+    assert expected.mean[0] == pytest.approx(model.mean + model.items[:, :, -1].mean(axis=0), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def genres():
+    """Items of two kinds that a taste tells apart, one kind better; the last ten are rated by nobody."""
+    rng = np.random.default_rng(3)
+    kind = rng.integers(0, 2, ITEMS)
+    taste = rng.normal(size=USERS)
+    truth = 3.5 + np.where(kind, 1.0, -1.0) * taste[:, None] * 0.7 + 0.6 * kind
+    chosen = np.array([rng.permutation(ITEMS - 10)[:15] for _ in range(USERS)])
+    seen = np.take_along_axis(truth, chosen, axis=1) + rng.normal(size=chosen.shape) * 0.4
+    features = sparse.csr_matrix(np.column_stack([np.ones(ITEMS), kind]))
+    model = fit_ratings(interactions(chosen), seen.ravel(), features, 3.5, 2, 2, 15, np.random.default_rng(1))
+    return model, features, truth, chosen, seen
+
+
+def test_items_that_nobody_has_rated_get_what_their_features_say(genres):
+    model, _, truth, chosen, seen = genres
+    expected = model.expected(states(model, chosen, seen), everything())
+    error = np.sqrt(((expected.mean - truth) ** 2).mean(axis=0))
+    plain = np.sqrt(((truth - truth.mean()) ** 2).mean())
+    assert error[-10:].max() < 0.75 * plain
+    assert expected.sd[:, -10:].mean() > expected.sd[:, :-10].mean()
+
+
+def test_a_new_item_is_predicted_as_one_of_the_training_that_nobody_has_rated(genres):
+    model, features, _, chosen, seen = genres
+    grown = model.with_items(features[-2:])
+    asked = np.tile(np.r_[np.arange(ITEMS - 2, ITEMS), ITEMS, ITEMS + 1], (USERS, 1))
+    expected = grown.expected(states(model, chosen, seen), asked)
+    assert expected.mean[:, 2:] == pytest.approx(expected.mean[:, :2], abs=0.05)
+    assert expected.sd[:, 2:] == pytest.approx(expected.sd[:, :2], abs=0.05)
+    again = model.expected(states(model, chosen, seen), everything())
+    known = grown.expected(states(grown, chosen, seen), everything())
+    assert known.mean == pytest.approx(again.mean)
+
+
+def test_features_are_years_and_the_vectors_of_content():
+    items = pl.DataFrame({"year": [2010, None]})
+    vectors = VectorRelation(np.array([[1.0, 0.0], [0.0, 2.0]], dtype=np.float32))
+    found = item_features(items, {"texts": vectors})
+    assert found.toarray().tolist() == [[1, 1, 0.5, 1, 0], [1, 0, 0, 0, 2]]

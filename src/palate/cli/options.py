@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand
 
-_REGISTRY = re.compile(r"\{(predictors|rankers)\}")
+_REGISTRY = re.compile(r"\{(predictors|rankers|rating_predictors)\}")
 
 RunArgument: TypeAlias = Annotated[
     Path,
@@ -37,7 +37,7 @@ ConstrainedOption: TypeAlias = Annotated[
 
 
 class CommandThatNamesKinds(TyperCommand):
-    """Names the registered kinds in its help, where that says ``{predictors}`` or ``{rankers}``.
+    """Names the registered kinds in its help, where that says ``{predictors}``, ``{rankers}`` or the like.
 
     They are looked up when help is asked for, as palate's own and those of installed packages take seconds to load.
     """

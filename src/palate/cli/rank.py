@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_json, show_table, tell
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from palate.report.sheet import Sheet
+
+_ITEMS, _RATINGS = "With --task items", "With --task ratings"
 
 
 def rank(
@@ -15,40 +25,82 @@ def rank(
         list[str],
         Argument(
             metavar="RUN|RANKER...",
-            help="Rankers by name, with settings, as in item-knn:decay=0.8, or tuned on dev without: {rankers}. Or "
-            "folders of recommenders' runs, which were trained with --set data.protocol=PROTOCOL.",
+            help="Rankers by name, with settings, as in item-knn:decay=0.8, or tuned on dev without: {rankers}; for "
+            "ratings: {rating_predictors}. Or folders of recommenders' runs, which were trained with --set "
+            "data.protocol=PROTOCOL.",
         ),
     ],
     data: Annotated[Path, Option(help="The dataset: a folder that palate prepare wrote.")],
+    task: Annotated[
+        Literal["items", "ratings"],
+        Option(help="Rank the items that come next, or predict the ratings of held-out items."),
+    ] = "items",
     protocol: Annotated[
-        Literal["leave-last-out", "future", "new-users", "cold-items"],
+        Literal["leave-last-out", "future", "new-users", "cold-items"] | None,
         Option(
-            help="What is held out: each user's last interaction, the newest tenth of all time, the last "
-            "interaction of users of whom nothing is learned, or interactions with a tenth of the items, drawn by the "
-            "seed, of which nothing is learned."
+            help="What is held out: each user's last interaction (the default for items), the newest tenth of all "
+            "time, interactions of users of whom nothing is learned (the default for ratings): the last one, or 50 "
+            "ratings at random; or interactions with a tenth of the items, drawn by the seed, of which nothing is "
+            "learned.",
+            show_default=False,
         ),
-    ] = "leave-last-out",
+    ] = None,
     candidates: Annotated[
-        str,
+        str | None,
         Option(
             metavar="all|N|FILE",
-            help="Items to rank: all, a number of drawn ones beside the targets, or a file with a user and items on "
-            "each line.",
+            help="Items to rank: all, which is the default, a number of drawn ones beside the targets, or a file with "
+            "a user and items on each line.",
+            rich_help_panel=_ITEMS,
+            show_default=False,
         ),
-    ] = "all",
+    ] = None,
     trials: Annotated[int, Option(min=1, help="How many settings of each ranker are tried on dev.")] = 4,
     versus: Annotated[
         str | None,
         Option(metavar="NAME", help="Ranker to compare the others with; the best other one if not given."),
     ] = None,
     keep_seen: Annotated[
-        bool, Option("--keep-seen", help="Rank items of the history, too, as for repeated purchases.")
+        bool,
+        Option(
+            "--keep-seen",
+            help="Rank items of the history, too, as for repeated purchases.",
+            rich_help_panel=_ITEMS,
+        ),
     ] = False,
+    visible: Annotated[
+        str | None,
+        Option(
+            metavar="N[,N...]",
+            help="How many ratings of a new user are shown; 10,20,50,100 if not given.",
+            rich_help_panel=_RATINGS,
+            show_default=False,
+        ),
+    ] = None,
+    window_kind: Annotated[
+        Literal["recent", "random"] | None,
+        Option(
+            help="Which ratings of a new user are shown: random ones, which is the default, or the newest.",
+            rich_help_panel=_RATINGS,
+            show_default=False,
+        ),
+    ] = None,
+    periods: Annotated[
+        str | None,
+        Option(
+            metavar="DATE,DATE",
+            help="When the dev and the test period of --protocol future begin, in UTC; the newest two tenths of the "
+            "ratings if not given.",
+            rich_help_panel=_RATINGS,
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, Option(min=0, help="Seed of cold items, drawn candidates and intervals.")] = 0,
     seeds: Annotated[
         int,
         Option(
             min=1,
+            rich_help_panel=_ITEMS,
             help="How often a ranker with a setting seed is trained with its best settings; scores are means, and "
             "intervals over users and seeds.",
         ),
@@ -57,15 +109,26 @@ def rank(
         bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
     ] = False,
 ) -> None:
-    """Rank the items that users chose next, by references and models."""
+    """Rank the items that users chose next, or predict their ratings, by references and models."""
+    if task == "ratings":
+        only_items = {"--candidates": candidates, "--keep-seen": keep_seen or None}
+        _only_for("items", {**only_items, "--seeds": seeds if seeds > 1 else None})
+        if protocol == "leave-last-out" or protocol == "cold-items":
+            raise BadParameter(
+                f"{protocol} is for items; for ratings expected new-users or future",
+                param_hint="'--protocol'",
+            )
+        _ratings(rankers, data, protocol, visible, window_kind, periods, trials, seed, versus, as_json)
+        return
+    _only_for("ratings", {"--visible": visible, "--window-kind": window_kind, "--periods": periods})
     from palate.ranking.compare import rank as run
     from palate.ranking.tables import ranking_sheets
 
     table = run(
         rankers,
         data,
-        protocol=protocol,
-        candidates=candidates,
+        protocol=protocol or "leave-last-out",
+        candidates=candidates or "all",
         trials=trials,
         seed=seed,
         seeds=seeds,
@@ -73,10 +136,88 @@ def rank(
         versus=versus,
         report=tell,
     )
-    if as_json:
-        show_json(table.model_dump(mode="json"))
-    else:
-        for sheet in ranking_sheets(table):
-            show_table(sheet)
+    _show(table, ranking_sheets(table), as_json)
     for warning in table.warnings:
         tell(f"warning: {warning}")
+
+
+def _ratings(
+    predictors: list[str],
+    data: Path,
+    protocol: Literal["future", "new-users"] | None,
+    visible: str | None,
+    window_kind: Literal["recent", "random"] | None,
+    periods: str | None,
+    trials: int,
+    seed: int,
+    versus: str | None,
+    as_json: bool,
+) -> None:
+    protocol = protocol or "new-users"
+    if protocol == "future":
+        _only_for("--protocol new-users", {"--visible": visible, "--window-kind": window_kind})
+    else:
+        _only_for("--protocol future", {"--periods": periods})
+    numbers, starts = _numbers(visible or "10,20,50,100"), _periods(periods)
+    from palate.ranking.ratings.compare import score_ratings
+    from palate.ranking.ratings.tables import rating_sheets
+
+    table = score_ratings(
+        predictors,
+        data,
+        protocol=protocol,
+        visible=numbers,
+        kind=window_kind or "random",
+        periods=starts,
+        trials=trials,
+        seed=seed,
+        versus=versus,
+        report=tell,
+    )
+    _show(table, rating_sheets(table), as_json)
+
+
+def _show(table: BaseModel, sheets: Iterable[Sheet], as_json: bool) -> None:
+    if as_json:
+        show_json(table.model_dump(mode="json"))
+        return
+    for sheet in sheets:
+        show_table(sheet)
+
+
+def _only_for(what: str, given: dict[str, object]) -> None:
+    """Refuse options that mean nothing here."""
+    for name, value in given.items():
+        if value is not None:
+            task = what if what.startswith("-") else f"--task {what}"
+            raise BadParameter(f"it is an option of {task}; leave it out", param_hint=f"'{name}'")
+
+
+def _numbers(text: str) -> list[int]:
+    parts = text.split(",")
+    numbers = {int(part): None for part in parts if re.fullmatch(" *[0-9]+ *", part)}
+    if len(numbers) < len(parts):
+        raise BadParameter(
+            f"{text!r}, expected a number of ratings like 50, or different ones like 10,20,50",
+            param_hint="'--visible'",
+        )
+    return list(numbers)
+
+
+def _periods(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        first, second = (datetime.fromisoformat(part.strip()) for part in text.split(","))
+    except ValueError:
+        first = second = datetime.min
+    if first >= second:
+        raise BadParameter(
+            f"{text!r}, expected two dates like 2002-04-01,2002-09-01, the earlier one first",
+            param_hint="'--periods'",
+        )
+    return int(_utc(first)), int(_utc(second))
+
+
+def _utc(date: datetime) -> float:
+    return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()

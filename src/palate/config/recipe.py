@@ -532,10 +532,12 @@ class RecommendSettings(Section):
     """Share of the values of a history's sums that a step of the training leaves out."""
     network_learning_rate: float = Field(0.001, gt=0)
     """Step size of Adam."""
-    rating_rank: int = Field(16, ge=1)
-    """Factors of the rating model."""
-    rating_iterations: int = Field(20, ge=1)
-    """Passes of the rating model over users and items."""
+    rating_models: int = Field(4, ge=0)
+    """Models of the ratings, from different starts, whose predictions are averaged; with 0 none are predicted."""
+    rating_rank: int = Field(12, ge=1)
+    """Factors of each of these."""
+    rating_iterations: int = Field(15, ge=1)
+    """Passes over users and items."""
 
 
 class Recipe(Section):

@@ -1,4 +1,4 @@
-"""Registries of user encoders, tasks, predictors and rankers.
+"""Registries of user encoders, tasks, predictors, rankers and rating predictors.
 
 A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`,
 :func:`register_ranker`) or by the entry point of an installed package, in the group ``palate.user_encoders``,
@@ -119,10 +119,10 @@ class TaskKind:
 
 @dataclass(frozen=True)
 class RankerKind:
-    """Settings of a kind of ranker, its factory, and the settings that tuning tries, the likeliest first."""
+    """Settings of a kind of ranker or rating predictor, its factory, and what tuning tries, the likeliest first."""
 
     settings: type[KindSettings]
-    build: Callable[[Any], Ranker]
+    build: Callable[[Any], Any]
     trials: tuple[Mapping[str, Any], ...] = ({},)
 
 
@@ -136,6 +136,9 @@ predictors: Registry[PredictorFactory] = Registry(
     "reference", "palate.predictors", "palate.evaluation.predictors.references"
 )
 rankers: Registry[RankerKind] = Registry("ranker", "palate.rankers", "palate.ranking.references.kinds")
+rating_predictors: Registry[RankerKind] = Registry(
+    "rating predictor", "palate.rating_predictors", "palate.ranking.ratings.kinds"
+)
 
 
 def register_user_encoder(

@@ -108,7 +108,7 @@ def make_split(
             )
     (dev_cases, _), (test_cases, left_out) = found
     return RankingSplit(
-        _training_view(dataset, training),
+        training_view(dataset, training),
         dev_cases,
         test_cases,
         left_out,
@@ -146,20 +146,30 @@ def _leave_last_out(dataset: Dataset) -> _Parts:
 
 
 def _future(dataset: Dataset) -> _Parts:
-    if not dataset.info.has_times:
-        raise DataError(
-            f"{dataset.info.name} has no times, which the protocol future splits by; take leave-last-out, or prepare "
-            "it with a column of times (--time-col)",
-            dataset.path,
-        )
     time = dataset.interactions.timestamp
-    ordered = np.sort(time)
-    dev, test = (ordered[int(len(time) * (1 - share * HELD_OUT_SHARE))] for share in (2, 1))
+    dev, test = period_starts(dataset)
     return (
         time < dev,
         _HeldOut(time < dev, (time >= dev) & (time < test)),
         _HeldOut(time < test, time >= test),
     )
+
+
+def period_starts(dataset: Dataset) -> tuple[int, int]:
+    """Find the times at which the dev and the test period of ``future`` begin: before the newest tenths of all time.
+
+    Raises:
+        DataError: The dataset has no times.
+    """
+    if not dataset.info.has_times:
+        raise DataError(
+            f"{dataset.info.name} has no times, which the protocol future splits by; take another protocol, or "
+            "prepare it with a column of times (--time-col)",
+            dataset.path,
+        )
+    times = np.sort(dataset.interactions.timestamp)
+    dev, test = (int(times[int(len(times) * (1 - share * HELD_OUT_SHARE))]) for share in (2, 1))
+    return dev, test
 
 
 def _new_users(dataset: Dataset) -> _Parts:
@@ -245,8 +255,8 @@ def _cases(dataset: Dataset, held_out: _HeldOut, keep_seen: bool) -> tuple[Ranki
     return RankingCases(found, windows, table, first_time[found]), left_out
 
 
-def _training_view(dataset: Dataset, kept: Bools) -> Dataset:
-    """Return the dataset with these interactions [N] alone, all of training users."""
+def training_view(dataset: Dataset, kept: Bools) -> Dataset:
+    """Return the dataset with these of its interactions [N] alone, all of training users."""
     events = dataset.interactions
     lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))
     split = np.full_like(dataset.split_of_user, SPLITS.index("train"))

@@ -18,7 +18,6 @@ from palate.runs.run import RunFolder, load_run
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.ranking.base import Ranker
     from palate.schema import RankingProtocol
 
 
@@ -33,30 +32,33 @@ class RankerEntry:
     """The run of a recommender that is trained already."""
 
     @classmethod
-    def of_ranker(cls, name: str, build: Callable[[], Ranker], run: RunFolder | None = None) -> RankerEntry:
-        """Make the entry of a ranker without settings."""
+    def of_ranker(cls, name: str, build: Callable[[], Any], run: RunFolder | None = None) -> RankerEntry:
+        """Make the entry of a ranker or rating predictor without settings."""
         kind = registry.RankerKind(KindSettings, lambda settings: build())
         return cls(name, kind, (KindSettings(kind=name),), run)
 
 
-def find_entry(text: str, trials: int) -> RankerEntry:
-    """Look up a ranker.
+def find_entry(
+    text: str, trials: int, kinds: registry.Registry[registry.RankerKind] = registry.rankers
+) -> RankerEntry:
+    """Look up a ranker or rating predictor.
 
     Args:
         text: Its kind, or its kind with settings: ``item-knn:decay=0.8,shrinkage=20``. Given settings are not tuned.
             Or the folder of a recommender's run.
         trials: How many settings tuning may try.
+        kinds: The registry: of rankers, or of rating predictors.
 
     Raises:
         RecipeError: There is no such kind or setting, or a value is invalid.
         DataError: The folder is no finished run of a recommender.
     """
     name, colon, given = text.partition(":")
-    if name not in registry.rankers and ("/" in text or Path(text).is_dir()):
+    if name not in kinds and ("/" in text or Path(text).is_dir()):
         run = load_run(Path(text).expanduser())
         recommender = load_recommender(run.path)
         return RankerEntry.of_ranker(text, lambda: TrainedRecommender(recommender), run)
-    kind = registry.rankers.find(name)
+    kind = kinds.find(name)
     if not colon:
         tried = kind.trials[:trials]
         return RankerEntry(text, kind, tuple(kind.settings.model_validate(dict(one)) for one in tried))

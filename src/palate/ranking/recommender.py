@@ -10,10 +10,12 @@ from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.config.section import KindSettings
 from palate.ranking.base import DevNdcg, picked
 from palate.recommend.fit import fit_recommender
-from palate.schema import Floats, Indices, Windows
+from palate.schema import Doubles, Floats, Indices, Ints, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.recommend.rating_calibration import ExpectedRatings
+    from palate.recommend.ratings import RatingModel
     from palate.recommend.recommender import Recommender
 
 
@@ -21,7 +23,7 @@ class RecommenderRankerSettings(KindSettings, RecommendSettings):
     """Settings of :class:`RecommenderRanker`: those of a recipe's section ``recommend``."""
 
     kind: str = "recommender"
-    rating_iterations: int = 1
+    rating_models: int = 0
     """Ratings are not ranked by."""
     seed: int = 0
     """Seed of the held-out users."""
@@ -42,6 +44,19 @@ class TrainedRecommender:
         """Score by the newest interactions of the windows."""
         most = self._recommender.facts.history
         return picked(self._recommender.scorer.scores(newest(windows, most)), candidates)
+
+    def predict(self, windows: Windows, candidates: Indices, times: Ints) -> ExpectedRatings:
+        """Predict ratings from all of the windows; raises :class:`DataError` where the recommender has none."""
+        facts, model = self._recommender.facts, self._recommender.rating_model
+        return expected_ratings(model, np.asarray(facts.rating_values), windows, candidates)
+
+
+def expected_ratings(
+    model: RatingModel, values: Doubles, windows: Windows, candidates: Indices
+) -> ExpectedRatings:
+    """Predict ratings of candidates [B, C] from windows of rating values [R]."""
+    events = windows.interactions()
+    return model.expected(model.states(events, values[events.rating_index]), candidates)
 
 
 class RecommenderRanker:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
@@ -147,3 +148,18 @@ def _fitted_texts(vectors: Floats, size: int) -> tuple[Floats, Floats]:
     centred = vectors - mean
     _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
     return mean, np.ascontiguousarray(axes[:, ::-1][:, :size], dtype=np.float32)
+
+
+def item_features(items: pl.DataFrame, described: Mapping[str, VectorRelation]) -> sparse.csr_matrix:
+    """Collect what is known of items without ratings: a constant, their year, categories and texts, [I, D].
+
+    Args:
+        items: Table of the items.
+        described: Relations of the same items by their categories and texts.
+    """
+    year = items["year"].cast(pl.Float64).to_numpy()
+    known = np.isfinite(year)
+    columns = [np.ones(len(items)), known, np.where(known, (year - 2000) / 20, 0)]
+    blocks = [sparse.csr_matrix(np.stack(columns, axis=1))]
+    blocks += [sparse.csr_matrix(one.vectors) for one in described.values()]
+    return sparse.hstack(blocks).tocsr().astype(np.float64)

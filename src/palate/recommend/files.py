@@ -16,6 +16,7 @@ from palate.data.storage import ITEM_COLUMNS
 from palate.errors import DataError
 from palate.recommend.content import ItemContent, TextReading
 from palate.recommend.network import ItemNetwork
+from palate.recommend.rating_calibration import RatingCalibration
 from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
@@ -28,13 +29,25 @@ HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.p
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
+_RATING_ARRAYS = ("items", "variance", "content", "content_variance")
 
 
 class _Ratings(Frozen):
     """The numbers of a rating model."""
 
     mean: float
-    noise: float
+    noise: tuple[float, ...]
+    like_above: float
+    calibration: RatingCalibration
+
+    @classmethod
+    def of(cls, model: RatingModel) -> _Ratings:
+        return cls(
+            mean=model.mean,
+            noise=tuple(model.noise.tolist()),
+            like_above=model.like_above,
+            calibration=model.calibration,
+        )
 
 
 class _Header(Frozen):
@@ -66,7 +79,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
     if scorer.network is not None:
         arrays |= {f"network.{name}": array for name, array in scorer.network.arrays().items()}
     if ratings is not None:
-        arrays |= {"ratings.items": ratings.items, "ratings.covariance": ratings.covariance}
+        arrays |= {f"ratings.{name}": getattr(ratings, name) for name in _RATING_ARRAYS}
     header = _Header(
         facts=recommender.facts,
         weights=scorer.weights,
@@ -75,7 +88,7 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
         ),
         poolings=None if scorer.network is None else scorer.network.poolings,
         reading=recommender.content.reading,
-        ratings=None if ratings is None else _Ratings(mean=ratings.mean, noise=ratings.noise),
+        ratings=None if ratings is None else _Ratings.of(ratings),
     )
     table = io.BytesIO()
     recommender.items.cast(pl.Schema(ITEM_COLUMNS)).write_parquet(table)
@@ -141,7 +154,16 @@ def _network(poolings: tuple[EventWeights, ...], arrays: dict[str, np.ndarray]) 
 
 
 def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingModel:
-    return RatingModel(numbers.mean, numbers.noise, arrays["ratings.items"], arrays["ratings.covariance"])
+    return RatingModel(
+        numbers.mean,
+        numbers.like_above,
+        np.array(numbers.noise),
+        arrays["ratings.items"],
+        arrays["ratings.variance"],
+        arrays["ratings.content"],
+        arrays["ratings.content_variance"],
+        numbers.calibration,
+    )
 
 
 def _arrays(name: str, content: np.ndarray | sparse.csr_matrix) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from palate.recommend.held_out import HeldOut, hold_out, user_folds
 from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
 from palate.recommend.order import COMMON, common_order
-from palate.recommend.ratings import RatingModel, fit_ratings
+from palate.recommend.rating_fit import fit_rating_model
+from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import (
     PairRelation,
@@ -92,7 +93,7 @@ def fit_recommender(
             found.network_data(events, scorer.relations), settings, seed, epochs=found.epochs
         )
         scorer = replace(scorer, network=network)
-    ratings = _ratings(dataset, events, settings, rng)
+    ratings = _ratings(dataset, events, settings, described, rng)
     return Recommender(
         CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings, content
     )
@@ -278,12 +279,29 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
     return replace(fitting, weights=weights, epochs=round(float(np.mean(epochs))))
 
 
+def fit_ratings_of(
+    dataset: Dataset, users: Ints, settings: RecommendSettings, items: ItemSettings, seed: int = 0
+) -> RatingModel:
+    """Fit the model of ratings alone; arguments as of :func:`fit_recommender`.
+
+    Raises:
+        DataError: The data has no ratings.
+    """
+    events = dataset.interactions.of_users(users[dataset.interactions.lengths[users] > 0])
+    _, described = fit_content(dataset, settings, items)
+    found = _ratings(dataset, events, settings, described, np.random.default_rng(seed))
+    if found is None:
+        raise DataError(f"{dataset.info.name} has no ratings, so that none can be predicted", dataset.path)
+    return found
+
+
 def _ratings(
-    dataset: Dataset, events: Interactions, settings: RecommendSettings, rng: np.random.Generator
+    dataset: Dataset,
+    events: Interactions,
+    settings: RecommendSettings,
+    described: Mapping[str, VectorRelation],
+    rng: np.random.Generator,
 ) -> RatingModel | None:
-    if dataset.info.feedback != "ratings":
+    if dataset.info.feedback != "ratings" or settings.rating_models == 0:
         return None
-    values = dataset.rating_values[events.rating_index].astype(np.float64)
-    return fit_ratings(
-        events, values, len(dataset.items), settings.rating_rank, settings.rating_iterations, rng
-    )
+    return fit_rating_model(dataset, events, settings, described, rng)

@@ -1,30 +1,29 @@
-"""Ratings of items as a Gaussian model: item means, and a low-rank covariance of what users deviate from them by.
+"""Ratings of items as Gaussian models: item means, and a low-rank covariance of what users deviate from them by.
 
 A rating is mean + item offset + item factors · user vector + noise. The user vector is standard normal a priori, so
 that a user's own mean, too, is a direction of it, and the posterior of a new user is a sum over events: of two
-histories' states the sum is the state of both. Items are estimated by variational Bayes with a common Gaussian
-prior, whose mean is what an item that nobody has rated gets (after Lim and Teh, 2007).
+histories' states the sum is the state of both. Several such models that were fitted from different starts answer
+together. An item that nobody has rated gets what its categories and texts say (:mod:`palate.recommend.rating_fit`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import sparse
-from scipy.special import ndtr
 
-from palate.schema import Doubles, Indices, Interactions
-
-LEAST = 1e-6
+from palate.recommend.rating_calibration import ExpectedRatings, RatingCalibration
+from palate.schema import Doubles, Floats, Indices, Interactions, Ints
 
 
 @dataclass(frozen=True, eq=False)
 class RatingState:
     """Sums over the rated events of B users, which events are added to and removed from exactly, up to rounding."""
 
-    precision: Doubles  # [B, K, K] without the prior's
-    vector: Doubles  # [B, K]
+    precision: Doubles  # [B, M, K, K] without the prior's
+    vector: Doubles  # [B, M, K]
     count: Doubles  # [B]
 
     def __len__(self) -> int:
@@ -36,35 +35,41 @@ class RatingState:
             *(getattr(self, one.name) + sign * getattr(other, one.name) for one in fields(RatingState))
         )
 
-
-@dataclass(frozen=True, eq=False)
-class ExpectedRatings:
-    """Normal distributions of ratings of B users and C items."""
-
-    mean: Doubles  # [B, C]
-    sd: Doubles  # [B, C]
-
-    def chance_above(self, threshold: float) -> Doubles:
-        """Probability that a rating is above a threshold, [B, C]."""
-        chance: Doubles = ndtr((self.mean - threshold) / self.sd)
-        return chance
+    @classmethod
+    def stacked(cls, states: Sequence[RatingState]) -> RatingState:
+        """Put states of different users one after the other."""
+        return cls(*(np.concatenate([getattr(one, field.name) for one in states]) for field in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
 class RatingModel:
-    """Item offsets and factors with their uncertainty, of I items and K factors."""
+    """M models of I items with K factors each."""
 
     mean: float
-    noise: float  # variance of a rating around its expectation
-    items: Doubles  # [I, K + 1] factors, then the offset
-    covariance: Doubles  # [I, K + 1, K + 1] of these
+    like_above: float
+    noise: Doubles  # [M] variance of a rating around its expectation
+    items: Floats  # [M, I, K + 1] factors, then the offset
+    variance: Floats  # [M, I, K + 1] of these
+    content: Floats  # [M, D, K + 1] what an item's features add to the means of these, before any rating
+    content_variance: Floats  # [M, K + 1] of these around what the features say
+    calibration: RatingCalibration
 
     @property
     def rank(self) -> int:
         """Number of factors K."""
-        return int(self.items.shape[1]) - 1
+        return int(self.items.shape[2]) - 1
 
-    def state(self, users: Indices, item_index: Indices, ratings: Doubles, number: int) -> RatingState:
+    def with_items(self, features: sparse.csr_matrix) -> RatingModel:
+        """Append items that nobody has rated, by their features [J, D]."""
+        means = np.stack([features @ one for one in self.content]).astype(np.float32)
+        variance = np.broadcast_to(self.content_variance[:, None], means.shape)
+        return replace(
+            self,
+            items=np.concatenate([self.items, means], axis=1),
+            variance=np.concatenate([self.variance, variance], axis=1),
+        )
+
+    def state(self, users: Ints | Indices, item_index: Indices, ratings: Doubles, number: int) -> RatingState:
         """Sum the events of users.
 
         Args:
@@ -77,126 +82,75 @@ class RatingModel:
             Their states.
         """
         k = self.rank
-        owner = sparse.csr_matrix(
-            (np.ones(len(users)), (users, np.arange(len(users)))), shape=(number, len(users))
-        )
-        f, c = self.items[item_index], self.covariance[item_index]
-        outer = f[:, :k, None] * f[:, None, :k] + c[:, :k, :k]
-        vector = f[:, :k] * (ratings - self.mean - f[:, k])[:, None] - c[:, :k, k]
-        return RatingState(
-            (owner @ outer.reshape(len(users), k * k)).reshape(number, k, k) / self.noise,
-            owner @ vector / self.noise,
-            np.bincount(users, minlength=number).astype(np.float64),
-        )
+        index, place = np.unique(item_index, return_inverse=True)
+        shape = (number, len(index))
+        rated = sparse.csr_matrix((np.ones(len(users)), (users, place)), shape=shape)
+        told = sparse.csr_matrix((ratings - self.mean, (users, place)), shape=shape)
+        precision, vector = [], []
+        for noise, items, variance in zip(self.noise, self.items, self.variance, strict=True):
+            item = items[index].astype(np.float64)
+            outer, shift = second_moments(item, variance[index])
+            precision.append((rated @ outer).reshape(number, k, k) / noise)
+            vector.append((told @ item[:, :k] - rated @ shift) / noise)
+        count = np.bincount(users, minlength=number).astype(np.float64)
+        return RatingState(np.stack(precision, axis=1), np.stack(vector, axis=1), count)
+
+    def states(self, events: Interactions, ratings: Doubles) -> RatingState:
+        """Sum the histories of users, of ratings [N]."""
+        return self.state(events.owner, events.item_index, ratings, len(events.lengths))
 
     def posterior(self, state: RatingState) -> tuple[Doubles, Doubles]:
-        """Compute means [B, K] and covariances [B, K, K] of the user vectors."""
+        """Compute means [B, M, K] and covariances [B, M, K, K] of the user vectors."""
         covariance: Doubles = np.linalg.inv(np.eye(self.rank) + state.precision).astype(np.float64)
-        mean: Doubles = np.einsum("bij,bj->bi", covariance, state.vector)
+        mean: Doubles = np.einsum("bmij,bmj->bmi", covariance, state.vector)
         return mean, covariance
 
     def expected(self, state: RatingState, candidates: Indices) -> ExpectedRatings:
         """Predict the ratings of candidates [B, C] by users."""
-        mean, covariance = self.posterior(state)
-        user = np.concatenate([mean, np.ones((len(mean), 1))], axis=1)
-        item = self.items[candidates]  # [B, C, K + 1]
-        factors = item[..., : self.rank]
-        expected = self.mean + np.einsum("bck,bk->bc", item, user)
-        variance = np.einsum("bci,bij,bcj->bc", factors, covariance, factors) + self.noise
-        variance += np.einsum("bi,bcij,bj->bc", user, self.covariance[candidates], user)
-        return ExpectedRatings(expected, np.sqrt(variance))
+        mean, sd = self.moments(*self.posterior(state), candidates)
+        return self.calibration.ratings(mean, sd, state.count[:, None], self.like_above)
+
+    def moments(self, users: Doubles, covariance: Doubles, candidates: Indices) -> tuple[Doubles, Doubles]:
+        """Compute means and standard deviations of ratings, before the calibration.
+
+        Args:
+            users: Means of the user vectors, [B, M, K].
+            covariance: Their covariances, [B, M, K, K].
+            candidates: Items, [B, C].
+
+        Returns:
+            Both of [B, C]; models that disagree add to the deviation.
+        """
+        k = self.rank
+        means, variances = [], []
+        for at, noise in enumerate(self.noise):
+            item, own = self.items[at][candidates], self.variance[at][candidates]  # [B, C, K + 1]
+            user, spread = users[:, at], covariance[:, at]
+            means.append(self.mean + np.einsum("bck,bk->bc", item[..., :k], user) + item[..., k])
+            squares = np.einsum("bii->bi", spread) + user**2
+            variances.append(
+                noise
+                + np.einsum("bck,bck->bc", item[..., :k] @ spread, item[..., :k])
+                + np.einsum("bck,bk->bc", own[..., :k], squares)
+                + own[..., k]
+            )
+        together = np.stack(means)
+        return together.mean(axis=0), np.sqrt(np.mean(variances, axis=0) + together.var(axis=0))
 
 
-def fit_ratings(
-    events: Interactions, ratings: Doubles, items: int, rank: int, iterations: int, rng: np.random.Generator
-) -> RatingModel:
-    """Fit the model by variational Bayes.
+def second_moments(item: Doubles, variance: Doubles | Floats) -> tuple[Doubles, Doubles]:
+    """Compute what a rating of each item adds to a user's precision and takes from the user's vector, times the noise.
 
     Args:
-        events: Interactions of U users.
-        ratings: Rating of each, [N].
-        items: Number of items I.
-        rank: Number of factors K.
-        iterations: Passes over users and items.
-        rng: Random number generator, for the start.
+        item: Factors and offset of I items, [I, K + 1].
+        variance: Their variances, [I, K + 1].
 
     Returns:
-        The fitted model.
+        Expected outer products of the factors, [I, K * K], and of factors and offset, [I, K].
     """
-    users = len(events.offsets) - 1
-    matrix = sparse.csr_matrix(
-        (ratings - ratings.mean(), events.item_index, events.offsets), shape=(users, items)
-    )
-    rated = matrix.copy()
-    rated.data[:] = 1.0
-    return _Fit(float(ratings.mean()), matrix, rated, rank, rng).run(iterations)
-
-
-class _Fit:
-    """Working arrays of one fit; the number of values of a row is K + 1 with the constant, called W."""
-
-    def __init__(
-        self,
-        mean: float,
-        matrix: sparse.csr_matrix,
-        rated: sparse.csr_matrix,
-        rank: int,
-        rng: np.random.Generator,
-    ) -> None:
-        self.mean, self.matrix, self.rated, self.rank = mean, matrix, rated, rank
-        width, items = rank + 1, matrix.shape[1]
-        variance = max(float(matrix.data.var()), LEAST)
-        self.noise = 0.7 * variance
-        counts = np.asarray(rated.sum(axis=0)).ravel()
-        self.item = rng.normal(0, 0.1 * np.sqrt(variance), (items, width))
-        self.item[:, 0] += 0.4 * np.sqrt(variance)
-        self.item[:, rank] = np.asarray(matrix.sum(axis=0)).ravel() / (counts + 5)
-        self.item_cov = np.zeros((items, width, width))
-        self.prior_mean = self.item.mean(axis=0)
-        self.prior_var = np.full(width, 0.1 * variance)
-
-    def run(self, iterations: int) -> RatingModel:
-        for _ in range(iterations):
-            user, second = self._users()
-            self._items(user, second)
-            self._noise(user, second)
-        return RatingModel(self.mean, self.noise, self.item, self.item_cov)
-
-    def _users(self) -> tuple[Doubles, Doubles]:
-        """Posterior of the users: means with a constant [U, W], second moments [U, W, W]."""
-        k, (users, items) = self.rank, self.matrix.shape
-        f = self.item[:, :k]
-        outer = f[:, :, None] * f[:, None, :] + self.item_cov[:, :k, :k]
-        precision = (self.rated @ outer.reshape(items, k * k)).reshape(users, k, k) / self.noise + np.eye(k)
-        shift = f * self.item[:, k, None] + self.item_cov[:, :k, k]
-        covariance = np.linalg.inv(precision)
-        mean = np.einsum("uij,uj->ui", covariance, (self.matrix @ f - self.rated @ shift) / self.noise)
-        user = np.concatenate([mean, np.ones((users, 1))], axis=1)
-        second = user[:, :, None] * user[:, None, :]
-        second[:, :k, :k] += covariance
-        return user, second
-
-    def _items(self, user: Doubles, second: Doubles) -> None:
-        """Posterior of the items, and their prior's moments."""
-        items, width = self.item.shape
-        moments = (self.rated.T @ second.reshape(len(user), width * width)).reshape(items, width, width)
-        precision = moments / self.noise + np.diag(1 / self.prior_var)
-        self.item_cov = np.linalg.inv(precision)
-        told = self.matrix.T @ user / self.noise + self.prior_mean / self.prior_var
-        self.item = np.einsum("iab,ib->ia", self.item_cov, told)
-        known = np.asarray(self.rated.sum(axis=0)).ravel() > 0
-        if known.any():
-            self.prior_mean = self.item[known].mean(axis=0)
-            spread = (self.item[known] - self.prior_mean) ** 2
-            own = np.diagonal(self.item_cov[known], axis1=1, axis2=2)
-            self.prior_var = np.maximum((spread + own).mean(axis=0), LEAST)
-
-    def _noise(self, user: Doubles, second: Doubles) -> None:
-        """Set the noise to the expected squared residual of a rating."""
-        items, width = self.item.shape
-        moments = self.item[:, :, None] * self.item[:, None, :] + self.item_cov
-        per_user = (self.rated @ moments.reshape(items, width * width)).reshape(second.shape)
-        squares = float(self.matrix.data @ self.matrix.data)
-        cross = float(np.einsum("uw,uw->", self.matrix @ self.item, user))
-        explained = float(np.einsum("uab,uab->", per_user, second))
-        self.noise = max((squares - 2 * cross + explained) / max(self.matrix.nnz, 1), LEAST)
+    k = item.shape[1] - 1
+    factors = item[:, :k]
+    outer = factors[:, :, None] * factors[:, None, :]
+    diagonal = np.arange(k)
+    outer[:, diagonal, diagonal] += variance[:, :k]
+    return outer.reshape(len(item), k * k), factors * item[:, k, None]

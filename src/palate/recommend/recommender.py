@@ -14,7 +14,7 @@ from palate.data.assemble import items_table
 from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
-from palate.recommend.content import ItemContent
+from palate.recommend.content import ItemContent, item_features
 from palate.recommend.ratings import RatingModel, RatingState
 from palate.recommend.scorer import Scorer
 from palate.recommend.selection import diverse_items
@@ -208,8 +208,9 @@ class Recommender:
             return self
         described = self.content.relations(items, encoder)
         scorer = self.scorer.with_items(described, self.content.dense(described, len(items)))
-        table = pl.concat([self.items, items_table(list(items))], how="vertical_relaxed")
-        ratings = None if self.ratings is None else _with_mean_items(self.ratings, len(items))
+        new = items_table(list(items))
+        table = pl.concat([self.items, new], how="vertical_relaxed")
+        ratings = None if self.ratings is None else self.ratings.with_items(item_features(new, described))
         return replace(self, items=table, scorer=scorer, ratings=ratings)
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
@@ -267,11 +268,10 @@ class Recommender:
         Raises:
             DataError: An item is unknown, or the data has no ratings.
         """
-        model = self._rating_model
+        model = self.rating_model
         states = self._states(users)
         index = np.tile(index_of(self._index, item_ids), (len(states), 1))
         expected = model.expected(_stacked(states), index)
-        chances = expected.chance_above(self.facts.like_above)
         mean = np.clip(expected.mean, self._values[0], self._values[-1])
         titles = self.items["title"].gather(index[0]).to_list() if len(states) else []
         return [
@@ -281,7 +281,7 @@ class Recommender:
                 tuple(
                     RatedItem(item_id, title, float(rating), float(sd), float(chance))
                     for item_id, title, rating, sd, chance in zip(
-                        item_ids, titles, mean[row], expected.sd[row], chances[row], strict=True
+                        item_ids, titles, mean[row], expected.sd[row], expected.chance[row], strict=True
                     )
                 ),
             )
@@ -391,7 +391,8 @@ class Recommender:
         return self.ratings.state(owner, item_index, ratings.astype(np.float64), 1)
 
     @property
-    def _rating_model(self) -> RatingModel:
+    def rating_model(self) -> RatingModel:
+        """The model of ratings; raises :class:`DataError` where there is none."""
         if self.ratings is None:
             raise DataError(
                 f"{self.facts.name} has no ratings, so that none can be predicted; choose or recommend, or train on "
@@ -412,19 +413,5 @@ _LOGISTIC = 1.702
 """Slope at which the logistic function is closest to the normal distribution's."""
 
 
-def _with_mean_items(model: RatingModel, new: int) -> RatingModel:
-    """Add items of which the ratings say nothing: the mean item, with the spread of all."""
-    spread = model.covariance.mean(axis=0) + np.cov(model.items.T)
-    items = np.concatenate([model.items, np.tile(model.items.mean(axis=0), (new, 1))])
-    return replace(
-        model, items=items, covariance=np.concatenate([model.covariance, np.tile(spread, (new, 1, 1))])
-    )
-
-
 def _stacked(states: Sequence[TasteState]) -> RatingState:
-    parts = [state.ratings for state in states if state.ratings is not None]
-    return RatingState(
-        np.concatenate([one.precision for one in parts]),
-        np.concatenate([one.vector for one in parts]),
-        np.concatenate([one.count for one in parts]),
-    )
+    return RatingState.stacked([state.ratings for state in states if state.ratings is not None])

@@ -1,0 +1,328 @@
+"""Compares rating predictors on the same held-out ratings: tuned on dev, scored on test, paired by user."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.config.registry import rating_predictors
+from palate.config.section import KindSettings
+from palate.data.dataset import Dataset, load_dataset
+from palate.errors import PalateError, RecipeError
+from palate.evaluation.metrics import Score
+from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
+from palate.ranking.ratings.base import RatingPredictor
+from palate.ranking.ratings.metrics import PredictedRatings, Resamples
+from palate.ranking.ratings.protocols import RatingCases, RatingProtocol, RatingSplit, make_rating_split
+from palate.schema import Doubles, WindowKind
+from palate.system.records import Frozen
+
+
+class ShownRatings(Frozen):
+    """What is shown of the users in one part of a comparison, and what is predicted."""
+
+    shown: str
+    users: int
+    ratings: int
+    pairs: int
+    """Pairs of one user's items with different ratings."""
+    users_with_both: int
+    """Users who like some of the items and not others: those that count for the UAUC."""
+    liked: float
+    """Share of the ratings that are likes."""
+
+
+class RatingScores(Frozen):
+    """Scores of one predictor."""
+
+    name: str
+    settings: dict[str, Any]
+    trials: int
+    """How many settings were tried on dev."""
+    dev: float | None
+    """RMSE on dev with these settings; None where there was nothing to choose."""
+    metrics: dict[str, dict[str, Score]]
+    """Scores by what is shown and by metric; a metric that is undefined is left out."""
+    differences: dict[str, dict[str, Score]]
+    """Scores minus those of the compared predictor."""
+    to: dict[str, str]
+    """The compared predictor, by what is shown."""
+    fit_seconds: float
+    seconds: float
+
+
+class RatingTable(Frozen):
+    """Scores of rating predictors on the same ratings.
+
+    Example:
+        >>> table = palate.score_ratings(["item-mean"], data, visible=[5])
+        >>> table.parts[0].shown, 0 < table.score("item-mean", "5 visible").value < 4
+        ('5 visible', True)
+    """
+
+    format: int = 1
+    dataset: str
+    fingerprint: str
+    protocol: RatingProtocol
+    kind: WindowKind
+    """Which of a new user's ratings are shown."""
+    seed: int
+    like_above: float
+    parts: tuple[ShownRatings, ...]
+    predictors: tuple[RatingScores, ...]
+
+    def score(self, name: str, shown: str, metric: str = "rmse") -> Score:
+        """Return a predictor's score by what is shown, such as ``10 visible``, and the metric's name."""
+        found = next((one for one in self.predictors if one.name == name), None)
+        if found is None or metric not in found.metrics.get(shown, {}):
+            raise RecipeError(
+                f"no {metric!r} of {name!r} from {shown!r}; there are "
+                f"{', '.join(one.name for one in self.predictors)} from {', '.join(one.shown for one in self.parts)}"
+            )
+        return found.metrics[shown][metric]
+
+
+@dataclass(frozen=True)
+class RatingOptions:
+    """Options of a comparison of rating predictors."""
+
+    protocol: RatingProtocol = "new-users"
+    visible: tuple[int, ...] = (10, 20, 50, 100)
+    kind: WindowKind = "random"
+    periods: tuple[int, int] | None = None
+    trials: int = 4
+    seed: int = 0
+    versus: str | None = None
+
+
+def score_ratings(
+    entries: Sequence[str | tuple[str, RatingPredictor]],
+    data: Dataset | Path | str,
+    *,
+    protocol: RatingProtocol = "new-users",
+    visible: Sequence[int] = (10, 20, 50, 100),
+    kind: WindowKind = "random",
+    periods: tuple[int, int] | None = None,
+    trials: int = 4,
+    seed: int = 0,
+    versus: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> RatingTable:
+    """Predict held-out ratings by several predictors from the same histories.
+
+    Args:
+        entries: Registered predictors by name, ``item-mean``, ``biased-mf`` or ``recommender``, with settings like
+            ``biased-mf:factors=8`` or tuned on dev without, folders of recommenders' runs, and predictors of your own
+            with a name.
+        data: The dataset, or its folder.
+        protocol: ``new-users`` or ``future``; see :func:`palate.ranking.ratings.protocols.make_rating_split`.
+        visible: Numbers of ratings that are shown of a new user.
+        kind: Which ones: random or the newest (``recent``).
+        periods: Times in seconds at which the dev and the test period of ``future`` begin; the newest tenths if None.
+        trials: How many settings of each predictor are tried on dev.
+        seed: Seed of random choices and intervals.
+        versus: Predictor that the others are compared with; the best of the others for each if None.
+        report: Called with progress messages.
+
+    Returns:
+        Scores with 95% intervals over users.
+
+    Raises:
+        DataError: The data lacks what the protocol or a predictor needs.
+        RecipeError: A predictor is not registered, is named twice, or its settings are invalid.
+        MismatchError: A run was trained on other data, or on ratings that are predicted.
+        PalateError: A prediction is not finite.
+
+    Example:
+        >>> table = palate.score_ratings(["item-mean", "biased-mf:factors=2"], data, visible=[2, 5])
+        >>> [one.name for one in table.predictors]
+        ['item-mean', 'biased-mf:factors=2']
+    """
+    options = RatingOptions(protocol, tuple(visible), kind, periods, trials, seed, versus)
+    found = [_entry(one, options) for one in entries]
+    names = [one.name for one in found]
+    if not names:
+        raise RecipeError("no rating predictor; name at least one, such as item-mean")
+    if len(set(names)) < len(names):
+        raise RecipeError(f"a rating predictor is named twice in {', '.join(names)}; name each once")
+    if versus is not None and versus not in names:
+        raise RecipeError(f"no rating predictor {versus!r} to compare with; there are {', '.join(names)}")
+    if not options.visible or min(options.visible) < 0 or len(set(visible)) < len(visible):
+        raise PalateError(f"visible ratings {list(visible)}; expected different numbers from 0")
+    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    split = make_rating_split(dataset, protocol, options.visible, kind, periods, seed)
+    for run in [one.run for one in found if one.run is not None]:
+        if periods is not None:
+            raise RecipeError(
+                f"{run.path} has not learned by these periods; leave them out, or name the predictor recommender, "
+                "which is trained here"
+            )
+        check_trained_on(run, dataset, split.training, protocol, seed)
+    return _RatingComparison(dataset, options, split, report or (lambda line: None)).table(found)
+
+
+def _entry(entry: str | tuple[str, RatingPredictor], options: RatingOptions) -> RankerEntry:
+    if isinstance(entry, str):
+        return find_entry(entry, options.trials, rating_predictors)
+    name, predictor = entry
+    return RankerEntry.of_ranker(name, lambda: predictor)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A predictor's ratings of all parts, with each metric for all users and for the resampled ones."""
+
+    entry: RankerEntry
+    settings: KindSettings
+    dev: float | None
+    parts: dict[str, PredictedRatings]
+    values: dict[str, dict[str, Doubles]]
+    fit_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _RatingComparison:
+    """Everything but the predictors."""
+
+    dataset: Dataset
+    options: RatingOptions
+    split: RatingSplit
+    say: Callable[[str], None]
+
+    def table(self, entries: Sequence[RankerEntry]) -> RatingTable:
+        found = [self._predicted(entry) for entry in entries]
+        info, options = self.dataset.info, self.options
+        return RatingTable(
+            dataset=info.name,
+            fingerprint=info.fingerprint,
+            protocol=options.protocol,
+            kind=options.kind,
+            seed=options.seed,
+            like_above=info.like_above,
+            parts=tuple(_part(shown, one) for shown, one in found[0].parts.items()),
+            predictors=tuple(self._scores(one, found) for one in found),
+        )
+
+    def _predicted(self, entry: RankerEntry) -> _Predicted:
+        settings, dev = self._tuned(entry)
+        predictor, fit_seconds = self._fitted(entry, settings, self.split.final)
+        start = time.perf_counter()
+        parts = {
+            shown: self._ratings(predictor, entry.name, cases) for shown, cases in self.split.test.items()
+        }
+        seconds = time.perf_counter() - start
+        values = {shown: self._resamples(one).values(one) for shown, one in parts.items()}
+        self.say(f"{entry.name}, test: RMSE {_in_words(parts)}, fitted in {fit_seconds:.1f} s")
+        return _Predicted(entry, settings, dev, parts, values, fit_seconds, seconds)
+
+    def _tuned(self, entry: RankerEntry) -> tuple[KindSettings, float | None]:
+        """Find the settings of the lowest RMSE on dev."""
+        if not entry.settings:
+            raise PalateError(f"{entry.name} has no settings to try; expected at least one")
+        if len(entry.settings) == 1:
+            return entry.settings[0], None
+        best: tuple[float, KindSettings] | None = None
+        for number, settings in enumerate(entry.settings, 1):
+            predictor, seconds = self._fitted(entry, settings, self.split.training)
+            parts = {
+                shown: self._ratings(predictor, entry.name, cases) for shown, cases in self.split.dev.items()
+            }
+            dev = float(np.mean([_rmse(one) for one in parts.values()]))
+            self.say(
+                f"{entry.name}, settings {number} of {len(entry.settings)}: {settings_in_words(settings)}: "
+                f"dev RMSE {dev:.4f}, fitted in {seconds:.1f} s"
+            )
+            if best is None or dev < best[0]:
+                best = dev, settings
+        assert best is not None
+        return best[1], best[0]
+
+    def _fitted(
+        self, entry: RankerEntry, settings: KindSettings, dataset: Dataset
+    ) -> tuple[RatingPredictor, float]:
+        start = time.perf_counter()
+        predictor: RatingPredictor = entry.kind.build(settings)
+        predictor.fit(dataset)
+        return predictor, time.perf_counter() - start
+
+    def _ratings(self, predictor: RatingPredictor, name: str, cases: RatingCases) -> PredictedRatings:
+        columns = []
+        for batch in cases.batches():
+            expected = predictor.predict(batch.windows, batch.item_index, batch.time)
+            row, _ = np.nonzero(batch.wanted)
+            said = [np.asarray(one)[batch.wanted] for one in (expected.mean, expected.sd, expected.chance)]
+            if not all(np.isfinite(one).all() for one in said) or (said[1] <= 0).any():
+                raise PalateError(
+                    f"{name} gave an expectation that is not finite, or a standard deviation that is not above 0"
+                )
+            rating = self.dataset.rating_values[batch.rating_index[batch.wanted]]
+            columns.append((batch.user_index[row], rating, *said))
+        user, rating, mean, sd, chance = (np.concatenate(column) for column in zip(*columns, strict=True))
+        users, place = np.unique(user, return_inverse=True)
+        lowest, *_, highest = self.dataset.rating_values
+        return PredictedRatings(
+            len(users),
+            place,
+            rating.astype(np.float64),
+            rating > self.dataset.info.like_above,
+            mean,
+            sd,
+            chance,
+            (float(lowest), float(highest)),
+        )
+
+    def _resamples(self, predicted: PredictedRatings) -> Resamples:
+        return Resamples.drawn(predicted.users, self.options.seed)
+
+    def _scores(self, one: _Predicted, found: Sequence[_Predicted]) -> RatingScores:
+        to = {shown: other for shown in one.parts if (other := self._compared(one, found, shown))}
+        differences = {
+            shown: {name: one.values[shown][name] - other.values[shown][name] for name in one.values[shown]}
+            for shown, other in to.items()
+        }
+
+        def scores(values: dict[str, dict[str, Doubles]]) -> dict[str, dict[str, Score]]:
+            return {shown: self._resamples(one.parts[shown]).scores(by) for shown, by in values.items()}
+
+        return RatingScores(
+            name=one.entry.name,
+            settings=one.settings.model_dump(mode="json", exclude={"kind"}),
+            trials=len(one.entry.settings),
+            dev=one.dev,
+            metrics=scores(one.values),
+            differences=scores(differences),
+            to={shown: other.entry.name for shown, other in to.items()},
+            fit_seconds=one.fit_seconds,
+            seconds=one.seconds,
+        )
+
+    def _compared(self, one: _Predicted, found: Sequence[_Predicted], shown: str) -> _Predicted | None:
+        others = [other for other in found if other is not one]
+        if self.options.versus is not None:
+            others = [other for other in others if other.entry.name == self.options.versus]
+        return min(others, key=lambda other: float(other.values[shown]["rmse"][0]), default=None)
+
+
+def _part(shown: str, predicted: PredictedRatings) -> ShownRatings:
+    return ShownRatings(
+        shown=shown,
+        users=predicted.users,
+        ratings=len(predicted.rating),
+        pairs=predicted.pairs,
+        users_with_both=predicted.users_with_both,
+        liked=float(predicted.liked.mean()),
+    )
+
+
+def _rmse(predicted: PredictedRatings) -> float:
+    return float(np.sqrt((predicted.error**2).mean()))
+
+
+def _in_words(parts: dict[str, PredictedRatings]) -> str:
+    return ", ".join(f"{_rmse(one):.4f} ({shown})" for shown, one in parts.items())

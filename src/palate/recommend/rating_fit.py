@@ -1,0 +1,228 @@
+"""Fits the models of ratings by variational Bayes, with priors from the items' content, and calibrates them.
+
+Items and users are estimated in turn (Lim and Teh, 2007). The prior of an item's factors and offset has a mean that is
+linear in the item's features, which is learned with them, so that little rated items are near what their categories
+and texts say, and new ones are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import linalg, sparse
+
+from palate.recommend.content import item_features
+from palate.recommend.rating_calibration import (
+    FEWEST,
+    RatingCalibration,
+    fit_calibration,
+    held_out_users,
+    show_parts,
+)
+from palate.recommend.ratings import RatingModel
+from palate.recommend.relations import VectorRelation
+from palate.schema import Doubles, Interactions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palate.config.recipe import RecommendSettings
+    from palate.data.dataset import Dataset
+
+LEAST = 1e-6
+CONTENT_PENALTY = 10.0
+"""Penalty of the squared weights of features."""
+MOST_FEATURES = 1_000
+"""Features that are learned from: those of the most items."""
+_AT_ONCE = 1 << 20
+"""Held-out ratings that are predicted at once."""
+
+
+def fit_rating_model(
+    dataset: Dataset,
+    events: Interactions,
+    settings: RecommendSettings,
+    described: Mapping[str, VectorRelation],
+    rng: np.random.Generator,
+) -> RatingModel:
+    """Fit and calibrate the models of a dataset's ratings.
+
+    Args:
+        dataset: The data.
+        events: Interactions of the users that are learned from.
+        settings: Number and sizes of the models.
+        described: Relations by what is known of items without any rating.
+        rng: Random number generator, of the starts and of the users that the calibration is learned on.
+
+    Returns:
+        The fitted models.
+    """
+    features = item_features(dataset.items, described)
+    values = dataset.rating_values.astype(np.float64)
+    like_above = dataset.info.like_above
+    sizes = (settings.rating_models, settings.rating_rank, settings.rating_iterations)
+    learned, held_out = held_out_users(len(events.lengths), rng)
+    shown = show_parts(events.of_users(held_out), values[events.of_users(held_out).rating_index], rng)
+    whole = fit_ratings(events, values[events.rating_index], features, like_above, *sizes, rng)
+    if len(shown.wanted_rating) < FEWEST:
+        return whole
+    others = events.of_users(learned)
+    partial = fit_ratings(others, values[others.rating_index], features, like_above, *sizes, rng)
+    users, covariance = partial.posterior(partial.states(shown.events, shown.values))
+    parts = []
+    for at in range(0, len(shown.wanted_user), _AT_ONCE):
+        rows = slice(at, at + _AT_ONCE)
+        owner = shown.wanted_user[rows]
+        parts.append(partial.moments(users[owner], covariance[owner], shown.wanted_item[rows, None]))
+    mean, sd = (np.concatenate(column)[:, 0] for column in zip(*parts, strict=True))
+    return replace(whole, calibration=fit_calibration(shown, mean, sd, like_above))
+
+
+def fit_ratings(
+    events: Interactions,
+    ratings: Doubles,
+    features: sparse.csr_matrix,
+    like_above: float,
+    models: int,
+    rank: int,
+    iterations: int,
+    rng: np.random.Generator,
+) -> RatingModel:
+    """Fit models by variational Bayes, from different starts.
+
+    Args:
+        events: Interactions of U users.
+        ratings: Rating of each, [N].
+        features: Features of the items, [I, D]; the first is a constant.
+        like_above: A rating above it is a like.
+        models: Number of models M.
+        rank: Number of factors K.
+        iterations: Passes over users and items.
+        rng: Random number generator, for the starts.
+
+    Returns:
+        The fitted models, not calibrated.
+    """
+    mean = float(ratings.mean())
+    shape = (len(events.lengths), features.shape[0])
+    told = sparse.csr_matrix((ratings - mean, events.item_index, events.offsets), shape=shape)
+    rated = sparse.csr_matrix((np.ones(len(ratings)), events.item_index, events.offsets), shape=shape)
+    data = _Ratings(told, rated, told.T.tocsr(), rated.T.tocsr())
+    prior = _ContentPrior.of(features, np.diff(data.raters.indptr) > 0)
+    fits = [_Fit(data, prior, rank, rng).run(iterations) for _ in range(models)]
+    return RatingModel(
+        mean,
+        like_above,
+        np.array([one.noise for one in fits]),
+        np.stack([one.item for one in fits]).astype(np.float32),
+        np.stack([one.own_variance for one in fits]).astype(np.float32),
+        np.stack([one.weights for one in fits]).astype(np.float32),
+        np.stack([one.prior_variance for one in fits]).astype(np.float32),
+        RatingCalibration(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ratings:
+    """Deviations from the mean and ones in their places, by user [U, I] and by item [I, U]."""
+
+    told: sparse.csr_matrix
+    rated: sparse.csr_matrix
+    told_by_item: sparse.csr_matrix
+    raters: sparse.csr_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class _ContentPrior:
+    """Ridge regression of what is known of items on their features."""
+
+    features: sparse.csr_matrix  # [I, D]
+    rated: np.ndarray  # [I] items with ratings
+    inputs: sparse.csr_matrix  # [I', D'] features of the rated items that are learned from
+    factor: tuple[Doubles, bool]  # of the inputs' penalised second moments
+    used: np.ndarray  # [D'] which features these are
+
+    @classmethod
+    def of(cls, features: sparse.csr_matrix, rated: np.ndarray) -> _ContentPrior:
+        known = features[np.flatnonzero(rated)]
+        number = known.getnnz(axis=0)
+        used = np.sort(np.argsort(-number, kind="stable")[:MOST_FEATURES])
+        inputs = known[:, used]
+        penalty = np.full(len(used), CONTENT_PENALTY)
+        penalty[used == 0] = LEAST
+        gram = (inputs.T @ inputs).toarray() + np.diag(penalty)
+        return cls(features, rated, inputs, linalg.cho_factor(gram), used)
+
+    def weights(self, item: Doubles) -> Doubles:
+        """Regress items [I, W] on the features, [D, W]."""
+        found = np.zeros((self.features.shape[1], item.shape[1]))
+        found[self.used] = linalg.cho_solve(self.factor, self.inputs.T @ item[self.rated])
+        return found
+
+
+class _Fit:
+    """Working arrays of one fit; the number of values of an item is K + 1 with the offset, called W."""
+
+    def __init__(self, data: _Ratings, prior: _ContentPrior, rank: int, rng: np.random.Generator) -> None:
+        self.data, self.prior, self.rank = data, prior, rank
+        width, items = rank + 1, data.told.shape[1]
+        variance = max(float(data.told.data.var()), LEAST)
+        self.noise = 0.7 * variance
+        counts = np.diff(data.raters.indptr)
+        self.item = rng.normal(0, 0.1 * np.sqrt(variance), (items, width))
+        self.item[:, 0] += 0.4 * np.sqrt(variance)
+        self.item[:, rank] = np.asarray(data.told.sum(axis=0)).ravel() / (counts + 5)
+        self.covariance = np.zeros((items, width, width))
+        self.weights = np.zeros((prior.features.shape[1], width))
+        self.weights[0] = self.item.mean(axis=0)
+        self.prior_variance = np.full(width, 0.1 * variance)
+
+    @property
+    def own_variance(self) -> Doubles:
+        diagonal: Doubles = np.einsum("iaa->ia", self.covariance)
+        return diagonal
+
+    def run(self, iterations: int) -> _Fit:
+        for _ in range(iterations):
+            user, second = self._users()
+            self._items(user, second)
+            self._noise(user, second)
+        return self
+
+    def _users(self) -> tuple[Doubles, Doubles]:
+        """Posterior of the users: means with a constant [U, W], second moments [U, W, W]."""
+        k, users = self.rank, self.data.told.shape[0]
+        factors = self.item[:, :k]
+        outer = factors[:, :, None] * factors[:, None, :] + self.covariance[:, :k, :k]
+        precision = (self.data.rated @ outer.reshape(len(outer), k * k)).reshape(users, k, k) / self.noise
+        shift = factors * self.item[:, k, None] + self.covariance[:, :k, k]
+        covariance = np.linalg.inv(precision + np.eye(k))
+        told = (self.data.told @ factors - self.data.rated @ shift) / self.noise
+        user = np.concatenate([np.einsum("uij,uj->ui", covariance, told), np.ones((users, 1))], axis=1)
+        second = user[:, :, None] * user[:, None, :]
+        second[:, :k, :k] += covariance
+        return user, second
+
+    def _items(self, user: Doubles, second: Doubles) -> None:
+        """Posterior of the items, and their prior."""
+        items, width = self.item.shape
+        moments = (self.data.raters @ second.reshape(len(user), width * width)).reshape(items, width, width)
+        self.covariance = np.linalg.inv(moments / self.noise + np.diag(1 / self.prior_variance))
+        expected = self.prior.features @ self.weights
+        told = self.data.told_by_item @ user / self.noise + expected / self.prior_variance
+        self.item = np.einsum("iab,ib->ia", self.covariance, told)
+        self.weights = self.prior.weights(self.item)
+        apart = (self.item - self.prior.features @ self.weights) ** 2 + self.own_variance
+        self.prior_variance = np.maximum(apart[self.prior.rated].mean(axis=0), LEAST)
+
+    def _noise(self, user: Doubles, second: Doubles) -> None:
+        """Set the noise to the expected squared residual of a rating."""
+        data, (items, width) = self.data, self.item.shape
+        moments = self.item[:, :, None] * self.item[:, None, :] + self.covariance
+        per_user = (data.rated @ moments.reshape(items, width * width)).reshape(second.shape)
+        squares = float(data.told.data @ data.told.data)
+        cross = float(np.einsum("uw,uw->", data.told @ self.item, user))
+        explained = float(np.einsum("uab,uab->", per_user, second))
+        self.noise = max((squares - 2 * cross + explained) / max(data.told.nnz, 1), LEAST)
