@@ -81,3 +81,57 @@ def test_faults_are_one_line(shop, tmp_path):
         assert result.exit_code == 2
         assert said in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def lines(result):
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_several_users_are_answered_a_line_each(shop, tmp_path):
+    two = lines(run("recommend", shop, "--user", "reader-3", "--user", "reader-4", "-k", 2))
+    assert [(one["user_id"], len(one["items"])) for one in two] == [("reader-3", 2), ("reader-4", 2)]
+    file = tmp_path / "users.txt"
+    file.write_text("reader-9\n\nreader-3\n")
+    rated = lines(run("rate", shop, "--users", file, "--item", "978-00001"))
+    assert [one["user_id"] for one in rated] == ["reader-9", "reader-3"]
+    chosen = lines(run("choose", shop, "--users", "all", "--item", "978-00001", "--item", "978-00002"))
+    assert len({one["user_id"] for one in chosen}) == 60
+    assert two[0] == json.loads(run("recommend", shop, "--user", "reader-3", "-k", 2, "--json").stdout)
+
+
+def test_someone_without_events_gets_the_population_s_list_and_is_told(shop, tmp_path):
+    for name, content in (("nobody.json", "[]"), ("nobody.csv", "item_id,rating\n"), ("nobody.jsonl", "")):
+        (tmp_path / name).write_text(content)
+        answer = run("recommend", shop, "--history", tmp_path / name, "--json")
+        assert "the history is empty: this is the answer for the population" in answer.stderr
+        assert json.loads(answer.stdout)["personal"] is False
+
+
+def test_a_list_that_is_shorter_than_asked_for_says_so(shop):
+    shown = run("recommend", shop, "--user", "reader-3", "-k", 80)
+    assert "no other item is allowed" in shown.stderr
+
+
+def test_a_choice_shows_every_item_with_its_chance(shop):
+    shown = run("choose", shop, "--user", "reader-3", "--item", "978-00001", "--item", "978-00002").stdout
+    assert "would choose" in shown
+    assert shown.count("978-0000") == 2
+
+
+def test_faults_of_users_are_one_line(shop, tmp_path):
+    file = tmp_path / "users.txt"
+    file.write_text("reader-3\nreader-333\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    for arguments, said in (
+        (("--users", file), "users.txt:2: no user 'reader-333' in the data; did you mean"),
+        (("--users", tmp_path / "empty.txt"), "empty.txt: no user; expected an id a line"),
+        (("--users", tmp_path / "gone"), "no such file of users"),
+        (("--users", "all", "--user", "reader-3"), "give one of --user, --users and --history"),
+        ((), "give one of --user, --users and --history"),
+        (("--user", "reader-3", "--user", "reader-x"), "no user 'reader-x'"),
+    ):
+        result = run("recommend", shop, *arguments)
+        assert result.exit_code == 2
+        assert said in result.stderr.replace("\n", " ")
+        assert not result.stdout

@@ -101,12 +101,12 @@ def test_inspect_shows_what_is_there(shop, tmp_path):
     assert sum(row.interactions for row in found.values) == len(data.interactions)
     assert found.lengths[0] == data.interactions.lengths.min()
     assert found.longer[0][1] == 1.0
-    for row in found.categories:
+    for row in found.labels.categories:
         assert row.items == data.category_matrix[:, data.categories.index(row.name)].sum()
         assert row.name in shown
     assert [user.truth for user in found.users if user.truth not in re.sub(r"\s+", " ", shown)] == []
     html = page.read_text()
-    assert all(row.name in html for row in found.categories)
+    assert all(row.name in html for row in found.labels.categories)
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     with pytest.raises(OutputError, match=r"must end in .html"):
         write_dataset_page(found, tmp_path / "page.txt")
@@ -125,3 +125,14 @@ def test_choices_that_count_alike_have_no_values_to_show(tmp_path):
         assert "disliked" in text
         assert "mean weight" not in text
         assert "Weights" not in text
+
+
+def test_a_dataset_without_categories_can_be_looked_at(tmp_path):
+    rows = [{"user_id": user, "item_id": item} for user in range(9) for item in range(user % 3 + 2)]
+    prepare(write_rows(rows, tmp_path / "ids.csv"), tmp_path / "out")
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "out"), "--html", str(page)])
+    assert result.exit_code == 0, result.output
+    assert "it takes at least 2 categories, and there are 0; the items can be" in result.stdout
+    assert "Label rules" not in result.stdout
+    assert "What each label rule gives" not in page.read_text()

@@ -50,13 +50,13 @@ def show(line: str) -> None:
     _write(line, sys.stdout)
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, indent: int | None = 2) -> None:
     """Print a result as JSON, to stdout; with JSON's own escapes where the encoding lacks a character."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
+        text = json.dumps(value, indent=indent)
     show(text)
 
 

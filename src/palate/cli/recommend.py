@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show, show_json, show_table, tell
+from palate.cli.console import show_json, show_table, tell, watched
 
 if TYPE_CHECKING:
-    from palate.recommend.recommender import Recommender
+    from palate.recommend.recommender import ItemChoice, Ratings, Recommendations, Recommender
     from palate.schema import History
 
 RunOption: TypeAlias = Annotated[
     Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section recommend.")
 ]
-UserOption: TypeAlias = Annotated[str | None, Option(help="A user of the data.")]
+UserOption: TypeAlias = Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")]
+UsersOption: TypeAlias = Annotated[
+    str | None,
+    Option(metavar="FILE|all", help="Users of the data, an id a line, or all: an answer a line, as JSON."),
+]
 HistoryOption: TypeAlias = Annotated[
-    Path | None, Option(help="A history: a JSON, JSON lines or CSV file, which may be empty.")
+    Path | None,
+    Option(help="A history of someone else: a JSON, JSON lines or CSV file, which may be an empty list."),
 ]
 DataOption: TypeAlias = Annotated[
     Path | None, Option(help="Dataset of the user; the run's own if not given.")
 ]
 ItemsOption: TypeAlias = Annotated[list[str], Option("--item", help="An item's id; may be repeated.")]
 JsonOption: TypeAlias = Annotated[bool, Option("--json", help="Print the answer as JSON.")]
+_Answer = TypeVar("_Answer", "Recommendations", "Ratings", "ItemChoice")
+_AT_ONCE = 256
+"""Users that are answered together."""
 
 
 def recommend(
     run: RunOption,
     user: UserOption = None,
+    users: UsersOption = None,
     history: HistoryOption = None,
     k: Annotated[int, Option("-k", min=1, help="Number of items.")] = 10,
     category: Annotated[
@@ -45,87 +54,157 @@ def recommend(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend items of the catalogue to a user."""
-    recommender, asked = _asked(run, user, history, data)
-    (found,) = recommender.recommend(
-        [asked], k, seen=seen, categories=category or (), since=since, diversity=diversity
-    )
-    _say_personal(found.personal)
-    if as_json:
-        show_json(asdict(found))
-        return
-    rows = [
-        (str(place), item.item_id, item.title, f"{item.share:.2%}")
-        for place, item in enumerate(found.items, start=1)
-    ]
-    _table(f"user {found.user_id}", ["", "id", recommender.facts.item_noun, "share"], rows)
+    """Recommend items of the catalogue to users."""
+
+    def ask(recommender: Recommender, histories: Sequence[History]) -> list[Recommendations]:
+        return recommender.recommend(
+            histories, k, seen=seen, categories=category or (), since=since, diversity=diversity
+        )
+
+    def shown(recommender: Recommender, found: Recommendations) -> None:
+        rows = [
+            (str(place), item.item_id, item.title, f"{item.share:.2%}")
+            for place, item in enumerate(found.items, start=1)
+        ]
+        if len(rows) < k:
+            tell(f"only {len(rows)} of {k}: no other item is allowed")
+        _table(f"user {found.user_id}", ["", "id", recommender.facts.item_noun, "share"], rows)
+
+    _answer(run, user, users, history, data, as_json, ask, shown)
 
 
 def rate(
     run: RunOption,
     item: ItemsOption,
     user: UserOption = None,
+    users: UsersOption = None,
     history: HistoryOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict a user's ratings of items."""
-    recommender, asked = _asked(run, user, history, data)
-    (found,) = recommender.rate([asked], item)
-    _say_personal(found.personal)
-    if as_json:
-        show_json(asdict(found))
-        return
-    rows = [
-        (one.item_id, one.title, f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
-        for one in found.items
-    ]
-    _table(f"user {found.user_id}", ["id", recommender.facts.item_noun, "rating", "chance of a like"], rows)
+    """Predict users' ratings of items."""
+
+    def ask(recommender: Recommender, histories: Sequence[History]) -> list[Ratings]:
+        return recommender.rate(histories, item)
+
+    def shown(recommender: Recommender, found: Ratings) -> None:
+        rows = [
+            (one.item_id, one.title, f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
+            for one in found.items
+        ]
+        head = ["id", recommender.facts.item_noun, "rating", f"above {recommender.facts.like_above:g}"]
+        _table(f"user {found.user_id}", head, rows)
+
+    _answer(run, user, users, history, data, as_json, ask, shown)
 
 
 def choose(
     run: RunOption,
     item: ItemsOption,
     user: UserOption = None,
+    users: UsersOption = None,
     history: HistoryOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which of several items a user would choose."""
-    recommender, asked = _asked(run, user, history, data)
-    (found,) = recommender.choose([asked], item)
-    _say_personal(found.personal)
-    if as_json:
-        show_json(asdict(found))
-    else:
-        show(f"{found.item_id} ({found.probabilities[found.item_id]:.0%}, by {found.by})")
+    """Say which of several items users would choose."""
+
+    def ask(recommender: Recommender, histories: Sequence[History]) -> list[ItemChoice]:
+        return recommender.choose(histories, item)
+
+    def shown(recommender: Recommender, found: ItemChoice) -> None:
+        titles = dict(zip(recommender.item_ids, recommender.items["title"], strict=True))
+        rows = [
+            (item_id, titles[item_id], f"{chance:.0%}")
+            for item_id, chance in sorted(found.probabilities.items(), key=lambda pair: -pair[1])
+        ]
+        head = ["id", recommender.facts.item_noun, f"chance, by {found.by}"]
+        _table(f"user {found.user_id} would choose {titles[found.item_id]}", head, rows)
+
+    _answer(run, user, users, history, data, as_json, ask, shown)
 
 
-def _asked(run: Path, user: str | None, file: Path | None, data: Path | None) -> tuple[Recommender, History]:
-    """Load the recommender and the history that is asked about."""
-    if (user is None) == (file is None):
-        raise BadParameter("give either --user or --history")
-    from palate.data.history_file import read_history
-    from palate.errors import DataError
+def _answer(
+    run: Path,
+    user: list[str] | None,
+    users: str | None,
+    file: Path | None,
+    data: Path | None,
+    as_json: bool,
+    ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
+    shown: Callable[[Recommender, _Answer], None],
+) -> None:
+    """Ask about one user and print the answer, or about several and print a line of JSON for each."""
+    if sum(one is not None for one in (user or None, users, file)) != 1:
+        raise BadParameter("give one of --user, --users and --history")
     from palate.recommend.files import load_recommender
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
+    from palate.system.progress import counting_bar
 
     recommender = load_recommender(run)
-    if file is None:
-        return recommender, dataset_of(load_run(run), data).histories([str(user)])[0]
-    history, new_items = read_history(file, recommender.facts.unrated)
+    if file is not None:
+        return _show([_someone_else(recommender, file)], recommender, as_json, ask, shown)
+    dataset = dataset_of(load_run(run), data)
+    names = _names(users, dataset.user_ids) if users is not None else list(dict.fromkeys(user or ()))
+    for name in names:
+        dataset.user_index(name)
+    if users is None and len(names) == 1:
+        return _show(dataset.histories(names), recommender, as_json, ask, shown)
+    with counting_bar("asking", watched()) as progress:
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            for one in ask(recommender, dataset.histories(some)):
+                show_json(asdict(one), indent=None)
+            progress(start + len(some), len(names))
+    return None
+
+
+def _show(
+    histories: Sequence[History],
+    recommender: Recommender,
+    as_json: bool,
+    ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
+    shown: Callable[[Recommender, _Answer], None],
+) -> None:
+    (found,) = ask(recommender, histories)
+    if not found.personal:
+        tell("the history is empty: this is the answer for the population")
+    if as_json:
+        show_json(asdict(found))
+    else:
+        shown(recommender, found)
+
+
+def _names(users: str, known: Sequence[str]) -> list[str]:
+    """List the users that are asked about: all, or those of a file."""
+    from palate.errors import DataError, did_you_mean
+    from palate.system.files import read_text
+
+    if users == "all":
+        return list(known)
+    path, there = Path(users), set(known)
+    lines = read_text(path, "no such file of users; give one with an id a line, or  all").splitlines()
+    names = {name: number for number, line in enumerate(lines, 1) if (name := line.strip())}
+    if not names:
+        raise DataError("no user; expected an id a line", path)
+    for name, number in names.items():
+        if name not in there:
+            raise DataError(f"no user {name!r} in the data{did_you_mean(name, known)}", path, number)
+    return list(names)
+
+
+def _someone_else(recommender: Recommender, file: Path) -> History:
+    from palate.data.history_file import read_history
+    from palate.errors import DataError
+
+    history, new_items = read_history(file, recommender.facts.unrated, may_be_empty=True)
     if new_items:
         raise DataError(
             f"the item {new_items[0].item_id!r} is given as text; a recommender reads items of its catalogue only",
             file,
         )
-    return recommender, history
-
-
-def _say_personal(personal: bool) -> None:
-    if not personal:
-        tell("the history is empty: this is the answer for the population")
+    return history
 
 
 def _table(title: str, head: list[str], rows: Sequence[Sequence[str]]) -> None:

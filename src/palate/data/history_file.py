@@ -21,7 +21,9 @@ _LONGEST_FIELD = 1 << 24
 """Maximum length of a CSV field in characters; the csv module's default is 131,072."""
 
 
-def read_history(path: Path | str, unrated: Unrated = None) -> tuple[History, list[Item]]:
+def read_history(
+    path: Path | str, unrated: Unrated = None, may_be_empty: bool = False
+) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
     An interaction has the ``item_id`` of a catalogue item and a ``rating``, or where the data has them an
@@ -34,6 +36,7 @@ def read_history(path: Path | str, unrated: Unrated = None) -> tuple[History, li
         path: The file, in UTF-8 with or without a byte order mark.
         unrated: What an interaction without a rating weighs, as ``dataset.info.unrated``: 1 or, where events have
             types, by its type; None if a rating is required.
+        may_be_empty: Whether a file without interactions is a history.
 
     Returns:
         The history, oldest first, and the new items.
@@ -48,7 +51,7 @@ def read_history(path: Path | str, unrated: Unrated = None) -> tuple[History, li
     """
     path = Path(path)
     rows = [(place, _event(fields, place, unrated)) for place, fields in _rows(path)]
-    if not rows:
+    if not rows and not may_be_empty:
         raise DataError("no interactions; expected at least one", path)
     events = [event for _, event in rows]
 

@@ -13,7 +13,7 @@ from palate.data.dataset import Dataset, DatasetInfo
 from palate.data.label_rules import RuleCoverage, proposed_rule, rule_coverage
 from palate.items.texts import dataset_items, texts_for
 from palate.schema import SPLITS, Ints, membership
-from palate.tasks import load_task
+from palate.tasks import load_task, too_few_categories
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import CategoryStatistics
 
@@ -62,7 +62,18 @@ class UserExample:
     split: str
     length: int
     newest: Sequence[tuple[float, str]]  # value, title
-    truth: str
+    truth: str | None  # None where nothing is asked about categories
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What the label rules make of the categories."""
+
+    categories: Sequence[CategoryRow]  # the most interactions first
+    without_label: float  # share of users who like and dislike nothing
+    rule: str
+    rules: Sequence[RuleCoverage]
+    proposal: str | None
 
 
 @dataclass(frozen=True)
@@ -75,13 +86,9 @@ class Inspection:
     mean_length: float
     longer: Sequence[tuple[int, float]]  # a length, and the share of users with at least so many interactions
     values: Sequence[ValueRow]
-    categories: Sequence[CategoryRow]  # the most interactions first
     described_interactions: float  # share of interactions with an item that has a description
     uncategorised_interactions: float
-    without_label: float  # share of users who like and dislike nothing
-    label_rule: str
-    rules: Sequence[RuleCoverage]
-    proposal: str | None
+    labels: LabelFacts | None  # None where there are too few categories to ask about
     items: Sequence[ItemText]
     users: Sequence[UserExample]
 
@@ -94,10 +101,7 @@ class Inspection:
 def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
     """Look at a dataset as training will: with its own label rule, over whole histories."""
     events, info = dataset.interactions, dataset.info
-    task = load_task(TaskSettings(), info)
-    statistics = dataset.statistics
-    truth = task.labels(statistics)
-    labelled = (truth.liked >= 0).any(axis=1) | (truth.disliked >= 0).any(axis=1)
+    task = None if too_few_categories(info.categories) else load_task(TaskSettings(), info)
     described = dataset.items["description"].is_not_null().to_numpy()
     uncategorised = dataset.category_matrix.sum(axis=1) == 0
     shown = np.linspace(0, len(dataset.user_ids) - 1, min(examples, len(dataset.user_ids))).astype(np.int64)
@@ -108,15 +112,23 @@ def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
         mean_length=float(events.lengths.mean()),
         longer=_longer(events.lengths),
         values=_values(dataset),
-        categories=_categories(dataset, task, statistics),
         described_interactions=float(described[events.item_index].mean()),
         uncategorised_interactions=float(uncategorised[events.item_index].mean()),
+        labels=None if task is None else _labels(dataset, task),
+        items=_item_texts(dataset, examples),
+        users=[_user(dataset, int(user), task) for user in dict.fromkeys(shown.tolist())],
+    )
+
+
+def _labels(dataset: Dataset, task: CategoryPreference) -> LabelFacts:
+    truth = task.labels(dataset.statistics)
+    labelled = (truth.liked >= 0).any(axis=1) | (truth.disliked >= 0).any(axis=1)
+    return LabelFacts(
+        categories=_categories(dataset, task, dataset.statistics),
         without_label=float(1 - labelled.mean()),
-        label_rule=task.rule_in_words,
+        rule=task.rule_in_words,
         rules=rule_coverage(dataset),
         proposal=proposed_rule(dataset),
-        items=_item_texts(dataset, examples),
-        users=[_user(dataset, int(user), task, statistics) for user in dict.fromkeys(shown.tolist())],
     )
 
 
@@ -176,9 +188,7 @@ def _item_texts(dataset: Dataset, examples: int) -> list[ItemText]:
     ]
 
 
-def _user(
-    dataset: Dataset, user: int, task: CategoryPreference, statistics: CategoryStatistics
-) -> UserExample:
+def _user(dataset: Dataset, user: int, task: CategoryPreference | None) -> UserExample:
     history = dataset.histories([dataset.user_ids[user]])[0]
     titles = dict(zip(dataset.item_ids, dataset.items["title"].to_list(), strict=True))
     newest = list(zip(history.ratings, history.item_ids, strict=True))[: -_SHOWN_ITEMS - 1 : -1]
@@ -187,5 +197,7 @@ def _user(
         split=SPLITS[int(dataset.split_of_user[user])],
         length=len(history),
         newest=[(rating, titles[item_id]) for rating, item_id in newest],
-        truth=task.target_texts(task.labels(statistics[np.array([user])]))[0],
+        truth=None
+        if task is None
+        else task.target_texts(task.labels(dataset.statistics[np.array([user])]))[0],
     )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.errors import OutputError
-from palate.inspection.inspect import QUANTILES, Inspection
+from palate.inspection.inspect import QUANTILES, Inspection, LabelFacts
 from palate.report.build import render_page
 from palate.report.fitted import Bars, Column, fitted_table
 from palate.report.pictures import NARROW, WIDE, Chart, Picture, Series, draw
@@ -45,10 +45,16 @@ def facts(inspection: Inspection) -> dict[str, str]:
         "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
         f"{inspection.described_interactions:.1%} of the interactions",
         f"Without a {info.category_field}": f"{inspection.uncategorised_interactions:.1%} of the interactions",
-        "Label rule": inspection.label_rule,
-        "Users without a label": f"{inspection.without_label:.1%}",
+        **_label_facts(inspection),
         "Dropped or repaired": dropped or "nothing",
     }
+
+
+def _label_facts(inspection: Inspection) -> dict[str, str]:
+    if (labels := inspection.labels) is None:
+        few = f"nothing: it takes at least 2 categories, and there are {len(inspection.info.categories)}"
+        return {"Asked about categories": f"{few}; the items can be ranked and recommended"}
+    return {"Label rule": labels.rule, "Users without a label": f"{labels.without_label:.1%}"}
 
 
 def tables(inspection: Inspection, width: int) -> Iterator[Table]:
@@ -56,15 +62,16 @@ def tables(inspection: Inspection, width: int) -> Iterator[Table]:
     yield _rows_of([(name, value) for name, value in facts(inspection).items()], inspection.info.name)
     if inspection.valued:
         yield _value_table(inspection, width)
-    yield _category_table(inspection, width)
-    yield _rule_table(inspection, width)
+    if inspection.labels is not None:
+        yield _category_table(inspection, inspection.labels, width)
+        yield _rule_table(inspection, inspection.labels, width)
     texts = [(f"{one.item_id}", f"{one.title}\n{one.description}".strip()) for one in inspection.items]
     yield _rows_of(texts, "The most popular items, as the item encoder reads them")
     for user in inspection.users:
         newest = "\n".join(
             f"{value:g}  {title}" if inspection.valued else title for value, title in user.newest
         )
-        rows = [("newest", newest), ("truth", user.truth)]
+        rows = [("newest", newest), *([("truth", user.truth)] if user.truth is not None else [])]
         yield _rows_of(rows, f"User {user.user_id} ({user.split}): {user.length:,} interactions")
 
 
@@ -77,7 +84,7 @@ def write_dataset_page(inspection: Inspection, path: Path) -> None:
         title=inspection.info.name,
         it=inspection,
         facts=facts(inspection),
-        rule_notes=list(rule_notes(inspection)),
+        rule_notes=[] if inspection.labels is None else list(rule_notes(inspection.labels)),
         pictures=_length_pictures(inspection),
     )
     write_text(path, page)
@@ -105,8 +112,8 @@ def _value_table(inspection: Inspection, width: int) -> Table:
     )
 
 
-def _category_table(inspection: Inspection, width: int) -> Table:
-    rows = inspection.categories[:_MOST_ROWS]
+def _category_table(inspection: Inspection, labels: LabelFacts, width: int) -> Table:
+    rows = labels.categories[:_MOST_ROWS]
     mean = "mean\nrating" if inspection.info.feedback == "ratings" else "mean\nweight"
     means = [Column(mean, [f"{row.mean:.2f}" for row in rows])] if inspection.valued else []
     table = fitted_table(
@@ -123,13 +130,13 @@ def _category_table(inspection: Inspection, width: int) -> Table:
         ],
         width,
     )
-    if (more := len(inspection.categories) - _MOST_ROWS) > 0:
+    if (more := len(labels.categories) - _MOST_ROWS) > 0:
         table.caption = f"and {more} more"
     return table
 
 
-def _rule_table(inspection: Inspection, width: int) -> Table:
-    rows = inspection.rules
+def _rule_table(inspection: Inspection, labels: LabelFacts, width: int) -> Table:
+    rows = labels.rules
     names = [f"{row.rule} *" if row.rule == inspection.info.rule else row.rule for row in rows]
     field = inspection.info.category_field
     table = fitted_table(
@@ -143,17 +150,17 @@ def _rule_table(inspection: Inspection, width: int) -> Table:
         ],
         width,
     )
-    table.caption = " ".join(rule_notes(inspection))
+    table.caption = " ".join(rule_notes(labels))
     table.caption_justify = "left"
     return table
 
 
-def rule_notes(inspection: Inspection) -> Iterator[str]:
+def rule_notes(labels: LabelFacts) -> Iterator[str]:
     """Say what the table of label rules shows, rule by rule, and which one is proposed."""
     yield "Of the training users; * is the dataset's rule."
-    yield from (f"{row.in_words}." for row in inspection.rules)
-    if inspection.proposal is not None:
-        yield f"{inspection.proposal[0].upper()}{inspection.proposal[1:]}."
+    yield from (f"{row.in_words}." for row in labels.rules)
+    if labels.proposal is not None:
+        yield f"{labels.proposal[0].upper()}{labels.proposal[1:]}."
 
 
 def _rows_of(rows: list[tuple[str, str]], title: str) -> Table:
