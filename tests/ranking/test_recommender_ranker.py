@@ -19,7 +19,7 @@ def test_it_ranks_what_comes_next_from_the_newest_interactions():
         [[(start + step) % 20 for step in range(rng.integers(3, 8))] for start in starts]
     )
     kind = rankers.find("recommender")
-    ranker = kind.build(kind.settings(texts=False, rounds=1, history=2))
+    ranker = kind.build(kind.settings(texts=False, rounds=1, history=2, network_size=0))
     ranker.fit(dataset, lambda ranker: 0.0)
     items = np.array([[9, 0, 1, 2], [5, 6, 0, 0]], dtype=np.int32)
     zeros = np.zeros((2, 4), dtype=np.int64)
@@ -46,7 +46,7 @@ def walks(users=120, items=20):
     return [[(start + step) % items for step in range(rng.integers(4, 8))] for start in starts]
 
 
-SETTINGS = {"texts": False, "rounds": 1, "rating_iterations": 1}
+SETTINGS = {"texts": False, "rounds": 1, "rating_iterations": 1, "network_size": 0}
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +112,11 @@ def test_only_a_recommender_is_trained_by_a_protocol(made):
         RecipeError, match=r"data\.protocol is 'future', which only a recommender is trained by"
     ):
         palate.train({"data": {"protocol": "future"}}, data)
+
+
+def test_a_run_without_other_cold_items_than_those_that_are_ranked_is_refused(made):
+    place, data = made
+    palate.train({"recommend": SETTINGS, "data": {"protocol": "cold-items"}}, data, place / "run-cold")
+    assert palate.rank([place / "run-cold"], data, protocol="cold-items").cold_items == 2
+    with pytest.raises(MismatchError, match=r"without the cold items of seed 0, and those of seed 4 are ranked"):
+        palate.rank([place / "run-cold"], data, protocol="cold-items", seed=4)
