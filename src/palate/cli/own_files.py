@@ -68,6 +68,7 @@ def _options(
         str | None,
         _column("The time: since 1970, or ISO dates; else the files' order."),
     ] = None,
+    review_col: Annotated[str | None, _column("The text that the user wrote of the item.")] = None,
     title_col: Annotated[
         str | None, _column("The item's title, or a template like '{name} by {author}'.")
     ] = None,

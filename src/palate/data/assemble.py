@@ -93,14 +93,18 @@ def assemble(ratings: pl.DataFrame, items: list[Item], rules: Rules) -> tuple[Ta
     columns = Columns(
         user_index, item_index, ratings["rating_index"].to_numpy(), ratings["timestamp"].to_numpy()
     )
-    tables, dropped = assemble_columns(columns, user_ids.astype(str).tolist(), items, rules)
+    tables, dropped, _ = assemble_columns(columns, user_ids.astype(str).tolist(), items, rules)
     return tables, replace(dropped, ratings_of_unknown_items=unknown)
 
 
 def assemble_columns(
     columns: Columns, user_ids: Sequence[str], items: list[Item], rules: Rules
-) -> tuple[Tables, Dropped]:
-    """Sort, clean and split ratings of known items; ``user_index`` refers to ``user_ids`` [U]."""
+) -> tuple[Tables, Dropped, Ints]:
+    """Sort, clean and split ratings of known items; ``user_index`` refers to ``user_ids`` [U].
+
+    Returns:
+        The tables, what was dropped, and the row of each kept rating in ``columns``, in the order of the tables.
+    """
     order = np.lexsort((columns.timestamp, columns.user_index))
     user_index, item_index = columns.user_index[order], columns.item_index[order]
     last = (
@@ -126,7 +130,8 @@ def assemble_columns(
         users_with_too_few_ratings=int((~keeps).sum()),
         ratings_of_left_out_users=int(lengths[~keeps].sum()),
     )
-    return Tables(interactions, users, split_users(len(users), rules, least), items_table(items)), dropped
+    tables = Tables(interactions, users, split_users(len(users), rules, least), items_table(items))
+    return tables, dropped, order
 
 
 def split_users(users: int, rules: Rules, least: int = LEAST_LABELLED) -> RatingIndices:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from palate.config.renames import DATASET, renamed_keys
 from palate.data.event_types import EventTypes, Unrated
 from palate.data.label_rules import with_label_statistics
-from palate.data.storage import Tables, read_tables
+from palate.data.storage import Tables, read_reviews, read_tables
 from palate.errors import DataError, did_you_mean, faults
 from palate.schema import (
     SPLITS,
@@ -71,6 +71,7 @@ class DatasetInfo(Frozen):
     split_seed: int
     split_sizes: dict[Split, int]
     described_items: int
+    reviewed_interactions: int = 0  # those with a text of the user's
     report: dict[str, int]  # what was dropped or repaired on the way in, by reason
     fingerprint: str  # sha256 over the tables' content: the dataset's identity
 
@@ -97,11 +98,24 @@ class Dataset:
     items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
     split_of_user: RatingIndices  # [U] into SPLITS
     path: Path | None = None
+    reviews: pl.Series | None = None  # texts of the interactions, where they are in memory; see review_texts
 
     @property
     def tables(self) -> Tables:
         """The tables, without ``dataset.json``."""
-        return Tables(self.interactions, self.user_ids, self.split_of_user, self.items)
+        return Tables(self.interactions, self.user_ids, self.split_of_user, self.items, self.reviews)
+
+    @cached_property
+    def review_texts(self) -> pl.Series | None:
+        """Texts that users wrote of their interactions, [N], null where one has none; None where the data has none.
+
+        They are read when they are first asked for; raises :class:`DataError` if their file is damaged.
+        """
+        if self.info.reviewed_interactions == 0:
+            return None
+        if self.reviews is not None or self.path is None:
+            return self.reviews
+        return read_reviews(self.path, self.info.interactions)
 
     def holding_out(self, users: Ints) -> Dataset:
         """Return the dataset with these users [B] as its test users and all others as its training users."""

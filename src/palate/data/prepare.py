@@ -96,7 +96,7 @@ def prepare(
         dataset = read.dataset(source, folder / "unpacked")
         _write(dataset, folder)
     say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")
-    return replace(dataset, path=out)
+    return replace(dataset, path=out, reviews=None)
 
 
 def read_dataset(

@@ -260,7 +260,9 @@ def training_view(dataset: Dataset, kept: Bools) -> Dataset:
     events = dataset.interactions
     lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))
     split = np.full_like(dataset.split_of_user, SPLITS.index("train"))
-    view = replace(dataset, interactions=events.take(kept, lengths), split_of_user=split, path=None)
+    view = replace(
+        dataset, interactions=events.take(kept, lengths), split_of_user=split, path=None, reviews=None
+    )
     info = dataset.info.model_copy(
         update={
             "interactions": len(view.interactions),

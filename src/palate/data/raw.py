@@ -77,6 +77,9 @@ class Raw:
             split_seed=rules.seed,
             split_sizes={split: int((tables.split_of_user == i).sum()) for i, split in enumerate(SPLITS)},
             described_items=sum(item.description is not None for item in self.items),
+            reviewed_interactions=0
+            if tables.reviews is None
+            else len(tables.reviews) - tables.reviews.null_count(),
             report={
                 **asdict(self.dropped),
                 "items_without_category": sum(not item.categories for item in self.items),
@@ -85,7 +88,8 @@ class Raw:
             },
             fingerprint=fingerprint(tables, self.rating_values, words.category),
         )
-        dataset = Dataset(info, tables.interactions, tables.user_ids, tables.items, tables.split_of_user)
+        columns = (tables.interactions, tables.user_ids, tables.items, tables.split_of_user)
+        dataset = Dataset(info, *columns, reviews=tables.reviews)
         return with_label_statistics(dataset)
 
     def tell(self, say: Report) -> None:
@@ -113,6 +117,9 @@ class Raw:
                 f"({counted(dropped.ratings_of_left_out_users, words.one_rating)})"
             )
         self._tell_descriptions(say)
+        if tables.reviews is not None:
+            texts = len(tables.reviews) - tables.reviews.null_count()
+            say(f"review texts: of {texts / max(len(tables.reviews), 1):.1%} of the {ratings}")
 
     def _tell_descriptions(self, say: Report) -> None:
         described = np.asarray([item.description is not None for item in self.items])

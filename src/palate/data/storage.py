@@ -19,6 +19,8 @@ from palate.system.files import check_readable, write_bytes
 INTERACTIONS_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
+REVIEWS_FILE = "reviews.parquet"
+"""Only where users wrote texts, and only read when these are asked for."""
 
 INTERACTION_COLUMNS = {"item_index": pl.Int32(), "rating_index": pl.UInt8(), "timestamp": pl.Int64()}
 USER_COLUMNS = {"user_id": pl.String(), "split": pl.String(), "interactions": pl.Int64()}
@@ -39,10 +41,13 @@ class Tables:
     user_ids: Sequence[str]
     split_of_user: RatingIndices  # [U] into SPLITS
     items: pl.DataFrame  # ITEM_COLUMNS
+    reviews: pl.Series | None = (
+        None  # [N] texts of the interactions, null where one has none; None without any
+    )
 
 
 def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: str) -> str:
-    """Return the sha256 of the content in memory, independent of its storage."""
+    """Return the sha256 of the content in memory but for the texts of reviews, independent of its storage."""
     digest = hashlib.sha256()
 
     def add(part: bytes) -> None:
@@ -68,7 +73,7 @@ def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: 
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
-    """Write the three Parquet files to an existing folder."""
+    """Write the Parquet files to an existing folder."""
     events = tables.interactions
     interactions = pl.DataFrame(
         {name: getattr(events, name) for name in INTERACTION_COLUMNS}, schema=INTERACTION_COLUMNS
@@ -77,8 +82,10 @@ def write_tables(folder: Path, tables: Tables) -> None:
     users = pl.DataFrame(
         {"user_id": tables.user_ids, "split": split, "interactions": events.lengths}, schema=USER_COLUMNS
     )
-    named = ((INTERACTIONS_FILE, interactions), (USERS_FILE, users), (ITEMS_FILE, tables.items))
-    for name, table in named:
+    named = {INTERACTIONS_FILE: interactions, USERS_FILE: users, ITEMS_FILE: tables.items}
+    if tables.reviews is not None:
+        named[REVIEWS_FILE] = tables.reviews.alias("text").to_frame()
+    for name, table in named.items():
         # By way of memory: polars tells of a full disk in an error of its own, without the system's number.
         content = io.BytesIO()
         table.write_parquet(content, compression="zstd", compression_level=1)
@@ -113,6 +120,24 @@ def read_tables(folder: Path) -> Tables:
     return Tables(events, users["user_id"].to_list(), split_of_user.to_numpy(), items)
 
 
+def read_reviews(folder: Path, interactions: int) -> pl.Series | None:
+    """Read the texts of a dataset's interactions, [N]; None where it has none.
+
+    Raises:
+        DataError: The file is damaged, or has another number of rows.
+    """
+    path = folder / REVIEWS_FILE
+    if not path.exists():
+        return None
+    texts = _read(path, {"text": pl.String()})["text"]
+    if len(texts) != interactions:
+        raise DataError(
+            f"{len(texts)} texts, but {INTERACTIONS_FILE} has {interactions} rows; run palate prepare again",
+            path,
+        )
+    return texts
+
+
 def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     check_readable(path, "the file is missing; run palate prepare again")
     try:
@@ -123,7 +148,7 @@ def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     for name, dtype in columns.items():
         if table.schema[name] != dtype:
             raise DataError(f"column {name} is {table.schema[name]}, expected {dtype}", path)
-    required = [name for name in columns if name not in ("year", "description")]
+    required = [name for name in columns if name not in ("year", "description", "text")]
     if any(table.select(required).null_count().row(0)):
         raise DataError("a required field is empty; run palate prepare again", path)
     return table

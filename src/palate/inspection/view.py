@@ -32,6 +32,11 @@ def facts(inspection: Inspection) -> dict[str, str]:
     dropped = ", ".join(
         f"{count:,} {reason.replace('_', ' ')}" for reason, count in info.report.items() if count
     )
+    reviews = {}
+    if info.reviewed_interactions:
+        reviews["Review texts"] = (
+            f"of {info.reviewed_interactions / info.interactions:.1%} of the interactions"
+        )
     types = {} if info.event_types is None else {"Event types": info.event_types.in_words}
     return {
         "Source": info.source,
@@ -44,6 +49,7 @@ def facts(inspection: Inspection) -> dict[str, str]:
         "History length": f"{inspection.mean_length:.1f} in the mean; {lengths}",
         "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
         f"{inspection.described_interactions:.1%} of the interactions",
+        **reviews,
         f"Without a {info.category_field}": f"{inspection.uncategorised_interactions:.1%} of the interactions",
         **_label_facts(inspection),
         "Dropped or repaired": dropped or "nothing",

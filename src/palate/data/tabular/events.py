@@ -35,6 +35,7 @@ class EventColumns:
     feedback: Feedback
     event_type: str | None = None
     dwell: str | None = None
+    review: str | None = None
 
     @property
     def typed(self) -> bool:
@@ -56,6 +57,7 @@ class EventColumns:
             "event type": self.event_type,
             "dwell": self.dwell,
             "time": self.time,
+            "review": self.review,
         }
         return {role: name for role, name in roles.items() if name is not None}
 
@@ -104,13 +106,15 @@ def find_event_columns(
     if not (rating or event_type or dwell):
         weight = before.catch(find_column, "weight", own.weight, columns, place)
     time = before.catch(find_column, "time", own.time, columns, place)
+    texts = [name for name in columns if own.review or not files.schema[name].is_nested()]
+    review = before.catch(find_column, "review", own.review, texts, place)
     if before and files.first_line_looks_like_data:
         faults.add(files.no_header("name all columns with --columns user_id,item_id,rating,timestamp"))
     elif before or user is None or item is None:
         faults.extend(before)
     else:
         feedback: Feedback = "implicit" if rating is None else "ratings"
-        return EventColumns(user, item, rating or weight, time, feedback, event_type, dwell)
+        return EventColumns(user, item, rating or weight, time, feedback, event_type, dwell, review)
     return None
 
 
@@ -223,6 +227,7 @@ def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.D
     dwell = pl.lit(None, pl.Float64) if columns.dwell is None else _seconds(table[columns.dwell], path)
     time = pl.lit(0, pl.Int64) if times is None or columns.time is None else times.read(table[columns.time])
     parts = {"user": user, "item": item, "value": value, "time": time, "type": kind, "dwell": dwell}
+    parts["review"] = pl.lit(None, pl.String) if columns.review is None else _texts(table[columns.review])
     return table.select(one.alias(name) for name, one in parts.items())
 
 
@@ -233,6 +238,12 @@ def _type_names(column: pl.Series) -> pl.Series:
     names = [type_name(text) for text in found]
     named: pl.Series = texts.replace_strict(found, names, default=None, return_dtype=pl.Categorical)
     return named
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """Read texts without the blanks around them, null where nothing is left."""
+    stripped: pl.Series = column.cast(pl.String).str.strip_chars()
+    return stripped.set(stripped == "", None)
 
 
 def _seconds(column: pl.Series, path: Path) -> pl.Series:
@@ -299,8 +310,8 @@ def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None
 
 def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
     for role, name in columns.by_role.items():
-        if role == "dwell":
-            continue  # of many kinds of events there is none
+        if role in ("dwell", "review"):
+            continue  # an event may have none
         if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
             return f"no {role} in column {name!r}"
     if columns.value is not None:

@@ -31,6 +31,12 @@ class Catalogue:
     item_noun: str
     category_noun: str
     report: dict[str, int]
+    description: str | None = None
+    """Template of the descriptions, where the items have some."""
+
+    def describes(self, column: str | None) -> bool:
+        """Whether a column is part of the descriptions."""
+        return column is not None and f"{{{column}}}" in (self.description or "")
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def read_catalogue(
             "items_without_id": without_id,
             **repeated,
         },
+        description,
     )
 
 

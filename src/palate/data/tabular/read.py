@@ -59,6 +59,9 @@ def read_own(
     items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
     with _about(item_files.paths[0]):
         _check_categories(catalogue, say)
+    if own.review is None and item_files is event_files and catalogue.describes(columns.review):
+        say(f"{columns.review} does not differ between the events of an item: its description, no review")
+        columns = replace(columns, review=None)
     events = read_events(event_files, columns, say)
     with _about(event_files.paths[0]):
         known = _of_known_items(events, catalogue)
@@ -68,7 +71,7 @@ def read_own(
         keeps_repeats = own.keeps_repeats(types is not None)
         merged = known if columns.feedback == "ratings" or keeps_repeats else _merged(known, types)
         scale = _scale(merged.table["value"].to_numpy(), columns, types, own, say)
-        tables, dropped = assemble_columns(
+        tables, dropped, rows = assemble_columns(
             Columns(merged.user_index, merged.item_index, scale.index, merged.table["time"].to_numpy()),
             events.user_ids,
             items,
@@ -80,7 +83,11 @@ def read_own(
         name=_name(event_files.paths[0]),
         source=", ".join(map(str, sources)),
         licence="the owner's of these files",
-        tables=replace(tables, interactions=replace(tables.interactions, timestamp=seconds)),
+        tables=replace(
+            tables,
+            interactions=replace(tables.interactions, timestamp=seconds),
+            reviews=None if columns.review is None else merged.table["review"].gather(rows),
+        ),
         items=items,
         rating_values=scale.values,
         checksums={str(path): files.sha256_of(path) for path in read if path.is_file()},
@@ -137,7 +144,7 @@ class _Interactions:
 
     user_index: Indices
     item_index: Indices
-    table: pl.DataFrame  # value, time, type, dwell
+    table: pl.DataFrame  # value, time, type, dwell, review
 
 
 def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
@@ -167,8 +174,12 @@ def _merged(events: _Interactions, types: EventTypes | None) -> _Interactions:
     value, time = (events.table[name].to_numpy()[order] for name in ("value", "time"))
     together = np.add if types is None else np.maximum
     merged = {"value": together.reduceat(value, first), "time": np.maximum.reduceat(time, first)}
-    kept = order[first]
-    return _Interactions(events.user_index[kept], events.item_index[kept], pl.DataFrame(merged))
+    kept, last = order[first], order[np.append(first[1:], len(order)) - 1]
+    return _Interactions(
+        events.user_index[kept],
+        events.item_index[kept],
+        pl.DataFrame({**merged, "review": events.table["review"].gather(last)}),
+    )
 
 
 def _scale(

@@ -52,6 +52,8 @@ class OwnData(Section):
     """Column of how many seconds an event lasted, where there are no ratings."""
     time: str | None = None
     """Column of the time: seconds, milli- or microseconds since 1970, or ISO dates."""
+    review: str | None = None
+    """Column of the text that the user wrote of the item."""
     title: str | None = None
     """Column of the item's title, or a template of columns like ``{name} by {author}``."""
     category: str | None = None
