@@ -118,5 +118,7 @@ def test_a_run_without_other_cold_items_than_those_that_are_ranked_is_refused(ma
     place, data = made
     palate.train({"recommend": SETTINGS, "data": {"protocol": "cold-items"}}, data, place / "run-cold")
     assert palate.rank([place / "run-cold"], data, protocol="cold-items").cold_items == 2
-    with pytest.raises(MismatchError, match=r"without the cold items of seed 0, and those of seed 4 are ranked"):
+    with pytest.raises(
+        MismatchError, match=r"without the cold items of seed 0, and those of seed 4 are ranked"
+    ):
         palate.rank([place / "run-cold"], data, protocol="cold-items", seed=4)
