@@ -86,10 +86,22 @@ def milliseconds(action: Callable[[], object], repeats: int) -> tuple[float, flo
     return float(np.median(times)), min(times)
 
 
+def found_share(exact: Recommender, indexed: Recommender, items: int, rng: np.random.Generator) -> float:
+    """Share of the exact best ten that the index finds, for fifty users."""
+    users = []
+    for user in range(50):
+        chosen = [str(item) for item in rng.integers(0, items, 20)]
+        users.append(exact.state(History(str(user), chosen, [1.0] * 20, list(range(20)))))
+    pairs = zip(exact.recommend(users, k=10), indexed.recommend(users, k=10), strict=True)
+    shares = [len({a.item_id for a in one.items} & {b.item_id for b in two.items}) / 10 for one, two in pairs]
+    return float(np.mean(shares))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--index", action="store_true", help="measure an index, too (needs faiss)")
     parser.add_argument("--repeats", type=int, default=30)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -99,7 +111,17 @@ def main() -> None:
         state = recommender.state(History("a", chosen, [1.0] * EVENTS, list(range(EVENTS))))
         with threadpool_limits(given.threads):
             median, least = milliseconds(partial(recommender.recommend, [state], k=10), given.repeats)
-        print(f"{items:,} items, exact: median {median:.1f} ms, least {least:.1f} ms")
+            print(f"{items:,} items, exact: median {median:.1f} ms, least {least:.1f} ms")
+            if given.index:
+                start = time.perf_counter()
+                indexed = recommender.with_index()
+                built = time.perf_counter() - start
+                median, least = milliseconds(partial(indexed.recommend, [state], k=10), given.repeats)
+                recall = found_share(recommender, indexed, items, rng)
+                print(
+                    f"{items:,} items, index: median {median:.1f} ms, least {least:.1f} ms, "
+                    f"recall@10 {recall:.3f}, built in {built:.0f} s"
+                )
 
 
 if __name__ == "__main__":

@@ -57,10 +57,13 @@ class ItemNetwork:
         sums: Floats = np.hstack(np.split(matrix @ self.vectors, len(self.poolings)))
         return sums
 
+    def query(self, windows: Windows, deviations: Floats) -> Floats:
+        """Compute the queries of B windows, [B, D]."""
+        return self.network(self.sums(windows, deviations))
+
     def logits(self, windows: Windows, deviations: Floats) -> Floats:
         """Score all items for B windows, [B, I], from the deviation of each rating value [R]."""
-        query = self.network(self.sums(windows, deviations))
-        logits: Floats = query @ self.vectors.T
+        logits: Floats = self.query(windows, deviations) @ self.vectors.T
         logits += self.bias
         return logits
 

@@ -15,6 +15,7 @@ from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
 from palate.recommend.content import ItemContent, item_features
+from palate.recommend.index import ItemIndex
 from palate.recommend.ratings import RatingModel, RatingState
 from palate.recommend.scorer import Scorer
 from palate.recommend.selection import diverse_items
@@ -121,6 +122,16 @@ class ItemChoice:
 
 
 @dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a list is asked to be."""
+
+    k: int
+    seen: bool
+    allowed: Bools | None
+    diversity: float
+
+
+@dataclass(frozen=True, eq=False)
 class Recommender:
     """Answers from the catalogue that it was trained on.
 
@@ -136,6 +147,8 @@ class Recommender:
     scorer: Scorer
     ratings: RatingModel | None
     content: ItemContent
+    index: ItemIndex | None = None
+    """Finds the items to score in large catalogues; all are scored without one."""
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -211,7 +224,24 @@ class Recommender:
         new = items_table(list(items))
         table = pl.concat([self.items, new], how="vertical_relaxed")
         ratings = None if self.ratings is None else self.ratings.with_items(item_features(new, described))
-        return replace(self, items=table, scorer=scorer, ratings=ratings)
+        return replace(self, items=table, scorer=scorer, ratings=ratings, index=None)
+
+    def with_index(self, size: int = 1000) -> Recommender:
+        """Return a recommender whose lists are of the items that an index finds, for catalogues of millions.
+
+        Such lists are approximate, and shares are of the found items; scores are exact, and everything else is as
+        before. A new item needs a new index.
+
+        Args:
+            size: Items that each part of the index finds; more cost time and miss less.
+
+        Returns:
+            The recommender.
+
+        Raises:
+            MissingExtraError: ``faiss`` is not installed.
+        """
+        return replace(self, index=ItemIndex.of(self.scorer, size))
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
         """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""
@@ -249,10 +279,12 @@ class Recommender:
             raise PalateError(f"diversity is {diversity:g}; expected a number from 0 to 1")
         states = self._states(users)
         allowed = self._allowed(categories, since)
+        asked = _Asked(k, seen, allowed, diversity)
+        if self.index is not None:
+            return [self._shortlisted(state, asked, self.index) for state in states]
         found = []
         for rows, scores in self.scorer.in_batches(newest_windows(states)):
-            for state, one in zip(states[rows], scores, strict=True):
-                found.append(self._list(state, one, k, None if seen else state.seen, allowed, diversity))
+            found += [self._list(state, one, asked) for state, one in zip(states[rows], scores, strict=True)]
         return found
 
     def rate(self, users: Sequence[KnownUser], item_ids: Sequence[str]) -> list[Ratings]:
@@ -327,31 +359,44 @@ class Recommender:
             for state, share in zip(states, shares, strict=True)
         ]
 
+    def _shortlisted(self, state: TasteState, asked: _Asked, index: ItemIndex) -> Recommendations:
+        """List the best of the items that the index finds; of all items where those are too few."""
+        window = newest_windows([state])
+        items = index.items(window)
+        found = self._list(state, self.scorer.of_items(window, items)[0], asked, items)
+        if len(found.items) < asked.k:
+            return self._list(state, self.scorer.scores(window)[0], asked)
+        return found
+
     def _list(
-        self,
-        state: TasteState,
-        scores: Floats,
-        k: int,
-        hidden: Collection[int] | None,
-        allowed: Bools | None,
-        diversity: float,
+        self, state: TasteState, scores: Floats, asked: _Asked, items: Ints | None = None
     ) -> Recommendations:
-        shown = scores.copy() if allowed is None else np.where(allowed, scores, np.float32(-np.inf))
-        if hidden:
-            shown[list(hidden)] = -np.inf
-        chosen = diverse_items(shown, k, diversity, self._similarity)
+        """List the best by scores of all items [I], or of the ``items`` [C] that these belong to."""
+        shown = scores.copy()
+        if asked.allowed is not None:
+            shown[~(asked.allowed if items is None else asked.allowed[items])] = -np.inf
+        if state.seen and not asked.seen:
+            hidden = np.fromiter(state.seen, dtype=np.int64)
+            shown[hidden if items is None else np.isin(items, hidden)] = -np.inf
+        chosen = diverse_items(
+            shown,
+            asked.k,
+            asked.diversity,
+            lambda pool: self._similarity(pool if items is None else items[pool]),
+        )
         odds = self.scorer.log_odds(shown)
         top = odds[chosen[0]] if len(chosen) else np.float32(0)
         odds -= top
         best = np.exp(odds[chosen])
         total = float(np.exp(odds, out=odds).sum()) if len(chosen) else 1.0
-        titles = self.items["title"].gather(chosen)
+        rows = chosen if items is None else items[chosen]
+        titles = self.items["title"].gather(rows)
         return Recommendations(
             state.user_id,
             state.personal,
             tuple(
-                RecommendedItem(self.item_ids[at], title, float(scores[at]), float(share) / total)
-                for at, title, share in zip(chosen, titles, best, strict=True)
+                RecommendedItem(self.item_ids[row], title, float(scores[at]), float(share) / total)
+                for row, at, title, share in zip(rows, chosen, titles, best, strict=True)
             ),
         )
 

@@ -26,13 +26,17 @@ class PairRelation:
 
     matrix: sparse.csr_matrix | Floats
 
+    def product(self, events: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
+        """Score every item, [B, I], sparse where the matrix is."""
+        return events @ self.matrix
+
     def scores(self, events: sparse.csr_matrix) -> Floats:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
-        return _dense(events @ self.matrix)
+        return _dense(self.product(events))
 
-    def add_scores(self, total: Floats, events: sparse.csr_matrix) -> None:
-        """Add the scores of every item to ``total`` [B, I]."""
-        _add(total, events @ self.matrix)
+    def of_items(self, events: sparse.csr_matrix, items: Ints) -> Floats:
+        """Score some items, [B, C], as :meth:`scores` does."""
+        return _dense(self.product(events)[:, items])
 
     def padded(self, new: int) -> PairRelation:
         """Add ``new`` items that nothing is related to."""
@@ -55,13 +59,17 @@ class VectorRelation:
 
     vectors: Floats | sparse.csr_matrix
 
+    def product(self, events: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
+        """Score every item, [B, I], sparse where the vectors are."""
+        return (events @ self.vectors) @ self.vectors.T
+
     def scores(self, events: sparse.csr_matrix) -> Floats:
         """Score every item, [B, I], from the weights of the events' items [B, I]."""
-        return _dense((events @ self.vectors) @ self.vectors.T)
+        return _dense(self.product(events))
 
-    def add_scores(self, total: Floats, events: sparse.csr_matrix) -> None:
-        """Add the scores of every item to ``total`` [B, I]."""
-        _add(total, (events @ self.vectors) @ self.vectors.T)
+    def of_items(self, events: sparse.csr_matrix, items: Ints) -> Floats:
+        """Score some items, [B, C], as :meth:`scores` does."""
+        return _dense((events @ self.vectors) @ self.vectors[items].T)
 
     def followed_by(self, other: VectorRelation) -> VectorRelation:
         """Append the vectors of other items."""
@@ -150,7 +158,8 @@ def _dense(matrix: sparse.csr_matrix | Floats) -> Floats:
     return found
 
 
-def _add(total: Floats, scores: sparse.csr_matrix | Floats) -> None:
+def add_scores(total: Floats, scores: sparse.csr_matrix | Floats) -> None:
+    """Add the product of a relation to ``total`` [B, I], in place."""
     if isinstance(scores, np.ndarray):
         total += scores
     else:  # few entries in a large catalogue: only those are touched

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from palate.recommend.relations import Relation, VectorRelation
-from palate.schema import Doubles, Floats, Windows
+from palate.recommend.relations import Relation, VectorRelation, add_scores
+from palate.schema import Doubles, Floats, Ints, Windows
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ class Scorer:
         """Leave out events that speak against their item, which the network does not read."""
         return chosen_windows(windows, self.weights.types)
 
-    def _skips_last(self, scores: Floats, windows: Windows) -> Floats:
+    def _skips_last(self, scores: Floats, windows: Windows, items: Ints | None = None) -> Floats:
         """Score items that a user's events speak against in sum below all others."""
         types = np.array(self.weights.types, dtype=np.float32)
         if len(types) and types.min() < 0:
-            sums = event_matrix(windows, types[windows.rating_index], scores.shape[1]).tocoo()
+            found = event_matrix(windows, types[windows.rating_index], len(self.popularity))
+            sums = (found if items is None else found[:, items]).tocoo()
             sums.sum_duplicates()
             below = sums.data < 0
             scores[sums.row[below], sums.col[below]] -= (np.ptp(scores, axis=1) + 1)[sums.row[below]]
@@ -133,8 +134,23 @@ class Scorer:
         for name, part in self.weights.relations.items():
             if part.weight:
                 events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
-                self.relations[name].add_scores(total, np.float32(part.weight) * events)
+                add_scores(total, self.relations[name].product(np.float32(part.weight) * events))
         return total
+
+    def of_items(self, window: Windows, items: Ints) -> Floats:
+        """Score some items for one window, [1, C], as :meth:`scores` does."""
+        total = np.float32(self.weights.popularity) * self.popularity[None, items]
+        for name, part in self.weights.relations.items():
+            if part.weight:
+                events = event_matrix(window, part.events.of(window, self.deviations), len(self.popularity))
+                total += self.relations[name].of_items(np.float32(part.weight) * events, items)
+        scores = compressed(total, self.weights.floor)
+        chosen = self.chosen(window)
+        if self.network is not None and self.weights.network and chosen.length[0]:
+            query = self.network.query(chosen, self.deviations)
+            logits = query @ self.network.vectors[items].T + self.network.bias[items]
+            scores += np.float32(self.weights.network) * logits
+        return self._skips_last(scores, window, items)
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
         """Yield the scores of parts of the windows, as rows and scores [rows, I]."""
