@@ -24,11 +24,14 @@ from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, Score
 from palate.schema import History
 
 SIZE, NEIGHBOURS, EVENTS = 64, 50, 200
+PER_GROUP = 100
+"""Items of a made-up group, whose vectors are near each other."""
 DECAYS = (0.0, 0.5, 0.8, 1.0)
 
 
 def made_up(items: int, rng: np.random.Generator) -> Recommender:
     """A recommender of made-up relations, texts and network, with everything that training can switch on."""
+    groups = items // PER_GROUP
 
     def pairs() -> PairRelation:
         count = items * NEIGHBOURS
@@ -39,15 +42,19 @@ def made_up(items: int, rng: np.random.Generator) -> Recommender:
     def array(*shape: int) -> np.ndarray:
         return rng.normal(0, SIZE**-0.5, shape).astype(np.float32)
 
+    def vectors() -> np.ndarray:
+        """Vectors about the centres of the items' groups."""
+        return array(groups, SIZE)[np.arange(items) % groups] + 0.5 * array(items, SIZE)
+
     relations: dict[str, Relation] = {
         "cooccurrence": pairs(),
         "succession": pairs(),
-        "texts": VectorRelation(array(items, SIZE)),
+        "texts": VectorRelation(vectors()),
     }
     sums = len(DECAYS) * SIZE
     query = QueryNetwork(array(sums, SIZE), array(sums, 2 * SIZE), array(2 * SIZE), array(2 * SIZE, SIZE))
     poolings = tuple(EventWeights(decay=decay) for decay in DECAYS)
-    network = ItemNetwork(poolings, query, array(items, SIZE), array(items), array(0, SIZE), array(1))
+    network = ItemNetwork(poolings, query, vectors(), array(items), array(0, SIZE), array(1))
     weights = ScorerWeights(relations=dict.fromkeys(relations, RelationWeights(weight=1.0)), network=0.3)
     popularity = rng.random(items, dtype=np.float32)
     scorer = Scorer(relations, popularity, np.zeros(1, np.float32), weights, network)

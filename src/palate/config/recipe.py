@@ -530,7 +530,7 @@ class RecommendSettings(Section):
     """Most epochs of it, of at most 50,000 histories each; fewer if held-out interactions are found no better."""
     network_dropout: float = Field(0.3, ge=0, lt=1)
     """Share of the values of a history's sums that a step of the training leaves out."""
-    network_learning_rate: float = Field(0.001, gt=0)
+    network_learning_rate: float = Field(0.003, gt=0)
     """Step size of Adam."""
     rating_models: int = Field(4, ge=0)
     """Models of the ratings, from different starts, whose predictions are averaged; with 0 none are predicted."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TRAINED_ON = 64
 """Items per cluster that the clusters are found on."""
-PROBED = 1 / 32
+PROBED = 1 / 16
 """Share of the clusters that are searched."""
 
 
