@@ -192,6 +192,66 @@ class Client:
         """Get the answer and, for each item of the history, the drop of its log-probability without that item."""
         return self._json("POST", "/attributions", **_body(_question(user_id, instruction, history)))
 
+    def recommendations(self, users: Sequence[Fields], k: int = 10, **options: Any) -> list[dict[str, Any]]:
+        """List the items of the catalogue that come next for each user.
+
+        Args:
+            users: Users such as ``{"user_id": "42"}`` or ``{"history": […]}``.
+            k: Length of a list.
+            **options: ``seen``, ``categories``, ``since`` and ``diversity``, as in
+                :meth:`palate.recommend.recommender.Recommender.recommend`.
+
+        Returns:
+            For each user the ``items``, each with its ``title`` and its ``share`` of the odds, and whether the list is
+            ``personal``.
+        """
+        sent = {"users": list(users), "k": k, **options}
+        found: list[dict[str, Any]] = self._json("POST", "/recommendations", **_body(sent))["recommendations"]
+        return found
+
+    def recommend(
+        self,
+        user_id: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+        k: int = 10,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """List the items that come next for a stored user or a given history, see :meth:`recommendations`."""
+        return self.recommendations([_question(user_id, None, history)], k, **options)[0]
+
+    def ratings(self, users: Sequence[Fields], item_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Predict each user's ratings of items; ``users`` are those of :meth:`recommendations`."""
+        sent = {"users": list(users), "item_ids": list(item_ids)}
+        found: list[dict[str, Any]] = self._json("POST", "/ratings", **_body(sent))["ratings"]
+        return found
+
+    def rate(
+        self,
+        item_ids: Sequence[str],
+        user_id: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+    ) -> dict[str, Any]:
+        """Predict how a stored user, or someone with a given history, would rate items."""
+        return self.ratings([_question(user_id, None, history)], item_ids)[0]
+
+    def choices(self, users: Sequence[Fields], item_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Say which of several items each user would choose; ``users`` are those of :meth:`recommendations`."""
+        sent = {"users": list(users), "item_ids": list(item_ids)}
+        found: list[dict[str, Any]] = self._json("POST", "/choices", **_body(sent))["choices"]
+        return found
+
+    def choose(
+        self,
+        item_ids: Sequence[str],
+        user_id: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+    ) -> dict[str, Any]:
+        """Say which of several items a stored user, or someone with a given history, would choose."""
+        return self.choices([_question(user_id, None, history)], item_ids)[0]
+
     def user_prompt(self, user_id: str) -> Floats:
         """Get the user prompt of all stored events, [M, E]."""
         from safetensors.numpy import load
@@ -208,7 +268,7 @@ class Client:
         return int(self._json("POST", "/items", **_body({"items": list(items)}))["items"])
 
     def model(self) -> dict[str, Any]:
-        """Get the model's card, its identity, and the server's limits."""
+        """Get the model's card, its identity, what is recommended, and the server's limits."""
         return self._json("GET", "/model")
 
     def ready(self) -> bool:

@@ -111,6 +111,10 @@ class UnknownUserError(PalateError):
     """The user is not in the user store."""
 
 
+class NotServedError(PalateError):
+    """The server lacks the model that a request needs."""
+
+
 class ConflictError(PalateError):
     """An id or a name is already in use."""
 

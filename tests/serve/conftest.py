@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
 
 import serving
+from palate.config.recipe import Recipe
 from palate.model.model import load_model
+from palate.recommend.train import train_recommender
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
@@ -102,6 +104,18 @@ def run(run_of):
     return run_of("streaming")
 
 
+def train_small_recommender(data, folder):
+    """A recommender's run on a dataset, in a second."""
+    settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
+    return train_recommender(Recipe(data={"path": data}, recommend=settings, train={"threads": 1}), folder)
+
+
+@pytest.fixture(scope="session")
+def recommender_run(tiny_data, tmp_path_factory):
+    """The run of a recommender of the tiny data, as that of the language models."""
+    return train_small_recommender(tiny_data.path, tmp_path_factory.mktemp("recommender") / "run")
+
+
 @pytest.fixture(scope="session")
 def events(tiny_data):
     """Eight events of a user of the data, as the API takes them."""
@@ -135,11 +149,11 @@ def server(serve):
 
 
 @pytest.fixture
-def listening(run, tmp_path):
-    """Starts servers on free ports of this machine, in threads; gives their addresses."""
+def listening(run, recommender_run, tmp_path):
+    """Starts servers of both models on free ports of this machine, in threads; gives their addresses."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(
-            serving.listening(run, tmp_path / "users.sqlite", **settings)
+            serving.listening(run, tmp_path / "users.sqlite", recommender=recommender_run, **settings)
         )
 
 

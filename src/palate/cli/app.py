@@ -26,6 +26,7 @@ from palate.cli.recommend import choose, rate, recommend
 from palate.cli.reproduce import reproduce
 from palate.cli.serve import serve
 from palate.cli.signals import exit_code, stop_in_order
+from palate.cli.store import store_app
 from palate.cli.summarise import summarise
 from palate.cli.train import train
 from palate.config.renames import OPTIONS, renamed
@@ -37,6 +38,7 @@ _AFTER_INTERRUPT = {
     "export": "run the same command again to go on where it stopped",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
+    "store": "run the same command again to go on",
     "serve": "every event that it acknowledged is in the store",
 }
 
@@ -104,6 +106,7 @@ for _command in (
     serve,
 ):
     app.command(cls=CommandThatNamesKinds)(paths_at_home(_command))
+app.add_typer(store_app, name="store")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from palate.cli.console import tell
-from palate.cli.options import BackboneOption, DeviceOption, RunArgument, option_at_home
+from palate.cli.options import BackboneOption, DeviceOption, option_at_home
 from palate.errors import MissingExtraError
 
 
 def serve(
-    run: RunArgument,
+    run: Annotated[
+        Path,
+        Argument(
+            metavar="RUN",
+            help="The run's folder, of a language model or of a recommender alone, or  packaged  for the model that "
+            "comes with palate.",
+        ),
+    ],
     store: Annotated[
         str | None,
         Option(
@@ -22,6 +29,10 @@ def serve(
             help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given, DATA/users.sqlite for "
             "the packaged model.",
         ),
+    ] = None,
+    recommender: Annotated[
+        Path | None,
+        Option(help="Run of a recommender to serve beside a language model, trained on the same data."),
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
@@ -40,21 +51,14 @@ def serve(
         bool, Option("--log-content", help="Write users' ids and instructions to the log.")
     ] = False,
 ) -> None:
-    """Keep users' events, and answer about them over HTTP."""
-    try:
-        import alembic  # noqa: F401
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import sqlalchemy  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
-    from palate.serve.settings import ServeSettings, read_limits
-    from palate.system.places import PACKAGED
+    """Keep users' events, and answer about them and recommend to them over HTTP."""
+    check_serve_extra()
+    from palate.serve.settings import ServeSettings, default_store, read_limits
 
     settings = ServeSettings(
         run=run,
-        store=store or str((data if str(run) == PACKAGED and data else run) / "users.sqlite"),
+        recommender=recommender,
+        store=store or default_store(run, data),
         backbone=backbone,
         device=device,
         data=data,
@@ -69,3 +73,15 @@ def serve(
     from palate.serve.run import serve as start
 
     start(settings, tell)
+
+
+def check_serve_extra() -> None:
+    """Raise :class:`MissingExtraError` unless what the server and its store need is installed."""
+    try:
+        import alembic  # noqa: F401
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import sqlalchemy  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error

@@ -21,7 +21,7 @@ from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import EventWeights, Scorer, ScorerWeights
-from palate.runs.run import load_run
+from palate.runs.run import load_run, run_folder
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, read_record
 
@@ -116,6 +116,12 @@ def load_recommender(run: Path | str) -> Recommender:
         'ratings'
     """
     return read_recommender(load_run(Path(run).expanduser()).model)
+
+
+def is_recommender(run: Path | str) -> bool:
+    """Return whether a folder is a run of a recipe with a section ``recommend``."""
+    found = run_folder(run)
+    return found.there and found.recipe.recommend is not None
 
 
 def read_recommender(folder: Path) -> Recommender:

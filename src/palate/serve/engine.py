@@ -9,14 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from safetensors.torch import load, save
 from torch import Tensor
 
 from palate.config.recipe import ItemSettings
+from palate.data.event_types import Unrated
 from palate.encoders.base import UserPrompt
-from palate.errors import MismatchError, StoreError, rating_off_scale, unknown_items
+from palate.errors import MismatchError, NotServedError, StoreError, rating_off_scale, unknown_items
 from palate.evaluation.attribution import in_passes
 from palate.items.encoder import ItemEncoder
 from palate.items.table import off_scale
@@ -32,6 +33,9 @@ from palate.serve.store.changes import Appended, Event
 from palate.serve.store.store import Changes, Encoded, StoredHistory, UserStore
 from palate.serve.waiting import acquired, committing
 from palate.system.files import sha256_of
+
+if TYPE_CHECKING:
+    from palate.serve.recommending import ServedRecommender
 
 KEPT = b"palate-kept-3"
 """Version of the cached encodings; changing it invalidates those of earlier versions."""
@@ -74,6 +78,16 @@ class ServedModel:
     def scale(self) -> list[float]:
         """Rating scale of the model, ascending."""
         return [float(value) for value in self.model.table.rating_values]
+
+    @property
+    def unrated(self) -> Unrated:
+        """What an event without a rating weighs; None where it needs one."""
+        return self.model.settings.unrated
+
+    @property
+    def repeats(self) -> bool:
+        """Whether each of a user's events of an item is read, not the last alone."""
+        return self.model.settings.repeats
 
     def add_items(self, items: Sequence[Item]) -> None:
         """Add new items; raises the errors of :meth:`adding`."""
@@ -184,14 +198,19 @@ def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
 
 def _identity(run: Path, model: PersonalizedModel) -> str:
     """Return the sha256 of everything that a model's encodings depend on, with the population that it is bound to."""
-    folder = model_folder(run)
-    digest = hashlib.sha256(KEPT)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != CARD:
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    digest = digest_of_files(model_folder(run), KEPT)
     if model.settings.binds:
         digest.update(f"{model.settings.model_dump_json()} {model.summary.digest}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
+    """Digest a model's files, but for its card; ``kind`` tells apart what is made of them."""
+    digest = hashlib.sha256(kind)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != CARD:
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest
 
 
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
@@ -201,13 +220,71 @@ MOST_KEPT = 2**20
 """Maximum size of a cached user prompt in bytes. Text histories are larger, and cheap to encode."""
 
 
-class Users:
-    """Stored users and the model that encodes them."""
+class ServedCatalogue(Protocol):
+    """What a served model knows of items and ratings."""
 
-    def __init__(self, served: ServedModel, store: UserStore) -> None:
-        self.served, self.store = served, store
+    @property
+    def scale(self) -> list[float]:
+        """Rating scale, ascending."""
+
+    @property
+    def unrated(self) -> Unrated:
+        """What an event without a rating weighs; None where it needs one."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether each of a user's events of an item is read, not the last alone."""
+
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items that are not known."""
+
+    def off_scale(self, ratings: Iterable[float]) -> list[float]:
+        """List the ratings that are not on the scale."""
+
+
+class Encoding(Protocol):
+    """What makes the encodings of stored histories that the store keeps."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that the encodings depend on."""
+
+    @property
+    def reads(self) -> int | None:
+        """Maximum number of events that are read, the most recent ones; None for all."""
+
+    def encode(self, found: StoredHistory) -> Encoded:
+        """Encode a stored history."""
+
+    def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
+        """Update an encoding; None where only the whole history can tell."""
+
+
+class Users:
+    """Stored users, and the model that knows their items and encodes them.
+
+    With a recommender alone that is the recommender; a language model knows the items that were added, too.
+    """
+
+    def __init__(
+        self, served: ServedModel | None, store: UserStore, recommender: ServedRecommender | None = None
+    ) -> None:
+        catalogue = served or recommender
+        assert catalogue is not None
+        self.catalogue: ServedCatalogue = catalogue
+        self.model, self.recommender, self.store = served, recommender, store
         self._items, self._refreshing = 0, threading.Lock()
         self.refresh_items()
+
+    @property
+    def served(self) -> ServedModel:
+        """The language model; raises :class:`NotServedError` where a recommender is served alone."""
+        if self.model is None:
+            raise NotServedError(
+                "this server has a recommender and no language model: POST /recommendations, /ratings and /choices; "
+                "for the rest start  palate serve RUN --recommender RUN2  with the run of a language model first"
+            )
+        return self.model
 
     def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
         """Add events by user id, in one transaction.
@@ -227,15 +304,15 @@ class Users:
         asked = [item_id for item_id in item_ids if item_id not in given]
         if unknown := self.learn(asked):
             raise unknown_items(unknown)
-        if wrong := self.served.off_scale(ratings):
-            raise rating_off_scale(wrong[0], self.served.scale)
+        if wrong := self.catalogue.off_scale(ratings):
+            raise rating_off_scale(wrong[0], self.catalogue.scale)
 
     def given(self, events: Sequence[GivenEvent]) -> tuple[History, list[Item]]:
         """Create a history that is not stored, and its new items.
 
         Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
         """
-        history, items = given_history(events, self.served.model.settings.unrated)
+        history, items = given_history(events, self.catalogue.unrated, self.catalogue.repeats)
         self.check(history.item_ids, history.ratings, items)
         return history, items
 
@@ -244,9 +321,10 @@ class Users:
 
         Raises :class:`DataError` or :class:`ConflictError` for an item that is known with other texts.
         """
+        served = self.served
         if items:
             self.refresh_items()
-            with self.served.adding(items):
+            with served.adding(items):
                 committing()
                 self.store.add_items(items)
 
@@ -255,19 +333,28 @@ class Users:
 
         What a newer model has in its own table stays as it is there.
         """
+        if self.model is None:
+            return False
         with acquired(self._refreshing):
             items, last = self.store.items(self._items)
-            new = set(self.served.unknown(item.item_id for item in items))
-            self.served.add_items([item for item in items if item.item_id in new])
+            new = set(self.model.unknown(item.item_id for item in items))
+            self.model.add_items([item for item in items if item.item_id in new])
             self._items = last  # not before: a request that ends here leaves the items to the next one
             return bool(new)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
         """Get the user prompt of all stored events, cached by the history's version.
 
+        Raises :class:`UnknownUserError`, and :class:`NotServedError` without a language model.
+        """
+        return self.encoded_by(self.served, user_id)
+
+    def encoded_by(self, encoding: Encoding, user_id: str) -> tuple[Encoded, PromptOrigin]:
+        """Get an encoding of all stored events, cached by the history's version.
+
         Raises :class:`UnknownUserError`.
         """
-        key, version, kept = self.store.encoded(user_id, self.served.identity)
+        key, version, kept = self.store.encoded(user_id, encoding.identity)
         if kept is not None and kept.version == version:
             return kept, "kept"
         source: PromptOrigin = "advanced"
@@ -276,17 +363,17 @@ class Users:
             changes = self.store.changes(key, kept.version)
             if changes is not None:
                 self.learn(changes.added.item_ids)
-                made = self.served.advance(kept, changes)
+                made = encoding.advance(kept, changes)
         if made is None:
-            found = self.store.history(user_id, self.served.reads)
+            found = self.store.history(user_id, encoding.reads)
             self.learn(found.history.item_ids)
-            key, made, source = found.key, self.served.encode(found), "anew"
+            key, made, source = found.key, encoding.encode(found), "anew"
         if len(made.prompt) <= MOST_KEPT:
             with suppress(StoreError):  # it can be made again, and there is an answer to give
-                self.store.keep(key, self.served.identity, made)
+                self.store.keep(key, encoding.identity, made)
         return made, source
 
     def learn(self, item_ids: Sequence[str]) -> list[str]:
         """List the unknown items, after loading those that others have added."""
-        unknown = self.served.unknown(item_ids)
-        return self.served.unknown(unknown) if unknown and self.refresh_items() else unknown
+        unknown = self.catalogue.unknown(item_ids)
+        return self.catalogue.unknown(unknown) if unknown and self.refresh_items() else unknown

@@ -24,6 +24,7 @@ under_way = Gauge("palate_requests_under_way", "Requests under way", multiproces
 batches = Histogram("palate_batch_questions", "Questions in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
 events = Counter("palate_events", "Events sent, by whether the store had them", ["kind"])
 prompts = Counter("palate_user_prompts", "User prompts by where they came from", ["source"])
+states = Counter("palate_recommender_states", "Recommender states by where they came from", ["source"])
 
 
 def exposition() -> bytes:

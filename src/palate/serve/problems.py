@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from palate.errors import (
     ConflictError,
+    NotServedError,
     OutputError,
     PalateError,
     StoreError,
@@ -38,6 +39,7 @@ FULL = (
 )
 _STATUS: tuple[tuple[type[PalateError], int], ...] = (
     (UnknownUserError, 404),
+    (NotServedError, 404),
     (ConflictError, 409),
     (OverloadedError, 429),
     (StoreFullError, 507),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from palate.recommend.recommender import RatedItem, RecommendedItem
 from palate.serve.store.store import StoredHistory
 
 
@@ -38,12 +39,26 @@ class State(BaseModel):
     status: str
 
 
+class RecommenderFacts(BaseModel):
+    """What a recommender was made of, and what it can be asked."""
+
+    model: str
+    data: str
+    items: int
+    categories: list[str]
+    ratings: bool = Field(description="Whether ratings can be predicted")
+    years: bool = Field(description="Whether lists can be limited to newer items")
+    reads: str
+    missing: list[str] = Field(description="What the data lacks, and what cannot be answered therefore")
+
+
 class ModelFacts(BaseModel):
     """Model card, identity and limits of the server."""
 
-    model: str
-    card: str
-    instruction: str
+    model: str = Field(description="Identity of the language model; of the recommender where that is alone")
+    card: str | None = Field(description="Null where there is no language model")
+    instruction: str | None = Field(description="Null where there is no language model")
+    recommender: RecommenderFacts | None = Field(description="Null where nothing is recommended")
     reads: str
     ratings: list[float]
     unrated: float | None
@@ -139,6 +154,55 @@ class View(BaseModel):
     like_above: float | None
     dislike_below: float | None
     categories: list[CategoryView]
+
+
+class _ForUser(BaseModel):
+    """Whom an answer is for, with the version of the history for a stored user."""
+
+    user_id: str | None
+    version: int | None
+    personal: bool = Field(description="False for a user without events, who gets the population's answer")
+
+
+class UserRecommendations(_ForUser):
+    """A user's list, best first; a share is that of the odds among all items that were allowed."""
+
+    items: tuple[RecommendedItem, ...]
+
+
+class AllRecommendations(BaseModel):
+    """Lists in the order of the users, and the identity of the recommender."""
+
+    recommendations: list[UserRecommendations]
+    model: str
+
+
+class UserRatings(_ForUser):
+    """Expected ratings in the order of the items, with their standard deviations and the chance of a like."""
+
+    items: tuple[RatedItem, ...]
+
+
+class AllRatings(BaseModel):
+    """Ratings in the order of the users, and the identity of the recommender."""
+
+    ratings: list[UserRatings]
+    model: str
+
+
+class ChosenForUser(_ForUser):
+    """The item that a user would choose, the probability of each, and what decides."""
+
+    item_id: str
+    probabilities: dict[str, float]
+    by: Literal["ratings", "next item"]
+
+
+class AllChoices(BaseModel):
+    """Choices in the order of the users, and the identity of the recommender."""
+
+    choices: list[ChosenForUser]
+    model: str
 
 
 class Influence(BaseModel):

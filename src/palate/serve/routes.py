@@ -10,12 +10,14 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from palate.model.card import reading
 from palate.serve import metrics
 from palate.serve.problems import MEDIA_TYPE
 from palate.serve.requests import NDJSON, JsonRoute, events_by_user
 from palate.serve.responses import (
     AddedItems,
+    AllChoices,
+    AllRatings,
+    AllRecommendations,
     Answers,
     Attributed,
     Deleted,
@@ -28,7 +30,16 @@ from palate.serve.responses import (
     UserIds,
     View,
 )
-from palate.serve.schemas import SentEvents, SentItems, SentQuestion, SentQuestions, UserId, WhichEvents
+from palate.serve.schemas import (
+    SentCandidates,
+    SentEvents,
+    SentItems,
+    SentQuestion,
+    SentQuestions,
+    SentWish,
+    UserId,
+    WhichEvents,
+)
 from palate.serve.service import Service, answer_all, answer_pieces
 from palate.serve.store.changes import Appended, Event
 from palate.serve.waiting import committing, while_awaited
@@ -81,19 +92,7 @@ def prometheus() -> Response:
 @router.get("/model", tags=["server"])
 def model(service: Serving) -> ModelFacts:
     """Get the model card, its identity and the limits."""
-    served = service.served
-    unrated, types = served.model.settings.unrated, served.model.settings.event_types
-    return ModelFacts(
-        model=served.identity,
-        card=served.model.card,
-        instruction=served.model.settings.instruction,
-        reads=reading(served.reads),
-        ratings=served.scale,
-        unrated=unrated if isinstance(unrated, float) else None,
-        event_types=types.weights if types else {},
-        items=len(served.model.table),
-        limits=service.limits.model_dump(),
-    )
+    return service.facts()
 
 
 @router.get("/users", tags=["users"])
@@ -109,7 +108,7 @@ def user_ids(
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
 def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Add one or several events in one transaction, durable when the response is sent."""
-    unrated = service.served.model.settings.unrated
+    unrated = service.users.catalogue.unrated
     return _taken(service, {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]})[0]
 
 
@@ -130,7 +129,7 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
     if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     body = await request.body()
-    unrated = service.served.model.settings.unrated
+    unrated = service.users.catalogue.unrated
     return await run_in_threadpool(
         lambda: TakenAll(users=_taken(service, events_by_user(body, unrated, service.limits.events)))
     )
@@ -145,7 +144,7 @@ def history(
 ) -> HistoryPage:
     """Get a user's history, oldest first: the last rating of each item."""
     found = service.store.history(user_id, newest, skip)
-    return HistoryPage.of(found, service.explainer.titles(found.history.item_ids))
+    return HistoryPage.of(found, service.titles(found.history.item_ids))
 
 
 @router.get(
@@ -177,16 +176,16 @@ def delete_events(
     By its id an event alone, so that an earlier rating of its item stands again; by its item every rating of it. What
     is not there counts as none.
     """
-    service.check_length("events", len(which.event_id) + len(which.item_id), service.limits.events)
+    service.limits.check_count("events", len(which.event_id) + len(which.item_id), service.limits.events)
     committing()
     deleted = service.store.delete_events(user_id, which.event_id, which.item_id)
     return DeletedEvents(user_id=user_id, version=deleted.version, events=deleted.events)
 
 
-@router.post("/items", tags=["items"], responses=_problems(409))
+@router.post("/items", tags=["items"], responses=_problems(404, 409))
 async def add_items(sent: SentItems, service: Serving) -> AddedItems:
     """Add items, which are encoded immediately."""
-    service.check_length("items", len(sent.items), service.limits.new_items)
+    service.limits.check_count("items", len(sent.items), service.limits.new_items)
     items = [item.item() for item in sent.items]
     await service.encoding(lambda: service.users.add_items(items), new_items=True)
     return AddedItems(items=len(sent.items))
@@ -223,8 +222,26 @@ async def attributions(sent: SentQuestion, request: Request, service: Serving) -
     return await while_awaited(request, partial(service.explainer.attribute, sent))
 
 
+@router.post("/recommendations", tags=["recommendations"], responses=_problems(404, 409))
+async def recommendations(sent: SentWish, service: Serving) -> AllRecommendations:
+    """List the items of the catalogue that come next for stored users or given histories."""
+    return await service.recommending.recommend(sent)
+
+
+@router.post("/ratings", tags=["recommendations"], responses=_problems(404, 409))
+async def ratings(sent: SentCandidates, service: Serving) -> AllRatings:
+    """Predict how users would rate items of the catalogue; where the data has no ratings, the problem says so."""
+    return await service.recommending.rate(sent)
+
+
+@router.post("/choices", tags=["recommendations"], responses=_problems(404, 409))
+async def choices(sent: SentCandidates, service: Serving) -> AllChoices:
+    """Say which of several items users would choose, with the probability of each."""
+    return await service.recommending.choose(sent)
+
+
 def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
-    service.check_length("events", sum(map(len, sent.values())), service.limits.events)
+    service.limits.check_count("events", sum(map(len, sent.values())), service.limits.events)
     taken: dict[str, Appended] = service.users.append(sent)
     for one in taken.values():
         metrics.events.labels("new").inc(one.new)

@@ -6,19 +6,28 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from palate.errors import PalateError
+from palate.errors import MismatchError, PalateError
 from palate.model.named import find_model
+from palate.recommend.files import is_recommender, load_recommender
+from palate.runs.run import load_run
 from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.settings import ServeSettings
 from palate.serve.store.store import UserStore
 from palate.system.device import describe_device, find_device
+from palate.words import counted
+
+if TYPE_CHECKING:
+    from palate.model.record import TrainingRecord
+    from palate.model.tables import Table
+    from palate.recommend.recommender import Recommender
 
 APPLICATION = "palate.serve.app:worker_app"
 
@@ -30,7 +39,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
-    trained = find_model(settings.run, settings.backbone, settings.data).settings.training
+    trained = _check_models(settings)
     if settings.key_file is not None:
         Keys(settings.key_file)
     device = find_device(settings.device)
@@ -57,6 +66,48 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     server.run([listening])
     if not server.started:
         raise PalateError("the server did not start; see the error above")
+
+
+def _check_models(settings: ServeSettings) -> TrainingRecord | None:
+    """Check that the models can be served, and together; returns the language model's record of its training."""
+    if is_recommender(settings.run):
+        if settings.recommender is not None or settings.backbone is not None:
+            option = "--recommender" if settings.recommender is not None else "--backbone"
+            raise MismatchError(
+                f"{settings.run} is a recommender's run, which {option} does not go with; leave the option out, or "
+                "name a language model's run first"
+            )
+        load_recommender(settings.run)
+        return None
+    named = find_model(settings.run, settings.backbone, settings.data)
+    if settings.recommender is not None:
+        recommender = load_recommender(settings.recommender)
+        if load_run(settings.recommender).manifest.data_fingerprint != named.settings.data_fingerprint:
+            _check_catalogues(settings, recommender, named.load("cpu").table)
+    return named.settings.training
+
+
+def _check_catalogues(settings: ServeSettings, recommender: Recommender, table: Table) -> None:
+    """Raise :class:`MismatchError` unless models that were trained on other data know the same items and ratings."""
+    ours, theirs = set(table.item_ids), set(recommender.item_ids)
+    if different := sorted(ours ^ theirs):
+        where = settings.run if different[0] in ours else settings.recommender
+        raise MismatchError(
+            f"{settings.recommender} is of another catalogue than {settings.run}: {counted(len(different), 'item')}, "
+            f"such as {different[0]!r} of {where}, stand in one of them alone; train both on the same data"
+        )
+    scales = [
+        [float(value) for value in one] for one in (table.rating_values, recommender.facts.rating_values)
+    ]
+    if scales[0] != scales[1]:
+        raise MismatchError(
+            f"{settings.recommender} has the rating scale {_scale(scales[1])}, {settings.run} {_scale(scales[0])}; "
+            "train both on the same data"
+        )
+
+
+def _scale(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields
+from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields, read_item_id
 from palate.data.event_types import Unrated
 from palate.data.given_history import ReadEvent, event_value, history_of, new_items, read_event
 from palate.data.movielens.item_files import split_year
@@ -183,8 +183,8 @@ class SentItems(Frozen):
     items: list[SentItem] = Field(min_length=1, fail_fast=True)
 
 
-class SentQuestion(Frozen):
-    """A question about a stored user or a given history."""
+class SentUser(Frozen):
+    """A stored user, or someone with a given history."""
 
     user_id: UserId | None = None
     history: list[GivenEvent] | None = Field(
@@ -192,12 +192,9 @@ class SentQuestion(Frozen):
         fail_fast=True,
         description="Oldest first where there are no times; new items are known in it alone",
     )
-    instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
-        None, description="What the model was trained to answer, if not given"
-    )
 
     @model_validator(mode="after")
-    def _one_user(self) -> SentQuestion:
+    def _one_user(self) -> SentUser:
         if (self.user_id is None) == (self.history is None):
             raise ValueError("expected either user_id or history")
         return self
@@ -208,6 +205,40 @@ class SentQuestion(Frozen):
         return any(event.title is not None for event in self.history or ())
 
 
+class SentQuestion(SentUser):
+    """A question about a stored user or a given history."""
+
+    instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        None, description="What the model was trained to answer, if not given"
+    )
+
+
+class SentUsers(Frozen):
+    """Users who are asked about together."""
+
+    users: list[SentUser] = Field(min_length=1, fail_fast=True)
+
+
+class SentWish(SentUsers):
+    """What items of the catalogue to list for users."""
+
+    k: int = Field(10, ge=1, description="Length of a list, which is shorter where fewer items are allowed")
+    seen: bool = Field(False, description="Also items of the history")
+    categories: list[Title] = Field([], description="Only items with one of these; all if empty")
+    since: int | None = Field(None, description="Only items of this year or later")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="From 0, the best items, towards 1, items unlike each other"
+    )
+
+
+class SentCandidates(SentUsers):
+    """Items of the catalogue that users are asked about."""
+
+    item_ids: list[Annotated[Id, BeforeValidator(read_item_id, json_schema_input_type=Id | int)]] = Field(
+        min_length=1, fail_fast=True
+    )
+
+
 class SentQuestions(Frozen):
     """Several questions, answered together."""
 
@@ -215,14 +246,15 @@ class SentQuestions(Frozen):
     stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
 
 
-def given_history(events: Sequence[GivenEvent], unrated: Unrated) -> tuple[History, list[Item]]:
+def given_history(
+    events: Sequence[GivenEvent], unrated: Unrated, repeats: bool = False
+) -> tuple[History, list[Item]]:
     """Create a history that is not stored, and its new items.
-
-    As in a stored history, the last rating of an item stands alone.
 
     Args:
         events: The events as they were sent.
         unrated: What an event weighs without a rating, None where it needs one.
+        repeats: Whether each event of an item stands, as in a stored history, and not the last alone.
 
     Raises:
         DataError: Some events have a time and some have none, or one has no rating.
@@ -231,7 +263,7 @@ def given_history(events: Sequence[GivenEvent], unrated: Unrated) -> tuple[Histo
     read = [_given(index, event, unrated) for index, event in enumerate(events)]
     history = history_of("", read, lambda index, said: DataError(f"history.{index}: {said}"))
     items = new_items(read, lambda index, said: ConflictError(f"history.{index}: {said}"))
-    return history.latest(), items
+    return history.latest(repeats=repeats), items
 
 
 def _given(index: int, event: GivenEvent, unrated: Unrated) -> ReadEvent:

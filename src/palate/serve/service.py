@@ -13,12 +13,16 @@ import anyio
 import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 
-from palate.errors import DataError
+from palate.data.event_types import EventTypes
+from palate.errors import NotServedError
+from palate.model.card import reading
+from palate.recommend.files import is_recommender
 from palate.serve import metrics
 from palate.serve.batcher import Batcher, OverloadedError, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
-from palate.serve.responses import GivenAnswer
+from palate.serve.recommending import Recommending, ServedRecommender
+from palate.serve.responses import GivenAnswer, ModelFacts
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
@@ -53,19 +57,87 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
-        self.served = ServedModel(settings.run, settings.backbone, settings.device, settings.data)
-        self.store = UserStore(settings.store)
-        self.users = Users(self.served, self.store)
-        known = KnownItems(settings.run, self.served.model.settings, settings.data)
-        self.explainer = Explainer(self.users, known, self.limits)
-        self.batcher = Batcher(self.limits, metrics.batches.observe)
+        model, recommender = _models(settings)
+        catalogue = model or recommender
+        assert catalogue is not None
+        self.store = UserStore(settings.store, catalogue.repeats)
+        self.users = Users(model, self.store, recommender)
+        self._recommending: Recommending | None = None
+        self._explainer: Explainer | None = None
+        self._batcher: Batcher | None = None
+        if recommender is not None:
+            self._recommending = Recommending(recommender, self.users, self.limits)
+        if model is not None:
+            known = KnownItems(settings.run, model.model.settings, settings.data)
+            self._explainer = Explainer(self.users, known, self.limits)
+            self._batcher = Batcher(self.limits, metrics.batches.observe)
         self._encoding = anyio.CapacityLimiter(ENCODING)
         self._checking = anyio.CapacityLimiter(1)
 
+    @property
+    def served(self) -> ServedModel:
+        """The language model; raises :class:`NotServedError` where there is none."""
+        return self.users.served
+
+    @property
+    def explainer(self) -> Explainer:
+        """What explains the language model's answers; raises :class:`NotServedError` where there is none."""
+        assert self.served
+        assert self._explainer is not None
+        return self._explainer
+
+    @property
+    def batcher(self) -> Batcher:
+        """What asks the language model; raises :class:`NotServedError` where there is none."""
+        assert self.served
+        assert self._batcher is not None
+        return self._batcher
+
+    @property
+    def recommending(self) -> Recommending:
+        """The recommender; raises :class:`NotServedError` where there is none."""
+        if self._recommending is None:
+            raise NotServedError(
+                "this server has a language model and no recommender; start  palate serve RUN --recommender RUN2  "
+                "with RUN2 of a recipe with a section recommend, on the same data"
+            )
+        return self._recommending
+
     def close(self) -> None:
         """Answer queued questions and close the store."""
-        self.batcher.stop()
+        if self._batcher is not None:
+            self._batcher.stop()
         self.store.close()
+
+    def facts(self) -> ModelFacts:
+        """Describe what is served."""
+        model, recommender, catalogue = self.users.model, self.users.recommender, self.users.catalogue
+        unrated = catalogue.unrated
+        told = None if recommender is None else recommender.facts
+        if model is None:
+            assert told is not None
+            identity, reads, items = told.model, told.reads, told.items
+        else:
+            identity, reads, items = model.identity, reading(model.reads), len(model.model.table)
+        return ModelFacts(
+            model=identity,
+            card=None if model is None else model.model.card,
+            instruction=None if model is None else model.model.settings.instruction,
+            recommender=told,
+            reads=reads,
+            ratings=catalogue.scale,
+            unrated=unrated if isinstance(unrated, float) else None,
+            event_types=unrated.weights if isinstance(unrated, EventTypes) else {},
+            items=items,
+            limits=self.limits.model_dump(),
+        )
+
+    def titles(self, item_ids: Sequence[str]) -> list[str | None]:
+        """Look up the titles of items."""
+        if self._explainer is not None:
+            return self._explainer.titles(item_ids)
+        assert self.users.recommender is not None
+        return [self.users.recommender.title(item_id) for item_id in item_ids]
 
     def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
         """Encode the user prompts of questions.
@@ -73,7 +145,7 @@ class Service:
         Raises :class:`UnknownUserError`, and :class:`DataError` for a question that is too long or whose history the
         model cannot read.
         """
-        self.check_length("questions", len(sent), self.limits.questions)
+        self.limits.check_count("questions", len(sent), self.limits.questions)
         return [self._prepared(number, question) for number, question in enumerate(sent)]
 
     async def ready(self) -> None:
@@ -92,11 +164,6 @@ class Service:
             raise OverloadedError(waiting, 2)
         return await anyio.to_thread.run_sync(work, limiter=self._encoding)
 
-    def check_length(self, name: str, found: int, most: int) -> None:
-        """Raise :class:`DataError` if a request exceeds a limit."""
-        if found > most:
-            raise DataError(f"{name}: found {found:,}, expected at most {most:,}; send them in parts")
-
     def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
         self.limits.check_question(sent, f"questions.{number}.")
         instruction = sent.instruction or self.served.model.settings.instruction
@@ -106,6 +173,14 @@ class Service:
             return Prepared(self.served.asked_of(kept, instruction), sent.user_id, kept.version)
         history, items = self.users.given(sent.history or [])
         return Prepared(self.served.asked(history, instruction, items), None, None)
+
+
+def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommender | None]:
+    """Load the language model and the recommender, of which one may be missing."""
+    if is_recommender(settings.run):
+        return None, ServedRecommender(settings.run)
+    model = ServedModel(settings.run, settings.backbone, settings.device, settings.data)
+    return model, None if settings.recommender is None else ServedRecommender(settings.recommender)
 
 
 async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:

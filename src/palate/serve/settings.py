@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 
 from palate.errors import DataError, PalateError, faults
+from palate.system.places import PACKAGED
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
-    from palate.serve.schemas import SentQuestion
+    from palate.serve.schemas import SentQuestion, SentUser
 
 VARIABLE = "PALATE_SERVE"
 """Environment variable with the settings of worker processes."""
@@ -32,7 +33,9 @@ class Limits(Frozen):
     new_items: int = Field(128, ge=1)
     """Maximum number of new items in a request, whose texts are encoded."""
     questions: int = Field(32, ge=1)
-    """Maximum number of questions in a request."""
+    """Maximum number of questions, or of users to recommend to, in a request."""
+    listed: int = Field(1_000, ge=1)
+    """Maximum length of a list of recommendations, and number of items to rate or to choose from."""
     attributed: int = Field(200, ge=1)
     """Maximum number of events of a history in an attribution, which leaves each one out."""
     instruction: int = Field(2_000, ge=1)
@@ -40,11 +43,16 @@ class Limits(Frozen):
     requests: int = Field(256, ge=1)
     """Maximum number of concurrent requests per worker."""
     waiting: int = Field(128, ge=1)
-    """Maximum number of queued questions per worker."""
+    """Maximum number of queued questions per worker, and of queued requests for recommendations."""
     batch: int = Field(32, ge=1)
     """Maximum batch size of the backbone, in questions."""
     seconds: float = Field(30.0, gt=0)
     """Timeout of a request, and of pending requests at shutdown, in seconds."""
+
+    def check_count(self, name: str, found: int, most: int, hint: str = "send them in parts") -> None:
+        """Raise :class:`DataError` if a request holds more of something than allowed."""
+        if found > most:
+            raise DataError(f"{name}: found {found:,}, expected at most {most:,}; {hint}")
 
     def check_question(self, sent: SentQuestion, place: str = "") -> None:
         """Raise :class:`DataError` if the instruction or the history is too long; ``place`` starts the message."""
@@ -53,6 +61,10 @@ class Limits(Frozen):
                 f"{place}instruction: found {len(sent.instruction):,} characters, "
                 f"expected at most {self.instruction:,}"
             )
+        self.check_history(sent, place)
+
+    def check_history(self, sent: SentUser, place: str = "") -> None:
+        """Raise :class:`DataError` if the history is too long; ``place`` starts the message."""
         if sent.history and len(sent.history) > self.events:
             raise DataError(
                 f"{place}history: found {len(sent.history):,} events, expected at most {self.events:,}; "
@@ -70,7 +82,10 @@ class ServeSettings(Frozen):
     """Settings of a worker process."""
 
     run: Path
+    """Run of a language model, or of a recommender alone."""
     store: str
+    recommender: Path | None = None
+    """Run of a recommender that is served beside the language model of ``run``."""
     backbone: str | None = None
     """Folder of a backbone that is not saved with the model, if it has moved."""
     device: str = "auto"
@@ -100,6 +115,11 @@ class ServeSettings(Frozen):
     def from_environment(cls) -> ServeSettings:
         """Read the settings of :meth:`to_environment`."""
         return cls.model_validate_json(os.environ[VARIABLE])
+
+
+def default_store(run: Path, data: Path | None) -> str:
+    """Name the store of a run: an SQLite file in its folder, or for the packaged model in its data's."""
+    return str((data if str(run) == PACKAGED and data else run) / "users.sqlite")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Work in threads for a request: stopped when nobody waits for it, and never both committed and refused."""
+"""Work in threads for a request: in turns, stopped when nobody waits, and never both committed and refused."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.from_thread import check_cancelled, run_sync
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
+
+from palate.serve.batcher import OverloadedError
 
 T = TypeVar("T")
 POLL = 0.1
@@ -67,6 +71,29 @@ def acquired(lock: threading.Lock | threading.RLock) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Turns:
+    """Runs work in a few threads; what comes meanwhile waits, and is given up with its request.
+
+    Args:
+        at_once: Number of threads.
+        waiting: Number of callers that may wait.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._at_once, self._waiting = at_once, waiting
+
+    @cached_property
+    def _limiter(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self._at_once)  # of the event loop that asks first
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in its turn; raises :class:`OverloadedError` if too many wait."""
+        waiting = self._limiter.statistics().tasks_waiting
+        if waiting >= self._waiting:
+            raise OverloadedError(waiting, 1)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
 async def while_awaited(request: Request, work: Callable[[Callable[[], None]], T]) -> T:

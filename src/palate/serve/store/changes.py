@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,37 +36,51 @@ class Appended:
     known: int
 
 
-def append_events(connection: Connection, user_id: str, sent: Sequence[Event], now: int) -> Appended:
-    """Add events to a user's history, in a transaction that locks the user.
+def append_events(
+    connection: Connection, sent: Mapping[str, Sequence[Event]], now: int
+) -> dict[str, Appended]:
+    """Add events to users' histories, in a transaction that locks the users.
 
     Raises :class:`ConflictError` for an id that stands for another event.
     """
-    user = _locked_user(connection, user_id)
-    new = _new_events(connection, user, sent, now)
-    last = user.version + len(new)
-    if new:
-        _supersede(connection, user.key, new)
-        connection.execute(insert(events), new)
-        connection.execute(update(users).where(users.c.key == user.key).values(version=last))
-    return Appended(last, len(new), len(sent) - len(new))
+    rows: list[dict[str, Any]] = []
+    appended: dict[str, Appended] = {}
+    versions: list[dict[str, int]] = []
+    for user in _locked_users(connection, sorted(sent)):
+        new = _new_events(connection, user, sent[user.user_id], now)
+        last = user.version + len(new)
+        appended[user.user_id] = Appended(last, len(new), len(sent[user.user_id]) - len(new))
+        if new:
+            _supersede(connection, user, new)
+            rows += new
+            versions.append({"of": user.key, "last": last})
+    if rows:
+        connection.execute(insert(events), rows)
+        one = update(users).where(users.c.key == bindparam("of")).values(version=bindparam("last"))
+        connection.execute(one, versions)
+    return appended
 
 
-def _locked_user(connection: Connection, user_id: str) -> Row[Any]:
-    """Lock the user's row until the end of the transaction; it is created if missing."""
+def _locked_users(connection: Connection, user_ids: Sequence[str]) -> list[Row[Any]]:
+    """Lock the users' rows until the end of the transaction; they are created if missing.
+
+    Rows are made, and then locked, in one order, so that no two writers wait for each other.
+    """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = dialect.insert(users).values(user_id=user_id, version=0).on_conflict_do_nothing()
-    while True:
-        connection.execute(row)
-        locked = select(users).where(users.c.user_id == user_id).with_for_update()
-        if (user := connection.execute(locked).one_or_none()) is not None:  # or just deleted
-            return user
+    made = dialect.insert(users).on_conflict_do_nothing()
+    of_users = select(users).order_by(users.c.user_id).with_for_update()
+    found: dict[str, Row[Any]] = {}
+    while missing := [user_id for user_id in user_ids if user_id not in found]:  # or just deleted
+        connection.execute(made, [{"user_id": user_id, "version": 0} for user_id in missing])
+        found |= {row.user_id: row for row in in_chunks(connection, of_users, users.c.user_id, missing)}
+    return [found[user_id] for user_id in user_ids]
 
 
 def _new_events(
     connection: Connection, user: Row[Any], sent: Sequence[Event], now: int
 ) -> list[dict[str, Any]]:
-    """Make the rows of events whose ids are not stored yet."""
-    ids = [event.event_id for event in sent if event.event_id is not None]
+    """Make the rows of events whose ids are not stored yet; a user of version 0 has none."""
+    ids = [event.event_id for event in sent if event.event_id is not None] if user.version else []
     of_user = select(events).where(events.c.user_key == user.key)
     known: dict[str, tuple[str, float, int]] = {
         row.event_id: (row.item_id, row.rating, row.timestamp)
@@ -100,10 +114,10 @@ def _new_events(
     return new
 
 
-def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, Any]]) -> None:
+def _supersede(connection: Connection, user: Row[Any], new: Sequence[dict[str, Any]]) -> None:
     """Mark earlier ratings of the same item as superseded, in the new rows and the stored ones."""
-    current_of_user = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
-    item_ids = list(dict.fromkeys(row["item_id"] for row in new))
+    current_of_user = select(events).where(events.c.user_key == user.key, events.c.superseded.is_(None))
+    item_ids = list(dict.fromkeys(row["item_id"] for row in new)) if user.version else []
     rows = in_chunks(connection, current_of_user, events.c.item_id, item_ids)
     current: dict[str, dict[str, Any]] = {row.item_id: dict(row._mapping) for row in rows}
     there = list(current.values())
@@ -119,7 +133,7 @@ def _supersede(connection: Connection, user_key: int, new: Sequence[dict[str, An
         {"old": row["version"], "by": row["superseded"]} for row in there if row["superseded"] is not None
     ]
     if changed:
-        old = update(events).where(events.c.user_key == user_key, events.c.version == bindparam("old"))
+        old = update(events).where(events.c.user_key == user.key, events.c.version == bindparam("old"))
         connection.execute(old.values(superseded=bindparam("by")), changed)
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, UnknownUserError
@@ -17,6 +17,8 @@ from palate.schema import History, Item
 from palate.serve.store.changes import Appended, Deletion, Event, append_events, in_chunks, remove_events
 from palate.serve.store.database import Database
 from palate.serve.store.tables import encoded, events, items, users
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,8 @@ class UserStore:
 
         Raises :class:`ConflictError` for an id that stands for another event.
         """
-        now = int(time.time())
         with self.database.writing() as connection:
-            # in one order, so that no two writers wait for each other
-            return {one: append_events(connection, one, sent[one], now) for one in sorted(sent)}
+            return append_events(connection, sent, int(time.time()))
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
         """Get a user's history, oldest first: all of it, or the ``newest`` events before the last ``skip``.
@@ -187,6 +187,14 @@ class UserStore:
             ).all()
         return [_item(row.content) for row in rows], rows[-1].number if rows else after
 
+    def event_items(self) -> list[str]:
+        """List the items that any events are about."""
+        return self._distinct(events.c.item_id)
+
+    def event_ratings(self) -> list[float]:
+        """List the ratings that any events have."""
+        return self._distinct(events.c.rating)
+
     def check(self) -> None:
         """Raise :class:`StoreError` unless the database answers, and :class:`StoreFullError` while it has no room."""
         with self.database.reading() as connection:
@@ -200,6 +208,10 @@ class UserStore:
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
+
+    def _distinct(self, column: ColumnElement[T]) -> list[T]:
+        with self.database.reading() as connection:
+            return list(connection.execute(select(column).distinct()).scalars())
 
     def _current(self, user_key: int) -> Select[Any]:
         """Select the events that a user's history holds, newest first."""

@@ -1,0 +1,68 @@
+"""``palate store``: fill the users' store of a server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from palate.cli.console import show, tell, watched
+from palate.cli.options import option_at_home, paths_at_home
+from palate.cli.serve import check_serve_extra
+from palate.errors import PalateError
+
+store_app = Typer(help="Fill the store of users that  palate serve  keeps.", no_args_is_help=True)
+
+
+def load(
+    data: Annotated[Path, Argument(metavar="DIR", help="The dataset: a folder that palate prepare wrote.")],
+    run: Annotated[
+        Path | None,
+        Option(help="Run that is served: its catalogue must hold the dataset's, and its store is filled."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        Option(
+            envvar="PALATE_STORE",
+            callback=option_at_home,
+            help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Add all events of a dataset's users to a store; run it again to go on after an interruption."""
+    check_serve_extra()
+    if store is None and run is None:
+        raise PalateError("give the run that is served with --run, or the store itself with --store")
+    from palate.data.dataset import load_dataset
+    from palate.serve.loading import check_same_catalogue, load_users
+    from palate.serve.settings import default_store
+    from palate.serve.store.store import UserStore
+    from palate.system.progress import counting_bar
+    from palate.words import counted
+
+    dataset = load_dataset(data)
+    if run is not None:
+        check_same_catalogue(run, dataset)
+        store = store or default_store(run, data)
+    assert store is not None
+    opened, started = UserStore(store), time.monotonic()
+    try:
+        with counting_bar("loading events", watched()) as progress:
+            loaded = load_users(dataset, opened, progress)
+    finally:
+        opened.close()
+    tell(f"{time.monotonic() - started:.1f} s")
+    show(
+        f"{counted(loaded.users, 'user')}: {counted(loaded.new, 'new event')}, {loaded.known:,} that the store had "
+        f"already, in {opened.database.name}"
+    )
+
+
+store_app.command("load")(paths_at_home(load))
+
+
+@store_app.callback()
+def _options() -> None:
+    """Keep ``load`` a command of its own, beside those that may follow."""

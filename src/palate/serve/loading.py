@@ -1,0 +1,140 @@
+"""Fills a user store with the users of a prepared dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate.data.dataset import Dataset
+from palate.errors import MismatchError
+from palate.model.config import ITEMS, check_model, model_folder
+from palate.model.tables import load_table
+from palate.recommend.files import is_recommender, load_recommender
+from palate.schema import History
+from palate.serve.store.changes import Event
+from palate.serve.store.store import UserStore
+from palate.words import counted
+
+AT_ONCE = 20_000
+"""Events of a transaction, about: what an interruption may cost."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Numbers of users, and of events that were new to the store and that it had already."""
+
+    users: int
+    new: int
+    known: int
+
+
+def load_users(
+    dataset: Dataset,
+    store: UserStore,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Loaded:
+    """Add all events of a dataset's users to a store.
+
+    An event's id is made of its content, so that a load that was interrupted is gone on with by another one, and so is
+    the load of a dataset that was prepared again with newer events.
+
+    Args:
+        dataset: The dataset.
+        store: The store; what it holds already stays.
+        progress: Called with the numbers of events that are done and of all.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        MismatchError: The store holds events of items, or ratings, that the dataset does not have.
+        StoreError: The store is away, busy or full.
+    """
+    _check_store(dataset, store)
+    users = new = known = 0
+    total = len(dataset.interactions)
+    for part in _parts(dataset):
+        taken = store.append({history.user_id: _events(history) for history in part})
+        users += len(taken)
+        new += sum(one.new for one in taken.values())
+        known += sum(one.known for one in taken.values())
+        progress(new + known, total)
+    return Loaded(users, new, known)
+
+
+def check_same_catalogue(run: Path | str, dataset: Dataset) -> None:
+    """Raise :class:`MismatchError` unless a run's model knows the items and ratings of a dataset.
+
+    Args:
+        run: A language model's run or a recommender's; one that knows no catalogue is bound to any data.
+        dataset: The dataset.
+    """
+    if is_recommender(run):
+        recommender = load_recommender(run)
+        known, scale = set(recommender.item_ids), recommender.facts.rating_values
+        titles = dict(zip(recommender.items["item_id"], recommender.items["title"], strict=True))
+    else:
+        settings, titles = check_model(run), {}
+        if settings.unbound:
+            return
+        table = load_table(settings.user_encoder, model_folder(run) / ITEMS)
+        known, scale = set(table.item_ids), tuple(float(one) for one in table.rating_values)
+    where = f"{dataset.path} is of another catalogue than {run}"
+    if unknown := [one for one in dataset.item_ids if one not in known]:
+        raise MismatchError(
+            f"{where}, which does not know {counted(len(unknown), 'item')} of it, such as {unknown[0]!r}; give the "
+            "dataset that the run was trained on, or train anew"
+        )
+    for item_id, title in dataset.items.select("item_id", "title").iter_rows():
+        if titles.get(item_id, title) != title:
+            raise MismatchError(
+                f"{where}: the item {item_id!r} is {title!r} here and {titles[item_id]!r} there; give the "
+                "dataset that the run was trained on"
+            )
+    if unknown_values := sorted(set(dataset.info.rating_values) - set(scale)):
+        raise MismatchError(
+            f"{where}: the rating {unknown_values[0]:g} is not on its scale {', '.join(f'{one:g}' for one in scale)}; "
+            "give the dataset that the run was trained on, or train anew"
+        )
+
+
+def _check_store(dataset: Dataset, store: UserStore) -> None:
+    known = {*dataset.item_ids, *(item.item_id for item in store.items()[0])}
+    if unknown := [one for one in store.event_items() if one not in known]:
+        raise MismatchError(
+            f"{store.database.name} is of another catalogue than {dataset.path}, which does not have "
+            f"{counted(len(unknown), 'item')} of its events, such as {unknown[0]!r}; name another --store"
+        )
+    if wrong := sorted(set(store.event_ratings()) - set(dataset.info.rating_values)):
+        raise MismatchError(
+            f"{store.database.name} is of another catalogue than {dataset.path}: it holds the rating {wrong[0]:g}, "
+            f"expected one of {', '.join(f'{one:g}' for one in dataset.info.rating_values)}; name another --store"
+        )
+
+
+def _parts(dataset: Dataset) -> Iterator[list[History]]:
+    """Yield the histories in parts of about :data:`AT_ONCE` events."""
+    part: list[str] = []
+    events = 0
+    for user_id, length in zip(dataset.user_ids, dataset.interactions.lengths.tolist(), strict=True):
+        part.append(user_id)
+        events += length
+        if events >= AT_ONCE:
+            yield dataset.histories(part)
+            part, events = [], 0
+    if part:
+        yield dataset.histories(part)
+
+
+def _events(history: History) -> Sequence[Event]:
+    """Make a user's events; of those that are alike each has its number in the id."""
+    alike: Counter[tuple[str, float, int]] = Counter()
+    made = []
+    for content in zip(history.item_ids, history.ratings, history.timestamps, strict=True):
+        alike[content] += 1
+        written = "\0".join(map(str, (*content, alike[content]))).encode()
+        made.append(Event(*content, hashlib.blake2b(written, digest_size=16).hexdigest()))
+    return made

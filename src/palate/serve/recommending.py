@@ -1,0 +1,211 @@
+"""The recommender as served: states of stored users, and lists, ratings and choices for several users at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from palate.data.event_types import Unrated
+from palate.errors import DataError
+from palate.items.table import off_scale
+from palate.recommend.files import load_recommender
+from palate.recommend.recommender import KnownUser
+from palate.recommend.state_bytes import STATE_FIELDS, pack_state, unpack_state
+from palate.runs.run import load_run
+from palate.schema import History
+from palate.serve import metrics
+from palate.serve.engine import Users, digest_of_files
+from palate.serve.responses import (
+    AllChoices,
+    AllRatings,
+    AllRecommendations,
+    ChosenForUser,
+    RecommenderFacts,
+    UserRatings,
+    UserRecommendations,
+)
+from palate.serve.schemas import SentCandidates, SentUser, SentUsers, SentWish
+from palate.serve.settings import Limits
+from palate.serve.store.store import Changes, Encoded, StoredHistory
+from palate.serve.waiting import Turns
+
+KEPT = f"palate-taste-1 {' '.join(STATE_FIELDS)}".encode()
+"""Version of the cached states; changing it invalidates those of earlier versions."""
+AT_ONCE = 4
+"""Requests that are worked on at the same time: the processor is shared, and each takes memory for its scores."""
+T = TypeVar("T")
+
+
+class ServedRecommender:
+    """A recommender as served.
+
+    Items that were added to the language model beside it are not known to it: it passes over the events about them
+    until it is trained again.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.recommender = load_recommender(run)
+        self.identity = f"sha256:{digest_of_files(load_run(run).model, KEPT).hexdigest()}"
+        self.reads = None
+
+    @cached_property
+    def scale(self) -> list[float]:
+        """Rating scale, ascending."""
+        return list(self.recommender.facts.rating_values)
+
+    @property
+    def unrated(self) -> Unrated:
+        """What an event without a rating weighs; None where it needs one."""
+        return self.recommender.facts.unrated
+
+    @property
+    def repeats(self) -> bool:
+        """Whether each of a user's events of an item is read, not the last alone."""
+        return self.recommender.facts.repeats
+
+    @property
+    def facts(self) -> RecommenderFacts:
+        """What a client has to know of the recommender."""
+        facts, items = self.recommender.facts, self.recommender.items
+        return RecommenderFacts(
+            model=self.identity,
+            data=facts.name,
+            items=len(items),
+            categories=list(facts.categories),
+            ratings=self.recommender.ratings is not None,
+            years=items["year"].null_count() < len(items),
+            reads=f"the newest {facts.history:,} events, and which items were seen in all of them",
+            missing=list(facts.missing),
+        )
+
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items that the recommender does not know."""
+        return [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._titles]
+
+    def off_scale(self, ratings: Iterable[float]) -> list[float]:
+        """List the ratings that are not on the scale."""
+        return off_scale(np.asarray(self.scale, dtype=np.float32), ratings)
+
+    def title(self, item_id: str) -> str | None:
+        """Look up the title of an item."""
+        return self._titles.get(item_id)
+
+    def known_part(self, history: History) -> History:
+        """Leave out the events about items that were added since the training."""
+        rows = [row for row, item_id in enumerate(history.item_ids) if item_id in self._titles]
+        return history if len(rows) == len(history) else history.take(rows)
+
+    def encode(self, found: StoredHistory) -> Encoded:
+        """Make the state of a stored history."""
+        state = self.recommender.state(self.known_part(found.history))
+        return Encoded(found.version, b"", pack_state(state))
+
+    def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
+        """Add newer events to a state, at a cost that does not depend on the history.
+
+        None where one of them is older than the state's newest, or takes an earlier one's place.
+        """
+        assert kept.state is not None
+        state, later = unpack_state(kept.state), self.known_part(changes.added)
+        newest = state.timestamp.max(initial=0)
+        if len(changes.removed) or any(one < newest for one in later.timestamps):
+            return None
+        return Encoded(changes.version, b"", pack_state(self.recommender.added(state, later)))
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        items = self.recommender.items
+        return dict(zip(items["item_id"], items["title"], strict=True))
+
+
+class Recommending:
+    """Recommendations, ratings and choices for stored users and given histories.
+
+    Raises, in all of its calls, :class:`UnknownUserError`, :class:`OverloadedError` while too many requests wait, and
+    :class:`DataError` for what exceeds a limit or cannot be answered.
+    """
+
+    def __init__(self, served: ServedRecommender, users: Users, limits: Limits) -> None:
+        self._served, self._users, self._limits = served, users, limits
+        self._turns = Turns(AT_ONCE, limits.waiting)
+
+    async def recommend(self, sent: SentWish) -> AllRecommendations:
+        """List the best items of the catalogue for each user."""
+        self._limits.check_count("k", sent.k, self._limits.listed, "ask for fewer")
+        self._check(sent)
+        ask = partial(
+            self._served.recommender.recommend,
+            k=sent.k,
+            seen=sent.seen,
+            categories=sent.categories,
+            since=sent.since,
+            diversity=sent.diversity,
+        )
+        rows = [
+            UserRecommendations(**who, personal=one.personal, items=one.items)
+            for who, one in await self._asked(sent, ask)
+        ]
+        return AllRecommendations(recommendations=rows, model=self._served.identity)
+
+    async def rate(self, sent: SentCandidates) -> AllRatings:
+        """Predict each user's ratings of the items."""
+        self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
+        self._check(sent)
+        ask = partial(self._served.recommender.rate, item_ids=sent.item_ids)
+        rows = [
+            UserRatings(**who, personal=one.personal, items=one.items)
+            for who, one in await self._asked(sent, ask)
+        ]
+        return AllRatings(ratings=rows, model=self._served.identity)
+
+    async def choose(self, sent: SentCandidates) -> AllChoices:
+        """Say which of the items each user would choose."""
+        self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
+        self._check(sent)
+        ask = partial(self._served.recommender.choose, item_ids=sent.item_ids)
+        rows = [
+            ChosenForUser(
+                **who,
+                personal=one.personal,
+                item_id=one.item_id,
+                probabilities=dict(one.probabilities),
+                by=one.by,
+            )
+            for who, one in await self._asked(sent, ask)
+        ]
+        return AllChoices(choices=rows, model=self._served.identity)
+
+    def _check(self, sent: SentUsers) -> None:
+        self._limits.check_count("users", len(sent.users), self._limits.questions)
+        for number, user in enumerate(sent.users):
+            self._limits.check_history(user, f"users.{number}.")
+
+    async def _asked(
+        self, sent: SentUsers, ask: Callable[[Sequence[KnownUser]], Sequence[T]]
+    ) -> list[tuple[dict[str, str | int | None], T]]:
+        """Ask about users when it is their turn: the id and the version of each stored one, and the answer."""
+
+        def work() -> list[tuple[dict[str, str | int | None], T]]:
+            known = [self._known(number, user) for number, user in enumerate(sent.users)]
+            answers = ask([user for _, user in known])
+            return [(who, answer) for (who, _), answer in zip(known, answers, strict=True)]
+
+        return await self._turns.take(work)
+
+    def _known(self, number: int, sent: SentUser) -> tuple[dict[str, str | int | None], KnownUser]:
+        if sent.user_id is not None:
+            kept, source = self._users.encoded_by(self._served, sent.user_id)
+            metrics.states.labels(source).inc()
+            assert kept.state is not None
+            return {"user_id": sent.user_id, "version": kept.version}, unpack_state(kept.state)
+        history, items = self._users.given(sent.history or [])
+        if items:
+            raise DataError(
+                f"users.{number}.history: the item {items[0].item_id!r} is given as text; a recommender reads "
+                "items of its catalogue only"
+            )
+        return {"user_id": None, "version": None}, self._served.known_part(history)
