@@ -10,13 +10,12 @@ from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
 
 import serving
-from palate.config.recipe import Recipe
 from palate.model.model import load_model
-from palate.recommend.train import train_recommender
 from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.training.train import train_run
+from serving import ENCODERS, train_small_recommender
 from tiny import tiny_recipe
 
 _number = count()
@@ -48,28 +47,6 @@ def sharpen(run):
     model.save_pretrained(run / "model")
 
 
-ENCODERS = {
-    "streaming": {"kind": "streaming", "num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
-    "recency": {
-        "kind": "streaming",
-        "num_queries": 8,
-        "d_model": 16,
-        "num_layers": 1,
-        "num_heads": 2,
-        "recency": True,
-    },
-    "uem": {"kind": "uem", "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 16},
-    "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2},
-    "text": {"kind": "text", "max_length": 200},
-    "universal": {"kind": "universal", "d_model": 16, "num_layers": 1, "num_heads": 2},
-    "latent": {
-        "kind": "universal",
-        "d_model": 16,
-        "num_layers": 1,
-        "num_heads": 2,
-        "latent": {"num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
-    },
-}
 LIKE_TOKENS = "like-tokens"
 """Of a run's name: its soft prompts are kept as long as tokens."""
 
@@ -102,12 +79,6 @@ def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
 def run(run_of):
     """A tiny run with a streaming user encoder."""
     return run_of("streaming")
-
-
-def train_small_recommender(data, folder):
-    """A recommender's run on a dataset, in a second."""
-    settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
-    return train_recommender(Recipe(data={"path": data}, recommend=settings, train={"threads": 1}), folder)
 
 
 @pytest.fixture(scope="session")

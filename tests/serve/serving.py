@@ -16,9 +16,34 @@ import torch
 import uvicorn
 
 import palate
+from palate.config.recipe import Recipe
+from palate.recommend.train import train_recommender
 from palate.serve.app import create_app
 from palate.serve.settings import ServeSettings
 
+ENCODERS = {
+    "streaming": {"kind": "streaming", "num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "recency": {
+        "kind": "streaming",
+        "num_queries": 8,
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "recency": True,
+    },
+    "uem": {"kind": "uem", "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 16},
+    "resampler": {"kind": "resampler", "num_queries": 6, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "text": {"kind": "text", "max_length": 200},
+    "universal": {"kind": "universal", "d_model": 16, "num_layers": 1, "num_heads": 2},
+    "latent": {
+        "kind": "universal",
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "latent": {"num_queries": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+    },
+}
+"""Small user encoders, by a name of each."""
 SRC = Path(palate.__file__).parents[1]
 
 
@@ -136,3 +161,9 @@ def ask(server, *questions):
     answered = server.post("/answers", json={"questions": list(questions)})
     assert answered.status_code == 200, answered.text
     return answered.json()["answers"]
+
+
+def train_small_recommender(data, folder):
+    """A recommender's run on a dataset, in a second."""
+    settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
+    return train_recommender(Recipe(data={"path": data}, recommend=settings, train={"threads": 1}), folder)

@@ -3,14 +3,18 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
 from typer.testing import CliRunner
 
 import palate
+from bookshop import books, purchases, write_rows
 from palate.cli.app import app
 from palate.config.recipe import TaskSettings
+from palate.data.prepare import prepare
+from palate.data.tabular.settings import OwnData
 from palate.data.windows import make_examples
 from palate.encoders.batch import windows_of
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
@@ -18,9 +22,11 @@ from palate.export.read import read_prompts
 from palate.export.write import export_prompts
 from palate.model.answer import answer
 from palate.model.model import load_model
-from palate.schema import History
+from palate.schema import History, Windows
 from palate.tasks import load_task
-from serving import ask, sent
+from palate.training.train import train_run
+from serving import ENCODERS, ask, sent, train_small_recommender
+from tiny import tiny_recipe
 
 KINDS = [
     "streaming", "recency", "uem", "resampler", "text", "universal", "latent", "like-tokens", "uem-like-tokens",
@@ -127,3 +133,59 @@ def test_a_state_is_what_encode_reads(run_of, tiny_data, kind):
 def test_an_encoder_without_a_state_says_so(run_of):
     with pytest.raises(palate.PalateError, match=r"'uem' user encoder keeps no state.*use encode\(\)"):
         load_model(run_of("uem")).new_state()
+
+
+@pytest.fixture(scope="module")
+def bought(tiny_sentence_encoder, tmp_path_factory):
+    """Purchases of which some are repeated: the data, a language model's run and a recommender's."""
+    place = tmp_path_factory.mktemp("repeated")
+    items = write_rows(books(), place / "books.jsonl")
+    events = write_rows(purchases(books()), place / "purchases.csv")
+    data = prepare(events, place / "data", own=OwnData(items=str(items), repeats="keep"))
+    model = {"user_encoder": ENCODERS["streaming"]}
+    recipe = tiny_recipe(
+        data.path, tiny_sentence_encoder, place / "cache", model=model, train={"max_steps": 2}
+    )
+    train_run(recipe, place / "run")
+    return data, place / "run", train_small_recommender(data.path, place / "recommender")
+
+
+def test_repeated_purchases_are_read_alike_everywhere(serve, bought, tmp_path):
+    data, run, recommender_run = bought
+    (history,) = data.histories(data.user_ids[:1])
+    assert len(set(history.item_ids)) < len(history)
+    written = tmp_path / f"{history.user_id}.json"
+    written.write_text(json.dumps(sent(history)))
+    server = serve(of=run, recommender=recommender_run)
+    server.post(f"/users/{history.user_id}/events", json=sent(history)[:-3]).raise_for_status()
+    who = [{"user_id": history.user_id}, {"history": sent(history)}]
+    server.post("/recommendations", json={"users": who[:1]}).raise_for_status()
+    server.get(f"/users/{history.user_id}/prompt").raise_for_status()
+    server.post(f"/users/{history.user_id}/events", json=sent(history)[-3:]).raise_for_status()
+
+    model = load_model(run)
+    events = data.interactions.of_users(np.array([0]))
+    columns = (events.item_index, events.rating_index, events.timestamp)
+    trained = model.user_prompt(Windows(*(one[None] for one in columns), np.array([len(events)])))
+    read = model.encode([history]).split()[0]
+    torch.testing.assert_close(trained.split()[0], read, atol=1e-5, rtol=0)
+    once = model.encode([history.latest()]).split()[0]
+    assert not torch.allclose(once, read, atol=1e-4)
+    kept = load(server.get(f"/users/{history.user_id}/prompt").content)["user_prompt"]
+    torch.testing.assert_close(kept, read, atol=1e-5, rtol=0)
+    text = model.generate([history])[0]
+    said = CliRunner().invoke(app, ["generate", str(run), "--history", str(written)])
+    assert said.stdout.strip() == text.strip()
+    assert [one["text"] for one in ask(server, *who)] == [text, text]
+
+    recommender = palate.load_recommender(recommender_run)
+    (expected,) = recommender.recommend([history], seen=True)
+    wanted = [(one.item_id, pytest.approx(one.score, rel=1e-4)) for one in expected.items]
+    lists = server.post("/recommendations", json={"users": who, "seen": True}).json()["recommendations"]
+    for asked in (["--history", str(written)], ["--user", history.user_id]):
+        shown = CliRunner().invoke(app, ["recommend", str(recommender_run), *asked, "--seen", "--json"])
+        lists.append(json.loads(shown.stdout))
+    for one in lists:
+        assert [(item["item_id"], item["score"]) for item in one["items"]] == wanted
+    counted = recommender.state(history).count
+    assert counted == len(history)

@@ -6,13 +6,12 @@ import subprocess
 import pytest
 
 import palate
-from conftest import train_small_recommender
 from palate.errors import PalateError
 from palate.recommend.files import load_recommender
 from palate.recommend.state_bytes import pack_state, unpack_state
 from palate.serve.run import serve as start
 from palate.serve.settings import ServeSettings
-from serving import command, refusal, sent
+from serving import command, refusal, sent, started, train_small_recommender
 
 QUESTIONS = {
     "/recommendations": ({"k": 4}, "recommendations"),
@@ -297,8 +296,6 @@ def test_two_models_of_other_catalogues_are_not_served(run, recommender_run, tmp
 
 @pytest.mark.slow
 def test_the_command_serves_a_recommender_alone(recommender_run, tmp_path):
-    from serving import started
-
     with started(recommender_run, tmp_path, "--store", tmp_path / "users.sqlite") as server:
         client = palate.Client(server.url)
         client.add_events("ann", [{"item_id": "1", "rating": 5}])

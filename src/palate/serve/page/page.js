@@ -102,23 +102,53 @@ function showEvents(influences, focused) {
   if (focused) $(focused)?.focus();
 }
 
+function showNext(list, before) {
+  const places = new Map((before?.items ?? []).map((one, at) => [one.item_id, at]));
+  $("next-note").textContent = [
+    list.personal ? "Items that are not in the history; a share is that of the odds among all of them." : "The history is empty: these are the most popular items.",
+    before ? "New in the list since the last change: “new”." : "",
+  ].join(" ");
+  $("next").replaceChildren();
+  for (const one of list.items) {
+    const row = $("next").insertRow();
+    head(row, one.title + (before && !places.has(one.item_id) ? " (new)" : ""));
+    cell(row, meter(one.share, list.items[0].share, `${(100 * one.share).toFixed(1)}%`));
+  }
+}
+
+async function recommended(history) {
+  if (!model.recommender) return null;
+  try {
+    return (await api("/recommendations", { users: [{ history }] })).recommendations[0];
+  } catch (error) {
+    if (model.instruction === null || error.status === 401) throw error;
+    return { failed: error.message };   // as for a history with items as text: the answer stands without a list
+  }
+}
+
 async function explain(focused) {
   const turn = ++asked, instruction = $("instruction").value.trim() || null;
   const history = events.filter((one) => !one.out).map((one) => one.event);
   const question = { history, instruction };
   tell(null); $("said").textContent = "Asking …";
   try {
-    const [answers, view] = await Promise.all([api("/answers", { questions: [question] }), api("/views", { history })]);
+    const answered = model.instruction === null ? [] : [api("/answers", { questions: [question] }), api("/views", { history })];
+    const [list, answers, view] = await Promise.all([recommended(history), ...answered]);
     if (turn !== asked) return;
-    const text = answers.answers[0].text;
     $("result").hidden = false;
-    $("answer").textContent = text;
-    $("before").textContent = !last ? "" : last.text === text ? "The answer is the same as before." : `Before: ${last.text}`;
     $("read").textContent = source;
-    showLikes(view, last?.view);
-    last = { text, view };
+    if (list?.failed) { $("next").replaceChildren(); $("next-note").textContent = `Nothing is recommended: ${list.failed}.`; }
+    else if (list) showNext(list, last?.list);
+    const text = answers?.answers[0].text;
+    if (answers) {
+      $("answer").textContent = text;
+      $("before").textContent = !last ? "" : last.text === text ? "The answer is the same as before." : `Before: ${last.text}`;
+      showLikes(view, last?.view);
+    }
+    last = { text, view, list: list?.failed ? null : list };
     showEvents(null, focused);
-    await showInfluences(turn, question);
+    if (answers) await showInfluences(turn, question);
+    else $("said").textContent = "Done.";
   } catch (error) {
     if (turn !== asked) return;
     $("said").textContent = "";
@@ -153,7 +183,9 @@ async function start() {
   tell(null);
   try {
     model = await api("/model");
-    $("instruction").placeholder = model.instruction;
+    $("instruction").placeholder = model.instruction ?? "";
+    $("instruction-row").hidden = $("answered").hidden = $("influence-note").hidden = model.instruction === null;
+    $("recommended").hidden = !model.recommender;
     await listUsers();
   } catch (error) { tell(error, start); }
 }
