@@ -131,7 +131,7 @@ def test_the_command_prints_tables_or_json(prepared):
 def test_the_command_predicts_by_time(prepared):
     shown = asked(prepared, "--protocol", "future", "--periods", "1970-10-01,1970-11-15", "--trials", "1")
     assert shown.exit_code == 0, shown.output
-    assert "future, all before, seed 0" in shown.stdout
+    assert "future, all before each rating, seed 0" in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,17 @@ def test_the_newest_ratings_are_shown_if_asked_for():
         assert shown.tolist() == every[-5:].tolist()
 
 
-def test_each_rating_of_the_future_is_predicted_from_what_was_before_it():
+def test_the_future_is_predicted_from_what_was_before_it_and_from_what_was_before_each_rating():
     data = timed([[0, 1, 2, 3, 4], [1, 2]], [[1, 10, 20, 20, 30], [5, 31]])
     split = make_rating_split(data, "future", periods=(10, 20))
     assert split.training.interactions.timestamp.tolist() == [1, 5]
     assert split.final.interactions.timestamp.tolist() == [1, 10, 5]
-    (test,) = split.test.values()
-    assert list(zip(map(list, test.shown), map(list, test.held_out), strict=True)) == [
+    still, each = split.test.values()
+    assert list(zip(map(list, still.shown), map(list, still.held_out), strict=True)) == [
+        ([0, 1], [2, 3, 4]),
+        ([5], [6]),
+    ]
+    assert list(zip(map(list, each.shown), map(list, each.held_out), strict=True)) == [
         ([0, 1], [2, 3]),  # what comes at one time is predicted together
         ([0, 1, 2, 3], [4]),
         ([5], [6]),

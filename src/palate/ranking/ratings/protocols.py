@@ -117,7 +117,8 @@ def make_rating_split(
       They are predicted from N of the others, random or the newest ones, or all where there are fewer. The held-out
       ratings are the same for each N.
     - ``future``: the ratings of the newest tenth of all time are predicted, and those of the tenth before it for dev,
-      or those since given times. Each is predicted from all that the user did before its time.
+      or those since given times. They are predicted from what the user did before the period, and again, each from
+      what the user did before its time.
 
     Args:
         dataset: The dataset.
@@ -198,25 +199,34 @@ def _future(dataset: Dataset, periods: tuple[int, int] | None) -> RatingSplit:
     last = int(times.max(initial=0)) + 1
     return RatingSplit(
         training_view(dataset, times < first),
-        {"all before": _between(dataset, first, second)},
-        {"all before": _between(dataset, second, last)},
+        _between(dataset, first, second),
+        _between(dataset, second, last),
         training_view(dataset, times < second),
     )
 
 
-def _between(dataset: Dataset, start: int, stop: int) -> RatingCases:
-    """Predict each rating of a period from what the user did before its time; those of one time are one case."""
+def _between(dataset: Dataset, start: int, stop: int) -> dict[str, RatingCases]:
+    """Predict the ratings of a period from what was before it, and from what was before the time of each."""
     events = dataset.interactions
     users, shown, held_out = [], [], []
+    moving = []  # of each user, and for each time
     for user in range(len(events.lengths)):
         rows = np.arange(events.offsets[user], events.offsets[user + 1])
         times = events.timestamp[rows]  # ascending
-        own = np.unique(times[(times >= start) & (times < stop)])
-        begins, ends = np.searchsorted(times, own), np.searchsorted(times, own, side="right")
-        users += [user] * len(own)
-        shown += [rows[:at] for at in begins]
-        held_out += [rows[at:end] for at, end in zip(begins, ends, strict=True)]
-    return RatingCases(events, np.array(users, dtype=np.int64), shown, held_out)
+        begin, end = np.searchsorted(times, [start, stop])
+        if begin == end:
+            continue
+        users.append(user)
+        shown.append(rows[:begin])
+        held_out.append(rows[begin:end])
+        firsts = np.flatnonzero(np.diff(times[begin:end], prepend=start - 1)) + begin
+        moving += [
+            (user, rows[:at], rows[at:until]) for at, until in zip(firsts, [*firsts[1:], end], strict=True)
+        ]
+    still = RatingCases(events, np.array(users, dtype=np.int64), shown, held_out)
+    owners, before, own = ([one[column] for one in moving] for column in range(3))
+    each = RatingCases(events, np.array(owners, dtype=np.int64), before, own)  # type: ignore[arg-type]
+    return {"all before the period": still, "all before each rating": each}
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Bools]:
