@@ -536,7 +536,7 @@ class RecommendSettings(Section):
     """Models of the ratings, from different starts, whose predictions are averaged; with 0 none are predicted."""
     rating_rank: int = Field(12, ge=1)
     """Factors of each of these."""
-    rating_iterations: int = Field(15, ge=1)
+    rating_iterations: int = Field(30, ge=1)
     """Passes over users and items."""
 
 

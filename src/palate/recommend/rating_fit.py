@@ -203,7 +203,7 @@ class _Fit:
         user = np.concatenate([np.einsum("uij,uj->ui", covariance, told), np.ones((users, 1))], axis=1)
         second = user[:, :, None] * user[:, None, :]
         second[:, :k, :k] += covariance
-        return user, second
+        return _standardised(user, second)
 
     def _items(self, user: Doubles, second: Doubles) -> None:
         """Posterior of the items, and their prior."""
@@ -226,3 +226,14 @@ class _Fit:
         cross = float(np.einsum("uw,uw->", data.told @ self.item, user))
         explained = float(np.einsum("uab,uab->", per_user, second))
         self.noise = max((squares - 2 * cross + explained) / max(data.told.nnz, 1), LEAST)
+
+
+def _standardised(user: Doubles, second: Doubles) -> tuple[Doubles, Doubles]:
+    """Transform user vectors to mean 0 and covariance 1, as they are a priori: parameter expansion, for faster fits."""
+    k = user.shape[1] - 1
+    mean, spread = user[:, :k].mean(axis=0), second[:, :k, :k].mean(axis=0)
+    root = np.linalg.cholesky(spread - np.outer(mean, mean) + LEAST * np.eye(k))
+    change = np.eye(k + 1)
+    change[:k, :k] = np.linalg.inv(root)
+    change[:k, k] = -change[:k, :k] @ mean
+    return user @ change.T, change @ second @ change.T
