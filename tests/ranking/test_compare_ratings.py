@@ -139,7 +139,7 @@ def test_the_command_predicts_by_time(prepared):
     [
         (["--visible", "5,x"], "expected a number of ratings like 50"),
         (["--candidates", "9"], "'--candidates': it is an option of --task items; leave it out"),
-        (["--protocol", "leave-last-out"], "expected new-users or future"),
+        (["--protocol", "leave-last-out"], "expected new-users, future or cold-items"),
         (["--protocol", "future", "--visible", "5"], "'--visible': it is an option of --protocol new-users"),
         (["--periods", "2001-01-01,2002-01-01"], "'--periods': it is an option of --protocol future"),
         (["--protocol", "future", "--periods", "2002-01-01,2001-01-01"], "the earlier one first"),

@@ -72,6 +72,23 @@ def test_the_future_is_predicted_from_what_was_before_it_and_from_what_was_befor
     ]
 
 
+def test_cold_items_are_learned_of_by_nobody_and_predicted_from_the_others():
+    split = make_rating_split(FILMS, "cold-items", seed=3)
+    items = FILMS.interactions.item_index
+
+    def cold(cases):
+        return {int(item) for rows in cases.held_out for item in items[rows]}
+
+    (dev,), (test,) = split.dev.values(), split.test.values()
+    assert len(cold(dev)) == len(cold(test)) == 8
+    assert not cold(dev) & cold(test)
+    assert set(split.training.interactions.item_index) == set(items) - cold(dev) - cold(test)
+    assert set(split.final.interactions.item_index) == set(items) - cold(test)
+    shown = {int(item) for rows in test.shown for item in items[rows]}
+    assert not shown & (cold(test) | cold(dev))
+    assert sum(map(len, test.held_out)) == np.isin(items, list(cold(test))).sum()
+
+
 def test_batches_hold_the_histories_and_ratings_of_the_rows():
     split = make_rating_split(FILMS, "new-users", (7,))
     (cases,) = split.test.values()
@@ -97,5 +114,7 @@ def test_what_the_data_lacks_is_said():
         make_rating_split(untimed, "future")
     with pytest.raises(DataError, match="no test ratings to predict by the protocol future"):
         make_rating_split(timed([[0, 1]], [[1, 2]]), "future", periods=(1, 10))
-    with pytest.raises(DataError, match="there is no protocol 'past'; expected one of new-users, future"):
+    with pytest.raises(
+        DataError, match="there is no protocol 'past'; expected one of new-users, future, cold-items"
+    ):
         make_rating_split(FILMS, "past")

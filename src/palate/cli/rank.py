@@ -41,7 +41,7 @@ def rank(
             help="What is held out: each user's last interaction (the default for items), the newest tenth of all "
             "time, interactions of users of whom nothing is learned (the default for ratings): the last one, or 50 "
             "ratings at random; or interactions with a tenth of the items, drawn by the seed, of which nothing is "
-            "learned.",
+            "learned: each user's last one, or all ratings.",
             show_default=False,
         ),
     ] = None,
@@ -113,9 +113,9 @@ def rank(
     if task == "ratings":
         only_items = {"--candidates": candidates, "--keep-seen": keep_seen or None}
         _only_for("items", {**only_items, "--seeds": seeds if seeds > 1 else None})
-        if protocol == "leave-last-out" or protocol == "cold-items":
+        if protocol == "leave-last-out":
             raise BadParameter(
-                f"{protocol} is for items; for ratings expected new-users or future",
+                "leave-last-out is for items; for ratings expected new-users, future or cold-items",
                 param_hint="'--protocol'",
             )
         _ratings(rankers, data, protocol, visible, window_kind, periods, trials, seed, versus, as_json)
@@ -144,7 +144,7 @@ def rank(
 def _ratings(
     predictors: list[str],
     data: Path,
-    protocol: Literal["future", "new-users"] | None,
+    protocol: Literal["future", "new-users", "cold-items"] | None,
     visible: str | None,
     window_kind: Literal["recent", "random"] | None,
     periods: str | None,
@@ -154,9 +154,9 @@ def _ratings(
     as_json: bool,
 ) -> None:
     protocol = protocol or "new-users"
-    if protocol == "future":
+    if protocol != "new-users":
         _only_for("--protocol new-users", {"--visible": visible, "--window-kind": window_kind})
-    else:
+    if protocol != "future":
         _only_for("--protocol future", {"--periods": periods})
     numbers, starts = _numbers(visible or "10,20,50,100"), _periods(periods)
     from palate.ranking.ratings.compare import score_ratings

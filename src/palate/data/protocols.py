@@ -96,7 +96,7 @@ def make_split(
     """
     if protocol not in RANKING_PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}; expected one of {', '.join(RANKING_PROTOCOLS)}")
-    cold = _draw_cold(dataset, seed) if protocol == "cold-items" else None
+    cold = draw_cold_items(dataset, seed) if protocol == "cold-items" else None
     training, *held_out = _PARTS[protocol](dataset) if cold is None else _cold_items(dataset, *cold)
     found = [_cases(dataset, one, keep_seen) for one in held_out]
     for name, (cases, _) in zip(("dev", "test"), found, strict=True):
@@ -189,7 +189,7 @@ _PARTS: dict[RankingProtocol, Callable[[Dataset], _Parts]] = {
 }
 
 
-def _draw_cold(dataset: Dataset, seed: int) -> tuple[Indices, Indices]:
+def draw_cold_items(dataset: Dataset, seed: int) -> tuple[Indices, Indices]:
     """Draw the cold items of dev and of test, ascending."""
     items = len(dataset.items)
     number = int(items * HELD_OUT_SHARE)

@@ -229,7 +229,7 @@ class _Fit:
 
 
 def _standardised(user: Doubles, second: Doubles) -> tuple[Doubles, Doubles]:
-    """Transform user vectors to mean 0 and covariance 1, as they are a priori: parameter expansion, for faster fits."""
+    """Transform user vectors to mean 0 and covariance 1, as they are a priori: the fit needs fewer passes."""
     k = user.shape[1] - 1
     mean, spread = user[:, :k].mean(axis=0), second[:, :k, :k].mean(axis=0)
     root = np.linalg.cholesky(spread - np.outer(mean, mean) + LEAST * np.eye(k))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from palate.data.protocols import period_starts, training_view
+from palate.data.protocols import draw_cold_items, period_starts, training_view
 from palate.errors import DataError
 from palate.schema import (
     SPLITS,
@@ -29,8 +29,8 @@ from palate.schema import (
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
-RatingProtocol: TypeAlias = Literal["new-users", "future"]
-"""Whose ratings are predicted: those of users of whom nothing is learned, or everybody's in the newest period."""
+RatingProtocol: TypeAlias = Literal["new-users", "future", "cold-items"]
+"""Which ratings are predicted: those of users or items that nothing is learned of, or those of the newest period."""
 RATING_PROTOCOLS: tuple[RatingProtocol, ...] = get_args(RatingProtocol)
 MOST_HELD_OUT = 50
 """Ratings that are held out of a new user at most; half of them where there are fewer than twice as many."""
@@ -119,6 +119,8 @@ def make_rating_split(
     - ``future``: the ratings of the newest tenth of all time are predicted, and those of the tenth before it for dev,
       or those since given times. They are predicted from what the user did before the period, and again, each from
       what the user did before its time.
+    - ``cold-items``: the ratings of a tenth of the items are predicted, and those of another tenth for dev, from what
+      the same users rated of the others.
 
     Args:
         dataset: The dataset.
@@ -142,13 +144,15 @@ def make_rating_split(
             "with a column of ratings",
             dataset.path,
         )
-    by_time = protocol == "future"
-    split = _future(dataset, periods) if by_time else _new_users(dataset, visible, kind, seed)
+    if protocol == "new-users":
+        split = _new_users(dataset, visible, kind, seed)
+    else:
+        split = _future(dataset, periods) if protocol == "future" else _cold_items(dataset, seed)
     for name, parts in (("dev", split.dev), ("test", split.test)):
         if not all(len(cases) for cases in parts.values()):
             raise DataError(
                 f"{dataset.info.name} has no {name} ratings to predict by the protocol {protocol}, which takes "
-                f"{_NEEDS[protocol]}; take the other protocol, or more data",
+                f"{_NEEDS[protocol]}; take another protocol, or more data",
                 dataset.path,
             )
     return split
@@ -157,6 +161,7 @@ def make_rating_split(
 _NEEDS: dict[RatingProtocol, str] = {
     "new-users": "dev and test users with at least 2 ratings",
     "future": "ratings before, in and after the dev period",
+    "cold-items": "at least 20 items, and users who rated drawn and other ones",
 }
 
 
@@ -188,7 +193,9 @@ def _shown(dataset: Dataset, order: dict[int, Ints], number: int, kind: WindowKi
     for rows in order.values():
         most = min(MOST_HELD_OUT, len(rows) // 2)
         others = rows[most:]
-        shown.append(np.sort(others[:number]) if kind == "random" else np.sort(others)[-number:])
+        shown.append(
+            np.sort(others[:number]) if kind == "random" else np.sort(others)[max(len(others) - number, 0) :]
+        )
         held_out.append(rows[:most])
     return RatingCases(dataset.interactions, np.array(list(order), dtype=np.int64), shown, held_out)
 
@@ -227,6 +234,24 @@ def _between(dataset: Dataset, start: int, stop: int) -> dict[str, RatingCases]:
     owners, before, own = ([one[column] for one in moving] for column in range(3))
     each = RatingCases(events, np.array(owners, dtype=np.int64), before, own)  # type: ignore[arg-type]
     return {"all before the period": still, "all before each rating": each}
+
+
+def _cold_items(dataset: Dataset, seed: int) -> RatingSplit:
+    events = dataset.interactions
+    dev, test = (np.isin(events.item_index, items) for items in draw_cold_items(dataset, seed))
+    warm = ~(dev | test)
+
+    def cases(cold: Bools) -> dict[str, RatingCases]:
+        users, shown, held_out = [], [], []
+        for user in range(len(events.lengths)):
+            rows = np.arange(events.offsets[user], events.offsets[user + 1])
+            if cold[rows].any() and warm[rows].any():
+                users.append(user)
+                shown.append(rows[warm[rows]])
+                held_out.append(rows[cold[rows]])
+        return {"all other items": RatingCases(events, np.array(users, dtype=np.int64), shown, held_out)}
+
+    return RatingSplit(training_view(dataset, warm), cases(dev), cases(test), training_view(dataset, ~test))
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Bools]:
