@@ -135,3 +135,11 @@ def test_faults_of_users_are_one_line(shop, tmp_path):
         assert result.exit_code == 2
         assert said in result.stderr.replace("\n", " ")
         assert not result.stdout
+
+
+def test_a_list_without_any_item_is_shown(shop, tmp_path):
+    everything = [{"item_id": one["isbn"], "rating": 5} for one in books()]
+    file = write_rows(everything, tmp_path / "all.jsonl")
+    shown = run("recommend", shop, "--history", file)
+    assert shown.exit_code == 0, shown.output
+    assert "only 0 of 10: no other item is allowed" in shown.stderr

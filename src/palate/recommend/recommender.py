@@ -402,6 +402,11 @@ class Recommender:
 
     def _allowed(self, categories: Collection[str], since: int | None) -> Bools | None:
         """Which items pass the filters, [I]; None where there is no filter."""
+        if categories and not self.facts.categories:
+            raise DataError(
+                f"the items of {self.facts.name} have no categories; leave the filter by category out, or prepare the "
+                "data with some (--items, --category-col)"
+            )
         if unknown := [name for name in categories if name not in self.facts.categories]:
             raise DataError(
                 f"{unknown[0]!r} is no category of {self.facts.name}{did_you_mean(unknown[0], self.facts.categories)}"

@@ -44,7 +44,7 @@ class Sheet:
         shown = [at for at, name in enumerate(self.head) if name not in left_out]
         for at in shown:
             cells = [row[at] for row in self.rows]
-            longest, word = max(map(len, cells)), max(len(word) for cell in cells for word in cell.split())
+            longest, word = (max(map(len, found), default=0) for found in (cells, " ".join(cells).split()))
             if at == 0:
                 table.add_column(
                     self.head[at], vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
