@@ -29,8 +29,8 @@ PER_GROUP = 100
 DECAYS = (0.0, 0.5, 0.8, 1.0)
 
 
-def made_up(items: int, rng: np.random.Generator) -> Recommender:
-    """A recommender of made-up relations, texts and network, with everything that training can switch on."""
+def made_up(items: int, texts: bool, rng: np.random.Generator) -> Recommender:
+    """A recommender of made-up relations and network, with or without texts."""
     groups = items // PER_GROUP
 
     def pairs() -> PairRelation:
@@ -46,11 +46,9 @@ def made_up(items: int, rng: np.random.Generator) -> Recommender:
         """Vectors about the centres of the items' groups."""
         return array(groups, SIZE)[np.arange(items) % groups] + 0.5 * array(items, SIZE)
 
-    relations: dict[str, Relation] = {
-        "cooccurrence": pairs(),
-        "succession": pairs(),
-        "texts": VectorRelation(vectors()),
-    }
+    relations: dict[str, Relation] = {"cooccurrence": pairs(), "succession": pairs()}
+    if texts:
+        relations["texts"] = VectorRelation(vectors())
     sums = len(DECAYS) * SIZE
     query = QueryNetwork(array(sums, SIZE), array(sums, 2 * SIZE), array(2 * SIZE), array(2 * SIZE, SIZE))
     poolings = tuple(EventWeights(decay=decay) for decay in DECAYS)
@@ -113,22 +111,25 @@ def main() -> None:
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     for items in given.items:
-        recommender = made_up(items, rng)
-        chosen = [str(item) for item in rng.integers(0, items, EVENTS)]
-        state = recommender.state(History("a", chosen, [1.0] * EVENTS, list(range(EVENTS))))
-        with threadpool_limits(given.threads):
-            median, least = milliseconds(partial(recommender.recommend, [state], k=10), given.repeats)
-            print(f"{items:,} items, exact: median {median:.1f} ms, least {least:.1f} ms")
-            if given.index:
-                start = time.perf_counter()
-                indexed = recommender.with_index()
-                built = time.perf_counter() - start
-                median, least = milliseconds(partial(indexed.recommend, [state], k=10), given.repeats)
-                recall = found_share(recommender, indexed, items, rng)
-                print(
-                    f"{items:,} items, index: median {median:.1f} ms, least {least:.1f} ms, "
-                    f"recall@10 {recall:.3f}, built in {built:.0f} s"
-                )
+        for texts in (False, True):
+            what = f"{items:,} items with{'' if texts else 'out'} texts"
+            recommender = made_up(items, texts, rng)
+            chosen = [str(item) for item in rng.integers(0, items, EVENTS)]
+            state = recommender.state(History("a", chosen, [1.0] * EVENTS, list(range(EVENTS))))
+            with threadpool_limits(given.threads):
+                median, least = milliseconds(partial(recommender.recommend, [state], k=10), given.repeats)
+                print(f"{what}, exact: median {median:.1f} ms, least {least:.1f} ms", flush=True)
+                if given.index:
+                    start = time.perf_counter()
+                    indexed = recommender.with_index()
+                    built = time.perf_counter() - start
+                    median, least = milliseconds(partial(indexed.recommend, [state], k=10), given.repeats)
+                    recall = found_share(recommender, indexed, items, rng)
+                    print(
+                        f"{what}, index: median {median:.1f} ms, least {least:.1f} ms, "
+                        f"recall@10 {recall:.3f}, built in {built:.0f} s",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":
