@@ -8,6 +8,7 @@ import pytest
 
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import DataError, OutputError, PalateError
+from palate.recommend import tuning
 from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.scorer import EventWeights, event_matrix
@@ -83,6 +84,13 @@ def test_a_network_that_finds_held_out_items_no_better_is_left_out(chains):
     recommender = fit_recommender(chains, chains.users("train"), trained, ItemSettings(), 1, said.append)
     assert "network: held-out interactions are found no better with it, and it is left out" in said
     assert recommender.scorer.network is None
+
+
+def test_a_sample_of_a_large_catalogue_is_enough_to_learn_the_weights(chains, monkeypatch):
+    monkeypatch.setattr(tuning, "COLUMNS", 12)
+    recommender = fitted(chains, network_size=4, network_epochs=1)
+    walk = History("walker", chains.item_ids[:4], [1.0] * 4, [0] * 4)
+    assert recommender.recommend([walk], k=1)[0].items[0].item_id == chains.item_ids[4]
 
 
 def test_a_network_that_finds_them_better_counts_and_is_saved(rows_of_two, tmp_path):

@@ -34,7 +34,7 @@ from palate.recommend.scorer import (
     chosen_windows,
     popularity_of,
 )
-from palate.recommend.tuning import DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
+from palate.recommend.tuning import CELLS, DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
 from palate.schema import Bools, Floats, Interactions, Ints
 
 if TYPE_CHECKING:
@@ -222,8 +222,10 @@ class _Fitting:
         scorer = self.scorer(events)
         if not self.settings.network_size:
             return Fold(scorer, held_out), 0
-        asked = held_out.limited(VALIDATED, np.random.default_rng(self.seed))
-        hidden = seen_items(asked, len(self.dataset.items))
+        items = len(self.dataset.items)
+        most = max(min(VALIDATED, CELLS // items), 100)
+        asked = held_out.limited(most, np.random.default_rng(self.seed))
+        hidden = seen_items(asked, items)
 
         def ndcg(network: ItemNetwork) -> float:
             logits = network.logits(scorer.chosen(asked.windows), self.deviations)

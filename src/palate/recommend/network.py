@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.special import erf
 
 from palate.recommend.scorer import EventWeights, event_matrix
-from palate.schema import Floats, Windows
+from palate.schema import Floats, Ints, Windows
 
 NORM_EPSILON = 1e-5
 _ITEM_ARRAYS = ("vectors", "bias", "projection", "new_bias")
@@ -61,10 +61,22 @@ class ItemNetwork:
         """Compute the queries of B windows, [B, D]."""
         return self.network(self.sums(windows, deviations))
 
-    def logits(self, windows: Windows, deviations: Floats) -> Floats:
-        """Score all items for B windows, [B, I], from the deviation of each rating value [R]."""
-        logits: Floats = self.query(windows, deviations) @ self.vectors.T
-        logits += self.bias
+    def logits(self, windows: Windows, deviations: Floats, items: Ints | None = None) -> Floats:
+        """Score items for B windows.
+
+        Args:
+            windows: Histories.
+            deviations: Of each rating value, [R].
+            items: The items, [C]; all if None.
+
+        Returns:
+            The logits, [B, C] or [B, I].
+        """
+        vectors, bias = (
+            (self.vectors, self.bias) if items is None else (self.vectors[items], self.bias[items])
+        )
+        logits: Floats = self.query(windows, deviations) @ vectors.T
+        logits += bias
         return logits
 
     def with_items(self, content: Floats) -> ItemNetwork:

@@ -147,9 +147,7 @@ class Scorer:
         scores = compressed(total, self.weights.floor)
         chosen = self.chosen(window)
         if self.network is not None and self.weights.network and chosen.length[0]:
-            query = self.network.query(chosen, self.deviations)
-            logits = query @ self.network.vectors[items].T + self.network.bias[items]
-            scores += np.float32(self.weights.network) * logits
+            scores += np.float32(self.weights.network) * self.network.logits(chosen, self.deviations, items)
         return self._skips_last(scores, window, items)
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:

@@ -208,12 +208,22 @@ def mean_ndcg(scores: Floats, target: Ints | Indices) -> float:
     return float(np.where(rank < DEPTH, 1 / np.log2(rank + 2), 0.0).mean())
 
 
-def seen_items(held_out: HeldOut, items: int) -> Floats:
-    """-inf for the items of each history, and 0 for the others and the held-out item, which may come again, [B, I]."""
+def seen_items(held_out: HeldOut, items: int, columns: Ints | None = None) -> Floats:
+    """Mark the items of each history by -inf, and the others and the held-out one, which may come again, by 0.
+
+    Args:
+        held_out: B held-out interactions.
+        items: Number of items I.
+        columns: Items to mark, ascending, [C]; all if None.
+
+    Returns:
+        The marks, [B, C] or [B, I].
+    """
     windows = held_out.windows
     seen = event_matrix(windows, np.ones_like(windows.item_index, dtype=np.float32), items)
-    hidden: Floats = np.where(seen.toarray() > 0, -np.inf, 0.0).astype(np.float32)
-    hidden[np.arange(len(held_out)), held_out.target] = 0.0
+    columns = np.arange(items) if columns is None else columns
+    hidden: Floats = np.where(seen[:, columns].toarray() > 0, -np.inf, 0.0).astype(np.float32)
+    hidden[np.arange(len(held_out)), np.searchsorted(columns, held_out.target)] = 0.0
     return hidden
 
 
@@ -231,7 +241,7 @@ class _Cases:
         self.target = np.searchsorted(self.columns, targets)
         self.popularity = [one.scorer.popularity[self.columns] for one in self.folds]
         self.rows = [len(one.held_out) for one in self.folds]
-        self.hidden = np.concatenate([seen_items(one.held_out, items)[:, self.columns] for one in self.folds])
+        self.hidden = np.concatenate([seen_items(one.held_out, items, self.columns) for one in self.folds])
         self._kept: dict[str, tuple[EventWeights, Floats]] = {}
         self._fixed: tuple[ScorerWeights, Floats] | None = None
         self.logits = self._logits()
@@ -245,11 +255,9 @@ class _Cases:
     def _logits(self) -> Floats | None:
         """Logits of the columns by each fold's network, [B, columns]; None if there is none."""
         parts = [
-            one.scorer.network.logits(one.scorer.chosen(one.held_out.windows), one.scorer.deviations)[
-                :, self.columns
-            ]
+            network.logits(one.scorer.chosen(one.held_out.windows), one.scorer.deviations, self.columns)
             for one in self.folds
-            if one.scorer.network is not None
+            if (network := one.scorer.network) is not None
         ]
         return np.concatenate(parts) if parts else None
 
@@ -264,12 +272,8 @@ class _Cases:
 
     def _fold_part(self, fold: Fold, name: str, events: EventWeights) -> Floats:
         windows, scorer = fold.held_out.windows, fold.scorer
-        items = len(scorer.popularity)
-        matrix = event_matrix(windows, events.of(windows, scorer.deviations), items)
-        step = max(CELLS // items, 1)
-        rows = [slice(at, at + step) for at in range(0, len(windows), step)]
-        parts = [scorer.relations[name].scores(matrix[at])[:, self.columns] for at in rows]
-        return np.concatenate(parts)
+        matrix = event_matrix(windows, events.of(windows, scorer.deviations), len(scorer.popularity))
+        return scorer.relations[name].of_items(matrix, self.columns)
 
     def unit(self, name: str, events: EventWeights) -> float:
         """Find the weight with which a relation's highest scores are 1 on average."""
