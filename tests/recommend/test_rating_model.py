@@ -70,7 +70,16 @@ def test_the_posterior_is_that_of_a_linear_regression_where_items_are_known():
     items = rng.normal(size=(1, 6, 3))
     nothing = np.zeros((1, 6, 3), np.float32)
     model = RatingModel(
-        3.0, 3.5, np.array([0.5]), items, nothing, nothing[:, :1], nothing[:, 0], RatingCalibration()
+        3.0,
+        3.5,
+        np.array([0.5]),
+        items,
+        nothing,
+        nothing[:, :1],
+        nothing[:, 0],
+        nothing[:, 0],
+        nothing[:, :3, :2],
+        RatingCalibration(),
     )
     index, ratings = np.array([0, 3, 4]), np.array([4.0, 2.0, 5.0])
     mean, covariance = model.posterior(model.state(np.zeros(3, int), index, ratings, 1))
@@ -84,7 +93,7 @@ def test_states_add_and_take_away_exactly(world):
     model, _, chosen, seen = world
     whole = states(model, chosen, seen)
     first, second = states(model, chosen[:, :12], seen[:, :12]), states(model, chosen[:, 12:], seen[:, 12:])
-    for name in ("precision", "vector", "count"):
+    for name in ("precision", "vector", "seen", "count"):
         assert getattr(first.plus(second), name) == pytest.approx(getattr(whole, name))
         assert getattr(whole.plus(second, -1), name) == pytest.approx(getattr(first, name), abs=1e-8)
 
@@ -136,3 +145,20 @@ def test_features_are_years_and_the_vectors_of_content():
     vectors = VectorRelation(np.array([[1.0, 0.0], [0.0, 2.0]], dtype=np.float32))
     found = item_features(items, {"texts": vectors})
     assert found.toarray().tolist() == [[1, 1, 0.5, 1, 0], [1, 0, 0, 0, 2]]
+
+
+def test_which_items_someone_rates_says_something_whatever_the_ratings():
+    """Half of the items are of one kind, which users rate the more often the more they like it."""
+    rng = np.random.default_rng(4)
+    kind = np.repeat([1.0, -1.0], ITEMS // 2)
+    taste = rng.normal(size=USERS)
+    odds = 1 / (1 + np.exp(-2 * taste[:, None] * kind))
+    chosen = np.array([rng.choice(ITEMS, 15, replace=False, p=one / one.sum()) for one in odds])
+    seen = 3.5 + np.take_along_axis(taste[:, None] * kind, chosen, axis=1) * 0.6
+    seen += rng.normal(size=seen.shape) * 0.5
+    model = fit_ratings(interactions(chosen), seen.ravel(), CONSTANT, 3.5, 2, 2, 20, np.random.default_rng(1))
+    of_one_kind = np.arange(6)[None]
+    average = np.full((1, 6), model.mean) + model.items[:, :6, -1].mean(axis=0)
+    state = model.state(np.zeros(6, int), of_one_kind[0], average[0], 1)
+    liked, other = model.expected(state, np.array([[10, 30]])).mean[0]
+    assert liked > other + 0.2

@@ -29,7 +29,7 @@ HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.p
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
-_RATING_ARRAYS = ("items", "variance", "content", "content_variance")
+_RATING_ARRAYS = ("items", "variance", "content", "content_variance", "centre", "taste")
 
 
 class _Ratings(Frozen):
@@ -168,6 +168,8 @@ def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingMod
         arrays["ratings.variance"],
         arrays["ratings.content"],
         arrays["ratings.content_variance"],
+        arrays["ratings.centre"],
+        arrays["ratings.taste"],
         numbers.calibration,
     )
 

@@ -21,7 +21,7 @@ from palate.recommend.rating_calibration import (
     held_out_users,
     show_parts,
 )
-from palate.recommend.ratings import RatingModel
+from palate.recommend.ratings import RatingModel, seen_average
 from palate.recommend.relations import VectorRelation
 from palate.schema import Doubles, Interactions
 
@@ -36,6 +36,10 @@ CONTENT_PENALTY = 10.0
 """Penalty of the squared weights of features."""
 MOST_FEATURES = 1_000
 """Features that are learned from: those of the most items."""
+PARTS, PART_LENGTHS = 4, (5.0, 200.0)
+"""Parts of each history by which is learned what its items say, and their expected lengths."""
+TASTE_PENALTY = 200.0
+"""Penalty of the squared weights of standardised inputs."""
 _AT_ONCE = 1 << 20
 """Held-out ratings that are predicted at once."""
 
@@ -112,6 +116,7 @@ def fit_ratings(
     data = _Ratings(told, rated, told.T.tocsr(), rated.T.tocsr())
     prior = _ContentPrior.of(features, np.diff(data.raters.indptr) > 0)
     fits = [_Fit(data, prior, rank, rng).run(iterations) for _ in range(models)]
+    tastes = [_taste(data.rated, one.item, one.user[:, :rank], rng) for one in fits]
     return RatingModel(
         mean,
         like_above,
@@ -120,8 +125,39 @@ def fit_ratings(
         np.stack([one.own_variance for one in fits]).astype(np.float32),
         np.stack([one.weights for one in fits]).astype(np.float32),
         np.stack([one.prior_variance for one in fits]).astype(np.float32),
+        np.stack([centre for centre, _ in tastes]).astype(np.float32),
+        np.stack([taste for _, taste in tastes]).astype(np.float32),
         RatingCalibration(),
     )
+
+
+def _taste(
+    rated: sparse.csr_matrix, item: Doubles, user: Doubles, rng: np.random.Generator
+) -> tuple[Doubles, Doubles]:
+    """Learn what the items of a history say of the user: ridge regression on parts of histories.
+
+    Args:
+        rated: Which user has rated which item, [U, I].
+        item: Factors and offsets of the items, [I, K + 1].
+        user: Means of the user vectors by whole histories, [U, K].
+        rng: Random number generator, for the parts.
+
+    Returns:
+        The mean item of a rating, [K + 1], and the weights, [K + 1, K].
+    """
+    length = np.diff(rated.indptr)
+    centre = (rated @ item).sum(axis=0) / length.sum()
+    inputs = []
+    for _ in range(PARTS):
+        wanted = np.exp(rng.uniform(np.log(PART_LENGTHS[0]), np.log(PART_LENGTHS[1]), len(length)))
+        part = rated.copy()
+        part.data = (rng.random(part.nnz) < np.repeat(wanted / np.maximum(length, 1), length)).astype(float)
+        inputs.append(seen_average(part @ item, np.asarray(part.sum(axis=1)), centre))
+    table, told = np.concatenate(inputs), np.tile(user, (PARTS, 1))
+    scale = np.maximum(table.std(axis=0), LEAST)
+    scaled = table / scale
+    weights = np.linalg.solve(scaled.T @ scaled + TASTE_PENALTY * np.eye(len(scale)), scaled.T @ told)
+    return centre, weights / scale[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +210,7 @@ class _Fit:
         self.item = rng.normal(0, 0.1 * np.sqrt(variance), (items, width))
         self.item[:, 0] += 0.4 * np.sqrt(variance)
         self.item[:, rank] = np.asarray(data.told.sum(axis=0)).ravel() / (counts + 5)
+        self.user = np.zeros((data.told.shape[0], width))
         self.covariance = np.zeros((items, width, width))
         self.weights = np.zeros((prior.features.shape[1], width))
         self.weights[0] = self.item.mean(axis=0)
@@ -186,9 +223,9 @@ class _Fit:
 
     def run(self, iterations: int) -> _Fit:
         for _ in range(iterations):
-            user, second = self._users()
-            self._items(user, second)
-            self._noise(user, second)
+            self.user, second = self._users()
+            self._items(self.user, second)
+            self._noise(self.user, second)
         return self
 
     def _users(self) -> tuple[Doubles, Doubles]:

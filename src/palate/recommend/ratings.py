@@ -1,9 +1,11 @@
 """Ratings of items as Gaussian models: item means, and a low-rank covariance of what users deviate from them by.
 
-A rating is mean + item offset + item factors · user vector + noise. The user vector is standard normal a priori, so
-that a user's own mean, too, is a direction of it, and the posterior of a new user is a sum over events: of two
-histories' states the sum is the state of both. Several such models that were fitted from different starts answer
-together. An item that nobody has rated gets what its categories and texts say (:mod:`palate.recommend.rating_fit`).
+A rating is mean + item offset + item factors · user vector + noise. The user vector is normal a priori, so that a
+user's own mean, too, is a direction of it, and the posterior of a new user is a sum over events: of two histories'
+states the sum is the state of both. Which items a user has rated, whatever the ratings, says something, too: the mean
+of the prior is linear in the average vector of these items (after Koren, 2008). Several such models that were fitted
+from different starts answer together. An item that nobody has rated gets what its categories and texts say
+(:mod:`palate.recommend.rating_fit`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from scipy import sparse
 from palate.recommend.rating_calibration import ExpectedRatings, RatingCalibration
 from palate.schema import Doubles, Floats, Indices, Interactions, Ints
 
+SEEN_SHRINKAGE = 5.0
+"""Mean items that are added to those of a user."""
+
 
 @dataclass(frozen=True, eq=False)
 class RatingState:
@@ -24,6 +29,7 @@ class RatingState:
 
     precision: Doubles  # [B, M, K, K] without the prior's
     vector: Doubles  # [B, M, K]
+    seen: Doubles  # [B, M, K + 1] of the items' factors and offsets
     count: Doubles  # [B]
 
     def __len__(self) -> int:
@@ -52,6 +58,8 @@ class RatingModel:
     variance: Floats  # [M, I, K + 1] of these
     content: Floats  # [M, D, K + 1] what an item's features add to the means of these, before any rating
     content_variance: Floats  # [M, K + 1] of these around what the features say
+    centre: Floats  # [M, K + 1] mean item of a rating
+    taste: Floats  # [M, K + 1, K] from how a user's items differ from that to the mean of the user's vector
     calibration: RatingCalibration
 
     @property
@@ -86,14 +94,15 @@ class RatingModel:
         shape = (number, len(index))
         rated = sparse.csr_matrix((np.ones(len(users)), (users, place)), shape=shape)
         told = sparse.csr_matrix((ratings - self.mean, (users, place)), shape=shape)
-        precision, vector = [], []
+        precision, vector, seen = [], [], []
         for noise, items, variance in zip(self.noise, self.items, self.variance, strict=True):
             item = items[index].astype(np.float64)
             outer, shift = second_moments(item, variance[index])
             precision.append((rated @ outer).reshape(number, k, k) / noise)
             vector.append((told @ item[:, :k] - rated @ shift) / noise)
+            seen.append(rated @ item)
         count = np.bincount(users, minlength=number).astype(np.float64)
-        return RatingState(np.stack(precision, axis=1), np.stack(vector, axis=1), count)
+        return RatingState(np.stack(precision, 1), np.stack(vector, 1), np.stack(seen, 1), count)
 
     def states(self, events: Interactions, ratings: Doubles) -> RatingState:
         """Sum the histories of users, of ratings [N]."""
@@ -102,7 +111,9 @@ class RatingModel:
     def posterior(self, state: RatingState) -> tuple[Doubles, Doubles]:
         """Compute means [B, M, K] and covariances [B, M, K, K] of the user vectors."""
         covariance: Doubles = np.linalg.inv(np.eye(self.rank) + state.precision).astype(np.float64)
-        mean: Doubles = np.einsum("bmij,bmj->bmi", covariance, state.vector)
+        apart = seen_average(state.seen, state.count[:, None, None], self.centre)
+        expected: Doubles = np.einsum("bmw,mwk->bmk", apart, self.taste)
+        mean: Doubles = np.einsum("bmij,bmj->bmi", covariance, state.vector + expected)
         return mean, covariance
 
     def expected(self, state: RatingState, candidates: Indices) -> ExpectedRatings:
@@ -136,6 +147,18 @@ class RatingModel:
             )
         together = np.stack(means)
         return together.mean(axis=0), np.sqrt(np.mean(variances, axis=0) + together.var(axis=0))
+
+
+def seen_average(seen: Doubles, count: Doubles, centre: Floats | Doubles) -> Doubles:
+    """Average how the items of users differ from the mean item, drawn towards 0 where there are few.
+
+    Args:
+        seen: Sums of the items' vectors, [..., W].
+        count: Numbers of items, [..., 1].
+        centre: The mean item, [W] or of a shape like ``seen``.
+    """
+    apart: Doubles = (seen - count * centre) / (count + SEEN_SHRINKAGE)
+    return apart
 
 
 def second_moments(item: Doubles, variance: Doubles | Floats) -> tuple[Doubles, Doubles]:
