@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 Fields: TypeAlias = Mapping[str, Any]
 _LATER = (429, 503)
+LONGEST_WAIT = 60.0
+"""Seconds that are waited at most before a request is sent again, whatever the server says."""
 
 
 class ServerError(PalateError):
@@ -295,9 +299,23 @@ class Client:
                     return response
                 if response.status_code not in _LATER or not left:
                     raise _error(response)
-                wait = float(response.headers.get("Retry-After", wait))
+                wait = _seconds(response.headers.get("Retry-After"), wait)
             time.sleep(wait)
         raise ValueError(f"tries is {self.tries}, expected at least 1")
+
+
+def _seconds(retry_after: str | None, otherwise: float) -> float:
+    """Parse a Retry-After header: seconds, or the date that a proxy may send; at most a minute is waited."""
+    if retry_after is None:
+        return otherwise
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return otherwise
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else otherwise
 
 
 def _unreachable(error: httpx.TransportError) -> PalateError:

@@ -14,6 +14,8 @@ _LETTER = re.compile("[A-Za-z]")
 _HEAD = re.compile(" (?=(?:of|for|from|in|on|at|by|with|about) )")
 """What ends the things that a phrase is about: in "genres of music" there are several genres."""
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 @lru_cache(maxsize=1024)
 def plural(noun: str) -> str:
@@ -33,6 +35,14 @@ def singular(noun: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is one: "1 genre", "1,200 genres"."""
     return f"{count:,} {noun if count == 1 else plural(noun)}"
+
+
+def printable(text: str) -> str:
+    """Show control characters and those that reverse the direction of text as escapes; line ends and tabs stay.
+
+    Names come from data, and a terminal would obey them.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode(), text)
 
 
 @lru_cache(maxsize=1)

@@ -8,8 +8,11 @@ import sys
 import pytest
 
 from bookshop import books, ratings, write_rows
+from palate.cli import console
 from palate.data.prepare import prepare
 from palate.data.tabular.settings import OwnData
+from palate.report.sheet import Sheet
+from palate.words import printable
 
 ODD = ["Crime", "日本語", "Opéra 😀", "[Live] — “quoted”"]
 
@@ -77,3 +80,34 @@ def test_a_reader_that_stops_reading_ends_it_quietly(data):
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+NAMES = ["[/red]", "[bold]x", "\x1b[2J\x1b]0;title\x07", "a\x9b31mb", "\u202egnp.exe", "Café", "trailing\\"]
+SHOWN = [
+    "[/red]",
+    "[bold]x",
+    r"\x1b[2J\x1b]0;title\x07",
+    r"a\x9b31mb",
+    r"\u202egnp.exe",
+    "Café",
+    "trailing\\",
+]
+
+
+def test_names_are_shown_as_they_are_and_a_terminal_obeys_none(capsys):
+    console.show_table(Sheet("[red]t", ["[name]", "n"], [[name, "1"] for name in NAMES], note="[note]"))
+    printed = capsys.readouterr().out
+    for shown in ("[red]t", "[name]", "[note]", *SHOWN):
+        assert shown.removesuffix(r"\x07") in printed  # rich leaves the bell out
+    for name in NAMES:
+        console.show(name)
+        console.tell(name)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == printed.err.splitlines() == SHOWN
+
+
+def test_json_of_names_that_a_terminal_would_obey_is_escaped_and_the_same(capsys):
+    console.show_json({"names": NAMES})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"names": NAMES}
+    assert printed == printable(printed)

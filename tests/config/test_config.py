@@ -195,19 +195,31 @@ def test_what_is_wrong_is_said_in_one_line(recipe_file, text, message):
 
 BOMB = "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60))])
 
+MERGES = "\n".join(["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 60))])
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, "x.yaml:2: not valid YAML: aliases (*a0) are not read; write the value itself"),
-        ("a: &a {x: 1}\nb: {<<: [*a, *a]}", "x.yaml:2: not valid YAML: aliases (*a) are not read; write the"),
+        (
+            BOMB,
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values themselves",
+        ),
+        (
+            MERGES,
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values themselves",
+        ),
+        (
+            "seed: &a [*a]",
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values",
+        ),
         ("seed: " + "[" * 10_000, "x.yaml: not valid YAML: nested too deeply"),
         ("\n\nseed: 0x" + "f" * 10_000, "x.yaml:3: not valid YAML: an integer has at most 64 bits"),
         ("seed: " + "9" * 10_000, "x.yaml: not valid YAML: Exceeds the limit (4300 digits) for integer"),
         ("seed: " + ":".join(["59"] * 100), "x.yaml:1: not valid YAML: an integer has at most 64 bits"),
         ("#" * (1 << 21), "x.yaml: 2,097,152 bytes are too many for a recipe"),
     ],
-    ids=["aliases", "merge keys", "depth", "hexadecimal", "digits", "sexagesimal", "size"],
+    ids=["aliases", "merge keys", "cycle", "depth", "hexadecimal", "digits", "sexagesimal", "size"],
 )
 def test_yaml_that_would_expand_is_refused_in_one_line(recipe_file, text, message):
     with pytest.raises(RecipeError) as caught:

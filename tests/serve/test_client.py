@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import palate
-from palate.client import ServerError
+from palate.client import ServerError, _seconds
 from palate.errors import PalateError
 
 FOR_WATCHERS = {"GET /health", "GET /metrics"}
@@ -101,3 +101,23 @@ def test_what_cannot_be_sent_is_named(client):
         client.add_events("ann", [{"item_id": "1", "rating": float("nan")}])
     with pytest.raises(PalateError, match=r"\{1\} cannot be sent; expected text, numbers, times"):
         client.add_events("ann", [{"item_id": "1", "rating": {1}}])
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 1.0),
+        ("3", 3.0),
+        ("0.5", 0.5),
+        ("-4", 0.0),
+        ("1e9", 60.0),
+        ("nan", 1.0),
+        ("soon", 1.0),
+        ("Thu, 01 Jan 1970 00:00:07 GMT", 7.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 60.0),
+    ],
+)
+def test_a_busy_servers_wish_is_read_as_seconds_or_as_a_date_and_bounded(monkeypatch, header, seconds):
+    monkeypatch.setattr("palate.client.time.time", lambda: 0.0)
+    assert _seconds(header, 1.0) == seconds

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import socket
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -16,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.items.encoder import ItemEncoder
-from palate.serve import connections
+from palate.serve import connections, metrics
 from palate.serve.connections import GuardedProtocol, LimitedLines
 from palate.serve.engine import Users
+from palate.serve.gate import Keys
 from palate.serve.requests import values_in
 from palate.serve.store.store import UserStore
 from serving import refusal, started
@@ -296,3 +299,44 @@ def test_without_keys_nothing_is_served_through_a_proxy(server, serve, tmp_path,
     guarded = serve(key_file=keys)
     headers = {name: "203.0.113.7", "Authorization": "Bearer a-key-that-is-long-enough"}
     assert guarded.get("/users", headers=headers).status_code == 200
+
+
+def test_a_prefix_that_no_database_takes_is_refused(server):
+    assert "starting" in refusal(server.get("/users?starting=%00"), 422)
+
+
+def test_titles_of_added_items_are_read_from_the_store_once(server, monkeypatch):
+    read, items = [], UserStore.items
+
+    def counted(self, after=0):
+        found = items(self, after)
+        read.append(len(found[0]))
+        return found
+
+    server.post("/items", json=new_items(5))
+    monkeypatch.setattr(UserStore, "items", counted)
+    server.post("/users/ann/events", json=[{"item_id": f"new{n}", "rating": 4} for n in range(5)])
+    for _ in range(4):
+        events = server.get("/users/ann/history").json()["events"]
+        assert [event["title"] for event in events] == [f"new {n}" for n in range(5)]
+    assert sum(read) <= 5
+
+
+def test_gauges_of_workers_that_were_killed_count_no_more(tmp_path, monkeypatch):
+    monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    alive, gone = (tmp_path / f"gauge_livesum_{pid}.db" for pid in (os.getpid(), dead.pid))
+    for path in (alive, gone):
+        path.touch()
+    metrics._forget_dead_workers(tmp_path)
+    assert alive.exists()
+    assert not gone.exists()
+
+
+@pytest.mark.parametrize(("mode", "others"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_keys_that_everyone_may_read_are_noticed(tmp_path, mode, others):
+    path = tmp_path / "keys"
+    path.write_text("a-key-that-is-long-enough\n")
+    path.chmod(mode)
+    assert Keys(path).readable_by_others is others

@@ -382,3 +382,74 @@ def test_a_database_goes_away_and_comes_back(postgres):
         postgres.start()
     assert store.append({"ann": SOME})["ann"].known == 3
     store.close()
+
+
+def test_events_without_a_time_count_in_the_order_in_which_they_come_though_the_clock_goes_back(
+    store, monkeypatch
+):
+    now = 1_700_000_000
+    monkeypatch.setattr("time.time", lambda: now)
+    store.append({"ann": [Event("a", 3.0), Event("b", 3.0)]})
+    now -= 3_600
+    store.append({"ann": [Event("a", 5.0)]})
+    store.append({"ann": [Event("a", 1.0), Event("a", 2.0)]})
+    assert dict(zip(*ratings_of(store), strict=True)) == {"b": 3.0, "a": 2.0}
+
+
+def test_a_time_in_the_far_future_is_refused_and_nothing_of_the_request_is_kept(store, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000)
+    store.append({"ann": [Event("a", 3.0, 1_700_000_000 + 86_400)]})
+    with pytest.raises(DataError, match=r"event 'x' of item 'c': its time 1099511627776 lies in the future"):
+        store.append({"ann": [Event("b", 3.0, 5), Event("c", 3.0, 2**40, "x")]})
+    assert store.history("ann").history.item_ids == ["a"]
+
+
+def test_ids_are_listed_by_a_prefix_whose_case_matters(store):
+    store.append(dict.fromkeys(["Ann", "ann", "anna", "a%", "a_", "é", "bob"], SOME))
+    assert store.user_ids("an", 10) == ["ann", "anna"]
+    assert store.user_ids("A", 10) == ["Ann"]
+    assert store.user_ids("a_", 10) == ["a_"]
+    assert store.user_ids("é", 10) == ["é"]
+    assert len(store.user_ids("", 10)) == 7
+
+
+def test_only_deletions_that_took_something_write_the_file_anew(tmp_path, monkeypatch):
+    store, written, anew = UserStore(tmp_path / "users.sqlite"), [], Database._write_anew
+    monkeypatch.setattr(Database, "_write_anew", lambda self: written.append(1) or anew(self))
+    store.append({"ann": SOME, "bob": SOME})
+    store.delete_user("nobody")
+    store.delete_events("ann", ["no such event"])
+    assert not written
+    store.delete_user("ann")
+    store.delete_user("ann")
+    assert written == [1]
+
+
+def test_a_deletion_that_was_interrupted_is_completed_by_the_next_one(tmp_path, monkeypatch):
+    store = UserStore(tmp_path / "users.sqlite")
+    store.append({"a-long-name-of-ann": SOME, "bob": SOME})
+    monkeypatch.setattr(Database, "scrub", lambda self: None)
+    store.delete_user("a-long-name-of-ann")
+    store.close()
+    monkeypatch.undo()
+    again = UserStore(tmp_path / "users.sqlite")
+    again.delete_user("a-long-name-of-ann")
+    assert b"a-long-name-of-ann" not in bytes_of(tmp_path)
+
+
+def test_a_store_whose_file_was_removed_or_replaced_takes_no_more_events(tmp_path):
+    path = tmp_path / "users.sqlite"
+    store = UserStore(path)
+    store.append({"ann": SOME})
+    path.unlink()
+    for ask in (store.check, lambda: store.append({"ann": [Event("d", 1.0)]})):
+        with pytest.raises(StoreError, match="was moved or replaced; restart the server"):
+            ask()
+    UserStore(path).close()
+    with pytest.raises(StoreError, match="was moved or replaced"):
+        store.check()
+
+
+def ratings_of(store):
+    history = store.history("ann").history
+    return history.item_ids, history.ratings

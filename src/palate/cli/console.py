@@ -6,10 +6,13 @@ import codecs
 import io
 import json
 import sys
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from palate.words import printable
+
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDE = 120
 """Columns of a table that is written to a file or a pipe."""
@@ -51,20 +54,16 @@ def show(line: str) -> None:
 
 
 def show_json(value: Any, indent: int | None = 2) -> None:
-    """Print a result as JSON, to stdout; with JSON's own escapes where the encoding lacks a character."""
+    """Print a result as JSON, to stdout; with JSON's own escapes where a character cannot be printed."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=indent)
-    show(text)
+    show(text if _can_be_printed(text) else json.dumps(value, indent=indent))
 
 
 def show_table(table: RenderableType) -> None:
     """Print a table, to stdout."""
     from rich.console import Console
 
-    Console(width=_width()).print(table)
+    Console(width=_width(), markup=False, emoji=False).print(_Printable(table))
 
 
 def columns() -> int:
@@ -81,8 +80,27 @@ def watched() -> bool:
 
 def _write(line: str, stream: IO[str]) -> None:
     """Not click's echo, which writes UTF-8 into a stream that is ASCII."""
-    stream.write(line + "\n")
+    stream.write(printable(line) + "\n")
     stream.flush()
+
+
+@dataclass(frozen=True)
+class _Printable:
+    """A table whose texts a terminal shows and does not obey."""
+
+    table: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for one in console.render(self.table, options):
+            yield one._replace(text=printable(one.text)) if one.control is None else one
+
+
+def _can_be_printed(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return printable(text) == text
 
 
 def _width() -> int | None:

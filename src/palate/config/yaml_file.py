@@ -13,25 +13,26 @@ from palate.errors import RecipeError
 LARGEST = 1 << 20
 """Bytes of the largest recipe that is read."""
 
+MOST_NODES = 100_000
+"""Values, keys and sections of a recipe, those behind aliases counted wherever they are named."""
 LARGEST_INTEGER = (1 << 63) - 1
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last, and aliases.
+    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last, and alias bombs.
 
-    A few lines of aliases that name one another would expand to gigabytes.
+    A few lines of aliases that name one another can expand to gigabytes.
     """
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _expanded(node, {}) > MOST_NODES:
             raise yaml.constructor.ConstructorError(
                 None,
                 None,
-                f"aliases (*{event.anchor}) are not read; write the value itself",
-                event.start_mark,
+                "its aliases (*name) expand to too much; write the values themselves",
+                node.start_mark,
             )
-        node: yaml.Node | None = super().compose_node(parent, index)
         return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -51,6 +52,16 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _expanded(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
+    """Count a node and what is in it, as often as it is named; more than enough for one that contains itself."""
+    if node not in counted:
+        counted[node] = MOST_NODES + 1  # until it is counted
+        inner: list[Any] = [] if isinstance(node, yaml.ScalarNode) else list(node.value)
+        parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
+        counted[node] = 1 + sum(_expanded(part, counted) for part in parts)
+    return counted[node]
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

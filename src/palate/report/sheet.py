@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 _NAME, _NUMBER = 12, 9
 """Columns of a terminal that a name gets at least, and up to which a cell stays in one line."""
@@ -39,7 +39,7 @@ class Sheet:
     def _table(self, left_out: Sequence[str]) -> Table:
         names = ", ".join(name.replace("\n", " ") for name in left_out)
         note = f"{self.note} Not shown for lack of room: {names}." if names else self.note
-        table = Table(title=escape(self.title), caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=Text(self.title), caption=Text(note), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.title_justify = table.caption_justify = "left"
         shown = [at for at, name in enumerate(self.head) if name not in left_out]
         for at in shown:
@@ -47,14 +47,14 @@ class Sheet:
             longest, word = (max(map(len, found), default=0) for found in (cells, " ".join(cells).split()))
             if at == 0:
                 table.add_column(
-                    self.head[at], vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
+                    Text(self.head[at]), vertical="bottom", overflow="fold", min_width=min(longest, _NAME)
                 )
             else:
                 whole = longest <= _NUMBER
                 width = longest if whole else word
-                table.add_column(self.head[at], justify="right", no_wrap=whole, min_width=width)
+                table.add_column(Text(self.head[at]), justify="right", no_wrap=whole, min_width=width)
         for row in self.rows:
-            table.add_row(*(escape(row[at]) for at in shown))
+            table.add_row(*(Text(row[at]) for at in shown))
         return table
 
     def latex(self) -> str:

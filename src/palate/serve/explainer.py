@@ -108,11 +108,13 @@ class Explainer:
         self._users, self._served, self._store = users, users.served, users.store
         self._known, self._limits = known, limits
         self._attributing = threading.Lock()
+        self._read = 0  # number of the last stored item whose title is known
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
         """Look up the titles of items."""
         if any(self._known.title(item_id) is None for item_id in item_ids):
-            self._known.add(self._store.items()[0])
+            items, self._read = self._store.items(self._read)
+            self._known.add(items)
         return [self._known.title(item_id) for item_id in item_ids]
 
     def view(self, sent: SentQuestion) -> View:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class Keys:
                 )
         if not keys:
             raise DataError("no API key; expected one a line", path)
+        self.readable_by_others = bool(path.stat().st_mode & stat.S_IROTH)
         self._digests = [_digest(key) for _, key in keys]
 
     def knows(self, key: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client import (
     REGISTRY,
@@ -31,6 +33,26 @@ def exposition() -> bytes:
     """Format all metrics as text, over all worker processes."""
     if FOLDER not in os.environ:
         return generate_latest(REGISTRY)
+    _forget_dead_workers(Path(os.environ[FOLDER]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Remove the gauges of workers that were killed, which would count their requests for ever."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _lives(int(pid)):
+            with suppress(FileNotFoundError):  # another worker was faster
+                path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

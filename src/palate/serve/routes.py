@@ -31,6 +31,7 @@ from palate.serve.responses import (
     View,
 )
 from palate.serve.schemas import (
+    PRINTABLE_OR_NONE,
     SentCandidates,
     SentEvents,
     SentItems,
@@ -98,7 +99,9 @@ def model(service: Serving) -> ModelFacts:
 @router.get("/users", tags=["users"])
 def user_ids(
     service: Serving,
-    starting: Annotated[str, Query(max_length=200, description="How the ids begin")] = "",
+    starting: Annotated[
+        str, Query(max_length=200, pattern=PRINTABLE_OR_NONE, description="How the ids begin; case matters")
+    ] = "",
     most: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> UserIds:
     """List user ids."""

@@ -40,8 +40,8 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     """
     settings.check_host()
     trained = _check_models(settings)
-    if settings.key_file is not None:
-        Keys(settings.key_file)
+    if settings.key_file is not None and Keys(settings.key_file).readable_by_others:
+        report(f"warning: everyone on this machine may read {settings.key_file}; chmod o-r it")
     device = find_device(settings.device)
     listening = _listen(settings)
     UserStore(settings.store).close()

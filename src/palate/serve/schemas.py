@@ -23,6 +23,7 @@ from palate.serve.store.changes import Event
 from palate.system.records import Frozen
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
+PRINTABLE_OR_NONE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
 
 

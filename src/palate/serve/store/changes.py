@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from palate.errors import ConflictError
+from palate.errors import ConflictError, DataError
 from palate.serve.store.tables import encoded, events, users
 
+AHEAD = 86_400
+"""Seconds that an event's time may be ahead of this machine's clock, as clocks and zones differ."""
 AT_ONCE = 1000
 """Ids per query, as databases limit the number of parameters."""
 
@@ -41,7 +43,8 @@ def append_events(
 ) -> dict[str, Appended]:
     """Add events to users' histories, in a transaction that locks the users.
 
-    Raises :class:`ConflictError` for an id that stands for another event.
+    Raises :class:`ConflictError` for an id that stands for another event, and :class:`DataError` for a time in the
+    future.
     """
     rows: list[dict[str, Any]] = []
     appended: dict[str, Appended] = {}
@@ -86,12 +89,19 @@ def _new_events(
         row.event_id: (row.item_id, row.rating, row.timestamp)
         for row in in_chunks(connection, of_user, events.c.event_id, ids)
     }
+    latest = _latest_times(connection, user.key, [event.item_id for event in sent if event.timestamp is None])
     new: list[dict[str, Any]] = []
-    for event in sent:
+    for number, event in enumerate(sent):
         event_id = event.event_id or uuid.uuid4().hex
         found = known.get(event_id)
-        # an event without a time is sent again without one
-        timestamp = event.timestamp if event.timestamp is not None else found[2] if found else now
+        if event.timestamp is not None:
+            timestamp = event.timestamp
+            _check_time(timestamp, now, number, event)
+        elif found:  # an event without a time is sent again without one
+            timestamp = found[2]
+        else:  # the clock may have been set back since
+            timestamp = max(now, latest.get(event.item_id, now))
+        latest[event.item_id] = max(timestamp, latest.get(event.item_id, timestamp))
         content = (event.item_id, event.rating, timestamp)
         if found is None:
             known[event_id] = content
@@ -112,6 +122,22 @@ def _new_events(
                 "give a new event a new id"
             )
     return new
+
+
+def _latest_times(connection: Connection, user_key: int, item_ids: Sequence[str]) -> dict[str, int]:
+    """Get the times of the last stored events of some items."""
+    current = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
+    rows = in_chunks(connection, current, events.c.item_id, list(dict.fromkeys(item_ids)))
+    return {row.item_id: row.timestamp for row in rows}
+
+
+def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
+    """Refuse a time that would come before all events of years to come."""
+    if timestamp > now + AHEAD:
+        raise DataError(
+            f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} lies in the future, "
+            f"expected at most {now + AHEAD} seconds since 1970, a day from now; leave it out where it is not known"
+        )
 
 
 def _supersede(connection: Connection, user: Row[Any], new: Sequence[dict[str, Any]]) -> None:

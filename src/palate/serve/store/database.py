@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +47,13 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
+        self._scrub_after = 0.0
         self.full = False  # as the last write found the disk
+        self._inode: int | None = None
         self.engine = _engine(self.url)
         with self._alone(), self._telling():
             self._migrate()
+        self._inode = _inode(self.url)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -66,6 +70,7 @@ class Database:
 
         What is not ``durable`` can be computed again: a power cut may take it back.
         """
+        self.check_file()
         with self._telling(), self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
             with connection.begin():
@@ -74,30 +79,62 @@ class Database:
                 yield connection
             self.full = False
 
+    def will_scrub(self, connection: Connection) -> None:
+        """Note in a transaction that deletes something that SQLite's files are to be scrubbed, even after a crash."""
+        if self.sqlite:
+            noted = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA user_version = {noted % 1_000_000 + 1}")
+
     def scrub(self) -> None:
-        """Remove deleted data from SQLite's files; concurrent calls share the work.
+        """Remove deleted data from SQLite's files where that is noted; concurrent calls share the work.
+
+        A file of many users takes long to write. So that deletions, however many are asked for, leave time for
+        other writes, the next round begins after three times as long as the last one took, or :data:`PATIENCE`.
 
         Deleted rows are overwritten, but where SQLite has moved rows between pages, copies stay in what no row
         uses. So the file is written anew, and its write-ahead log emptied. Raises :class:`StoreError` when readers
         hold on to the log for too long.
         """
-        if not self.sqlite:
+        if not self.sqlite or not self._to_scrub():
             return
         ticket = next(self._tickets)
         with self._scrubbing:
             if ticket > self._scrubbed:
-                latest = next(self._tickets)
+                time.sleep(max(self._scrub_after - time.monotonic(), 0))
+                latest, began = next(self._tickets), time.monotonic()
                 self._write_anew()
-                self._scrubbed = latest
+                self._scrubbed, ended = latest, time.monotonic()
+                self._scrub_after = ended + min(3 * (ended - began), PATIENCE)
+
+    def _to_scrub(self) -> int:
+        """How many deletions have not been scrubbed, 0 if none, as SQLite's user_version."""
+        with self.reading() as connection:
+            return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def _write_anew(self) -> None:
         with self._telling(), self._one_writer(), self.engine.connect() as connection:
             cursor = connection.connection.cursor()
+            (noted,) = cursor.execute("PRAGMA user_version").fetchone()
             cursor.execute("VACUUM")
+            cursor.close()
+        self._truncate_log()
+        with self.writing() as connection:
+            if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == noted:
+                connection.exec_driver_sql("PRAGMA user_version = 0")  # or another process deletes meanwhile
+        self._truncate_log()
+
+    def _truncate_log(self) -> None:
+        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+            cursor = connection.connection.cursor()
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.close()
         if busy:
             raise StoreError(f"{self.name}: readers hold the write-ahead log; ask for the same again")
+
+    def check_file(self) -> None:
+        """Raise :class:`StoreError` if SQLite's file is not the one that was opened: what is written would be lost."""
+        if self.sqlite and self._inode not in (None, _inode(self.url)):
+            raise StoreError(f"{self.name}: the file was moved or replaced; restart the server")
 
     def close(self) -> None:
         """Close all connections."""
@@ -198,6 +235,13 @@ def store_url(store: Path | str) -> URL:
     raise DataError(
         "the store is named by the path of an SQLite file, by sqlite:///PATH or by postgresql://USER@HOST/DATABASE"
     )
+
+
+def _inode(url: URL) -> int | None:
+    try:
+        return Path(url.database or "").stat().st_ino
+    except OSError:
+        return None
 
 
 def _make_private(path: Path) -> None:

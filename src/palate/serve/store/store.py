@@ -81,7 +81,12 @@ class UserStore:
 
     def user_ids(self, starting: str, most: int) -> list[str]:
         """List the user ids with a prefix, sorted."""
-        found = select(users.c.user_id).where(users.c.user_id.startswith(starting, autoescape=True))
+        found = select(users.c.user_id)
+        if self.database.sqlite:  # whose LIKE ignores the case of letters
+            same = func.substr(users.c.user_id, 1, len(starting)) == starting
+            found = found.where(users.c.user_id >= starting, same)
+        else:
+            found = found.where(users.c.user_id.startswith(starting, autoescape=True))
         with self.database.reading() as connection:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
@@ -138,7 +143,9 @@ class UserStore:
             count = connection.execute(
                 select(func.count()).select_from(events.join(users)).where(users.c.user_id == user_id)
             ).scalar_one()
-            connection.execute(delete(users).where(users.c.user_id == user_id))
+            gone = connection.execute(delete(users).where(users.c.user_id == user_id))
+            if gone.rowcount:
+                self.database.will_scrub(connection)
         self.database.scrub()
         return int(count)
 
@@ -152,6 +159,8 @@ class UserStore:
         with self.database.writing() as connection:
             user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
             deleted = remove_events(connection, user, event_ids, item_ids)
+            if deleted.events:
+                self.database.will_scrub(connection)
         self.database.scrub()
         return deleted
 
@@ -197,6 +206,7 @@ class UserStore:
 
     def check(self) -> None:
         """Raise :class:`StoreError` unless the database answers, and :class:`StoreFullError` while it has no room."""
+        self.database.check_file()
         with self.database.reading() as connection:
             connection.execute(select(1))
         if self.database.full:
