@@ -116,7 +116,7 @@ def test_an_interrupt_says_how_to_go_on(palate, stand_in, tmp_path, command, hin
 
 def test_train_passes_the_recipe_and_prints_the_run(palate, stand_in, tmp_path):
     seen = []
-    stand_in("palate.training.train", "train_run", lambda recipe, out, **_: seen.append((recipe, out)) or out)
+    stand_in("palate.training.train", "train_run", lambda recipe, out, *_: seen.append((recipe, out)) or out)
     (tmp_path / "x.yaml").write_text("name: mine\n")
     done = palate("train", "x.yaml", "--set", "train.max_steps=3", "--set", "seed=4")
     assert done.exit_code == 0

@@ -161,7 +161,7 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
             "model: {backbone: {kind: t5, vocab_size: 300}}",
             "x.yaml: unknown key 'model.backbone.vocab_size'; kind 't5' has no such setting",
         ),
-        ("data: {zzz: 1}", "x.yaml: unknown key 'data.zzz'; known keys here: path"),
+        ("data: {zzz: 1}", "x.yaml: unknown key 'data.zzz'; known keys here: path, protocol"),
         (
             "model: {backbone: {kind: gpt}}",
             "x.yaml: 'model.backbone.kind' is 'gpt', expected one of 'random-t5', 't5', 'causal'",
