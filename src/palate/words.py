@@ -42,7 +42,7 @@ def printable(text: str) -> str:
 
     Names come from data, and a terminal would obey them.
     """
-    return _CONTROLS.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode(), text)
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @lru_cache(maxsize=1)
