@@ -47,6 +47,8 @@ def test_each_interaction_keeps_its_text(tmp_path, name):
     assert again.info.reviewed_interactions == 3
     assert "review texts: of 60.0% of the ratings" in said
     assert set(again.items["description"]) == {None}
+    assert again.info.report["conflicting_items"] == 0
+    assert not any("left out" in line for line in said)
 
 
 def test_merged_events_keep_the_last_text(tmp_path):

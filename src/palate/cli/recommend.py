@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show_json, show_table, tell, watched
+from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.recommend.recommender import ItemChoice, Ratings, Recommendations, Recommender
@@ -35,6 +36,8 @@ JsonOption: TypeAlias = Annotated[bool, Option("--json", help="Print the answer 
 _Answer = TypeVar("_Answer", "Recommendations", "Ratings", "ItemChoice")
 _AT_ONCE = 256
 """Users that are answered together."""
+_NEWEST = 5
+"""Items of a history that are named below an answer."""
 
 
 def recommend(
@@ -61,14 +64,16 @@ def recommend(
             histories, k, seen=seen, categories=category or (), since=since, diversity=diversity
         )
 
-    def shown(recommender: Recommender, found: Recommendations) -> None:
+    def shown(recommender: Recommender, history: History, found: Recommendations) -> None:
+        titles = _Titles.of(recommender)
         rows = [
-            (str(place), item.item_id, item.title, f"{item.share:.2%}")
+            (str(place), item.item_id, titles.dated(item.item_id), f"{item.share:.2%}")
             for place, item in enumerate(found.items, start=1)
         ]
         if len(rows) < k:
             tell(f"only {len(rows)} of {k}: no other item is allowed")
-        _table(f"user {found.user_id}", ["", "id", recommender.facts.item_noun, "share"], rows)
+        head = ["", "id", recommender.facts.item_noun, "share"]
+        _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
     _answer(run, user, users, history, data, as_json, ask, shown)
 
@@ -87,13 +92,14 @@ def rate(
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[Ratings]:
         return recommender.rate(histories, item)
 
-    def shown(recommender: Recommender, found: Ratings) -> None:
+    def shown(recommender: Recommender, history: History, found: Ratings) -> None:
+        titles = _Titles.of(recommender)
         rows = [
-            (one.item_id, one.title, f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
+            (one.item_id, titles.dated(one.item_id), f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
             for one in found.items
         ]
-        head = ["id", recommender.facts.item_noun, "rating", f"above {recommender.facts.like_above:g}"]
-        _table(f"user {found.user_id}", head, rows)
+        head = ["id", recommender.facts.item_noun, "rating", f"chance above {recommender.facts.like_above:g}"]
+        _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
     _answer(run, user, users, history, data, as_json, ask, shown)
 
@@ -112,14 +118,15 @@ def choose(
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[ItemChoice]:
         return recommender.choose(histories, item)
 
-    def shown(recommender: Recommender, found: ItemChoice) -> None:
-        titles = dict(zip(recommender.item_ids, recommender.items["title"], strict=True))
+    def shown(recommender: Recommender, history: History, found: ItemChoice) -> None:
+        titles = _Titles.of(recommender)
         rows = [
-            (item_id, titles[item_id], f"{chance:.0%}")
+            (item_id, titles.dated(item_id), f"{chance:.0%}")
             for item_id, chance in sorted(found.probabilities.items(), key=lambda pair: -pair[1])
         ]
         head = ["id", recommender.facts.item_noun, f"chance, by {found.by}"]
-        _table(f"user {found.user_id} would choose {titles[found.item_id]}", head, rows)
+        title = f"user {found.user_id} would choose {titles.dated(found.item_id)}"
+        _table(title, head, rows, titles.of_history(history))
 
     _answer(run, user, users, history, data, as_json, ask, shown)
 
@@ -132,7 +139,7 @@ def _answer(
     data: Path | None,
     as_json: bool,
     ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
-    shown: Callable[[Recommender, _Answer], None],
+    shown: Callable[[Recommender, History, _Answer], None],
 ) -> None:
     """Ask about one user and print the answer, or about several and print a line of JSON for each."""
     if sum(one is not None for one in (user or None, users, file)) != 1:
@@ -144,13 +151,13 @@ def _answer(
 
     recommender = load_recommender(run)
     if file is not None:
-        return _show([_someone_else(recommender, file)], recommender, as_json, ask, shown)
+        return _show(_someone_else(recommender, file), recommender, as_json, ask, shown)
     dataset = dataset_of(load_run(run), data)
     names = _names(users, dataset.user_ids) if users is not None else list(dict.fromkeys(user or ()))
     for name in names:
         dataset.user_index(name)
     if users is None and len(names) == 1:
-        return _show(dataset.histories(names), recommender, as_json, ask, shown)
+        return _show(dataset.histories(names)[0], recommender, as_json, ask, shown)
     with counting_bar("asking", watched()) as progress:
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
@@ -161,19 +168,19 @@ def _answer(
 
 
 def _show(
-    histories: Sequence[History],
+    history: History,
     recommender: Recommender,
     as_json: bool,
     ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
-    shown: Callable[[Recommender, _Answer], None],
+    shown: Callable[[Recommender, History, _Answer], None],
 ) -> None:
-    (found,) = ask(recommender, histories)
+    (found,) = ask(recommender, [history])
     if not found.personal:
         tell("the history is empty: this is the answer for the population")
     if as_json:
         show_json(asdict(found))
     else:
-        shown(recommender, found)
+        shown(recommender, history, found)
 
 
 def _names(users: str, known: Sequence[str]) -> list[str]:
@@ -207,7 +214,34 @@ def _someone_else(recommender: Recommender, file: Path) -> History:
     return history
 
 
-def _table(title: str, head: list[str], rows: Sequence[Sequence[str]]) -> None:
+@dataclass(frozen=True)
+class _Titles:
+    """Titles of items with their years, as films of one name have different ones."""
+
+    dates: Mapping[str, str]
+
+    @classmethod
+    def of(cls, recommender: Recommender) -> _Titles:
+        columns = (recommender.items[name] for name in ("item_id", "title", "year"))
+        return cls(
+            {
+                item_id: title if year is None else f"{title} ({year})"
+                for item_id, title, year in zip(*columns, strict=True)
+            }
+        )
+
+    def dated(self, item_id: str) -> str:
+        return self.dates[item_id]
+
+    def of_history(self, history: History) -> str:
+        """Say what an answer rests on: how many events, and the newest items."""
+        newest = list(dict.fromkeys(history.item_ids[::-1]))[:_NEWEST]
+        if not newest:
+            return ""
+        return f"From {counted(len(history), 'event')}, the newest: {'; '.join(map(self.dated, newest))}."
+
+
+def _table(title: str, head: list[str], rows: Sequence[Sequence[str]], note: str) -> None:
     from palate.report.sheet import Sheet
 
-    show_table(Sheet(title, head, rows))
+    show_table(Sheet(title, head, rows, note))

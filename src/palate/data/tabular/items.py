@@ -116,6 +116,8 @@ def read_catalogue(
                 f"{description} differs between the events of an item: not its description (--description-col)"
             )
             description = None
+        kept = replace(columns, title=title, description=description).used
+        table, others = _first_and_others(pl.concat([table, others]), kept, id_column)
     categories = (
         CategoryColumn([[] for _ in range(len(table))], None)
         if category is None
@@ -232,10 +234,18 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
         return table.group_by(used).agg(pl.col(_ROW).min(), pl.len().alias(_ROWS))
 
     table, _ = files.read(used, versions_in)
-    versions = table.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
-    check_ids(id_column, versions[id_column], files)
+    first, others = _first_and_others(table, used, id_column)
+    check_ids(id_column, first[id_column], files)
+    return first, others, without_id
+
+
+def _first_and_others(
+    rows: pl.DataFrame, used: list[str], id_column: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Divide what the used columns hold into the first of each id and all that differs from it."""
+    versions = rows.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
     first = pl.col(id_column).is_first_distinct()
-    return versions.filter(first), versions.filter(~first), without_id
+    return versions.filter(first), versions.filter(~first)
 
 
 def _repeated(first: pl.DataFrame, others: pl.DataFrame, own: OwnData) -> dict[str, int]:
