@@ -150,4 +150,7 @@ def test_a_list_without_any_item_is_shown(shop, tmp_path):
 def test_an_answer_names_what_it_rests_on(shop, tmp_path):
     events = [{"item_id": f"978-0000{n}", "rating": 9} for n in (1, 2)]
     shown = run("recommend", shop, "--history", write_rows(events, tmp_path / "me.jsonl"), "-k", 2).stdout
-    assert re.search(r"From 2 events, the newest: \w+ Stories 2 \(1952\); \w+ Stories 1 \(1951\)\.", " ".join(shown.split()))
+    assert re.search(
+        r"From 2 events, the newest: \w+ Stories 2 \(1952\); \w+ Stories 1 \(1951\)\.",
+        " ".join(shown.split()),
+    )
