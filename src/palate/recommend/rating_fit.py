@@ -17,6 +17,7 @@ from palate.recommend.content import item_features
 from palate.recommend.rating_calibration import (
     FEWEST,
     RatingCalibration,
+    ShownHistories,
     fit_calibration,
     held_out_users,
     show_parts,
@@ -40,7 +41,9 @@ PARTS, PART_LENGTHS = 4, (5.0, 200.0)
 """Parts of each history by which is learned what its items say, and their expected lengths."""
 TASTE_PENALTY = 200.0
 """Penalty of the squared weights of standardised inputs."""
-_AT_ONCE = 1 << 20
+TASTE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of these weights that are tried on held-out ratings."""
+_AT_ONCE = 1 << 15
 """Held-out ratings that are predicted at once."""
 
 
@@ -74,14 +77,27 @@ def fit_rating_model(
         return whole
     others = events.of_users(learned)
     partial = fit_ratings(others, values[others.rating_index], features, like_above, *sizes, rng)
-    users, covariance = partial.posterior(partial.states(shown.events, shown.values))
+    tried = [(share, *_predicted(_with_taste(partial, share), shown)) for share in TASTE_SHARES]
+    share, mean, sd = min(tried, key=lambda one: float(((shown.wanted_rating - one[1]) ** 2).mean()))
+    calibration = fit_calibration(shown, mean, sd, like_above)
+    return replace(_with_taste(whole, share), calibration=calibration)
+
+
+def _with_taste(model: RatingModel, share: float) -> RatingModel:
+    """Let the items of a history count by a share of what was learned."""
+    return replace(model, taste=(share * model.taste).astype(np.float32))
+
+
+def _predicted(model: RatingModel, shown: ShownHistories) -> tuple[Doubles, Doubles]:
+    """Predict means and standard deviations of the wanted ratings, [M] both."""
+    users, covariance = model.posterior(model.states(shown.events, shown.values))
     parts = []
     for at in range(0, len(shown.wanted_user), _AT_ONCE):
         rows = slice(at, at + _AT_ONCE)
         owner = shown.wanted_user[rows]
-        parts.append(partial.moments(users[owner], covariance[owner], shown.wanted_item[rows, None]))
+        parts.append(model.moments(users[owner], covariance[owner], shown.wanted_item[rows, None]))
     mean, sd = (np.concatenate(column)[:, 0] for column in zip(*parts, strict=True))
-    return replace(whole, calibration=fit_calibration(shown, mean, sd, like_above))
+    return mean, sd
 
 
 def fit_ratings(
