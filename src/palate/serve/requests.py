@@ -125,7 +125,7 @@ def events_by_user(body: bytes, unrated: Unrated, most: int) -> dict[str, list[E
 
     Args:
         body: The lines, as UTF-8 with or without a byte order mark; blank ones are passed over.
-        unrated: What an event counts without a rating, None where it needs one.
+        unrated: What an event weighs without a rating, None where it needs one.
         most: Maximum number of lines.
 
     Raises:
