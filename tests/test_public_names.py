@@ -46,7 +46,7 @@ SIGNATURES = {
         "-> 'None'"
     ),
     "score_ratings": (
-        "(entries: 'Sequence[str | tuple[str, RatingPredictor]]', data: 'Dataset | Path | str', *, "
+        "(entries: 'Sequence[str | Path | tuple[str, RatingPredictor]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RatingProtocol' = 'new-users', visible: 'Sequence[int]' = (10, 20, 50, 100), "
         "kind: 'WindowKind' = 'random', periods: 'tuple[int, int] | None' = None, trials: 'int' = 4, "
         "seed: 'int' = 0, versus: 'str | None' = None, report: 'Callable[[str], None] | None' = None) "

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import palate
 from palate.cli.app import app
-from palate.errors import PalateError, RecipeError
+from palate.errors import MismatchError, PalateError, RecipeError
 from palate.recommend.rating_calibration import ExpectedRatings
 from small_dataset import small_dataset
 
@@ -95,6 +95,20 @@ def test_nothing_of_a_test_user_is_learned_from():
 def test_what_is_asked_for_is_checked(entries, options, kind, said):
     with pytest.raises(kind, match=said):
         palate.score_ratings(entries, FILMS, **{"visible": [5], **options})
+
+
+def test_a_run_predicts_as_the_recommender_that_is_trained_on_the_same_users(prepared, tmp_path):
+    settings = {"texts": False, "rounds": 1, "network_size": 0}
+    small = {"rating_models": 2, "rating_rank": 2, "rating_iterations": 5}
+    palate.train({"recommend": settings | small}, prepared, tmp_path / "run")
+    found = palate.score_ratings([tmp_path / "run", "item-mean"], prepared, visible=[4], trials=1)
+    run = found.predictors[0]
+    assert (run.name, run.trials, run.dev) == (str(tmp_path / "run"), 1, None)
+    assert 0.5 < run.metrics["4 visible"]["rmse"].value < 2
+    with pytest.raises(MismatchError, match="has learned from targets of future"):
+        palate.score_ratings([tmp_path / "run"], prepared, protocol="future")
+    with pytest.raises(RecipeError, match="has not learned by these periods; leave them out"):
+        palate.score_ratings([tmp_path / "run"], prepared, protocol="future", periods=(9_000_000, 20_000_000))
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ import polars as pl
 import pytest
 from scipy import sparse
 
+from palate.config.recipe import RecommendSettings
 from palate.recommend.content import item_features
 from palate.recommend.rating_calibration import RatingCalibration
-from palate.recommend.rating_fit import fit_ratings
+from palate.recommend.rating_fit import fit_rating_model, fit_ratings
 from palate.recommend.ratings import RatingModel
 from palate.recommend.relations import VectorRelation
 from palate.schema import Interactions
+from small_dataset import small_dataset
 
 RANK, USERS, ITEMS = 2, 300, 40
 CONSTANT = sparse.csr_matrix(np.ones((ITEMS, 1)))
@@ -162,3 +164,21 @@ def test_which_items_someone_rates_says_something_whatever_the_ratings():
     state = model.state(np.zeros(6, int), of_one_kind[0], average[0], 1)
     liked, other = model.expected(state, np.array([[10, 30]])).mean[0]
     assert liked > other + 0.2
+
+
+def test_items_of_a_history_count_nothing_where_that_helps_nobody_who_was_held_out():
+    films = small_dataset()  # what is rated there is drawn at random
+    events = films.interactions.of_users(films.users("train"))
+    settings = RecommendSettings(rating_models=1, rating_rank=2, rating_iterations=5)
+    model = fit_rating_model(films, events, settings, {}, np.random.default_rng(0))
+    free = fit_ratings(
+        events,
+        films.rating_values[events.rating_index].astype(np.float64),
+        item_features(films.items, {}),
+        3.5,
+        1,
+        2,
+        5,
+        np.random.default_rng(0),
+    )
+    assert np.abs(model.taste).max() <= 0.5 * np.abs(free.taste).max()

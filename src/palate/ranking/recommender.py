@@ -37,7 +37,7 @@ class TrainedRecommender:
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
 
-    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
+    def fit(self, dataset: Dataset, dev_ndcg: DevNdcg | None = None) -> None:
         """Do nothing: it is trained."""
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:

@@ -101,7 +101,7 @@ class RatingOptions:
 
 
 def score_ratings(
-    entries: Sequence[str | tuple[str, RatingPredictor]],
+    entries: Sequence[str | Path | tuple[str, RatingPredictor]],
     data: Dataset | Path | str,
     *,
     protocol: RatingProtocol = "new-users",
@@ -166,9 +166,9 @@ def score_ratings(
     return _RatingComparison(dataset, options, split, report or (lambda line: None)).table(found)
 
 
-def _entry(entry: str | tuple[str, RatingPredictor], options: RatingOptions) -> RankerEntry:
-    if isinstance(entry, str):
-        return find_entry(entry, options.trials, rating_predictors)
+def _entry(entry: str | Path | tuple[str, RatingPredictor], options: RatingOptions) -> RankerEntry:
+    if isinstance(entry, str | Path):
+        return find_entry(str(entry), options.trials, rating_predictors)
     name, predictor = entry
     return RankerEntry.of_ranker(name, lambda: predictor)
 
