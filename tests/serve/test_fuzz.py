@@ -39,6 +39,7 @@ def with_known_items(value, draw):
     """The same with items and ratings that the model knows, so that events get past them."""
     if isinstance(value, dict):
         known = {"item_id": lambda: str(draw(st.integers(1, 60))), "rating": lambda: draw(st.integers(1, 5))}
+        known |= dict.fromkeys(("event_type", "dwell"), lambda: None)  # which data with ratings does not have
         if "item_id" in value and "title" not in value:
             value = {**value, "rating": None}
         return {
