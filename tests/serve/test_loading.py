@@ -54,7 +54,7 @@ def test_a_load_that_was_interrupted_is_gone_on_with(store, tiny_data, monkeypat
 
 def test_what_users_have_sent_meanwhile_stays(store, tiny_data):
     user_id = tiny_data.user_ids[0]
-    store.append({user_id: [Event(tiny_data.item_ids[0], 1.0, 2_000_000_000, "own")]})
+    store.append({user_id: [Event(tiny_data.item_ids[0], 1.0, 1_700_000_000, "own")]})
     load_users(tiny_data, store)
     assert store.history(user_id, newest=1).history.event_ids == ["own"]
 
