@@ -33,7 +33,10 @@ SIGNATURES = {
         "seed: 'int' = 0, keep_seen: 'bool' = False, versus: 'str | None' = None, seeds: 'int' = 1, "
         "report: 'Callable[[str], None] | None' = None) -> 'RankingTable'"
     ),
-    "read_history": "(path: 'Path | str', unrated: 'Unrated' = None) -> 'tuple[History, list[Item]]'",
+    "read_history": (
+        "(path: 'Path | str', unrated: 'Unrated' = None, may_be_empty: 'bool' = False) "
+        "-> 'tuple[History, list[Item]]'"
+    ),
     "read_prompts": "(folder: 'Path | str', run: 'Path | str | None' = None) -> 'Prompts'",
     "register_predictor": "(name: 'str', build: 'PredictorFactory') -> 'None'",
     "register_ranker": (
