@@ -122,7 +122,7 @@ class Gate:
     async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refusal(scope["path"], headers)
-        body = bytearray()
+        body, held = bytearray(), 0
         try:
             if refused is None:
                 with anyio.move_on_after(self.limits.body_seconds) as limit:
@@ -138,9 +138,13 @@ class Gate:
             if refused is not None:
                 await refused(scope, receive, send)
                 return
-            await self._serve(scope, _again(bytes(body), receive), send)
+            whole, held = bytes(body), len(body)
+            body.clear()  # one copy is enough
+            again = _again(whole, receive)
+            del whole
+            await self._serve(scope, again, send)
         finally:
-            self.held -= len(body)
+            self.held -= held or len(body)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application respond in the time that a request has."""
@@ -210,15 +214,12 @@ class Gate:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Give the application the body that was received, and then what comes after it."""
-    given = False
+    """Give the application the body that was received, once, and then what comes after it."""
+    left = [body]
+    del body
 
     async def receive_on() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
     return receive_on
 

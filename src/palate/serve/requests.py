@@ -11,7 +11,6 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from palate.data.event_types import Unrated
 from palate.data.json_text import filled_lines, read_json
@@ -55,20 +54,20 @@ class JsonRoute(APIRoute):
             if field is not None and kind.endswith(("/json", "+json")):
                 body = await made.body()
                 if len(body) > SMALL:
-                    limits: Limits = made.app.state.service.limits
-                    made.parsed = await run_in_threadpool(_parsed, body, limits, field)
+                    made.parsed = await made.app.state.service.parsing(lambda: _parsed(made, body, field))
             return await handle(made)
 
         return read
 
 
-def _parsed(body: bytes, limits: Limits, field: Any) -> Any:
-    """Parse and validate a body by the field that a route declares for it.
+def _parsed(request: Request, body: bytes, field: Any) -> Any:
+    """Parse and validate a body by the field that its route declares for it.
 
     Raises:
         DataError: The body holds more than a request may.
         RequestValidationError: It is not valid.
     """
+    limits: Limits = request.app.state.service.limits
     if (found := values_in(body, VALUES * limits.events)) > VALUES * limits.events:
         raise DataError(f"the body: found {found:,} values, more than {limits.events:,} events have")
     try:

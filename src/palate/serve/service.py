@@ -72,7 +72,7 @@ class Service:
             self._explainer = Explainer(self.users, known, self.limits)
             self._batcher = Batcher(self.limits, metrics.batches.observe)
         self._encoding = anyio.CapacityLimiter(ENCODING)
-        self._checking = anyio.CapacityLimiter(1)
+        self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
 
     @property
     def served(self) -> ServedModel:
@@ -151,6 +151,10 @@ class Service:
     async def ready(self) -> None:
         """Raise :class:`StoreError` if the store cannot be used; never waits for the work of other requests."""
         await anyio.to_thread.run_sync(self.store.check, limiter=self._checking)
+
+    async def parsing(self, work: Callable[[], T]) -> T:
+        """Parse a large body in a thread, one at a time: threads that compute take turns with the event loop."""
+        return await anyio.to_thread.run_sync(work, limiter=self._parsing)
 
     async def encoding(self, work: Callable[[], T], new_items: bool) -> T:
         """Run work in a thread; with new items, whose texts take long, in one of a few.
