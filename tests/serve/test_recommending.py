@@ -9,7 +9,8 @@ import palate
 from palate.errors import PalateError
 from palate.recommend.files import load_recommender
 from palate.recommend.state_bytes import pack_state, unpack_state
-from palate.serve.run import serve as start
+from palate.serve.run import serve as start_server
+from palate.serve.schemas import SentItem
 from palate.serve.settings import ServeSettings
 from serving import command, refusal, sent, started, train_small_recommender
 
@@ -200,7 +201,6 @@ def test_a_recommender_alone_says_what_it_serves(alone, recommender, tiny_data):
         ("/answers", {"questions": [{"user_id": "ann"}]}),
         ("/views", {"user_id": "ann"}),
         ("/attributions", {"user_id": "ann"}),
-        ("/items", {"items": [{"item_id": "x", "title": "y"}]}),
     ):
         said = refusal(alone.post(path, json=body), 404)
         assert "has a recommender and no language model" in said
@@ -226,15 +226,53 @@ def test_both_together_share_the_users(serve, recommender_run, events):
         server.post("/answers", json={"questions": [{"user_id": "ann"}]}).json()["answers"][0]["version"] == 8
     )
     assert asked(server, "/recommendations", {"user_id": "ann"})[0]["version"] == 8
-    before = asked(server, "/recommendations", {"user_id": "ann"})[0]
-    server.post("/items", json={"items": [{"item_id": "x", "title": "New", "categories": ["Drama"]}]})
-    server.post("/users/ann/events", json={"item_id": "x", "rating": 5})
-    after = asked(server, "/recommendations", {"user_id": "ann"})[0]
-    assert (after["items"], after["version"]) == (before["items"], 9)  # it does not know the new item
-    assert server.get("/model").json()["recommender"]["items"] == 60
+    server.post("/users/ann/events", json={"item_id": "1", "rating": 5})
+    assert asked(server, "/recommendations", {"user_id": "ann"})[0]["version"] == 9
     metrics = server.get("/metrics").text
     assert 'palate_recommender_states_total{source="advanced"}' in metrics
     assert 'route="/recommendations"' in metrics
+
+
+NEW = [
+    {"item_id": "x", "title": "New", "categories": ["Drama"]},
+    {"item_id": "y", "title": "Newer", "categories": ["Comedy", "Drama"]},
+]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_items_that_are_added_are_rated_and_recommended_and_events_about_them_read(
+    serve, recommender_run, recommender, events, together
+):
+    def start():
+        return serve(recommender=recommender_run) if together else serve(of=recommender_run)
+
+    server, other = start(), start()
+    for one in (server, other):
+        asked(one, "/recommendations", {"history": events})
+    other.post("/items", json={"items": NEW[:1]}).raise_for_status()
+    server.post("/items", json={"items": NEW}).raise_for_status()
+    server.post("/users/ann/events", json=[*events, {"item_id": "y", "rating": 5}]).raise_for_status()
+    expected = recommender.with_items([SentItem(**one).item() for one in NEW])
+    history = expected_history(server, "ann")
+    for one in (server, other, start()):
+        (listed,) = asked(one, "/recommendations", {"user_id": "ann"}, k=62)
+        (found,) = expected.recommend([history], k=62)
+        assert [item["item_id"] for item in listed["items"]] == [item.item_id for item in found.items]
+        assert "x" in [item["item_id"] for item in listed["items"]]
+        (rated,) = asked(one, "/ratings", {"user_id": "ann"}, item_ids=["x", "y", "1"])
+        assert [item["rating"] for item in rated["items"]] == close_to(
+            [item.rating for item in expected.rate([history], ["x", "y", "1"])[0].items]
+        )
+        assert one.get("/model").json()["recommender"]["items"] == 62
+    said = refusal(server.post("/items", json={"items": [{**NEW[0], "title": "Other"}]}), 409 if together else 422)
+    assert "already known" in said
+
+
+def expected_history(server, user_id):
+    found = server.get(f"/users/{user_id}/history").json()["events"]
+    return palate.History(
+        user_id, *([event[name] for event in found] for name in ("item_id", "rating", "timestamp"))
+    )
 
 
 def test_requests_that_are_too_many_are_told_to_come_again(serve, recommender_run):
@@ -283,7 +321,7 @@ def test_two_models_of_other_catalogues_are_not_served(run, recommender_run, tmp
 
     def said(**settings):
         with pytest.raises(PalateError) as caught:
-            start(ServeSettings(store=str(tmp_path / "users.sqlite"), port=0, **settings), print)
+            start_server(ServeSettings(store=str(tmp_path / "users.sqlite"), port=0, **settings), print)
         return str(caught.value)
 
     assert f"{other} is of another catalogue than {run}: " in said(run=run, recommender=other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -241,6 +241,12 @@ class ServedCatalogue(Protocol):
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
         """List the ratings that are not on the scale."""
 
+    def adding(self, items: Sequence[Item]) -> AbstractContextManager[None]:
+        """Check new items, and add them if the block ends without an error."""
+
+    def add_items(self, items: Sequence[Item]) -> None:
+        """Add new items."""
+
 
 class Encoding(Protocol):
     """What makes the encodings of stored histories that the store keeps."""
@@ -260,10 +266,17 @@ class Encoding(Protocol):
         """Update an encoding; None where only the whole history can tell."""
 
 
+def _add_new(served: ServedCatalogue, items: Sequence[Item]) -> bool:
+    """Add the items that a model does not know, in their order; returns whether there were any."""
+    new = set(served.unknown(item.item_id for item in items))
+    served.add_items([item for item in items if item.item_id in new])
+    return bool(new)
+
+
 class Users:
     """Stored users, and the model that knows their items and encodes them.
 
-    With a recommender alone that is the recommender; a language model knows the items that were added, too.
+    With a recommender alone that is the recommender.
     """
 
     def __init__(
@@ -321,26 +334,25 @@ class Users:
 
         Raises :class:`DataError` or :class:`ConflictError` for an item that is known with other texts.
         """
-        served = self.served
         if items:
             self.refresh_items()
-            with served.adding(items):
+            with self.catalogue.adding(items):
                 committing()
                 self.store.add_items(items)
+            self.refresh_items()
 
     def refresh_items(self) -> bool:
-        """Load the items that others have added since the last call; returns whether there were any.
+        """Load the items that were added since the last call; returns whether there were any.
 
         What a newer model has in its own table stays as it is there.
         """
-        if self.model is None:
-            return False
         with acquired(self._refreshing):
             items, last = self.store.items(self._items)
-            new = set(self.model.unknown(item.item_id for item in items))
-            self.model.add_items([item for item in items if item.item_id in new])
+            learned = [
+                _add_new(served, items) for served in (self.model, self.recommender) if served is not None
+            ]
             self._items = last  # not before: a request that ends here leaves the items to the next one
-            return bool(new)
+            return any(learned)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
         """Get the user prompt of all stored events, cached by the history's version.

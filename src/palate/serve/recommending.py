@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +12,16 @@ import numpy as np
 
 from palate.data.event_types import Unrated
 from palate.errors import DataError
+from palate.items.encoder import ItemEncoder
 from palate.items.table import off_scale
 from palate.recommend.files import load_recommender
-from palate.recommend.recommender import KnownUser
+from palate.recommend.recommender import KnownUser, Recommender
+from palate.recommend.state import TasteState
 from palate.recommend.state_bytes import STATE_FIELDS, pack_state, unpack_state
 from palate.runs.run import load_run
-from palate.schema import History
+from palate.schema import Item
 from palate.serve import metrics
+from palate.serve.encoding import ServingEncoder
 from palate.serve.engine import Users, digest_of_files
 from palate.serve.responses import (
     AllChoices,
@@ -33,7 +37,7 @@ from palate.serve.settings import Limits
 from palate.serve.store.store import Changes, Encoded, StoredHistory
 from palate.serve.waiting import Turns
 
-KEPT = f"palate-taste-1 {' '.join(STATE_FIELDS)}".encode()
+KEPT = f"palate-taste-2 {' '.join(STATE_FIELDS)}".encode()
 """Version of the cached states; changing it invalidates those of earlier versions."""
 AT_ONCE = 4
 """Requests that are worked on at the same time: the processor is shared, and each takes memory for its scores."""
@@ -43,14 +47,17 @@ T = TypeVar("T")
 class ServedRecommender:
     """A recommender as served.
 
-    Items that were added to the language model beside it are not known to it: it passes over the events about them
-    until it is trained again.
+    Items that are added are known by their texts and categories. They are added in the order of the store's numbers
+    alone, so that an item has the same index in the states of every worker.
     """
 
     def __init__(self, run: Path) -> None:
         self.recommender = load_recommender(run)
+        reading = self.recommender.content.reading
+        self._encoder = None if reading is None else ServingEncoder.serving(ItemEncoder.of(reading.encoder))
         self.identity = f"sha256:{digest_of_files(load_run(run).model, KEPT).hexdigest()}"
         self.reads = None
+        self._titles = _titles_of(self.recommender)
 
     @cached_property
     def scale(self) -> list[float]:
@@ -84,7 +91,25 @@ class ServedRecommender:
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
         """List the items that the recommender does not know."""
-        return [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._titles]
+        known = self._titles
+        return [item_id for item_id in dict.fromkeys(item_ids) if item_id not in known]
+
+    @contextmanager
+    def adding(self, items: Sequence[Item]) -> Iterator[None]:
+        """Check that known items have the same titles; the store's order decides where they are added."""
+        known = self._titles
+        for item in items:
+            if known.get(item.item_id, item.title) != item.title:
+                raise DataError(
+                    f"item {item.item_id!r} is already known with another title; give it a new id"
+                )
+        yield
+
+    def add_items(self, items: Sequence[Item]) -> None:
+        """Add new items; a reader keeps the recommender that it began with."""
+        if items:
+            self.recommender = self.recommender.with_items(items, self._encoder)
+            self._titles = _titles_of(self.recommender)
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
         """List the ratings that are not on the scale."""
@@ -94,14 +119,9 @@ class ServedRecommender:
         """Look up the title of an item."""
         return self._titles.get(item_id)
 
-    def known_part(self, history: History) -> History:
-        """Leave out the events about items that were added since the training."""
-        rows = [row for row, item_id in enumerate(history.item_ids) if item_id in self._titles]
-        return history if len(rows) == len(history) else history.take(rows)
-
     def encode(self, found: StoredHistory) -> Encoded:
         """Make the state of a stored history."""
-        state = self.recommender.state(self.known_part(found.history))
+        state = self.recommender.state(found.history)
         return Encoded(found.version, b"", pack_state(state))
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
@@ -110,16 +130,21 @@ class ServedRecommender:
         None where one of them is older than the state's newest, or takes an earlier one's place.
         """
         assert kept.state is not None
-        state, later = unpack_state(kept.state), self.known_part(changes.added)
+        state, later = unpack_state(kept.state), changes.added
         newest = state.timestamp.max(initial=0)
         if len(changes.removed) or any(one < newest for one in later.timestamps):
             return None
         return Encoded(changes.version, b"", pack_state(self.recommender.added(state, later)))
 
-    @cached_property
-    def _titles(self) -> dict[str, str]:
-        items = self.recommender.items
-        return dict(zip(items["item_id"], items["title"], strict=True))
+    def knows(self, state: TasteState) -> bool:
+        """Whether all items of a state are known, which another worker may have made."""
+        known = len(self.recommender.items)
+        return all(index < known for index in state.seen)
+
+
+def _titles_of(recommender: Recommender) -> dict[str, str]:
+    items = recommender.items
+    return dict(zip(items["item_id"], items["title"], strict=True))
 
 
 class Recommending:
@@ -138,7 +163,7 @@ class Recommending:
         self._limits.check_count("k", sent.k, self._limits.listed, "ask for fewer")
         self._check(sent)
         ask = partial(
-            self._served.recommender.recommend,
+            Recommender.recommend,
             k=sent.k,
             seen=sent.seen,
             categories=sent.categories,
@@ -155,7 +180,7 @@ class Recommending:
         """Predict each user's ratings of the items."""
         self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
         self._check(sent)
-        ask = partial(self._served.recommender.rate, item_ids=sent.item_ids)
+        ask = partial(Recommender.rate, item_ids=sent.item_ids)
         rows = [
             UserRatings(**who, personal=one.personal, items=one.items)
             for who, one in await self._asked(sent, ask)
@@ -166,7 +191,7 @@ class Recommending:
         """Say which of the items each user would choose."""
         self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
         self._check(sent)
-        ask = partial(self._served.recommender.choose, item_ids=sent.item_ids)
+        ask = partial(Recommender.choose, item_ids=sent.item_ids)
         rows = [
             ChosenForUser(
                 **who,
@@ -185,13 +210,13 @@ class Recommending:
             self._limits.check_history(user, f"users.{number}.")
 
     async def _asked(
-        self, sent: SentUsers, ask: Callable[[Sequence[KnownUser]], Sequence[T]]
+        self, sent: SentUsers, ask: Callable[[Recommender, Sequence[KnownUser]], Sequence[T]]
     ) -> list[tuple[dict[str, str | int | None], T]]:
         """Ask about users when it is their turn: the id and the version of each stored one, and the answer."""
 
         def work() -> list[tuple[dict[str, str | int | None], T]]:
             known = [self._known(number, user) for number, user in enumerate(sent.users)]
-            answers = ask([user for _, user in known])
+            answers = ask(self._served.recommender, [user for _, user in known])
             return [(who, answer) for (who, _), answer in zip(known, answers, strict=True)]
 
         return await self._turns.take(work)
@@ -201,11 +226,14 @@ class Recommending:
             kept, source = self._users.encoded_by(self._served, sent.user_id)
             metrics.states.labels(source).inc()
             assert kept.state is not None
-            return {"user_id": sent.user_id, "version": kept.version}, unpack_state(kept.state)
+            state = unpack_state(kept.state)
+            if not self._served.knows(state):
+                self._users.refresh_items()
+            return {"user_id": sent.user_id, "version": kept.version}, state
         history, items = self._users.given(sent.history or [])
         if items:
             raise DataError(
-                f"users.{number}.history: the item {items[0].item_id!r} is given as text; a recommender reads "
-                "items of its catalogue only"
+                f"users.{number}.history: the item {items[0].item_id!r} is given as text; add it with "
+                "POST /items first"
             )
-        return {"user_id": None, "version": None}, self._served.known_part(history)
+        return {"user_id": None, "version": None}, history

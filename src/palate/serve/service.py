@@ -18,7 +18,7 @@ from palate.errors import NotServedError
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
-from palate.serve.batcher import Batcher, OverloadedError, QueuedQuestion
+from palate.serve.batcher import Batcher, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.recommending import Recommending, ServedRecommender
@@ -26,6 +26,7 @@ from palate.serve.responses import GivenAnswer, ModelFacts
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
+from palate.serve.waiting import Turns
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Service:
             known = KnownItems(settings.run, model.model.settings, settings.data)
             self._explainer = Explainer(self.users, known, self.limits)
             self._batcher = Batcher(self.limits, metrics.batches.observe)
-        self._encoding = anyio.CapacityLimiter(ENCODING)
+        self._encoding = Turns(ENCODING, WAITING)
         self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
 
     @property
@@ -163,10 +164,7 @@ class Service:
         """
         if not new_items:
             return await run_in_threadpool(work)
-        waiting = self._encoding.statistics().tasks_waiting
-        if waiting >= WAITING:
-            raise OverloadedError(waiting, 2)
-        return await anyio.to_thread.run_sync(work, limiter=self._encoding)
+        return await self._encoding.take(work)
 
     def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
         self.limits.check_question(sent, f"questions.{number}.")
