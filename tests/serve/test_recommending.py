@@ -264,7 +264,9 @@ def test_items_that_are_added_are_rated_and_recommended_and_events_about_them_re
             [item.rating for item in expected.rate([history], ["x", "y", "1"])[0].items]
         )
         assert one.get("/model").json()["recommender"]["items"] == 62
-    said = refusal(server.post("/items", json={"items": [{**NEW[0], "title": "Other"}]}), 409 if together else 422)
+    said = refusal(
+        server.post("/items", json={"items": [{**NEW[0], "title": "Other"}]}), 409 if together else 422
+    )
     assert "already known" in said
 
 
