@@ -13,11 +13,17 @@ import numpy as np
 from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.protocols import RankingCases, RankingSplit, make_split
-from palate.errors import PalateError, RecipeError
+from palate.errors import PalateError
 from palate.evaluation.metrics import paired_p_value, score_means_of_seeds
 from palate.ranking.base import ChoicesOnly, DevNdcg, Ranker
 from palate.ranking.candidates import find_candidates, only_among
-from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
+from palate.ranking.entries import (
+    RankerEntry,
+    check_named_once,
+    check_trained_on,
+    find_entry,
+    settings_in_words,
+)
 from palate.ranking.groups import CaseGroups, case_groups
 from palate.ranking.metrics import METRICS, coverage, novelty, rank_metrics
 from palate.ranking.results import PRIMARY, ColdScores, RankerDifference, RankerScores, RankingTable
@@ -89,13 +95,7 @@ def rank(
     """
     options = RankOptions(protocol, candidates, trials, seed, keep_seen, versus, seeds)
     found = [_entry(one, options) for one in entries]
-    names = [one.name for one in found]
-    if not names:
-        raise RecipeError("no ranker; name at least one, such as popularity")
-    if len(set(names)) < len(names):
-        raise RecipeError(f"a ranker is named twice in {', '.join(names)}; name each once")
-    if versus is not None and versus not in names:
-        raise RecipeError(f"no ranker {versus!r} to compare with; there are {', '.join(names)}")
+    check_named_once(found, versus, "ranker", "popularity")
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     comparison = _Comparison.prepared(dataset, options, report or (lambda line: None))
     comparison.check(found)

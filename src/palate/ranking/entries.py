@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,3 +129,21 @@ def _settings(name: str, settings: type[KindSettings], given: str) -> KindSettin
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {fault_message(one)}" for one in error.errors())
         raise RecipeError(f"{name}: {said}") from None
+
+
+def check_named_once(entries: Sequence[RankerEntry], versus: str | None, noun: str, example: str) -> None:
+    """Raise :class:`RecipeError` unless there are entries, each named once, and ``versus`` is one of them.
+
+    Args:
+        entries: What is to be compared.
+        versus: Name of the one that the others are compared with, if it is given.
+        noun: What the entries are called in messages.
+        example: Name of one that there could be.
+    """
+    names = [one.name for one in entries]
+    if not names:
+        raise RecipeError(f"no {noun}; name at least one, such as {example}")
+    if len(set(names)) < len(names):
+        raise RecipeError(f"a {noun} is named twice in {', '.join(names)}; name each once")
+    if versus is not None and versus not in names:
+        raise RecipeError(f"no {noun} {versus!r} to compare with; there are {', '.join(names)}")

@@ -15,7 +15,13 @@ from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import Score
-from palate.ranking.entries import RankerEntry, check_trained_on, find_entry, settings_in_words
+from palate.ranking.entries import (
+    RankerEntry,
+    check_named_once,
+    check_trained_on,
+    find_entry,
+    settings_in_words,
+)
 from palate.ranking.ratings.base import RatingPredictor
 from palate.ranking.ratings.metrics import PredictedRatings, Resamples
 from palate.ranking.ratings.protocols import RatingCases, RatingProtocol, RatingSplit, make_rating_split
@@ -145,13 +151,7 @@ def score_ratings(
     """
     options = RatingOptions(protocol, tuple(visible), kind, periods, trials, seed, versus)
     found = [_entry(one, options) for one in entries]
-    names = [one.name for one in found]
-    if not names:
-        raise RecipeError("no rating predictor; name at least one, such as item-mean")
-    if len(set(names)) < len(names):
-        raise RecipeError(f"a rating predictor is named twice in {', '.join(names)}; name each once")
-    if versus is not None and versus not in names:
-        raise RecipeError(f"no rating predictor {versus!r} to compare with; there are {', '.join(names)}")
+    check_named_once(found, versus, "rating predictor", "item-mean")
     if not options.visible or min(options.visible) < 0 or len(set(visible)) < len(visible):
         raise PalateError(f"visible ratings {list(visible)}; expected different numbers from 0")
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
