@@ -77,10 +77,12 @@ def test_the_posterior_is_that_of_a_linear_regression_where_items_are_known():
         np.array([0.5]),
         items,
         nothing,
+        np.ones(6, np.bool_),
         nothing[:, :1],
         nothing[:, 0],
         nothing[:, 0],
         nothing[:, :3, :2],
+        RatingCalibration(),
         RatingCalibration(),
     )
     index, ratings = np.array([0, 3, 4]), np.array([4.0, 2.0, 5.0])

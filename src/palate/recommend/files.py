@@ -29,7 +29,7 @@ HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.p
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
-_RATING_ARRAYS = ("items", "variance", "content", "content_variance", "centre", "taste")
+_RATING_ARRAYS = ("items", "variance", "rated", "content", "content_variance", "centre", "taste")
 
 
 class _Ratings(Frozen):
@@ -39,6 +39,7 @@ class _Ratings(Frozen):
     noise: tuple[float, ...]
     like_above: float
     calibration: RatingCalibration
+    new_calibration: RatingCalibration
 
     @classmethod
     def of(cls, model: RatingModel) -> _Ratings:
@@ -47,13 +48,14 @@ class _Ratings(Frozen):
             noise=tuple(model.noise.tolist()),
             like_above=model.like_above,
             calibration=model.calibration,
+            new_calibration=model.new_calibration,
         )
 
 
 class _Header(Frozen):
     """Contents of ``recommender.json``."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     facts: CatalogueFacts
     weights: ScorerWeights
     vector_relations: tuple[str, ...]
@@ -166,11 +168,13 @@ def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingMod
         np.array(numbers.noise),
         arrays["ratings.items"],
         arrays["ratings.variance"],
+        arrays["ratings.rated"],
         arrays["ratings.content"],
         arrays["ratings.content_variance"],
         arrays["ratings.centre"],
         arrays["ratings.taste"],
         numbers.calibration,
+        numbers.new_calibration,
     )
 
 

@@ -2,7 +2,8 @@
 
 Items and users are estimated in turn (Lim and Teh, 2007). The prior of an item's factors and offset has a mean that is
 linear in the item's features, which is learned with them, so that little rated items are near what their categories
-and texts say, and new ones are there.
+and texts say. Of new items another regression tells, as they are rated like popular ones: most ratings are of few
+items, which are liked more than most items (:mod:`palate.recommend.rating_content`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from palate.recommend.content import item_features
 from palate.recommend.rating_calibration import (
@@ -22,6 +23,7 @@ from palate.recommend.rating_calibration import (
     held_out_users,
     show_parts,
 )
+from palate.recommend.rating_content import LEAST, ContentRegression, as_new_items, new_items, spread
 from palate.recommend.ratings import RatingModel, seen_average
 from palate.recommend.relations import VectorRelation
 from palate.schema import Doubles, Interactions
@@ -32,11 +34,6 @@ if TYPE_CHECKING:
     from palate.config.recipe import RecommendSettings
     from palate.data.dataset import Dataset
 
-LEAST = 1e-6
-CONTENT_PENALTY = 10.0
-"""Penalty of the squared weights of features."""
-MOST_FEATURES = 1_000
-"""Features that are learned from: those of the most items."""
 PARTS, PART_LENGTHS = 4, (5.0, 200.0)
 """Parts of each history by which is learned what its items say, and their expected lengths."""
 TASTE_PENALTY = 200.0
@@ -79,8 +76,11 @@ def fit_rating_model(
     partial = fit_ratings(others, values[others.rating_index], features, like_above, *sizes, rng)
     tried = [(share, *_predicted(_with_taste(partial, share), shown)) for share in TASTE_SHARES]
     share, mean, sd = min(tried, key=lambda one: float(((shown.wanted_rating - one[1]) ** 2).mean()))
-    calibration = fit_calibration(shown, mean, sd, like_above)
-    return replace(_with_taste(whole, share), calibration=calibration)
+    calibration = new = fit_calibration(shown, mean, sd, like_above)
+    counts = np.bincount(others.item_index, minlength=features.shape[0])
+    if (items := as_new_items(partial, features, counts, rng)) is not None:
+        new = fit_calibration(shown, *_predicted(_with_taste(partial, share), shown, items), like_above)
+    return replace(_with_taste(whole, share), calibration=calibration, new_calibration=new)
 
 
 def _with_taste(model: RatingModel, share: float) -> RatingModel:
@@ -88,14 +88,17 @@ def _with_taste(model: RatingModel, share: float) -> RatingModel:
     return replace(model, taste=(share * model.taste).astype(np.float32))
 
 
-def _predicted(model: RatingModel, shown: ShownHistories) -> tuple[Doubles, Doubles]:
-    """Predict means and standard deviations of the wanted ratings, [M] both."""
+def _predicted(
+    model: RatingModel, shown: ShownHistories, items: RatingModel | None = None
+) -> tuple[Doubles, Doubles]:
+    """Predict means and standard deviations of the wanted ratings, [M] both; of a model's other items if given."""
+    asked = model if items is None else items
     users, covariance = model.posterior(model.states(shown.events, shown.values))
     parts = []
     for at in range(0, len(shown.wanted_user), _AT_ONCE):
         rows = slice(at, at + _AT_ONCE)
         owner = shown.wanted_user[rows]
-        parts.append(model.moments(users[owner], covariance[owner], shown.wanted_item[rows, None]))
+        parts.append(asked.moments(users[owner], covariance[owner], shown.wanted_item[rows, None]))
     mean, sd = (np.concatenate(column)[:, 0] for column in zip(*parts, strict=True))
     return mean, sd
 
@@ -130,21 +133,31 @@ def fit_ratings(
     told = sparse.csr_matrix((ratings - mean, events.item_index, events.offsets), shape=shape)
     rated = sparse.csr_matrix((np.ones(len(ratings)), events.item_index, events.offsets), shape=shape)
     data = _Ratings(told, rated, told.T.tocsr(), rated.T.tocsr())
-    prior = _ContentPrior.of(features, np.diff(data.raters.indptr) > 0)
+    counts = np.diff(data.raters.indptr)
+    prior = ContentRegression.of(features, (counts > 0).astype(np.float64))
     fits = [_Fit(data, prior, rank, rng).run(iterations) for _ in range(models)]
     tastes = [_taste(data.rated, one.item, one.user[:, :rank], rng) for one in fits]
-    return RatingModel(
+    items, variance = (
+        np.stack(column).astype(np.float32)
+        for column in zip(*((one.item, one.own_variance) for one in fits), strict=True)
+    )
+    content, content_variance = new_items(features, counts, items, variance)
+    model = RatingModel(
         mean,
         like_above,
         np.array([one.noise for one in fits]),
-        np.stack([one.item for one in fits]).astype(np.float32),
-        np.stack([one.own_variance for one in fits]).astype(np.float32),
-        np.stack([one.weights for one in fits]).astype(np.float32),
-        np.stack([one.prior_variance for one in fits]).astype(np.float32),
+        items,
+        variance,
+        counts > 0,
+        content,
+        content_variance,
         np.stack([centre for centre, _ in tastes]).astype(np.float32),
         np.stack([taste for _, taste in tastes]).astype(np.float32),
         RatingCalibration(),
+        RatingCalibration(),
     )
+    new = counts == 0
+    return model.with_new(new, features[np.flatnonzero(new)], content, content_variance)
 
 
 def _taste(
@@ -186,38 +199,10 @@ class _Ratings:
     raters: sparse.csr_matrix
 
 
-@dataclass(frozen=True, eq=False)
-class _ContentPrior:
-    """Ridge regression of what is known of items on their features."""
-
-    features: sparse.csr_matrix  # [I, D]
-    rated: np.ndarray  # [I] items with ratings
-    inputs: sparse.csr_matrix  # [I', D'] features of the rated items that are learned from
-    factor: tuple[Doubles, bool]  # of the inputs' penalised second moments
-    used: np.ndarray  # [D'] which features these are
-
-    @classmethod
-    def of(cls, features: sparse.csr_matrix, rated: np.ndarray) -> _ContentPrior:
-        known = features[np.flatnonzero(rated)]
-        number = known.getnnz(axis=0)
-        used = np.sort(np.argsort(-number, kind="stable")[:MOST_FEATURES])
-        inputs = known[:, used]
-        penalty = np.full(len(used), CONTENT_PENALTY)
-        penalty[used == 0] = LEAST
-        gram = (inputs.T @ inputs).toarray() + np.diag(penalty)
-        return cls(features, rated, inputs, linalg.cho_factor(gram), used)
-
-    def weights(self, item: Doubles) -> Doubles:
-        """Regress items [I, W] on the features, [D, W]."""
-        found = np.zeros((self.features.shape[1], item.shape[1]))
-        found[self.used] = linalg.cho_solve(self.factor, self.inputs.T @ item[self.rated])
-        return found
-
-
 class _Fit:
     """Working arrays of one fit; the number of values of an item is K + 1 with the offset, called W."""
 
-    def __init__(self, data: _Ratings, prior: _ContentPrior, rank: int, rng: np.random.Generator) -> None:
+    def __init__(self, data: _Ratings, prior: ContentRegression, rank: int, rng: np.random.Generator) -> None:
         self.data, self.prior, self.rank = data, prior, rank
         width, items = rank + 1, data.told.shape[1]
         variance = max(float(data.told.data.var()), LEAST)
@@ -267,8 +252,8 @@ class _Fit:
         told = self.data.told_by_item @ user / self.noise + expected / self.prior_variance
         self.item = np.einsum("iab,ib->ia", self.covariance, told)
         self.weights = self.prior.weights(self.item)
-        apart = (self.item - self.prior.features @ self.weights) ** 2 + self.own_variance
-        self.prior_variance = np.maximum(apart[self.prior.rated].mean(axis=0), LEAST)
+        expected = self.prior.features @ self.weights
+        self.prior_variance = spread(self.item, self.own_variance, expected, self.prior.weight)
 
     def _noise(self, user: Doubles, second: Doubles) -> None:
         """Set the noise to the expected squared residual of a rating."""

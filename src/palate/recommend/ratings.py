@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from palate.recommend.rating_calibration import ExpectedRatings, RatingCalibration
-from palate.schema import Doubles, Floats, Indices, Interactions, Ints
+from palate.schema import Bools, Doubles, Floats, Indices, Interactions, Ints
 
 SEEN_SHRINKAGE = 5.0
 """Mean items that are added to those of a user."""
@@ -56,11 +56,14 @@ class RatingModel:
     noise: Doubles  # [M] variance of a rating around its expectation
     items: Floats  # [M, I, K + 1] factors, then the offset
     variance: Floats  # [M, I, K + 1] of these
-    content: Floats  # [M, D, K + 1] what an item's features add to the means of these, before any rating
+    rated: Bools  # [I] whether anyone has rated the item
+    content: Floats  # [M, D, K + 1] what a new item's features add to the means of these, before any rating
     content_variance: Floats  # [M, K + 1] of these around what the features say
     centre: Floats  # [M, K + 1] mean item of a rating
     taste: Floats  # [M, K + 1, K] from how a user's items differ from that to the mean of the user's vector
     calibration: RatingCalibration
+    new_calibration: RatingCalibration
+    """Of items that nobody has rated."""
 
     @property
     def rank(self) -> int:
@@ -69,13 +72,35 @@ class RatingModel:
 
     def with_items(self, features: sparse.csr_matrix) -> RatingModel:
         """Append items that nobody has rated, by their features [J, D]."""
-        means = np.stack([features @ one for one in self.content]).astype(np.float32)
-        variance = np.broadcast_to(self.content_variance[:, None], means.shape)
-        return replace(
+        more = features.shape[0]
+        room = np.zeros((len(self.items), more, self.rank + 1), dtype=np.float32)
+        grown = replace(
             self,
-            items=np.concatenate([self.items, means], axis=1),
-            variance=np.concatenate([self.variance, variance], axis=1),
+            items=np.concatenate([self.items, room], axis=1),
+            variance=np.concatenate([self.variance, room], axis=1),
+            rated=np.concatenate([self.rated, np.zeros(more, dtype=np.bool_)]),
         )
+        last = np.arange(grown.items.shape[1]) >= self.items.shape[1]
+        return grown.with_new(last, features, self.content, self.content_variance)
+
+    def with_new(
+        self, chosen: Bools, features: sparse.csr_matrix, content: Floats, variance: Floats
+    ) -> RatingModel:
+        """Replace items by what their features say of new ones.
+
+        Args:
+            chosen: Which items, J of them, [I].
+            features: Their features, [J, D].
+            content: Weights of the features, [M, D, K + 1].
+            variance: Variances around what these say, [M, K + 1].
+
+        Returns:
+            The models with these items.
+        """
+        items, own = self.items.copy(), self.variance.copy()
+        items[:, chosen] = np.stack([features @ one for one in content])
+        own[:, chosen] = variance[:, None]
+        return replace(self, items=items, variance=own)
 
     def state(self, users: Ints | Indices, item_index: Indices, ratings: Doubles, number: int) -> RatingState:
         """Sum the events of users.
@@ -119,7 +144,14 @@ class RatingModel:
     def expected(self, state: RatingState, candidates: Indices) -> ExpectedRatings:
         """Predict the ratings of candidates [B, C] by users."""
         mean, sd = self.moments(*self.posterior(state), candidates)
-        return self.calibration.ratings(mean, sd, state.count[:, None], self.like_above)
+        known, new = (
+            one.ratings(mean, sd, state.count[:, None], self.like_above)
+            for one in (self.calibration, self.new_calibration)
+        )
+        rated = self.rated[candidates]
+        return ExpectedRatings(
+            mean, np.where(rated, known.sd, new.sd), np.where(rated, known.chance, new.chance)
+        )
 
     def moments(self, users: Doubles, covariance: Doubles, candidates: Indices) -> tuple[Doubles, Doubles]:
         """Compute means and standard deviations of ratings, before the calibration.
