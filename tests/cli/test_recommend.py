@@ -64,6 +64,66 @@ def test_a_history_of_someone_else(shop, tmp_path):
     assert len(answer["items"]) == 10
 
 
+def test_a_history_may_have_items_in_words(shop, tmp_path):
+    events = [
+        {"title": "A Murder at Sea", "categories": ["Crime"], "rating": 10},
+        {"item_id": "978-00001", "rating": 2},
+    ]
+    shown = run("recommend", shop, "--history", write_rows(events, tmp_path / "me.jsonl"))
+    assert shown.exit_code == 0, shown.output
+    assert "A Murder at Sea" in " ".join(shown.stdout.split()).partition("From 2 events, the newest: ")[2]
+    alone = write_rows(events[:1], tmp_path / "alone.jsonl")
+    found = json.loads(run("recommend", shop, "--history", alone, "-k", 5, "--json").stdout)
+    assert found["personal"]
+    assert "new: A Murder at Sea" not in {one["item_id"] for one in found["items"]}
+
+
+def test_new_items_are_rated_and_chosen_by_their_words(shop, tmp_path):
+    crime = {one["isbn"] for one in books() if "Crime" in one["subjects"]}
+    liked = [{"item_id": one, "rating": 10} for one in sorted(crime)[:8]]
+    others = sorted({one["isbn"] for one in books()} - crime)[:8]
+    file = write_rows([*liked, *({"item_id": one, "rating": 1} for one in others)], tmp_path / "me.jsonl")
+    other = next(name for one in books() if one["isbn"] == others[0] for name in one["subjects"])
+    new = [
+        "--new-item",
+        "A Murder at Sea | Crime | On a ship",
+        "--new-item",
+        json.dumps({"title": "Else | where", "categories": [other]}),
+    ]
+    rated = json.loads(run("rate", shop, "--history", file, *new, "--item", "978-00001", "--json").stdout)
+    assert [one["title"] for one in rated["items"]][1:] == ["A Murder at Sea", "Else | where"]
+    assert [1 <= one["rating"] <= 10 for one in rated["items"]] == [True] * 3
+    chosen = run("choose", shop, "--user", "reader-3", *new)
+    assert chosen.exit_code == 0, chosen.output
+    assert "Else | where" in chosen.stdout
+    shown = run("rate", shop, "--user", "reader-3", "--user", "reader-4", "--new-item", "Untold | Crimes")
+    assert "'Crimes' is no category of" in shown.stderr
+    assert "did you mean 'Crime'?" in shown.stderr
+    assert "nothing is known of 'Untold'" in shown.stderr
+    assert len(lines(shown)) == 2
+
+
+def test_faults_of_new_items_are_one_line(shop, tmp_path):
+    texts = [{"item_id": "978-00001", "title": "Mine", "rating": 9}]
+    file = write_rows(texts, tmp_path / "mine.jsonl")
+    for arguments, said in (
+        (("rate", shop, "--user", "reader-3", "--new-item", " | Crime"), "title is '', expected text"),
+        (("rate", shop, "--user", "reader-3", "--new-item", '{"name": 1}'), "unknown field 'name'"),
+        (
+            ("rate", shop, "--user", "reader-3", "--new-item", '{"item_id": 1}'),
+            "no title; a new item needs one",
+        ),
+        (("rate", shop, "--user", "reader-3", "--new-item", "{"), "not valid JSON"),
+        (("recommend", shop, "--history", file), "'978-00001' is in the catalogue; leave its texts out"),
+        (("choose", shop, "--user", "reader-3", "--new-item", "One | Crime"), "at least two different items"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert "with --new-item" in run("rate", shop, "--user", "reader-3").stderr
+
+
 def test_a_finished_run_is_left_as_it_is(shop):
     before = (shop / "model" / "recommender.json").read_bytes()
     again = run("train", shop / "recipe.yaml", "--out", shop)

@@ -9,7 +9,7 @@ import pytest
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import DataError, OutputError, PalateError
 from palate.recommend import tuning
-from palate.recommend.files import read_recommender, save_recommender
+from palate.recommend.files import FORMAT, read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.scorer import EventWeights, event_matrix
 from palate.schema import History, Windows
@@ -297,6 +297,19 @@ def test_a_damaged_file_is_named(recommender, tmp_path, file):
     (tmp_path / "model" / file).unlink()
     with pytest.raises(DataError, match=file):
         read_recommender(tmp_path / "model")
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_recommender_of_another_format_is_refused(recommender, tmp_path, step):
+    save_recommender(recommender, tmp_path / "model")
+    header = tmp_path / "model" / "recommender.json"
+    written = json.loads(header.read_text()) | {"format": FORMAT + step, "fields": "of another day"}
+    header.write_text(json.dumps(written))
+    with pytest.raises(DataError) as refused:
+        read_recommender(tmp_path / "model")
+    assert str(refused.value) == (
+        f"{header}: format {FORMAT + step}, but this palate reads format {FORMAT}; train the recommender again"
+    )
 
 
 def test_the_same_seed_gives_the_same_recommender(films, recommender):

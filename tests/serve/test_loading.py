@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,8 @@ from palate.serve import loading
 from palate.serve.loading import load_users
 from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
+
+YEAR_5138 = 10**11 - 1
 
 
 def load(*arguments):
@@ -123,12 +126,26 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_written(
         (scaled / name).write_bytes((tiny_data.path / name).read_bytes())
     values["rating_values"] = [value * 10 for value in values["rating_values"]]
     (scaled / "dataset.json").write_text(json.dumps(values))
+    ahead = tmp_path / "ahead"
+    ahead.mkdir()
+    for name in ("dataset.json", "items.parquet", "users.parquet"):
+        (ahead / name).write_bytes((tiny_data.path / name).read_bytes())
+    events = pl.read_parquet(tiny_data.path / "interactions.parquet")
+    second = int(tiny_data.interactions.lengths[0])
+    events[second, "timestamp"] = YEAR_5138
+    events.write_parquet(ahead / "interactions.parquet")
+    item = tiny_data.item_ids[events[second, "item_index"]]
     store = tmp_path / "users.sqlite"
     for arguments, said in (
         ((shop.path, "--run", run), "does not know 5 items of it, such as"),
         ((shop.path, "--run", recommender_run), "does not know 5 items of it, such as"),
         ((renamed, "--run", recommender_run), "'Another title' here and"),
         ((scaled, "--run", run), "the rating 10 is not on its scale 1, 2, 3, 4, 5"),
+        (
+            (ahead,),
+            f"interactions.parquet: user {tiny_data.user_ids[1]!r}, item {item!r}: the time {YEAR_5138} lies in the "
+            "future (1 event in all), expected at most",
+        ),
         ((tmp_path / "none",), "dataset.json: the file is missing"),
     ):
         refused = load(*arguments, "--store", store)

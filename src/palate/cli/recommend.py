@@ -14,7 +14,7 @@ from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.recommend.recommender import ItemChoice, Ratings, Recommendations, Recommender
-    from palate.schema import History
+    from palate.schema import History, Item
 
 RunOption: TypeAlias = Annotated[
     Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section recommend.")
@@ -31,7 +31,18 @@ HistoryOption: TypeAlias = Annotated[
 DataOption: TypeAlias = Annotated[
     Path | None, Option(help="Dataset of the user; the run's own if not given.")
 ]
-ItemsOption: TypeAlias = Annotated[list[str], Option("--item", help="An item's id; may be repeated.")]
+ItemsOption: TypeAlias = Annotated[
+    list[str] | None, Option("--item", help="An item of the catalogue by its id; may be repeated.")
+]
+NewItemsOption: TypeAlias = Annotated[
+    list[str] | None,
+    Option(
+        "--new-item",
+        metavar="'TITLE | CATEGORY, CATEGORY | DESCRIPTION'",
+        help="An item that the catalogue does not have, in words; may be repeated. Categories and description may be "
+        "left out; a JSON object of title, categories and description is taken, too.",
+    ),
+]
 JsonOption: TypeAlias = Annotated[bool, Option("--json", help="Print the answer as JSON.")]
 _Answer = TypeVar("_Answer", "Recommendations", "Ratings", "ItemChoice")
 _AT_ONCE = 256
@@ -75,12 +86,13 @@ def recommend(
         head = ["", "id", recommender.facts.item_noun, "share"]
         _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
-    _answer(run, user, users, history, data, as_json, ask, shown)
+    _answer(run, user, users, history, data, as_json, (), ask, shown)
 
 
 def rate(
     run: RunOption,
-    item: ItemsOption,
+    item: ItemsOption = None,
+    new_item: NewItemsOption = None,
     user: UserOption = None,
     users: UsersOption = None,
     history: HistoryOption = None,
@@ -88,9 +100,13 @@ def rate(
     as_json: JsonOption = False,
 ) -> None:
     """Predict users' ratings of items."""
+    new = [_described(text) for text in new_item or ()]
+    item_ids = [*(item or ()), *(one.item_id for one in new)]
+    if not item_ids:
+        raise BadParameter("name items with --item, or describe them with --new-item")
 
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[Ratings]:
-        return recommender.rate(histories, item)
+        return recommender.rate(histories, item_ids)
 
     def shown(recommender: Recommender, history: History, found: Ratings) -> None:
         titles = _Titles.of(recommender)
@@ -101,12 +117,13 @@ def rate(
         head = ["id", recommender.facts.item_noun, "rating", f"chance above {recommender.facts.like_above:g}"]
         _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
-    _answer(run, user, users, history, data, as_json, ask, shown)
+    _answer(run, user, users, history, data, as_json, new, ask, shown)
 
 
 def choose(
     run: RunOption,
-    item: ItemsOption,
+    item: ItemsOption = None,
+    new_item: NewItemsOption = None,
     user: UserOption = None,
     users: UsersOption = None,
     history: HistoryOption = None,
@@ -114,9 +131,13 @@ def choose(
     as_json: JsonOption = False,
 ) -> None:
     """Say which of several items users would choose."""
+    new = [_described(text) for text in new_item or ()]
+    item_ids = [*(item or ()), *(one.item_id for one in new)]
+    if not item_ids:
+        raise BadParameter("name items with --item, or describe them with --new-item")
 
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[ItemChoice]:
-        return recommender.choose(histories, item)
+        return recommender.choose(histories, item_ids)
 
     def shown(recommender: Recommender, history: History, found: ItemChoice) -> None:
         titles = _Titles.of(recommender)
@@ -128,7 +149,7 @@ def choose(
         title = f"user {found.user_id} would choose {titles.dated(found.item_id)}"
         _table(title, head, rows, titles.of_history(history))
 
-    _answer(run, user, users, history, data, as_json, ask, shown)
+    _answer(run, user, users, history, data, as_json, new, ask, shown)
 
 
 def _answer(
@@ -138,6 +159,7 @@ def _answer(
     file: Path | None,
     data: Path | None,
     as_json: bool,
+    new: Sequence[Item],
     ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
     shown: Callable[[Recommender, History, _Answer], None],
 ) -> None:
@@ -151,11 +173,12 @@ def _answer(
 
     recommender = load_recommender(run)
     if file is not None:
-        return _show(_someone_else(recommender, file), recommender, as_json, ask, shown)
+        return _show(*_someone_else(recommender, file, new), as_json, ask, shown)
     dataset = dataset_of(load_run(run), data)
     names = _names(users, dataset.user_ids) if users is not None else list(dict.fromkeys(user or ()))
     for name in names:
         dataset.user_index(name)
+    recommender = _with_items(recommender, new)
     if users is None and len(names) == 1:
         return _show(dataset.histories(names)[0], recommender, as_json, ask, shown)
     with counting_bar("asking", watched()) as progress:
@@ -201,17 +224,47 @@ def _names(users: str, known: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _someone_else(recommender: Recommender, file: Path) -> History:
+def _someone_else(recommender: Recommender, file: Path, new: Sequence[Item]) -> tuple[History, Recommender]:
+    """Read a history, whose own items and ``new`` ones the recommender then knows, too."""
     from palate.data.history_file import read_history
     from palate.errors import DataError
 
-    history, new_items = read_history(file, recommender.facts.unrated, may_be_empty=True)
-    if new_items:
-        raise DataError(
-            f"the item {new_items[0].item_id!r} is given as text; a recommender reads items of its catalogue only",
-            file,
+    history, unknown = read_history(file, recommender.facts.unrated, may_be_empty=True)
+    known = set(recommender.item_ids)
+    for one in unknown:
+        if one.item_id in known:
+            raise DataError(f"the new item {one.item_id!r} is in the catalogue; leave its texts out", file)
+    return history, _with_items(recommender, [*unknown, *new])
+
+
+def _described(text: str) -> Item:
+    """Parse an item of ``--new-item``."""
+    from palate.data.event_fields import FieldError
+    from palate.data.given_history import described_item
+
+    try:
+        return described_item(text)
+    except FieldError as error:
+        raise FieldError(f"--new-item {text!r}: {error}") from None
+
+
+def _with_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
+    """Add new items, each once, and say what of their descriptions counts nothing."""
+    from palate.errors import did_you_mean
+
+    new = list(dict.fromkeys(items))
+    known = recommender.facts.categories
+    for name in dict.fromkeys(name for item in new for name in item.categories if name not in known):
+        tell(
+            f"{name!r} is no category of {recommender.facts.name}, and counts nothing{did_you_mean(name, known)}"
         )
-    return history
+    if not recommender.content.reading:
+        for item in new:
+            if not set(item.categories) & set(known):
+                tell(
+                    f"nothing is known of {item.title!r}: this recommender reads no texts, and knows no category of it"
+                )
+    return recommender.with_items(new)
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,14 @@ def load(
     if store is None and run is None:
         raise PalateError("give the run that is served with --run, or the store itself with --store")
     from palate.data.dataset import load_dataset
-    from palate.serve.loading import check_same_catalogue, load_users
+    from palate.serve.loading import check_same_catalogue, check_times, load_users
     from palate.serve.settings import default_store
     from palate.serve.store.store import UserStore
     from palate.system.progress import counting_bar
     from palate.words import counted
 
     dataset = load_dataset(data)
+    check_times(dataset)
     if run is not None:
         check_same_catalogue(run, dataset)
         store = store or default_store(run, data)

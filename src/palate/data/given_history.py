@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palate.data.event_fields import FieldError, check_names_an_item, read_rating
+from palate.data.event_fields import FieldError, check_names_an_item, read_fields, read_rating
 from palate.data.event_types import EventTypes, Unrated
+from palate.data.json_text import read_json
 from palate.data.movielens.item_files import split_year
 from palate.errors import PalateError
 from palate.schema import History, Item
+
+_TEXTS = ("title", "categories", "description")
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,35 @@ def new_items(events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateErr
         if event.item and items.setdefault(event.item_id, event.item) != event.item:
             raise wrong(index, f"item {event.item_id!r} stands earlier with other texts; give it its own id")
     return list(items.values())
+
+
+def described_item(text: str) -> Item:
+    """Parse an item that is described in words.
+
+    Args:
+        text: ``TITLE | CATEGORY, CATEGORY | DESCRIPTION``, of which the title is needed; or, for names with such
+            signs, a JSON object of ``title``, ``categories`` and ``description``, and of an ``item_id``.
+
+    Returns:
+        The item; without an id of its own it has one made of its title.
+
+    Raises:
+        FieldError: The text is not JSON where it begins like it, has no title, or a field is invalid.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            found = read_json(text)
+        except json.JSONDecodeError as error:
+            raise FieldError(f"not valid JSON: {error.msg}") from None
+    else:
+        parts = [part.strip() for part in text.split("|", 2)]
+        found = {name: part for name, part in zip(_TEXTS, parts, strict=False) if part or name == "title"}
+        if "categories" in found:
+            found["categories"] = found["categories"].split(",")
+    fields = read_fields(found, ("item_id", *_TEXTS))
+    if "title" not in fields:
+        raise FieldError("no title; a new item needs one")
+    return _item(fields)
 
 
 def _item(fields: Mapping[str, Any]) -> Item:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy import sparse
@@ -23,9 +23,11 @@ from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import EventWeights, Scorer, ScorerWeights
 from palate.runs.run import load_run, run_folder
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
-from palate.system.records import Frozen, read_record
+from palate.system.records import Frozen, parse_record
 
 HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.parquet"
+FORMAT = 3
+"""Raised with each change of what the files mean or hold."""
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
@@ -52,10 +54,16 @@ class _Ratings(Frozen):
         )
 
 
+class _Numbered(BaseModel):
+    """What every format of ``recommender.json`` has."""
+
+    format: int
+
+
 class _Header(Frozen):
     """Contents of ``recommender.json``."""
 
-    format: Literal[3] = 3
+    format: int = FORMAT
     facts: CatalogueFacts
     weights: ScorerWeights
     vector_relations: tuple[str, ...]
@@ -128,9 +136,7 @@ def is_recommender(run: Path | str) -> bool:
 
 def read_recommender(folder: Path) -> Recommender:
     """Read the files of :func:`save_recommender`; errors as in :func:`load_recommender`."""
-    header = read_record(
-        _Header, folder / HEADER, "no recommender; train one by a recipe with a section 'recommend'", _AGAIN
-    )
+    header = _read_header(folder / HEADER)
     arrays = _read_arrays(folder / TENSORS)
     try:
         relations = {
@@ -153,6 +159,16 @@ def read_recommender(folder: Path) -> Recommender:
             f"{len(items)} items, but {TENSORS} has {len(scorer.popularity)}; {_AGAIN}", folder / ITEMS
         )
     return Recommender(header.facts, items, scorer, ratings, content)
+
+
+def _read_header(path: Path) -> _Header:
+    content = read_bytes(path, "no recommender; train one by a recipe with a section 'recommend'")
+    found = parse_record(_Numbered, content, path, _AGAIN).format
+    if found != FORMAT:
+        raise DataError(
+            f"format {found}, but this palate reads format {FORMAT}; train the recommender again", path
+        )
+    return parse_record(_Header, content, path, _AGAIN)
 
 
 def _network(poolings: tuple[EventWeights, ...], arrays: dict[str, np.ndarray]) -> ItemNetwork:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from palate.data.dataset import Dataset
-from palate.errors import MismatchError
+from palate.data.storage import INTERACTIONS_FILE
+from palate.errors import DataError, MismatchError
 from palate.model.config import ITEMS, check_model, model_folder
 from palate.model.tables import load_table
 from palate.recommend.files import is_recommender, load_recommender
 from palate.schema import History
-from palate.serve.store.changes import Event
+from palate.serve.store.changes import AHEAD, Event
 from palate.serve.store.store import UserStore
 from palate.words import counted
 
@@ -51,8 +55,10 @@ def load_users(
 
     Raises:
         MismatchError: The store holds events of items, or ratings, that the dataset does not have.
+        DataError: An event lies in the future.
         StoreError: The store is away, busy or full.
     """
+    check_times(dataset)
     _check_store(dataset, store)
     users = new = known = 0
     total = len(dataset.interactions)
@@ -98,6 +104,20 @@ def check_same_catalogue(run: Path | str, dataset: Dataset) -> None:
         raise MismatchError(
             f"{where}: the rating {unknown_values[0]:g} is not on its scale {', '.join(f'{one:g}' for one in scale)}; "
             "give the dataset that the run was trained on, or train anew"
+        )
+
+
+def check_times(dataset: Dataset) -> None:
+    """Raise :class:`DataError` for an event in the future, which a store refuses, before one is opened."""
+    events, latest = dataset.interactions, int(time.time()) + AHEAD
+    ahead = np.flatnonzero(events.timestamp > latest)
+    if len(ahead):
+        user = int(np.searchsorted(events.offsets, ahead[0], side="right")) - 1
+        raise DataError(
+            f"user {dataset.user_ids[user]!r}, item {dataset.item_ids[events.item_index[ahead[0]]]!r}: the time "
+            f"{events.timestamp[ahead[0]]} lies in the future ({counted(len(ahead), 'event')} in all), expected at "
+            f"most {latest} seconds since 1970, a day from now; correct the times and prepare the data again",
+            (dataset.path or Path()) / INTERACTIONS_FILE,
         )
 
 
