@@ -26,7 +26,7 @@ from palate.serve.loading import load_users
 from palate.serve.recommending import ServedRecommender
 from palate.serve.store.store import UserStore
 from palate.system.machine import describe_machine
-from serving import load, server
+from serving_parts.load import load, server
 
 
 def milliseconds(work: Any, rounds: int) -> dict[str, float]:

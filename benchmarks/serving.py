@@ -13,13 +13,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import re
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,54 +29,9 @@ from answers import made_up_history, made_up_model
 from palate.model.model import PersonalizedModel, load_model
 from palate.schema import History
 from palate.system.machine import describe_machine
+from serving_parts.load import load, server, summary
 
 USERS, EVENTS, TOKENS, SAMPLES = 200, 50, 20, 10
-
-
-@contextmanager
-def server(run: Path, store: Path, workers: int) -> Iterator[tuple[str, int]]:
-    """A server's address and process, once it is ready."""
-    command = [sys.executable, "-m", "palate", "serve", str(run), "--port", "0"]
-    command += ["--store", str(store), "--workers", str(workers)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(palate.__file__).parents[1])}
-    with store.with_suffix(".log").open("w+") as log:
-        process = subprocess.Popen(command, stderr=log, env=environment)
-        try:
-            while not (found := re.search(r"http://\S+", Path(log.name).read_text())):
-                assert process.poll() is None, Path(log.name).read_text()
-                time.sleep(0.2)
-            while not palate.Client(found[0]).ready():
-                time.sleep(0.2)
-            yield found[0], process.pid
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def load(
-    url: str, clients: int, seconds: float, ask: Callable[[palate.Client, int], None]
-) -> dict[str, float]:
-    """Let ``clients`` ask, one request after the other each; requests a second and their times."""
-    numbers, times, failed = itertools.count(), [], []
-    end = time.monotonic() + seconds
-
-    def work() -> None:
-        with palate.Client(url, tries=1) as client:
-            while (started := time.monotonic()) < end:
-                try:
-                    ask(client, next(numbers))
-                except palate.PalateError as error:  # noqa: PERF203 - others may be answered
-                    failed.append(str(error))
-                else:
-                    times.append(1000 * (time.monotonic() - started))
-
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return summary(times, time.monotonic() - started, len(failed))
 
 
 def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
@@ -92,12 +44,6 @@ def naive(model: PersonalizedModel, histories: list[History], seconds: float) ->
         model.generate([history])
         times.append(1000 * (time.monotonic() - before))
     return summary(times, time.monotonic() - started)
-
-
-def summary(times: list[float], seconds: float, failed: int = 0) -> dict[str, float]:
-    """Requests a second and the percentiles of their times in milliseconds."""
-    percentiles = {f"p{share}_ms": round(float(np.percentile(times, share)), 1) for share in (50, 95, 99)}
-    return {"requests_a_second": round(len(times) / seconds, 1), **percentiles, "failed": failed}
 
 
 def memory_mib(pid: int) -> float:

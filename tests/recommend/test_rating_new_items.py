@@ -10,7 +10,12 @@ from palate.recommend import rating_content
 from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.rating_calibration import RatingCalibration
-from palate.recommend.rating_content import ContentRegression, as_new_items, new_items, spread
+from palate.recommend.rating_content import (
+    ContentRegression,
+    as_new_items,
+    mean_square_distance,
+    new_item_prior,
+)
 from palate.recommend.rating_fit import fit_ratings
 from palate.schema import History, Interactions, Item
 from small_dataset import small_dataset
@@ -60,7 +65,9 @@ def test_features_that_hardly_differ_are_drawn_to_nothing(features):
 
 def test_the_variance_around_what_is_expected_counts_what_is_not_known_of_an_item():
     item, own = np.array([[1.0], [3.0], [9.0]]), np.array([[0.5], [0.5], [0.5]])
-    assert spread(item, own, np.zeros((3, 1)), np.array([3, 1, 0])) == pytest.approx([(3 + 9) / 4 + 0.5])
+    assert mean_square_distance(item, own, np.zeros((3, 1)), np.array([3, 1, 0])) == pytest.approx(
+        [(3 + 9) / 4 + 0.5]
+    )
 
 
 def test_a_new_item_is_as_good_as_a_rating_and_not_as_an_item_on_average(popular_is_liked):
@@ -79,7 +86,7 @@ def test_what_is_said_of_an_item_as_a_new_one_does_not_come_from_it(popular_is_l
     part = np.flatnonzero(np.isclose(found.items[0, :, -1], found.items[0, 10, -1]))
     changed[:, part] += 1  # the items that are predicted together
     kept = np.array(sorted({10, *part}))
-    others = new_items(
+    others = new_item_prior(
         constant, np.where(np.isin(np.arange(ITEMS), kept), 0, counts), changed, model.variance
     )
     assert found.items[:, 10] == pytest.approx(others[0][:, 0])

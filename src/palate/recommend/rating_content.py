@@ -60,7 +60,7 @@ class ContentRegression:
         return found
 
 
-def spread(
+def mean_square_distance(
     item: Doubles | Floats, own: Doubles | Floats, expected: Doubles, weight: Doubles | Ints
 ) -> Doubles:
     """Average how far items are from what is expected of them.
@@ -78,7 +78,7 @@ def spread(
     return found
 
 
-def new_items(
+def new_item_prior(
     features: sparse.csr_matrix, counts: Ints, items: Floats, variance: Floats
 ) -> tuple[Floats, Floats]:
     """Learn what features say of an item that nobody has rated yet, and will be rated as others are.
@@ -101,7 +101,7 @@ def new_items(
         found = slopes.weights(item)
         found[0] += np.average(item - features @ found, axis=0, weights=counts)
         weights.append(found)
-        variances.append(spread(item, own, features @ found, counts))
+        variances.append(mean_square_distance(item, own, features @ found, counts))
     return np.stack(weights).astype(np.float32), np.stack(variances).astype(np.float32)
 
 
@@ -130,6 +130,6 @@ def as_new_items(
     found = model
     for part in range(FOLDS):
         own = places == part
-        learned = new_items(features, np.where(own, 0, counts), model.items, model.variance)
+        learned = new_item_prior(features, np.where(own, 0, counts), model.items, model.variance)
         found = found.with_new(own, features[np.flatnonzero(own)], *learned)
     return found

@@ -23,7 +23,13 @@ from palate.recommend.rating_calibration import (
     held_out_users,
     show_parts,
 )
-from palate.recommend.rating_content import LEAST, ContentRegression, as_new_items, new_items, spread
+from palate.recommend.rating_content import (
+    LEAST,
+    ContentRegression,
+    as_new_items,
+    mean_square_distance,
+    new_item_prior,
+)
 from palate.recommend.ratings import RatingModel, seen_average
 from palate.recommend.relations import VectorRelation
 from palate.schema import Doubles, Interactions
@@ -141,7 +147,7 @@ def fit_ratings(
         np.stack(column).astype(np.float32)
         for column in zip(*((one.item, one.own_variance) for one in fits), strict=True)
     )
-    content, content_variance = new_items(features, counts, items, variance)
+    content, content_variance = new_item_prior(features, counts, items, variance)
     model = RatingModel(
         mean,
         like_above,
@@ -253,7 +259,7 @@ class _Fit:
         self.item = np.einsum("iab,ib->ia", self.covariance, told)
         self.weights = self.prior.weights(self.item)
         expected = self.prior.features @ self.weights
-        self.prior_variance = spread(self.item, self.own_variance, expected, self.prior.weight)
+        self.prior_variance = mean_square_distance(self.item, self.own_variance, expected, self.prior.weight)
 
     def _noise(self, user: Doubles, second: Doubles) -> None:
         """Set the noise to the expected squared residual of a rating."""
