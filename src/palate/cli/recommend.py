@@ -100,10 +100,7 @@ def rate(
     as_json: JsonOption = False,
 ) -> None:
     """Predict users' ratings of items."""
-    new = [_described(text) for text in new_item or ()]
-    item_ids = [*(item or ()), *(one.item_id for one in new)]
-    if not item_ids:
-        raise BadParameter("name items with --item, or describe them with --new-item")
+    item_ids, new = _candidates(item, new_item)
 
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[Ratings]:
         return recommender.rate(histories, item_ids)
@@ -131,10 +128,7 @@ def choose(
     as_json: JsonOption = False,
 ) -> None:
     """Say which of several items users would choose."""
-    new = [_described(text) for text in new_item or ()]
-    item_ids = [*(item or ()), *(one.item_id for one in new)]
-    if not item_ids:
-        raise BadParameter("name items with --item, or describe them with --new-item")
+    item_ids, new = _candidates(item, new_item)
 
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[ItemChoice]:
         return recommender.choose(histories, item_ids)
@@ -235,6 +229,15 @@ def _someone_else(recommender: Recommender, file: Path, new: Sequence[Item]) -> 
         if one.item_id in known:
             raise DataError(f"the new item {one.item_id!r} is in the catalogue; leave its texts out", file)
     return history, _with_items(recommender, [*unknown, *new])
+
+
+def _candidates(item: list[str] | None, new_item: list[str] | None) -> tuple[list[str], list[Item]]:
+    """List the ids of the items that are asked about, and those of them that are described in words."""
+    new = [_described(text) for text in new_item or ()]
+    item_ids = [*(item or ()), *(one.item_id for one in new)]
+    if not item_ids:
+        raise BadParameter("name items with --item, or describe them with --new-item")
+    return item_ids, new
 
 
 def _described(text: str) -> Item:

@@ -23,6 +23,7 @@ from palate.schema import Floats
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+    from typing_extensions import Self
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Callback (done, total) with numbers of texts."""
@@ -64,7 +65,7 @@ class ItemEncoder:
         self.settings, self.device = settings, device
 
     @classmethod
-    def of(cls, identity: EncoderIdentity, device: str | torch.device = "auto") -> ItemEncoder:
+    def of(cls, identity: EncoderIdentity, device: str | torch.device = "auto") -> Self:
         """Create the encoder of an identity; its :attr:`identity` shows whether its files are the same."""
         settings = ItemSettings(
             encoder=identity.name, revision=identity.revision, max_seq_length=identity.max_seq_length

@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palate.config.recipe import ItemSettings
 from palate.items.encoder import ItemEncoder, Progress
 from palate.schema import Floats
 from palate.serve.waiting import acquired, check_awaited
+
+if TYPE_CHECKING:
+    import torch
 
 KEPT = 20_000
 """Vectors that are kept, those used last."""
@@ -25,21 +30,18 @@ class ServingEncoder(ItemEncoder):
     down every later request. Vectors of a request that has ended are kept, so that it goes on when it is sent again.
     """
 
-    _encoding: threading.Lock
-    _kept: OrderedDict[bytes, Floats]
-
-    @classmethod
-    def serving(cls, encoder: ItemEncoder) -> ServingEncoder:
-        """Create one from the encoder of a model."""
-        made = cls(encoder.settings, encoder.device)
-        made._encoding, made._kept = threading.Lock(), OrderedDict()
-        return made
+    def __init__(self, settings: ItemSettings, device: str | torch.device = "auto") -> None:
+        super().__init__(settings, device)
+        self._encoding = threading.Lock()
+        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """Encode texts, see :meth:`ItemEncoder.encode`; stops where the request is not waited for any more."""
         keys = [self._key(text) for text in texts or [""]]
         by_key = dict(zip(keys, texts or [""], strict=True))
         with acquired(self._encoding):
+            if not len(self._cache):
+                self._cache.refresh()
             found = {key: kept for key in by_key if (kept := self._known(key)) is not None}
             missing = sorted(by_key.keys() - found.keys(), key=lambda key: (len(by_key[key]), key))
             for start in range(0, len(missing), BATCH):
@@ -58,7 +60,5 @@ class ServingEncoder(ItemEncoder):
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if not len(self._cache):
-            self._cache.refresh()
         vector: Floats | None = self._cache.vectors([key])[0] if key in self._cache else None
         return vector

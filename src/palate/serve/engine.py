@@ -19,7 +19,6 @@ from palate.data.event_types import Unrated
 from palate.encoders.base import UserPrompt
 from palate.errors import MismatchError, NotServedError, StoreError, rating_off_scale, unknown_items
 from palate.evaluation.attribution import in_passes
-from palate.items.encoder import ItemEncoder
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
@@ -192,8 +191,8 @@ def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
     """Create the encoder of new items: that of the model's vectors, or the default one for its probe on titles."""
     vectors = vectors_of(model.table)
     if vectors is None:
-        return ServingEncoder.serving(ItemEncoder(ItemSettings(), model.device))
-    return ServingEncoder.serving(ItemEncoder.of(vectors.encoder, model.device))
+        return ServingEncoder(ItemSettings(), model.device)
+    return ServingEncoder.of(vectors.encoder, model.device)
 
 
 def _identity(run: Path, model: PersonalizedModel) -> str:

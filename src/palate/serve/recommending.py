@@ -12,7 +12,6 @@ import numpy as np
 
 from palate.data.event_types import Unrated
 from palate.errors import DataError
-from palate.items.encoder import ItemEncoder
 from palate.items.table import off_scale
 from palate.recommend.files import load_recommender
 from palate.recommend.recommender import KnownUser, Recommender
@@ -54,7 +53,7 @@ class ServedRecommender:
     def __init__(self, run: Path) -> None:
         self.recommender = load_recommender(run)
         reading = self.recommender.content.reading
-        self._encoder = None if reading is None else ServingEncoder.serving(ItemEncoder.of(reading.encoder))
+        self._encoder = None if reading is None else ServingEncoder.of(reading.encoder)
         self.identity = f"sha256:{digest_of_files(load_run(run).model, KEPT).hexdigest()}"
         self.reads = None
         self._titles = _titles_of(self.recommender)
@@ -138,8 +137,7 @@ class ServedRecommender:
 
     def knows(self, state: TasteState) -> bool:
         """Whether all items of a state are known, which another worker may have made."""
-        known = len(self.recommender.items)
-        return all(index < known for index in state.seen)
+        return max(state.seen, default=-1) < len(self.recommender.items)
 
 
 def _titles_of(recommender: Recommender) -> dict[str, str]:
