@@ -26,6 +26,8 @@ from palate.words import counted, plural, singular
         ("species", "species"),
         ("anime", "anime"),
         ("bus", "buses"),
+        ("epoch", "epochs"),
+        ("branch", "branches"),
         ("tag_list", "tag_lists"),
         ("ジャンル", "ジャンル"),
     ],

@@ -51,4 +51,6 @@ def _english() -> Pluralizer:
 
     english = Pluralizer()  # type: ignore[no-untyped-call]
     english.add_uncountable_rule("species")
+    for hard in ("epoch", "stomach", "monarch", "patriarch", "matriarch"):  # "ch" is spoken as "k"
+        english.add_irregular_rule(hard, f"{hard}s")
     return english

@@ -122,6 +122,8 @@ def test_nothing_is_learned_of_cold_items_and_they_are_the_targets():
     assert {item for one in targets(split.test) for item in one} <= set(split.cold.tolist())
     assert len(dev) <= 3
     assert not known & (dev | set(split.cold.tolist()))
+    assert set(np.flatnonzero(split.training.new_items)) >= dev | set(split.cold.tolist())
+    assert not known & set(np.flatnonzero(split.training.new_items))
     assert len(known) == 24
     for cases in (split.dev, split.test):
         for user, history, wanted in zip(cases.user_index, histories(cases), targets(cases), strict=True):

@@ -67,6 +67,19 @@ def test_differences_are_with_the_best_other_or_the_named_one():
     )
 
 
+def test_scores_of_several_seeds_are_their_means():
+    table = palate.score_ratings(["item-mean", SMALL], FILMS, visible=[5], trials=1, seeds=2)
+    each = [palate.score_ratings([f"{SMALL},seed={seed}"], FILMS, visible=[5]) for seed in (0, 1)]
+    values = [one.predictors[0].metrics["5 visible"]["rmse"].value for one in each]
+    plain, found = table.predictors
+    assert (plain.seeds, plain.seed_sd, found.seeds) == (1, None, 2)
+    assert found.metrics["5 visible"]["rmse"].value == pytest.approx(np.mean(values))
+    assert found.seed_sd["5 visible"]["rmse"] == pytest.approx(np.std(values, ddof=1))
+    assert found.differences["5 visible"]["rmse"].value == pytest.approx(
+        np.mean(values) - plain.metrics["5 visible"]["rmse"].value
+    )
+
+
 def test_nothing_of_a_test_user_is_learned_from():
     mine = Always(3.0)
     palate.score_ratings([("mine", mine)], FILMS, visible=[5])
@@ -140,6 +153,8 @@ def test_the_command_prints_tables_or_json(prepared):
     found = json.loads(asked(prepared, "--visible", "2", "--trials", "1", "--json").stdout)
     table = palate.RatingTable.model_validate(found)
     assert [part.shown for part in table.parts] == ["2 visible"]
+    several = asked(prepared, "--visible", "2", "--trials", "1", "--seeds", "2")
+    assert several.exit_code == 0, several.output
 
 
 def test_the_command_predicts_by_time(prepared):

@@ -106,7 +106,7 @@ def test_intervals_are_of_resampled_users_and_differences_of_the_same_ones():
     predicted = drawn()
     resamples = Resamples.drawn(USERS, 0)
     values = resamples.values(predicted)
-    scores = resamples.scores(values)
+    scores = resamples.scores({name: value[None] for name, value in values.items()})
     assert scores["rmse"].low < scores["rmse"].value < scores["rmse"].high
     per_user = [predicted.error[predicted.user == user] for user in range(USERS)]
     rng = np.random.default_rng(5)
@@ -119,10 +119,23 @@ def test_intervals_are_of_resampled_users_and_differences_of_the_same_ones():
         pytest.approx(low, abs=0.01),
         pytest.approx(high, abs=0.01),
     )
-    nothing = resamples.scores({"rmse": values["rmse"] - Resamples.drawn(USERS, 0).values(drawn())["rmse"]})
+    nothing = resamples.scores(
+        {"rmse": (values["rmse"] - Resamples.drawn(USERS, 0).values(drawn())["rmse"])[None]}
+    )
     assert (nothing["rmse"].value, nothing["rmse"].low, nothing["rmse"].high) == (0, 0, 0)
 
 
 def test_an_undefined_metric_is_left_out():
     resamples = Resamples.drawn(3, 0)
-    assert resamples.scores({"auc": np.full(1001, np.nan)}) == {}
+    assert resamples.scores({"auc": np.full((1, 1001), np.nan)}) == {}
+
+
+def test_an_interval_of_several_trainings_holds_what_they_differ_by():
+    resamples = Resamples.drawn(USERS, 0)
+    alike = resamples.values(drawn())["rmse"]
+    one, three = (
+        resamples.scores({"rmse": np.stack([alike + step for step in steps])})["rmse"]
+        for steps in ([0], [-1, 0, 1])
+    )
+    assert three.value == pytest.approx(one.value)
+    assert three.low < one.low - 0.5 < one.high + 0.5 < three.high

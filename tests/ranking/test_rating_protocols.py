@@ -84,6 +84,8 @@ def test_cold_items_are_learned_of_by_nobody_and_predicted_from_the_others():
     assert not cold(dev) & cold(test)
     assert set(split.training.interactions.item_index) == set(items) - cold(dev) - cold(test)
     assert set(split.final.interactions.item_index) == set(items) - cold(test)
+    assert set(np.flatnonzero(split.training.new_items)) == cold(dev) | cold(test)
+    assert set(np.flatnonzero(split.final.new_items)) == cold(test)
     shown = {int(item) for rows in test.shown for item in items[rows]}
     assert not shown & (cold(test) | cold(dev))
     assert sum(map(len, test.held_out)) == np.isin(items, list(cold(test))).sum()

@@ -32,7 +32,7 @@ def features():
 
 @pytest.fixture(scope="module")
 def popular_is_liked():
-    """Popular items are liked more, which no feature tells; the last five are rated by nobody."""
+    """Popular items are liked more, which no feature tells; nobody has rated the last five, of which three are new."""
     rng = np.random.default_rng(1)
     offset = np.linspace(-1, 1, ITEMS)
     odds = np.where(np.arange(ITEMS) < ITEMS - 5, np.exp(2 * offset), 0)
@@ -43,7 +43,8 @@ def popular_is_liked():
         np.arange(201) * 12, flat, np.zeros(len(flat), np.uint8), np.zeros(len(flat), np.int64)
     )
     constant = sparse.csr_matrix(np.ones((ITEMS, 1)))
-    model = fit_ratings(events, seen.ravel(), constant, 3.5, 2, 2, 10, np.random.default_rng(0))
+    new = np.arange(ITEMS) >= ITEMS - 3
+    model = fit_ratings(events, seen.ravel(), constant, 3.5, 2, 2, 10, np.random.default_rng(0), new)
     return model, constant, np.bincount(flat, minlength=ITEMS), seen.mean()
 
 
@@ -74,8 +75,15 @@ def test_a_new_item_is_as_good_as_a_rating_and_not_as_an_item_on_average(popular
     model, _, _, rating = popular_is_liked
     nobody = model.state(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 1)
     said = model.expected(nobody, np.arange(ITEMS)[None]).mean[0]
-    assert said[-5:] == pytest.approx(rating, abs=0.05)
-    assert said[-5:].min() > said[:-5].mean() + 0.2
+    assert said[-3:] == pytest.approx(rating, abs=0.05)
+    assert said[-3:].min() > said[:-5].mean() + 0.2
+
+
+def test_an_item_that_was_there_and_that_nobody_has_rated_is_one_of_the_others(popular_is_liked):
+    model = popular_is_liked[0]
+    nobody = model.state(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 1)
+    said = model.expected(nobody, np.arange(ITEMS)[None]).mean[0]
+    assert said[-5:-3] == pytest.approx(said[:-5].mean(), abs=0.1)
 
 
 def test_what_is_said_of_an_item_as_a_new_one_does_not_come_from_it(popular_is_liked):
@@ -94,16 +102,16 @@ def test_what_is_said_of_an_item_as_a_new_one_does_not_come_from_it(popular_is_l
     assert as_new_items(model, constant, np.where(np.arange(ITEMS) < 4, counts, 0), seed) is None
 
 
-def test_items_that_nobody_has_rated_have_a_calibration_of_their_own(popular_is_liked):
+def test_new_items_have_a_calibration_of_their_own(popular_is_liked):
     model = popular_is_liked[0]
     certain = RatingCalibration(spread=(np.log(2), 0), chance=(9, 0, 0, 0))
     changed = type(model)(**{**vars(model), "new_calibration": certain})
     nobody = model.state(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 1)
     before, after = (one.expected(nobody, np.arange(ITEMS)[None]) for one in (model, changed))
-    assert after.sd[0, -5:] == pytest.approx(2 * before.sd[0, -5:])
-    assert after.sd[0, :-5] == pytest.approx(before.sd[0, :-5])
-    assert after.chance[0, -5:].min() > 0.99
-    assert after.chance[0, :-5] == pytest.approx(before.chance[0, :-5])
+    assert after.sd[0, -3:] == pytest.approx(2 * before.sd[0, -3:])
+    assert after.sd[0, :-3] == pytest.approx(before.sd[0, :-3])
+    assert after.chance[0, -3:].min() > 0.99
+    assert after.chance[0, :-3] == pytest.approx(before.chance[0, :-3])
 
 
 @pytest.fixture(scope="module")

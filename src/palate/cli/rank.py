@@ -100,7 +100,6 @@ def rank(
         int,
         Option(
             min=1,
-            rich_help_panel=_ITEMS,
             help="How often a ranker with a setting seed is trained with its best settings; scores are means, and "
             "intervals over users and seeds.",
         ),
@@ -111,14 +110,13 @@ def rank(
 ) -> None:
     """Rank the items that users chose next, or predict their ratings, by references and models."""
     if task == "ratings":
-        only_items = {"--candidates": candidates, "--keep-seen": keep_seen or None}
-        _only_for("items", {**only_items, "--seeds": seeds if seeds > 1 else None})
+        _only_for("items", {"--candidates": candidates, "--keep-seen": keep_seen or None})
         if protocol == "leave-last-out":
             raise BadParameter(
                 "leave-last-out is for items; for ratings expected new-users, future or cold-items",
                 param_hint="'--protocol'",
             )
-        _ratings(rankers, data, protocol, visible, window_kind, periods, trials, seed, versus, as_json)
+        _ratings(rankers, data, protocol, visible, window_kind, periods, trials, seed, versus, seeds, as_json)
         return
     _only_for("ratings", {"--visible": visible, "--window-kind": window_kind, "--periods": periods})
     from palate.ranking.compare import rank as run
@@ -151,6 +149,7 @@ def _ratings(
     trials: int,
     seed: int,
     versus: str | None,
+    seeds: int,
     as_json: bool,
 ) -> None:
     protocol = protocol or "new-users"
@@ -171,6 +170,7 @@ def _ratings(
         periods=starts,
         trials=trials,
         seed=seed,
+        seeds=seeds,
         versus=versus,
         report=tell,
     )

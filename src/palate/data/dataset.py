@@ -99,6 +99,9 @@ class Dataset:
     split_of_user: RatingIndices  # [U] into SPLITS
     path: Path | None = None
     reviews: pl.Series | None = None  # texts of the interactions, where they are in memory; see review_texts
+    new_items: Bools | None = (
+        None  # [I] which came after all interactions, where a protocol of ranking says so
+    )
 
     @property
     def tables(self) -> Tables:

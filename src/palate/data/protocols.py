@@ -108,7 +108,7 @@ def make_split(
             )
     (dev_cases, _), (test_cases, left_out) = found
     return RankingSplit(
-        training_view(dataset, training),
+        training_view(dataset, training, cold),
         dev_cases,
         test_cases,
         left_out,
@@ -255,14 +255,24 @@ def _cases(dataset: Dataset, held_out: _HeldOut, keep_seen: bool) -> tuple[Ranki
     return RankingCases(found, windows, table, first_time[found]), left_out
 
 
-def training_view(dataset: Dataset, kept: Bools) -> Dataset:
-    """Return the dataset with these of its interactions [N] alone, all of training users."""
+def training_view(dataset: Dataset, kept: Bools, cold: tuple[Indices, Indices] | None = None) -> Dataset:
+    """Return the dataset with these of its interactions [N] alone, all of training users.
+
+    Args:
+        dataset: The dataset.
+        kept: Which of its interactions stay, [N].
+        cold: Items of dev and of test that nothing is learned of: those without interactions here are new ones.
+    """
     events = dataset.interactions
     lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))
     split = np.full_like(dataset.split_of_user, SPLITS.index("train"))
     view = replace(
         dataset, interactions=events.take(kept, lengths), split_of_user=split, path=None, reviews=None
     )
+    if cold is not None:
+        new = np.isin(np.arange(len(dataset.items)), np.concatenate(cold))
+        new[view.interactions.item_index] = False
+        view = replace(view, new_items=new)
     info = dataset.info.model_copy(
         update={
             "interactions": len(view.interactions),

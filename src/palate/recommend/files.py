@@ -26,12 +26,12 @@ from palate.system.files import fresh_folder, read_bytes, write_bytes, write_jso
 from palate.system.records import Frozen, parse_record
 
 HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.parquet"
-FORMAT = 3
+FORMAT = 4
 """Raised with each change of what the files mean or hold."""
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SPARSE = ("data", "indices", "indptr", "shape")
-_RATING_ARRAYS = ("items", "variance", "rated", "content", "content_variance", "centre", "taste")
+_RATING_ARRAYS = ("items", "variance", "new", "content", "content_variance", "centre", "taste")
 
 
 class _Ratings(Frozen):
@@ -184,7 +184,7 @@ def _rating_model(numbers: _Ratings, arrays: dict[str, np.ndarray]) -> RatingMod
         np.array(numbers.noise),
         arrays["ratings.items"],
         arrays["ratings.variance"],
-        arrays["ratings.rated"],
+        arrays["ratings.new"],
         arrays["ratings.content"],
         arrays["ratings.content_variance"],
         arrays["ratings.centre"],

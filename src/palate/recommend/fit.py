@@ -36,6 +36,7 @@ from palate.recommend.scorer import (
 )
 from palate.recommend.tuning import CELLS, DEPTH, Fold, Grids, best_penalty, mean_ndcg, seen_items, tune
 from palate.schema import Bools, Floats, Interactions, Ints
+from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.config.recipe import ItemSettings, RecommendSettings
@@ -88,7 +89,7 @@ def fit_recommender(
     found = _tuned(fitting, events, rng)
     scorer = found.scorer(events)
     if found.epochs and scorer.weights.network:
-        tell(f"network: trained again on all training users (epochs: {found.epochs})")
+        tell(f"network: trained again on all training users, for {counted(found.epochs, 'epoch')}")
         network, _ = train_network(
             found.network_data(events, scorer.relations), settings, seed, epochs=found.epochs
         )

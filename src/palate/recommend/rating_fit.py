@@ -2,8 +2,9 @@
 
 Items and users are estimated in turn (Lim and Teh, 2007). The prior of an item's factors and offset has a mean that is
 linear in the item's features, which is learned with them, so that little rated items are near what their categories
-and texts say. Of new items another regression tells, as they are rated like popular ones: most ratings are of few
-items, which are liked more than most items (:mod:`palate.recommend.rating_content`).
+and texts say, and items that were there and that nobody has rated are what these say. Of items that came later another
+regression tells, as they are rated like popular ones: most ratings are of few items, which are liked more than most
+items (:mod:`palate.recommend.rating_content`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from palate.recommend.rating_content import (
 )
 from palate.recommend.ratings import RatingModel, seen_average
 from palate.recommend.relations import VectorRelation
-from palate.schema import Doubles, Interactions
+from palate.schema import Bools, Doubles, Interactions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,9 @@ def fit_rating_model(
     sizes = (settings.rating_models, settings.rating_rank, settings.rating_iterations)
     learned, held_out = held_out_users(len(events.lengths), rng)
     shown = show_parts(events.of_users(held_out), values[events.of_users(held_out).rating_index], rng)
-    whole = fit_ratings(events, values[events.rating_index], features, like_above, *sizes, rng)
+    whole = fit_ratings(
+        events, values[events.rating_index], features, like_above, *sizes, rng, dataset.new_items
+    )
     if len(shown.wanted_rating) < FEWEST:
         return whole
     others = events.of_users(learned)
@@ -118,6 +121,7 @@ def fit_ratings(
     rank: int,
     iterations: int,
     rng: np.random.Generator,
+    new: Bools | None = None,
 ) -> RatingModel:
     """Fit models by variational Bayes, from different starts.
 
@@ -130,6 +134,7 @@ def fit_ratings(
         rank: Number of factors K.
         iterations: Passes over users and items.
         rng: Random number generator, for the starts.
+        new: Which items came after all ratings, [I]; none if left out.
 
     Returns:
         The fitted models, not calibrated.
@@ -147,6 +152,7 @@ def fit_ratings(
         np.stack(column).astype(np.float32)
         for column in zip(*((one.item, one.own_variance) for one in fits), strict=True)
     )
+    new = np.zeros(len(counts), dtype=np.bool_) if new is None else new
     content, content_variance = new_item_prior(features, counts, items, variance)
     model = RatingModel(
         mean,
@@ -154,7 +160,7 @@ def fit_ratings(
         np.array([one.noise for one in fits]),
         items,
         variance,
-        counts > 0,
+        new,
         content,
         content_variance,
         np.stack([centre for centre, _ in tastes]).astype(np.float32),
@@ -162,7 +168,6 @@ def fit_ratings(
         RatingCalibration(),
         RatingCalibration(),
     )
-    new = counts == 0
     return model.with_new(new, features[np.flatnonzero(new)], content, content_variance)
 
 

@@ -4,7 +4,7 @@ A rating is mean + item offset + item factors · user vector + noise. The user v
 user's own mean, too, is a direction of it, and the posterior of a new user is a sum over events: of two histories'
 states the sum is the state of both. Which items a user has rated, whatever the ratings, says something, too: the mean
 of the prior is linear in the average vector of these items (after Koren, 2008). Several such models that were fitted
-from different starts answer together. An item that nobody has rated gets what its categories and texts say
+from different starts answer together. A new item gets what its categories and texts say
 (:mod:`palate.recommend.rating_fit`).
 """
 
@@ -56,14 +56,14 @@ class RatingModel:
     noise: Doubles  # [M] variance of a rating around its expectation
     items: Floats  # [M, I, K + 1] factors, then the offset
     variance: Floats  # [M, I, K + 1] of these
-    rated: Bools  # [I] whether anyone has rated the item
+    new: Bools  # [I] whether the item came after all ratings; another that nobody has rated is known by its prior
     content: Floats  # [M, D, K + 1] what a new item's features add to the means of these, before any rating
     content_variance: Floats  # [M, K + 1] of these around what the features say
     centre: Floats  # [M, K + 1] mean item of a rating
     taste: Floats  # [M, K + 1, K] from how a user's items differ from that to the mean of the user's vector
     calibration: RatingCalibration
     new_calibration: RatingCalibration
-    """Of items that nobody has rated."""
+    """Of new items."""
 
     @property
     def rank(self) -> int:
@@ -71,14 +71,14 @@ class RatingModel:
         return int(self.items.shape[2]) - 1
 
     def with_items(self, features: sparse.csr_matrix) -> RatingModel:
-        """Append items that nobody has rated, by their features [J, D]."""
+        """Append new items, which nobody has rated, by their features [J, D]."""
         more = features.shape[0]
         room = np.zeros((len(self.items), more, self.rank + 1), dtype=np.float32)
         grown = replace(
             self,
             items=np.concatenate([self.items, room], axis=1),
             variance=np.concatenate([self.variance, room], axis=1),
-            rated=np.concatenate([self.rated, np.zeros(more, dtype=np.bool_)]),
+            new=np.concatenate([self.new, np.ones(more, dtype=np.bool_)]),
         )
         last = np.arange(grown.items.shape[1]) >= self.items.shape[1]
         return grown.with_new(last, features, self.content, self.content_variance)
@@ -148,9 +148,9 @@ class RatingModel:
             one.ratings(mean, sd, state.count[:, None], self.like_above)
             for one in (self.calibration, self.new_calibration)
         )
-        rated = self.rated[candidates]
+        is_new = self.new[candidates]
         return ExpectedRatings(
-            mean, np.where(rated, known.sd, new.sd), np.where(rated, known.chance, new.chance)
+            mean, np.where(is_new, new.sd, known.sd), np.where(is_new, new.chance, known.chance)
         )
 
     def moments(self, users: Doubles, covariance: Doubles, candidates: Indices) -> tuple[Doubles, Doubles]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ class RatingScores(Frozen):
     """Scores minus those of the compared predictor."""
     to: dict[str, str]
     """The compared predictor, by what is shown."""
+    seeds: int = 1
+    """How many trainings from different seeds the scores are means of."""
+    seed_sd: dict[str, dict[str, float]] | None = None
+    """Standard deviations of the scores over seeds; None for one."""
     fit_seconds: float
     seconds: float
 
@@ -104,6 +108,7 @@ class RatingOptions:
     trials: int = 4
     seed: int = 0
     versus: str | None = None
+    seeds: int = 1
 
 
 def score_ratings(
@@ -117,6 +122,7 @@ def score_ratings(
     trials: int = 4,
     seed: int = 0,
     versus: str | None = None,
+    seeds: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> RatingTable:
     """Predict held-out ratings by several predictors from the same histories.
@@ -133,6 +139,8 @@ def score_ratings(
         trials: How many settings of each predictor are tried on dev.
         seed: Seed of random choices and intervals.
         versus: Predictor that the others are compared with; the best of the others for each if None.
+        seeds: How often a predictor with a setting ``seed`` is fitted with its settings, from that seed on; scores are
+            means, and intervals over users and seeds.
         report: Called with progress messages.
 
     Returns:
@@ -149,7 +157,7 @@ def score_ratings(
         >>> [one.name for one in table.predictors]
         ['item-mean', 'biased-mf:factors=2']
     """
-    options = RatingOptions(protocol, tuple(visible), kind, periods, trials, seed, versus)
+    options = RatingOptions(protocol, tuple(visible), kind, periods, trials, seed, versus, seeds)
     found = [_entry(one, options) for one in entries]
     check_named_once(found, versus, "rating predictor", "item-mean")
     if not options.visible or min(options.visible) < 0 or len(set(visible)) < len(visible):
@@ -175,13 +183,14 @@ def _entry(entry: str | Path | tuple[str, RatingPredictor], options: RatingOptio
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A predictor's ratings of all parts, with each metric for all users and for the resampled ones."""
+    """A predictor's ratings of all parts, with each metric for all users and for the resampled ones, of S seeds."""
 
     entry: RankerEntry
     settings: KindSettings
     dev: float | None
     parts: dict[str, PredictedRatings]
-    values: dict[str, dict[str, Doubles]]
+    """Of the first seed."""
+    values: dict[str, dict[str, Doubles]]  # [S, 1 + R]
     fit_seconds: float
     seconds: float
 
@@ -211,15 +220,36 @@ class _RatingComparison:
 
     def _predicted(self, entry: RankerEntry) -> _Predicted:
         settings, dev = self._tuned(entry)
-        predictor, fit_seconds = self._fitted(entry, settings, self.split.final)
-        start = time.perf_counter()
-        parts = {
-            shown: self._ratings(predictor, entry.name, cases) for shown, cases in self.split.test.items()
-        }
-        seconds = time.perf_counter() - start
-        values = {shown: self._resamples(one).values(one) for shown, one in parts.items()}
-        self.say(f"{entry.name}, test: RMSE {_in_words(parts)}, fitted in {fit_seconds:.1f} s")
-        return _Predicted(entry, settings, dev, parts, values, fit_seconds, seconds)
+        parts: list[dict[str, PredictedRatings]] = []
+        fit_seconds, seconds = [], 0.0
+        for one in self._of_seeds(settings):
+            predictor, took = self._fitted(entry, one, self.split.final)
+            start = time.perf_counter()
+            parts.append(
+                {
+                    shown: self._ratings(predictor, entry.name, cases)
+                    for shown, cases in self.split.test.items()
+                }
+            )
+            seconds += time.perf_counter() - start
+            fit_seconds.append(took)
+            self.say(f"{entry.name}, test: RMSE {_in_words(parts[-1])}, fitted in {took:.1f} s")
+        values = {shown: self._values([one[shown] for one in parts]) for shown in parts[0]}
+        return _Predicted(
+            entry, settings, dev, parts[0], values, float(np.mean(fit_seconds)), seconds / len(parts)
+        )
+
+    def _of_seeds(self, settings: KindSettings) -> Iterator[KindSettings]:
+        """Yield the settings, and the same ones with further seeds where they have any."""
+        yield settings
+        first = getattr(settings, "seed", None)
+        for seed in () if first is None else range(first + 1, first + self.options.seeds):
+            yield settings.model_copy(update={"seed": seed})
+
+    def _values(self, predicted: Sequence[PredictedRatings]) -> dict[str, Doubles]:
+        """Compute each metric by each seed's predictions, for all users and for the resampled ones, [S, 1 + R]."""
+        by_seed = [self._resamples(one).values(one) for one in predicted]
+        return {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
 
     def _tuned(self, entry: RankerEntry) -> tuple[KindSettings, float | None]:
         """Find the settings of the lowest RMSE on dev."""
@@ -290,6 +320,11 @@ class _RatingComparison:
         def scores(values: dict[str, dict[str, Doubles]]) -> dict[str, dict[str, Score]]:
             return {shown: self._resamples(one.parts[shown]).scores(by) for shown, by in values.items()}
 
+        by_seed = {
+            shown: {name: value[:, 0] for name, value in by.items() if np.isfinite(value[:, 0]).all()}
+            for shown, by in one.values.items()
+        }
+        seeds = len(next(iter(one.values.values()))["rmse"])
         return RatingScores(
             name=one.entry.name,
             settings=one.settings.model_dump(mode="json", exclude={"kind"}),
@@ -298,6 +333,13 @@ class _RatingComparison:
             metrics=scores(one.values),
             differences=scores(differences),
             to={shown: other.entry.name for shown, other in to.items()},
+            seeds=seeds,
+            seed_sd={
+                shown: {name: float(value.std(ddof=1)) for name, value in by.items()}
+                for shown, by in by_seed.items()
+            }
+            if seeds > 1
+            else None,
             fit_seconds=one.fit_seconds,
             seconds=one.seconds,
         )
@@ -306,7 +348,7 @@ class _RatingComparison:
         others = [other for other in found if other is not one]
         if self.options.versus is not None:
             others = [other for other in others if other.entry.name == self.options.versus]
-        return min(others, key=lambda other: float(other.values[shown]["rmse"][0]), default=None)
+        return min(others, key=lambda other: float(other.values[shown]["rmse"][:, 0].mean()), default=None)
 
 
 def _part(shown: str, predicted: PredictedRatings) -> ShownRatings:

@@ -162,12 +162,23 @@ class Resamples:
         return cls(rng.multinomial(users, np.full(users, 1 / users), RESAMPLES).astype(np.float64))
 
     def scores(self, values: Mapping[str, Doubles]) -> Metrics:
-        """Make scores with percentile intervals of values [1 + R] by name, the first of them that of all users."""
+        """Make scores with percentile intervals.
+
+        Args:
+            values: By name, of S trainings [S, 1 + R], the first of each that of all users. Each resample is of the
+                mean over as many drawn trainings.
+
+        Returns:
+            The scores; a metric that is not finite is left out.
+        """
         found = {}
         for name, one in values.items():
-            if np.isfinite(one[0]):
-                low, high = np.nanquantile(one[1:], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-                found[name] = Score(value=float(one[0]), low=float(low), high=float(high))
+            if np.isfinite(one[:, 0]).all():
+                trainings, resamples = len(one), one.shape[1] - 1
+                drawn = np.random.default_rng(0).integers(trainings, size=(trainings, resamples))
+                means = np.take_along_axis(one[:, 1:], drawn, axis=0).mean(axis=0)
+                low, high = np.nanquantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+                found[name] = Score(value=float(one[:, 0].mean()), low=float(low), high=float(high))
         return found
 
     def values(self, predicted: PredictedRatings) -> dict[str, Doubles]:

@@ -238,7 +238,8 @@ def _between(dataset: Dataset, start: int, stop: int) -> dict[str, RatingCases]:
 
 def _cold_items(dataset: Dataset, seed: int) -> RatingSplit:
     events = dataset.interactions
-    dev, test = (np.isin(events.item_index, items) for items in draw_cold_items(dataset, seed))
+    drawn = draw_cold_items(dataset, seed)
+    dev, test = (np.isin(events.item_index, items) for items in drawn)
     warm = ~(dev | test)
 
     def cases(cold: Bools) -> dict[str, RatingCases]:
@@ -251,7 +252,9 @@ def _cold_items(dataset: Dataset, seed: int) -> RatingSplit:
                 held_out.append(rows[cold[rows]])
         return {"all other items": RatingCases(events, np.array(users, dtype=np.int64), shown, held_out)}
 
-    return RatingSplit(training_view(dataset, warm), cases(dev), cases(test), training_view(dataset, ~test))
+    return RatingSplit(
+        training_view(dataset, warm, drawn), cases(dev), cases(test), training_view(dataset, ~test, drawn)
+    )
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Bools]:

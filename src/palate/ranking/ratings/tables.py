@@ -62,8 +62,15 @@ def _title(table: RatingTable, part: ShownRatings) -> str:
 
 
 def _note(table: RatingTable, part: ShownRatings) -> str:
-    return (
+    seeds = [
+        f"{one.name}: means of {one.seeds} seeds, whose RMSE has a standard deviation of "
+        f"{one.seed_sd[part.shown]['rmse']:.4f}; its intervals are over users and seeds."
+        for one in table.predictors
+        if one.seed_sd is not None
+    ]
+    about = (
         f"A like is a rating above {table.like_above:g}: {part.liked:.1%} of these. AUC is over all ratings, UAUC the "
         f"mean over the {counted(part.users_with_both, 'user')} with both classes, pairs the share in the right order "
         f"of {counted(part.pairs, 'pair')} of one user's items with different ratings."
     )
+    return " ".join([about, *seeds])
