@@ -52,8 +52,8 @@ SIGNATURES = {
         "(entries: 'Sequence[str | Path | tuple[str, RatingPredictor]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RatingProtocol' = 'new-users', visible: 'Sequence[int]' = (10, 20, 50, 100), "
         "kind: 'WindowKind' = 'random', periods: 'tuple[int, int] | None' = None, trials: 'int' = 4, "
-        "seed: 'int' = 0, versus: 'str | None' = None, seeds: 'int' = 1, report: 'Callable[[str], None] | None' = None) "
-        "-> 'RatingTable'"
+        "seed: 'int' = 0, versus: 'str | None' = None, seeds: 'int' = 1, "
+        "report: 'Callable[[str], None] | None' = None) -> 'RatingTable'"
     ),
     "train": (
         "(recipe: 'Recipe | Path | str | Mapping[str, Any]', data: 'Dataset | Path | str | None' = None, "

@@ -224,37 +224,52 @@ class Client:
         """List the items that come next for a stored user or a given history, see :meth:`recommendations`."""
         return self.recommendations([_question(user_id, None, history)], k, **options)[0]
 
-    def ratings(self, users: Sequence[Fields], item_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Predict each user's ratings of items; ``users`` are those of :meth:`recommendations`."""
-        sent = {"users": list(users), "item_ids": list(item_ids)}
+    def ratings(
+        self, users: Sequence[Fields], item_ids: Sequence[str] = (), *, items: Sequence[Fields] = ()
+    ) -> list[dict[str, Any]]:
+        """Predict each user's ratings of items.
+
+        Args:
+            users: Users as for :meth:`recommendations`.
+            item_ids: Items of the catalogue.
+            items: New items as for :meth:`add_items`, which are known in this request alone.
+
+        Returns:
+            For each user the ``items`` in this order, each with its ``rating``, ``sd`` and ``chance`` of a like.
+        """
+        sent = {"users": list(users), "item_ids": list(item_ids), "items": list(items)}
         found: list[dict[str, Any]] = self._json("POST", "/ratings", **_body(sent))["ratings"]
         return found
 
     def rate(
         self,
-        item_ids: Sequence[str],
+        item_ids: Sequence[str] = (),
         user_id: str | None = None,
         *,
+        items: Sequence[Fields] = (),
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
-        """Predict how a stored user, or someone with a given history, would rate items."""
-        return self.ratings([_question(user_id, None, history)], item_ids)[0]
+        """Predict how a stored user, or someone with a given history, would rate items, see :meth:`ratings`."""
+        return self.ratings([_question(user_id, None, history)], item_ids, items=items)[0]
 
-    def choices(self, users: Sequence[Fields], item_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Say which of several items each user would choose; ``users`` are those of :meth:`recommendations`."""
-        sent = {"users": list(users), "item_ids": list(item_ids)}
+    def choices(
+        self, users: Sequence[Fields], item_ids: Sequence[str] = (), *, items: Sequence[Fields] = ()
+    ) -> list[dict[str, Any]]:
+        """Say which of several items each user would choose; arguments are those of :meth:`ratings`."""
+        sent = {"users": list(users), "item_ids": list(item_ids), "items": list(items)}
         found: list[dict[str, Any]] = self._json("POST", "/choices", **_body(sent))["choices"]
         return found
 
     def choose(
         self,
-        item_ids: Sequence[str],
+        item_ids: Sequence[str] = (),
         user_id: str | None = None,
         *,
+        items: Sequence[Fields] = (),
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
         """Say which of several items a stored user, or someone with a given history, would choose."""
-        return self.choices([_question(user_id, None, history)], item_ids)[0]
+        return self.choices([_question(user_id, None, history)], item_ids, items=items)[0]
 
     def user_prompt(self, user_id: str) -> Floats:
         """Get the user prompt of all stored events, [M, E]."""

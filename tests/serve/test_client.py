@@ -35,6 +35,9 @@ def test_every_route_has_a_method(client, monkeypatch):
     client.recommend("ann")
     client.rate(["1"], "ann")
     client.choose(["1", "2"], "ann")
+    new = [{"item_id": "in-words", "title": "New", "categories": ["Drama"]}]
+    client.rate(user_id="ann", items=new)
+    client.choose(["1"], "ann", items=new)
     client.history("ann")
     client.users()
     client.model()

@@ -173,20 +173,31 @@ def test_lists_are_made_as_they_are_wished(alone, recommender, tiny_data):
             {"users": [{"history": [{"item_id": str(item), "rating": 4} for item in range(1, 6)]}]},
             "users.0.history: found 5 events, expected at most 4",
         ),
+        ("/ratings", {"users": [{"history": []}], "item_ids": []}, "neither item_ids nor items"),
         (
-            "/recommendations",
-            {"users": [{"history": [{"title": "Alien", "rating": 4}]}]},
-            "users.0.history: the item 'new: Alien' is given as text",
+            "/ratings",
+            {"users": [{"history": []}], "item_ids": ["1"] * 13},
+            "item_ids and items: found 13, expected at most 12",
         ),
-        ("/ratings", {"users": [{"history": []}], "item_ids": []}, "item_ids: List should have at least 1 item"),
-        ("/ratings", {"users": [{"history": []}], "item_ids": ["1"] * 13}, "item_ids: found 13, expected at most 12"),
+        (
+            "/ratings",
+            {"users": [{"history": []}], "items": [{"item_id": f"n{at}", "title": "New"} for at in range(4)]},
+            "items: found 4, expected at most 3",
+        ),
+        ("/ratings", {"users": [{"history": []}], "items": [{"item_id": "n"}]}, "items.0.title: is missing"),
+        (
+            "/ratings",
+            {"users": [{"history": []}], "items": [{"item_id": "1", "title": "Another"}]},
+            "item '1' is already known with another title",
+        ),
+        ("/choices", {"users": [{"history": []}], "items": [{"item_id": "n", "title": "N"}]}, "at least two"),
         ("/ratings", {"users": [{"history": []}], "item_ids": ["none"]}, "1 item id is not known: 'none'"),
         ("/choices", {"users": [{"history": []}], "item_ids": [1]}, "expected at least two different items"),
-        ("/choices", {"users": [{"history": []}]}, "item_ids: is missing"),
+        ("/choices", {"users": [{"history": []}]}, "neither item_ids nor items"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused(serve, recommender_run, path, body, said):
-    server = serve(of=recommender_run, limits={"questions": 2, "events": 4, "listed": 12})
+    server = serve(of=recommender_run, limits={"questions": 2, "events": 4, "listed": 12, "new_items": 3})
     assert said in refusal(server.post(path, json=body), 422)
 
 
@@ -268,6 +279,52 @@ def test_items_that_are_added_are_rated_and_recommended_and_events_about_them_re
         server.post("/items", json={"items": [{**NEW[0], "title": "Other"}]}), 409 if together else 422
     )
     assert "already known" in said
+
+
+@pytest.mark.parametrize("path", ["/ratings", "/choices"])
+def test_new_items_are_described_in_the_request_and_known_in_it_alone(alone, recommender, events, path):
+    alone.post("/users/ann/events", json=events).raise_for_status()
+    grown = recommender.with_items([SentItem(**one).item() for one in NEW])
+    history = expected_history(alone, "ann")
+    (found,) = asked(alone, path, {"user_id": "ann"}, item_ids=["1"], items=NEW)
+    asks = {"/ratings": grown.rate, "/choices": grown.choose}
+    (expected,) = asks[path]([history], ["1", "x", "y"])
+    if path == "/ratings":
+        assert [(one["item_id"], one["title"]) for one in found["items"]][1:] == [
+            ("x", "New"),
+            ("y", "Newer"),
+        ]
+        assert [one["rating"] for one in found["items"]] == close_to([one.rating for one in expected.items])
+        assert [one["sd"] for one in found["items"]] == close_to([one.sd for one in expected.items])
+    else:
+        assert found["probabilities"] == close_to(dict(expected.probabilities))
+    assert alone.get("/model").json()["recommender"]["items"] == 60
+    again = alone.post(path, json={"users": [{"user_id": "ann"}], "item_ids": ["1", "x"]})
+    assert "1 item id is not known: 'x'" in refusal(again, 422)
+
+
+def test_items_of_a_given_history_may_be_described_too(alone, recommender, events):
+    watched = {**NEW[0], "rating": 5}
+    grown = recommender.with_items([SentItem(**NEW[0]).item()])
+    ids, ratings = ([event[name] for event in events] for name in ("item_id", "rating"))
+    history = palate.History("", [*ids, "x"], [*ratings, 5.0], list(range(len(ids) + 1)))
+    untimed = [{"item_id": e["item_id"], "rating": e["rating"]} for e in events]
+    (listed,) = asked(alone, "/recommendations", {"history": [*untimed, watched]}, k=60)
+    (expected,) = grown.recommend([history], k=60)
+    assert [one["item_id"] for one in listed["items"]] == [one.item_id for one in expected.items]
+    assert "x" not in [one["item_id"] for one in listed["items"]]
+    (rated,) = asked(alone, "/ratings", {"history": [*untimed, watched]}, item_ids=[], items=[NEW[0]])
+    assert rated["items"][0]["rating"] == close_to(grown.rate([history], ["x"])[0].items[0].rating)
+    other = {"history": [{**watched, "title": "Something else"}]}
+    clash = alone.post("/ratings", json={"users": [other], "items": [NEW[0]]})
+    assert "item 'x' is given twice with different texts; give each its own id" in refusal(clash, 409)
+
+
+def test_an_item_that_another_server_has_added_can_be_rated(serve, recommender_run):
+    server, other = serve(of=recommender_run), serve(of=recommender_run)
+    other.post("/items", json={"items": NEW}).raise_for_status()
+    (found,) = asked(server, "/ratings", {"history": []}, item_ids=["x", "1"])
+    assert found["items"][0]["title"] == "New"
 
 
 def expected_history(server, user_id):

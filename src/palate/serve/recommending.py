@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from palate.data.event_types import Unrated
-from palate.errors import DataError
+from palate.errors import ConflictError, DataError
 from palate.items.table import off_scale
 from palate.recommend.files import load_recommender
 from palate.recommend.recommender import KnownUser, Recommender
@@ -110,6 +110,16 @@ class ServedRecommender:
             self.recommender = self.recommender.with_items(items, self._encoder)
             self._titles = _titles_of(self.recommender)
 
+    def knowing(self, items: Sequence[Item]) -> Recommender:
+        """Return the recommender with these items, too, of which it may know some; this one stays as it is.
+
+        Raises:
+            DataError: An item is known with another title.
+        """
+        with self.adding(items):
+            new = set(self.unknown(item.item_id for item in items))
+            return self.recommender.with_items([item for item in items if item.item_id in new], self._encoder)
+
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
         """List the ratings that are not on the scale."""
         return off_scale(np.asarray(self.scale, dtype=np.float32), ratings)
@@ -155,6 +165,9 @@ class Recommending:
     def __init__(self, served: ServedRecommender, users: Users, limits: Limits) -> None:
         self._served, self._users, self._limits = served, users, limits
         self._turns = Turns(AT_ONCE, limits.waiting)
+        self._turns_with_items = Turns(
+            1, limits.waiting
+        )  # texts take long, and each has a catalogue of its own
 
     async def recommend(self, sent: SentWish) -> AllRecommendations:
         """List the best items of the catalogue for each user."""
@@ -176,20 +189,18 @@ class Recommending:
 
     async def rate(self, sent: SentCandidates) -> AllRatings:
         """Predict each user's ratings of the items."""
-        self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
-        self._check(sent)
-        ask = partial(Recommender.rate, item_ids=sent.item_ids)
+        self._check_candidates(sent)
+        ask = partial(Recommender.rate, item_ids=sent.all_ids)
         rows = [
             UserRatings(**who, personal=one.personal, items=one.items)
-            for who, one in await self._asked(sent, ask)
+            for who, one in await self._asked(sent, ask, sent)
         ]
         return AllRatings(ratings=rows, model=self._served.identity)
 
     async def choose(self, sent: SentCandidates) -> AllChoices:
         """Say which of the items each user would choose."""
-        self._limits.check_count("item_ids", len(sent.item_ids), self._limits.listed)
-        self._check(sent)
-        ask = partial(Recommender.choose, item_ids=sent.item_ids)
+        self._check_candidates(sent)
+        ask = partial(Recommender.choose, item_ids=sent.all_ids)
         rows = [
             ChosenForUser(
                 **who,
@@ -198,7 +209,7 @@ class Recommending:
                 probabilities=dict(one.probabilities),
                 by=one.by,
             )
-            for who, one in await self._asked(sent, ask)
+            for who, one in await self._asked(sent, ask, sent)
         ]
         return AllChoices(choices=rows, model=self._served.identity)
 
@@ -207,19 +218,34 @@ class Recommending:
         for number, user in enumerate(sent.users):
             self._limits.check_history(user, f"users.{number}.")
 
+    def _check_candidates(self, sent: SentCandidates) -> None:
+        self._limits.check_count("items", len(sent.items), self._limits.new_items)
+        self._limits.check_count("item_ids and items", len(sent.all_ids), self._limits.listed)
+        self._check(sent)
+
     async def _asked(
-        self, sent: SentUsers, ask: Callable[[Recommender, Sequence[KnownUser]], Sequence[T]]
+        self,
+        sent: SentUsers,
+        ask: Callable[[Recommender, Sequence[KnownUser]], Sequence[T]],
+        candidates: SentCandidates | None = None,
     ) -> list[tuple[dict[str, str | int | None], T]]:
         """Ask about users when it is their turn: the id and the version of each stored one, and the answer."""
+        described = [item.item() for item in candidates.items] if candidates is not None else []
 
         def work() -> list[tuple[dict[str, str | int | None], T]]:
-            known = [self._known(number, user) for number, user in enumerate(sent.users)]
-            answers = ask(self._served.recommender, [user for _, user in known])
-            return [(who, answer) for (who, _), answer in zip(known, answers, strict=True)]
+            known = [self._known(user) for user in sent.users]
+            items = _each_once([*described, *(item for _, _, new in known for item in new)])
+            if candidates is not None:
+                self._users.check(candidates.item_ids, [], items)
+            answers = ask(self._served.knowing(items), [user for _, user, _ in known])
+            return [(who, answer) for (who, _, _), answer in zip(known, answers, strict=True)]
 
+        if described or any(user.names_new_items for user in sent.users):
+            return await self._turns_with_items.take(work)
         return await self._turns.take(work)
 
-    def _known(self, number: int, sent: SentUser) -> tuple[dict[str, str | int | None], KnownUser]:
+    def _known(self, sent: SentUser) -> tuple[dict[str, str | int | None], KnownUser, list[Item]]:
+        """Look up or make a user, with the new items of the history."""
         if sent.user_id is not None:
             kept, source = self._users.encoded_by(self._served, sent.user_id)
             metrics.states.labels(source).inc()
@@ -227,11 +253,17 @@ class Recommending:
             state = unpack_state(kept.state)
             if not self._served.knows(state):
                 self._users.refresh_items()
-            return {"user_id": sent.user_id, "version": kept.version}, state
+            return {"user_id": sent.user_id, "version": kept.version}, state, []
         history, items = self._users.given(sent.history or [])
-        if items:
-            raise DataError(
-                f"users.{number}.history: the item {items[0].item_id!r} is given as text; add it with "
-                "POST /items first"
+        return {"user_id": None, "version": None}, history, items
+
+
+def _each_once(items: Sequence[Item]) -> list[Item]:
+    """Leave out items that stand earlier; raises :class:`ConflictError` where they have other texts there."""
+    found: dict[str, Item] = {}
+    for item in items:
+        if found.setdefault(item.item_id, item) != item:
+            raise ConflictError(
+                f"item {item.item_id!r} is given twice with different texts; give each its own id"
             )
-        return {"user_id": None, "version": None}, history
+    return list(found.values())

@@ -233,13 +233,16 @@ async def recommendations(sent: SentWish, service: Serving) -> AllRecommendation
 
 @router.post("/ratings", tags=["recommendations"], responses=_problems(404, 409))
 async def ratings(sent: SentCandidates, service: Serving) -> AllRatings:
-    """Predict how users would rate items of the catalogue; where the data has no ratings, the problem says so."""
+    """Predict how users would rate items, of the catalogue by their ids and new ones as text.
+
+    Where the data has no ratings, the problem says so.
+    """
     return await service.recommending.rate(sent)
 
 
 @router.post("/choices", tags=["recommendations"], responses=_problems(404, 409))
 async def choices(sent: SentCandidates, service: Serving) -> AllChoices:
-    """Say which of several items users would choose, with the probability of each."""
+    """Say which of several items users would choose, with the probability of each; new items are given as text."""
     return await service.recommending.choose(sent)
 
 

@@ -233,11 +233,25 @@ class SentWish(SentUsers):
 
 
 class SentCandidates(SentUsers):
-    """Items of the catalogue that users are asked about."""
+    """Items that users are asked about: of the catalogue by their ids, and new ones as text."""
 
     item_ids: list[Annotated[Id, BeforeValidator(read_item_id, json_schema_input_type=Id | int)]] = Field(
-        min_length=1, fail_fast=True
+        [], fail_fast=True
     )
+    items: list[SentItem] = Field(
+        [], fail_fast=True, description="New items, which are known in this request alone"
+    )
+
+    @model_validator(mode="after")
+    def _names_items(self) -> SentCandidates:
+        if not self.item_ids and not self.items:
+            raise ValueError("neither item_ids nor items; expected at least one item")
+        return self
+
+    @property
+    def all_ids(self) -> list[str]:
+        """Ids of the catalogue's items, then of the new ones."""
+        return [*self.item_ids, *(item.item_id for item in self.items)]
 
 
 class SentQuestions(Frozen):
