@@ -9,8 +9,15 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    GPT2Config,
     LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    OlmoConfig,
+    Phi3Config,
+    PhiConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -27,6 +34,16 @@ FAMILIES = {
     "gemma2": Gemma2Config,
     "gemma3": Gemma3TextConfig,
 }
+OTHER_FAMILIES = {
+    "qwen2": Qwen2Config,
+    "mistral": MistralConfig,
+    "phi": PhiConfig,
+    "phi3": Phi3Config,
+    "olmo": OlmoConfig,
+    "olmo2": Olmo2Config,
+    "gpt2": GPT2Config,
+}
+"""Families that the conformance suite alone is tested on."""
 
 
 @cache
@@ -54,7 +71,7 @@ def save_causal(folder, family="llama", seed=0, template=None, layers=2):
     tokenizer = tokenizer_with_a_beginning()
     sizes = {"num_key_value_heads": 2, "head_dim": 8, "num_attention_heads": 4, "hidden_size": 32}
     extra = {"sliding_window": 8, "sliding_window_pattern": 2} if family in ("gemma2", "gemma3") else {}
-    config = FAMILIES[family](
+    config = {**FAMILIES, **OTHER_FAMILIES}[family](
         vocab_size=len(tokenizer),
         intermediate_size=64,
         num_hidden_layers=layers,

@@ -60,7 +60,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
             raise _not_loadable(settings, f"a {config.model_type!r} does not answer from embeddings alone")
         settle_special_tokens(model, tokenizer)
         check_reads_forwards(model)
-    return as_backbone(model, tokenizer, _chat_frame(settings, tokenizer) if settings.chat else None)
+    return as_backbone(model, tokenizer, chat_frame(settings, tokenizer) if settings.chat else None)
 
 
 def as_backbone(
@@ -138,8 +138,19 @@ def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     return Frame(tuple(whole[:start]), tuple(closing), tokenizer.eos_token_id)
 
 
-def _chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Make a frame of the chat template's tokens around the user's turn and the token that ends the model's turn."""
+def chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> Frame:
+    """Make a frame of the chat template's tokens around the user's turn and the token that ends the model's turn.
+
+    Args:
+        settings: Settings of the backbone, for the message of an error.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The frame.
+
+    Raises:
+        MismatchError: The tokenizer has no chat template.
+    """
     if not tokenizer.chat_template:
         raise _not_loadable(settings, "its tokenizer has no chat template; set model.backbone.chat=false")
     turns = [{"role": "user", "content": MARK}]

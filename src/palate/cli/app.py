@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from palate.cli.ask import ask
+from palate.cli.check_backbone import check_backbone
 from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
@@ -100,6 +101,7 @@ for _command in (
     rate,
     choose,
     export,
+    check_backbone,
     summarise,
     demo,
     reproduce,

@@ -1,0 +1,56 @@
+"""``palate check-backbone``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Exit, Option
+
+from palate.cli.console import show_table, tell
+from palate.cli.options import option_at_home
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from palate.model.conformance import Conformance
+
+
+def check_backbone(
+    name: Annotated[
+        str,
+        Argument(
+            metavar="NAME",
+            callback=option_at_home,
+            help="A decoder-only model: a hub name, a folder, a file *.gguf, or  packaged:gemma3-270m.",
+        ),
+    ],
+    revision: Annotated[str | None, Option(help="Revision of a model on the hub.")] = None,
+) -> None:
+    """Check whether a decoder-only model reads and writes what palate gives it; exit code 1 where it does not."""
+    from palate.config.recipe import CausalSettings
+    from palate.model.conformance import check_conformance
+
+    settings = CausalSettings(name=name, revision=revision)
+    found = check_conformance(settings, lambda one: tell(f"checked: {one.name}"))
+    show_table(_table(name, found))
+    if not found.passed:
+        raise Exit(1)
+
+
+def _table(name: str, found: Conformance) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("check", "result", "found"):
+        table.add_column(column, overflow="fold", no_wrap=column == "result")
+    words = {True: "✓ passed", False: "✗ failed", None: "· not checked"}
+    for one in found.checks:
+        table.add_row(one.name, words[one.passed], one.found)
+    failed = sum(one.passed is False for one in found.checks)
+    table.caption = (
+        "It can be a backbone." if found.passed else f"{failed} of {len(found.checks)} checks failed."
+    )
+    table.caption_justify = "left"
+    return table
