@@ -50,11 +50,12 @@ def append_events(
     appended: dict[str, Appended] = {}
     versions: list[dict[str, int]] = []
     for user in _locked_users(connection, sorted(sent)):
-        new = _new_events(connection, user, sent[user.user_id], now)
+        current = _current_events(connection, user, sent[user.user_id])
+        new = _new_events(connection, user, sent[user.user_id], current, now)
         last = user.version + len(new)
         appended[user.user_id] = Appended(last, len(new), len(sent[user.user_id]) - len(new))
         if new:
-            _supersede(connection, user, new)
+            _supersede(connection, user, new, current)
             rows += new
             versions.append({"of": user.key, "last": last})
     if rows:
@@ -79,8 +80,22 @@ def _locked_users(connection: Connection, user_ids: Sequence[str]) -> list[Row[A
     return [found[user_id] for user_id in user_ids]
 
 
+def _current_events(
+    connection: Connection, user: Row[Any], sent: Sequence[Event]
+) -> dict[str, dict[str, Any]]:
+    """Read the last stored events of the items of new ones; a user of version 0 has none."""
+    item_ids = list(dict.fromkeys(event.item_id for event in sent)) if user.version else []
+    found = select(events).where(events.c.user_key == user.key, events.c.superseded.is_(None))
+    rows = in_chunks(connection, found, events.c.item_id, item_ids)
+    return {row.item_id: dict(row._mapping) for row in rows}
+
+
 def _new_events(
-    connection: Connection, user: Row[Any], sent: Sequence[Event], now: int
+    connection: Connection,
+    user: Row[Any],
+    sent: Sequence[Event],
+    current: Mapping[str, Mapping[str, Any]],
+    now: int,
 ) -> list[dict[str, Any]]:
     """Make the rows of events whose ids are not stored yet; a user of version 0 has none."""
     ids = [event.event_id for event in sent if event.event_id is not None] if user.version else []
@@ -89,7 +104,7 @@ def _new_events(
         row.event_id: (row.item_id, row.rating, row.timestamp)
         for row in in_chunks(connection, of_user, events.c.event_id, ids)
     }
-    latest = _latest_times(connection, user.key, [event.item_id for event in sent if event.timestamp is None])
+    latest: dict[str, int] = {item_id: last["timestamp"] for item_id, last in current.items()}
     new: list[dict[str, Any]] = []
     for number, event in enumerate(sent):
         event_id = event.event_id or uuid.uuid4().hex
@@ -124,13 +139,6 @@ def _new_events(
     return new
 
 
-def _latest_times(connection: Connection, user_key: int, item_ids: Sequence[str]) -> dict[str, int]:
-    """Get the times of the last stored events of some items."""
-    current = select(events).where(events.c.user_key == user_key, events.c.superseded.is_(None))
-    rows = in_chunks(connection, current, events.c.item_id, list(dict.fromkeys(item_ids)))
-    return {row.item_id: row.timestamp for row in rows}
-
-
 def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
     """Refuse a time that would come before all events of years to come."""
     if timestamp > now + AHEAD:
@@ -140,12 +148,13 @@ def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
         )
 
 
-def _supersede(connection: Connection, user: Row[Any], new: Sequence[dict[str, Any]]) -> None:
-    """Mark earlier ratings of the same item as superseded, in the new rows and the stored ones."""
-    current_of_user = select(events).where(events.c.user_key == user.key, events.c.superseded.is_(None))
-    item_ids = list(dict.fromkeys(row["item_id"] for row in new)) if user.version else []
-    rows = in_chunks(connection, current_of_user, events.c.item_id, item_ids)
-    current: dict[str, dict[str, Any]] = {row.item_id: dict(row._mapping) for row in rows}
+def _supersede(
+    connection: Connection,
+    user: Row[Any],
+    new: Sequence[dict[str, Any]],
+    current: dict[str, dict[str, Any]],
+) -> None:
+    """Mark earlier ratings of the same item as superseded, in the new rows and the stored ones of ``current``."""
     there = list(current.values())
     for row in new:
         last = current.get(row["item_id"])
