@@ -286,6 +286,14 @@ class Client:
         """
         return int(self._json("POST", "/items", **_body({"items": list(items)}))["items"])
 
+    def delete_items(self, item_ids: Sequence[str]) -> dict[str, int]:
+        """Delete items that were added, and all users' events about them.
+
+        Returns:
+            The numbers of deleted ``items`` and ``events``.
+        """
+        return self._json("DELETE", "/items", params={"item_id": list(item_ids)})
+
     def model(self) -> dict[str, Any]:
         """Get the model's card, its identity, what is recommended, and the server's limits."""
         return self._json("GET", "/model")

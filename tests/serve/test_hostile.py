@@ -1,10 +1,12 @@
 """Hostile bodies, slow sockets and long work keep no one else waiting, and change nothing behind a refusal."""
 
+import importlib.util
 import json
 import logging
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.items.encoder import ItemEncoder
-from palate.serve import connections, metrics
+from palate.serve import connections, engine, metrics, routes
 from palate.serve.connections import GuardedProtocol, LimitedLines
 from palate.serve.engine import Users
 from palate.serve.gate import Keys
@@ -268,6 +270,68 @@ def test_what_is_refused_for_its_time_has_changed_nothing(serve, monkeypatch):
     assert server.get("/users/ann/history").status_code == 404
 
 
+WRITES = {
+    "an event": ("POST", "/users/bob/events", {"json": EVENT}),
+    "lines": (
+        "POST",
+        "/events",
+        {
+            "content": b'{"user_id": "bob", "item_id": "1", "rating": 4}',
+            "headers": {"Content-Type": "application/x-ndjson"},
+        },
+    ),
+    "items": ("POST", "/items", {"json": {"items": [{"item_id": "new", "title": "New"}]}}),
+    "no user": ("DELETE", "/users/ann", {}),
+    "no event": ("DELETE", "/users/ann/events", {"params": {"item_id": "1"}}),
+    "no item": ("DELETE", "/items", {"params": {"item_id": "x"}}),
+}
+
+
+def test_these_are_all_requests_that_change_the_store(server):
+    reads = {"/answers", "/views", "/attributions", "/recommendations", "/ratings", "/choices"}
+    document = server.app.app.openapi()
+    changing = {
+        (method.upper(), path.replace("{user_id}", "ann"))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method != "get" and path not in reads
+    }
+    assert changing == {(method, path.replace("bob", "ann")) for method, path, _ in WRITES.values()}
+    statuses = {
+        status
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for status in operation["responses"]
+    }
+    assert not {status for status in statuses if status.startswith("2")} - {"200"}
+
+
+@pytest.mark.parametrize(("method", "path", "content"), WRITES.values(), ids=WRITES)
+def test_every_change_is_refused_before_it_begins_or_finished(serve, monkeypatch, method, path, content):
+    server, item = serve(), {"item_id": "x", "title": "X"}
+    server.post("/items", json={"items": [item]}).raise_for_status()
+    server.post("/users/ann/events", json=[EVENT, {"item_id": "x", "rating": 4}]).raise_for_status()
+    store = server.app.app.state.service.store
+
+    def kept():
+        return [store.history(one).version for one in store.user_ids("", 9)], store.items()
+
+    before, real = kept(), engine.committing
+
+    def late():
+        time.sleep(0.6)
+        real()
+
+    hurried = serve(limits={"seconds": 0.3})
+    for module in (engine, routes):
+        monkeypatch.setattr(module, "committing", late)
+    assert "not done in 0.3 seconds" in refusal(hurried.request(method, path, **content), 503)
+    assert kept() == before
+    monkeypatch.undo()
+    assert hurried.request(method, path, **content).status_code == 200
+    assert kept() != before
+
+
 @pytest.mark.parametrize("method", ["append", "delete_user", "delete_events"])
 def test_what_is_being_kept_is_finished_and_said(serve, monkeypatch, method):
     server = serve(limits={"seconds": 0.3})
@@ -332,6 +396,20 @@ def test_gauges_of_workers_that_were_killed_count_no_more(tmp_path, monkeypatch)
     metrics._forget_dead_workers(tmp_path)
     assert alive.exists()
     assert not gone.exists()
+
+
+def test_a_system_without_a_limit_of_open_files_closes_silent_connections_alone(monkeypatch, caplog):
+    """As Windows, whose Python has no module ``resource``."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    there = importlib.util.spec_from_file_location("palate_serve_elsewhere", connections.__file__)
+    elsewhere = importlib.util.module_from_spec(there)
+    there.loader.exec_module(elsewhere)
+    assert elsewhere.most_connections() == sys.maxsize
+    with caplog.at_level(logging.WARNING, "palate.serve"):
+        connections.tell_if_unbounded()
+        assert not caplog.messages
+        elsewhere.tell_if_unbounded()
+    assert [line[:41] for line in caplog.messages] == ["this system has no limit of open files: c"]
 
 
 @pytest.mark.parametrize(("mode", "others"), [(0o600, False), (0o640, False), (0o644, True)])

@@ -48,15 +48,16 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     assert load_file(tmp_path / "ann.safetensors")["user_prompt"].ndim == 2
     assert json.loads(said[12]) == {"users": ["ann"]}
     assert len(json.loads(said[13])["events"]) == 1
-    listed, wished = (json.loads(one)["recommendations"] for one in said[19:21])
+    listed, wished = (json.loads(one)["recommendations"] for one in said[20:22])
     assert [(one["user_id"], one["personal"], len(one["items"])) for one in listed] == [
         ("bob", True, 5),
         (None, False, 5),
     ]
     assert wished[0]["personal"]
-    assert [one["item_id"] for one in json.loads(said[21])["ratings"][0]["items"]] == ["7", "12"]
-    assert json.loads(said[22])["choices"][0]["item_id"] in ("7", "12")
+    assert [one["item_id"] for one in json.loads(said[22])["ratings"][0]["items"]] == ["7", "12"]
+    assert json.loads(said[23])["choices"][0]["item_id"] in ("7", "12")
     assert json.loads(said[15]) == {"user_id": "ann", "events": 1}
+    assert json.loads(said[16]) == {"items": 1, "events": 0}
 
 
 def test_the_snippet_runs(listening):

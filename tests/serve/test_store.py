@@ -128,12 +128,12 @@ def test_changes_make_the_new_history_from_the_old(store, batches, since):
 
 def test_what_was_made_of_a_history_is_kept_with_its_version(store):
     store.append({"ann": SOME})
-    key, version, kept = store.encoded("ann", "model")
+    key, version, kept, _ = store.encoded("ann", "model")
     assert (version, kept) == (3, None)
     store.keep(key, "model", Encoded(3, b"prompt", b"state"))
     store.keep(key, "model", Encoded(2, b"older"))
     store.keep(key, "another", Encoded(1, b"another's"))
-    assert store.encoded("ann", "model") == (key, 3, Encoded(3, b"prompt", b"state"))
+    assert store.encoded("ann", "model") == (key, 3, Encoded(3, b"prompt", b"state"), 0)
     store.keep(key, "model", Encoded(4, b"newer"))
     assert store.encoded("ann", "model")[2] == Encoded(4, b"newer")
 
@@ -145,7 +145,7 @@ def test_nothing_is_kept_of_a_user_who_has_gone(store):
     store.keep(key, "model", Encoded(3, b"prompt"))
     store.append({"ann": SOME[:1]})
     store.keep(key, "model", Encoded(9, b"prompt"))
-    new_key, version, kept = store.encoded("ann", "model")
+    new_key, version, kept, _ = store.encoded("ann", "model")
     assert (version, kept) == (1, None)
     assert new_key != key
     with pytest.raises(UnknownUserError):
@@ -171,7 +171,7 @@ def test_the_files_hold_nothing_of_deleted_users(tmp_path):
         ]
         store.append({name: many})
         if step % 10 == 0:
-            key, version, _ = store.encoded(name, "model")
+            key, version, *_ = store.encoded(name, "model")
             made = f"{name}-prompt".encode() * draw.randrange(1, 3000)
             store.keep(key, "model", Encoded(version, made, made))
     kept = names[:2]
@@ -225,10 +225,10 @@ def test_items_are_kept_in_order_and_once(store):
     first = Item("new-1", "Alien", ("Horror", "Sci-Fi"), "A ship.", 1979)
     second = Item("new-2", "Amélie \N{SNOWMAN}")
     store.add_items([first])
-    found, number = store.items()
+    found, number, _ = store.items()
     assert found == [first]
     store.add_items([second, first, second])
-    assert store.items(number) == ([second], store.items()[1])
+    assert store.items(number) == ([second], store.items().last, 0)
     with pytest.raises(ConflictError, match="item 'new-1' is already known with other texts"):
         store.add_items([Item("new-3", "x"), Item("new-1", "Aliens")])
     assert len(store.items()[0]) == 2
@@ -263,7 +263,7 @@ def test_looking_up_never_reads_the_whole_table(tmp_path):
 
     store.append({"ann": SOME, "bob": SOME})
     store.append({"ann": [Event("a", 1.0, 99, "again")]})
-    key, version, _ = store.encoded("ann", "model")
+    key, version, *_ = store.encoded("ann", "model")
     store.changes(key, version - 1)
     store.history("ann", newest=2)
     assert len(plans) > 10

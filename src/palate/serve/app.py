@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from palate.serve import problems
-from palate.serve.connections import limit_lines
+from palate.serve.connections import limit_lines, tell_if_unbounded
 from palate.serve.gate import Gate, Keys
 from palate.serve.pages import pages
 from palate.serve.problems import Problem
@@ -33,7 +34,9 @@ def create_app(settings: ServeSettings) -> Gate:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = await run_in_threadpool(Service, settings)
         app.state.service = service
+        following = asyncio.create_task(service.follow())
         yield
+        following.cancel()
         await run_in_threadpool(service.close)
 
     app = FastAPI(
@@ -60,6 +63,7 @@ def worker_app() -> Gate:
         torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
     show_log()
     limit_lines()
+    tell_if_unbounded()
     return create_app(settings)
 
 

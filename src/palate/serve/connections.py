@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
+import sys
 import time
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+resource: Any = None
+with suppress(ImportError):  # Windows does not have it
+    import resource
+
+log = logging.getLogger("palate.serve")
 
 SECONDS = 10.0
 """How long a connection may wait for the end of a request's head: a new one, and one that has begun a next head."""
@@ -22,8 +29,10 @@ LINES_SECONDS = 10.0
 
 
 def most_connections() -> int:
-    """Return how many connections the limit of open files allows."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Return how many connections the limit of open files allows; any number where the system has no such limit."""
+    if resource is None:
+        return sys.maxsize
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(soft - BACKLOG - RESERVED, 16)
 
 
@@ -77,6 +86,16 @@ class GuardedProtocol(H11Protocol):
     def _close_if_waiting(self, since: float) -> None:
         if self.waiting.get(self) == since:
             self.abort()
+
+
+def tell_if_unbounded() -> None:
+    """Say in the log that connections are not capped, where the system has no limit of open files."""
+    if resource is None:
+        log.warning(
+            "this system has no limit of open files: connections without a request are closed after %g s, but their "
+            "number is not bounded; a proxy before the server can bound it",
+            SECONDS,
+        )
 
 
 class LimitedLines(logging.Filter):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = 20_000
 """Vectors that are kept, those used last."""
+_MARK = b"mark"
 BATCH = 16
 """Texts that are encoded between two checks whether the request is still waited for."""
 
@@ -55,6 +57,17 @@ class ServingEncoder(ItemEncoder):
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return np.stack([found[key] for key in keys])[: len(texts)]
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Forget the vectors that the block does not ask for, if it ends without an error."""
+        with acquired(self._encoding):
+            self._kept[_MARK] = np.empty(0, np.float32)
+            self._kept.move_to_end(_MARK)
+        yield
+        with acquired(self._encoding):  # those that were used since stand behind the mark
+            while _MARK in self._kept:
+                self._kept.popitem(last=False)
 
     def _known(self, key: bytes) -> Floats | None:
         if key in self._kept:

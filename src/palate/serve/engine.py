@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +17,14 @@ from torch import Tensor
 from palate.config.recipe import ItemSettings
 from palate.data.event_types import Unrated
 from palate.encoders.base import UserPrompt
-from palate.errors import MismatchError, NotServedError, StoreError, rating_off_scale, unknown_items
+from palate.errors import (
+    DataError,
+    MismatchError,
+    NotServedError,
+    StoreError,
+    rating_off_scale,
+    unknown_items,
+)
 from palate.evaluation.attribution import in_passes
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
@@ -28,8 +35,8 @@ from palate.schema import History, Item
 from palate.serve.batcher import QueuedQuestion
 from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
-from palate.serve.store.changes import Appended, Event
-from palate.serve.store.store import Changes, Encoded, StoredHistory, UserStore
+from palate.serve.store.changes import Appended, Event, ItemsRemovedError
+from palate.serve.store.store import Changes, Encoded, ItemDeletion, StoredHistory, UserStore
 from palate.serve.waiting import acquired, committing
 from palate.system.files import sha256_of
 
@@ -55,7 +62,7 @@ class ServedModel:
     def __init__(
         self, run: Path, backbone: str | None = None, device: str = "auto", data: Path | None = None
     ) -> None:
-        self.model = find_model(run, backbone, data).load(device)
+        self.model = self._trained = find_model(run, backbone, data).load(device)
         self.identity = _identity(run, self.model)
         self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
         self._encoder = _encoder_of(self.model)
@@ -108,6 +115,20 @@ class ServedModel:
             extended = self.model.with_items([item for item in items if item.item_id in new], self._encoder)
             yield
             self.model = extended
+
+    def trained(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items that the model was trained with, or that its data has."""
+        known = list(item_ids)
+        unknown = set(self._trained.table.unknown(known))
+        return [item_id for item_id in known if item_id not in unknown]
+
+    def renew(self, items: Sequence[Item], removals: int) -> None:
+        """Know no other added items than these."""
+        with acquired(self._extending), self._encoder.forgetting():
+            new = set(self._trained.table.unknown(item.item_id for item in items))
+            self.model = self._trained.with_items(
+                [item for item in items if item.item_id in new], self._encoder
+            )
 
     def asked(self, history: History, instruction: str, new_items: Sequence[Item] = ()) -> QueuedQuestion:
         """Ask about a history that is not stored, with new items that are not added."""
@@ -246,6 +267,12 @@ class ServedCatalogue(Protocol):
     def add_items(self, items: Sequence[Item]) -> None:
         """Add new items."""
 
+    def trained(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items that the model was trained with, or that its data has."""
+
+    def renew(self, items: Sequence[Item], removals: int) -> None:
+        """Know no other added items than these, which are left after a number of deletions."""
+
 
 class Encoding(Protocol):
     """What makes the encodings of stored histories that the store keeps."""
@@ -286,6 +313,8 @@ class Users:
         self.catalogue: ServedCatalogue = catalogue
         self.model, self.recommender, self.store = served, recommender, store
         self._items, self._refreshing = 0, threading.Lock()
+        self._removals = 0
+        self._at_removal: list[Callable[[], None]] = []
         self.refresh_items()
 
     @property
@@ -304,9 +333,14 @@ class Users:
         Raises what :meth:`check` and :meth:`UserStore.append` raise.
         """
         events = [event for of_user in sent.values() for event in of_user]
-        self.check([event.item_id for event in events], [event.rating for event in events])
-        committing()
-        return self.store.append(sent)
+        while True:
+            removals = self._removals
+            self.check([event.item_id for event in events], [event.rating for event in events])
+            committing()
+            try:
+                return self.store.append(sent, removals)
+            except ItemsRemovedError:  # another server did that
+                self.refresh_items()
 
     def check(
         self, item_ids: Sequence[str], ratings: Sequence[float], new_items: Sequence[Item] = ()
@@ -340,17 +374,49 @@ class Users:
                 self.store.add_items(items)
             self.refresh_items()
 
+    def delete_items(self, item_ids: Sequence[str]) -> ItemDeletion:
+        """Delete added items, and all users' events about them, for all servers of this store.
+
+        Raises :class:`DataError` for an item that the model itself knows.
+        """
+        if kept := self.catalogue.trained(item_ids):
+            raise DataError(
+                f"item_id: {kept[0]!r} is an item of the data that the model was trained on, expected items of POST "
+                "/items; delete users' events of it with DELETE /users/{user_id}/events"
+            )
+        committing()
+        deleted = self.store.delete_items(item_ids)
+        self.notice()
+        return deleted
+
+    def at_removal(self, forget: Callable[[], None]) -> None:
+        """Call something after added items have been deleted, by this server or by another one of the store."""
+        self._at_removal.append(forget)
+
+    def notice(self) -> None:
+        """Forget the items that have been deleted from the store; costs little where there are none."""
+        if self.store.removals() != self._removals:
+            self.refresh_items()
+
     def refresh_items(self) -> bool:
-        """Load the items that were added since the last call; returns whether there were any.
+        """Load the items that were added since the last call, and forget deleted ones; returns whether some are new.
 
         What a newer model has in its own table stays as it is there.
         """
         with acquired(self._refreshing):
-            items, last = self.store.items(self._items)
-            learned = [
-                _add_new(served, items) for served in (self.model, self.recommender) if served is not None
-            ]
-            self._items = last  # not before: a request that ends here leaves the items to the next one
+            found = self.store.items(self._items)
+            served = [one for one in (self.model, self.recommender) if one is not None]
+            if found.removals != self._removals:
+                found = self.store.items()
+                for one in served:
+                    one.renew(found.items, found.removals)
+                for forget in self._at_removal:
+                    forget()
+                learned = [True]
+            else:
+                learned = [_add_new(one, found.items) for one in served]
+            # not before: a request that ends above leaves the items to the next one
+            self._items, self._removals = found.last, found.removals
             return any(learned)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
@@ -365,7 +431,10 @@ class Users:
 
         Raises :class:`UnknownUserError`.
         """
-        key, version, kept = self.store.encoded(user_id, encoding.identity)
+        key, version, kept, removals = self.store.encoded(user_id, encoding.identity)
+        if removals != self._removals:
+            self.refresh_items()
+            return self.encoded_by(encoding, user_id)
         if kept is not None and kept.version == version:
             return kept, "kept"
         source: PromptOrigin = "advanced"
@@ -381,7 +450,7 @@ class Users:
             key, made, source = found.key, encoding.encode(found), "anew"
         if len(made.prompt) <= MOST_KEPT:
             with suppress(StoreError):  # it can be made again, and there is an answer to give
-                self.store.keep(key, encoding.identity, made)
+                self.store.keep(key, encoding.identity, made, removals)
         return made, source
 
     def learn(self, item_ids: Sequence[str]) -> list[str]:

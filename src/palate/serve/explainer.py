@@ -42,6 +42,7 @@ class KnownItems:
         self.task: CategoryPreference | None = None
         self._categories = {name: number for number, name in enumerate(settings.categories)}
         self._items: dict[str, Item] = {}
+        self._added: dict[str, Item] = {}
         try:
             dataset = dataset_of(load_run(run), data)
         except PalateError as error:
@@ -53,23 +54,30 @@ class KnownItems:
             )
             return
         self.task = load_task(settings.task, dataset.info)
-        self.add(dataset_items(dataset))
+        self._items = {item.item_id: item for item in dataset_items(dataset)}
 
     def add(self, items: Iterable[Item]) -> None:
-        """Add items; known ones are not changed."""
-        for item in items:
-            self._items.setdefault(item.item_id, item)
+        """Add items; those of the dataset are not changed."""
+        self._added |= {item.item_id: item for item in items}
+
+    def forget_added(self) -> None:
+        """Forget the items that were added."""
+        self._added = {}
 
     def title(self, item_id: str) -> str | None:
         """Return an item's title with its year."""
-        item = self._items.get(item_id)
+        item = self._items.get(item_id, self._added.get(item_id))
         return None if item is None else titled(item)
 
     def statistics(
         self, history: History, scale: Sequence[float], new_items: Sequence[Item] = ()
     ) -> CategoryStatistics:
         """Compute the statistics of one history for the label rule, [1, L]."""
-        known: Mapping[str, Item] = {**self._items, **{item.item_id: item for item in new_items}}
+        known: Mapping[str, Item] = {
+            **self._added,
+            **self._items,
+            **{item.item_id: item for item in new_items},
+        }
         matrix = np.zeros((len(history), len(self._categories)), dtype=np.bool_)
         for row, item_id in enumerate(history.item_ids):
             for name in known[item_id].categories if item_id in known else ():
@@ -109,13 +117,19 @@ class Explainer:
         self._known, self._limits = known, limits
         self._attributing = threading.Lock()
         self._read = 0  # number of the last stored item whose title is known
+        users.at_removal(self._forget)
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
         """Look up the titles of items."""
         if any(self._known.title(item_id) is None for item_id in item_ids):
-            items, self._read = self._store.items(self._read)
-            self._known.add(items)
+            found = self._store.items(self._read)
+            self._known.add(found.items)
+            self._read = found.last
         return [self._known.title(item_id) for item_id in item_ids]
+
+    def _forget(self) -> None:
+        self._read = 0
+        self._known.forget_added()
 
     def view(self, sent: SentQuestion) -> View:
         """Get the user's likes by category; raises the errors of :meth:`Service.prepare`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def _forget_dead_workers(folder: Path) -> None:
 
 
 def _lives(pid: int) -> bool:
+    if sys.platform == "win32":  # where signal 0 ends a process
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,13 @@ AT_ONCE = 4
 T = TypeVar("T")
 
 
+class Known(NamedTuple):
+    """A recommender of all items, and the number of deletions of added items after which it was made."""
+
+    recommender: Recommender
+    removals: int
+
+
 class ServedRecommender:
     """A recommender as served.
 
@@ -51,12 +58,18 @@ class ServedRecommender:
     """
 
     def __init__(self, run: Path) -> None:
-        self.recommender = load_recommender(run)
-        reading = self.recommender.content.reading
+        self._trained = load_recommender(run)
+        self.now = Known(self._trained, 0)
+        reading = self._trained.content.reading
         self._encoder = None if reading is None else ServingEncoder.of(reading.encoder)
         self.identity = f"sha256:{digest_of_files(load_run(run).model, KEPT).hexdigest()}"
         self.reads = None
-        self._titles = _titles_of(self.recommender)
+        self._titles = self._own = _titles_of(self._trained)
+
+    @property
+    def recommender(self) -> Recommender:
+        """The recommender of all items."""
+        return self.now.recommender
 
     @cached_property
     def scale(self) -> list[float]:
@@ -107,8 +120,17 @@ class ServedRecommender:
     def add_items(self, items: Sequence[Item]) -> None:
         """Add new items; a reader keeps the recommender that it began with."""
         if items:
-            self.recommender = self.recommender.with_items(items, self._encoder)
-            self._titles = _titles_of(self.recommender)
+            self._know(self.recommender.with_items(items, self._encoder), self.now.removals)
+
+    def trained(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items that the recommender was trained with."""
+        return [item_id for item_id in item_ids if item_id in self._own]
+
+    def renew(self, items: Sequence[Item], removals: int) -> None:
+        """Know no other added items than these, which may have other indices than before."""
+        new = [item for item in items if item.item_id not in self._own]
+        with nullcontext() if self._encoder is None else self._encoder.forgetting():
+            self._know(self._trained.with_items(new, self._encoder), removals)
 
     def knowing(self, items: Sequence[Item]) -> Recommender:
         """Return the recommender with these items, too, of which it may know some; this one stays as it is.
@@ -148,6 +170,9 @@ class ServedRecommender:
     def knows(self, state: TasteState) -> bool:
         """Whether all items of a state are known, which another worker may have made."""
         return max(state.seen, default=-1) < len(self.recommender.items)
+
+    def _know(self, recommender: Recommender, removals: int) -> None:
+        self._titles, self.now = _titles_of(recommender), Known(recommender, removals)
 
 
 def _titles_of(recommender: Recommender) -> dict[str, str]:
@@ -233,11 +258,16 @@ class Recommending:
         described = [item.item() for item in candidates.items] if candidates is not None else []
 
         def work() -> list[tuple[dict[str, str | int | None], T]]:
-            known = [self._known(user) for user in sent.users]
-            items = _each_once([*described, *(item for _, _, new in known for item in new)])
-            if candidates is not None:
-                self._users.check(candidates.item_ids, [], items)
-            answers = ask(self._served.knowing(items), [user for _, user, _ in known])
+            while True:
+                removals = self._served.now.removals
+                known = [self._known(user) for user in sent.users]
+                items = _each_once([*described, *(item for _, _, new in known for item in new)])
+                if candidates is not None:
+                    self._users.check(candidates.item_ids, [], items)
+                recommender = self._served.knowing(items)
+                if self._served.now.removals == removals:  # or the states' indices are of other items
+                    break
+            answers = ask(recommender, [user for _, user, _ in known])
             return [(who, answer) for (who, _, _), answer in zip(known, answers, strict=True)]
 
         if described or any(user.names_new_items for user in sent.users):

@@ -33,6 +33,13 @@ class AddedItems(BaseModel):
     items: int
 
 
+class DeletedItems(BaseModel):
+    """Numbers of deleted items, and of all users' events about them."""
+
+    items: int
+    events: int
+
+
 class State(BaseModel):
     """Liveness or readiness of the server."""
 

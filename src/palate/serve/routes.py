@@ -22,6 +22,7 @@ from palate.serve.responses import (
     Attributed,
     Deleted,
     DeletedEvents,
+    DeletedItems,
     HistoryPage,
     ModelFacts,
     State,
@@ -40,6 +41,7 @@ from palate.serve.schemas import (
     SentWish,
     UserId,
     WhichEvents,
+    WhichItems,
 )
 from palate.serve.service import Service, answer_all, answer_pieces
 from palate.serve.store.changes import Appended, Event
@@ -192,6 +194,17 @@ async def add_items(sent: SentItems, service: Serving) -> AddedItems:
     items = [item.item() for item in sent.items]
     await service.encoding(lambda: service.users.add_items(items), new_items=True)
     return AddedItems(items=len(sent.items))
+
+
+@router.delete("/items", tags=["items"])
+def delete_items(which: Annotated[WhichItems, Query()], service: Serving) -> DeletedItems:
+    """Delete added items and all users' events about them, out of the database's files too.
+
+    Items of the data that the model was trained on are refused. What is not there counts as none.
+    """
+    service.limits.check_count("item_id", len(which.item_id), service.limits.events)
+    deleted = service.users.delete_items(which.item_id)
+    return DeletedItems(items=deleted.items, events=deleted.events)
 
 
 @router.post(

@@ -178,6 +178,12 @@ class WhichEvents(Frozen):
         return self
 
 
+class WhichItems(Frozen):
+    """Selects added items."""
+
+    item_id: list[Id] = Field(min_length=1, description="Ids of items that were added")
+
+
 class SentItems(Frozen):
     """Items to add."""
 

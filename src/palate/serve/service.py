@@ -14,7 +14,7 @@ import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 
 from palate.data.event_types import EventTypes
-from palate.errors import NotServedError
+from palate.errors import NotServedError, StoreError
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
@@ -51,6 +51,9 @@ ENCODING = 2
 WAITING = 32
 """Requests with new items that wait for one of these threads; more are refused."""
 
+FOLLOWING = 1.0
+"""Seconds between two looks for items that another server of the store has deleted."""
+
 
 class Service:
     """Operations of the routes."""
@@ -74,6 +77,7 @@ class Service:
             self._batcher = Batcher(self.limits, metrics.batches.observe)
         self._encoding = Turns(ENCODING, WAITING)
         self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
+        self._following = anyio.CapacityLimiter(1)
 
     @property
     def served(self) -> ServedModel:
@@ -148,6 +152,13 @@ class Service:
         """
         self.limits.check_count("questions", len(sent), self.limits.questions)
         return [self._prepared(number, question) for number, question in enumerate(sent)]
+
+    async def follow(self) -> None:
+        """Forget, within :data:`FOLLOWING` seconds, the items that other servers of the store delete; never ends."""
+        while True:
+            await anyio.sleep(FOLLOWING)
+            with suppress(StoreError):  # it is asked again
+                await anyio.to_thread.run_sync(self.users.notice, limiter=self._following)
 
     async def ready(self) -> None:
         """Raise :class:`StoreError` if the store cannot be used; never waits for the work of other requests."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, DataError
-from palate.serve.store.tables import encoded, events, users
+from palate.serve.store.tables import catalogue, encoded, events, users
 
 AHEAD = 86_400
 """Seconds that an event's time may be ahead of this machine's clock, as clocks and zones differ."""
@@ -29,6 +29,10 @@ class Event:
     event_id: str | None = None
 
 
+class ItemsRemovedError(Exception):
+    """Items have been deleted since the events' items were known."""
+
+
 @dataclass(frozen=True)
 class Appended:
     """Numbers of new and of already stored events of a user."""
@@ -39,17 +43,28 @@ class Appended:
 
 
 def append_events(
-    connection: Connection, sent: Mapping[str, Sequence[Event]], now: int
+    connection: Connection, sent: Mapping[str, Sequence[Event]], now: int, removals: int | None = None
 ) -> dict[str, Appended]:
     """Add events to users' histories, in a transaction that locks the users.
 
-    Raises :class:`ConflictError` for an id that stands for another event, and :class:`DataError` for a time in the
-    future.
+    Args:
+        connection: The transaction.
+        sent: The events by user id.
+        now: The time of events without one, in seconds since 1970.
+        removals: How often items had been deleted when the events' items were known; None if it does not matter.
+
+    Raises:
+        ConflictError: An id stands for another event.
+        DataError: A time lies in the future.
+        ItemsRemovedError: Items have been deleted since.
     """
     rows: list[dict[str, Any]] = []
     appended: dict[str, Appended] = {}
     versions: list[dict[str, int]] = []
-    for user in _locked_users(connection, sorted(sent)):
+    locked = _locked_users(connection, sorted(sent))
+    if removals is not None and removals_of(connection) != removals:
+        raise ItemsRemovedError
+    for user in locked:
         current = _current_events(connection, user, sent[user.user_id])
         new = _new_events(connection, user, sent[user.user_id], current, now)
         last = user.version + len(new)
@@ -172,12 +187,22 @@ def _supersede(
         connection.execute(old.values(superseded=bindparam("by")), changed)
 
 
+def removals_of(connection: Connection) -> int:
+    """Count how often stored items have been deleted."""
+    return int(connection.execute(select(catalogue.c.removals)).scalar_one())
+
+
 def in_chunks(
     connection: Connection, found: Select[Any], column: Any, values: Sequence[str]
 ) -> Iterator[Row[Any]]:
     """Select the rows whose ``column`` is one of the values, in chunks."""
-    for start in range(0, len(values), AT_ONCE):
-        yield from connection.execute(found.where(column.in_(values[start : start + AT_ONCE])))
+    for some in chunks(values):
+        yield from connection.execute(found.where(column.in_(some)))
+
+
+def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split values into as many as a query may have."""
+    return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,38 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
-from palate.serve.store.changes import Appended, Deletion, Event, append_events, in_chunks, remove_events
+from palate.serve.store.changes import (
+    Appended,
+    Deletion,
+    Event,
+    append_events,
+    chunks,
+    in_chunks,
+    removals_of,
+    remove_events,
+)
 from palate.serve.store.database import Database
-from palate.serve.store.tables import encoded, events, items, users
+from palate.serve.store.tables import catalogue, encoded, events, items, users
 
 T = TypeVar("T")
 
@@ -48,6 +70,31 @@ class Encoded:
     state: bytes | None = None
 
 
+class StoredItems(NamedTuple):
+    """Stored items after a number, in order, the last one's number, and how often items have been deleted."""
+
+    items: list[Item]
+    last: int
+    removals: int
+
+
+class Found(NamedTuple):
+    """A user's key and version, the cached encoding of this or an older version, and the deletions of items."""
+
+    key: int
+    version: int
+    kept: Encoded | None
+    removals: int
+
+
+@dataclass(frozen=True)
+class ItemDeletion:
+    """Numbers of deleted items, and of deleted events about them."""
+
+    items: int
+    events: int
+
+
 class UserStore:
     """Users' events in SQLite or PostgreSQL; changes are durable when a call returns.
 
@@ -61,13 +108,20 @@ class UserStore:
         self.database = Database(store)
         self._repeats = repeats
 
-    def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
+    def append(self, sent: Mapping[str, Sequence[Event]], removals: int | None = None) -> dict[str, Appended]:
         """Add events by user id, in one transaction; events with known ids are ignored.
 
-        Raises :class:`ConflictError` for an id that stands for another event.
+        Args:
+            sent: The events.
+            removals: The count of :meth:`items` with which the events' items were known; None if no item of the
+                store is meant.
+
+        Raises:
+            ConflictError: An id stands for another event.
+            ItemsRemovedError: Items have been deleted since that count.
         """
         with self.database.writing() as connection:
-            return append_events(connection, sent, int(time.time()))
+            return append_events(connection, sent, int(time.time()), removals)
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
         """Get a user's history, oldest first: all of it, or the ``newest`` events before the last ``skip``.
@@ -107,22 +161,34 @@ class UserStore:
             both = (_history(user.user_id, rows[::-1]) for rows in (added, removed))
             return Changes(user.version, *both)
 
-    def encoded(self, user_id: str, model: str) -> tuple[int, int, Encoded | None]:
+    def encoded(self, user_id: str, model: str) -> Found:
         """Get a user's key and version, and the cached encoding of this or an older version.
 
         Raises :class:`UnknownUserError`.
         """
+        of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
+        columns = (users.c.key, users.c.version, encoded.c.version, encoded.c.prompt, encoded.c.state)
+        found = (
+            select(*columns, catalogue.c.removals)
+            .select_from(users.outerjoin(encoded, of_model).join(catalogue, true()))
+            .where(users.c.user_id == user_id)
+        )
         with self.database.reading() as connection:
-            user = _user(connection, users.c.user_id == user_id, user_id)
-            kept = connection.execute(
-                select(encoded.c.version, encoded.c.prompt, encoded.c.state).where(
-                    encoded.c.user_key == user.key, encoded.c.model == model
-                )
-            ).one_or_none()
-        return user.key, user.version, None if kept is None else Encoded(*kept)
+            row = connection.execute(found).one_or_none()
+        if row is None:
+            raise _unknown_user(user_id)
+        key, version, *kept, removals = row
+        return Found(key, version, None if kept[0] is None else Encoded(*kept), removals)
 
-    def keep(self, user_key: int, model: str, made: Encoded) -> None:
-        """Cache a model's encoding of a history, unless a newer one exists or events have been deleted."""
+    def keep(self, user_key: int, model: str, made: Encoded, removals: int | None = None) -> None:
+        """Cache a model's encoding of a history, unless a newer one exists or what it was made of has been deleted.
+
+        Args:
+            user_key: The user.
+            model: What made the encoding.
+            made: The encoding.
+            removals: The count of :meth:`items` with which it was made; None if it holds no item's place.
+        """
         row = self._insert(encoded).values(user_key=user_key, model=model, **asdict(made))
         row = row.on_conflict_do_update(
             index_elements=[encoded.c.user_key, encoded.c.model],
@@ -131,6 +197,8 @@ class UserStore:
         )
         with self.database.writing(durable=False) as connection:
             still = select(users.c.key).where(users.c.key == user_key, users.c.forgotten <= made.version)
+            if removals is not None:
+                still = still.select_from(users.join(catalogue, catalogue.c.removals == removals))
             if connection.execute(still.with_for_update(read=True)).one_or_none() is not None:
                 connection.execute(row)
 
@@ -162,6 +230,8 @@ class UserStore:
         Raises :class:`UnknownUserError`.
         """
         with self.database.writing() as connection:
+            # first, or this and a deletion of items could wait for each other
+            self._exclude(connection, "users", "ROW EXCLUSIVE")
             user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
             deleted = remove_events(connection, user, event_ids, item_ids)
             if deleted.events:
@@ -175,8 +245,7 @@ class UserStore:
         Raises :class:`ConflictError` for an id that stands for another item.
         """
         with self.database.writing() as connection:
-            if not self.database.sqlite:  # or a smaller number could be seen after a larger one
-                connection.execute(text("LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE"))
+            self._exclude(connection, "items")  # or a smaller number could be seen after a larger one
             ids = [item.item_id for item in new]
             known = {
                 row.item_id: row.content for row in in_chunks(connection, select(items), items.c.item_id, ids)
@@ -193,13 +262,39 @@ class UserStore:
             if rows:
                 connection.execute(insert(items), rows)
 
-    def items(self, after: int = 0) -> tuple[list[Item], int]:
-        """Get the stored items after a number, in order, and the last one's number."""
+    def delete_items(self, item_ids: Sequence[str]) -> ItemDeletion:
+        """Delete stored items and all events about them, as thoroughly as :meth:`delete_user`.
+
+        Encodings of all users go with them: they may hold an item's place among the others. What is not there counts
+        as none. It reads all events.
+        """
+        with self.database.writing() as connection:
+            self._exclude(connection, "users")  # who adds events that were checked before this
+            stored = in_chunks(connection, select(items.c.item_id), items.c.item_id, item_ids)
+            ids = sorted({row.item_id for row in stored})
+            count = 0
+            if ids:
+                connection.execute(update(catalogue).values(removals=catalogue.c.removals + 1))
+                for some in chunks(ids):
+                    connection.execute(delete(items).where(items.c.item_id.in_(some)))
+                    count += _delete_events_of(connection, some)
+                connection.execute(delete(encoded))
+                self.database.will_scrub(connection)
+        self.database.scrub()
+        return ItemDeletion(len(ids), count)
+
+    def items(self, after: int = 0) -> StoredItems:
+        """Get the stored items after a number."""
+        found = select(items).where(items.c.number > after).order_by(items.c.number)
         with self.database.reading() as connection:
-            rows = connection.execute(
-                select(items).where(items.c.number > after).order_by(items.c.number)
-            ).all()
-        return [_item(row.content) for row in rows], rows[-1].number if rows else after
+            rows = connection.execute(found).all()
+            removals = removals_of(connection)
+        return StoredItems([_item(row.content) for row in rows], rows[-1].number if rows else after, removals)
+
+    def removals(self) -> int:
+        """Count how often items have been deleted."""
+        with self.database.reading() as connection:
+            return removals_of(connection)
 
     def event_items(self) -> list[str]:
         """List the items that any events are about."""
@@ -233,6 +328,11 @@ class UserStore:
         found = _newest_first(user_key)
         return found if self._repeats else found.where(events.c.superseded.is_(None))
 
+    def _exclude(self, connection: Connection, table: str, mode: str = "SHARE ROW EXCLUSIVE") -> None:
+        """Lock a table until the end of the transaction; SQLite has one writer at a time anyway."""
+        if not self.database.sqlite:
+            connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
+
     def _insert(self, table: Any) -> Any:
         return (sqlite if self.database.sqlite else postgresql).insert(table)
 
@@ -241,8 +341,21 @@ def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> 
     found = select(users).where(which)
     user = connection.execute(found.with_for_update() if hold else found).one_or_none()
     if user is None:
-        raise UnknownUserError(f"no user {name!r} in the store; send an event of theirs first")
+        raise _unknown_user(name)
     return user
+
+
+def _unknown_user(name: str) -> UnknownUserError:
+    return UnknownUserError(f"no user {name!r} in the store; send an event of theirs first")
+
+
+def _delete_events_of(connection: Connection, item_ids: Sequence[str]) -> int:
+    """Delete all users' events of some items; what was made of these users' histories knows too much."""
+    named = events.c.item_id.in_(item_ids)
+    concerned = users.c.key.in_(select(events.c.user_key).where(named))
+    version = users.c.version + 1
+    connection.execute(update(users).where(concerned).values(version=version, forgotten=version))
+    return connection.execute(delete(events).where(named)).rowcount
 
 
 def _newest_first(user_key: int) -> Select[Any]:

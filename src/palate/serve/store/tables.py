@@ -90,3 +90,6 @@ items = Table(
     Column("content", Text, nullable=False),  # JSON
     sqlite_autoincrement=True,
 )
+
+# one row: how often added items have been deleted, by which a server sees that it knows too many
+catalogue = Table("catalogue", metadata, Column("removals", BigInteger, nullable=False))

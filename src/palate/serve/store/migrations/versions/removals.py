@@ -1,0 +1,13 @@
+"""Counts the deletions of added items."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "4"
+down_revision = "3"
+
+
+def upgrade() -> None:
+    """Make the table of the one count; no items had been deleted before."""
+    catalogue = op.create_table("catalogue", sa.Column("removals", sa.BigInteger, nullable=False))
+    op.bulk_insert(catalogue, [{"removals": 0}])
