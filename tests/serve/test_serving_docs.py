@@ -29,7 +29,7 @@ def commands():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_do_what_they_say(listening, tmp_path):
     url, said = listening(), []
-    assert len(commands()) == 24
+    assert len(commands()) == 25
     for line in commands():
         shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
         done = subprocess.run(

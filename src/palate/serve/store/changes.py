@@ -196,11 +196,11 @@ def in_chunks(
     connection: Connection, found: Select[Any], column: Any, values: Sequence[str]
 ) -> Iterator[Row[Any]]:
     """Select the rows whose ``column`` is one of the values, in chunks."""
-    for some in chunks(values):
+    for some in split_values(values):
         yield from connection.execute(found.where(column.in_(some)))
 
 
-def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def split_values(values: Sequence[str]) -> Iterator[Sequence[str]]:
     """Split values into as many as a query may have."""
     return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))
 

@@ -32,10 +32,10 @@ from palate.serve.store.changes import (
     Deletion,
     Event,
     append_events,
-    chunks,
     in_chunks,
     removals_of,
     remove_events,
+    split_values,
 )
 from palate.serve.store.database import Database
 from palate.serve.store.tables import catalogue, encoded, events, items, users
@@ -275,7 +275,7 @@ class UserStore:
             count = 0
             if ids:
                 connection.execute(update(catalogue).values(removals=catalogue.c.removals + 1))
-                for some in chunks(ids):
+                for some in split_values(ids):
                     connection.execute(delete(items).where(items.c.item_id.in_(some)))
                     count += _delete_events_of(connection, some)
                 connection.execute(delete(encoded))
