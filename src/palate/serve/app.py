@@ -16,15 +16,16 @@ from starlette.concurrency import run_in_threadpool
 from palate.serve import problems
 from palate.serve.connections import limit_lines, tell_if_unbounded
 from palate.serve.gate import Gate, Keys
+from palate.serve.openai_routes import openai_routes
 from palate.serve.pages import pages
-from palate.serve.problems import Problem
+from palate.serve.problems import OPENAI, Problem
 from palate.serve.routes import router, watching
 from palate.serve.service import Service
 from palate.serve.settings import ServeSettings
 
 ABOUT = """Answers about users from long histories of ratings, which a language model reads as soft prompts.
-Errors are problem details (RFC 9457). Where the server was given keys, every route but `/health`, `/ready` and
-the pages wants `Authorization: Bearer KEY`."""
+Errors are problem details (RFC 9457), below `/v1` in OpenAI's shape. Where the server was given keys, every route but
+`/health`, `/ready` and the pages wants `Authorization: Bearer KEY`."""
 
 
 def create_app(settings: ServeSettings) -> Gate:
@@ -50,6 +51,7 @@ def create_app(settings: ServeSettings) -> Gate:
     problems.install(app)
     app.include_router(watching)
     app.include_router(router)
+    app.include_router(openai_routes)
     app.include_router(pages)
     _describe(app, keys=settings.key_file is not None)
     keys = None if settings.key_file is None else Keys(settings.key_file)
@@ -82,6 +84,9 @@ def _describe(app: FastAPI, keys: bool) -> None:
 
     def openapi() -> dict[str, Any]:
         document = made()
+        for path, operations in document["paths"].items():
+            for operation in operations.values() if path.startswith(OPENAI) else ():
+                operation["responses"].pop("422", None)  # which is 400 there
         parts = document.setdefault("components", {})
         parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
         if keys:

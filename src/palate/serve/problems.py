@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from palate.errors import (
     ConflictError,
@@ -26,9 +27,12 @@ from palate.errors import (
     fault_message,
 )
 from palate.serve.batcher import OverloadedError
+from palate.serve.openai_schemas import openai_error
 
 log = logging.getLogger("palate.serve")
 MEDIA_TYPE = "application/problem+json"
+OPENAI = "/v1/"
+"""Where the paths of the OpenAI-compatible routes begin."""
 SHOWN = 20
 """Maximum number of validation errors in a response."""
 RETRY_AFTER = 2
@@ -58,11 +62,32 @@ class Problem(BaseModel):
     detail: str
 
 
+class ProblemResponse(Response):
+    """Problem details, or on the OpenAI-compatible routes an error in OpenAI's shape."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        self._detail = detail
+        content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail)
+        self._more = {"Cache-Control": "no-store", **(headers or {})}
+        super().__init__(_ascii(content), status, self._more, MEDIA_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        shown: Response = self
+        if scope["path"].startswith(OPENAI):
+            status = 400 if self.status_code == 422 else self.status_code  # as OpenAI's own
+            content = _ascii(openai_error(status, self._detail))
+            shown = Response(content, status, self._more, "application/json")
+        await Response.__call__(shown, scope, receive, send)
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Create an error response, titled by its status."""
-    content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail)
-    text = json.dumps(content.model_dump(), ensure_ascii=True)  # a lone surrogate has no UTF-8
-    return Response(text, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+    return ProblemResponse(status, detail, headers)
+
+
+def _ascii(content: BaseModel) -> str:
+    return json.dumps(content.model_dump(), ensure_ascii=True)  # a lone surrogate has no UTF-8
 
 
 def install(app: FastAPI) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -61,6 +62,8 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
+        self.name = settings.run.resolve().name
+        """What the OpenAI-compatible routes call the model."""
         model, recommender = _models(settings)
         catalogue = model or recommender
         assert catalogue is not None
@@ -203,51 +206,72 @@ async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[Giv
     return [one.given(text) for one, text in zip(prepared, texts, strict=True)]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What comes of a question's answer while it is written."""
+
+    kind: Literal["piece", "answer", "error"]
+    number: int
+    text: str
+    """A piece of the answer, the whole one, or what went wrong."""
+
+
+def answer_parts(batcher: Batcher, prepared: Sequence[Prepared]) -> AsyncIterator[Part]:
+    """Answer questions and tell the pieces, and at the end of each the answer.
+
+    Raises :class:`OverloadedError` at once, before anything is told.
+    """
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[Part]()
+
+    def tell(part: Part) -> None:
+        with suppress(RuntimeError):  # the server has stopped
+            loop.call_soon_threadsafe(told.put_nowait, part)
+
+    for number, one in enumerate(prepared):
+        one.question.tell = lambda text, number=number: tell(Part("piece", number, text))
+        one.question.answer.add_done_callback(lambda answer, number=number: tell(_ended(answer, number)))  # type: ignore[misc]
+    batcher.ask([one.question for one in prepared])
+    return _parts(told, prepared)
+
+
 def answer_pieces(batcher: Batcher, prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
     """Stream server-sent events: ``piece``s, an ``answer`` for each question, and ``done``.
 
     Raises :class:`OverloadedError` at once, before anything is sent.
     """
-    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, int, str]]()
-
-    def tell(kind: str, number: int, text: str) -> None:
-        with suppress(RuntimeError):  # the server has stopped
-            loop.call_soon_threadsafe(told.put_nowait, (kind, number, text))
-
-    for number, one in enumerate(prepared):
-        one.question.tell = lambda text, number=number: tell("piece", number, text)
-        one.question.answer.add_done_callback(
-            lambda answer, number=number: tell(  # type: ignore[misc]
-                *(("answer", number, answer.result()) if _answered(answer) else ("error", number, ""))
-            )
-        )
-    batcher.ask([one.question for one in prepared])
-    return _events(told, prepared, model)
+    return _events(answer_parts(batcher, prepared), prepared, model)
 
 
-def _answered(answer: Any) -> bool:
-    return not answer.cancelled() and answer.exception() is None
+def _ended(answer: Future[str], number: int) -> Part:
+    error = None if answer.cancelled() else answer.exception()
+    if error is None and not answer.cancelled():
+        return Part("answer", number, answer.result())
+    return Part("error", number, "the server failed; its log says more")
 
 
-async def _events(
-    told: asyncio.Queue[tuple[str, int, str]], prepared: Sequence[Prepared], model: str
-) -> AsyncIterator[str]:
+async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared]) -> AsyncIterator[Part]:
     left = len(prepared)
     try:
         while left:
-            kind, number, text = await told.get()
-            if kind == "piece":
-                yield _event("piece", {"question": number, "text": text})
-                continue
-            left -= 1
-            if kind == "answer":
-                yield _event("answer", {"question": number, **prepared[number].given(text).model_dump()})
-            else:
-                yield _event("error", {"question": number, "detail": "the server failed; its log says more"})
-        yield _event("done", {"model": model})
+            part = await told.get()
+            left -= part.kind != "piece"
+            yield part
     finally:  # nobody reads on: what no batch has taken need not be answered
         for one in prepared:
             one.question.answer.cancel()
+
+
+async def _events(parts: AsyncIterator[Part], prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
+    async for part in parts:
+        if part.kind == "piece":
+            yield _event("piece", {"question": part.number, "text": part.text})
+        elif part.kind == "answer":
+            yield _event(
+                "answer", {"question": part.number, **prepared[part.number].given(part.text).model_dump()}
+            )
+        else:
+            yield _event("error", {"question": part.number, "detail": part.text})
+    yield _event("done", {"model": model})
 
 
 def _event(name: str, content: dict[str, Any]) -> str:
