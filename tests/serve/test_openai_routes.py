@@ -54,7 +54,10 @@ def test_a_completion_is_the_answer_about_the_user(client, name, address, model)
 def test_several_prompts_are_several_choices(client, name, address):
     found = client.completions.create(model=name, prompt=["", "Why?"], user="ann")
     assert [one.index for one in found.choices] == [0, 1]
-    assert [one.text for one in found.choices] == [answers(address, "ann")[0], answers(address, "ann", "Why?")[0]]
+    assert [one.text for one in found.choices] == [
+        answers(address, "ann")[0],
+        answers(address, "ann", "Why?")[0],
+    ]
 
 
 @pytest.mark.parametrize("content", ["Why?", [{"type": "text", "text": "Why?"}]])
