@@ -267,7 +267,8 @@ def test_looking_up_never_reads_the_whole_table(tmp_path):
     store.changes(key, version - 1)
     store.history("ann", newest=2)
     assert len(plans) > 10
-    assert not [plan for plan in plans if plan.startswith("SCAN") and "CONSTANT" not in plan], plans
+    one_row = {"SCAN CONSTANT ROW", "SCAN catalogue"}
+    assert not [plan for plan in plans if plan.startswith("SCAN") and plan not in one_row], plans
     assert not [
         plan for plan in plans if "TEMP B-TREE" in plan and "LAST" not in plan and "ORDER" not in plan
     ]
