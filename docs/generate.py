@@ -3,7 +3,7 @@
 python docs/generate.py
 
 The README's scores come from docs/demo-report.json, a copy of the report.json that `palate demo` writes, and
-docs/results.md from docs/results.json, a copy of what `palate reproduce` writes.
+docs/results.md from docs/results.json, a copy of what `palate reproduce` writes, where there is one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def documents() -> dict[Path, str]:
         "docs/serving.md": {"limits": _limits()},
     }
     filled = {ROOT / name: _filled((ROOT / name).read_text(), found) for name, found in parts.items()}
-    return {**filled, ROOT / "docs" / "results.md": as_markdown(read_results(RESULTS))}
+    if RESULTS.is_file():
+        filled[ROOT / "docs" / "results.md"] = as_markdown(read_results(RESULTS))
+    return filled
 
 
 def _filled(text: str, parts: dict[str, str]) -> str:

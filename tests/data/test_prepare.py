@@ -52,6 +52,28 @@ def test_descriptions_are_joined_and_their_coverage_is_told(raw, place):
     assert dataset.info.fingerprint != prepare(raw, place / "bare").info.fingerprint
 
 
+def test_only_described_items_are_kept_and_users_counted_by_their_ratings_of_these(raw, place):
+    described = {movie.title: movie.movie_id for movie in content().movies[:20]}
+    plots = raw.parent / "plots.csv"
+    plots.write_text("movie_id,description\n" + "".join(f"{one},A film.\n" for one in described.values()))
+    lines = []
+    made = prepare(
+        raw, place / "out", descriptions=plots, described_only=True, min_ratings=2, report=lines.append
+    )
+    of_user = {}
+    for user, movie, *_ in content().ratings:
+        of_user.setdefault(user, set()).update({movie} & set(described.values()))
+    assert made.info.items == made.info.described_items == len(described)
+    assert made.info.users == sum(len(movies) >= 2 for movies in of_user.values())
+    assert made.info.interactions == sum(len(movies) for movies in of_user.values() if len(movies) >= 2)
+    assert made.info.report["items_without_description"] == len(content().movies) - len(described)
+    assert f"left out {len(content().movies) - len(described)} items without a description" in lines
+    assert any(line.endswith("not in the catalogue or have no description") for line in lines)
+    with pytest.raises(DataError, match="no item has a description, and only described ones"):
+        prepare(raw, place / "none", described_only=True)
+    assert not (place / "none").exists()
+
+
 def test_the_split_belongs_to_the_fingerprint(raw, place):
     first, again, other = (prepare(raw, place / f"out{n}", seed=seed) for n, seed in enumerate((0, 0, 7)))
     assert first.info.fingerprint == again.info.fingerprint != other.info.fingerprint

@@ -86,7 +86,7 @@ events = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), max_size=8)
 
 @given(st.lists(events, min_size=1, max_size=4), st.integers(0, 300))
 @settings(max_examples=60, deadline=None)
-def test_a_history_is_its_newest_blocks_that_fit_whole(blocks, histories, most):
+def test_a_history_is_its_newest_blocks_that_fit_whole_and_never_empty(blocks, histories, most):
     tokenizer = random_t5(TINY_T5, TEXTS).tokenizer
     longest = max(map(len, histories)) or 1
     item, rating = torch.zeros(len(histories), longest, dtype=torch.long), None
@@ -99,9 +99,10 @@ def test_a_history_is_its_newest_blocks_that_fit_whole(blocks, histories, most):
     )
     for row, one in enumerate(histories):
         written = [tokenizer(blocks.block(*event), add_special_tokens=False)["input_ids"] for event in one]
-        while sum(map(len, written)) > most:
+        while len(written) > 1 and sum(map(len, written)) > most:
             written = written[1:]
-        assert text.token_ids[row][text.mask[row]].tolist() == [token for ids in written for token in ids]
+        fitting = [token for ids in written for token in ids][:most]  # cut only where one item stands alone
+        assert text.token_ids[row][text.mask[row]].tolist() == fitting
         assert not text.mask[row].int().diff().gt(0).any()  # padding at the right end
     assert text.token_ids.shape[1] == max(1, int(text.mask.sum(dim=1).max()))
 
@@ -149,3 +150,12 @@ def test_a_text_model_and_an_embedding_model_do_not_take_each_others_items(tiny_
         text.with_table(made_up_table(tiny_data))
     with pytest.raises(MismatchError, match="item vectors of"):
         vectors.with_table(build_block_table(tiny_data))
+
+
+def test_a_newest_item_longer_than_the_limit_is_cut_and_still_read(tiny_data):
+    model = text_model(tiny_data, max_length=7)
+    person = history(tiny_data, [3, 7])
+    text = model.events([person])
+    rating = int(np.flatnonzero(model.table.rating_values == 4.0)[0])
+    whole = model.tokenizer(model.table.block(7, rating), add_special_tokens=False)["input_ids"]
+    assert text.token_ids[text.mask].tolist() == whole[:7]

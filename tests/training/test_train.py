@@ -315,20 +315,48 @@ def test_time_that_is_up_ends_the_training(make_recipe, tmp_path):
     assert 0 < scores[-1][0] < 10**6
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_torch", "adafactor"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"optim": "adamw_torch"},
+        {"optim": "adafactor", "scale_parameter": False},
+        {"optim": "adafactor", "learning_rate": 5e-2},  # of the weights' own size
+    ],
+)
 def test_the_loss_falls(make_recipe, tmp_path, optimizer):
     recipe = make_recipe(
         train={
             "max_steps": 60,
             "eval_steps": 60,
             "learning_rate": 1e-2,
-            "optim": optimizer,
             "per_device_train_batch_size": 16,
+            **optimizer,
         }
     )
     losses, _ = curve(train_run(recipe, tmp_path / "run"))
     assert losses[-1][1] < 0.5 * losses[0][1]
     assert np.isfinite([loss for _, loss in losses]).all()
+
+
+def test_adafactor_moves_weights_by_a_share_of_their_size_unless_its_rate_is_absolute(make_recipe, tmp_path):
+    """T5's form: of a matrix, the first step's root mean square is the rate times the matrix's own."""
+
+    def moved(scale):
+        train = {"optim": "adafactor", "scale_parameter": scale, "learning_rate": 1e-2, "warmup_ratio": 0.0}
+        steps = (
+            weights(
+                train_run(make_recipe(train={**train, "max_steps": steps}), tmp_path / f"{scale}-{steps}")
+            )
+            for steps in (0, 1)
+        )
+        before, after = (made["user_encoder.project.weight"] for made in steps)
+        return float((after - before).square().mean().sqrt() / before.square().mean().sqrt()), float(
+            before.square().mean().sqrt()
+        )
+
+    (scaled, _), (fixed, size) = moved(True), moved(False)
+    assert scaled == pytest.approx(1e-2, rel=0.3)
+    assert fixed == pytest.approx(1e-2 / size, rel=0.3)
 
 
 @pytest.mark.parametrize("part", ["backbone", "task_prompt"])

@@ -35,6 +35,14 @@ def prepare(
             show_default=False,
         ),
     ] = None,
+    described_only: Annotated[
+        bool,
+        Option(
+            "--described-only",
+            help="Leave out items without a description, and their ratings, as in the paper.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = False,
     dev_share: Annotated[
         float, Option(min=0, max=1, help="Share of the users in dev.", rich_help_panel=_KEPT)
     ] = 0.1,
@@ -56,6 +64,7 @@ def prepare(
         dev_share=dev_share,
         test_share=test_share,
         seed=seed,
+        described_only=described_only,
         rule=rule,
         report=tell,
         progress=watched(),

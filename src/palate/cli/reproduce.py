@@ -24,7 +24,23 @@ def reproduce(
     seeds: Annotated[int, Option(help="Seeds for the rows of Table 1; all others have one.", min=1)] = 2,
     jobs: Annotated[int, Option(help="Number of concurrent trainings.", min=1)] = 1,
     only: Annotated[str | None, Option(help="Only cells whose name contains this.")] = None,
+    window_kind: Annotated[
+        Literal["recent", "random"] | None,
+        Option(
+            help="Interactions that everybody sees, on which the paper is silent; the preset's if not given."
+        ),
+    ] = None,
+    processes: Annotated[
+        int,
+        Option(
+            help="Processes that train a cell together and share its batch, each on a GPU of its own.", min=1
+        ),
+    ] = 1,
     device: DeviceOption = "auto",
+    output: Annotated[
+        Literal["path", "markdown", "latex"],
+        Option("--format", help="What is printed when it is done: the page's path, or the tables."),
+    ] = "path",
     dry_run: Annotated[bool, Option("--dry-run", help="Print each cell's estimated cost, and stop.")] = False,
 ) -> None:
     """Rebuild the paper's tables: paper, ours, difference, and the cost.
@@ -33,15 +49,16 @@ def reproduce(
     """
     from palate.reproduce.plan import make_plan
 
-    plan = make_plan(tables, preset, data, seeds)
-    folder = out or Path(f"runs/reproduce-{preset}")
+    plan = make_plan(tables, preset, data, seeds, window_kind)
+    folder = out or Path(f"runs/reproduce-{preset}{f'-{window_kind}' if window_kind else ''}")
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
     from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
-    from palate.reproduce.markdown import as_markdown
+    from palate.reproduce.markdown import as_latex, as_markdown
     from palate.reproduce.page import PAGE, write_results_page
+    from palate.reproduce.places import Places
     from palate.reproduce.ready import make_ready
     from palate.reproduce.references import ask_references
     from palate.reproduce.results import RESULTS, gather, write_results
@@ -50,8 +67,11 @@ def reproduce(
     from palate.system.locks import locked
 
     place = find_device(device)
+    places = Places.of(device, jobs, processes)
+    for cell in cells:
+        places.check(cell.recipe.train)
     if dry_run:
-        for line in described_cells(cells, jobs, place):
+        for line in described_cells(preset, cells, places, place):
             show(line)
         return
     with locked(folder):
@@ -60,11 +80,13 @@ def reproduce(
         for made in (folder, folder / "references"):
             remove_leftovers(made)
         with counting_bar("training cells", watched()) as counted:
-            results = run_cells(cells, folder / "cells", jobs, tell, counted, str(place))
+            results = run_cells(cells, folder / "cells", places, tell, counted)
         source = cells[0].recipe.data.path
         asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
-        gathered = gather(plan, results, asked, source)
+        gathered = gather(plan, results, asked, folder / "cells", source)
+        documents = {"markdown": as_markdown(gathered), "latex": as_latex(gathered)}
         write_results(gathered, folder / RESULTS)
-        write_text(folder / "results.md", as_markdown(gathered))
+        write_text(folder / "results.md", documents["markdown"])
+        write_text(folder / "results.tex", documents["latex"])
         write_results_page(gathered, folder / PAGE)
-        show(str(folder / PAGE))
+        show(documents.get(output, str(folder / PAGE)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from palate.cli.console import show, tell, watched
+from palate.cli.console import show, show_table, tell, watched
 from palate.cli.options import DeviceOption
 
 
@@ -24,11 +25,28 @@ def train(
     out: Annotated[
         Path | None, Option(help="The run's folder; runs/NAME of the recipe if not given.")
     ] = None,
+    seeds: Annotated[
+        str | None,
+        Option(
+            metavar="N[,N...]",
+            help="Train with each seed, into folders in --out; the recipe's if not given.",
+        ),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        Option(
+            metavar="KEY=A,B...",
+            help="Train with each value of a setting, likewise; may be repeated, for every combination.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a model or a recommender by a recipe, or resume it."""
+    """Train a model or a recommender by a recipe, or resume it; with seeds or a grid several, one after the other."""
     from palate.config.load import load_recipe
 
+    if seeds is not None or grid:
+        _train_several(recipe, overrides or (), out, seeds, grid or (), device)
+        return
     settings = load_recipe(recipe, overrides or ())
     from palate.runs.run import default_run
 
@@ -36,3 +54,25 @@ def train(
     from palate.training.start import train_recipe
 
     show(str(train_recipe(settings, place, tell, progress=watched(), device=device)))
+
+
+def _train_several(
+    recipe: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    seeds: str | None,
+    grid: Sequence[str],
+    device: str,
+) -> None:
+    """Train every variant, show their dev scores, and name their folders."""
+    from palate.config.variants import recipe_variants
+
+    variants = recipe_variants(recipe, overrides, seeds, grid)
+    place = out or Path("runs")
+    from palate.training.variants import dev_sheet, train_variants
+
+    folders = train_variants(variants, place, tell, progress=watched(), device=device)
+    if sheet := dev_sheet(variants, folders):
+        show_table(sheet)
+    for folder in folders:
+        show(str(folder))

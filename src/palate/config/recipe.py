@@ -387,7 +387,7 @@ class TrainSettings(Section):
     """CPU threads; one per core if not given. Results depend on it in their last digits: with the same number of
     threads on the same kind of processor, a recipe gives bit-identical weights."""
     per_device_train_batch_size: int = Field(128, ge=1)
-    """Windows per batch on one device."""
+    """Windows per batch on one device; with ``global_batch_size``, the most that a device takes at once."""
     rounds: int = Field(1, ge=1)
     """Questions about each window of a batch, one kind per round; a decoder-only backbone prefills their shared prefix
     once."""
@@ -401,8 +401,14 @@ class TrainSettings(Section):
     """Draw the users of this many batches together and group them by history length, which reduces padding."""
     gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches whose gradients are accumulated per optimizer step."""
+    global_batch_size: int | None = Field(None, ge=1)
+    """Windows per optimizer step over all processes, which share them evenly; each accumulates gradients where its
+    share exceeds ``per_device_train_batch_size``. If not given, each process has a batch of its own."""
     optim: Literal["adamw_torch", "adafactor"] = "adamw_torch"
     """Optimizer."""
+    scale_parameter: bool = True
+    """With ``adafactor``, multiply the learning rate of each weight matrix by its root mean square, as T5 was trained;
+    otherwise the rate is absolute, and 1e-3 is a usual one."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of the user encoder and the task prompt."""
     backbone_learning_rate: float | None = Field(None, gt=0)
@@ -445,11 +451,50 @@ class TrainSettings(Section):
     """Windows of each size that are drawn of a dev user; more of them make the dev score steadier."""
     early_stopping_patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without an improvement of the dev score."""
+    report_to: tuple[str, ...] = ()
+    """Installed experiment trackers that transformers knows (``wandb``, ``mlflow``, …); TensorBoard's files are always
+    written."""
 
     @property
     def windows_per_step(self) -> int:
-        """Windows per optimizer step on each device."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Windows per optimizer step: of all processes with ``global_batch_size``, otherwise of each."""
+        own = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.global_batch_size or own
+
+    def shared_by(self, processes: int) -> TrainSettings:
+        """Return the settings of one of several processes, without ``global_batch_size``.
+
+        The batches of a process are as large as possible, so that there are as few as possible in a step.
+
+        Raises:
+            ValueError: The processes cannot share the global batch evenly.
+        """
+        if self.global_batch_size is None:
+            return self
+        share, rest = divmod(self.global_batch_size, processes)
+        if rest:
+            raise ValueError(
+                f"train.global_batch_size is {self.global_batch_size}, which {processes} processes cannot share "
+                "evenly; take a number of processes that divides it"
+            )
+        fewest = -(-share // self.per_device_train_batch_size)
+        passes = next(count for count in range(fewest, share + 1) if share % count == 0)
+        return self.model_copy(
+            update={
+                "global_batch_size": None,
+                "per_device_train_batch_size": share // passes,
+                "gradient_accumulation_steps": passes,
+            }
+        )
+
+    @field_validator("global_batch_size")
+    @classmethod
+    def _without_a_number_of_its_own(cls, size: int | None, info: ValidationInfo) -> int | None:
+        if size is not None and info.data.get("gradient_accumulation_steps", 1) > 1:
+            raise ValueError(
+                "says how many batches are accumulated; set gradient_accumulation_steps=1 beside it"
+            )
+        return size
 
     @field_validator("questions", mode="before")
     @classmethod
@@ -492,7 +537,10 @@ class EvaluateSettings(Section):
     window: int = Field(50, ge=1)
     """Window size: the number of interactions that the model reads."""
     batch_size: int = Field(128, ge=1)
-    """Users per batch. Evaluation runs in one process, whatever the number of devices."""
+    """Maximum number of users per batch. Evaluation runs in one process, whatever the number of devices."""
+    batch_tokens: int = Field(65_536, ge=1)
+    """Maximum number of vectors of a batch that the backbone reads, padding included, so that long histories are
+    answered a few at a time; a single one may be longer."""
     max_new_tokens: int | None = Field(None, ge=1)
     """Maximum length of an answer in tokens; if not given 48, or the longest possible target if that is longer."""
 

@@ -14,6 +14,8 @@ from palate.data.storage import ITEM_COLUMNS, Tables
 from palate.errors import DataError, PalateError
 from palate.schema import SPLITS, Indices, Interactions, Ints, Item, RatingIndices, Split
 
+UNDESCRIBED = "items_without_description"
+"""In a report: items that were left out because they have no description."""
 Ids = npt.NDArray[np.uint32]
 LEAST_LABELLED = 20
 """Ratings that a user has at least whose liked and disliked categories are asked about, as in the paper."""
@@ -30,6 +32,7 @@ class Rules:
     seed: int = 0
     hold_out: bool = True  # False: all users are training users
     keep_repeats: bool = False  # False: only a user's last rating of an item counts
+    described_only: bool = False  # True: only items with a description, and ratings of these
 
     def __post_init__(self) -> None:
         if self.min_ratings is not None and self.min_ratings < 1:
@@ -44,6 +47,22 @@ class Rules:
                 f"dev_share {self.dev_share} and test_share {self.test_share}: each must be above 0 and "
                 "together below 1"
             )
+
+    def catalogue(self, items: list[Item]) -> list[Item]:
+        """Return the items that are kept; raises :class:`DataError` if none is."""
+        if not self.described_only:
+            return items
+        described = [item for item in items if item.description]
+        if not described:
+            raise DataError(
+                "no item has a description, and only described ones are to be kept; give --descriptions, or items "
+                "with a description"
+            )
+        return described
+
+    def left_out(self, items: Sequence[Item], kept: Sequence[Item]) -> dict[str, int]:
+        """Count the items that :meth:`catalogue` left out, for the report; empty where it leaves out none."""
+        return {UNDESCRIBED: len(items) - len(kept)} if self.described_only else {}
 
     def least(self, items: Iterable[Item]) -> int:
         """Return how many ratings a user needs: by default 20 to be labelled by categories, without these 1."""

@@ -43,6 +43,7 @@ def prepare(
     test_share: float = 0.1,
     max_held_out: int = 5000,
     seed: int = 0,
+    described_only: bool = False,
     rule: LabelRule = "thresholds",
     cache: Path | None = None,
     report: Report | None = None,
@@ -67,6 +68,7 @@ def prepare(
         test_share: Fraction of the users in test, from 0 to 1.
         max_held_out: Maximum number of users in dev and in test, each.
         seed: Seed of the split.
+        described_only: Keep only items with a description, and the ratings of these, as in the paper.
         rule: Label rule for recipes that give none: "thresholds", "own-mean" or "quantiles".
         cache: Folder of downloaded releases; in the user's cache folder if None.
         report: Called with progress messages.
@@ -88,7 +90,7 @@ def prepare(
     if items is not None:
         own = (own or OwnData()).model_copy(update={"items": str(items)})
     check_rule(rule)
-    rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed)
+    rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed, described_only=described_only)
     say = report or (lambda line: None)
     out = expanded(Path(out))
     with files.fresh_folder(out) as folder:
@@ -236,7 +238,8 @@ def _read(origin: _Origin, descriptions: Path | None, scratch: Path, rules: Rule
     """Read all files, small ones first, so that their errors are found before the ratings are read."""
     layout = origin.layout
     described = [] if descriptions is None else read_descriptions(descriptions)
-    items, left_over = describe(movielens.read_items(layout, origin.files, scratch), described)
+    every, left_over = describe(movielens.read_items(layout, origin.files, scratch), described)
+    items = rules.catalogue(every)
     paths = {name: origin.files.file(name, scratch) for name in layout.files}
     ratings = read_ratings(paths[layout.ratings_file], layout.ratings)
     tables, dropped = assemble(ratings, items, rules)
@@ -253,4 +256,5 @@ def _read(origin: _Origin, descriptions: Path | None, scratch: Path, rules: Rule
         checksums=checksums,
         dropped=dropped,
         descriptions_left_over=left_over,
+        report=rules.left_out(every, items),
     )

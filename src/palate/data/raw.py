@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from palate.data.assemble import Dropped, Rules
+from palate.data.assemble import UNDESCRIBED, Dropped, Rules
 from palate.data.dataset import Dataset, DatasetInfo
 from palate.data.event_types import EventTypes
 from palate.data.label_rules import with_label_statistics
@@ -102,10 +102,13 @@ class Raw:
         uncategorised = sum(not item.categories for item in self.items)
         without = f", {uncategorised:,} without a {words.category}" if uncategorised < len(self.items) else ""
         say(f"{counted(len(self.items), 'item')}{without}")
+        undescribed = self.report.get(UNDESCRIBED, 0)
+        if undescribed:
+            say(f"left out {counted(undescribed, 'item')} without a description")
         if dropped.ratings_of_unknown_items:
             say(
                 f"dropped {counted(dropped.ratings_of_unknown_items, words.one_rating)} of {plural(words.item)} "
-                "that are not in the catalogue"
+                f"that are not in the catalogue{' or have no description' if undescribed else ''}"
             )
         if dropped.duplicate_ratings:
             say(

@@ -33,7 +33,8 @@ class TextBatch:
 class BlockCatalogue(nn.Module):
     """Tokenised item blocks on the model's device, looked up by index.
 
-    A history is truncated to ``max_length`` tokens by dropping the oldest items whole.
+    A history is truncated to ``max_length`` tokens by dropping the oldest items whole. Where the newest item alone is
+    longer, it stands alone, cut at the end.
     """
 
     tokens: Tensor  # [T] all pieces, one after the other
@@ -50,20 +51,31 @@ class BlockCatalogue(nn.Module):
 
     def forward(self, **windows: Unpack[WindowTensors]) -> TextBatch:
         """Look up the tokens of a batch."""
-        rating, mask = windows["rating"], windows["mask"]
-        index = windows["unique"][windows["item"]]  # [B, P]
-        pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
-        lengths = self.offsets[pieces + 1] - self.offsets[pieces]
-        block = lengths.sum(dim=-1) * mask  # [B, P]
-        newer = block.flip(1).cumsum(dim=1).flip(1)  # tokens of this item and all that came later
-        kept = mask & (newer <= self.max_length)
+        pieces, lengths, kept = self._kept(windows)
         ids = self._joined(pieces[kept].flatten(), lengths[kept].flatten())
-        total = (block * kept).sum(dim=1)  # [B]
+        total = (lengths.sum(dim=-1) * kept).sum(dim=1)  # [B]
+        mask = windows["mask"]
         width = max(int(total.max()), 1) if len(total) else 1  # transformers' layers take no empty text
         stands = torch.arange(width, device=mask.device) < total[:, None]
         token_ids = ids.new_zeros(stands.shape)
         token_ids[stands] = ids
         return TextBatch(token_ids, stands)
+
+    def lengths(self, **windows: Unpack[WindowTensors]) -> Tensor:
+        """Count the tokens of each of B histories that are read, [B]."""
+        _, lengths, kept = self._kept(windows)
+        return (lengths.sum(dim=-1) * kept).sum(dim=1)
+
+    def _kept(self, windows: WindowTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each item's pieces and how many of their tokens fit, both [B, P, 3], and which items do, [B, P]."""
+        rating, mask = windows["rating"], windows["mask"]
+        index = windows["unique"][windows["item"]]  # [B, P]
+        pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
+        ends = (self.offsets[pieces + 1] - self.offsets[pieces]).cumsum(dim=-1)
+        lengths = ends.clamp(max=self.max_length).diff(dim=-1, prepend=torch.zeros_like(ends[..., :1]))
+        block = lengths.sum(dim=-1) * mask  # [B, P]
+        newer = block.flip(1).cumsum(dim=1).flip(1)  # tokens of this item and all that came later
+        return pieces, lengths, mask & (newer <= self.max_length)
 
     def _joined(self, pieces: Tensor, lengths: Tensor) -> Tensor:
         """Concatenate the tokens of these pieces."""

@@ -414,4 +414,4 @@ def _predictor(
     """Create a model's predictor, whose decisions are calibrated on the windows that are asked about, if at all."""
     if model.settings.binds and model.summary.windows not in (None, kind):
         model = model.with_summary(model.summarised(dataset, kind=kind))
-    return PersonalizedPredictor(model, name, recipe.evaluate.batch_size, dataset, kind)
+    return PersonalizedPredictor.by_recipe(model, name, recipe, dataset, kind)

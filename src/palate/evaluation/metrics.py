@@ -52,12 +52,12 @@ def weighted_f1(truth: Bools, predicted: Bools) -> float:
 
     Both arguments are [B, L]. Equals scikit-learn's ``f1_score(average="weighted", zero_division=0)``.
     """
-    return float(_weighted(_outcomes(truth, predicted).sum(axis=0, dtype=np.float64))[2])
+    return float(weighted_scores(outcomes_of(truth, predicted).sum(axis=0, dtype=np.float64))[2])
 
 
 def label_f1(truth: Bools, predicted: Bools) -> Doubles:
     """Compute the F1 of each of L labels over B users, [L]; 0 for a label that is neither true nor predicted."""
-    hit, named, true = _outcomes(truth, predicted).sum(axis=0, dtype=np.float64)
+    hit, named, true = outcomes_of(truth, predicted).sum(axis=0, dtype=np.float64)
     return _ratio(2 * hit, named + true)
 
 
@@ -73,16 +73,16 @@ def score_preferences(
     truth: Preferences, predicted: Preferences, labels: int, seed: int = 0
 ) -> PreferenceScores:
     """Score the predicted labels of B users, with percentile bootstrap intervals over users."""
-    liked = _outcomes(membership(truth.liked, labels), membership(predicted.liked, labels))
-    disliked = _outcomes(membership(truth.disliked, labels), membership(predicted.disliked, labels))
+    liked = outcomes_of(membership(truth.liked, labels), membership(predicted.liked, labels))
+    disliked = outcomes_of(membership(truth.disliked, labels), membership(predicted.disliked, labels))
     outcomes = np.concatenate([liked, disliked], axis=2)  # [B, 3, 2L]
     total = outcomes.sum(axis=0, dtype=np.float64)
-    resampled = _resampled_sums(outcomes, np.random.default_rng(seed))  # [RESAMPLES, 3, 2L]
+    resampled = resampled_sums(outcomes, np.random.default_rng(seed))  # [RESAMPLES, 3, 2L]
 
     def scores(classes: slice) -> SetScores:
-        values = _weighted(total[:, classes])
+        values = weighted_scores(total[:, classes])
         low, high = np.quantile(
-            _weighted(resampled[:, :, classes]), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=-1
+            weighted_scores(resampled[:, :, classes]), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=-1
         )
         precision, recall, f1 = (
             Score(value=float(value), low=float(lowest), high=float(highest))
@@ -108,12 +108,12 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
         The first's F1 minus the second's, with a percentile interval of a paired bootstrap over users.
     """
     labels = truth.shape[1]
-    outcomes = np.concatenate([_outcomes(truth, first), _outcomes(truth, second)], axis=2)  # [B, 3, 2L]
+    outcomes = np.concatenate([outcomes_of(truth, first), outcomes_of(truth, second)], axis=2)  # [B, 3, 2L]
     total = outcomes.sum(axis=0, dtype=np.float64)
-    resampled = _resampled_sums(outcomes, np.random.default_rng(seed))
+    resampled = resampled_sums(outcomes, np.random.default_rng(seed))
 
     def difference(sums: _Sums) -> _Sums:
-        found: _Sums = _weighted(sums[..., :labels])[2] - _weighted(sums[..., labels:])[2]
+        found: _Sums = weighted_scores(sums[..., :labels])[2] - weighted_scores(sums[..., labels:])[2]
         return found
 
     low, high = np.quantile(difference(resampled), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
@@ -122,7 +122,7 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
 
 def score_means(values: Doubles, seed: int = 0) -> list[Score]:
     """Average M values over B users [B, M], each with a percentile bootstrap interval over users, the same for all."""
-    resampled = _resampled_sums(values, np.random.default_rng(seed)) / len(values)
+    resampled = resampled_sums(values, np.random.default_rng(seed)) / len(values)
     return _with_intervals(values.mean(axis=0), resampled)
 
 
@@ -134,7 +134,7 @@ def score_means_of_seeds(values: Doubles, seed: int = 0) -> list[Score]:
     """
     trainings, users, _ = values.shape
     rng = np.random.default_rng(seed)
-    resampled = _resampled_sums(values.transpose(1, 0, 2), rng) / users  # [RESAMPLES, S, M]
+    resampled = resampled_sums(values.transpose(1, 0, 2), rng) / users  # [RESAMPLES, S, M]
     drawn = rng.integers(trainings, size=(RESAMPLES, trainings, 1))
     means = np.take_along_axis(resampled, drawn, axis=1).mean(axis=1)
     return _with_intervals(values.mean(axis=(0, 1)), means)
@@ -154,12 +154,12 @@ def _with_intervals(means: Doubles, resampled: Floats | Doubles) -> list[Score]:
     ]
 
 
-def _outcomes(truth: Bools, predicted: Bools) -> Bools:
+def outcomes_of(truth: Bools, predicted: Bools) -> Bools:
     """Compute true positives, predicted and true labels, [B, 3, L]."""
     return np.stack([truth & predicted, predicted, truth], axis=1)
 
 
-def _weighted(sums: _Sums) -> _Sums:
+def weighted_scores(sums: _Sums) -> _Sums:
     """Compute weighted precision, recall and F1, [3, ...], from sums of outcomes [..., 3, L]."""
     hit, named, true = np.moveaxis(sums, -2, 0)
     by_label = np.stack([_ratio(hit, named), _ratio(hit, true), _ratio(2 * hit, named + true)])
@@ -170,7 +170,7 @@ def _ratio(numerator: _Sums, denominator: _Sums) -> _Sums:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) > 0)
 
 
-def _resampled_sums(outcomes: Bools | Doubles, rng: np.random.Generator) -> Floats:
+def resampled_sums(outcomes: Bools | Doubles, rng: np.random.Generator) -> Floats:
     """Sum outcomes [B, ...] over users drawn with replacement, [RESAMPLES, ...]."""
     users, *shape = outcomes.shape
     flat = outcomes.reshape(users, -1).astype(np.float32)  # sums of ones stay exact up to 16 million users

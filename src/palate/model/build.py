@@ -273,7 +273,13 @@ def _check_what_is_read(
         table = build_block_table(dataset, encoder.descriptions)
         tell_unread(tokenizer, table.before, "items' texts", tell)
         blocks = [table.block(item, 0) for item in range(len(table))]
-        history = min(encoder.max_length, recipe.windows.longest * longest_text(tokenizer, blocks))
+        longest = longest_text(tokenizer, blocks)
+        if longest > encoder.max_length:
+            tell(
+                f"the longest text of an item has {longest:,} tokens, and a history at most {encoder.max_length:,}: "
+                "where such an item is the newest, it stands alone, cut at the end"
+            )
+        history = min(encoder.max_length, recipe.windows.longest * longest)
     frame = 0 if backbone.frame is None else len(backbone.frame.opening) + len(backbone.frame.closing)
     check_room(
         backbone,

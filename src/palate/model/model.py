@@ -24,7 +24,7 @@ from palate.encoders.base import Binding, BindsToData, KeepsState, KeptState, Us
 from palate.encoders.batch import WindowTensors, window_tensors, windows_of
 from palate.encoders.catalogue_free import UniversalEncoder, known_summary
 from palate.encoders.kinds import build_user_encoder
-from palate.encoders.text import TextHistory
+from palate.encoders.text import BlockCatalogue, TextHistory
 from palate.errors import MismatchError
 from palate.items.categories import CategoryTable, build_category_table
 from palate.items.encoder import ItemEncoder
@@ -72,7 +72,7 @@ from palate.model.token_sample import TokenSample, scoring
 from palate.model.weights import load_weights, save_weights
 from palate.model.wording import max_new_tokens as longest_answer
 from palate.runs.run import RunFolder, run_folder
-from palate.schema import History, Item, Truth, WindowKind, Windows
+from palate.schema import History, Ints, Item, Truth, WindowKind, Windows
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
 from palate.tasks import load_task
@@ -232,6 +232,16 @@ class PersonalizedModel(nn.Module):
     def user_prompt(self, windows: Windows) -> UserPrompt:
         """Encode each window as U_e, [B, M, E] with its mask."""
         return self.like_tokens(self.user_encoder(self._events(windows)))
+
+    def input_lengths(self, windows: Windows) -> Ints:
+        """Count the vectors that the model reads of each of B windows: tokens of a text history, else events, [B].
+
+        The task prompt is counted, and an instruction is not.
+        """
+        own = windows.length
+        if isinstance(self.catalogue, BlockCatalogue):
+            own = self.catalogue.lengths(**window_tensors(windows, self.device)).cpu().numpy()
+        return np.asarray(own + self.settings.task_prompt, dtype=np.int64)
 
     @property
     def soft_task_prompt(self) -> Tensor:

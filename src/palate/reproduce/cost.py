@@ -39,7 +39,9 @@ class TrainingCost(Frozen):
     step_multiply_adds: float
     """Of the forward and backward pass of one batch, the whole model taking part."""
     memory_gib: float
-    """Peak of the process that trained."""
+    """Peak of the process that trained, of several the largest."""
+    processes: int = 1
+    """Processes that trained it together."""
 
 
 class AnswerCost(Frozen):

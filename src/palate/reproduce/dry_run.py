@@ -1,33 +1,90 @@
-"""Output of `palate reproduce --dry-run`: the cells and their estimated costs."""
+"""Output of `palate reproduce --dry-run`: what is missing, the cells, and what they would take."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from palate.data.dataset import load_dataset
+from palate.data.dataset import INFO_FILE, load_dataset
 from palate.report.build import duration
-from palate.reproduce.estimate import estimate, machine_speed
-from palate.reproduce.plan import Cell
+from palate.reproduce.estimate import Estimate, estimate, machine_speed
+from palate.reproduce.places import Places
+from palate.reproduce.plan import Cell, Preset
+from palate.reproduce.ready import missing
 
 
-def described_cells(cells: Sequence[Cell], jobs: int, device: torch.device) -> Iterator[str]:
-    """Describe each cell, and the total with ``jobs`` concurrent trainings, one line each."""
-    dataset = load_dataset(cells[0].recipe.data.path)
-    speed = machine_speed(max(1, (os.cpu_count() or 1) // jobs), device)
-    total, most = 0.0, 0.0
+@dataclass(frozen=True)
+class GpuKind:
+    """A GPU by its maker's figures."""
+
+    name: str
+    peak: float
+    """Dense bfloat16 operations a second."""
+    memory_gib: float
+
+
+GPUS = (
+    GpuKind("H100 SXM", 989e12, 80),
+    GpuKind("A100", 312e12, 80),
+    GpuKind("L40S", 362e12, 48),
+    GpuKind("L4", 121e12, 24),
+)
+MEASURED, TUNED = 0.03, 0.4
+"""Shares of the peak: what a UEM of 50 items reached on an H100 (docs/results-gpu.json), and what large models can."""
+
+
+def described_cells(
+    preset: Preset, cells: Sequence[Cell], places: Places, device: torch.device
+) -> Iterator[str]:
+    """Describe what is missing, each cell, and the total, one line each.
+
+    The time is told of this machine or, for the paper's models where there is no GPU, of some GPUs.
+    """
+    yield from missing(cells)
+    path = cells[0].recipe.data.path
+    dataset = load_dataset(path) if (path / INFO_FILE).is_file() else None
+    if dataset is None:
+        yield "estimates without the data: every window is full, and an item's text as long as in the paper"
+    estimates = {cell.name: estimate(cell.recipe, dataset) for cell in cells}
+    here = preset != "paper" or device.type != "cpu"
+    speed = machine_speed(places.threads, device) if here else 0.0
+    total = 0.0
     for cell in cells:
-        about, train = estimate(cell.recipe, dataset), cell.recipe.train
-        seconds = 60 * min(about.minutes(speed), train.max_minutes or float("inf"))
-        total, most = total + seconds, max(most, about.memory_gib)
+        about, train = estimates[cell.name], cell.recipe.train
+        taken = ""
+        if here:
+            seconds = 60 * min(about.minutes(speed), train.max_minutes or float("inf"))
+            total += seconds
+            taken = f"{duration(seconds)} and "
         yield (
             f"{cell.name}: {train.max_steps:,} steps of {train.windows_per_step}, "
             f"{about.parameters / 1e6:,.1f}M parameters, {about.input_vectors:,.0f} input vectors, "
-            f"about {duration(seconds)} and {about.memory_gib:.1f} GiB"
+            f"{about.operations:.1e} operations, about {taken}{about.memory_gib:.1f} GiB"
         )
+    most = max(one.memory_gib for one in estimates.values())
+    together = places.jobs * most
+    if here:
+        yield (
+            f"{len(cells)} cells, about {duration(total / places.jobs)} of training and up to {together:.1f} GiB; "
+            "asking them comes on top"
+        )
+    else:
+        yield f"{len(cells)} cells, {sum(one.operations for one in estimates.values()):.1e} operations of training"
+        yield from _on_gpus(estimates)
+
+
+def _on_gpus(estimates: dict[str, Estimate]) -> Iterator[str]:
+    """Tell how long and on which memory the cells would run on some GPUs."""
+    operations = sum(one.operations for one in estimates.values())
     yield (
-        f"{len(cells)} cells, about {duration(total / jobs)} of training and up to {jobs * most:.1f} GiB; asking "
-        "them comes on top"
+        f"hours of one GPU at {TUNED:.0%} and at {MEASURED:.0%} of its bfloat16 peak (the second is what the UEM of "
+        "50 items was measured at on an H100); asking comes on top"
     )
+    for gpu in GPUS:
+        best, worst = (operations / (share * gpu.peak) / 3600 for share in (TUNED, MEASURED))
+        large = [name for name, one in estimates.items() if one.memory_gib > gpu.memory_gib]
+        fit = "every cell fits" if not large else f"{len(large)} cells do not fit, the first {large[0]}"
+        kind = f"{gpu.name} ({gpu.peak / 1e12:,.0f} TFLOP/s, {gpu.memory_gib:.0f} GiB)"
+        yield f"  {kind}: {best:,.0f} to {worst:,.0f} hours; {fit}"

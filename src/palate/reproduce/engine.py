@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import SimpleQueue
 
 from palate.config.load import differing_keys, dump_recipe, load_recipe
 from palate.errors import OutputError, PalateError
-from palate.reproduce.cell import RECIPE, RESULT, RUN, STEPS, CellResult, read_result
+from palate.reproduce.cell import RECIPE, RESULT, RUN, CellResult, measure_cell, read_result, train_cell
+from palate.reproduce.places import Places
 from palate.reproduce.plan import Cell
 from palate.system.files import write_text
 
@@ -24,17 +27,27 @@ LOG = "log.txt"
 def run_cells(
     cells: Sequence[Cell],
     out: Path,
-    jobs: int,
+    places: Places,
     tell: Callable[[str], None],
     counted: Callable[[int, int], None] = lambda done, total: None,
-    device: str = "auto",
 ) -> dict[str, CellResult]:
     """Train and measure all cells; finished ones are skipped, interrupted ones resumed.
 
-    ``jobs`` cells run at a time and share the machine's threads evenly, all on one ``device``; ``tell`` hears of
-    each, ``counted`` how many of all are done. A cell that fails does not keep the others from being trained. Raises
-    :class:`OutputError` where a cell's folder holds another recipe, before any work, and :class:`PalateError` at the
-    end when cells failed.
+    A cell that fails does not keep the others from being trained.
+
+    Args:
+        cells: The cells.
+        out: Folder of their folders.
+        places: How many cells run at a time, and where.
+        tell: Told of each cell that is done.
+        counted: Told how many of all are done.
+
+    Returns:
+        The results by cell.
+
+    Raises:
+        OutputError: A cell's folder holds another recipe; before any work.
+        PalateError: Cells failed; at the end.
     """
     for cell in cells:
         _open(cell, out / cell.name)
@@ -44,9 +57,12 @@ def run_cells(
     counted(len(results), len(cells))
     failed: list[str] = []
     processes: list[BaseProcess] = []
-    with ThreadPoolExecutor(jobs) as pool:
+    free: SimpleQueue[int] = SimpleQueue()
+    for job in range(places.jobs):
+        free.put(job)
+    with ThreadPoolExecutor(places.jobs) as pool:
         waiting = [cell for cell in cells if cell.name not in results]
-        running = {pool.submit(_run, out / cell.name, jobs, device, processes): cell for cell in waiting}
+        running = {pool.submit(_run, out / cell.name, places, free, processes): cell for cell in waiting}
         try:
             for done in as_completed(running):
                 cell = running[done]
@@ -83,36 +99,63 @@ def _open(cell: Cell, folder: Path) -> None:
         )
 
 
-def _run(folder: Path, jobs: int, device: str, processes: list[BaseProcess]) -> int:
-    """Train and measure one cell, each in a process of its own; returns the exit status of the last.
+def _run(folder: Path, places: Places, free: SimpleQueue[int], started: list[BaseProcess]) -> int:
+    """Train a cell and measure it in processes of their own; returns the exit status of the first that failed.
 
     The processes are added to the list, by which another thread can end them.
     """
-    for step in STEPS:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        process = _process(partial(step, device=device), folder, threads)
-        process.start()
-        processes.append(process)
-        try:
-            process.join()
-        finally:
-            process.terminate()
-        if process.exitcode:
-            return process.exitcode
+    job = free.get()
+    try:
+        for step, environments in (
+            (train_cell, list(places.environments(job))),
+            (measure_cell, [places.alone(job)]),
+        ):
+            work = partial(step, device=places.device)
+            several = [_process(work, folder, places.threads, one) for one in environments]
+            if status := _run_together(several, started):
+                return status
+    finally:
+        free.put(job)
     return 0
 
 
-def _process(step: Callable[[Path], None], folder: Path, threads: int) -> BaseProcess:
+def _run_together(processes: Sequence[BaseProcess], started: list[BaseProcess]) -> int:
+    """Run processes until all have ended, or one has failed, whose exit status is returned."""
+    try:
+        for process in processes:
+            process.start()
+            started.append(process)
+        left = list(processes)
+        while left:
+            ended = wait([process.sentinel for process in left])
+            for process in [one for one in left if one.sentinel in ended]:
+                process.join()
+                left.remove(process)
+                if process.exitcode:
+                    return process.exitcode
+        return 0
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _process(
+    step: Callable[[Path], None], folder: Path, threads: int, environment: Mapping[str, str]
+) -> BaseProcess:
     """Where the system can, processes are forked from one that has loaded the libraries once and nothing else."""
+    given = step, folder, threads, environment
     if "forkserver" in get_all_start_methods():
         context = get_context("forkserver")
         context.set_forkserver_preload(["palate.reproduce.cell"])
-        return context.Process(target=_work, args=(step, folder, threads))
-    return get_context("spawn").Process(target=_work, args=(step, folder, threads))
+        return context.Process(target=_work, args=given)
+    return get_context("spawn").Process(target=_work, args=given)
 
 
-def _work(step: Callable[[Path], None], folder: Path, threads: int) -> None:
+def _work(step: Callable[[Path], None], folder: Path, threads: int, environment: Mapping[str, str]) -> None:
     """Run the process of a cell, with its output in the cell's log."""
+    os.environ.update(environment)  # before CUDA is asked for the first time
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Estimates of a cell's time and memory, from its sizes and this machine's speed.
+"""Estimates of a cell's operations and memory, from its sizes, and of its time, from a machine's speed.
 
 Rough: a transformer's training runs at a share of the speed of plain matrix products, and that share differs from one
 machine and model to the next.
@@ -6,14 +6,17 @@ machine and model to the next.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from palate.config.recipe import (
+    ItemSettings,
     PretrainedT5Settings,
     RandomT5Settings,
     Recipe,
@@ -32,11 +35,15 @@ CHARACTERS_A_TOKEN = 4.0
 INSTRUCTION, TARGET, TASK_VOCABULARY = 12, 20, 500
 """Tokens of the task's texts, about, and different ones in a tokenizer that is built from them."""
 SHARE = 0.35
-"""Of the speed of matrix products that a training reaches."""
+"""Of the speed of matrix products that a training on a CPU reaches."""
 BARE_GIB = 0.8
 """A process with its libraries and the item table."""
-ITEM_VECTOR = 384
-"""Size of an item vector, where the encoder is not asked."""
+ITEM_VECTORS = {"all-MiniLM-L6-v2": 384}
+"""Sizes of the vectors of item encoders, by the last part of their names; of all others, if they are not here, it is
+that of Sentence-T5."""
+SENTENCE_T5 = 768
+BLOCK_TOKENS = {True: 320.0, False: 40.0}
+"""Tokens of an item's block with and without its description, where there is no data yet: those of the paper."""
 T5_SIZES = {
     "base": RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12, vocab_size=32128),
     "large": RandomT5Settings(d_model=1024, d_ff=2816, num_heads=16, num_layers=24, vocab_size=32128),
@@ -56,28 +63,51 @@ class Estimate:
     """Of the whole training."""
     memory_gib: float
 
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of the whole training, two of each multiply-add."""
+        return 2 * self.multiply_adds
+
     def minutes(self, speed: float) -> float:
         """Time of the training where matrix products run at ``speed`` multiply-adds a second."""
         return self.multiply_adds / (SHARE * speed) / 60
 
 
-def estimate(recipe: Recipe, dataset: Dataset) -> Estimate:
-    """Estimate the training of a recipe; with ``train.max_minutes`` it may end before."""
-    backbone = _sizes(recipe)
+def item_vector_size(items: ItemSettings) -> int:
+    """Return the size of an item vector, without loading the encoder."""
+    config = Path(items.encoder) / "config.json"
+    if config.is_file():
+        content = json.loads(config.read_bytes())
+        return int(content.get("hidden_size", content.get("d_model", SENTENCE_T5)))
+    return ITEM_VECTORS.get(items.encoder.split("/")[-1].split(":")[-1], SENTENCE_T5)
+
+
+def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
+    """Estimate the training of a recipe; with ``train.max_minutes`` it may end before.
+
+    Args:
+        recipe: The recipe.
+        dataset: Its data; None where there is none yet: then every window is full, and texts are as long as the
+            paper's.
+    """
+    backbone, vector = _sizes(recipe), item_vector_size(recipe.items)
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
     encoder = 0.0  # parameters, each used once an item; not known of a kind that is not palate's own
     if isinstance(settings, TextSettings):
-        history = min(settings.max_length, items * _block_tokens(dataset, settings.descriptions))
+        tokens = BLOCK_TOKENS[settings.descriptions]
+        if dataset is not None:
+            tokens = _block_tokens(dataset, settings.descriptions)
+        history = min(settings.max_length, items * tokens)
     elif isinstance(settings, UEMSettings):
         history = items
-        width = settings.d_model or 3 * ITEM_VECTOR
+        width = settings.d_model or 3 * vector
         layer = width * (4 * settings.num_heads * settings.d_kv + 3 * settings.d_ff)
-        encoder = (3 * ITEM_VECTOR * width if settings.d_model else 0) + settings.num_layers * layer
+        encoder = (3 * vector * width if settings.d_model else 0) + settings.num_layers * layer
         encoder += width * backbone.d_model
     elif isinstance(settings, StreamingSettings | ResamplerSettings):
         history = settings.vectors
-        encoder = settings.d_model * (3 * ITEM_VECTOR + 12 * settings.d_model * settings.num_layers)
+        encoder = settings.d_model * (3 * vector + 12 * settings.d_model * settings.num_layers)
     else:
         history = items
     read = recipe.model.task_prompt + history + INSTRUCTION
@@ -122,23 +152,29 @@ def machine_speed(threads: int, device: torch.device) -> float:
 def _training_bytes(
     recipe: Recipe, backbone: RandomT5Settings, read: float, seen: float, items: float, parameters: float
 ) -> float:
-    """Weights, gradients and Adam's two moments in float32, and the activations that the backward pass needs.
+    """Weights, gradients and optimizer's moments in float32, and the activations that the backward pass needs.
 
-    Activations as in Korthikanti et al. 2022, section 4.1, for numbers of four bytes; with checkpoints each layer
-    keeps its input only, and one layer at a time the rest.
+    Adam keeps two moments of each weight, Adafactor next to none. Activations as in Korthikanti et al. 2022, section
+    4.1, for numbers of four bytes: in mixed precision the residual stream, the norms and the softmax keep these. With
+    checkpoints each layer keeps its input only, and one layer at a time the rest.
     """
+    train, vector = recipe.train, item_vector_size(recipe.items)
     layer = read * (68 * backbone.d_model + 10 * backbone.num_heads * seen)
-    if recipe.train.gradient_checkpointing:
+    if train.gradient_checkpointing:
         kept = layer + backbone.num_layers * read * 4 * backbone.d_model
     else:
         kept = backbone.num_layers * layer
     settings = recipe.model.user_encoder
     if isinstance(settings, UEMSettings):
-        width = settings.d_model or 3 * ITEM_VECTOR
-        kept += items * (settings.num_layers * 68 * width + 12 * ITEM_VECTOR)
+        width = settings.d_model or 3 * vector
+        kept += items * (settings.num_layers * 68 * width + 12 * vector)
     logits = 3 * 4 * TARGET * backbone.vocab_size
-    asked = recipe.evaluate.batch_size * layer  # dev users, without a backward pass
-    return 16 * parameters + max(recipe.train.per_device_train_batch_size * (kept + logits), asked)
+    limits = recipe.evaluate
+    asked = (
+        max(1, min(limits.batch_size, limits.batch_tokens // read)) * layer
+    )  # dev users, without a backward pass
+    trained = train.shared_by(1).per_device_train_batch_size * (kept + logits)
+    return (8 if train.optim == "adafactor" else 16) * parameters + max(trained, asked)
 
 
 def _sizes(recipe: Recipe) -> RandomT5Settings:
@@ -156,10 +192,12 @@ def _sizes(recipe: Recipe) -> RandomT5Settings:
     return size.model_copy(update={"attention": "local"})
 
 
-def _window(recipe: Recipe, dataset: Dataset) -> float:
+def _window(recipe: Recipe, dataset: Dataset | None) -> float:
     """Mean items of a training window, whose size is drawn log-uniformly."""
     shortest, longest = recipe.windows.shortest, recipe.windows.longest
     sizes = np.exp(np.linspace(np.log(shortest), np.log(longest), 9))
+    if dataset is None:
+        return float(sizes.mean())
     lengths = dataset.interactions.lengths[dataset.users("train")]
     return float(np.mean([np.minimum(lengths, size).mean() for size in sizes]))
 

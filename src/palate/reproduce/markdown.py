@@ -1,4 +1,4 @@
-"""Markdown document of the results."""
+"""Documents of the results: Markdown, and LaTeX tables for a paper."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ def as_markdown(results: Results) -> str:
     return "\n\n".join(_parts(results)) + "\n"
 
 
+def as_latex(results: Results) -> str:
+    """Write each sheet as a tabular with booktabs rules, below a comment with its table's name."""
+    parts = [f"% {summary(results)}"]
+    for name, table in results.tables.items():
+        parts.append(f"% Table {name.removeprefix('table')}: {table.title}")
+        parts += [sheet.latex() for sheet in table_sheets(results, table)]
+    return "\n".join([*parts, *(sheet.latex() for sheet in detail_sheets(results))])
+
+
 def _parts(results: Results) -> Iterator[str]:
     yield "# The paper's tables, rebuilt"
     yield summary(results)
     for name, table in results.tables.items():
         yield f"## Table {name.removeprefix('table')}: {table.title}"
-        yield from (f"{sheet.title}:\n\n{sheet.markdown_table()}" for sheet in table_sheets(table))
+        yield from (f"{sheet.title}:\n\n{sheet.markdown_table()}" for sheet in table_sheets(results, table))
     for sheet in detail_sheets(results):
         yield f"## {sheet.title}"
         yield sheet.markdown_table()

@@ -16,7 +16,7 @@ from palate.system.files import write_text
 PAGE, TITLE = "report.html", "The paper's tables, rebuilt"
 METRICS = ("precision", "recall", "F1")
 LEVEL = "LongT5 text history, 50"
-"""The row whose F1 is drawn as a level in Figure 2."""
+"""The row whose F1 is drawn as a level in Figure 2, if it has learned to read the user."""
 
 
 def write_results_page(results: Results, path: Path) -> None:
@@ -35,7 +35,7 @@ class ResultsView:
     def tables(self) -> Iterator[tuple[str, str, list[Sheet]]]:
         """Each table's name, its title, and its sheets."""
         for name, table in self.results.tables.items():
-            yield f"Table {name.removeprefix('table')}", table.title, table_sheets(table)
+            yield f"Table {name.removeprefix('table')}", table.title, table_sheets(self.results, table)
 
     def details(self) -> list[Sheet]:
         """Categories, and lengths of history."""
@@ -81,7 +81,7 @@ class ResultsView:
             series.append(_line(name.lower(), tone, curve, metric))
         level = next((row for row in beside if row.name == LEVEL), None)
         for size in self.results.sizes[:1]:
-            if level and size in level.ours:
+            if level and size in level.ours and level.ours[size].reads_the_user:
                 reached = dict.fromkeys(lengths, level.ours[size].liked)
                 series.append(_line(f"LongT5 text, 50 items, {size}", "model-3", reached, metric, dots=False))
         drawn = [one for one in series if one.x]

@@ -18,6 +18,8 @@ from palate.system.records import Frozen
 
 HERE = Path(__file__).parent
 TABLES = ("table1", "table2", "table3", "table4")
+FLOOR = "floor"
+"""The reference that all controls are judged by."""
 FIGURE = "figure2"
 """Drawn from Table 4."""
 Preset: TypeAlias = Literal["paper", "mini", "smoke"]
@@ -73,6 +75,7 @@ class Plan:
     tables: dict[str, TableSpec]
     sizes: tuple[str, ...]
     cells: tuple[Cell, ...]
+    seeds: int = 1
 
     @property
     def window_kind(self) -> WindowKind:
@@ -80,9 +83,22 @@ class Plan:
         return self.cells[0].recipe.windows.kind
 
     @property
-    def references(self) -> list[tuple[str, int]]:
-        """The references that have a row, each with its window."""
-        return [(row.reference, row.window) for row in self.rows() if row.reference]
+    def references(self) -> list[tuple[str, int, int]]:
+        """References by name, window and seed: those of the rows, and the floor at every window."""
+        asked = [
+            (row.reference, row.window, seed)
+            for name, table in self.tables.items()
+            for row in table.rows + table.beside
+            for seed in range(self.seeds_of(name))
+            if row.reference
+        ]
+        windows = {cell.recipe.evaluate.window for cell in self.cells} | {window for _, window, _ in asked}
+        every = [(FLOOR, window, seed) for window in sorted(windows) for seed in range(self.seeds)]
+        return list(dict.fromkeys(asked + every))
+
+    def seeds_of(self, table: str) -> int:
+        """Return the number of seeds of a table's rows: several in Table 1 only."""
+        return self.seeds if table == "table1" else 1
 
     def rows(self) -> Iterable[Row]:
         """All rows, those beside the tables too."""
@@ -90,11 +106,26 @@ class Plan:
             yield from table.rows + table.beside
 
 
-def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, seeds: int = 1) -> Plan:
-    """Create the plan of tables, by name; also ``all`` and ``figure2``.
+def make_plan(
+    wanted: Sequence[str],
+    preset: Preset,
+    data: Path | None = None,
+    seeds: int = 1,
+    window_kind: WindowKind | None = None,
+) -> Plan:
+    """Create the plan of tables.
 
-    A row whose system a preset does not know, as one that needs a pretrained model, has no cells. The rows of Table 1
-    are trained with ``seeds`` seeds, all others with one. Raises :class:`RecipeError` for an unknown name.
+    A row whose system a preset does not know, as one that needs a pretrained model, has no cells.
+
+    Args:
+        wanted: Names of tables; also ``all`` and ``figure2``.
+        preset: The preset.
+        data: The dataset; the preset's if None.
+        seeds: Seeds of the rows of Table 1; all others have one.
+        window_kind: Which interactions everybody sees; as the preset says if None, for the paper is silent.
+
+    Raises:
+        RecipeError: A name is unknown.
     """
     tables = _tables(wanted)
     spec = _read(PresetSpec, HERE / "presets" / f"{preset}.yaml")
@@ -109,9 +140,11 @@ def make_plan(wanted: Sequence[str], preset: Preset, data: Path | None = None, s
                     continue
                 layers = _layers(spec, common, row.changes, size)
                 if layers is not None:
+                    if window_kind is not None:
+                        layers.append(Layer("--window-kind", {"windows": {"kind": window_kind}}))
                     cell = _cell(layers, row.changes, size, seed, data or spec.data)
                     cells.setdefault(cell.name, cell)
-    return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()))
+    return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()), seeds)
 
 
 def system_of(changes: Sequence[str]) -> str:

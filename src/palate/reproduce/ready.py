@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from palate.config.recipe import RandomT5Settings
@@ -42,10 +42,44 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
     vectors = [
         recipe.items
         for recipe in recipes
-        if user_encoders.find(recipe.model.user_encoder.kind).reads == "vectors"
+        if "vectors" in user_encoders.find(recipe.model.user_encoder.kind).reads
     ]
     for items in {settings.encoder: settings for settings in vectors}.values():
         assert ItemEncoder(items).identity
+
+
+def missing(cells: Sequence[Cell]) -> Iterator[str]:
+    """Tell what the cells need and is not there, with the command that makes it; nothing is asked of a network."""
+    path = cells[0].recipe.data.path
+    if not (path / INFO_FILE).is_file():
+        if path.name in HAD_BY_ITSELF and not path.exists():
+            yield f"missing: {path}, which the first start fetches and prepares"
+        else:
+            yield f"missing: {path}; make it with  {preparing(path)}"
+    names: dict[str, None] = {}
+    for cell in cells:
+        model, items = cell.recipe.model, cell.recipe.items
+        if not isinstance(model.backbone, RandomT5Settings):
+            names[model.backbone.name] = None
+        if "vectors" in user_encoders.find(model.user_encoder.kind).reads:
+            names[items.encoder] = None
+    for name in names:
+        if not name.startswith("packaged:") and not Path(name).exists() and not _in_cache(name):
+            yield f"missing: {name}; get it with  hf download {name}"
+
+
+def _in_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def preparing(path: Path) -> str:
+    """Return the command that prepares a dataset; the large releases as the paper's, of described items alone."""
+    if path.name in HAD_BY_ITSELF or path.name not in RELEASES:
+        return f"palate prepare {path.name if path.name in RELEASES else 'FILES'} --out {path}"
+    described = "--descriptions DESCRIPTIONS.csv --described-only --min-ratings 20"
+    return f"palate prepare {path.name} {described} --out {path}"
 
 
 def _dataset(path: Path, tell: Callable[[str], None]) -> Dataset:
@@ -54,7 +88,7 @@ def _dataset(path: Path, tell: Callable[[str], None]) -> Dataset:
     if path.name in HAD_BY_ITSELF and not path.exists():
         tell(f"there is no {path} yet; preparing {path.name}")
         return prepare(path.name, path, report=tell)
-    how = f"palate prepare {path.name if path.name in RELEASES else 'FILES'} --out {path}"
     raise DataError(
-        f"no dataset here, which all cells need; run  {how}  first, or name another with --data", path
+        f"no dataset here, which all cells need; run  {preparing(path)}  first, or name another with --data",
+        path,
     )

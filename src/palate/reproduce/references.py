@@ -1,65 +1,43 @@
-"""Scores of references, computed once and cached."""
+"""Answers of references, asked once and kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from palate.errors import DataError
 from palate.evaluation.compare import Options, prepare_comparison
-from palate.evaluation.evaluate import PredictorScores, Setting
-from palate.reproduce.history_scores import HistoryScore, scores_by_history
+from palate.evaluation.evaluate import METRICS_FILE, Evaluation, read_evaluation, write_evaluation
 from palate.schema import WindowKind
-from palate.system.files import write_text
-from palate.system.records import Frozen, read_record
 
-
-class ReferenceResult(Frozen):
-    """Contents of ``NAME-WINDOW.json`` of a reference."""
-
-    format: int = 1
-    data_fingerprint: str
-    setting: Setting
-    scores: PredictorScores
-    by_history: tuple[HistoryScore, ...]
+ReferenceKey: TypeAlias = tuple[str, int, int]
+"""Name of a reference, its window, and the seed by which windows are drawn."""
 
 
 def ask_references(
-    wanted: Iterable[tuple[str, int]],
+    wanted: Iterable[ReferenceKey],
     data: Path,
     kind: WindowKind,
     folder: Path,
     tell: Callable[[str], None],
-) -> dict[tuple[str, int], ReferenceResult]:
-    """Score references by name and window size; results in ``folder`` are reused.
+) -> dict[ReferenceKey, Evaluation]:
+    """Ask references by name, window size and seed; answers in ``folder`` are reused.
 
-    Raises :class:`DataError` for a damaged result and for one of other data.
+    Raises :class:`DataError` for damaged answers and for those of other data.
     """
-    found: dict[tuple[str, int], ReferenceResult] = {}
-    for name, window in dict.fromkeys(wanted):
-        path = folder / f"{name}-{window}.json"
-        it = prepare_comparison([name], Options(data=data, window=window, window_kind=kind, users="all"))
-        known = _read(path)
-        if known is None:
-            evaluation = it.evaluate()
-            known = ReferenceResult(
-                data_fingerprint=it.dataset.info.fingerprint,
-                setting=evaluation.setting,
-                scores=evaluation.predictors[0],
-                by_history=scores_by_history(
-                    [one.answer for one in evaluation.predictions], it.examples, it.task, it.dataset
-                ),
-            )
-            write_text(path, known.model_dump_json(indent=2) + "\n")
-            tell(f"{name}, {window} items: F1 {known.scores.scores.liked.f1.value:.3f}")
-        elif (known.data_fingerprint, known.setting) != (it.dataset.info.fingerprint, it.setting):
-            raise DataError("a result of other data or another window; name a new folder with --out", path)
-        found[name, window] = known
+    found: dict[ReferenceKey, Evaluation] = {}
+    for name, window, seed in dict.fromkeys(wanted):
+        path = folder / f"{name}-{window}-seed{seed}"
+        options = Options(data=data, window=window, window_kind=kind, seed=seed, users="all")
+        it = prepare_comparison([name], options)
+        if not (path / METRICS_FILE).is_file():
+            known = it.evaluate()
+            write_evaluation(known, path)
+            tell(f"{name}, {window} items, seed {seed}: F1 {known.predictors[0].scores.liked.f1.value:.3f}")
+        else:
+            known = read_evaluation(path)
+            if (known.fingerprint, known.setting) != (it.dataset.info.fingerprint, it.setting):
+                raise DataError("answers of other data or another window; name a new folder with --out", path)
+        found[name, window, seed] = known
     return found
-
-
-def _read(path: Path) -> ReferenceResult | None:
-    if not path.is_file():
-        return None
-    again = "remove it, and the reference is asked again"
-    return read_record(ReferenceResult, path, "the file is missing", again)

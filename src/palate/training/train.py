@@ -43,6 +43,7 @@ from palate.training.dev import DevUsers
 from palate.training.devices import OneDevice, training_device
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
+from palate.training.trackers import check_trackers
 from palate.training.trainer import PersonalizedTrainer
 from palate.training.tuning import TuningBatches
 
@@ -169,6 +170,8 @@ def _train_model(
     device: torch.device,
 ) -> None:
     """Train, resuming from the last checkpoint if there is one, and save the model with the best dev score."""
+    shared = _of_this_process(recipe)
+    check_trackers(recipe.train.report_to)
     task = load_task(recipe.task, dataset.info)
     check_kinds(recipe.train.questions, dataset)
     _check_answers(recipe)
@@ -185,15 +188,24 @@ def _train_model(
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model.backbone)
     clock, dev = Clock(recipe.train), DevUsers(recipe, dataset, task)
-    batches = batches_of(recipe, dataset, task, model, clock)
-    predictor = PersonalizedPredictor(model, recipe.name, recipe.evaluate.batch_size)
+    batches = batches_of(shared, dataset, task, model, clock)
+    predictor = PersonalizedPredictor.by_recipe(model, recipe.name, recipe)
     with _opened(recipe, run, dataset, device):
-        trainer = _trainer(recipe, run, predictor, dev, batches, clock, device)
+        trainer = _trainer(shared, run, predictor, dev, batches, clock, device)
         _run_trainer(trainer, run, tell, progress, starts=recipe.model.start is not None)
         if trainer.is_world_process_zero():
             predictor = _calibrated(predictor, dataset, recipe.windows.kind)
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
             _finish(run, predictor.model, trainer, record, tell)
+
+
+def _of_this_process(recipe: Recipe) -> Recipe:
+    """Return the recipe with this process's share of the global batch; raises :class:`RecipeError` if it has none."""
+    try:
+        share = recipe.train.shared_by(PartialState().num_processes)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return recipe.model_copy(update={"train": share})
 
 
 def batches_of(
@@ -243,8 +255,7 @@ def _calibrated(
     model = predictor.model
     if not model.settings.binds:
         return predictor
-    calibrated = model.with_summary(model.summarised(dataset, kind=kind))
-    return PersonalizedPredictor(calibrated, predictor.name, predictor.batch_size)
+    return predictor.with_model(model.with_summary(model.summarised(dataset, kind=kind)))
 
 
 def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUsers) -> Predictor:
@@ -354,7 +365,8 @@ def _arguments(recipe: Recipe, run: RunFolder, device: torch.device) -> OneDevic
         save_total_limit=2,
         logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
         logging_steps=max(1, min(settings.eval_steps // 5, 100)),
-        report_to=[],
+        report_to=list(settings.report_to),
+        run_name=recipe.name,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=0,

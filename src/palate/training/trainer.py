@@ -171,7 +171,10 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             groups = [{"params": weights[part], "lr": rate} for part, rate in rates.items()]
             if settings.optim == "adafactor":
                 self.optimizer = Adafactor(
-                    groups, scale_parameter=False, relative_step=False, weight_decay=settings.weight_decay
+                    groups,
+                    scale_parameter=settings.scale_parameter,
+                    relative_step=False,
+                    weight_decay=settings.weight_decay,
                 )
             else:
                 self.optimizer = torch.optim.AdamW(

@@ -187,7 +187,7 @@ def test_shuffled_ratings_keep_the_items_and_the_ratings_of_each_window(dataset,
 
 
 def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
-    known = "population, counting, rule, shrinkage, boosting"
+    known = "population, floor, counting, rule, shrinkage, boosting"
     message = f"there is no reference 'Shrinkage'; registered are {known}; did you mean 'shrinkage'?"
     with pytest.raises(RecipeError, match=re.escape(message)):
         references(dataset, task, ["rule", "Shrinkage"])
@@ -209,3 +209,35 @@ def test_boosting_tells_probabilities_of_the_truth_that_it_learned(dataset, task
     assert found.liked.error < 0.12
     assert abs(chances.mean() - true.mean()) < 0.05
     assert chances[true].mean() > chances[~true].mean() + 0.1
+
+
+def test_the_floor_draws_by_frequency_and_is_above_the_most_common_labels_for_everybody(dataset, task):
+    """Weighted F1 rewards naming rare labels now and then: one answer for everybody is too low a floor."""
+    floor, population = (reference(name, dataset, task) for name in ("floor", "population"))
+    drawn = [
+        liked_f1(floor, make_examples(dataset, task, "train", 5, "random", seed), task) for seed in range(8)
+    ]
+    examples = make_examples(dataset, task, "train", 5, "random", 0)
+    assert np.mean(drawn) > liked_f1(population, examples, task)
+    assert all(power in np.arange(0, 4.01, 0.25) for power in floor.powers)
+
+
+def test_the_floor_says_the_same_of_a_user_and_window_and_not_the_same_of_everybody(dataset, task):
+    floor, users = reference("floor", dataset, task), dataset.users("test")
+    shown = windows(dataset, users)
+    said = floor.predict(users, shown)
+    assert [floor.predict(users[[row]], shown[[row]])[0] for row in range(len(users))] == said
+    assert len(set(said)) > len(said) // 2
+    read = task.parse(said)
+    assert (read.liked >= 0).all()  # three labels each
+    overlap = read.liked[:, :, None] == read.disliked[:, None, :]
+    assert not (overlap & (read.disliked >= 0)[:, None, :]).any()
+
+
+def test_the_floor_draws_alike_where_labels_are_alike_frequent(dataset, task):
+    floor, users = reference("floor", dataset, task), dataset.users("train")
+    floor.powers = (0.0, 0.0)
+    shown = [windows(dataset, users, seed=seed) for seed in range(20)]
+    liked = np.concatenate([task.parse(floor.predict(users, some)).liked for some in shown])
+    share = np.bincount(liked.ravel(), minlength=len(CATEGORIES)) / len(liked)
+    np.testing.assert_allclose(share, 3 / len(CATEGORIES), atol=0.04)

@@ -56,7 +56,9 @@ def read_own(
     catalogue = read_catalogue(item_files, item_columns, own, event_item, say)
     described = [] if descriptions is None else read_descriptions(descriptions)
     joined, left_over = describe(catalogue.items, described)
-    items = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
+    every = [new if new.description else old for new, old in zip(joined, catalogue.items, strict=True)]
+    items = rules.catalogue(every)
+    catalogue = replace(catalogue, items=items)
     with _about(item_files.paths[0]):
         _check_categories(catalogue, say)
     if own.review is None and item_files is event_files and catalogue.describes(columns.review):
@@ -101,6 +103,7 @@ def read_own(
         thresholds=_thresholds(columns, scale),
         report={
             **catalogue.report,
+            **rules.left_out(every, items),
             "bad_rows": events.bad_rows,
             "repeated_events": len(known.table) - len(merged.table),
         },

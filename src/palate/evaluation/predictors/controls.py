@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palate.errors import PalateError
-from palate.evaluation.metrics import label_frequencies
+from palate.evaluation.metrics import label_frequencies, weighted_f1
 from palate.evaluation.predictors.base import Predictor, fitted_to
-from palate.schema import Doubles, Ints, Preferences, Truth, Windows, membership
+from palate.schema import Bools, Doubles, Ints, Preferences, Truth, Windows, membership
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.category_preference import CategoryPreference
+
+
+TINY = 1e-6
+"""Frequency of a label that no training user has."""
+POWERS: tuple[float, ...] = tuple(power / 4 for power in range(17))
+"""Powers of the frequencies that are tried; 0 draws all labels alike."""
 
 
 class Population:
@@ -40,6 +46,57 @@ class Population:
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles:
         """Return the training users' frequencies of the labels, [B, L, 2]."""
         return np.broadcast_to(self._frequency, (len(windows), *self._frequency.shape))
+
+
+class DrawnByFrequency:
+    """Draws labels for each user by how frequent they are among training users: the floor for all predictions.
+
+    It is what can be said without the user: as many labels as an answer may hold, drawn without replacement with
+    probabilities that are the frequencies to a power. Of all powers the one is taken that scores best on training
+    users; weighted F1 rewards spread, so that it is above :class:`Population`.
+    """
+
+    name = "floor"
+
+    def __init__(self, dataset: Dataset, task: CategoryPreference) -> None:
+        self._task = task
+        labels = task.labels(dataset.statistics[dataset.users("train")])
+        frequency = label_frequencies(labels, len(task.label_names)).T  # [2, L]
+        truth = labels.membership(len(task.label_names))
+        self._log = np.log(np.maximum(frequency, TINY))  # [2, L]
+        self.powers = tuple(self._best_power(half, truth[..., half]) for half in range(2))
+        """Powers for the liked and for the disliked labels."""
+
+    def predict(self, user_index: Ints, windows: Windows) -> list[str]:
+        """Draw labels for each of B users; the same for the same user and window."""
+        liked, disliked = (
+            np.stack(
+                [self._drawn(half, self._rng(user, windows, row)) for row, user in enumerate(user_index)]
+            )
+            for half in range(2)
+        )
+        disliked = np.where((disliked[:, :, None] == liked[:, None, :]).any(axis=-1), -1, disliked)
+        return self._task.target_texts(Preferences(liked, _gathered(disliked)))
+
+    def _best_power(self, half: int, truth: Bools) -> float:
+        rng = np.random.default_rng(half)
+        noise = rng.gumbel(size=truth.shape)  # the same for all powers, which steadies their comparison
+        drawn = {power: self._top(power * self._log[half] + noise) for power in POWERS}
+        labels = truth.shape[1]
+        return max(POWERS, key=lambda power: weighted_f1(truth, membership(drawn[power], labels)))
+
+    def _drawn(self, half: int, rng: np.random.Generator) -> Ints:
+        scores = self.powers[half] * self._log[half]
+        return np.asarray(self._top((scores + rng.gumbel(size=scores.shape))[None])[0])
+
+    def _top(self, scores: Doubles) -> Ints:
+        """Return the labels of the highest scores [B, L], as many as an answer may hold."""
+        return np.asarray(np.argsort(-scores, axis=1, kind="stable")[:, : self._task.settings.max_labels])
+
+    @staticmethod
+    def _rng(user: int, windows: Windows, row: int) -> np.random.Generator:
+        shown = windows.item_index[row, : windows.length[row]]
+        return np.random.default_rng([int(user), int(shown.sum(dtype=np.int64))])
 
 
 class AnotherUsersHistory:
@@ -99,3 +156,8 @@ class ShuffledRatings:
         order = place.argsort(axis=1)
         shuffled = np.take_along_axis(windows.rating_index, order, axis=1)
         return self._predictor.predict(user_index, replace(windows, rating_index=shuffled))
+
+
+def _gathered(ranked: Ints) -> Ints:
+    """Move the labels of each row [B, R] before its empty ranks, which are -1."""
+    return np.take_along_axis(ranked, np.argsort(ranked < 0, axis=1, kind="stable"), axis=1)

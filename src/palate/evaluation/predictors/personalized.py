@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from palate.config.recipe import Recipe
     from palate.data.dataset import Dataset
     from palate.encoders.base import UserPrompt
     from palate.model.model import PersonalizedModel
@@ -20,9 +23,12 @@ class PersonalizedPredictor:
     Args:
         model: The model.
         name: Name in tables and files.
-        batch_size: Windows per batch.
+        batch_size: Maximum number of windows per batch.
         dataset: Data whose training users the decisions of a model without a catalogue are calibrated on.
         kind: Windows that they are calibrated on for another truth.
+        batch_tokens: Maximum number of vectors per batch that the model reads, padding included; a window that is
+            longer stands alone. None for no limit.
+        bf16: Compute in bfloat16 mixed precision, as the model was trained.
     """
 
     def __init__(
@@ -32,10 +38,31 @@ class PersonalizedPredictor:
         batch_size: int = 128,
         dataset: Dataset | None = None,
         kind: WindowKind = "random",
+        batch_tokens: int | None = None,
+        bf16: bool = False,
     ) -> None:
         self.model, self.name, self.batch_size, self._dataset = model, name, batch_size, dataset
-        self._kind = kind
+        self._kind, self.batch_tokens, self.bf16 = kind, batch_tokens, bf16
         self._of_truth: dict[Truth, PersonalizedPredictor] = {"labels": self}
+
+    @classmethod
+    def by_recipe(
+        cls,
+        model: PersonalizedModel,
+        name: str,
+        recipe: Recipe,
+        dataset: Dataset | None = None,
+        kind: WindowKind = "random",
+    ) -> PersonalizedPredictor:
+        """Create the predictor of a model with the batches and the precision of the recipe that trained it."""
+        asked = recipe.evaluate
+        return cls(model, name, asked.batch_size, dataset, kind, asked.batch_tokens, bf16=recipe.train.bf16)
+
+    def with_model(self, model: PersonalizedModel) -> PersonalizedPredictor:
+        """Return the predictor of another model, otherwise like this one."""
+        other = copy(self)
+        other.model, other._of_truth = model, {"labels": other}
+        return other
 
     def with_truth(self, truth: Truth) -> PersonalizedPredictor:
         """Return the predictor whose model decides by labels of this truth, if its decisions are calibrated at all."""
@@ -43,8 +70,7 @@ class PersonalizedPredictor:
             return self
         if truth not in self._of_truth:
             summary = self.model.summarised(self._dataset, truth=truth, kind=self._kind)
-            model = self.model.with_summary(summary)
-            other = PersonalizedPredictor(model, self.name, self.batch_size, self._dataset, self._kind)
+            other = self.with_model(self.model.with_summary(summary))
             other._of_truth = self._of_truth
             self._of_truth[truth] = other
         return self._of_truth[truth]
@@ -53,7 +79,9 @@ class PersonalizedPredictor:
         """Predict an answer per window; ``user_index`` [B] is ignored, so that unseen users are treated alike."""
         answers = [""] * len(windows)
         for rows in self._batches(windows):
-            for row, answer in zip(rows, self.model.answer(windows[rows].trimmed()), strict=True):
+            with self._precision():
+                some = self.model.answer(windows[rows].trimmed())
+            for row, answer in zip(rows, some, strict=True):
                 answers[row] = answer
         return answers
 
@@ -87,11 +115,25 @@ class PersonalizedPredictor:
         from torch import inference_mode  # which the model has loaded
 
         for rows in self._batches(windows):
-            with inference_mode():
+            with inference_mode(), self._precision():
                 user = self.model.user_prompt(windows[rows].trimmed())
             yield rows, user
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self.bf16:
+            return nullcontext()
+        from torch import autocast, bfloat16
+
+        return autocast(self.model.device.type, bfloat16)
+
     def _batches(self, windows: Windows) -> Iterator[Ints]:
-        by_length = np.argsort(windows.length, kind="stable")
-        for start in range(0, len(windows), self.batch_size):
-            yield by_length[start : start + self.batch_size]
+        lengths = self.model.input_lengths(windows) if self.batch_tokens else windows.length
+        order = np.argsort(lengths, kind="stable")
+        start = 0
+        for end in range(1, len(order) + 1):
+            full = end == len(order) or end - start == self.batch_size
+            if not full and self.batch_tokens:
+                full = (end + 1 - start) * lengths[order[end]] > self.batch_tokens
+            if full:
+                yield order[start:end]
+                start = end

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from palate.config.registry import predictors
 from palate.evaluation.predictors.base import Predictor
 from palate.evaluation.predictors.boosting import Boosting
-from palate.evaluation.predictors.controls import Population
+from palate.evaluation.predictors.controls import DrawnByFrequency, Population
 from palate.evaluation.predictors.counting import Counting
 from palate.evaluation.predictors.rule import Rule
 from palate.evaluation.predictors.shrinkage import Shrinkage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 predictors.register(Population.name, lambda dataset, task, kind: Population(dataset, task))
+predictors.register(DrawnByFrequency.name, lambda dataset, task, kind: DrawnByFrequency(dataset, task))
 predictors.register(Counting.name, lambda dataset, task, kind: Counting(dataset, task))
 predictors.register(Rule.name, lambda dataset, task, kind: Rule(dataset, task))
 predictors.register(Shrinkage.name, Shrinkage)

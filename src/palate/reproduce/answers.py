@@ -1,0 +1,227 @@
+"""Answers of a system about all users, in one or several trainings, and what is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.evaluation.evaluate import Evaluation, Prediction
+from palate.evaluation.metrics import SetScores, label_f1, weighted_f1
+from palate.evaluation.significance import mean_scores, randomisation_p_value
+from palate.schema import Bools, Doubles, Ints
+from palate.system.records import Frozen
+
+GROUPS = 4
+"""Groups of users by the length of their histories."""
+Half: TypeAlias = Literal["liked", "disliked", "joint"]
+
+
+class GroupScores(Frozen):
+    """Scores over a group of users: means over trainings, with intervals over trainings and users."""
+
+    users: int
+    liked: SetScores
+    disliked_f1: float
+    joint_f1: float
+
+
+class HistoryScore(Frozen):
+    """Liked F1 of the users whose full histories have ``shortest`` to ``longest`` interactions."""
+
+    shortest: int
+    longest: int
+    users: int
+    liked_f1: float
+
+
+class ControlScore(Frozen):
+    """Liked F1 with a wrong history, and how it compares to that with the user's own."""
+
+    f1: float
+    p_value: float
+    """Of the paired randomisation test against the own history."""
+
+
+class PairTest(Frozen):
+    """Comparison of two rows about the users of whom both see a part of the history."""
+
+    first: str
+    second: str
+    users: int
+    difference: float
+    """The first's mean liked F1 less the second's."""
+    p_value: float
+    corrected: float
+    """The p-value after Holm's correction for all pairs of the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class SystemAnswers:
+    """Labels that a system names about B users in S trainings, and the true ones."""
+
+    users: tuple[str, ...]
+    lengths: Ints
+    """Interactions of each user's full history, [B]."""
+    window: int
+    truth: Bools
+    """True labels, liked and disliked, [B, L, 2]."""
+    named: Bools
+    """Named labels, [S, B, L, 2]."""
+    wrong: Mapping[str, Bools]
+    """Labels named with a wrong history, by what was wrong, each [S, B, L, 2]."""
+
+    @classmethod
+    def of(
+        cls, evaluations: Sequence[Evaluation], labels: Sequence[str], lengths: Mapping[str, int]
+    ) -> SystemAnswers:
+        """Read the answers of one system's evaluations, which differ in the seed.
+
+        Args:
+            evaluations: One for each training; the first predictor is the system, the others its controls.
+            labels: Names of the L labels.
+            lengths: Interactions of each user's history, by user id.
+
+        Raises:
+            DataError: The evaluations are of different users or labels.
+        """
+        place = {label: at for at, label in enumerate(labels)}
+        own, *controls = (one.name for one in evaluations[0].predictors)
+        read = [_by_predictor(one) for one in evaluations]
+        first = read[0][own]
+        users = tuple(one.user_id for one in first)
+        truth = _sets(first, place, "truth_")
+        for several in read[1:]:
+            if tuple(one.user_id for one in several[own]) != users or not np.array_equal(
+                _sets(several[own], place, "truth_"), truth
+            ):
+                raise DataError(
+                    f"the seeds of {own} were asked about different users; measure all of them again"
+                )
+        return cls(
+            users,
+            np.array([lengths[user] for user in users]),
+            evaluations[0].setting.window,
+            truth,
+            np.stack([_sets(several[own], place) for several in read]),
+            {
+                name.removeprefix(f"{own}, "): np.stack([_sets(several[name], place) for several in read])
+                for name in controls
+            },
+        )
+
+    @property
+    def partly(self) -> Bools:
+        """Which users have more interactions than the window shows, [B]."""
+        return self.lengths > self.window
+
+    def of_users(self, rows: Bools) -> SystemAnswers:
+        """Return the answers about some of the B users."""
+        return replace(
+            self,
+            users=tuple(user for user, kept in zip(self.users, rows, strict=True) if kept),
+            lengths=self.lengths[rows],
+            truth=self.truth[rows],
+            named=self.named[:, rows],
+            wrong={name: one[:, rows] for name, one in self.wrong.items()},
+        )
+
+    def scores(self, rows: Bools) -> GroupScores | None:
+        """Score the answers about some of the B users; None if there are none."""
+        if not rows.any():
+            return None
+        some = self.of_users(rows)
+        return GroupScores(
+            users=len(some.users),
+            liked=mean_scores(*some.half("liked")),
+            disliked_f1=some.mean_f1("disliked"),
+            joint_f1=some.mean_f1("joint"),
+        )
+
+    def half(self, half: Half) -> tuple[Bools, Bools]:
+        """Return the true [B, L] and the named labels [S, B, L] of one half, or of both as 2L classes."""
+        if half == "joint":
+            return self.truth.reshape(len(self.users), -1), self.named.reshape(*self.named.shape[:2], -1)
+        at = ("liked", "disliked").index(half)
+        return self.truth[..., at], self.named[..., at]
+
+    def mean_f1(self, half: Half = "liked") -> float:
+        """Compute the mean of the weighted F1 over the trainings."""
+        truth, named = self.half(half)
+        return float(np.mean([weighted_f1(truth, one) for one in named]))
+
+    def deviation(self) -> float | None:
+        """Compute the sample standard deviation of the liked F1 over the trainings; None with one."""
+        truth, named = self.half("liked")
+        f1 = [weighted_f1(truth, one) for one in named]
+        return float(np.std(f1, ddof=1)) if len(f1) > 1 else None
+
+    def per_label(self) -> Doubles:
+        """Compute the F1 of each liked label, the mean over trainings, [L]."""
+        truth, named = self.half("liked")
+        return np.asarray(np.mean([label_f1(truth, one) for one in named], axis=0))
+
+    def by_history(self) -> tuple[HistoryScore, ...]:
+        """Score groups of about equally many users, from the shortest histories to the longest."""
+        groups = np.array_split(np.argsort(self.lengths, kind="stable"), min(GROUPS, len(self.users)))
+        found = []
+        for rows in groups:
+            some = self.of_users(np.isin(np.arange(len(self.users)), rows))
+            found.append(
+                HistoryScore(
+                    shortest=int(some.lengths.min()),
+                    longest=int(some.lengths.max()),
+                    users=len(rows),
+                    liked_f1=some.mean_f1(),
+                )
+            )
+        return tuple(found)
+
+    def controls(self) -> dict[str, ControlScore]:
+        """Compare the answers with those from wrong histories, by what was wrong."""
+        truth, own = self.half("liked")
+        return {
+            name: ControlScore(
+                f1=replace(self, named=wrong).mean_f1(),
+                p_value=randomisation_p_value(truth, own, wrong[..., 0]),
+            )
+            for name, wrong in self.wrong.items()
+        }
+
+
+def compare_systems(first: SystemAnswers, second: SystemAnswers) -> tuple[int, float, float] | None:
+    """Compare the liked F1 of two systems about the users of whom both see a part, or all if there are none.
+
+    Returns:
+        The number of users, the first's F1 less the second's, and the p-value of the paired randomisation test; None
+            if they were asked about different users.
+    """
+    if first.users != second.users:
+        return None
+    rows = first.partly & second.partly
+    if not rows.any():
+        rows = np.ones_like(rows)
+    seeds = min(len(first.named), len(second.named))
+    one, other = (replace(some, named=some.named[:seeds]).of_users(rows) for some in (first, second))
+    truth, named = one.half("liked")
+    p_value = randomisation_p_value(truth, named, other.half("liked")[1])
+    return int(rows.sum()), one.mean_f1() - other.mean_f1(), p_value
+
+
+def _by_predictor(evaluation: Evaluation) -> dict[str, list[Prediction]]:
+    found: dict[str, list[Prediction]] = {}
+    for one in evaluation.predictions:
+        found.setdefault(one.predictor, []).append(one)
+    return found
+
+
+def _sets(predictions: Sequence[Prediction], place: Mapping[str, int], which: str = "") -> Bools:
+    """Convert the named labels of B predictions, or the true ones, to sets, [B, L, 2]."""
+    sets = np.zeros((len(predictions), len(place), 2), dtype=np.bool_)
+    for row, one in enumerate(predictions):
+        for at, half in enumerate(("liked", "disliked")):
+            sets[row, [place[label] for label in getattr(one, which + half)], at] = True
+    return sets

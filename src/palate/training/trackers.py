@@ -1,0 +1,35 @@
+"""Experiment trackers that transformers knows: whether those of a recipe can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from palate.errors import RecipeError
+
+WRITTEN_ANYWAY = "tensorboard"
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Check that trackers can be used.
+
+    Args:
+        names: Their names, as in ``report_to`` of transformers' TrainingArguments.
+
+    Raises:
+        RecipeError: A tracker is unknown or not installed, or its files are written anyway.
+    """
+    known = sorted({*INTEGRATION_TO_CALLBACK} - {WRITTEN_ANYWAY})
+    for name in names:
+        if name == WRITTEN_ANYWAY:
+            raise RecipeError(
+                "train.report_to: TensorBoard's files are in the run's logs anyway; leave it out"
+            )
+        if name not in known:
+            raise RecipeError(
+                f"train.report_to: no tracker is called {name!r}; choose from {', '.join(known)}"
+            )
+        if name not in get_available_reporting_integrations():
+            raise RecipeError(f"train.report_to: {name} is not installed; install it, or leave it out")
