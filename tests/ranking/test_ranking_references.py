@@ -169,6 +169,17 @@ def test_content_knn_by_categories_scores_the_share_of_the_history_with_the_item
     assert decayed.tolist() == pytest.approx(np.array([[0.75, 0.75, 1, 1]]))
 
 
+def test_content_knn_counts_near_items_by_a_power():
+    titles = ["A cookbook of Italian pasta", "The murder at the manor", "Pasta from Italy", "Murder in Italy"]
+    data = shelf(titles, ["Books"] * 4, [[0]] * 4)
+    each, sharp = (
+        fitted("content-knn", data, by="texts", power=power).scores(windows(*histories, items=4))
+        for power, histories in ((1, ([0], [3])), (3, ([0, 3],)))
+    )
+    assert each.min() < 0 < each[0, 2] < 1
+    assert sharp[0] == pytest.approx((np.maximum(each, 0) ** 3).sum(axis=0), abs=1e-6)
+
+
 def test_content_knn_finds_items_of_a_like_text_that_nobody_has_chosen():
     titles = [
         "A cookbook of Italian pasta",

@@ -9,9 +9,9 @@ import pytest
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import DataError, OutputError, PalateError
 from palate.recommend import tuning
+from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.recommend.files import FORMAT, read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
-from palate.recommend.scorer import EventWeights, event_matrix
 from palate.schema import History, Windows
 from sequence_data import sequence_dataset
 from small_dataset import small_dataset

@@ -73,19 +73,24 @@ class ItemContent:
                     f"{encoder.identity.name} or another version of it; use the same files"
                 )
             vectors, _ = encoded_items(items, self.reading.texts, encoder)
-            found["texts"] = VectorRelation(self.text_vectors(vectors.sum(axis=1)))
+            found["texts"] = self.text_relation(vectors.sum(axis=1))
         return found
 
     def category_vectors(self, membership: Bools) -> sparse.csr_matrix:
         """Make unit vectors of the items' categories [I, L]; a category counts the more the fewer items have it."""
         return unit_rows(sparse.csr_matrix(membership, dtype=np.float32) @ sparse.diags(self.rarity))
 
-    def text_vectors(self, vectors: Floats) -> Floats:
-        """Reduce sentence vectors [I, E] to unit vectors of their principal components, [I, S]."""
-        reduced = (vectors - self.mean) @ self.axes
+    def text_relation(self, vectors: Floats) -> VectorRelation:
+        """Reduce sentence vectors [I, E] to unit vectors of their principal components, [I, S].
+
+        What share of a vector's length these hold is kept: it is more of a text in words that many texts have.
+        """
+        centred = vectors - self.mean
+        reduced = centred @ self.axes
         norm = np.linalg.norm(reduced, axis=1, keepdims=True)
         unit: Floats = np.ascontiguousarray(reduced / np.maximum(norm, 1e-6), dtype=np.float32)
-        return unit
+        whole = np.maximum(np.linalg.norm(centred, axis=1), 1e-6)
+        return VectorRelation(unit, np.minimum(norm[:, 0] / whole, 1).astype(np.float32))
 
     def dense(self, relations: Mapping[str, VectorRelation], items: int) -> Floats:
         """Join the vectors of I items, [I, D]; those of categories by their principal components."""
@@ -124,7 +129,7 @@ def fit_content(
     if dataset.categories:
         relations["categories"] = VectorRelation(content.category_vectors(dataset.category_matrix))
     if table is not None:
-        relations["texts"] = VectorRelation(content.text_vectors(table.vectors.sum(axis=1)))
+        relations["texts"] = content.text_relation(table.vectors.sum(axis=1))
     return content, relations
 
 

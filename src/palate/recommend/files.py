@@ -15,12 +15,13 @@ from scipy import sparse
 from palate.data.storage import ITEM_COLUMNS
 from palate.errors import DataError
 from palate.recommend.content import ItemContent, TextReading
+from palate.recommend.event_weights import EventWeights
 from palate.recommend.network import ItemNetwork
 from palate.recommend.rating_calibration import RatingCalibration
 from palate.recommend.ratings import RatingModel
 from palate.recommend.recommender import CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
-from palate.recommend.scorer import EventWeights, Scorer, ScorerWeights
+from palate.recommend.scorer import Scorer, ScorerWeights
 from palate.runs.run import load_run, run_folder
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, parse_record
@@ -30,6 +31,7 @@ FORMAT = 4
 """Raised with each change of what the files mean or hold."""
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
+_SCORER_ARRAYS = ("popularity", "deviations", "new")
 _SPARSE = ("data", "indices", "indptr", "shape")
 _RATING_ARRAYS = ("items", "variance", "new", "content", "content_variance", "centre", "taste")
 
@@ -81,10 +83,12 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
         OutputError: The folder is not empty, or cannot be written.
     """
     scorer, ratings = recommender.scorer, recommender.ratings
-    arrays: dict[str, np.ndarray] = {"popularity": scorer.popularity, "deviations": scorer.deviations}
+    arrays: dict[str, np.ndarray] = {name: getattr(scorer, name) for name in _SCORER_ARRAYS}
     for name, relation in scorer.relations.items():
         content = relation.matrix if isinstance(relation, PairRelation) else relation.vectors
         arrays |= _arrays(f"relations.{name}", content)
+        if isinstance(relation, VectorRelation) and relation.kept is not None:
+            arrays[f"relations.{name}.kept"] = relation.kept
     arrays |= {f"content.{name}": getattr(recommender.content, name) for name in _CONTENT}
     if scorer.network is not None:
         arrays |= {f"network.{name}": array for name, array in scorer.network.arrays().items()}
@@ -144,7 +148,12 @@ def read_recommender(folder: Path) -> Recommender:
             for name in header.weights.relations
         }
         network = None if header.poolings is None else _network(header.poolings, arrays)
-        scorer = Scorer(relations, arrays["popularity"], arrays["deviations"], header.weights, network)
+        scorer = Scorer(
+            relations,
+            weights=header.weights,
+            network=network,
+            **{name: arrays[name] for name in _SCORER_ARRAYS},
+        )
         content = ItemContent(
             header.facts.categories, header.reading, *(arrays[f"content.{name}"] for name in _CONTENT)
         )
@@ -206,7 +215,7 @@ def _relation(arrays: dict[str, np.ndarray], name: str, vectors: bool) -> Relati
     if content is None:
         data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in _SPARSE)
         content = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
-    return VectorRelation(content) if vectors else PairRelation(content)
+    return VectorRelation(content, arrays.get(f"{name}.kept")) if vectors else PairRelation(content)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -11,9 +11,11 @@ from scipy import sparse
 
 from palate.errors import DataError
 from palate.recommend.content import ItemContent, fit_content, has_texts
+from palate.recommend.event_weights import EventWeights
 from palate.recommend.held_out import HeldOut, hold_out, user_folds
 from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
+from palate.recommend.newcomer_tuning import TakenForNew, take_for_new, tune_newcomers
 from palate.recommend.order import COMMON, common_order
 from palate.recommend.rating_fit import fit_rating_model
 from palate.recommend.ratings import RatingModel
@@ -27,7 +29,6 @@ from palate.recommend.relations import (
     succession,
 )
 from palate.recommend.scorer import (
-    EventWeights,
     RelationWeights,
     Scorer,
     ScorerWeights,
@@ -175,7 +176,9 @@ class _Fitting:
         weights = self.weights or ScorerWeights(
             relations=dict.fromkeys(relations, RelationWeights(weight=1.0, events=start)), types=types
         )
-        return Scorer(relations, popularity_of(counts), self.deviations, weights)
+        new = self.dataset.new_items
+        after = np.empty(0, dtype=np.int64) if new is None else np.flatnonzero(new)
+        return Scorer(relations, popularity_of(counts), self.deviations, weights, new=after)
 
     def chosen(self, events: Interactions) -> Interactions:
         """Leave out interactions that speak against their item: nothing is learned of what they would relate."""
@@ -208,6 +211,18 @@ class _Fitting:
                 (others, hold_out(asked, self.ordered, self.settings.history, rng, self.targets(asked)))
             )
         return parts
+
+    def taken_for_new(self, events: Interactions, rng: np.random.Generator) -> TakenForNew | None:
+        """Take some items for new ones, and hold interactions with them out."""
+        chosen = self.chosen(events)
+        return take_for_new(
+            chosen,
+            self.targets(chosen),
+            len(self.dataset.items),
+            self.ordered,
+            self.settings.history,
+            rng,
+        )
 
     def network_data(self, events: Interactions, relations: Mapping[str, Relation]) -> NetworkData:
         """Collect what a network learns from."""
@@ -277,6 +292,10 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
         fitting.ordered, timed, bool(fitting.deviations.any()) and not fitting.dataset.event_weights
     )
     weights = tune(folds, grids, settings.rounds, rng, tell)
+    if fitting.described and (taken := fitting.taken_for_new(events, rng)) is not None:
+        tuned = [Fold(replace(one.scorer, weights=weights), one.held_out) for one in folds]
+        newcomers = tune_newcomers(taken, tuned, grids, rng, tell)
+        weights = weights.model_copy(update={"newcomers": newcomers})
     if settings.network_size and not weights.network:
         tell("network: held-out interactions are found no better with it, and it is left out")
     return replace(fitting, weights=weights, epochs=round(float(np.mean(epochs))))

@@ -1,7 +1,8 @@
 """A short list of items for large catalogues, from an index of item vectors by ``faiss``.
 
 The items of the list are scored exactly; only what is on it is approximate. It holds the nearest items by the network
-and by each relation of dense vectors, those that a sparse relation speaks for most, and the most popular ones.
+and by each relation of dense vectors, those that a sparse relation speaks for most, the most popular
+ones, and new items.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 from scipy import sparse
 
 from palate.errors import MissingExtraError
+from palate.recommend.event_weights import event_matrix
 from palate.recommend.relations import Relation, VectorRelation
-from palate.recommend.scorer import Scorer, event_matrix
+from palate.recommend.scorer import Scorer
 from palate.schema import Floats, Ints, Windows
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class ItemIndex:
 
     def items(self, window: Windows) -> Ints:
         """List the items to score for one user's window, ascending."""
-        scorer, found = self.scorer, [self.popular]
+        scorer, found = self.scorer, [self.popular, self.scorer.new]
         for name, part in scorer.weights.relations.items():
             if part.weight:
                 events = event_matrix(

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import erf
 
-from palate.recommend.scorer import EventWeights, event_matrix
+from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.schema import Floats, Ints, Windows
 
 NORM_EPSILON = 1e-5

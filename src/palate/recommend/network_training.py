@@ -17,8 +17,8 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.recommend.event_weights import EventWeights
 from palate.recommend.network import NORM_EPSILON, ItemNetwork, QueryNetwork, pooled_events
-from palate.recommend.scorer import EventWeights
 from palate.schema import Floats, Indices, Interactions, Ints, Windows
 
 if TYPE_CHECKING:

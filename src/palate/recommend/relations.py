@@ -58,6 +58,9 @@ class VectorRelation:
     """Relation by the inner product of item vectors [I, S], dense or sparse."""
 
     vectors: Floats | sparse.csr_matrix
+    kept: Floats | None = (
+        None  # [I] lengths that vectors had before they were made 1; None if that says nothing
+    )
 
     def product(self, events: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
         """Score every item, [B, I], sparse where the vectors are."""
@@ -73,14 +76,20 @@ class VectorRelation:
 
     def followed_by(self, other: VectorRelation) -> VectorRelation:
         """Append the vectors of other items."""
+        kept = None
+        if self.kept is not None and other.kept is not None:
+            kept = np.concatenate([self.kept, other.kept])
         if isinstance(self.vectors, np.ndarray):
-            return VectorRelation(np.concatenate([self.vectors, other.vectors]))
-        return VectorRelation(sparse.vstack([self.vectors, other.vectors], format="csr"))
+            return VectorRelation(np.concatenate([self.vectors, other.vectors]), kept)
+        return VectorRelation(sparse.vstack([self.vectors, other.vectors], format="csr"), kept)
 
     def among(self, items: Ints) -> Floats:
         """Relate some items to each other, [C, C]."""
-        rows = self.vectors[items]
-        return _dense(rows @ rows.T)
+        return self.between(items, items)
+
+    def between(self, items: Ints, others: Ints) -> Floats:
+        """Relate some items to others, [C, N]."""
+        return _dense(self.vectors[items] @ self.vectors[others].T)
 
 
 Relation: TypeAlias = "PairRelation | VectorRelation"

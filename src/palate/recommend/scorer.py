@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
+from palate.recommend.event_weights import EventWeights, event_matrix
+from palate.recommend.newcomers import NewcomerWeights, newcomer_scores
 from palate.recommend.relations import Relation, VectorRelation, add_scores
-from palate.schema import Doubles, Floats, Ints, Windows
+from palate.schema import Floats, Ints, Windows
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.recommend.network import ItemNetwork
 
-DAY = 86_400.0
 BATCH_CELLS = 20_000_000
 """Scores that are held at a time where users are many."""
-LEAST = 1e-4
-"""Weight below which an event of a history counts nothing."""
-
-
-class EventWeights(Frozen):
-    """How much an event of a history counts; the newest counts 1 where all have the same rating."""
-
-    decay: float = 0.5
-    """Factor for each newer event."""
-    days: float | None = None
-    """Days before the newest event after which an event counts 1/e; None where time does not matter."""
-    rating: float = 0.0
-    """Increase for each standard deviation of the rating above the mean; an event counts at least 0."""
-    values: tuple[float, ...] = ()
-    """Factor by the event's rating value where events have types; below 0 for what speaks against an item."""
-
-    def of(self, windows: Windows, deviations: Floats) -> Floats:
-        """Compute the weights of the events of B windows, [B, P], from the deviation of each rating value [R]."""
-        age = np.maximum(windows.length[:, None] - 1 - np.arange(windows.item_index.shape[1]), 0)
-        weight: np.ndarray = np.float32(self.decay) ** age
-        if self.days is not None:
-            newest = np.where(windows.mask, windows.timestamp, 0).max(axis=1, initial=0)
-            weight = weight * np.exp(-np.maximum(newest[:, None] - windows.timestamp, 0) / (DAY * self.days))
-        if self.rating:
-            weight = weight * np.maximum(1 + self.rating * deviations[windows.rating_index], 0)
-        if self.values:
-            weight = weight * np.array(self.values, dtype=np.float32)[windows.rating_index]
-        weights: Floats = np.where(np.abs(weight) < LEAST, 0, weight).astype(np.float32)
-        return weights
 
 
 class RelationWeights(Frozen):
@@ -71,6 +42,8 @@ class ScorerWeights(Frozen):
     """Factor of the scores as logits of a softmax over items."""
     types: tuple[float, ...] = ()
     """What events of each rating value weigh as given, where they have types; at most 0, their item was not chosen."""
+    newcomers: NewcomerWeights | None = None
+    """How new items are scored; None where there was nothing to learn it from, and they are scored as the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +55,8 @@ class Scorer:
     deviations: Floats  # [R] rating values in standard deviations from the mean
     weights: ScorerWeights
     network: ItemNetwork | None = None
+    new: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """[N] items that came after the training, ascending."""
 
     def scores(self, windows: Windows) -> Floats:
         """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
@@ -91,7 +66,19 @@ class Scorer:
             personal = chosen.length > 0
             logits = self.network.logits(chosen[personal], self.deviations)
             scores[personal] += np.float32(self.weights.network) * logits
+        self._set_newcomers(scores, windows, self.new, self.new)
         return self._skips_last(scores, windows)
+
+    def _set_newcomers(self, scores: Floats, windows: Windows, items: Ints, columns: Ints) -> None:
+        """Set the scores of new items [C], which stand in these columns, for windows with events."""
+        if self.weights.newcomers is None or not len(items):
+            return
+        chosen = self.chosen(windows)
+        personal = np.flatnonzero(chosen.length > 0)
+        found = newcomer_scores(
+            self.weights.newcomers, self.relations, chosen[personal], self.deviations, items
+        )
+        scores[np.ix_(personal, columns)] = found
 
     def chosen(self, windows: Windows) -> Windows:
         """Leave out events that speak against their item, which the network does not read."""
@@ -126,7 +113,8 @@ class Scorer:
         }
         network = None if self.network is None else self.network.with_items(content)
         popularity = np.pad(self.popularity, (0, len(content)))
-        return replace(self, relations=relations, popularity=popularity, network=network)
+        new = np.concatenate([self.new, np.arange(len(self.popularity), len(popularity))])
+        return replace(self, relations=relations, popularity=popularity, network=network, new=new)
 
     def _related(self, windows: Windows) -> Floats:
         popularity = np.float32(self.weights.popularity) * self.popularity
@@ -148,6 +136,8 @@ class Scorer:
         chosen = self.chosen(window)
         if self.network is not None and self.weights.network and chosen.length[0]:
             scores += np.float32(self.weights.network) * self.network.logits(chosen, self.deviations, items)
+        columns = np.flatnonzero(np.isin(items, self.new))
+        self._set_newcomers(scores, window, items[columns], columns)
         return self._skips_last(scores, window, items)
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
@@ -172,13 +162,6 @@ def compressed(total: Floats, floor: float) -> Floats:
     """Make log-odds of the relations' sums: the logarithm far above ``floor``, and linear about zero."""
     found: Floats = total * np.float32(1 / (2 * floor))
     return np.arcsinh(found, out=found)
-
-
-def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:
-    """Sum the weights [B, P] of the windows' events by item, [B, I]; repeated events of an item add up."""
-    row, at = np.nonzero(windows.mask & (weight != 0))
-    entries = (weight[row, at], (row, windows.item_index[row, at]))
-    return sparse.csr_matrix(entries, shape=(len(windows), items))
 
 
 def popularity_of(counts: Floats) -> Floats:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
+from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.recommend.held_out import HeldOut
 from palate.recommend.relations import regression
 from palate.recommend.scorer import (
-    EventWeights,
     RelationWeights,
     Scorer,
     ScorerWeights,
     compressed,
-    event_matrix,
 )
 from palate.schema import Floats, Indices, Interactions, Ints
 

@@ -16,11 +16,15 @@ from palate.recommend.content import fit_content
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from palate.data.dataset import Dataset
-    from palate.recommend.relations import Relation
+    from palate.recommend.relations import VectorRelation
 
 _ALL_COMPONENTS = 10_000
 """More than any text encoder has: none is dropped."""
+_ITEMS_AT_ONCE = 2_000
+"""Items whose cosines to a batch's items are in memory at a time."""
 
 
 class ContentKnnSettings(KindSettings):
@@ -31,6 +35,8 @@ class ContentKnnSettings(KindSettings):
     """What items are alike in; of both, what there is."""
     decay: float = Field(1.0, ge=0, le=1)
     """Factor of a history item's weight for each newer one."""
+    power: float = Field(1.0, ge=1)
+    """Power of the cosines, of which none is below 0 then: the higher, the more the nearest items count."""
 
 
 class ContentKnn:
@@ -42,7 +48,7 @@ class ContentKnn:
 
     def __init__(self, settings: ContentKnnSettings) -> None:
         self._settings = settings
-        self._relations: tuple[Relation, ...] = ()
+        self._relations: tuple[VectorRelation, ...] = ()
         self._items = 0
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
@@ -63,5 +69,16 @@ class ContentKnn:
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
         """Sum the cosines to the history's items by their weights, the mean of texts and categories."""
         weights = decayed_histories(windows, self._items, self._settings.decay)
-        found: Floats = np.mean([relation.scores(weights) for relation in self._relations], axis=0)
+        found: Floats = np.mean([self._by(relation, weights) for relation in self._relations], axis=0)
         return picked(found, candidates)
+
+    def _by(self, relation: VectorRelation, weights: sparse.csr_matrix) -> Floats:
+        power = self._settings.power
+        if power == 1:
+            return relation.scores(weights)
+        known, everything = np.unique(weights.indices), np.arange(self._items)
+        parts = [
+            weights[:, known] @ np.maximum(relation.between(known, some), 0) ** np.float32(power)
+            for some in np.array_split(everything, max(len(everything) // _ITEMS_AT_ONCE, 1))
+        ]
+        return np.concatenate(parts, axis=1)

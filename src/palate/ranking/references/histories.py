@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.recommend.scorer import event_matrix
+from palate.recommend.event_weights import event_matrix
 
 if TYPE_CHECKING:
     from scipy import sparse
