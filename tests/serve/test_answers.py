@@ -20,7 +20,7 @@ from palate.serve.settings import Limits
 from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
 from palate.tasks.questions import Question
-from serving import ask, expected, prompts_of, sent
+from serving import append, ask, expected, prompts_of, sent
 
 KINDS = ["streaming", "recency", "uem", "text"]
 
@@ -53,7 +53,7 @@ def test_a_rating_that_changes_leaves_no_trace_of_the_old_one(run_of, tmp_path, 
     items = tiny_data.item_ids[:12]
     draw = random.Random(1)
     for step in range(60):
-        users.append({"ann": [Event(draw.choice(items), float(draw.randint(1, 5)), draw.randrange(10**9))]})
+        append(users, {"ann": [Event(draw.choice(items), float(draw.randint(1, 5)), draw.randrange(10**9))]})
         made, source = users.encoded("ann")
         assert users.encoded("ann") == (made, "kept")
         assert made.version == step + 1
@@ -66,7 +66,7 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
     served = ServedModel(run)
     users = Users(served, UserStore(tmp_path / "users.sqlite"))
     items = tiny_data.item_ids
-    users.append({"ann": [Event(item, 3.0, number) for number, item in enumerate(items)]})
+    append(users, {"ann": [Event(item, 3.0, number) for number, item in enumerate(items)]})
     assert users.encoded("ann")[1] == "anew"
     read, read_into = [], served.model.read_into
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
         "read_into",
         lambda state, histories: read.extend(histories) or read_into(state, histories),
     )
-    users.append({"ann": [Event(items[3], 5.0, 1000)]})
+    append(users, {"ann": [Event(items[3], 5.0, 1000)]})
     assert users.encoded("ann")[1] == "advanced"
     assert [len(history) for history in read] == [1, 1]  # the new rating in, and the old one out
 
@@ -212,7 +212,7 @@ def test_no_answer_is_of_an_older_history(server, model, tiny_data):
 
 def test_a_user_prompt_that_is_too_large_is_made_each_time(run_of, tmp_path, monkeypatch):
     users = Users(ServedModel(run_of("text")), UserStore(tmp_path / "users.sqlite"))
-    users.append({"ann": [Event("1", 3.0, 1)]})
+    append(users, {"ann": [Event("1", 3.0, 1)]})
     monkeypatch.setattr("palate.serve.engine.MOST_KEPT", 100)
     assert [users.encoded("ann")[1] for _ in range(2)] == ["anew", "anew"]
 

@@ -365,7 +365,7 @@ def test_what_goes_wrong_inside_stays_inside(server, monkeypatch, error, status,
         raise error
 
     store = server.app.app.state.service.store
-    for name in ("append", "history"):
+    for name in ("appending", "history"):
         monkeypatch.setattr(store, name, fail)
     for answered in (server.post("/users/ann/events", json=EVENT), server.get("/users/ann/history")):
         assert refusal(answered, status).startswith(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from safetensors.torch import load, save
+from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from palate.config.recipe import ItemSettings
@@ -37,7 +39,7 @@ from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event, ItemsRemovedError
 from palate.serve.store.store import Changes, Encoded, ItemDeletion, StoredHistory, UserStore
-from palate.serve.waiting import acquired, committing
+from palate.serve.waiting import acquired, committing, committing_here
 from palate.system.files import sha256_of
 
 if TYPE_CHECKING:
@@ -233,6 +235,9 @@ def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
     return digest
 
 
+FEW = 100
+"""Events that are checked on the event loop; more of them in a thread."""
+
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
 """Origin of a user prompt: cached, updated from the last state, or encoded from the whole history."""
 
@@ -327,20 +332,24 @@ class Users:
             )
         return self.model
 
-    def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
-        """Add events by user id, in one transaction.
+    async def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
+        """Add events by user id, all or none, in a transaction with those of other requests that wait.
 
         Raises what :meth:`check` and :meth:`UserStore.append` raise.
         """
         events = [event for of_user in sent.values() for event in of_user]
+        item_ids, ratings = [event.item_id for event in events], [event.rating for event in events]
         while True:
             removals = self._removals
-            self.check([event.item_id for event in events], [event.rating for event in events])
-            committing()
+            if len(events) > FEW or self.catalogue.unknown(item_ids):
+                await run_in_threadpool(self.check, item_ids, ratings)
+            else:  # nothing has to be read for it
+                self.check(item_ids, ratings)
+            await committing_here()
             try:
-                return self.store.append(sent, removals)
+                return await asyncio.wrap_future(self.store.appending(sent, removals))
             except ItemsRemovedError:  # another server did that
-                self.refresh_items()
+                await run_in_threadpool(self.refresh_items)
 
     def check(
         self, item_ids: Sequence[str], ratings: Sequence[float], new_items: Sequence[Item] = ()

@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from palate.serve import metrics
+from palate.serve.engine import FEW
 from palate.serve.problems import MEDIA_TYPE
 from palate.serve.requests import NDJSON, JsonRoute, events_by_user
 from palate.serve.responses import (
@@ -111,10 +112,14 @@ def user_ids(
 
 
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
-def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
+async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Add one or several events in one transaction, durable when the response is sent."""
     unrated = service.users.catalogue.unrated
-    return _taken(service, {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]})[0]
+
+    def read() -> dict[str, list[Event]]:
+        return {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]}
+
+    return (await _taken(service, read() if len(sent) <= FEW else await run_in_threadpool(read)))[0]
 
 
 @router.post(
@@ -135,9 +140,8 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     body = await request.body()
     unrated = service.users.catalogue.unrated
-    return await run_in_threadpool(
-        lambda: TakenAll(users=_taken(service, events_by_user(body, unrated, service.limits.events)))
-    )
+    events = await run_in_threadpool(events_by_user, body, unrated, service.limits.events)
+    return TakenAll(users=await _taken(service, events))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
@@ -259,9 +263,9 @@ async def choices(sent: SentCandidates, service: Serving) -> AllChoices:
     return await service.recommending.choose(sent)
 
 
-def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
+async def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
     service.limits.check_count("events", sum(map(len, sent.values())), service.limits.events)
-    taken: dict[str, Appended] = service.users.append(sent)
+    taken: dict[str, Appended] = await service.users.append(sent)
     for one in taken.values():
         metrics.events.labels("new").inc(one.new)
         metrics.events.labels("known").inc(one.known)
