@@ -4,8 +4,8 @@
 
 Each event is on disk when it is acknowledged. Servers of several source trees are measured in turn, three times each,
 so that a busy machine slows them alike. Clients are Python's own http.client on connections that stay open, as
-palate.Client takes longer than the server. They share the machine's cores with the server, whose own processor time for
-a request stands beside the rate: a core that has nothing else to do serves a thousand milliseconds of it a second.
+palate.Client takes longer than the server. They share the machine's cores with the server, whose own processor time
+for a request stands beside the rate: a core that has nothing else to do serves a thousand milliseconds of it a second.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def test_these_are_all_requests_that_change_the_store(server):
         (method.upper(), path.replace("{user_id}", "ann"))
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
-        if method != "get" and path not in reads
+        if method != "get" and path not in reads and not path.startswith("/v1/")  # which answer
     }
     assert changing == {(method, path.replace("bob", "ann")) for method, path, _ in WRITES.values()}
     statuses = {

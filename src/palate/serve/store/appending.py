@@ -59,7 +59,7 @@ def append_all(connection: Connection, additions: Sequence[Addition], now: int) 
             outcomes.append(ItemsRemovedError())
             continue
         try:
-            rows = {name: histories[name].rows(some, now) for name, some in one.sent.items()}
+            rows = {name: histories[name].rows(one.sent[name], now) for name in sorted(one.sent)}
         except PalateError as error:
             outcomes.append(error)
         else:
