@@ -14,7 +14,7 @@ from palate.serve.store.changes import Appended
 
 MOST = 2_000
 """Events that are committed together, unless one request has more."""
-Answer: TypeAlias = "Future[dict[str, Appended]]"
+Promised: TypeAlias = "Future[dict[str, Appended]]"
 
 
 class EventWriter:
@@ -28,14 +28,14 @@ class EventWriter:
 
     def __init__(self, commit: Callable[[Sequence[Addition]], list[Outcome]]) -> None:
         self._commit = commit
-        self._waiting: deque[tuple[Addition, Answer]] = deque()
+        self._waiting: deque[tuple[Addition, Promised]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, addition: Addition) -> Answer:
+    def submit(self, addition: Addition) -> Promised:
         """Add events; the future has the results by user id, or raises what they were refused for."""
-        answer: Answer = Future()
+        answer: Promised = Future()
         with self._changed:
             if self._stopped:
                 raise StoreError("the store is closed")
@@ -58,7 +58,7 @@ class EventWriter:
         while group := self._next_group():
             self._commit_all(group)
 
-    def _commit_all(self, group: Sequence[tuple[Addition, Answer]]) -> None:
+    def _commit_all(self, group: Sequence[tuple[Addition, Promised]]) -> None:
         try:
             outcomes = self._commit([addition for addition, _ in group])
         except Exception as error:  # nothing was committed
@@ -72,9 +72,9 @@ class EventWriter:
             for (_, answer), outcome in zip(group, outcomes, strict=True):
                 _tell(answer, outcome)
 
-    def _next_group(self) -> list[tuple[Addition, Answer]]:
+    def _next_group(self) -> list[tuple[Addition, Promised]]:
         with self._changed:
-            group: list[tuple[Addition, Answer]] = []
+            group: list[tuple[Addition, Promised]] = []
             size = 0
             while not group:
                 self._changed.wait_for(lambda: self._waiting or self._stopped)
@@ -92,7 +92,7 @@ def _size(addition: Addition) -> int:
     return sum(map(len, addition.sent.values()))
 
 
-def _tell(answer: Answer, outcome: Outcome) -> None:
+def _tell(answer: Promised, outcome: Outcome) -> None:
     if isinstance(outcome, Exception):
         answer.set_exception(outcome)
     else:
