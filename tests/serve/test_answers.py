@@ -22,6 +22,7 @@ from palate.serve.store.store import UserStore
 from palate.tasks.questions import Question
 from serving import append, ask, expected, prompts_of, sent
 
+QUESTION = "What are the best and the worst genres for this user?"
 KINDS = ["streaming", "recency", "uem", "text"]
 
 
@@ -145,7 +146,7 @@ def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(model, tiny_dat
 
 def test_the_pieces_of_a_stream_make_the_answer(server, model, tiny_data):
     histories = tiny_data.histories(tiny_data.user_ids[:3])
-    questions = [{"history": sent(history), "instruction": "Why, né?"} for history in histories]
+    questions = [{"history": sent(history), "instruction": QUESTION} for history in histories]
     told = {"piece": ["", "", ""], "answer": {}, "done": []}
     with server.stream("POST", "/answers", json={"questions": questions, "stream": True}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -158,7 +159,7 @@ def test_the_pieces_of_a_stream_make_the_answer(server, model, tiny_data):
                 told["answer"][content["question"]] = content["text"]
             else:
                 told[name].append(content)
-    texts = expected(model, histories, "Why, né?")
+    texts = expected(model, histories, QUESTION)
     assert told["piece"] == texts == [told["answer"][number] for number in range(3)]
     assert len(told["done"]) == 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -23,6 +23,8 @@ from palate.tasks.matching import CATEGORY, ITEM, QuestionMatcher, canonical
 from palate.tasks.naming import CatalogueNames, NamedEntity
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from palate.recommend.recommender import Recommender
     from palate.recommend.state import TasteState
 
@@ -32,8 +34,11 @@ VIEWED: tuple[AskedKind, ...] = ("preference", "liked", "disliked", "profile")
 """Kinds that a user encoder's view answers."""
 LISTED = 3
 """Items that are recommended, or to be avoided, if not said otherwise."""
+_TAKE_A_VIEW = "take  packaged  or a run of recipes/own-data.yaml, on data with at least 2 categories"
+_TRAIN = "train one with  palate train recipes/recommend.yaml  on the same data, and name its run"
 _USER_BY_ID = re.compile(
-    r"\b(?:user|customer|person|member|client)\s+(?:id\s+|no\.?\s+|number\s+|#)?([\w-]*\d[\w-]*)", re.IGNORECASE
+    r"\b(?:user|customer|person|member|client)\s+(?:id\s+|no\.?\s+|number\s+|#)?([\w-]*\d[\w-]*)",
+    re.IGNORECASE,
 )
 ENCOUNTERED = 200
 """Items that come next most likely, of which those to avoid are named."""
@@ -50,6 +55,11 @@ class AskedQuestion:
     probability: float
     """That the question is of this kind or another that fits what it names."""
     entities: tuple[NamedEntity, ...]
+
+    @property
+    def meaning(self) -> str:
+        """What is asked, in words."""
+        return ASKED[self.kind].meaning
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class _Said:
 
 
 class Answerer:
-    """Answers questions in free words from a recommender and the views of a user encoder, either of which may be missing.
+    """Answers questions in free words from a recommender and a user encoder's views, one of which may be missing.
 
     Args:
         recommender: Scores and rates items; None where only categories are asked about.
@@ -107,6 +117,7 @@ class Answerer:
         categories: Names of the categories, if there is no recommender to know them.
         field: What a category is called, in the singular.
         views: Views histories by a user encoder; None where there is none that decides on categories.
+        items: Table of the items that questions may name, where no recommender knows them.
 
     Example:
         >>> answerer = palate.load_answerer("runs/recommender")
@@ -122,8 +133,10 @@ class Answerer:
         categories: Sequence[str] = (),
         field: str = "category",
         views: Callable[[Sequence[History]], list[TasteView]] | None = None,
+        items: pl.DataFrame | None = None,
     ) -> None:
         self.recommender, self.field, self.views = recommender, field, views
+        self._items = items if recommender is None else recommender.items
         self._matcher = matcher
         self._categories = tuple(categories) or (() if recommender is None else recommender.facts.categories)
 
@@ -135,13 +148,17 @@ class Answerer:
     @cached_property
     def names(self) -> CatalogueNames:
         """Names of the catalogue."""
-        items = None if self.recommender is None else self.recommender.items
+        items = self._items
         titles = [] if items is None else items["title"].to_list()
         years = [] if items is None else items["year"].to_list()
         return CatalogueNames(self._categories, titles, years, (CATEGORY, ITEM))
 
     def ask(
-        self, question: str, item_ids: Sequence[str] = (), categories: Sequence[str] = (), user_id: str | None = None
+        self,
+        question: str,
+        item_ids: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        user_id: str | None = None,
     ) -> AskedQuestion:
         """Match a question to a kind, with the entities that it names and those given beside it.
 
@@ -155,23 +172,38 @@ class Answerer:
             The question with its kind.
 
         Raises:
-            QuestionError: It is of no kind that is known, or what it names is not clear.
+            QuestionError: It is of no kind that is known or that can be answered here, or what it names is not clear.
             DataError: A given item or category is unknown.
         """
-        given = [*self._given(item_ids, categories)]
+        asked = self.matched(question, item_ids, categories, user_id)
+        self.check_kind(asked.kind)
+        return asked
+
+    def matched(
+        self,
+        question: str,
+        item_ids: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        user_id: str | None = None,
+        known: Collection[AskedKind] = (),
+    ) -> AskedQuestion:
+        """Match a question like :meth:`ask`, whether or not its kind can be answered here.
+
+        ``known`` are kinds that others answer, which a refusal lists, too.
+        """
+        given = self._given(item_ids, categories)
         text = question.replace("{item}", f" {ITEM} ").replace("{category}", f" {CATEGORY} ")
-        for entity in given:  # a name that stands in the text, too, is the given one
-            mark = ITEM if entity.kind == "item" else CATEGORY
-            text = text.replace(entity.name, f" {mark} ")
-        named = self.names.find(_about(text, user_id))
-        entities = (*named.entities, *given)
+        named = self.names.find(_about(text, user_id), [(one.kind, one.index) for one in given])
+        said = {(one.kind, one.index) for one in named.entities}
+        entities = (*named.entities, *(one for one in given if (one.kind, one.index) not in said))
         numbers = {kind: sum(one.kind == kind for one in entities) for kind in ("category", "item")}
-        words = canonical(named.text, self.field, "item" if self.recommender is None else self.recommender.facts.item_noun)
+        words = canonical(
+            named.text, self.field, "item" if self.recommender is None else self.recommender.facts.item_noun
+        )
         for kind, mark in (("category", CATEGORY), ("item", ITEM)):
             words += f" {mark}" * max(min(numbers[kind], 2) - words.split().count(mark), 0)
-        found = self._matcher().match(words, numbers["category"], numbers["item"])
+        found = self._matcher().match(words, numbers["category"], numbers["item"], {*known, *self.kinds})
         kind = "next-item" if found.kind == "item-pair" and numbers["item"] > 2 else found.kind
-        self._check(kind)
         return AskedQuestion(question, kind, found.wording, found.probability, entities)
 
     def answer(
@@ -199,7 +231,9 @@ class Answerer:
         rows = zip(histories, states, views, strict=True)
         return [KnownTaste(history.user_id, state, view) for history, state, view in rows]
 
-    def answer_each(self, users: Sequence[KnownTaste], asked: AskedQuestion, k: int = LISTED) -> list[WordedAnswer]:
+    def answer_each(
+        self, users: Sequence[KnownTaste], asked: AskedQuestion, k: int = LISTED
+    ) -> list[WordedAnswer]:
         """Answer a matched question about each user.
 
         Args:
@@ -231,45 +265,36 @@ class Answerer:
         return answers
 
     @property
-    def missing(self) -> Mapping[AskedKind, str]:
-        """Kinds that cannot be answered, and what to do for them."""
-        found: dict[AskedKind, str] = {}
-        for kind in ASKED:
-            try:
-                self._check(kind)
-            except QuestionError as error:
-                found[kind] = str(error)
-        return found
+    def kinds(self) -> tuple[AskedKind, ...]:
+        """Kinds that can be answered."""
+        return tuple(kind for kind in ASKED if self._lacking(kind) is None)
 
-    def _check(self, kind: AskedKind) -> None:
+    @property
+    def missing(self) -> dict[AskedKind, str]:
+        """Kinds that cannot be answered, and what to do for them."""
+        return {kind: lacking for kind in ASKED if (lacking := self._lacking(kind)) is not None}
+
+    def check_kind(self, kind: AskedKind) -> None:
         """Raise :class:`QuestionError` for a kind that needs what is not there."""
+        if (lacking := self._lacking(kind)) is not None:
+            raise QuestionError(f"a question about {ASKED[kind].meaning} ({kind}) takes {lacking}")
+
+    def needs_recommender(self, kind: AskedKind) -> bool:
+        """Whether a recommender is missing that would answer a kind, or answer it better."""
+        return self.recommender is None and kind not in ("preference", "liked", "disliked")
+
+    def _lacking(self, kind: AskedKind) -> str | None:
+        """Say what a kind needs that is not there, and how to get it; None where nothing is."""
         rated = self.recommender is not None and self.recommender.ratings is not None
         if kind in VIEWED and self.views is None:
-            raise QuestionError(
-                f"a question of the kind {kind} takes the view of a user encoder that decides on categories, and none is "
-                "at hand; take the packaged model or a run of recipes/own-data.yaml beside the recommender, on data with "
-                "at least 2 categories"
-            )
-        if kind in ("yes-no", "pair") and not rated and self.views is None:
-            raise QuestionError(
-                f"a question of the kind {kind} takes ratings, or the view of a user encoder; train a recommender on data "
-                "with ratings (recipes/recommend.yaml), or take the packaged model beside it"
-            )
-        if ASKED[kind].items[1] and self.recommender is None or kind == "recommendation" and self.recommender is None:
-            raise QuestionError(
-                f"a question of the kind {kind} takes a recommender, and there is none; train one with  palate train "
-                "recipes/recommend.yaml  on the same data"
-            )
+            return f"the view of a user encoder; {_TAKE_A_VIEW}"
+        if kind in ("yes-no", "pair", "avoid") and not rated and self.views is None:
+            return f"ratings, or the view of a user encoder; {_TAKE_A_VIEW}"
+        if (ASKED[kind].items[1] or kind == "recommendation") and self.recommender is None:
+            return f"a recommender; {_TRAIN}"
         if kind == "rating" and not rated:
-            raise QuestionError(
-                "a question of the kind rating takes data with ratings, and there are none; ask whether the user would "
-                "like the item, or which comes next"
-            )
-        if kind == "avoid" and not rated and self.views is None:
-            raise QuestionError(
-                "a question of the kind avoid takes ratings, or the view of a user encoder; train a recommender on data "
-                "with ratings, or take the packaged model beside it"
-            )
+            return "data with ratings; ask whether the user would like the item, or which comes next"
+        return None
 
     def _given(self, item_ids: Sequence[str], categories: Sequence[str]) -> list[NamedEntity]:
         known = {name: at for at, name in enumerate(self._categories)}
@@ -282,9 +307,7 @@ class Answerer:
 
     def _scores(self) -> Recommender:
         if self.recommender is None:
-            raise QuestionError(
-                "items are known to a recommender, and there is none; train one with  palate train recipes/recommend.yaml"
-            )
+            raise QuestionError(f"items are known to a recommender; {_TRAIN}")
         return self.recommender
 
     def _item_ids(self, asked: AskedQuestion) -> list[str]:
@@ -305,7 +328,9 @@ class Answerer:
 
     def _say_preference(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         view = _view(user)
-        return _Said(sentences.likes_and_dislikes(view, self.field), "view", _chances(view, "liked", "disliked"))
+        return _Said(
+            sentences.likes_and_dislikes(view, self.field), "view", _chances(view, "liked", "disliked")
+        )
 
     def _say_liked(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         view = _view(user)
@@ -313,13 +338,15 @@ class Answerer:
 
     def _say_disliked(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         view = _view(user)
-        return _Said(f"{sentences.dislikes(view, self.field).rstrip('.')}.", "view", _chances(view, "disliked"))
+        return _Said(
+            f"{sentences.dislikes(view, self.field).rstrip('.')}.", "view", _chances(view, "disliked")
+        )
 
     def _say_profile(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         view, state = _view(user), user.state
         if state is None:
-            text = sentences.likes_and_dislikes(view, self.field).rstrip(".")
-            return _Said(f"{text}. What changed lately is not known without a recommender.", "view", _chances(view, "liked", "disliked"))
+            text = f"{sentences.likes_and_dislikes(view, self.field).rstrip('.')}. {sentences.NOT_LATELY}"
+            return _Said(text, "view", _chances(view, "liked", "disliked"))
         rated = self._scores().facts.feedback == "ratings"
         text = sentences.profile(
             view, self.tastes.counts(state), state.count, rated, self.field, self.tastes.changes(state)
@@ -366,8 +393,8 @@ class Answerer:
             for value, chance in zip(values, rating_chances(values, one.rating, one.sd).tolist(), strict=True)
         )
         reasons = explain(recommender, state, item_id, "ratings", against=one.chance < 0.5)
-        text = f"{sentences.rates(self._title(item_id), one.rating, one.sd, float(values[-1]))} {_because(reasons, True)}"
-        return _Said(text, "ratings", chances, (reasons,))
+        text = sentences.rates(self._title(item_id), one.rating, one.sd, float(values[-1]))
+        return _Said(f"{text} {_because(reasons, True)}", "ratings", chances, (reasons,))
 
     def _say_item_yes_no(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         (item_id,) = self._item_ids(asked)
@@ -382,7 +409,9 @@ class Answerer:
         else:
             place, chance = self._place(state, item_id)
             by = "next item"
-            text = sentences.takes_item(title, place, len(recommender.item_ids), chance, recommender.facts.item_noun)
+            text = sentences.takes_item(
+                title, place, len(recommender.item_ids), chance, recommender.facts.item_noun
+            )
         scored: ScoredBy = "ratings" if by == "ratings" else "next item"
         reasons = explain(recommender, state, item_id, scored, against=chance < 0.5 and scored == "ratings")
         return _Said(f"{text} {_because(reasons, by == 'ratings')}", scored, _yes_no(chance), (reasons,))
@@ -408,16 +437,22 @@ class Answerer:
         odds = np.exp(logits - logits.max())
         share = odds / odds.sum()
         order = np.argsort(-share, kind="stable")
-        chances = tuple(AnswerChance(self._title(item_ids[at]), float(share[at]), item_ids[at]) for at in order)
+        chances = tuple(
+            AnswerChance(self._title(item_ids[at]), float(share[at]), item_ids[at]) for at in order
+        )
         reasons = explain(recommender, state, item_ids[order[0]])
         text = sentences.comes_next(chances[0].of, chances[0].chance, [one.of for one in chances[1:]])
-        return _Said(f"{text} {_because(reasons, recommender.ratings is not None)}", "next item", chances, (reasons,))
+        return _Said(
+            f"{text} {_because(reasons, recommender.ratings is not None)}", "next item", chances, (reasons,)
+        )
 
     def _say_recommendation(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
         recommender, state = self._scores(), _state(user)
         found = recommender.recommend([state], k, categories=self._named_categories(asked))[0]
         chances = tuple(AnswerChance(self._title(one.item_id), one.share, one.item_id) for one in found.items)
-        reasons = tuple(explain(recommender, state, one.item_id) for one in found.items) if state.personal else ()
+        reasons = (
+            tuple(explain(recommender, state, one.item_id) for one in found.items) if state.personal else ()
+        )
         text = sentences.recommended([one.of for one in chances], state.personal)
         if reasons:
             text += f" {_because(reasons[0], recommender.ratings is not None)}"
@@ -456,11 +491,13 @@ class Answerer:
         weights = popularity_weights(recommender.scorer.popularity)
         weights[index] = 0
         below = scores < scores[index]
-        return int((scores > scores[index]).sum()) + 1, float(weights[below].sum() / max(weights.sum(), 1e-12))
+        return int((scores > scores[index]).sum()) + 1, float(
+            weights[below].sum() / max(weights.sum(), 1e-12)
+        )
 
 
 def rating_chances(values: Doubles, mean: float, sd: float) -> Doubles:
-    """Compute the chance of each rating of a scale [R] under a normal distribution, cut at the middles between them."""
+    """Compute the chance of each rating of a scale [R] by a normal distribution, cut midway between them."""
     middles = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
     found: Doubles = np.diff(ndtr((middles - mean) / sd))
     return found
@@ -488,7 +525,9 @@ def _state(user: KnownTaste) -> TasteState:
 
 def _view(user: KnownTaste) -> TasteView:
     if user.view is None:
-        raise QuestionError(f"there is no view of the user {user.user_id!r}; give the history to a model with a view")
+        raise QuestionError(
+            f"there is no view of the user {user.user_id!r}; give the history to a model with a view"
+        )
     return user.view
 
 

@@ -20,6 +20,7 @@ from palate.tasks import too_few_categories
 from palate.tasks.matching import QuestionMatcher
 
 if TYPE_CHECKING:
+    import polars as pl
     import torch
 
     from palate.data.dataset import Dataset
@@ -36,19 +37,25 @@ def question_matcher() -> QuestionMatcher:
     return QuestionMatcher(encoder.encode, encoder.fresh)
 
 
-def answerer_of(model: PersonalizedModel | None, recommender: Recommender | None, field: str = "category") -> Answerer:
+def answerer_of(
+    model: PersonalizedModel | None,
+    recommender: Recommender | None,
+    field: str = "category",
+    items: pl.DataFrame | None = None,
+) -> Answerer:
     """Make an answerer of a model, a recommender or both.
 
     Args:
         model: A model that knows the recommender's catalogue; used if its user encoder has a view of its own.
         recommender: The recommender.
         field: What a category is called, if there is no model to say it.
+        items: Table of the items that questions may name, where there is no recommender.
     """
     if model is None:
-        return Answerer(recommender, question_matcher, field=field)
+        return Answerer(recommender, question_matcher, field=field, items=items)
     settings = model.settings
     views = partial(views_of, model) if model.has_view else None
-    return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views)
+    return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views, items)
 
 
 def load_answerer(

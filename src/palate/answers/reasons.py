@@ -1,4 +1,4 @@
-"""Reasons of a score: the items and categories of a user's history without which it would be lower, by leaving them out.
+"""Reasons of a score: what of a user's history it would be lower without, by leaving it out.
 
 Nothing is estimated: each candidate is removed from the state, the score is computed again, and what is named is what
 lowers it most together.
@@ -66,7 +66,11 @@ class Explanation:
 
 
 def explain(
-    recommender: Recommender, state: TasteState, item_id: str, by: ScoredBy = "next item", against: bool = False
+    recommender: Recommender,
+    state: TasteState,
+    item_id: str,
+    by: ScoredBy = "next item",
+    against: bool = False,
 ) -> Explanation:
     """Find the reasons of an item's score in a user's history.
 

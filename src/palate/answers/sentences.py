@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from palate.answers.reasons import Explanation
     from palate.answers.tastes import CategoryRating, ChangedShare, TasteView
 
+NOT_LATELY = "What changed lately is not known without a recommender."
 NO_REASON = "No single part of the user's history speaks for it"
 
 
@@ -27,8 +28,9 @@ def likes_category(rating: CategoryRating, like_above: float) -> str:
     yes = rating.chance >= 0.5
     own = f"from {counted(rating.count, 'rating')} of it" if rating.count else "from no rating of it"
     return (
-        f"{'Yes' if yes else 'No'}, the user {'likes' if yes else 'does not like'} {rating.name}: the mean rating to be "
-        f"expected, {own}, is {rating.mean:.2f}, and above {like_above:g} with a chance of {rating.chance:.0%}."
+        f"{'Yes' if yes else 'No'}, the user {'likes' if yes else 'does not like'} {rating.name}: the mean "
+        f"rating to be expected, {own}, is {rating.mean:.2f}, and above {like_above:g} with a chance of "
+        f"{rating.chance:.0%}."
     )
 
 
@@ -66,7 +68,8 @@ def likes_item(title: str, chance: float, like_above: float) -> str:
     yes = chance >= 0.5
     said = "would probably like" if yes else "would probably not like"
     return (
-        f"{'Yes' if yes else 'No'}, the user {said} {title}: a rating above {like_above:g} has a chance of {chance:.0%}."
+        f"{'Yes' if yes else 'No'}, the user {said} {title}: a rating above {like_above:g} has a chance of "
+        f"{chance:.0%}."
     )
 
 
@@ -95,11 +98,16 @@ def recommended(titles: Sequence[str], personal: bool) -> str:
 def because_of(reasons: Explanation, rated: bool) -> str:
     """Give the reasons of a score as a sentence."""
     if not reasons.items:
-        return f"{NO_REASON}." if not reasons.against else "No single part of the user's history speaks against it."
+        return (
+            f"{NO_REASON}."
+            if not reasons.against
+            else "No single part of the user's history speaks against it."
+        )
     items = [f"{one.title}" + (f" (rated {one.rating:g})" if rated else "") for one in reasons.items]
     own = [one.name for one in reasons.categories]
     also = f" and for its {listed(own)}" if own and not reasons.against else ""
-    return f"What speaks {'against' if reasons.against else 'for'} it most: {listed(items)} in the user's history{also}."
+    way = "against" if reasons.against else "for"
+    return f"What speaks {way} it most: {listed(items)} in the user's history{also}."
 
 
 def likes_and_dislikes(view: TasteView, field: str) -> str:
@@ -131,7 +139,9 @@ def profile(
     noun = "rating" if rated else "event"
     if not events:
         return f"{NO_ANSWER}. There are no {plural(noun)}."
-    liked = [f"{one.name} ({counted(counts.get(one.name, 0), noun)}, {one.chance:.0%} sure)" for one in view.liked]
+    liked = [
+        f"{one.name} ({counted(counts.get(one.name, 0), noun)}, {one.chance:.0%} sure)" for one in view.liked
+    ]
     disliked = [f"{one.name} ({one.chance:.0%} sure)" for one in view.disliked]
     first = f"By {counted(events, noun)} the user likes {listed(liked) or f'no {field} above others'}"
     first += f" and doesn't like {listed(disliked)}." if disliked else f", and dislikes no {field} clearly."

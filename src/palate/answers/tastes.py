@@ -72,7 +72,7 @@ def views_of_prompt(model: PersonalizedModel, user: UserPrompt) -> list[TasteVie
 
 
 def _named(logits: Doubles, most: int) -> Ints:
-    """Name the categories that are likelier liked, or disliked, than not, likeliest first, [B, 2, most], -1 for none."""
+    """Name what is likelier liked, or disliked, than not, likeliest first, [B, 2, most]; -1 for none."""
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :most]  # [B, most, 2]
     named = np.where(np.take_along_axis(logits, ranked, axis=1) > 0, ranked, -1)
     return np.asarray(named.transpose(0, 2, 1), dtype=np.int64)
@@ -128,7 +128,9 @@ class CategoryTastes:
     @cached_property
     def _centres(self) -> Doubles:
         """Mean vectors of the categories' items, [M, L, K + 1]."""
-        weights = self.membership.multiply(popularity_weights(self.recommender.scorer.popularity)[:, None]).tocsr()
+        weights = self.membership.multiply(
+            popularity_weights(self.recommender.scorer.popularity)[:, None]
+        ).tocsr()
         total = np.maximum(np.asarray(weights.sum(axis=0)).ravel(), 1e-9)[:, None]
         items = self.recommender.rating_model.items.astype(np.float64)
         return np.stack([np.asarray(weights.T @ one) / total for one in items])

@@ -33,7 +33,7 @@ from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
 from palate.model.named import find_model
 from palate.model.tables import vectors_of
-from palate.schema import History, Item
+from palate.schema import History, Item, QuestionKind
 from palate.serve.batcher import QueuedQuestion
 from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
@@ -41,6 +41,8 @@ from palate.serve.store.changes import Appended, Event, ItemsRemovedError
 from palate.serve.store.store import Changes, Encoded, ItemDeletion, StoredHistory, UserStore
 from palate.serve.waiting import acquired, committing, committing_here
 from palate.system.files import sha256_of
+from palate.tasks.questions import Question
+from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from palate.serve.recommending import ServedRecommender
@@ -73,6 +75,13 @@ class ServedModel:
     def reads(self) -> int | None:
         """Maximum number of events that the model reads, the most recent ones; None for all."""
         return self.model.max_events
+
+    @cached_property
+    def trained_kinds(self) -> tuple[QuestionKind, ...]:
+        """Kinds of questions that the language model was trained on; all for one that started as the packaged one."""
+        if self.model.settings.binds or self.model.run is None:
+            return tuple(WORDINGS)
+        return tuple(self.model.run.recipe.train.questions) or ("preference",)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
         """List the items that the model does not know."""
@@ -132,15 +141,18 @@ class ServedModel:
                 [item for item in items if item.item_id in new], self._encoder
             )
 
-    def asked(self, history: History, instruction: str, new_items: Sequence[Item] = ()) -> QueuedQuestion:
+    def asked(
+        self, history: History, instruction: str | Question, new_items: Sequence[Item] = ()
+    ) -> QueuedQuestion:
         """Ask about a history that is not stored, with new items that are not added."""
         model = self._knowing(history.item_ids, new_items)
-        return QueuedQuestion(model, model.encode([history]), model.question(instruction))
+        question = model.question(instruction) if isinstance(instruction, str) else instruction
+        return QueuedQuestion(model, model.encode([history]), question)
 
-    def asked_of(self, kept: Encoded, instruction: str) -> QueuedQuestion:
+    def asked_of(self, kept: Encoded, instruction: str | Question) -> QueuedQuestion:
         """Ask about a cached encoding; vectors of categories that are asked about are computed from its state."""
         model = self.model
-        question = model.question(instruction)
+        question = model.question(instruction) if isinstance(instruction, str) else instruction
         if question.entities and kept.state is not None:
             user = model.load_state(kept.state).user_prompt()
         else:

@@ -24,6 +24,7 @@ from palate.serve.responses import (
     Deleted,
     DeletedEvents,
     DeletedItems,
+    Explained,
     HistoryPage,
     ModelFacts,
     State,
@@ -36,6 +37,7 @@ from palate.serve.schemas import (
     PRINTABLE_OR_NONE,
     SentCandidates,
     SentEvents,
+    SentExplanation,
     SentItems,
     SentQuestion,
     SentQuestions,
@@ -218,16 +220,24 @@ def delete_items(which: Annotated[WhichItems, Query()], service: Serving) -> Del
     responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409)},
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
-    """Answer questions about stored users or given histories."""
-    new_items = any(question.names_new_items for question in sent.questions)
-    prepared = await service.encoding(lambda: service.prepare(sent.questions), new_items)
+    """Answer questions in free words about stored users or given histories.
+
+    A question is matched to a kind, which the answer names; one of no kind is refused with 422.
+    """
+    prepared = await service.answering_or_prepared(sent.questions)
     if service.log_content:
-        log.info("asked %r", [(one.user_id, one.question.question.text) for one in prepared])
+        log.info("asked %r", [(one.user_id, one.instruction or "") for one in sent.questions])
     if sent.stream:
-        events = answer_pieces(service.batcher, prepared, service.served.identity)
+        events = answer_pieces(service.batcher, prepared, service.identity)
         return StreamingResponse(events, media_type=SSE, headers={"Cache-Control": "no-store"})
     given = await answer_all(service.batcher, prepared)
-    return Answers(answers=given, model=service.served.identity)
+    return Answers(answers=given, model=service.identity)
+
+
+@router.post("/explanations", tags=["answers"], responses=_problems(404, 409))
+async def explanations(sent: SentExplanation, service: Serving) -> Explained:
+    """Explain the score of an item by the items and categories of the history without which it would be another."""
+    return await service.answering.take(partial(service.answering.explain, sent))
 
 
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))

@@ -1,6 +1,6 @@
 """Kinds of questions that may be asked in free words, and wordings by which they are recognised.
 
-Wordings that a language model is trained on are those of :mod:`palate.tasks.wordings`; these here only tell what is asked.
+Wordings that a language model is trained on are those of :mod:`palate.tasks.wordings`; these only tell what is asked.
 """
 
 from __future__ import annotations

@@ -29,13 +29,15 @@ ACCEPTED = 0.7
 """Least probability that a text is a question of a kind that fits what it names.
 
 By six-fold cross-validation over the fitted wordings and the questions of no kind, with an encoder and without,
-2.4% of the latter would be answered, and 93% and 89% of the former rightly; the held-out wordings were not looked at."""
+2.4% of the latter would be answered, and 93% and 89% of the former rightly; held-out wordings were not looked at."""
 REGULARISATION = 30.0
 """Inverse strength of the regression's penalty, from the same cross-validation."""
 GROUPS_GAIN, VECTORS_GAIN = 1.5, 1.5
 """Weights of the groups of synonyms, and of sentence vectors, beside words and characters."""
 
-_PEOPLE = "user|customer|person|viewer|reader|listener|member|client|shopper|buyer|player|guest|subscriber|visitor"
+_PEOPLE = (
+    "user|customer|person|viewer|reader|listener|member|client|shopper|buyer|player|guest|subscriber|visitor"
+)
 _CANONICAL = tuple(
     (re.compile(pattern), word)
     for pattern, word in (
@@ -71,8 +73,8 @@ _GROUPS = {
         "not": "not|no|without|cannot|stand",
         "field": "category|categories|kinds?|types?|sorts?",
         "thing": "items?|something",
-        "others": r"users|people|everyone|everybody|others?|another|friends?|wife|husband|mother|father|brother|sister|"
-        r"boss|neighbou?r|anyone|else|women|men|all|someone|otheruser|customers|daughter|son|kids?|children",
+        "others": r"users|people|everyone|everybody|others?|another|friends?|wife|husband|mother|father|brother|"
+        r"sister|boss|neighbou?r|anyone|else|women|men|all|someone|otheruser|customers|daughter|son|kids?|children",
         "fact": "popular|average|difference|common|price|cost|cheaper|older|when|where|many|much|long|yesterday",
         "you": "you|your|yourself",
         CATEGORY: CATEGORY,
@@ -80,7 +82,29 @@ _GROUPS = {
         USER: rf"{USER}(?:'s)?",
     }.items()
 }
-_COMMON = frozenset("a an the to of in on for with and it is are be do does as at by".split())
+_COMMON = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "to",
+        "of",
+        "in",
+        "on",
+        "for",
+        "with",
+        "and",
+        "it",
+        "is",
+        "are",
+        "be",
+        "do",
+        "does",
+        "as",
+        "at",
+        "by",
+    ]
+)
 _SUBJECTS = {USER: "this user", CATEGORY: "this category", ITEM: "this item"}
 
 
@@ -112,7 +136,12 @@ class QuestionMatcher:
         from sklearn.linear_model import LogisticRegression
 
         self._encode = encode
-        known = [(kind, wording) for kind, asked in ASKED.items() for wording in asked.fitted if wording not in without]
+        known = [
+            (kind, wording)
+            for kind, asked in ASKED.items()
+            for wording in asked.fitted
+            if wording not in without
+        ]
         others = [one for one in NOT_ASKED if one not in without]
         self._wordings = known
         texts = [bare(wording) for _, wording in known] + [bare(one) for one in others]
@@ -120,7 +149,9 @@ class QuestionMatcher:
         self._counts = Counter(word for text in texts[: len(known)] for word in set(text.split()))
         as_words = {"token_pattern": r"[^\s]+", "sublinear_tf": True}
         self._words = TfidfVectorizer(ngram_range=(1, 3), **as_words).fit(texts)
-        self._characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True).fit(texts)
+        self._characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True).fit(
+            texts
+        )
         grouped = [self._groups(text, of_known=number < len(known)) for number, text in enumerate(texts)]
         self._grouped = TfidfVectorizer(analyzer=_as_it_is, use_idf=False).fit(grouped)
         features = self._features(texts, grouped)
@@ -130,13 +161,16 @@ class QuestionMatcher:
         model = LogisticRegression(C=REGULARISATION, max_iter=2_000, class_weight="balanced")
         self._model: Any = model.fit(features, targets)
 
-    def match(self, text: str, categories: int, items: int) -> QuestionMatch:
+    def match(
+        self, text: str, categories: int, items: int, known: Collection[AskedKind] = tuple(ASKED)
+    ) -> QuestionMatch:
         """Match a question.
 
         Args:
             text: The canonical question, see :func:`canonical`.
             categories: Number of categories that it names.
             items: Number of items that it names.
+            known: Kinds that a refusal lists, those that can be answered.
 
         Returns:
             The match.
@@ -154,7 +188,9 @@ class QuestionMatcher:
             likeliest = max(ASKED, key=lambda kind: found[kind])
             if likeliest not in fitting and 1 - found[""] >= ACCEPTED:
                 raise QuestionError(_lacks(likeliest, categories, items))
-            raise QuestionError(f"this is no question that can be answered about a user; expected {kinds_in_words()}")
+            raise QuestionError(
+                f"this is no question that can be answered about a user; expected {kinds_in_words(known)}"
+            )
         kind = max(fitting, key=lambda one: fitting[one])
         return QuestionMatch(kind, self._nearest(text, kind), accepted)
 
@@ -190,7 +226,9 @@ class QuestionMatcher:
         found = {name for word in words for name, pattern in _GROUPS.items() if pattern.match(word)}
         found |= {f"{one}s" for one in (CATEGORY, ITEM) if words.count(one) > 1}
         unknown = sum(
-            self._counts[word] <= of_known and word not in _COMMON and not any(p.match(word) for p in _GROUPS.values())
+            self._counts[word] <= of_known
+            and word not in _COMMON
+            and not any(p.match(word) for p in _GROUPS.values())
             for word in words
         )
         found |= {name for name, least in (("unknown", 1), ("unknowns", 2)) if unknown >= least}
@@ -222,19 +260,26 @@ def canonical(text: str, field: str = "category", thing: str = "item") -> str:
 
 _SYNONYMS = {
     "genre": "category", "genres": "categories",
-    **{one: "item" for one in ("movie", "film", "product", "title")},
-    **{one: "items" for one in ("movies", "films", "products", "titles")},
+    **dict.fromkeys(("movie", "film", "product", "title"), "item"),
+    **dict.fromkeys(("movies", "films", "products", "titles"), "items"),
 }  # fmt: skip
 
 
-def kinds_in_words() -> str:
+def kinds_in_words(kinds: Collection[AskedKind]) -> str:
     """List what can be asked, as an error says it."""
-    return "one about " + "; ".join(f"{asked.meaning} ({kind})" for kind, asked in ASKED.items())
+    return "one about " + "; ".join(f"{ASKED[kind].meaning} ({kind})" for kind in ASKED if kind in kinds)
 
 
 def bare(wording: str) -> str:
     """Write a wording as :func:`canonical` writes a question in it."""
-    words = {"field": "category", "fields": "categories", "thing": "item", "things": "items", "low": "1", "high": "5"}
+    words = {
+        "field": "category",
+        "fields": "categories",
+        "thing": "item",
+        "things": "items",
+        "low": "1",
+        "high": "5",
+    }
     entities = {"category": CATEGORY, "other": CATEGORY, "item": ITEM, "another": ITEM}
     return canonical(wording.format(**words, **entities))
 
@@ -250,14 +295,18 @@ def _lacks(kind: AskedKind, categories: int, items: int) -> str:
     asked = ASKED[kind]
     named = {"category": (asked.categories, categories), "item": (asked.items, items)}
     wants = " and ".join(
-        f"{most[0]} or more {plural(noun)}" if most[1] > 2 else f"{most[0]} {noun if most[0] == 1 else plural(noun)}"
+        f"{most[0]} or more {plural(noun)}"
+        if most[1] > 2
+        else f"{most[0]} {noun if most[0] == 1 else plural(noun)}"
         for noun, (most, _) in named.items()
         if most[1]
     )
-    found = " and ".join(f"{count} {noun if count == 1 else plural(noun)}" for noun, (_, count) in named.items())
+    found = " and ".join(
+        f"{count} {noun if count == 1 else plural(noun)}" for noun, (_, count) in named.items()
+    )
     return (
-        f"this asks {asked.meaning}, which names {wants or 'none'} of the catalogue; found {found}; write names as the "
-        "catalogue does, in quotes where they are common words, or give them as entities"
+        f"this asks {asked.meaning}, which names {wants or 'none'} of the catalogue; found {found}; write names as "
+        "the catalogue does, in quotes where they are common words, or give them as entities"
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Most candidates that an error lists."""
 CLOSE, SURE, AHEAD = 0.55, 0.7, 0.1
-"""Likeness of names (cosine of their letters' triples): what is listed, what is taken, and by how much it must lead."""
+"""Likeness of names (cosine of their letters' triples): what is listed, what is taken, and how far it must lead."""
 LONGEST = 20
 """Most words of a name that are looked for."""
 
@@ -95,11 +95,12 @@ class CatalogueNames:
                     found.setdefault(form, []).append(("item", index))
         return found
 
-    def find(self, text: str) -> NamedThings:
+    def find(self, text: str, meant: Collection[tuple[str, int]] = ()) -> NamedThings:
         """Find what a question names, longest names first.
 
         Args:
             text: The question.
+            meant: Entities by kind and index that are meant where a name may be several.
 
         Returns:
             What it names, in its order.
@@ -120,10 +121,10 @@ class CatalogueNames:
             while at < len(words) and words[at][1] <= span.end:
                 at += 1
         taken = [(one.start, one.end) for one in spans]
-        spans += [one for one in self._fuzzy(text, words, taken)]
+        spans += list(self._fuzzy(text, words, taken))
         parts, entities, end = [], [], 0
         for span in sorted(spans, key=lambda one: one.start):
-            kind, index = self._only(text[span.start : span.end], span.candidates)
+            kind, index = self._only(text[span.start : span.end], span.candidates, meant)
             parts += [text[end : span.start], f" {self._marks[kind]} "]
             said, end = text[span.start : span.end], span.end
             entities.append(self.entity(kind, index, said))
@@ -162,7 +163,12 @@ class CatalogueNames:
             return True
         first = not _WORD.search(text[:start])
         capital = all(word[:1].isupper() or word[:1].isdigit() for word in _WORD.findall(said))
-        return capital and not (first and len(words) == 1) and any(not word.isdigit() for word in words) and said != "I"
+        return (
+            capital
+            and not (first and len(words) == 1)
+            and any(not word.isdigit() for word in words)
+            and said != "I"
+        )
 
     def _quoted(self, text: str) -> Iterator[_Span]:
         for found in _QUOTED.finditer(text):
@@ -178,10 +184,12 @@ class CatalogueNames:
                 raise QuestionError(f"no category or item is called {said!r}{self._nearest_in_words(said)}")
             yield _Span(found.start(), found.end(), tuple(candidates))
 
-    def _fuzzy(self, text: str, words: list[tuple[int, int]], taken: list[tuple[int, int]]) -> Iterator[_Span]:
+    def _fuzzy(
+        self, text: str, words: list[tuple[int, int]], taken: list[tuple[int, int]]
+    ) -> Iterator[_Span]:
         """Find names that are nearly right: runs of words in capitals, and words that are nearly a category."""
         run: list[tuple[int, int]] = []
-        for at, word in enumerate([*words, None]):  # type: ignore[list-item]
+        for at, word in enumerate([*words, None]):
             said = "" if word is None else text[slice(*word)]
             capital = (
                 word is not None and not _inside(word, taken) and (said[0].isupper() or (run and said[0].isdigit()))
@@ -195,9 +203,16 @@ class CatalogueNames:
                 if candidates := self._close(whole):
                     yield _Span(run[0][0], run[-1][1], tuple(candidates))
                 else:
-                    raise QuestionError(f"no category or item is called {whole!r}{self._nearest_in_words(whole)}")
+                    raise QuestionError(
+                        f"no category or item is called {whole!r}{self._nearest_in_words(whole)}"
+                    )
                 run = []
-            elif word is not None and not _inside(word, taken) and len(said) > 4 and _plain(said) not in _COMMON:
+            elif (
+                word is not None
+                and not _inside(word, taken)
+                and len(said) > 4
+                and _plain(said) not in _COMMON
+            ):
                 near = [one for one in self._close(said) if one[0] == "category"]
                 if near:
                     yield _Span(*word, tuple(near))
@@ -236,14 +251,18 @@ class CatalogueNames:
         names = [*map(_plain, self.categories), *(_plain(_YEAR.sub("", title)) for title in self.titles)]
         return vectorizer, vectorizer.transform(names).tocsr()
 
-    def _only(self, said: str, candidates: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    def _only(
+        self, said: str, candidates: Sequence[tuple[str, int]], meant: Collection[tuple[str, int]]
+    ) -> tuple[str, int]:
+        known = [one for one in candidates if one in meant]
+        candidates = known or candidates
         if len(candidates) == 1:
             return candidates[0]
         some = "; ".join(self._in_words(one) for one in candidates[:SHOWN])
         more = ", …" if len(candidates) > SHOWN else ""
         raise QuestionError(
-            f"{said.strip()!r} may be {len(candidates)} things: {some}{more}; write the whole name with its year, or give "
-            "the entity by its id"
+            f"{said.strip()!r} may be {len(candidates)} things: {some}{more}; write the whole name with its year, or "
+            "give the entity by its id"
         )
 
     def _in_words(self, one: tuple[str, int]) -> str:
