@@ -99,6 +99,14 @@ class KnownTaste:
 
 
 @dataclass(frozen=True)
+class _Wish:
+    """How many items are listed, and how many of them explained."""
+
+    k: int
+    explained: int
+
+
+@dataclass(frozen=True)
 class _Said:
     """An answer before it is put together."""
 
@@ -218,21 +226,25 @@ class Answerer:
         """Answer a question about each history; arguments and errors as of :meth:`ask` and :meth:`answer_each`."""
         user_id = histories[0].user_id if len(histories) == 1 else None
         asked = self.ask(question, item_ids, categories, user_id)
-        return self.answer_each(self.known(histories), asked, k)
+        return self.answer_each(self.known(histories, [asked.kind]), asked, k)
 
-    def known(self, histories: Sequence[History]) -> list[KnownTaste]:
-        """Read histories once for any number of questions.
+    def known(
+        self, histories: Sequence[History], kinds: Collection[AskedKind] = tuple(ASKED)
+    ) -> list[KnownTaste]:
+        """Read histories once for any number of questions of some kinds.
 
         Raises:
             DataError: An item is unknown, or a rating is not on the scale.
         """
-        views = [None] * len(histories) if self.views is None else self.views(histories)
+        views: Sequence[TasteView | None] = [None] * len(histories)
+        if self.views is not None and any(map(self.needs_view, kinds)):
+            views = self.views(histories)
         states = [None if self.recommender is None else self.recommender.state(one) for one in histories]
         rows = zip(histories, states, views, strict=True)
         return [KnownTaste(history.user_id, state, view) for history, state, view in rows]
 
     def answer_each(
-        self, users: Sequence[KnownTaste], asked: AskedQuestion, k: int = LISTED
+        self, users: Sequence[KnownTaste], asked: AskedQuestion, k: int = LISTED, explained: int | None = None
     ) -> list[WordedAnswer]:
         """Answer a matched question about each user.
 
@@ -240,11 +252,13 @@ class Answerer:
             users: What is known of them.
             asked: The question.
             k: Items that are recommended or to be avoided.
+            explained: Of these, how many come with reasons, which take most of the time; all if None.
         """
+        wish = _Wish(k, k if explained is None else explained)
         say = getattr(self, f"_say_{asked.kind.replace('-', '_')}")
         answers = []
         for user in users:
-            said: _Said = say(user, asked, k)
+            said: _Said = say(user, asked, wish)
             personal = user.state is None or user.state.personal
             answers.append(
                 WordedAnswer(
@@ -282,6 +296,11 @@ class Answerer:
     def needs_recommender(self, kind: AskedKind) -> bool:
         """Whether a recommender is missing that would answer a kind, or answer it better."""
         return self.recommender is None and kind not in ("preference", "liked", "disliked")
+
+    def needs_view(self, kind: AskedKind) -> bool:
+        """Whether a kind is answered from the view of a user encoder, or from that, too."""
+        rated = self.recommender is not None and self.recommender.ratings is not None
+        return kind in (*VIEWED, "avoid") or (kind in ("yes-no", "pair") and not rated)
 
     def _lacking(self, kind: AskedKind) -> str | None:
         """Say what a kind needs that is not there, and how to get it; None where nothing is."""
@@ -326,23 +345,23 @@ class Answerer:
     def _title(self, item_id: str) -> str:
         return self.names.entity("item", int(self._scores().index_of([item_id])[0])).name
 
-    def _say_preference(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_preference(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         view = _view(user)
         return _Said(
             sentences.likes_and_dislikes(view, self.field), "view", _chances(view, "liked", "disliked")
         )
 
-    def _say_liked(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_liked(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         view = _view(user)
         return _Said(f"{sentences.likes(view, self.field).rstrip('.')}.", "view", _chances(view, "liked"))
 
-    def _say_disliked(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_disliked(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         view = _view(user)
         return _Said(
             f"{sentences.dislikes(view, self.field).rstrip('.')}.", "view", _chances(view, "disliked")
         )
 
-    def _say_profile(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_profile(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         view, state = _view(user), user.state
         if state is None:
             text = f"{sentences.likes_and_dislikes(view, self.field).rstrip('.')}. {sentences.NOT_LATELY}"
@@ -353,7 +372,7 @@ class Answerer:
         )
         return _Said(text, "view", _chances(view, "liked", "disliked"))
 
-    def _say_yes_no(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_yes_no(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         (name,) = self._named_categories(asked)
         if user.state is not None and user.state.ratings is not None:
             rating = next(one for one in self.tastes.ratings(user.state) if one.name == name)
@@ -362,7 +381,7 @@ class Answerer:
         chance = _liked_rather(_view(user), name)
         return _Said(sentences.viewed_likes(name, chance), "view", _yes_no(chance))
 
-    def _say_pair(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_pair(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         first, second = self._named_categories(asked)
         because = ""
         by: Literal["ratings", "view"] = "view"
@@ -381,7 +400,7 @@ class Answerer:
         chances = (AnswerChance(first, chance), AnswerChance(second, 1 - chance))
         return _Said(sentences.prefers(better, other, max(chance, 1 - chance), because), by, chances)
 
-    def _say_rating(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_rating(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         (item_id,) = self._item_ids(asked)
         state, recommender = _state(user), self._scores()
         if (had := self._had(state, item_id)) is not None:
@@ -396,7 +415,7 @@ class Answerer:
         text = sentences.rates(self._title(item_id), one.rating, one.sd, float(values[-1]))
         return _Said(f"{text} {_because(reasons, True)}", "ratings", chances, (reasons,))
 
-    def _say_item_yes_no(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_item_yes_no(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         (item_id,) = self._item_ids(asked)
         state, recommender = _state(user), self._scores()
         if (had := self._had(state, item_id)) is not None:
@@ -416,7 +435,7 @@ class Answerer:
         reasons = explain(recommender, state, item_id, scored, against=chance < 0.5 and scored == "ratings")
         return _Said(f"{text} {_because(reasons, by == 'ratings')}", scored, _yes_no(chance), (reasons,))
 
-    def _say_item_pair(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_item_pair(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         item_ids = self._item_ids(asked)
         state = _state(user)
         found = self._scores().choose([state], item_ids)[0]
@@ -428,7 +447,7 @@ class Answerer:
         )
         return _Said(f"{text} {_because(reasons, found.by == 'ratings')}", found.by, chances, (reasons,))
 
-    def _say_next_item(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_next_item(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         item_ids = self._item_ids(asked)
         recommender, state = self._scores(), _state(user)
         index = recommender.index_of(item_ids)
@@ -446,27 +465,31 @@ class Answerer:
             f"{text} {_because(reasons, recommender.ratings is not None)}", "next item", chances, (reasons,)
         )
 
-    def _say_recommendation(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_recommendation(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         recommender, state = self._scores(), _state(user)
-        found = recommender.recommend([state], k, categories=self._named_categories(asked))[0]
+        found = recommender.recommend([state], wish.k, categories=self._named_categories(asked))[0]
         chances = tuple(AnswerChance(self._title(one.item_id), one.share, one.item_id) for one in found.items)
-        reasons = (
-            tuple(explain(recommender, state, one.item_id) for one in found.items) if state.personal else ()
+        reasons = tuple(
+            explain(recommender, state, one.item_id)
+            for one in found.items[: wish.explained]
+            if state.personal
         )
         text = sentences.recommended([one.of for one in chances], state.personal)
         if reasons:
             text += f" {_because(reasons[0], recommender.ratings is not None)}"
         return _Said(text, "next item", chances, reasons)
 
-    def _say_avoid(self, user: KnownTaste, asked: AskedQuestion, k: int) -> _Said:
+    def _say_avoid(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         recommender, state, view = self.recommender, user.state, user.view
         chances = () if view is None else _chances(view, "disliked")
         if recommender is None or recommender.ratings is None or state is None:
             return _Said(sentences.avoided(view, [], self.field), "view", chances)
         near = [one.item_id for one in recommender.recommend([state], ENCOUNTERED)[0].items]
-        rated = sorted(recommender.rate([state], near)[0].items, key=lambda one: one.chance)[:k]
+        rated = sorted(recommender.rate([state], near)[0].items, key=lambda one: one.chance)[: wish.k]
         bad = [one for one in rated if one.chance < 0.5]
-        reasons = tuple(explain(recommender, state, one.item_id, "ratings", against=True) for one in bad)
+        reasons = tuple(
+            explain(recommender, state, one.item_id, "ratings", against=True) for one in bad[: wish.explained]
+        )
         items = tuple(AnswerChance(self._title(one.item_id), 1 - one.chance, one.item_id) for one in bad)
         text = sentences.avoided(view, [one.of for one in items], self.field)
         return _Said(text, "ratings", (*chances, *items), reasons)

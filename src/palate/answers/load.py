@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,16 @@ from palate.tasks import too_few_categories
 from palate.tasks.matching import QuestionMatcher
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
     import torch
 
+    from palate.answers.tastes import TasteView
     from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
     from palate.recommend.recommender import Recommender
+    from palate.schema import History
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +40,25 @@ def question_matcher() -> QuestionMatcher:
         return QuestionMatcher()
     encoder = ItemEncoder(ItemSettings(), "cpu")
     return QuestionMatcher(encoder.encode, encoder.fresh)
+
+
+@dataclass(frozen=True, eq=False)
+class PackagedViews:
+    """Views by palate's own model, which is loaded and bound to a dataset when the first one is asked for."""
+
+    dataset: Dataset
+    device: str | torch.device
+
+    @cached_property
+    def model(self) -> PersonalizedModel:
+        """The model, bound to the dataset."""
+        from palate.model.model import load_model
+
+        return load_model(PACKAGED, data=self.dataset, device=self.device)
+
+    def __call__(self, histories: Sequence[History]) -> list[TasteView]:
+        """View histories."""
+        return views_of(self.model, histories)
 
 
 def answerer_of(
@@ -87,9 +111,9 @@ def load_answerer(
         >>> answerer.answer([history], "What should I recommend to this user?")[0].kind
         'recommendation'
     """
-    from palate.model.model import load_model
-
     if not is_recommender(run):
+        from palate.model.model import load_model
+
         found = None if recommender is None else load_recommender(recommender)
         return answerer_of(load_model(run, data=data, device=device), found)
     given = Path(data).expanduser() if isinstance(data, str | Path) else None
@@ -98,4 +122,6 @@ def load_answerer(
     field = dataset.info.category_field
     if too_few_categories(dataset.info.categories):
         return answerer_of(None, load_recommender(run), field)
-    return answerer_of(load_model(PACKAGED, data=dataset, device=device), load_recommender(run), field)
+    scores = load_recommender(run)
+    views = PackagedViews(dataset, device)
+    return Answerer(scores, question_matcher, field=field, views=views)

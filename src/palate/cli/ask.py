@@ -196,7 +196,7 @@ def _answers(
         recommender = fit_recommender(dataset, dataset.users("train"), quick_settings(), ItemSettings())
     answerer = answerer_of(model, None if recommender is None else recommender.with_items(new_items))
     answerer.check_kind(asked.kind)
-    return answerer.answer_each(answerer.known(histories), asked)
+    return answerer.answer_each(answerer.known(histories, [asked.kind]), asked)
 
 
 def _show(answer: EvidencedAnswer, dataset: Dataset) -> None:

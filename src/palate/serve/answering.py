@@ -72,14 +72,14 @@ class Answering:
     def answer(self, sent: SentQuestion, asked: AskedQuestion) -> tuple[int | None, WordedAnswer]:
         """Answer from scores and views, with the version of a stored history."""
         check_awaited()
-        version, user, answerer = self._known(sent)
+        version, user, answerer = self._known(sent, self._answerer().needs_view(asked.kind))
         return version, answerer.answer_each([user], asked, sent.k)[0]
 
     def explain(self, sent: SentExplanation) -> Explained:
         """Explain an item's score by a user's history; raises what :meth:`Recommending.rate` raises."""
         served = self._recommender()
         self._limits.check_history(sent)
-        version, user, answerer = self._known(sent)
+        version, user, answerer = self._known(sent, viewed=False)
         assert answerer.recommender is not None
         assert user.state is not None
         rated = answerer.recommender.ratings is not None
@@ -114,7 +114,7 @@ class Answering:
         views = partial(views_of, model.model) if model.model.has_view else None
         return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views)
 
-    def _known(self, sent: SentUser) -> tuple[int | None, KnownTaste, Answerer]:
+    def _known(self, sent: SentUser, viewed: bool) -> tuple[int | None, KnownTaste, Answerer]:
         """Look up a stored user's state and view, or make those of a given history, with who answers about it."""
         model, served = self._users.model, self._users.recommender
         if sent.user_id is None:
@@ -122,7 +122,7 @@ class Answering:
             answerer = self._answerer(items)
             state = None if answerer.recommender is None else answerer.recommender.state(history)
             view = None
-            if model is not None and model.model.has_view:
+            if model is not None and model.model.has_view and viewed:
                 known, passes = model.prompts_of([history], items)
                 view = views_of_prompt(known, next(passes))[0]
             return None, KnownTaste("", state, view), answerer
@@ -133,7 +133,8 @@ class Answering:
             version, state = kept.version, unpack_state(kept.state)
             if not served.knows(state):
                 self._users.refresh_items()
-        return version, KnownTaste(sent.user_id, state, self._stored_view(sent.user_id)), self._answerer()
+        view = self._stored_view(sent.user_id) if viewed else None
+        return version, KnownTaste(sent.user_id, state, view), self._answerer()
 
     def _stored_view(self, user_id: str) -> TasteView | None:
         model = self._users.model

@@ -178,7 +178,7 @@ class QuestionMatcher:
         Raises:
             QuestionError: It is of no kind, or of one that names other entities.
         """
-        found = dict(zip(self._model.classes_, self.probabilities([text])[0], strict=True))
+        found = dict(zip(self.classes, self.probabilities([text])[0], strict=True))
         fitting = {
             kind: float(found[kind]) for kind in ASKED if _between(ASKED[kind].categories, categories)
             and _between(ASKED[kind].items, items)
@@ -193,6 +193,11 @@ class QuestionMatcher:
             )
         kind = max(fitting, key=lambda one: fitting[one])
         return QuestionMatch(kind, self._nearest(text, kind), accepted)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The kinds in the order of their probabilities, and "" for none."""
+        return tuple(self._model.classes_)
 
     def probabilities(self, texts: Sequence[str]) -> Doubles:
         """Compute the probabilities that N canonical questions are of each class, [N, 1 + kinds]."""

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Most candidates that an error lists."""
-CLOSE, SURE, AHEAD = 0.55, 0.7, 0.1
-"""Likeness of names (cosine of their letters' triples): what is listed, what is taken, and how far it must lead."""
+CLOSE, SURE, AHEAD = 0.6, 0.8, 0.1
+"""Likeness of names (difflib's ratio): what a message suggests, what is taken, and how far it must lead others."""
+COMPARED = 50
+"""Names that are compared letter by letter, those that share most triples of letters."""
 LONGEST = 20
 """Most words of a name that are looked for."""
 
@@ -232,14 +235,24 @@ class CatalogueNames:
         if not self.categories and not self.titles:
             return []
         vectorizer, matrix = self._letters
-        likeness = np.asarray((matrix @ vectorizer.transform([_plain(said)]).T).todense())[:, 0]
-        best = np.argsort(-likeness, kind="stable")[:50]
+        plain = _plain(said)
+        shared = np.asarray((matrix @ vectorizer.transform([plain]).T).todense())[:, 0]
+        compared = SequenceMatcher(b=plain, autojunk=False)
+        found = []
+        for row in np.argsort(-shared, kind="stable")[:COMPARED].tolist():
+            name = self._plain_names[row]
+            if shared[row] > 0 and _numbers(plain) <= _numbers(name):
+                compared.set_seq1(name)
+                found.append((self._entity_of(row), compared.ratio()))
+        return sorted(found, key=lambda one: -one[1])
+
+    def _entity_of(self, row: int) -> tuple[str, int]:
         number = len(self.categories)
-        return [
-            (("category", int(row)) if row < number else ("item", int(row) - number), float(likeness[row]))
-            for row in best
-            if likeness[row] > 0
-        ]
+        return ("category", row) if row < number else ("item", row - number)
+
+    @cached_property
+    def _plain_names(self) -> list[str]:
+        return [*map(_plain, self.categories), *(_forms(title)[-1] for title in self.titles)]
 
     @cached_property
     def _letters(self) -> tuple[Any, sparse.csr_matrix]:
@@ -248,8 +261,7 @@ class CatalogueNames:
         vectorizer = HashingVectorizer(
             analyzer="char_wb", ngram_range=(2, 3), n_features=2**18, alternate_sign=False, dtype=np.float32
         )
-        names = [*map(_plain, self.categories), *(_plain(_YEAR.sub("", title)) for title in self.titles)]
-        return vectorizer, vectorizer.transform(names).tocsr()
+        return vectorizer, vectorizer.transform(self._plain_names).tocsr()
 
     def _only(
         self, said: str, candidates: Sequence[tuple[str, int]], meant: Collection[tuple[str, int]]
@@ -301,6 +313,10 @@ def _forms(title: str) -> list[str]:
     return list(dict.fromkeys(map(_plain, forms)))
 
 
+def _numbers(plain: str) -> set[str]:
+    return {word for word in plain.split() if word.isdigit()}
+
+
 def _inside(word: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
     return any(start < word[1] and word[0] < end for start, end in spans)
 
@@ -309,7 +325,8 @@ def _common_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     wordings = [one for asked in ASKED.values() for one in asked.fitted] + list(NOT_ASKED)
-    words = {_plain(word) for wording in wordings for word in _WORD.findall(re.sub(r"\{\w+\}", "", wording))}
+    words = {"category", "categories", "item", "items", "thing", "things"}
+    words |= {_plain(word) for wording in wordings for word in _WORD.findall(re.sub(r"\{\w+\}", "", wording))}
     return frozenset(word for word in words | set(ENGLISH_STOP_WORDS) if not word.isdigit())
 
 
