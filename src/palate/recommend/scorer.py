@@ -11,7 +11,7 @@ import numpy as np
 from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.recommend.newcomers import NewcomerWeights, newcomer_scores
 from palate.recommend.relations import Relation, VectorRelation, add_scores
-from palate.schema import Floats, Ints, Windows
+from palate.schema import Doubles, Floats, Ints, Windows
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
