@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(
-        "| run | score | cases | above all 10 | above an alternative | not in the history | another's reasons |"
+        "| run | score | cases | above all 10 | not in the history | another's explanation | another's for this item |"
     )
     print("|---|---|---:|---:|---:|---:|---:|")
     for run in given.runs:
