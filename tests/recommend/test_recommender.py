@@ -6,12 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from palate.config.recipe import ItemSettings, RecommendSettings
+from palate.config.recipe import ItemSettings, Recipe, RecommendSettings
 from palate.errors import DataError, OutputError, PalateError
-from palate.recommend import tuning
+from palate.recommend import fit, tuning
 from palate.recommend.event_weights import EventWeights, event_matrix
-from palate.recommend.files import FORMAT, read_recommender, save_recommender
+from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
+from palate.recommend.recommender import RECOMMENDER_FORMAT
+from palate.recommend.train import train_recommender
 from palate.schema import History, Windows
 from sequence_data import sequence_dataset
 from small_dataset import small_dataset
@@ -303,12 +305,16 @@ def test_a_damaged_file_is_named(recommender, tmp_path, file):
 def test_a_recommender_of_another_format_is_refused(recommender, tmp_path, step):
     save_recommender(recommender, tmp_path / "model")
     header = tmp_path / "model" / "recommender.json"
-    written = json.loads(header.read_text()) | {"format": FORMAT + step, "fields": "of another day"}
+    written = json.loads(header.read_text()) | {
+        "format": RECOMMENDER_FORMAT + step,
+        "fields": "of another day",
+    }
     header.write_text(json.dumps(written))
     with pytest.raises(DataError) as refused:
         read_recommender(tmp_path / "model")
     assert str(refused.value) == (
-        f"{header}: format {FORMAT + step}, but this palate reads format {FORMAT}; train the recommender again"
+        f"{header}: format {RECOMMENDER_FORMAT + step}, but this palate reads format {RECOMMENDER_FORMAT}; train the "
+        "recommender again"
     )
 
 
@@ -316,6 +322,26 @@ def test_the_same_seed_gives_the_same_recommender(films, recommender):
     again = fitted(films)
     assert again.scorer.weights == recommender.scorer.weights
     assert (again.ratings.items == recommender.ratings.items).all()
+
+
+def test_an_interrupted_training_goes_on_after_the_weights_with_the_same_result(films, tmp_path, monkeypatch):
+    settings = SETTINGS.model_copy(
+        update={"rounds": 1, "network_size": 8, "network_epochs": 2, "rating_models": 2}
+    )
+
+    def trained(place):
+        train_recommender(Recipe(recommend=settings), tmp_path / place, dataset=films)
+        return tmp_path / place
+
+    whole = trained("whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "_ratings", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained("part")
+    monkeypatch.setattr(fit, "_tuned", lambda *rest: pytest.fail("the weights are learned again"))
+    part = trained("part")
+    for name in ("recommender.json", "recommender.safetensors"):
+        assert (part / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
 
 
 def test_an_unknown_item_and_a_rating_off_the_scale_are_refused(recommender):

@@ -19,7 +19,7 @@ from palate.recommend.event_weights import EventWeights
 from palate.recommend.network import ItemNetwork
 from palate.recommend.rating_calibration import RatingCalibration
 from palate.recommend.ratings import RatingModel
-from palate.recommend.recommender import CatalogueFacts, Recommender
+from palate.recommend.recommender import RECOMMENDER_FORMAT, CatalogueFacts, Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import Scorer, ScorerWeights
 from palate.runs.run import load_run, run_folder
@@ -27,8 +27,6 @@ from palate.system.files import fresh_folder, read_bytes, write_bytes, write_jso
 from palate.system.records import Frozen, parse_record
 
 HEADER, TENSORS, ITEMS = "recommender.json", "recommender.safetensors", "items.parquet"
-FORMAT = 4
-"""Raised with each change of what the files mean or hold."""
 _AGAIN = "copy the recommender again, or train it again"
 _CONTENT = ("rarity", "reduction", "mean", "axes")
 _SCORER_ARRAYS = ("popularity", "deviations", "new")
@@ -65,7 +63,7 @@ class _Numbered(BaseModel):
 class _Header(Frozen):
     """Contents of ``recommender.json``."""
 
-    format: int = FORMAT
+    format: int = RECOMMENDER_FORMAT
     facts: CatalogueFacts
     weights: ScorerWeights
     vector_relations: tuple[str, ...]
@@ -173,9 +171,10 @@ def read_recommender(folder: Path) -> Recommender:
 def _read_header(path: Path) -> _Header:
     content = read_bytes(path, "no recommender; train one by a recipe with a section 'recommend'")
     found = parse_record(_Numbered, content, path, _AGAIN).format
-    if found != FORMAT:
+    if found != RECOMMENDER_FORMAT:
         raise DataError(
-            f"format {found}, but this palate reads format {FORMAT}; train the recommender again", path
+            f"format {found}, but this palate reads format {RECOMMENDER_FORMAT}; train the recommender again",
+            path,
         )
     return parse_record(_Header, content, path, _AGAIN)
 

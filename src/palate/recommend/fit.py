@@ -17,9 +17,16 @@ from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
 from palate.recommend.newcomer_tuning import TakenForNew, take_for_new, tune_newcomers
 from palate.recommend.order import COMMON, common_order
+from palate.recommend.progress import (
+    FitProgress,
+    generator_state,
+    read_progress,
+    set_generator_state,
+    write_progress,
+)
 from palate.recommend.rating_fit import fit_rating_model
 from palate.recommend.ratings import RatingModel
-from palate.recommend.recommender import CatalogueFacts, Recommender
+from palate.recommend.recommender import RECOMMENDER_FORMAT, CatalogueFacts, Recommender
 from palate.recommend.relations import (
     PairRelation,
     Relation,
@@ -40,6 +47,8 @@ from palate.schema import Bools, Floats, Interactions, Ints
 from palate.words import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from palate.config.recipe import ItemSettings, RecommendSettings
     from palate.data.dataset import Dataset
 
@@ -57,6 +66,7 @@ def fit_recommender(
     items: ItemSettings,
     seed: int = 0,
     report: Callable[[str], None] | None = None,
+    progress: Path | None = None,
 ) -> Recommender:
     """Fit a recommender.
 
@@ -67,6 +77,7 @@ def fit_recommender(
         items: Settings of the item encoder.
         seed: Seed of the held-out users and of the rating model's start.
         report: Called with a line for each stage.
+        progress: Folder where the learned weights are kept, and from which an interrupted training goes on after them.
 
     Returns:
         The recommender.
@@ -85,9 +96,8 @@ def fit_recommender(
     missing = _missing(dataset, described, settings)
     for line in missing:
         tell(line)
-    settings = settings.model_copy(update={"ordered": _is_ordered(dataset, events, settings, rng, tell)})
     fitting = _Fitting(dataset, settings, content, described, _deviations(dataset, events), seed, tell)
-    found = _tuned(fitting, events, rng)
+    found = _learned(fitting, events, rng, progress)
     scorer = found.scorer(events)
     if found.epochs and scorer.weights.network:
         tell(f"network: trained again on all training users, for {counted(found.epochs, 'epoch')}")
@@ -99,6 +109,34 @@ def fit_recommender(
     return Recommender(
         CatalogueFacts.of(dataset, settings.history, missing), dataset.items, scorer, ratings, content
     )
+
+
+def _learned(
+    fitting: _Fitting, events: Interactions, rng: np.random.Generator, progress: Path | None
+) -> _Fitting:
+    """Learn the weights, or take those that an interrupted training has kept."""
+    kept = None if progress is None else read_progress(progress, RECOMMENDER_FORMAT)
+    settings, tell = fitting.settings, fitting.tell
+    if kept is not None:
+        tell("going on after the weights, which were learned before")
+        set_generator_state(rng, kept.random)
+        settings = settings.model_copy(update={"ordered": kept.ordered, "ridge": kept.ridge})
+        return replace(fitting, settings=settings, weights=kept.weights, epochs=kept.epochs)
+    ordered = _is_ordered(fitting.dataset, events, settings, rng, tell)
+    found = _tuned(replace(fitting, settings=settings.model_copy(update={"ordered": ordered})), events, rng)
+    if progress is not None:
+        write_progress(
+            progress,
+            FitProgress(
+                format=RECOMMENDER_FORMAT,
+                ordered=ordered,
+                ridge=found.settings.ridge,
+                weights=found.weights,
+                epochs=found.epochs,
+                random=generator_state(rng),
+            ),
+        )
+    return found
 
 
 def _missing(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.items.encoder import ItemEncoder
 
+RECOMMENDER_FORMAT = 4
+"""Raised with each change of what a recommender's files mean or hold."""
 KnownUser: TypeAlias = "History | TasteState"
 """A user as a history, or as the state that :meth:`Recommender.state` made of one."""
 
@@ -154,15 +156,6 @@ class Recommender:
     def item_ids(self) -> list[str]:
         """Item ids by index, [I]."""
         return self.items["item_id"].to_list()
-
-    @cached_property
-    def titles(self) -> list[str]:
-        """Titles by index, [I]."""
-        return self.items["title"].to_list()
-
-    def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """Look up items [C]; raises :class:`DataError` for unknown ones."""
-        return index_of(self._index, item_ids)
 
     def state(self, history: History) -> TasteState:
         """Convert a history to a state, from which an answer takes as long however long the history was.

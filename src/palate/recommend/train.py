@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from palate.config.recipe import Recipe, RecommendSettings
+from palate.config.recipe import Recipe
 from palate.data.dataset import load_dataset
 from palate.data.protocols import make_split
 from palate.errors import RecipeError
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 
-def quick_settings() -> RecommendSettings:
-    """Return settings that fit a recommender in seconds, for a first answer: relations and one model of ratings."""
-    return RecommendSettings(
-        texts=False, ridge=500.0, rounds=1, network_size=0, rating_models=1, rating_iterations=10
-    )
-
-
 def train_recommender(
     recipe: Recipe,
     out: Path | str,
@@ -38,9 +31,9 @@ def train_recommender(
 ) -> Path:
     """Train the recommender of a recipe and return the run's folder.
 
-    The training is deterministic and has no steps to go on from: one that was interrupted starts anew, and one that is
-    finished is left as it is. With ``data.protocol`` it learns from what that protocol of ``palate rank`` lets be
-    learned from, and from nothing else, so that the run can be ranked by it.
+    The training is deterministic. One that was interrupted goes on after the weights, if it had learned these, with
+    the same result; one that is finished is left as it is. With ``data.protocol`` it learns from what that protocol of
+    ``palate rank`` lets be learned from, and from nothing else, so that the run can be ranked by it.
 
     Args:
         recipe: A recipe with a section ``recommend``.
@@ -73,7 +66,13 @@ def train_recommender(
             if recipe.data.protocol is not None:
                 training = make_split(dataset, recipe.data.protocol, seed=recipe.seed).training
             recommender = fit_recommender(
-                training, training.users("train"), recipe.recommend, recipe.items, recipe.seed, tell
+                training,
+                training.users("train"),
+                recipe.recommend,
+                recipe.items,
+                recipe.seed,
+                tell,
+                run.checkpoints,
             )
             save_recommender(recommender, run.model)
             run.finish()
