@@ -19,6 +19,10 @@ SIGNATURES = {
         "truth: 'Truth | Sequence[Truth]' = 'labels', rule: 'LabelRule | None' = None, "
         "calibration: 'bool' = False, promise: 'float | None' = None) -> 'EvaluationTable'"
     ),
+    "load_answerer": (
+        "(run: 'Path | str', recommender: 'Path | str | None' = None, *, "
+        "data: 'Dataset | Path | str | None' = None, device: 'str | torch.device' = 'auto') -> 'Answerer'"
+    ),
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (
         "(run: 'Path | str', backbone: 'str | None' = None, *, data: 'Dataset | Path | str | None' = None, "
@@ -67,6 +71,7 @@ BEGIN = {
     "prepare": "(source: 'str | Path | Sequence[str | Path]', out: 'Path | str', *, items: 'Path | str | None' =",
 }
 CLASSES = {
+    "Answerer",
     "Client",
     "Dataset",
     "EvaluationTable",

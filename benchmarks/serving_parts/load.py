@@ -19,11 +19,13 @@ import palate
 
 
 @contextmanager
-def server(run: Path, store: Path, workers: int) -> Iterator[tuple[str, int]]:
-    """A server's address and process, once it is ready."""
+def server(
+    run: Path, store: Path, workers: int, source: Path | None = None, url: str | None = None
+) -> Iterator[tuple[str, int]]:
+    """A server's address and process, once it is ready; of another source tree or on another store than the file."""
     command = [sys.executable, "-m", "palate", "serve", str(run), "--port", "0"]
-    command += ["--store", str(store), "--workers", str(workers)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(palate.__file__).parents[1])}
+    command += ["--store", url or str(store), "--workers", str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(source or Path(palate.__file__).parents[1])}
     with store.with_suffix(".log").open("w+") as log:
         process = subprocess.Popen(command, stderr=log, env=environment)
         try:

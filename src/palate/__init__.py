@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from palate.answers.answerer import Answerer
+    from palate.answers.load import load_answerer
     from palate.client import Client
     from palate.config.load import load_recipe
     from palate.config.recipe import Recipe
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from palate.training.from_python import train
 
 __all__ = [
+    "Answerer",
     "Client",
     "Dataset",
     "EvaluationTable",
@@ -50,6 +53,7 @@ __all__ = [
     "Recommender",
     "evaluate",
     "export_prompts",
+    "load_answerer",
     "load_dataset",
     "load_model",
     "load_recipe",
@@ -67,6 +71,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Answerer": "palate.answers.answerer",
     "Client": "palate.client",
     "Dataset": "palate.data.dataset",
     "EvaluationTable": "palate.evaluation.results",
@@ -81,6 +86,7 @@ _MODULES = {
     "Recommender": "palate.recommend.recommender",
     "evaluate": "palate.evaluation.results",
     "export_prompts": "palate.export.write",
+    "load_answerer": "palate.answers.load",
     "load_dataset": "palate.data.dataset",
     "load_model": "palate.model.model",
     "load_recipe": "palate.config.load",

@@ -164,6 +164,56 @@ class Client:
         )["answers"]
         return answered
 
+    def ask(
+        self,
+        question: str,
+        user_id: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+        item_ids: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        k: int = 3,
+    ) -> dict[str, Any]:
+        """Ask a question in free words about a stored user, or about a given history.
+
+        Args:
+            question: The question; ``{item}`` and ``{category}`` in it stand for those given here.
+            user_id: A stored user.
+            history: Events, instead of a stored user.
+            item_ids: Items that it asks about, beside those that it names.
+            categories: Categories likewise.
+            k: Items that are recommended, or are to be avoided.
+
+        Returns:
+            The answer's ``text`` and ``source``, the ``kind`` that the question was matched to, ``chances`` and
+            ``reasons``.
+        """
+        asked = _question(user_id, question, history)
+        return self.answers([{**asked, "item_ids": list(item_ids), "categories": list(categories), "k": k}])[
+            0
+        ]
+
+    def explanation(
+        self,
+        item_id: str,
+        user_id: str | None = None,
+        *,
+        history: Sequence[Fields] | None = None,
+        by: str = "next item",
+        against: bool = False,
+    ) -> dict[str, Any]:
+        """Explain the score of an item by what of the history it would be another without.
+
+        Args:
+            item_id: The item.
+            user_id: A stored user.
+            history: Events, instead of a stored user.
+            by: The score: "next item", or "ratings".
+            against: What lowers the score, in the place of what raises it.
+        """
+        asked = {**_question(user_id, None, history), "item_id": item_id, "by": by, "against": against}
+        return self._json("POST", "/explanations", **_body(asked))
+
     def stream(
         self,
         user_id: str | None = None,

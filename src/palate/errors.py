@@ -115,6 +115,10 @@ class NotServedError(PalateError):
     """The server lacks the model that a request needs."""
 
 
+class QuestionError(PalateError):
+    """A question is of no kind that is known, or what it names is not in the catalogue or may be several things."""
+
+
 class ConflictError(PalateError):
     """An id or a name is already in use."""
 

@@ -1,5 +1,6 @@
 """Servers that listen, in a thread of this process and in processes of their own, and what they say and should say."""
 
+import asyncio
 import os
 import re
 import resource
@@ -127,6 +128,11 @@ def _ready(url):
         return httpx.get(f"{url}/ready", timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+def append(users, sent):
+    """Add events as a request does."""
+    return asyncio.run(users.append(sent))
 
 
 def refusal(response, status):

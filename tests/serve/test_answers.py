@@ -20,8 +20,9 @@ from palate.serve.settings import Limits
 from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
 from palate.tasks.questions import Question
-from serving import ask, expected, prompts_of, sent
+from serving import append, ask, expected, prompts_of, sent
 
+QUESTION = "What are the best and the worst genres for this user?"
 KINDS = ["streaming", "recency", "uem", "text"]
 
 
@@ -53,7 +54,7 @@ def test_a_rating_that_changes_leaves_no_trace_of_the_old_one(run_of, tmp_path, 
     items = tiny_data.item_ids[:12]
     draw = random.Random(1)
     for step in range(60):
-        users.append({"ann": [Event(draw.choice(items), float(draw.randint(1, 5)), draw.randrange(10**9))]})
+        append(users, {"ann": [Event(draw.choice(items), float(draw.randint(1, 5)), draw.randrange(10**9))]})
         made, source = users.encoded("ann")
         assert users.encoded("ann") == (made, "kept")
         assert made.version == step + 1
@@ -66,7 +67,7 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
     served = ServedModel(run)
     users = Users(served, UserStore(tmp_path / "users.sqlite"))
     items = tiny_data.item_ids
-    users.append({"ann": [Event(item, 3.0, number) for number, item in enumerate(items)]})
+    append(users, {"ann": [Event(item, 3.0, number) for number, item in enumerate(items)]})
     assert users.encoded("ann")[1] == "anew"
     read, read_into = [], served.model.read_into
     monkeypatch.setattr(
@@ -74,7 +75,7 @@ def test_an_event_is_read_alone_whatever_the_history(run, tmp_path, tiny_data, m
         "read_into",
         lambda state, histories: read.extend(histories) or read_into(state, histories),
     )
-    users.append({"ann": [Event(items[3], 5.0, 1000)]})
+    append(users, {"ann": [Event(items[3], 5.0, 1000)]})
     assert users.encoded("ann")[1] == "advanced"
     assert [len(history) for history in read] == [1, 1]  # the new rating in, and the old one out
 
@@ -145,7 +146,7 @@ def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(model, tiny_dat
 
 def test_the_pieces_of_a_stream_make_the_answer(server, model, tiny_data):
     histories = tiny_data.histories(tiny_data.user_ids[:3])
-    questions = [{"history": sent(history), "instruction": "Why, né?"} for history in histories]
+    questions = [{"history": sent(history), "instruction": QUESTION} for history in histories]
     told = {"piece": ["", "", ""], "answer": {}, "done": []}
     with server.stream("POST", "/answers", json={"questions": questions, "stream": True}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -158,7 +159,7 @@ def test_the_pieces_of_a_stream_make_the_answer(server, model, tiny_data):
                 told["answer"][content["question"]] = content["text"]
             else:
                 told[name].append(content)
-    texts = expected(model, histories, "Why, né?")
+    texts = expected(model, histories, QUESTION)
     assert told["piece"] == texts == [told["answer"][number] for number in range(3)]
     assert len(told["done"]) == 1
 
@@ -212,7 +213,7 @@ def test_no_answer_is_of_an_older_history(server, model, tiny_data):
 
 def test_a_user_prompt_that_is_too_large_is_made_each_time(run_of, tmp_path, monkeypatch):
     users = Users(ServedModel(run_of("text")), UserStore(tmp_path / "users.sqlite"))
-    users.append({"ann": [Event("1", 3.0, 1)]})
+    append(users, {"ann": [Event("1", 3.0, 1)]})
     monkeypatch.setattr("palate.serve.engine.MOST_KEPT", 100)
     assert [users.encoded("ann")[1] for _ in range(2)] == ["anew", "anew"]
 

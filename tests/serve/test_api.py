@@ -365,7 +365,7 @@ def test_what_goes_wrong_inside_stays_inside(server, monkeypatch, error, status,
         raise error
 
     store = server.app.app.state.service.store
-    for name in ("append", "history"):
+    for name in ("appending", "history"):
         monkeypatch.setattr(store, name, fail)
     for answered in (server.post("/users/ann/events", json=EVENT), server.get("/users/ann/history")):
         assert refusal(answered, status).startswith(said)
@@ -506,15 +506,14 @@ def test_the_log_names_users_only_when_asked(serve, caplog, log_content):
     server.post("/users/ann-the-user/events", json={**EVENT, "event_id": "her-event"})
     server.post("/users/ann-the-user/events", json={**EVENT, "event_id": "her-event", "rating": 2})
     server.post("/users/ann-the-user/events", json={"item_id": "her-film", "rating": 2})
-    server.post(
-        "/answers", json={"questions": [{"user_id": "ann-the-user", "instruction": "her instruction"}]}
-    )
+    question = "What are the best and the worst genres for this user?"
+    server.post("/answers", json={"questions": [{"user_id": "ann-the-user", "instruction": question}]})
     server.get("/users/ann-the-user%0aforged/history")
     lines = [record.getMessage() for record in caplog.records if record.name == "palate.serve"]
     written = "\n".join(lines)
     assert "POST" in written
     assert ("ann-the-user" in written) == log_content
-    assert ("her instruction" in written) == log_content
+    assert (question in written) == log_content
     assert "her-film" not in written
     assert not [line for line in lines if "\n" in line]
     if not log_content:

@@ -71,8 +71,9 @@ def test_answers_are_explained(client):
     assert stored["text"] == given["text"] == client.answer("ann")
     assert [one["item_id"] for one in stored["items"]] == ["1", "2", "3", "4"]
     assert client.view("ann")["categories"] == client.view(history=history)["categories"]
-    why = client.attribution("ann", "Why?")
-    assert (why["instruction"], why["text"]) == ("Why?", client.answer("ann", "Why?"))
+    question = "What are the best and the worst genres for this user?"
+    why = client.attribution("ann", question)
+    assert (why["instruction"], why["text"]) == (question, client.answer("ann", question))
 
 
 def test_events_are_deleted(client):

@@ -19,7 +19,7 @@ from palate.serve.store import database
 from palate.serve.store.changes import Event
 from palate.serve.store.database import store_url
 from palate.serve.store.store import Encoded, UserStore
-from serving import ask, bytes_of, expected, refusal, sent
+from serving import append, ask, bytes_of, expected, refusal, sent
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("a", 5.0, 30, "third")]
 
@@ -246,10 +246,10 @@ def test_a_deletion_while_a_prompt_is_made_is_not_undone(run, tmp_path, tiny_dat
     users = Users(ServedModel(run), UserStore(tmp_path / "users.sqlite"))
     items = tiny_data.item_ids
     first = [Event(items[0], 1.0, 5, "telling"), *(Event(item, 3.0, 9) for item in items[1:9])]
-    users.append({"ann": first})
+    append(users, {"ann": first})
     if moment != "encode":
         users.encoded("ann")
-        users.append({"ann": [Event(items[9], 5.0, 20)]})
+        append(users, {"ann": [Event(items[9], 5.0, 20)]})
     owner = users.store if moment == "changes" else users.served
     work = getattr(owner, moment)
 
@@ -265,7 +265,7 @@ def test_a_deletion_while_a_prompt_is_made_is_not_undone(run, tmp_path, tiny_dat
     users.encoded("ann")
     monkeypatch.undo()
     made, _ = users.encoded("ann")
-    users.append({"bob": first[1:] + [Event(items[9], 5.0, 20)] * (moment != "encode")})
+    append(users, {"bob": first[1:] + [Event(items[9], 5.0, 20)] * (moment != "encode")})
     assert torch.equal(
         users.served.prompt_from(made).embeddings,
         users.served.prompt_from(users.encoded("bob")[0]).embeddings,

@@ -12,7 +12,7 @@ from palate.serve import service
 from palate.serve.engine import ServedModel, Users
 from palate.serve.store.changes import Event, ItemsRemovedError
 from palate.serve.store.store import Encoded, UserStore
-from serving import ask, bytes_of, refusal
+from serving import append, ask, bytes_of, refusal
 
 ALIEN, BRAZIL = Item("x", "A telling title", ("Horror",), "And a telling text.", 1979), Item("y", "Brazil")
 NEW = [{"item_id": "x", "title": "A telling title"}, {"item_id": "y", "title": "Brazil"}]
@@ -166,7 +166,7 @@ def test_an_item_that_is_deleted_while_events_about_it_are_checked_is_not_known(
 
     monkeypatch.setattr(Users, "check", meanwhile)
     with pytest.raises(DataError, match="1 item id is not known: 'x'"):
-        users.append({"ann": [Event("x", 4.0, 1)]})
+        append(users, {"ann": [Event("x", 4.0, 1)]})
     with users.store.database.reading() as connection:
         assert connection.execute(text("SELECT count(*) FROM events")).scalar_one() == 0
     users.store.close()

@@ -35,7 +35,7 @@ def questions(model):
         "Which genres does this user like?",
         f"Does this user like {one}?",
         f"Which does this user prefer, {one} or {other}?",
-        "What else?",
+        "Name this user's favorite genres.",
     ]
 
 

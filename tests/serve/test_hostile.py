@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import httpx
 import pytest
 import uvicorn
@@ -25,6 +26,7 @@ from palate.serve.connections import GuardedProtocol, LimitedLines
 from palate.serve.engine import Users
 from palate.serve.gate import Keys
 from palate.serve.requests import values_in
+from palate.serve.store import store
 from palate.serve.store.store import UserStore
 from serving import refusal, started
 
@@ -294,7 +296,7 @@ def test_these_are_all_requests_that_change_the_store(server):
         (method.upper(), path.replace("{user_id}", "ann"))
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
-        if method != "get" and path not in reads
+        if method != "get" and path not in reads and not path.startswith("/v1/")  # which answer
     }
     assert changing == {(method, path.replace("bob", "ann")) for method, path, _ in WRITES.values()}
     statuses = {
@@ -311,18 +313,23 @@ def test_every_change_is_refused_before_it_begins_or_finished(serve, monkeypatch
     server, item = serve(), {"item_id": "x", "title": "X"}
     server.post("/items", json={"items": [item]}).raise_for_status()
     server.post("/users/ann/events", json=[EVENT, {"item_id": "x", "rating": 4}]).raise_for_status()
-    store = server.app.app.state.service.store
+    users = server.app.app.state.service.store
 
     def kept():
-        return [store.history(one).version for one in store.user_ids("", 9)], store.items()
+        return [users.history(one).version for one in users.user_ids("", 9)], users.items()
 
-    before, real = kept(), engine.committing
+    before, real, real_here = kept(), engine.committing, engine.committing_here
 
     def late():
         time.sleep(0.6)
         real()
 
+    async def late_here():
+        await anyio.sleep(0.6)
+        await real_here()
+
     hurried = serve(limits={"seconds": 0.3})
+    monkeypatch.setattr(engine, "committing_here", late_here)
     for module in (engine, routes):
         monkeypatch.setattr(module, "committing", late)
     assert "not done in 0.3 seconds" in refusal(hurried.request(method, path, **content), 503)
@@ -332,19 +339,21 @@ def test_every_change_is_refused_before_it_begins_or_finished(serve, monkeypatch
     assert kept() != before
 
 
-@pytest.mark.parametrize("method", ["append", "delete_user", "delete_events"])
-def test_what_is_being_kept_is_finished_and_said(serve, monkeypatch, method):
+@pytest.mark.parametrize(
+    ("owner", "method"), [(store, "append_all"), (UserStore, "delete_user"), (UserStore, "delete_events")]
+)
+def test_what_is_being_kept_is_finished_and_said(serve, monkeypatch, owner, method):
     server = serve(limits={"seconds": 0.3})
-    work = getattr(UserStore, method)
+    work = getattr(owner, method)
 
-    def slowly(self, *rest):
+    def slowly(*rest):
         time.sleep(0.6)
-        return work(self, *rest)
+        return work(*rest)
 
-    if method != "append":
+    if method != "append_all":
         assert server.post("/users/ann/events", json={**EVENT, "event_id": "e"}).status_code == 200
-    monkeypatch.setattr(UserStore, method, slowly)
-    if method == "append":
+    monkeypatch.setattr(owner, method, slowly)
+    if method == "append_all":
         assert server.post("/users/ann/events", json=EVENT).json()["new"] == 1
         assert len(server.get("/users/ann/history").json()["events"]) == 1
     elif method == "delete_user":

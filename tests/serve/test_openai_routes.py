@@ -52,15 +52,23 @@ def test_a_completion_is_the_answer_about_the_user(client, name, address, model)
 
 
 def test_several_prompts_are_several_choices(client, name, address):
-    found = client.completions.create(model=name, prompt=["", "Why?"], user="ann")
+    found = client.completions.create(
+        model=name, prompt=["", "What are the best and the worst genres for this user?"], user="ann"
+    )
     assert [one.index for one in found.choices] == [0, 1]
     assert [one.text for one in found.choices] == [
         answers(address, "ann")[0],
-        answers(address, "ann", "Why?")[0],
+        answers(address, "ann", "What are the best and the worst genres for this user?")[0],
     ]
 
 
-@pytest.mark.parametrize("content", ["Why?", [{"type": "text", "text": "Why?"}]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "What are the best and the worst genres for this user?",
+        [{"type": "text", "text": "What are the best and the worst genres for this user?"}],
+    ],
+)
 def test_a_chat_is_answered_by_its_last_message(client, name, address, content):
     messages = [
         {"role": "system", "content": "You are kind."},
@@ -69,7 +77,10 @@ def test_a_chat_is_answered_by_its_last_message(client, name, address, content):
         {"role": "user", "content": content},
     ]
     found = client.chat.completions.create(model=name, messages=messages, user="ann", temperature=0.7)
-    assert found.choices[0].message.content == answers(address, "ann", "Why?")[0]
+    assert (
+        found.choices[0].message.content
+        == answers(address, "ann", "What are the best and the worst genres for this user?")[0]
+    )
     assert found.choices[0].message.role == "assistant"
     assert found.choices[0].finish_reason == "stop"
 
@@ -116,7 +127,12 @@ def test_an_answer_is_cut_where_it_may_be_no_longer(client, name, address, model
         ({"n": 2}, openai.BadRequestError, "n", "n: expected 1"),
         ({"stop": ["."]}, openai.BadRequestError, "stop", "stop: unknown field; leave it out"),
         ({"prompt": "x" * 2_001}, openai.BadRequestError, "instruction", "expected at most 2,000"),
-        ({"prompt": ["Why?"] * 33}, openai.BadRequestError, "questions", "found 33, expected at most 32"),
+        (
+            {"prompt": ["What are the best and the worst genres for this user?"] * 33},
+            openai.BadRequestError,
+            "questions",
+            "found 33, expected at most 32",
+        ),
         ({"user": None}, openai.BadRequestError, "user", "user: "),
     ],
 )
@@ -134,7 +150,10 @@ def test_a_chat_that_holds_more_than_text_is_refused(client, name):
         client.chat.completions.create(
             model=name, messages=[{"role": "user", "content": picture}], user="ann"
         )
-    last = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So"}]
+    last = [
+        {"role": "user", "content": "What are the best and the worst genres for this user?"},
+        {"role": "assistant", "content": "So"},
+    ]
     with pytest.raises(openai.BadRequestError, match="the last message"):
         client.chat.completions.create(model=name, messages=last, user="ann")
 

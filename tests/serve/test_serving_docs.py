@@ -29,7 +29,7 @@ def commands():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_do_what_they_say(listening, tmp_path):
     url, said = listening(), []
-    assert len(commands()) == 25
+    assert len(commands()) == 28
     for line in commands():
         shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
         done = subprocess.run(
@@ -56,6 +56,9 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     assert wished[0]["personal"]
     assert [one["item_id"] for one in json.loads(said[22])["ratings"][0]["items"]] == ["7", "12"]
     assert json.loads(said[23])["choices"][0]["item_id"] in ("7", "12")
+    (why,), (stars,) = (json.loads(one)["answers"] for one in said[-3:-1])
+    assert (why["kind"], stars["kind"], len(why["chances"])) == ("recommendation", "rating", 5)
+    assert json.loads(said[-1])["explanation"]["item_id"] == "7"
     assert json.loads(said[15]) == {"user_id": "ann", "events": 1}
     assert json.loads(said[16]) == {"items": 1, "events": 0}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from palate.cli.answers import answers
 from palate.cli.ask import ask
 from palate.cli.check_backbone import check_backbone
 from palate.cli.console import print_whatever_can_be_printed, show, tell
@@ -39,6 +40,7 @@ _AFTER_INTERRUPT = {
     "export": "run the same command again to go on where it stopped",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
+    "answers": "run the same command again to go on",
     "store": "run the same command again to go on",
     "serve": "every event that it acknowledged is in the store",
 }
@@ -89,6 +91,7 @@ app = typer.Typer(
 )
 for _command in (
     ask,
+    answers,
     prepare,
     inspect,
     train,

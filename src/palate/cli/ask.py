@@ -15,8 +15,12 @@ from palate.cli.console import show, show_json, show_table, tell, watched
 from palate.cli.own_files import RuleOption, reads_own_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from palate.answers.answerer import WordedAnswer
     from palate.data.dataset import Dataset
     from palate.model.evidence import EvidencedAnswer
+    from palate.model.model import PersonalizedModel
     from palate.schema import History, Item
 
 
@@ -34,13 +38,21 @@ def ask(
         Path | None, Option(help="A history of someone else: a JSON, JSON lines or CSV file.")
     ] = None,
     question: Annotated[
-        str | None, Option(help="The question; what the user likes and dislikes if not given.")
+        str | None,
+        Option(help="A question in free words; what the user likes and dislikes if not given."),
     ] = None,
     own: Any = None,
     run: Annotated[
         Path,
         Option(help="The run's folder of a model whose weights know no catalogue, if not palate's own."),
     ] = Path("packaged"),
+    recommender: Annotated[
+        Path | None,
+        Option(
+            metavar="RUN",
+            help="A recommender's run on the same data, for questions about items; fitted at once if not given.",
+        ),
+    ] = None,
     save: Annotated[
         Path | None, Option(help="Also write the dataset to this new folder, as palate prepare does.")
     ] = None,
@@ -55,6 +67,8 @@ def ask(
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices, which threads only delay
         os.environ.setdefault(threads, "1")
     Thread(target=import_module, args=("palate.model.model",), daemon=True).start()  # while files are read
+    from palate.answers.answerer import WordedAnswer
+    from palate.cli.worded import show_worded
     from palate.data.prepare import read_dataset
 
     said: list[str] = []
@@ -66,7 +80,13 @@ def ask(
     _check(run, history, save)
     dataset = read_dataset(events, own, save, rule, note, watched())
     asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history)
-    answers = _answers(run, _held_out(dataset, user or [], note), asked, new_items, question)
+    others = _held_out(dataset, user or [], note)
+    answers: Sequence[EvidencedAnswer | WordedAnswer]
+    if question is None:
+        model = _bound(run, others, asked).with_items(new_items)
+        answers = _evidenced(model, others, asked, None)
+    else:
+        answers = _answers(run, others, asked, new_items, question, recommender, note)
     if as_json:
         info = dataset.info.model_dump(
             mode="json",
@@ -75,7 +95,10 @@ def ask(
         show_json({"data": info, "said": said, "answers": [asdict(one) for one in answers]})
         return
     for answer in answers:
-        _show(answer, dataset)
+        if isinstance(answer, WordedAnswer):
+            show_worded(answer)
+        else:
+            _show(answer, dataset)
 
 
 def _check(run: Path, history: Path | None, save: Path | None) -> None:
@@ -118,21 +141,62 @@ def _held_out(dataset: Dataset, users: list[str], note: Any) -> Dataset:
     return with_label_statistics(dataset.holding_out(asked))
 
 
-def _answers(
-    run: Path, dataset: Dataset, histories: list[History], new_items: list[Item], question: str | None
-) -> list[EvidencedAnswer]:
-    from palate.model.evidence import evidenced_answers
+def _bound(run: Path, dataset: Dataset, histories: list[History]) -> PersonalizedModel:
+    """Load the model, and bind it to the data for histories of these lengths."""
     from palate.model.model import load_model
-    from palate.model.wording import check_instruction
-    from palate.tasks import load_task
 
     model = load_model(run, device="cpu")
-    if question is not None:
-        check_instruction(run, model.settings.over(dataset.info), question)
-    lengths = [len(history) for history in histories]
-    model = model.bind(dataset, model.summarised(dataset, near=lengths)).with_items(new_items)
+    return model.bind(dataset, model.summarised(dataset, near=[len(history) for history in histories]))
+
+
+def _evidenced(
+    model: PersonalizedModel, dataset: Dataset, histories: list[History], question: str | None
+) -> list[EvidencedAnswer]:
+    from palate.model.evidence import evidenced_answers
+    from palate.tasks import load_task
+
     info = dataset.info.model_copy(update={"categories": model.settings.categories})
     return evidenced_answers(model, histories, load_task(model.settings.task, info), question)
+
+
+def _answers(
+    run: Path,
+    dataset: Dataset,
+    histories: list[History],
+    new_items: list[Item],
+    question: str,
+    recommender_run: Path | None,
+    note: Callable[[str], None],
+) -> Sequence[EvidencedAnswer | WordedAnswer]:
+    """Answer a question in free words: in the model's where it names categories, else from scores."""
+    from dataclasses import replace
+
+    from palate.answers.load import answerer_of
+    from palate.config.recipe import ItemSettings
+    from palate.recommend.files import load_recommender
+    from palate.recommend.fit import fit_recommender
+    from palate.recommend.train import quick_settings
+    from palate.tasks.wordings import NAMING, WORDINGS
+    from palate.words import counted, plural
+
+    recommender = None if recommender_run is None else load_recommender(recommender_run)
+    model = _bound(run, dataset, histories).with_items(new_items)
+    answerer = answerer_of(model, recommender, items=dataset.items)
+    user_id = histories[0].user_id if len(histories) == 1 else None
+    asked = answerer.matched(question, user_id=user_id)
+    note(f"asked about {asked.meaning} ({asked.kind}, {asked.probability:.0%} sure)")
+    if asked.kind in NAMING:
+        wording = WORDINGS[asked.kind].trained[0].format(fields=plural(model.settings.category_field))
+        return [replace(one, question=question) for one in _evidenced(model, dataset, histories, wording)]
+    if recommender is None and answerer.needs_recommender(asked.kind):
+        note(
+            f"fitting a recommender to {counted(dataset.info.interactions, 'event')}; a trained one is taken by "
+            "--recommender RUN"
+        )
+        recommender = fit_recommender(dataset, dataset.users("train"), quick_settings(), ItemSettings())
+    answerer = answerer_of(model, None if recommender is None else recommender.with_items(new_items))
+    answerer.check_kind(asked.kind)
+    return answerer.answer_each(answerer.known(histories, [asked.kind]), asked)
 
 
 def _show(answer: EvidencedAnswer, dataset: Dataset) -> None:

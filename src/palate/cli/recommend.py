@@ -169,7 +169,7 @@ def _answer(
     if file is not None:
         return _show(*_someone_else(recommender, file, new), as_json, ask, shown)
     dataset = dataset_of(load_run(run), data)
-    names = _names(users, dataset.user_ids) if users is not None else list(dict.fromkeys(user or ()))
+    names = named_users(users, dataset.user_ids) if users is not None else list(dict.fromkeys(user or ()))
     for name in names:
         dataset.user_index(name)
     recommender = _with_items(recommender, new)
@@ -200,7 +200,7 @@ def _show(
         shown(recommender, history, found)
 
 
-def _names(users: str, known: Sequence[str]) -> list[str]:
+def named_users(users: str, known: Sequence[str]) -> list[str]:
     """List the users that are asked about: all, or those of a file."""
     from palate.errors import DataError, did_you_mean
     from palate.system.files import read_text

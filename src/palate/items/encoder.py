@@ -106,6 +106,10 @@ class ItemEncoder:
             )  # again where this has shown that what was cached is not the encoder's
         return self._cache.vectors(keys)
 
+    def fresh(self, texts: Sequence[str]) -> Floats:
+        """Encode texts [N] that nobody will ask for again, without the cache, [N, S]."""
+        return self._forward(list(texts))
+
     @cached_property
     def _folder(self) -> Path:
         return encoder_folder(self.settings)

@@ -318,6 +318,11 @@ class PersonalizedModel(nn.Module):
         return None if self.keeps_state else self.settings.window
 
     @property
+    def has_view(self) -> bool:
+        """Whether the user encoder decides on categories itself, with chances that they are liked and disliked."""
+        return isinstance(self.user_encoder, BindsToData)
+
+    @property
     def keeps_state(self) -> bool:
         """Whether the user encoder keeps a state of a history, for :meth:`new_state`."""
         return isinstance(self.user_encoder, KeepsState)

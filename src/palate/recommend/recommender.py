@@ -157,6 +157,15 @@ class Recommender:
         """Item ids by index, [I]."""
         return self.items["item_id"].to_list()
 
+    @cached_property
+    def titles(self) -> list[str]:
+        """Titles by index, [I]."""
+        return self.items["title"].to_list()
+
+    def index_of(self, item_ids: Sequence[str]) -> Indices:
+        """Look up items [C]; raises :class:`DataError` for unknown ones."""
+        return index_of(self._index, item_ids)
+
     def state(self, history: History) -> TasteState:
         """Convert a history to a state, from which an answer takes as long however long the history was.
 

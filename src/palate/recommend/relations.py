@@ -36,6 +36,8 @@ class PairRelation:
 
     def of_items(self, events: sparse.csr_matrix, items: Ints) -> Floats:
         """Score some items, [B, C], as :meth:`scores` does."""
+        if isinstance(self.matrix, np.ndarray):
+            return _dense(events @ self.matrix[:, items])
         return _dense(self.product(events)[:, items])
 
     def padded(self, new: int) -> PairRelation:

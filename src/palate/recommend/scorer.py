@@ -11,7 +11,7 @@ import numpy as np
 from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.recommend.newcomers import NewcomerWeights, newcomer_scores
 from palate.recommend.relations import Relation, VectorRelation, add_scores
-from palate.schema import Floats, Ints, Windows
+from palate.schema import Doubles, Floats, Ints, Windows
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
@@ -125,20 +125,23 @@ class Scorer:
                 add_scores(total, self.relations[name].product(np.float32(part.weight) * events))
         return total
 
-    def of_items(self, window: Windows, items: Ints) -> Floats:
-        """Score some items for one window, [1, C], as :meth:`scores` does."""
-        total = np.float32(self.weights.popularity) * self.popularity[None, items]
+    def of_items(self, windows: Windows, items: Ints) -> Floats:
+        """Score some items for B windows, [B, C], as :meth:`scores` does."""
+        popularity = np.float32(self.weights.popularity) * self.popularity[None, items]
+        total = np.repeat(popularity, len(windows), axis=0)
         for name, part in self.weights.relations.items():
             if part.weight:
-                events = event_matrix(window, part.events.of(window, self.deviations), len(self.popularity))
+                events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
                 total += self.relations[name].of_items(np.float32(part.weight) * events, items)
         scores = compressed(total, self.weights.floor)
-        chosen = self.chosen(window)
-        if self.network is not None and self.weights.network and chosen.length[0]:
-            scores += np.float32(self.weights.network) * self.network.logits(chosen, self.deviations, items)
+        if self.network is not None and self.weights.network:
+            chosen = self.chosen(windows)
+            personal = chosen.length > 0
+            logits = self.network.logits(chosen[personal], self.deviations, items)
+            scores[personal] += np.float32(self.weights.network) * logits
         columns = np.flatnonzero(np.isin(items, self.new))
-        self._set_newcomers(scores, window, items[columns], columns)
-        return self._skips_last(scores, window, items)
+        self._set_newcomers(scores, windows, items[columns], columns)
+        return self._skips_last(scores, windows, items)
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
         """Yield the scores of parts of the windows, as rows and scores [rows, I]."""
@@ -169,3 +172,13 @@ def popularity_of(counts: Floats) -> Floats:
     logs = np.log1p(counts).astype(np.float32)
     scaled: Floats = logs / max(float(logs.max(initial=0.0)), 1.0)
     return scaled
+
+
+def popularity_weights(popularity: Floats) -> Doubles:
+    """Invert :func:`popularity_of` up to a factor: weights about proportional to numbers of interactions, [I].
+
+    The least popular item that anyone has interacted with stands for one interaction.
+    """
+    least = float(popularity[popularity > 0].min(initial=1.0))
+    weights: Doubles = np.expm1(popularity.astype(np.float64) * np.log(2) / least) + 1e-6
+    return weights

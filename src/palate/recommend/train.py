@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from palate.config.recipe import Recipe
+from palate.config.recipe import Recipe, RecommendSettings
 from palate.data.dataset import load_dataset
 from palate.data.protocols import make_split
 from palate.errors import RecipeError
@@ -21,6 +21,13 @@ from palate.system.places import rooted
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+
+
+def quick_settings() -> RecommendSettings:
+    """Return settings that fit a recommender in seconds, for a first answer: relations and one model of ratings."""
+    return RecommendSettings(
+        texts=False, ridge=500.0, rounds=1, network_size=0, rating_models=1, rating_iterations=10
+    )
 
 
 def train_recommender(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from safetensors.torch import load, save
+from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from palate.config.recipe import ItemSettings
@@ -31,14 +33,16 @@ from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
 from palate.model.named import find_model
 from palate.model.tables import vectors_of
-from palate.schema import History, Item
+from palate.schema import History, Item, QuestionKind
 from palate.serve.batcher import QueuedQuestion
 from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event, ItemsRemovedError
 from palate.serve.store.store import Changes, Encoded, ItemDeletion, StoredHistory, UserStore
-from palate.serve.waiting import acquired, committing
+from palate.serve.waiting import acquired, committing, committing_here
 from palate.system.files import sha256_of
+from palate.tasks.questions import Question
+from palate.tasks.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from palate.serve.recommending import ServedRecommender
@@ -71,6 +75,13 @@ class ServedModel:
     def reads(self) -> int | None:
         """Maximum number of events that the model reads, the most recent ones; None for all."""
         return self.model.max_events
+
+    @cached_property
+    def trained_kinds(self) -> tuple[QuestionKind, ...]:
+        """Kinds of questions that the language model was trained on; all for one that started as the packaged one."""
+        if self.model.settings.binds or self.model.run is None:
+            return tuple(WORDINGS)
+        return tuple(self.model.run.recipe.train.questions) or ("preference",)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
         """List the items that the model does not know."""
@@ -130,15 +141,18 @@ class ServedModel:
                 [item for item in items if item.item_id in new], self._encoder
             )
 
-    def asked(self, history: History, instruction: str, new_items: Sequence[Item] = ()) -> QueuedQuestion:
+    def asked(
+        self, history: History, instruction: str | Question, new_items: Sequence[Item] = ()
+    ) -> QueuedQuestion:
         """Ask about a history that is not stored, with new items that are not added."""
         model = self._knowing(history.item_ids, new_items)
-        return QueuedQuestion(model, model.encode([history]), model.question(instruction))
+        question = model.question(instruction) if isinstance(instruction, str) else instruction
+        return QueuedQuestion(model, model.encode([history]), question)
 
-    def asked_of(self, kept: Encoded, instruction: str) -> QueuedQuestion:
+    def asked_of(self, kept: Encoded, instruction: str | Question) -> QueuedQuestion:
         """Ask about a cached encoding; vectors of categories that are asked about are computed from its state."""
         model = self.model
-        question = model.question(instruction)
+        question = model.question(instruction) if isinstance(instruction, str) else instruction
         if question.entities and kept.state is not None:
             user = model.load_state(kept.state).user_prompt()
         else:
@@ -232,6 +246,9 @@ def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest
 
+
+FEW = 100
+"""Events that are checked on the event loop; more of them in a thread."""
 
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
 """Origin of a user prompt: cached, updated from the last state, or encoded from the whole history."""
@@ -327,20 +344,24 @@ class Users:
             )
         return self.model
 
-    def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
-        """Add events by user id, in one transaction.
+    async def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
+        """Add events by user id, all or none, in a transaction with those of other requests that wait.
 
         Raises what :meth:`check` and :meth:`UserStore.append` raise.
         """
         events = [event for of_user in sent.values() for event in of_user]
+        item_ids, ratings = [event.item_id for event in events], [event.rating for event in events]
         while True:
             removals = self._removals
-            self.check([event.item_id for event in events], [event.rating for event in events])
-            committing()
+            if len(events) > FEW or self.catalogue.unknown(item_ids):
+                await run_in_threadpool(self.check, item_ids, ratings)
+            else:  # nothing has to be read for it
+                self.check(item_ids, ratings)
+            await committing_here()
             try:
-                return self.store.append(sent, removals)
+                return await asyncio.wrap_future(self.store.appending(sent, removals))
             except ItemsRemovedError:  # another server did that
-                self.refresh_items()
+                await run_in_threadpool(self.refresh_items)
 
     def check(
         self, item_ids: Sequence[str], ratings: Sequence[float], new_items: Sequence[Item] = ()

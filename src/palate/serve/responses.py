@@ -7,17 +7,48 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from palate.answers.answerer import AnswerChance, AnswerSource
+from palate.answers.reasons import Explanation
 from palate.recommend.recommender import RatedItem, RecommendedItem
 from palate.serve.store.store import StoredHistory
+from palate.tasks.naming import NamedEntity
 
 
 class GivenAnswer(BaseModel):
-    """An answer, with the version of the history for a stored user."""
+    """An answer, with the version of the history for a stored user, and what it rests on."""
 
     user_id: str | None
     version: int | None
     instruction: str
     text: str
+    source: AnswerSource = Field(
+        "model", description="Who wrote the text: the language model, or a template that is filled with facts"
+    )
+    kind: str | None = Field(
+        None, description="Of the question; null for what the model was trained to answer"
+    )
+    wording: str | None = Field(None, description="The known wording that the question is nearest to")
+    match: float | None = Field(
+        None, description="Probability that the question is of a kind that fits what it names"
+    )
+    entities: tuple[NamedEntity, ...] = Field((), description="What the question names")
+    by: str | None = Field(None, description="What decides: ratings, next item, view or history")
+    personal: bool = Field(
+        True, description="False for a user without events, who gets the population's answer"
+    )
+    chances: tuple[AnswerChance, ...] = ()
+    reasons: tuple[Explanation, ...] = ()
+
+
+class Explained(BaseModel):
+    """Why an item has its score: a sentence, what of the history moves it most, and the recommender's identity."""
+
+    user_id: str | None
+    version: int | None
+    text: str
+    source: AnswerSource
+    explanation: Explanation
+    model: str
 
 
 class Answers(BaseModel):

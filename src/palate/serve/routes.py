@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from palate.serve import metrics
+from palate.serve.engine import FEW
 from palate.serve.problems import MEDIA_TYPE
 from palate.serve.requests import NDJSON, JsonRoute, events_by_user
 from palate.serve.responses import (
@@ -23,6 +24,7 @@ from palate.serve.responses import (
     Deleted,
     DeletedEvents,
     DeletedItems,
+    Explained,
     HistoryPage,
     ModelFacts,
     State,
@@ -35,6 +37,7 @@ from palate.serve.schemas import (
     PRINTABLE_OR_NONE,
     SentCandidates,
     SentEvents,
+    SentExplanation,
     SentItems,
     SentQuestion,
     SentQuestions,
@@ -111,10 +114,14 @@ def user_ids(
 
 
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
-def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
+async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Add one or several events in one transaction, durable when the response is sent."""
     unrated = service.users.catalogue.unrated
-    return _taken(service, {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]})[0]
+
+    def read() -> dict[str, list[Event]]:
+        return {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]}
+
+    return (await _taken(service, read() if len(sent) <= FEW else await run_in_threadpool(read)))[0]
 
 
 @router.post(
@@ -135,9 +142,8 @@ async def add_lines(request: Request, service: Serving) -> TakenAll:
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     body = await request.body()
     unrated = service.users.catalogue.unrated
-    return await run_in_threadpool(
-        lambda: TakenAll(users=_taken(service, events_by_user(body, unrated, service.limits.events)))
-    )
+    events = await run_in_threadpool(events_by_user, body, unrated, service.limits.events)
+    return TakenAll(users=await _taken(service, events))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
@@ -214,16 +220,24 @@ def delete_items(which: Annotated[WhichItems, Query()], service: Serving) -> Del
     responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409)},
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
-    """Answer questions about stored users or given histories."""
-    new_items = any(question.names_new_items for question in sent.questions)
-    prepared = await service.encoding(lambda: service.prepare(sent.questions), new_items)
+    """Answer questions in free words about stored users or given histories.
+
+    A question is matched to a kind, which the answer names; one of no kind is refused with 422.
+    """
+    prepared = await service.answering_or_prepared(sent.questions)
     if service.log_content:
-        log.info("asked %r", [(one.user_id, one.question.question.text) for one in prepared])
+        log.info("asked %r", [(one.user_id, one.instruction or "") for one in sent.questions])
     if sent.stream:
-        events = answer_pieces(service.batcher, prepared, service.served.identity)
+        events = answer_pieces(service.batcher, prepared, service.identity)
         return StreamingResponse(events, media_type=SSE, headers={"Cache-Control": "no-store"})
     given = await answer_all(service.batcher, prepared)
-    return Answers(answers=given, model=service.served.identity)
+    return Answers(answers=given, model=service.identity)
+
+
+@router.post("/explanations", tags=["answers"], responses=_problems(404, 409))
+async def explanations(sent: SentExplanation, service: Serving) -> Explained:
+    """Explain the score of an item by the items and categories of the history without which it would be another."""
+    return await service.answering.take(partial(service.answering.explain, sent))
 
 
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))
@@ -259,9 +273,9 @@ async def choices(sent: SentCandidates, service: Serving) -> AllChoices:
     return await service.recommending.choose(sent)
 
 
-def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
+async def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
     service.limits.check_count("events", sum(map(len, sent.values())), service.limits.events)
-    taken: dict[str, Appended] = service.users.append(sent)
+    taken: dict[str, Appended] = await service.users.append(sent)
     for one in taken.values():
         metrics.events.labels("new").inc(one.new)
         metrics.events.labels("known").inc(one.known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +43,7 @@ UserId: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=_IN_A_PATH), AfterValidator(_no_step)
 ]
 WrittenId: TypeAlias = Annotated[Id, _written(Id | int)]
+SentItemId: TypeAlias = Annotated[Id, BeforeValidator(read_item_id, json_schema_input_type=Id | int)]
 Title: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Categories: TypeAlias = Annotated[
@@ -216,8 +217,27 @@ class SentQuestion(SentUser):
     """A question about a stored user or a given history."""
 
     instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
-        None, description="What the model was trained to answer, if not given"
+        None, description="A question in free words; what the model was trained to answer, if not given"
     )
+    item_ids: list[SentItemId] = Field(
+        [],
+        fail_fast=True,
+        description="Items that the question asks about, beside those that it names; {item} in it stands for one",
+    )
+    categories: list[Title] = Field(
+        [], max_length=100, description="Categories likewise; {category} stands for one"
+    )
+    k: int = Field(3, ge=1, description="Items that are recommended, or are to be avoided")
+
+
+class SentExplanation(SentUser):
+    """An item whose score is to be explained by a user's history."""
+
+    item_id: SentItemId
+    by: Literal["ratings", "next item"] = Field(
+        "next item", description="The score: of what comes next, or the expected rating"
+    )
+    against: bool = Field(False, description="What lowers the score, in the place of what raises it")
 
 
 class SentUsers(Frozen):
@@ -241,9 +261,7 @@ class SentWish(SentUsers):
 class SentCandidates(SentUsers):
     """Items that users are asked about: of the catalogue by their ids, and new ones as text."""
 
-    item_ids: list[Annotated[Id, BeforeValidator(read_item_id, json_schema_input_type=Id | int)]] = Field(
-        [], fail_fast=True
-    )
+    item_ids: list[SentItemId] = Field([], fail_fast=True)
     items: list[SentItem] = Field(
         [], fail_fast=True, description="New items, which are known in this request alone"
     )

@@ -7,18 +7,20 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 
+from palate.answers.answerer import AskedQuestion, WordedAnswer
 from palate.data.event_types import EventTypes
 from palate.errors import NotServedError, StoreError
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
+from palate.serve.answering import Answering, AskedOfModel
 from palate.serve.batcher import Batcher, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
@@ -28,23 +30,69 @@ from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.serve.waiting import Turns
+from palate.tasks.questions import Question
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question with its encoded user prompt, and the version of the stored history."""
+    """A question to the language model with its encoded user prompt, and the version of the stored history."""
 
     question: QueuedQuestion
     user_id: str | None
     version: int | None
+    asked: AskedQuestion | None = None
+    """How it was matched; None where the model was asked in these words."""
 
     def given(self, text: str) -> GivenAnswer:
         """Create the response from the answer's text."""
+        instruction = self.question.question.text if self.asked is None else self.asked.text
         return GivenAnswer(
-            user_id=self.user_id, version=self.version, instruction=self.question.question.text, text=text
+            user_id=self.user_id,
+            version=self.version,
+            instruction=instruction,
+            text=text,
+            **_matched(self.asked),
         )
+
+
+@dataclass(frozen=True)
+class Said:
+    """A question that has been answered from scores, and the version of the stored history."""
+
+    answer: WordedAnswer
+    user_id: str | None
+    version: int | None
+    asked: AskedQuestion
+
+    def given(self, text: str) -> GivenAnswer:
+        """Create the response."""
+        said = self.answer
+        return GivenAnswer(
+            user_id=self.user_id,
+            version=self.version,
+            instruction=self.asked.text,
+            text=text,
+            source=said.source,
+            by=said.by,
+            personal=said.personal,
+            chances=said.chances,
+            reasons=said.reasons,
+            **_matched(self.asked),
+        )
+
+
+def _matched(asked: AskedQuestion | None) -> dict[str, Any]:
+    """Say what a question was matched to."""
+    if asked is None:
+        return {}
+    return {
+        "kind": asked.kind,
+        "wording": asked.wording,
+        "match": asked.probability,
+        "entities": asked.entities,
+    }
 
 
 ENCODING = 2
@@ -78,6 +126,7 @@ class Service:
             known = KnownItems(settings.run, model.model.settings, settings.data)
             self._explainer = Explainer(self.users, known, self.limits)
             self._batcher = Batcher(self.limits, metrics.batches.observe)
+        self.answering = Answering(self.users, self.limits)
         self._encoding = Turns(ENCODING, WAITING)
         self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
         self._following = anyio.CapacityLimiter(1)
@@ -95,11 +144,16 @@ class Service:
         return self._explainer
 
     @property
-    def batcher(self) -> Batcher:
-        """What asks the language model; raises :class:`NotServedError` where there is none."""
-        assert self.served
-        assert self._batcher is not None
+    def batcher(self) -> Batcher | None:
+        """What asks the language model; None where there is none."""
         return self._batcher
+
+    @property
+    def identity(self) -> str:
+        """Identity of the language model; of the recommender where that is alone."""
+        catalogue = self.users.model or self.users.recommender
+        assert catalogue is not None
+        return catalogue.identity
 
     @property
     def recommending(self) -> Recommending:
@@ -148,13 +202,33 @@ class Service:
         return [self.users.recommender.title(item_id) for item_id in item_ids]
 
     def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
-        """Encode the user prompts of questions.
+        """Encode the user prompts of questions to the language model, which are asked in their own words.
 
         Raises :class:`UnknownUserError`, and :class:`DataError` for a question that is too long or whose history the
         model cannot read.
         """
         self.limits.check_count("questions", len(sent), self.limits.questions)
-        return [self._prepared(number, question) for number, question in enumerate(sent)]
+        for number, question in enumerate(sent):
+            self.limits.check_question(question, f"questions.{number}.")
+        instruction = self.served.model.settings.instruction
+        return [self._of_model(question, question.instruction or instruction) for question in sent]
+
+    async def answering_or_prepared(self, sent: Sequence[SentQuestion]) -> list[Prepared | Said]:
+        """Answer the questions in free words that scores answer, and prepare the others for the language model.
+
+        Raises what :meth:`prepare` raises, :class:`QuestionError` for a question that nothing here can answer, and
+        :class:`OverloadedError`.
+        """
+        self.limits.check_count("questions", len(sent), self.limits.questions)
+
+        def work() -> list[Prepared | Said]:
+            return [self._matched(number, question) for number, question in enumerate(sent)]
+
+        if any(question.names_new_items for question in sent):
+            return await self.encoding(work, new_items=True)
+        if any(self._in_free_words(question) for question in sent):
+            return await self.answering.take(work)
+        return await self.encoding(work, new_items=False)
 
     async def follow(self) -> None:
         """Forget, within :data:`FOLLOWING` seconds, the items that other servers of the store delete; never ends."""
@@ -180,9 +254,28 @@ class Service:
             return await run_in_threadpool(work)
         return await self._encoding.take(work)
 
-    def _prepared(self, number: int, sent: SentQuestion) -> Prepared:
-        self.limits.check_question(sent, f"questions.{number}.")
-        instruction = sent.instruction or self.served.model.settings.instruction
+    def _in_free_words(self, sent: SentQuestion) -> bool:
+        """Whether a question is to be matched, and is not what the model was trained to answer."""
+        model = self.users.model
+        trained = None if model is None else model.model.settings.instruction
+        return sent.instruction is not None and (
+            sent.instruction != trained or bool(sent.item_ids or sent.categories)
+        )
+
+    def _matched(self, number: int, sent: SentQuestion) -> Prepared | Said:
+        """Match a question, and answer it from scores or prepare it for the language model."""
+        place = f"questions.{number}."
+        self.limits.check_question(sent, place)
+        if sent.instruction is None or not self._in_free_words(sent):
+            return self._of_model(sent, self.served.model.settings.instruction)
+        asked = self.answering.asked(sent, place)
+        if isinstance(asked, AskedOfModel):
+            return replace(self._of_model(sent, asked.question), asked=asked.asked)
+        version, said = self.answering.answer(sent, asked)
+        return Said(said, sent.user_id, version, asked)
+
+    def _of_model(self, sent: SentQuestion, instruction: str | Question) -> Prepared:
+        """Prepare a question for the language model."""
         if sent.user_id is not None:
             kept, source = self.users.encoded(sent.user_id)
             metrics.prompts.labels(source).inc()
@@ -199,10 +292,10 @@ def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommen
     return model, None if settings.recommender is None else ServedRecommender(settings.recommender)
 
 
-async def answer_all(batcher: Batcher, prepared: Sequence[Prepared]) -> list[GivenAnswer]:
+async def answer_all(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> list[GivenAnswer]:
     """Answer questions in their order; raises :class:`OverloadedError`."""
-    batcher.ask([one.question for one in prepared])
-    texts = await asyncio.gather(*(asyncio.wrap_future(one.question.answer) for one in prepared))
+    _queue(batcher, prepared)
+    texts = await asyncio.gather(*map(_text, prepared))
     return [one.given(text) for one, text in zip(prepared, texts, strict=True)]
 
 
@@ -216,7 +309,7 @@ class Part:
     """A piece of the answer, the whole one, or what went wrong."""
 
 
-def answer_parts(batcher: Batcher, prepared: Sequence[Prepared]) -> AsyncIterator[Part]:
+def answer_parts(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:
     """Answer questions and tell the pieces, and at the end of each the answer.
 
     Raises :class:`OverloadedError` at once, before anything is told.
@@ -228,13 +321,30 @@ def answer_parts(batcher: Batcher, prepared: Sequence[Prepared]) -> AsyncIterato
             loop.call_soon_threadsafe(told.put_nowait, part)
 
     for number, one in enumerate(prepared):
+        if isinstance(one, Said):
+            tell(Part("piece", number, one.answer.text))
+            tell(Part("answer", number, one.answer.text))
+            continue
         one.question.tell = lambda text, number=number: tell(Part("piece", number, text))
         one.question.answer.add_done_callback(lambda answer, number=number: tell(_ended(answer, number)))  # type: ignore[misc]
-    batcher.ask([one.question for one in prepared])
+    _queue(batcher, prepared)
     return _parts(told, prepared)
 
 
-def answer_pieces(batcher: Batcher, prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
+async def _text(one: Prepared | Said) -> str:
+    return one.answer.text if isinstance(one, Said) else await asyncio.wrap_future(one.question.answer)
+
+
+def _queue(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> None:
+    """Queue the questions to the language model."""
+    if queued := [one.question for one in prepared if isinstance(one, Prepared)]:
+        assert batcher is not None, "a language model has prepared them"
+        batcher.ask(queued)
+
+
+def answer_pieces(
+    batcher: Batcher | None, prepared: Sequence[Prepared | Said], model: str
+) -> AsyncIterator[str]:
     """Stream server-sent events: ``piece``s, an ``answer`` for each question, and ``done``.
 
     Raises :class:`OverloadedError` at once, before anything is sent.
@@ -249,7 +359,7 @@ def _ended(answer: Future[str], number: int) -> Part:
     return Part("error", number, "the server failed; its log says more")
 
 
-async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared]) -> AsyncIterator[Part]:
+async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:
     left = len(prepared)
     try:
         while left:
@@ -258,10 +368,13 @@ async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared]) -> Asy
             yield part
     finally:  # nobody reads on: what no batch has taken need not be answered
         for one in prepared:
-            one.question.answer.cancel()
+            if isinstance(one, Prepared):
+                one.question.answer.cancel()
 
 
-async def _events(parts: AsyncIterator[Part], prepared: Sequence[Prepared], model: str) -> AsyncIterator[str]:
+async def _events(
+    parts: AsyncIterator[Part], prepared: Sequence[Prepared | Said], model: str
+) -> AsyncIterator[str]:
     async for part in parts:
         if part.kind == "piece":
             yield _event("piece", {"question": part.number, "text": part.text})

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.from_thread import check_cancelled, run_sync
 from starlette.concurrency import run_in_threadpool
@@ -53,6 +54,16 @@ def committing() -> None:
         check_cancelled()
         if not run_sync(_lift, scope):
             check_cancelled()
+
+
+async def committing_here() -> None:
+    """Do what :func:`committing` does, on the event loop."""
+    scope = _limit.get()
+    if scope is not None:
+        if anyio.current_time() >= scope.deadline:
+            scope.cancel()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        scope.deadline = math.inf
 
 
 def _lift(scope: anyio.CancelScope) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,11 +28,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
+from palate.serve.store.appending import Addition, Outcome, append_all
 from palate.serve.store.changes import (
     Appended,
     Deletion,
     Event,
-    append_events,
     in_chunks,
     removals_of,
     remove_events,
@@ -39,6 +40,7 @@ from palate.serve.store.changes import (
 )
 from palate.serve.store.database import Database
 from palate.serve.store.tables import catalogue, encoded, events, items, users
+from palate.serve.store.writer import EventWriter
 
 T = TypeVar("T")
 
@@ -107,6 +109,7 @@ class UserStore:
     def __init__(self, store: Path | str, repeats: bool = False) -> None:
         self.database = Database(store)
         self._repeats = repeats
+        self._writer = EventWriter(self._append_all)
 
     def append(self, sent: Mapping[str, Sequence[Event]], removals: int | None = None) -> dict[str, Appended]:
         """Add events by user id, in one transaction; events with known ids are ignored.
@@ -120,8 +123,13 @@ class UserStore:
             ConflictError: An id stands for another event.
             ItemsRemovedError: Items have been deleted since that count.
         """
-        with self.database.writing() as connection:
-            return append_events(connection, sent, int(time.time()), removals)
+        return self.appending(sent, removals).result()
+
+    def appending(
+        self, sent: Mapping[str, Sequence[Event]], removals: int | None = None
+    ) -> Future[dict[str, Appended]]:
+        """Add events together with those of others that wait, see :meth:`append`, without waiting for it."""
+        return self._writer.submit(Addition(sent, removals))
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
         """Get a user's history, oldest first: all of it, or the ``newest`` events before the last ``skip``.
@@ -316,8 +324,13 @@ class UserStore:
                 connection.execute(delete(users).where(users.c.user_id == ""))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Commit what waits and close all connections."""
+        self._writer.stop()
         self.database.close()
+
+    def _append_all(self, additions: Sequence[Addition]) -> list[Outcome]:
+        with self.database.writing() as connection:
+            return append_all(connection, additions, int(time.time()))
 
     def _distinct(self, column: ColumnElement[T]) -> list[T]:
         with self.database.reading() as connection:

@@ -1,0 +1,127 @@
+"""Loads what answers free questions: a recommender, a model with a view, and the matcher of questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palate.answers.answerer import Answerer
+from palate.answers.tastes import views_of
+from palate.config.recipe import ItemSettings
+from palate.items.encoder import ItemEncoder
+from palate.items.encoder_files import PACKAGE
+from palate.recommend.files import is_recommender, load_recommender
+from palate.runs.data import dataset_of
+from palate.runs.run import load_run
+from palate.system.places import PACKAGED
+from palate.tasks import too_few_categories
+from palate.tasks.matching import QuestionMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+    import torch
+
+    from palate.answers.tastes import TasteView
+    from palate.data.dataset import Dataset
+    from palate.model.model import PersonalizedModel
+    from palate.recommend.recommender import Recommender
+    from palate.schema import History
+
+
+@lru_cache(maxsize=1)
+def question_matcher() -> QuestionMatcher:
+    """Make the matcher: with the packaged sentence encoder where it is installed, or by words and characters alone."""
+    if find_spec(PACKAGE) is None:
+        return QuestionMatcher()
+    encoder = ItemEncoder(ItemSettings(), "cpu")
+    return QuestionMatcher(encoder.encode, encoder.fresh)
+
+
+@dataclass(frozen=True, eq=False)
+class PackagedViews:
+    """Views by palate's own model, which is loaded and bound to a dataset when the first one is asked for."""
+
+    dataset: Dataset
+    device: str | torch.device
+
+    @cached_property
+    def model(self) -> PersonalizedModel:
+        """The model, bound to the dataset."""
+        from palate.model.model import load_model
+
+        return load_model(PACKAGED, data=self.dataset, device=self.device)
+
+    def __call__(self, histories: Sequence[History]) -> list[TasteView]:
+        """View histories."""
+        return views_of(self.model, histories)
+
+
+def answerer_of(
+    model: PersonalizedModel | None,
+    recommender: Recommender | None,
+    field: str = "category",
+    items: pl.DataFrame | None = None,
+) -> Answerer:
+    """Make an answerer of a model, a recommender or both.
+
+    Args:
+        model: A model that knows the recommender's catalogue; used if its user encoder has a view of its own.
+        recommender: The recommender.
+        field: What a category is called, if there is no model to say it.
+        items: Table of the items that questions may name, where there is no recommender.
+    """
+    if model is None:
+        return Answerer(recommender, question_matcher, field=field, items=items)
+    settings = model.settings
+    views = partial(views_of, model) if model.has_view else None
+    return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views, items)
+
+
+def load_answerer(
+    run: Path | str,
+    recommender: Path | str | None = None,
+    *,
+    data: Dataset | Path | str | None = None,
+    device: str | torch.device = "auto",
+) -> Answerer:
+    """Load what answers free questions about users.
+
+    Args:
+        run: The run of a recommender, or of a language model whose user encoder decides on categories.
+        recommender: The run of a recommender on the same data, beside a language model's.
+        data: The dataset, or its folder; the run's own if None.
+        device: Device of the model.
+
+    Returns:
+        The answerer. Beside a recommender alone it takes palate's own model, bound to the run's data where that has at
+        least two categories.
+
+    Raises:
+        DataError: A run or the data cannot be read.
+        MismatchError: A model and the data do not belong together.
+
+    Example:
+        >>> answerer = palate.load_answerer("runs/recommender")
+        >>> history = palate.History("me", ["3", "8"], [5.0, 2.0], [1704067200, 1704153600])
+        >>> answerer.answer([history], "What should I recommend to this user?")[0].kind
+        'recommendation'
+    """
+    if not is_recommender(run):
+        from palate.model.model import load_model
+
+        found = None if recommender is None else load_recommender(recommender)
+        return answerer_of(load_model(run, data=data, device=device), found)
+    given = Path(data).expanduser() if isinstance(data, str | Path) else None
+    dataset = dataset_of(load_run(Path(run).expanduser()), given) if data is None or given else data
+    assert not isinstance(dataset, str | Path)
+    field = dataset.info.category_field
+    if too_few_categories(dataset.info.categories):
+        return answerer_of(None, load_recommender(run), field)
+    scores = load_recommender(run)
+    views = PackagedViews(dataset, device)
+    return Answerer(scores, question_matcher, field=field, views=views)

@@ -1,0 +1,168 @@
+"""Free questions as served: matched, answered by the language model or from scores, and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import TypeVar
+
+from palate.answers import sentences
+from palate.answers.answerer import Answerer, AskedQuestion, KnownTaste, WordedAnswer
+from palate.answers.load import question_matcher
+from palate.answers.reasons import explain
+from palate.answers.tastes import TasteView, views_of, views_of_prompt
+from palate.errors import QuestionError
+from palate.model.model import PersonalizedModel
+from palate.recommend.recommender import Recommender
+from palate.recommend.state_bytes import unpack_state
+from palate.schema import Item, QuestionKind
+from palate.serve.engine import ServedModel, Users
+from palate.serve.recommending import AT_ONCE, ServedRecommender
+from palate.serve.responses import Explained
+from palate.serve.schemas import SentExplanation, SentQuestion, SentUser
+from palate.serve.settings import Limits
+from palate.serve.waiting import Turns, acquired, check_awaited
+from palate.tasks.questions import Question, about_categories
+from palate.tasks.wordings import NAMING, WORDINGS
+from palate.words import plural
+
+T = TypeVar("T")
+MOST_LISTED = 10
+"""Most items that an answer in words recommends: each is explained by leaving out events."""
+
+
+@dataclass(frozen=True)
+class AskedOfModel:
+    """A question that the language model answers, in a wording that it was trained on."""
+
+    asked: AskedQuestion
+    question: Question
+
+
+class Answering:
+    """Answers free questions of a server; the language model's own words are left to the batcher."""
+
+    def __init__(self, users: Users, limits: Limits) -> None:
+        self._users, self._limits = users, limits
+        self._turns = Turns(AT_ONCE, limits.waiting)
+        self._matching = Lock()
+        self._made: tuple[object, object, Answerer] | None = None
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Run work in a thread when it is its turn; raises :class:`OverloadedError` if too many wait."""
+        return await self._turns.take(work)
+
+    def asked(self, sent: SentQuestion, place: str) -> AskedQuestion | AskedOfModel:
+        """Match a question; raises :class:`QuestionError` for what no served model can answer."""
+        assert sent.instruction is not None
+        self._limits.check_count(f"{place}k", sent.k, MOST_LISTED, "ask for fewer")
+        self._limits.check_count(f"{place}item_ids", len(sent.item_ids), self._limits.listed)
+        model, answerer = self._users.model, self._answerer()
+        trained = () if model is None else model.trained_kinds
+        with acquired(self._matching):
+            asked = answerer.matched(sent.instruction, sent.item_ids, sent.categories, sent.user_id, trained)
+        said_by_model = asked.kind in NAMING or self._users.recommender is None
+        if model is not None and asked.kind in trained and said_by_model and asked.kind != "rating":
+            return AskedOfModel(asked, _in_trained_words(model.model, asked))
+        answerer.check_kind(asked.kind)
+        return asked
+
+    def answer(self, sent: SentQuestion, asked: AskedQuestion) -> tuple[int | None, WordedAnswer]:
+        """Answer from scores and views, with the version of a stored history."""
+        check_awaited()
+        version, user, answerer = self._known(sent, self._answerer().needs_view(asked.kind))
+        return version, answerer.answer_each([user], asked, sent.k)[0]
+
+    def explain(self, sent: SentExplanation) -> Explained:
+        """Explain an item's score by a user's history; raises what :meth:`Recommending.rate` raises."""
+        served = self._recommender()
+        self._limits.check_history(sent)
+        version, user, answerer = self._known(sent, viewed=False)
+        assert answerer.recommender is not None
+        assert user.state is not None
+        rated = answerer.recommender.ratings is not None
+        found = explain(answerer.recommender, user.state, sent.item_id, sent.by, sent.against)
+        return Explained(
+            user_id=sent.user_id,
+            version=version,
+            text=sentences.because_of(found, rated),
+            source="template",
+            explanation=found,
+            model=served.identity,
+        )
+
+    def _answerer(self, items: Sequence[Item] = ()) -> Answerer:
+        """Make the answerer of what is served; names are read again when there are new items."""
+        model = self._users.model
+        served = self._users.recommender
+        recommender = None if served is None else served.recommender
+        if items and served is not None:
+            return self._new(model, served.knowing(items))
+        with acquired(self._matching):
+            made = self._made
+            if made is None or made[0] is not recommender or made[1] is not (model and model.model):
+                made = recommender, model and model.model, self._new(model, recommender)
+                self._made = made
+        return made[2]
+
+    def _new(self, model: ServedModel | None, recommender: Recommender | None) -> Answerer:
+        if model is None:
+            return Answerer(recommender, question_matcher)
+        settings = model.model.settings
+        views = partial(views_of, model.model) if model.model.has_view else None
+        return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views)
+
+    def _known(self, sent: SentUser, viewed: bool) -> tuple[int | None, KnownTaste, Answerer]:
+        """Look up a stored user's state and view, or make those of a given history, with who answers about it."""
+        model, served = self._users.model, self._users.recommender
+        if sent.user_id is None:
+            history, items = self._users.given(sent.history or [])
+            answerer = self._answerer(items)
+            state = None if answerer.recommender is None else answerer.recommender.state(history)
+            view = None
+            if model is not None and model.model.has_view and viewed:
+                known, passes = model.prompts_of([history], items)
+                view = views_of_prompt(known, next(passes))[0]
+            return None, KnownTaste("", state, view), answerer
+        version, state = None, None
+        if served is not None:
+            kept, _ = self._users.encoded_by(served, sent.user_id)
+            assert kept.state is not None
+            version, state = kept.version, unpack_state(kept.state)
+            if not served.knows(state):
+                self._users.refresh_items()
+        view = self._stored_view(sent.user_id) if viewed else None
+        return version, KnownTaste(sent.user_id, state, view), self._answerer()
+
+    def _stored_view(self, user_id: str) -> TasteView | None:
+        model = self._users.model
+        if model is None or not model.model.has_view:
+            return None
+        kept, _ = self._users.encoded(user_id)
+        if kept.state is None:
+            return None
+        return views_of_prompt(model.model, model.model.load_state(kept.state).user_prompt())[0]
+
+    def _recommender(self) -> ServedRecommender:
+        if self._users.recommender is None:
+            raise QuestionError(
+                "scores of items are explained, and this server has no recommender; start  palate serve RUN "
+                "--recommender RUN2  with RUN2 of recipes/recommend.yaml"
+            )
+        return self._users.recommender
+
+
+def _in_trained_words(model: PersonalizedModel, asked: AskedQuestion) -> Question:
+    """Word a question as the language model was trained on it, with the vectors of what it names."""
+    exact = model.question(asked.text)
+    if exact.kind == asked.kind:
+        return exact
+    kind: QuestionKind = asked.kind  # type: ignore[assignment]
+    settings = model.settings
+    index = [settings.categories.index(one.name) for one in asked.entities if one.kind == "category"]
+    worded = about_categories(
+        WORDINGS[kind].trained[0], index, settings.categories, fields=plural(settings.category_field)
+    )
+    return Question(worded.text, worded.entities, kind)

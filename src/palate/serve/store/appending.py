@@ -1,0 +1,210 @@
+"""Adding events of many requests in one transaction, of which each is taken in or refused by itself."""
+
+from __future__ import annotations
+
+import uuid
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from palate.errors import ConflictError, DataError, PalateError
+from palate.serve.store.changes import AHEAD, Appended, Event, ItemsRemovedError, in_chunks, removals_of
+from palate.serve.store.tables import events, users
+
+Content: TypeAlias = tuple[str, float, int]
+"""Item, rating and time of an event."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Events that are added together, all or none.
+
+    Args:
+        sent: The events by user id.
+        removals: How often items had been deleted when the events' items were known; None if it does not matter.
+    """
+
+    sent: Mapping[str, Sequence[Event]]
+    removals: int | None = None
+
+
+Outcome: TypeAlias = dict[str, Appended] | PalateError | ItemsRemovedError
+"""Results by user id, or why an addition was refused."""
+
+
+def append_all(connection: Connection, additions: Sequence[Addition], now: int) -> list[Outcome]:
+    """Add events to users' histories, in a transaction that locks the users.
+
+    Additions count one after the other. One that is refused changes nothing, and the others are taken in.
+
+    Args:
+        connection: The transaction.
+        additions: What is added.
+        now: The time of events without one, in seconds since 1970.
+
+    Returns:
+        For each addition the results by user id; or :class:`ConflictError` for an id that stands for another event,
+        :class:`DataError` for a time in the future, and :class:`ItemsRemovedError` for items that have been deleted.
+    """
+    histories = _locked(connection, sorted({user_id for one in additions for user_id in one.sent}))
+    removals = removals_of(connection)
+    _read_current(connection, histories, additions)
+    outcomes: list[Outcome] = []
+    for one in additions:
+        if one.removals not in (None, removals):
+            outcomes.append(ItemsRemovedError())
+            continue
+        try:
+            rows = {name: histories[name].rows(one.sent[name], now) for name in sorted(one.sent)}
+        except PalateError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(
+                {name: histories[name].take(some, len(one.sent[name])) for name, some in rows.items()}
+            )
+    _write(connection, histories.values())
+    return outcomes
+
+
+@dataclass
+class _History:
+    """What is known of a locked user's history, and what is added to it."""
+
+    user: Row[Any]
+    version: int
+    known: dict[str, Content] = field(default_factory=dict)
+    """Contents by event id, of those that are sent."""
+    current: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Last events by item, of those that are sent."""
+    stored: list[dict[str, Any]] = field(default_factory=list)
+    """Those of ``current`` that were stored before."""
+    new: list[dict[str, Any]] = field(default_factory=list)
+
+    def rows(self, sent: Sequence[Event], now: int) -> list[dict[str, Any]]:
+        """Make the rows of events whose ids are not stored yet; raises what they are refused for."""
+        new: list[dict[str, Any]] = []
+        known: ChainMap[str, Content] = ChainMap({}, self.known)
+        latest: dict[str, int] = {}
+        for number, event in enumerate(sent):
+            event_id = event.event_id or uuid.uuid4().hex
+            found, stored = known.get(event_id), self.current.get(event.item_id)
+            last = latest.get(event.item_id, None if stored is None else stored["timestamp"])
+            if event.timestamp is not None:
+                timestamp = event.timestamp
+                _check_time(timestamp, now, number, event)
+            elif found:  # an event without a time is sent again without one
+                timestamp = found[2]
+            else:  # the clock may have been set back since
+                timestamp = now if last is None else max(now, last)
+            latest[event.item_id] = timestamp if last is None else max(timestamp, last)
+            content = (event.item_id, event.rating, timestamp)
+            if found is None:
+                known[event_id] = content
+                new.append(
+                    {
+                        "user_key": self.user.key,
+                        "version": self.version + len(new) + 1,
+                        "event_id": event_id,
+                        "item_id": event.item_id,
+                        "rating": event.rating,
+                        "timestamp": timestamp,
+                        "superseded": None,
+                    }
+                )
+            elif found != content:
+                raise ConflictError(
+                    f"event {event_id!r} of user {self.user.user_id!r} is already there with another item, rating or "
+                    "time; give a new event a new id"
+                )
+        return new
+
+    def take(self, rows: Sequence[dict[str, Any]], sent: int) -> Appended:
+        """Add rows, and mark earlier ratings of the same items as superseded; ``sent`` events were asked for."""
+        for row in rows:
+            last = self.current.get(row["item_id"])
+            if last is not None and row["timestamp"] < last["timestamp"]:
+                row["superseded"] = row["version"]
+            else:
+                if last is not None:
+                    last["superseded"] = row["version"]
+                self.current[row["item_id"]] = row
+            self.known[row["event_id"]] = (row["item_id"], row["rating"], row["timestamp"])
+        self.new += rows
+        self.version += len(rows)
+        return Appended(self.version, len(rows), sent - len(rows))
+
+
+def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
+    """Refuse a time that would come before all events of years to come."""
+    if timestamp > now + AHEAD:
+        raise DataError(
+            f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} lies in the future, "
+            f"expected at most {now + AHEAD} seconds since 1970, a day from now; leave it out where it is not known"
+        )
+
+
+def _locked(connection: Connection, user_ids: Sequence[str]) -> dict[str, _History]:
+    """Lock the users' rows until the end of the transaction; they are created if missing.
+
+    Rows are made, and then locked, in one order, so that no two writers wait for each other.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    made = dialect.insert(users).on_conflict_do_nothing()
+    of_users = select(users).order_by(users.c.user_id).with_for_update()
+    found: dict[str, _History] = {}
+    while missing := [user_id for user_id in user_ids if user_id not in found]:  # or just deleted
+        connection.execute(made, [{"user_id": user_id, "version": 0} for user_id in missing])
+        rows = in_chunks(connection, of_users, users.c.user_id, missing)
+        found |= {row.user_id: _History(row, row.version) for row in rows}
+    return found
+
+
+def _read_current(
+    connection: Connection, histories: Mapping[str, _History], additions: Sequence[Addition]
+) -> None:
+    """Read the stored events with the ids that are sent, and the last ones of their items; a new user has none."""
+    ids: dict[tuple[int, str], None] = {}
+    item_ids: dict[tuple[int, str], None] = {}
+    for one in additions:
+        for name, some in one.sent.items():
+            if histories[name].version:
+                key = histories[name].user.key
+                ids |= {(key, event.event_id): None for event in some if event.event_id is not None}
+                item_ids |= {(key, event.item_id): None for event in some}
+    by_key = {one.user.key: one for one in histories.values()}
+    event_id = tuple_(events.c.user_key, events.c.event_id)
+    for row in in_chunks(connection, select(events), event_id, list(ids)):
+        by_key[row.user_key].known[row.event_id] = (row.item_id, row.rating, row.timestamp)
+    last = select(events).where(events.c.superseded.is_(None))
+    item_id = tuple_(events.c.user_key, events.c.item_id)
+    for row in in_chunks(connection, last, item_id, list(item_ids)):
+        found = dict(row._mapping)
+        by_key[row.user_key].current[row.item_id] = found
+        by_key[row.user_key].stored.append(found)
+
+
+def _write(connection: Connection, histories: Iterable[_History]) -> None:
+    """Write what was added; users of whom nothing is left to add, and nothing was there, go again."""
+    changed = [
+        {"key": one.user.key, "old": row["version"], "by": row["superseded"]}
+        for one in histories
+        for row in one.stored
+        if row["superseded"] is not None
+    ]
+    if changed:
+        old = update(events).where(
+            events.c.user_key == bindparam("key"), events.c.version == bindparam("old")
+        )
+        connection.execute(old.values(superseded=bindparam("by")), changed)
+    if rows := [row for one in histories for row in one.new]:
+        connection.execute(insert(events), rows)
+        one_user = update(users).where(users.c.key == bindparam("of")).values(version=bindparam("last"))
+        connection.execute(
+            one_user, [{"of": one.user.key, "last": one.version} for one in histories if one.new]
+        )
+    if unused := [{"of": one.user.key} for one in histories if not one.version]:
+        connection.execute(delete(users).where(users.c.key == bindparam("of")), unused)

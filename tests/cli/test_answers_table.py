@@ -1,0 +1,154 @@
+"""``palate answers``: a table of answers for many users, which goes on where it was interrupted."""
+
+import json
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from bookshop import books, ratings, write_rows
+from palate.answers import load, table
+from palate.cli.app import app
+from tiny import unbound_model
+
+PREPARE = [
+    "--user-col", "reader", "--rating-col", "stars", "--title-col", "name", "--category-col", "subjects",
+]  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shipped") / "packaged"
+    unbound_model(grammar=True, max_new_tokens=48).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def without_encoder(shipped, monkeypatch):
+    """As where no sentence encoder is installed, and with a small packaged model."""
+    monkeypatch.setattr("palate.runs.run.PACKAGED_FOLDER", shipped)
+    monkeypatch.setattr(load, "find_spec", lambda name: None)
+    load.question_matcher.cache_clear()
+    yield
+    load.question_matcher.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A prepared bookshop with a trained recommender: the folder of the run."""
+    folder = tmp_path_factory.mktemp("shop")
+    catalogue = books()
+    events = write_rows(ratings(catalogue), folder / "events.csv")
+    items = write_rows(catalogue, folder / "items.csv")
+    assert run("prepare", events, "--items", items, *PREPARE, "--out", folder / "data").exit_code == 0
+    recipe = folder / "recipe.yaml"
+    settings = "{texts: false, rounds: 1, rating_rank: 2, rating_iterations: 3, network_size: 0, ridge: 50}"
+    recipe.write_text(f"name: books\nrecommend: {settings}\ntrain: {{threads: 1}}\n")
+    trained = run("train", recipe, "--set", f"data.path={folder / 'data'}", "--out", folder / "run")
+    assert trained.exit_code == 0, trained.output
+    return folder / "run"
+
+
+@pytest.fixture
+def questions(tmp_path):
+    file = tmp_path / "questions.txt"
+    file.write_text("What should I recommend to this user and why?\n\nDescribe this user.\n")
+    return file
+
+
+def users_file(folder, *names):
+    file = folder / "users.txt"
+    file.write_text("\n".join(names))
+    return file
+
+
+def test_each_user_has_a_row_for_each_question(shop, questions, tmp_path):
+    out = tmp_path / "answers.parquet"
+    users = users_file(tmp_path, "reader-3", "reader-7")
+    done = run("answers", shop, "--users", users, "--questions", questions, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "4 answers about 2 users" in done.stdout
+    assert "is asked about what to recommend to the user, and why (recommendation" in done.stderr
+    found = pl.read_parquet(out)
+    assert found.schema == pl.Schema(table.COLUMNS)
+    assert found["user_id"].to_list() == ["reader-3", "reader-3", "reader-7", "reader-7"]
+    assert found["kind"].to_list() == ["recommendation", "profile"] * 2
+    assert found["source"].unique().to_list() == ["template"]
+    chances = json.loads(found["chances"][0])
+    assert found["text"][0].startswith(f"Recommended is {chances[0]['of']}")
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_the_table_is_the_same_in_every_format_and_after_an_interruption(
+    shop, questions, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(table, "A_PART", 2)
+    users = users_file(tmp_path, *(f"reader-{number}" for number in range(5)))
+    asked = ["answers", shop, "--users", users, "--questions", questions, "--out"]
+    assert run(*asked, tmp_path / "whole.parquet").exit_code == 0
+    whole = pl.read_parquet(tmp_path / "whole.parquet")
+    written, write = [], table._write_part
+
+    def interrupted(job, some, file, progress):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(list(some))
+        write(job, some, file, progress)
+
+    monkeypatch.setattr(table, "_write_part", interrupted)
+    stopped = run(*asked, tmp_path / "a.jsonl")
+    assert stopped.exit_code == 130
+    assert "run the same command again to go on" in stopped.output
+    assert not (tmp_path / "a.jsonl").exists()
+    written.clear()
+    assert run(*asked, tmp_path / "a.jsonl").exit_code == 0
+    assert written == [["reader-4"]]
+    assert pl.read_ndjson(tmp_path / "a.jsonl", schema=table.COLUMNS).equals(whole)
+    monkeypatch.setattr(table, "_write_part", write)
+    assert run(*asked, tmp_path / "a.csv").exit_code == 0
+    assert pl.read_csv(tmp_path / "a.csv", schema=table.COLUMNS).equals(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "said"),
+    [
+        (
+            "q.txt",
+            "Describe this user.\nWhat is the weather?\n",
+            "q.txt:2: this is no question that can be answered",
+        ),
+        ("q.txt", "\n", "q.txt: no question; expected one a line"),
+        ("q.jsonl", '{"question": 3}\n', "q.jsonl:1: expected an object with a question"),
+        (
+            "q.jsonl",
+            '{"question": "Describe this user.", "item": "a"}\n',
+            "q.jsonl:1: 'item' is not expected so",
+        ),
+        (
+            "q.jsonl",
+            '{"question": "Would they like {item}?", "item_ids": ["x"]}\n',
+            "q.jsonl:1: 1 item id is not known",
+        ),
+    ],
+)
+def test_wrong_questions_are_told_by_their_line_before_anything_is_written(shop, tmp_path, name, lines, said):
+    file = tmp_path / name
+    file.write_text(lines)
+    done = run("answers", shop, "--users", "all", "--questions", file, "--out", tmp_path / "a.csv")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_the_output_is_checked_first(shop, questions, tmp_path):
+    for out, said in (
+        ("a.xlsx", "expected a name that ends in .parquet or .csv or .jsonl"),
+        ("q.csv", "is there already"),
+    ):
+        (tmp_path / "q.csv").touch()
+        done = run("answers", shop, "--users", "all", "--questions", questions, "--out", tmp_path / out)
+        assert (done.exit_code, said in done.stderr) == (2, True)
