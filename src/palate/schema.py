@@ -14,6 +14,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Feedback: TypeAlias = Literal["ratings", "implicit"]
 QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
 WindowKind: TypeAlias = Literal["recent", "random"]
+ConditioningKind: TypeAlias = Literal["prompt", "cross-attention"]
 LabelRule: TypeAlias = Literal["thresholds", "own-mean", "quantiles"]
 """How a category's score is liked or disliked: by given thresholds, relative to the user's own mean rating, or by
 quantiles of the population's scores."""

@@ -287,3 +287,16 @@ def test_differing_keys_are_dotted(recipe_file):
     assert keys[0] == "seed"
     assert {"train.max_steps", "model.user_encoder.kind", "model.user_encoder.num_queries"} <= set(keys)
     assert differing_keys(changed, changed) == []
+
+
+def test_a_kind_within_a_kind_is_replaced_by_another_and_merged_with_itself(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "model: {user_encoder: {kind: equipped, d_model: 32, encoder: {kind: uem, num_heads: 2, d_ff: 64}}}\n"
+    )
+    base = load_recipe(tmp_path / "base.yaml", ["model.user_encoder.encoder.num_layers=1"]).model.user_encoder
+    assert (base.encoder.kind, base.encoder.num_layers, base.encoder.num_heads) == ("uem", 1, 2)
+    (tmp_path / "other.yaml").write_text(
+        "extends: base.yaml\nmodel: {user_encoder: {encoder: {kind: mlp, d_ff: 16}}}\n"
+    )
+    other = load_recipe(tmp_path / "other.yaml").model.user_encoder
+    assert (other.d_model, other.encoder.kind, other.encoder.d_ff) == (32, "mlp", 16)

@@ -14,14 +14,19 @@ from palate.system.progress import counting_bar
 
 
 def reproduce(
-    tables: Annotated[list[str], Argument(metavar="TABLE...", help="table1 to table4, figure2, or all.")],
+    tables: Annotated[
+        list[str],
+        Argument(metavar="TABLE...", help="table1 to table4, figure2, all of these, or rivals."),
+    ],
     preset: Annotated[
         Literal["paper", "mini", "smoke"],
         Option(help="The paper's models and sizes, small ones for a CPU, or tiny ones to test the pipeline."),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
     out: Annotated[Path | None, Option(help="Folder of cells and results; runs/reproduce-PRESET.")] = None,
-    seeds: Annotated[int, Option(help="Seeds for the rows of Table 1; all others have one.", min=1)] = 2,
+    seeds: Annotated[
+        int, Option(help="Seeds for the rows of Table 1 and rivals; all others have one.", min=1)
+    ] = 2,
     jobs: Annotated[int, Option(help="Number of concurrent trainings.", min=1)] = 1,
     only: Annotated[str | None, Option(help="Only cells whose name contains this.")] = None,
     window_kind: Annotated[

@@ -161,8 +161,16 @@ def _merge(
         elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
             merged[key] = dict(value)  # the old kind's settings mean nothing to the new one
         else:
-            merged[key] = _merge(old, value, kinds[0] if len(kinds) == 1 else None)
+            merged[key] = _merge(old, value, _of_kind(kinds, old.get("kind")))
     return merged
+
+
+def _of_kind(kinds: Sequence[type[BaseModel]], kind: object) -> type[BaseModel] | None:
+    """Return the model of a section, of several the one of its kind; None if there is none."""
+    if len(kinds) == 1:
+        return kinds[0]
+    named = (one for one in kinds if "kind" in one.model_fields and one.model_fields["kind"].default == kind)
+    return next(named, None)
 
 
 def _recipe_error(error: ValidationError, merged: dict[str, Any], layers: Sequence[Layer]) -> RecipeError:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from palate.config import registry
 from palate.config.section import KindSettings, OfKind, Section
-from palate.schema import LabelRule, QuestionKind, RankingProtocol, WindowKind
+from palate.schema import ConditioningKind, LabelRule, QuestionKind, RankingProtocol, WindowKind
 from palate.system.places import LocalName, LocalPath
 
 
@@ -237,6 +237,65 @@ class ResamplerSettings(KindSettings):
         return self.num_queries
 
 
+class MLPSettings(KindSettings):
+    """The MLP adapter of PERSOMA: each interaction by itself, with one user-prompt vector per item."""
+
+    kind: Literal["mlp"] = "mlp"
+    d_ff: int = Field(1024, ge=1)
+    """Size of the hidden layers."""
+    num_layers: int = Field(2, ge=1)
+    """Hidden layers."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class PooledSettings(KindSettings):
+    """A single vector, as in E2P: the mean of the history's item vectors, mapped to the user prompt by an MLP."""
+
+    kind: Literal["pooled"] = "pooled"
+    num_vectors: int = Field(1, ge=1)
+    """Length of the user prompt."""
+    d_ff: int = Field(1024, ge=1)
+    """Size of the hidden layer."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def vectors(self) -> int:
+        """Length M of the user prompt, in vectors."""
+        return self.num_vectors
+
+
+class EquippedSettings(KindSettings):
+    """Another user encoder with what palate's own has: exact categories, standardised inputs, a view and names."""
+
+    kind: Literal["equipped"] = "equipped"
+    encoder: Annotated[
+        UEMSettings | ResamplerSettings | MLPSettings | PooledSettings, Field(discriminator="kind")
+    ] = ResamplerSettings()
+    d_model: int = Field(128, ge=8)
+    """Channels of an item and of a rating that the encoder reads."""
+    standardised: bool = True
+    """Initialise these channels from the catalogue: centred and scaled, with the categories and the rating first."""
+    categories: bool = True
+    """Read an item's categories as they are, beside its vectors."""
+    view: bool = True
+    """Predict from the user prompt which categories are liked and disliked, for ``train.auxiliary_weight``."""
+    named: int = Field(3, ge=0)
+    """Number of liked, and of disliked, categories whose name embeddings stand before the user prompt."""
+
+    @field_validator("named")
+    @classmethod
+    def _by_a_view(cls, named: int, info: ValidationInfo) -> int:
+        if named and not info.data.get("view", True):
+            raise ValueError("needs view=true, by which categories are named; set named=0")
+        return named
+
+    @property
+    def vectors(self) -> int | None:
+        """Length M of the user prompt, in vectors; None if it is that of the window and the names."""
+        own = getattr(self.encoder, "vectors", None)
+        return None if own is None else own + 2 * self.named
+
+
 class StreamingSettings(KindSettings):
     """Attention pooling into a fixed number of latent queries, with a state to which events are added and removed."""
 
@@ -323,6 +382,11 @@ class ModelSettings(Section):
     user_first: bool = False
     """Place the task prompt after the user prompt, not before it: the encoded user is then independent of the task,
     and a text history needs no gradients."""
+    conditioning: ConditioningKind = "prompt"
+    """Where the user's vectors stand: in the ``prompt``, or beside it, where the backbone's layers attend to them by
+    ``cross-attention``, as in User-LLM. A frozen or adapted backbone is left as it is until the gates open."""
+    cross_attention_every: int = Field(1, ge=1)
+    """With ``cross-attention``, attend after every n-th layer, counted from the last."""
     user_encoder_from: LocalPath | None = None
     """Run whose trained user encoder initialises this one: of the same kind and size and over the same items and
     categories, whatever its backbone."""
@@ -331,6 +395,18 @@ class ModelSettings(Section):
     like_tokens: bool = False
     """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
     all through training: for backbones that are not trained. Token embeddings in a user prompt stay as they are."""
+
+    @field_validator("conditioning")
+    @classmethod
+    def _of_a_user_encoder(cls, conditioning: str, info: ValidationInfo) -> str:
+        if conditioning == "cross-attention":
+            if isinstance(info.data.get("user_encoder"), TextSettings | UniversalSettings):
+                raise ValueError("'cross-attention' is for user vectors, and not for a prompt of tokens")
+            if info.data.get("user_first"):
+                raise ValueError(
+                    "'cross-attention' leaves no user prompt to come first; set user_first=false"
+                )
+        return conditioning
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> ModelSettings:
@@ -609,6 +685,15 @@ class Recipe(Section):
     recommend: RecommendSettings | None = None
     """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply."""
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _attended_to_again(self) -> Recipe:
+        if self.train.gradient_checkpointing and self.model.conditioning == "cross-attention":
+            raise ValueError(
+                "train.gradient_checkpointing computes layers again when nobody is attended to; set it to false, or "
+                "model.conditioning=prompt"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ranked_by_a_protocol(self) -> Recipe:

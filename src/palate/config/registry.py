@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 Entry = TypeVar("Entry")
-Reads: TypeAlias = Literal["vectors", "texts", "categories"]
+Reads: TypeAlias = Literal["vectors", "texts", "categories", "vectors and categories"]
 """What a user encoder reads of an item."""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from palate.config.recipe import (
+    EquippedSettings,
+    MLPSettings,
+    PooledSettings,
     ResamplerSettings,
     StreamingSettings,
     TextSettings,
@@ -31,6 +35,25 @@ def _resampler(settings: Any, sizes: EncoderSizes) -> nn.Module:
     return ResamplerEncoder(settings, sizes)
 
 
+def _mlp(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.adapters import MLPAdapter
+
+    return MLPAdapter(settings, sizes)
+
+
+def _pooled(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.adapters import PooledEncoder
+
+    return PooledEncoder(settings, sizes)
+
+
+def _equipped(settings: Any, sizes: EncoderSizes) -> nn.Module:
+    from palate.encoders.equipped import EquippedEncoder
+
+    narrow = replace(sizes, fields=1, vector=settings.d_model)
+    return EquippedEncoder(settings, sizes, build_user_encoder(settings.encoder, narrow))
+
+
 def _streaming(settings: Any, sizes: EncoderSizes) -> nn.Module:
     from palate.encoders.streaming import StreamingEncoder
 
@@ -45,6 +68,9 @@ def _universal(settings: Any, sizes: EncoderSizes) -> nn.Module:
 
 user_encoders.register("uem", UserEncoderKind(UEMSettings, _uem))
 user_encoders.register("resampler", UserEncoderKind(ResamplerSettings, _resampler))
+user_encoders.register("mlp", UserEncoderKind(MLPSettings, _mlp))
+user_encoders.register("pooled", UserEncoderKind(PooledSettings, _pooled))
+user_encoders.register("equipped", UserEncoderKind(EquippedSettings, _equipped, "vectors and categories"))
 user_encoders.register("streaming", UserEncoderKind(StreamingSettings, _streaming))
 user_encoders.register("universal", UserEncoderKind(UniversalSettings, _universal, "categories"))
 user_encoders.register("text", UserEncoderKind(TextSettings, None, "texts"))

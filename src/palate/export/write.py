@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from palate.backbones.load import weights_digest
 from palate.config.recipe import CausalSettings
-from palate.errors import DataError
+from palate.errors import DataError, MismatchError
 from palate.export.journal import Journal, history_digest
 from palate.export.manifest import (
     MANIFEST,
@@ -100,6 +100,11 @@ def export_prompts(
     check_fresh(out)
     named = find_model(run, backbone, data)
     settings = named.settings
+    if settings.conditioning != "prompt":
+        raise MismatchError(
+            f"the layers of {run}'s backbone attend to the user's vectors, and other engines read prompts alone; "
+            "train with model.conditioning=prompt to export"
+        )
     check_weights(settings, weights)
     check_instructions(run, instructions)
     for instruction in filter(None, instructions):

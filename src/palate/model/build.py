@@ -18,6 +18,7 @@ from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
 from palate.config.registry import user_encoders
 from palate.data.population import summarise
 from palate.encoders.catalogue_free import UniversalEncoder
+from palate.encoders.equipped import EquippedEncoder
 from palate.encoders.streaming import StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.errors import RecipeError
@@ -30,6 +31,7 @@ from palate.model.adapter import adapted
 from palate.model.config import PersonalizedSettings, check_model
 from palate.model.model import PersonalizedModel, load_model
 from palate.model.start import (
+    start_equipped,
     start_keys,
     start_queries,
     start_stream,
@@ -141,6 +143,8 @@ def build_model(
         event_types=dataset.info.event_types,
         like_tokens=recipe.model.like_tokens,
         user_first=recipe.model.user_first,
+        conditioning=recipe.model.conditioning,
+        cross_attention_every=recipe.model.cross_attention_every,
         grammar=recipe.model.grammar,
         backbone=built.source,
     )
@@ -154,6 +158,8 @@ def build_model(
         start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
         start_stream(model.user_encoder, dataset, table)
+    if isinstance(model.user_encoder, EquippedEncoder):
+        start_equipped(model, model.user_encoder, dataset, table, backbone)
     if recipe.model.user_encoder_from is not None:
         start_user_encoder(model, recipe.model.user_encoder_from)
     return model
@@ -179,8 +185,9 @@ def build_table(
     settings = recipe.model.user_encoder
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
-    by_category = recipe.model.start is not None or user_encoders.find(settings.kind).reads == "categories"
-    if by_category and getattr(settings, "latent", None) is None:
+    reads = user_encoders.find(settings.kind).reads
+    by_category = recipe.model.start is not None or "categories" in reads
+    if by_category and "vectors" not in reads and getattr(settings, "latent", None) is None:
         return build_category_table(dataset)
     texts = texts_for(dataset.info, recipe.items.texts)
     vectors = build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)

@@ -16,7 +16,7 @@ from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, MismatchError, faults
 from palate.model.record import TrainingRecord
 from palate.runs.run import run_folder
-from palate.schema import Feedback
+from palate.schema import ConditioningKind, Feedback
 from palate.system.files import read_bytes
 from palate.system.records import Frozen
 from palate.tasks import load_task
@@ -55,6 +55,10 @@ class PersonalizedSettings(Frozen):
     like_tokens: bool = False
     user_first: bool = False
     """Whether the task prompt is placed after the user prompt instead of before it."""
+    conditioning: ConditioningKind = "prompt"
+    """Whether the user's vectors stand in the prompt, or the backbone's layers attend to them."""
+    cross_attention_every: int = 1
+    """With ``cross-attention``, after every n-th layer."""
     grammar: bool = False
     """Whether answers are constrained to what the task allows."""
     backbone: BackboneSource | None = None

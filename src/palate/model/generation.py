@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.backbones.base import generation_settings
+from palate.backbones.conditioning import attending
 from palate.model.prompt import IGNORED, ended, mask_labels
 
 if TYPE_CHECKING:
@@ -88,24 +89,26 @@ def score(
     """
     if frame is None:
         labels = mask_labels(target, target_mask)
-        logits: Tensor = backbone(
-            inputs_embeds=prompt.embeddings,
-            attention_mask=prompt.mask,
-            decoder_input_ids=backbone.prepare_decoder_input_ids_from_labels(labels=labels),
-            use_cache=False,
-        ).logits
+        with attending(prompt.attended):
+            logits: Tensor = backbone(
+                inputs_embeds=prompt.embeddings,
+                attention_mask=prompt.mask,
+                decoder_input_ids=backbone.prepare_decoder_input_ids_from_labels(labels=labels),
+                use_cache=False,
+            ).logits
         return logits, labels
     written, mask = ended(target, target_mask, frame.end)
     whole = prompt.followed_by(backbone.get_input_embeddings()(target), target_mask)
     read = 0 if prefix is None else prefix.prompt.mask.shape[1]
-    logits = backbone(
-        inputs_embeds=whole.embeddings[:, read:],
-        attention_mask=whole.mask,
-        position_ids=whole.positions[:, read:],
-        past_key_values=None if prefix is None else prefix.fresh_cache(),
-        use_cache=prefix is not None,
-        logits_to_keep=written.shape[1],  # a vocabulary is too wide to score the prompt with it, too
-    ).logits
+    with attending(prompt.attended):
+        logits = backbone(
+            inputs_embeds=whole.embeddings[:, read:],
+            attention_mask=whole.mask,
+            position_ids=whole.positions[:, read:],
+            past_key_values=None if prefix is None else prefix.fresh_cache(),
+            use_cache=prefix is not None,
+            logits_to_keep=written.shape[1],  # a vocabulary is too wide to score the prompt with it, too
+        ).logits
     return logits, mask_labels(written, mask)
 
 
@@ -184,9 +187,10 @@ def write(
         settings["past_key_values"] = prefix.fresh_cache()
     if constraint is not None:
         settings["logits_processor"] = [constraint]
-    token_ids: Tensor = backbone.generate(
-        inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, streamer=streamer, **settings
-    )
+    with attending(prompt.attended):
+        token_ids: Tensor = backbone.generate(
+            inputs_embeds=prompt.embeddings, attention_mask=prompt.mask, streamer=streamer, **settings
+        )
     return token_ids
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.backbones.base import Backbone, vocabulary_of
+from palate.backbones.conditioning import Conditioning
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.spelling import spelled
 from palate.config.recipe import TaskSettings, TextSettings
@@ -55,7 +56,7 @@ from palate.model.generation import (
 from palate.model.grammar import Grammar, GrammarProcessor
 from palate.model.history_state import HistoryState
 from palate.model.positions import check_length
-from palate.model.prompt import Edges, Prompt, begin, finish, inject
+from palate.model.prompt import Edges, Prompt, begin, finish, inject, inject_beside
 from palate.model.tables import (
     EventInput,
     Table,
@@ -137,6 +138,10 @@ class PersonalizedModel(nn.Module):
         self.task_prompt = nn.Parameter(
             backbone.token_embeddings(words).detach().clone()
         )  # [K, E], random words
+        self.conditioning: Conditioning | None = None
+        """Cross-attention to the user's vectors; None if they stand in the prompt."""
+        if settings.conditioning == "cross-attention":
+            self.conditioning = Conditioning(self.backbone, settings.cross_attention_every)
         self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
         if self.token_like is not None:
             self.token_like.start_from(backbone)
@@ -418,12 +423,16 @@ class PersonalizedModel(nn.Module):
         """Prefill the prefix of the histories into the KV cache, for :meth:`generate_after`.
 
         Raises:
-            MismatchError: The backbone is an encoder-decoder, which has no prefix.
+            MismatchError: The backbone is an encoder-decoder, or attends to the user's vectors: there is no prefix.
             DataError: As for :meth:`generate`.
         """
         if self.frame is None:
             raise MismatchError(
                 "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
+            )
+        if self.conditioning is not None:
+            raise MismatchError(
+                "the layers attend to the user's vectors, which are in no prefix; use generate()"
             )
         return self._prefix(self.encode(histories))
 
@@ -533,7 +542,10 @@ class PersonalizedModel(nn.Module):
                 f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
                 f"{_listed(table.rating_values)}; use data on the same scale"
             )
-        if not isinstance(table, CategoryTable) or table.categories == self.settings.categories:
+        # a new category of an item is not read by weights of one catalogue
+        if not (isinstance(table, CategoryTable) and self.settings.binds):
+            return self._over(table, self.settings)
+        if table.categories == self.settings.categories:
             return self._over(table, self.settings)
         settings = self.settings.model_copy(update={"categories": table.categories})
         return self._over(table, settings, self.summary.extended(table.categories))
@@ -859,13 +871,18 @@ class PersonalizedModel(nn.Module):
 
     def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
         vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities)
-        prompt = inject(self.soft_task_prompt, user, vectors, mask, self._edges(), self.settings.user_first)
+        if self.conditioning is not None:
+            prompt = inject_beside(self.soft_task_prompt, user, vectors, mask, self._edges())
+        else:
+            prompt = inject(
+                self.soft_task_prompt, user, vectors, mask, self._edges(), self.settings.user_first
+            )
         return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
         """Return whether the prefix is prefilled once: if it has several questions or needs no gradients."""
         several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
-        if self.frame is None or not several:
+        if self.frame is None or self.conditioning is not None or not several:
             return False
         # a cache and activations that are computed twice exclude each other
         return not any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())

@@ -7,12 +7,13 @@ column for the whole batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from palate.backbones.conditioning import Attended
 from palate.encoders.base import UserPrompt
 
 IGNORED = -100
@@ -27,6 +28,7 @@ class Prompt:
 
     embeddings: Tensor  # [B, N, E]
     mask: Tensor  # [B, N] 1 where the backbone may look; its integers, as Hugging Face models take them
+    attended: Attended | None = None  # vectors that conditioned layers attend to, beside the prompt
 
     @property
     def lengths(self) -> Tensor:
@@ -40,16 +42,17 @@ class Prompt:
 
     def __getitem__(self, rows: Tensor) -> Prompt:
         """Select users."""
-        return Prompt(self.embeddings[rows], self.mask[rows])
+        attended = self.attended and (self.attended[0][rows], self.attended[1][rows])
+        return Prompt(self.embeddings[rows], self.mask[rows], attended)
 
     def to(self, dtype: torch.dtype) -> Prompt:
         """Convert the vectors to another dtype."""
-        return self if self.embeddings.dtype == dtype else Prompt(self.embeddings.to(dtype), self.mask)
+        return self if self.embeddings.dtype == dtype else replace(self, embeddings=self.embeddings.to(dtype))
 
     def followed_by(self, embeddings: Tensor, mask: Tensor) -> Prompt:
         """Append vectors [B, N', E] where ``mask`` [B, N'] is true to this left-padded prompt."""
         joined = torch.cat([self.embeddings, embeddings.to(self.embeddings.dtype)], dim=1)
-        return Prompt(joined, torch.cat([self.mask, mask.long()], dim=1))
+        return replace(self, embeddings=joined, mask=torch.cat([self.mask, mask.long()], dim=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,19 @@ def inject(
     before = _before(task_prompt, user, edges, user_first)
     after = _after(task_prompt, instruction, instruction_mask, edges, user_first)
     return _packed([*before, *after], user.embeddings, left_padded=edges is not None)
+
+
+def inject_beside(
+    task_prompt: Tensor,
+    user: UserPrompt,
+    instruction: Tensor,
+    instruction_mask: Tensor,
+    edges: Edges | None = None,
+) -> Prompt:
+    """Assemble [K; I_e] like :func:`inject`, with U_e beside it for conditioned layers to attend to."""
+    nobody = UserPrompt(user.embeddings[:, :0], user.mask[:, :0])
+    prompt = inject(task_prompt, nobody, instruction, instruction_mask, edges)
+    return replace(prompt, attended=(user.embeddings, user.mask))
 
 
 def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges, user_first: bool = False) -> Prompt:

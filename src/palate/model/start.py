@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from palate.backbones.base import Backbone
 from palate.config.recipe import StreamingSettings
 from palate.encoders.batch import VectorCatalogue
 from palate.encoders.catalogue_free import UniversalEncoder
+from palate.encoders.equipped import EquippedEncoder
+from palate.encoders.ranking import NamedCategories
 from palate.encoders.streaming import LatentQueries, StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.items.probe import category_probe
 from palate.items.table import ItemTable
 from palate.model.config import ITEMS, WEIGHTS, model_folder, model_settings
-from palate.model.tables import Table, encoder_sizes, vectors_of
+from palate.model.tables import Table, encoder_sizes, load_table, vectors_of
 from palate.schema import Ints
 
 if TYPE_CHECKING:
@@ -35,8 +39,10 @@ NAMED_STEPS = 3.0
 NOTHING_WORD = " nothing"
 """Word for a position without a category."""
 PART = "user_encoder."
-TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named"})
+TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named", "view"})
 """Parameters of user encoders in a backbone's embedding space, which cannot be transferred to another backbone."""
+INNER = "encoder"
+"""Name of the encoder within an equipped one."""
 
 
 @torch.no_grad()
@@ -108,13 +114,7 @@ def start_queries(
     """Initialise the queries from the most frequent categories, except one for all items."""
     chosen = _frequent(dataset, len(encoder.query) - 1)
     probe = category_probe(table, dataset.category_matrix[:, chosen])
-    liking = None
-    if (
-        like := model.token_like
-    ) is not None:  # small steps, for a name that is moved far cannot be read any more
-        away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
-        liking = LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
-    names = backbone.mean_embeddings([f" {name}" for name in dataset.categories])  # [L, E]
+    liking, names = _liking(model, backbone), _name_embeddings(dataset, backbone)
     encoder.start_from(
         torch.from_numpy(chosen),
         torch.from_numpy(probe.weights),
@@ -123,9 +123,46 @@ def start_queries(
         liking,
     )
     if encoder.named is not None:
-        size = names.shape[-1]
-        halves = torch.zeros(2, size) if liking is None else NAMED_STEPS * liking
-        encoder.named.start_from(torch.cat([names, backbone.mean_embeddings([NOTHING_WORD])]), halves)
+        _start_names(encoder.named, names, liking, backbone)
+
+
+def start_equipped(
+    model: PersonalizedModel,
+    encoder: EquippedEncoder,
+    dataset: Dataset,
+    table: Table,
+    backbone: Backbone,
+) -> None:
+    """Initialise an equipped encoder's inputs from the catalogue, and its names from the backbone's embeddings."""
+    vectors = vectors_of(table)
+    assert vectors is not None, "an equipped encoder reads item vectors"
+    if encoder.settings.standardised:
+        chosen = _frequent(dataset, encoder.settings.d_model // 2)
+        probe = category_probe(vectors, dataset.category_matrix[:, chosen])
+        catalogue = VectorCatalogue(vectors)
+        encoder.start_from(catalogue, torch.from_numpy(probe.weights), torch.from_numpy(chosen))
+    if encoder.named is not None:
+        names = _name_embeddings(dataset, backbone)
+        _start_names(encoder.named, names, _liking(model, backbone), backbone)
+
+
+def _name_embeddings(dataset: Dataset, backbone: Backbone) -> Tensor:
+    """Return the mean embeddings of the categories' names, [L, E]."""
+    return backbone.mean_embeddings([f" {name}" for name in dataset.categories])
+
+
+def _liking(model: PersonalizedModel, backbone: Backbone) -> Tensor | None:
+    """Return the shifts towards liked and disliked, [2, E]; None for a backbone that is trained."""
+    if (like := model.token_like) is None:
+        return None
+    away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
+    # small steps, for a name that is moved far cannot be read any more
+    return LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
+
+
+def _start_names(named: NamedCategories, names: Tensor, liking: Tensor | None, backbone: Backbone) -> None:
+    halves = torch.zeros(2, names.shape[-1]) if liking is None else NAMED_STEPS * liking
+    named.start_from(torch.cat([names, backbone.mean_embeddings([NOTHING_WORD])]), halves)
 
 
 @torch.no_grad()
@@ -146,8 +183,9 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
         "a user encoder": (theirs, own.user_encoder),
         "categories": (settings.categories, own.categories),
     }
-    if theirs == own.user_encoder and isinstance(model.table, ItemTable):
-        pairs["item vectors"] = (ItemTable.load(folder / ITEMS).encoder, model.table.encoder)
+    if theirs == own.user_encoder and (vectors := vectors_of(model.table)) is not None:
+        known = vectors_of(load_table(theirs, folder / ITEMS))
+        pairs["item vectors"] = (known and known.encoder, vectors.encoder)
     for what, (found, wanted) in pairs.items():
         if found != wanted:
             raise MismatchError(
@@ -159,7 +197,7 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
             state = {
                 name.removeprefix(PART): file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118 - it is no mapping
-                if name.startswith(PART) and name.split(".")[1] not in TO_THE_BACKBONE
+                if name.startswith(PART) and not _to_the_backbone(name.split(".")[1:])
             }
     except (OSError, SafetensorError) as error:
         raise DataError(f"not the weights of a model ({error}); copy it again", folder / WEIGHTS) from error
@@ -170,3 +208,9 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
             "frequencies; train both on the same data, or leave it out"
         )
     model.user_encoder.load_state_dict(state, strict=False)
+
+
+def _to_the_backbone(names: Sequence[str]) -> bool:
+    """Return whether a user encoder's parameter lies in a backbone's embedding space, by the parts of its name."""
+    first, *rest = names
+    return first in TO_THE_BACKBONE or (first == INNER and bool(rest) and rest[0] in TO_THE_BACKBONE)

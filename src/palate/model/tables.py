@@ -28,7 +28,12 @@ Table: TypeAlias = ItemTable | BlockTable | CategoryTable
 ItemLookup: TypeAlias = VectorCatalogue | BlockCatalogue | CategoryCatalogue
 EventInput: TypeAlias = EventBatch | TextBatch | CategoryEvents
 """Input of a user encoder, which a catalogue looks up."""
-TABLES: dict[Reads, type[Table]] = {"vectors": ItemTable, "texts": BlockTable, "categories": CategoryTable}
+TABLES: dict[Reads, type[Table]] = {
+    "vectors": ItemTable,
+    "texts": BlockTable,
+    "categories": CategoryTable,
+    "vectors and categories": CategoryTable,
+}
 
 
 def load_table(settings: KindSettings, folder: Path) -> Table:

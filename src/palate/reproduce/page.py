@@ -10,7 +10,7 @@ from palate.report.pictures import HALF, NARROW, WIDE, Chart, Cut, Picture, Seri
 from palate.report.sheet import Sheet
 from palate.reproduce.plan import Triple
 from palate.reproduce.results import REFERENCE, ResultRow, Results
-from palate.reproduce.sheets import NOTES, detail_sheets, summary, table_sheets
+from palate.reproduce.sheets import NOTES, detail_sheets, summary, table_name, table_sheets
 from palate.system.files import write_text
 
 PAGE, TITLE = "report.html", "The paper's tables, rebuilt"
@@ -35,7 +35,7 @@ class ResultsView:
     def tables(self) -> Iterator[tuple[str, str, list[Sheet]]]:
         """Each table's name, its title, and its sheets."""
         for name, table in self.results.tables.items():
-            yield f"Table {name.removeprefix('table')}", table.title, table_sheets(self.results, table)
+            yield table_name(name), table.title, table_sheets(self.results, table)
 
     def details(self) -> list[Sheet]:
         """Categories, and lengths of history."""

@@ -20,6 +20,10 @@ HERE = Path(__file__).parent
 TABLES = ("table1", "table2", "table3", "table4")
 FLOOR = "floor"
 """The reference that all controls are judged by."""
+RIVALS = "rivals"
+"""A table that the paper does not have, and that is not part of ``all``."""
+SEVERAL = ("table1", RIVALS)
+"""Tables whose rows are trained with several seeds."""
 FIGURE = "figure2"
 """Drawn from Table 4."""
 Preset: TypeAlias = Literal["paper", "mini", "smoke"]
@@ -97,8 +101,8 @@ class Plan:
         return list(dict.fromkeys(asked + every))
 
     def seeds_of(self, table: str) -> int:
-        """Return the number of seeds of a table's rows: several in Table 1 only."""
-        return self.seeds if table == "table1" else 1
+        """Return the number of seeds of a table's rows: several in Table 1 and that of the rivals only."""
+        return self.seeds if table in SEVERAL else 1
 
     def rows(self) -> Iterable[Row]:
         """All rows, those beside the tables too."""
@@ -118,10 +122,10 @@ def make_plan(
     A row whose system a preset does not know, as one that needs a pretrained model, has no cells.
 
     Args:
-        wanted: Names of tables; also ``all`` and ``figure2``.
+        wanted: Names of tables; also ``all``, which are the paper's, ``figure2`` and ``rivals``.
         preset: The preset.
         data: The dataset; the preset's if None.
-        seeds: Seeds of the rows of Table 1; all others have one.
+        seeds: Seeds of the rows of Table 1 and of the rivals; all others have one.
         window_kind: Which interactions everybody sees; as the preset says if None, for the paper is silent.
 
     Raises:
@@ -136,7 +140,7 @@ def make_plan(
             if not row.changes:
                 continue
             for size, seed in ((size, seed) for size in spec.sizes for seed in range(seeds)):
-                if seed and (name != "table1" or row in table.beside):
+                if seed and (name not in SEVERAL or row in table.beside):
                     continue
                 layers = _layers(spec, common, row.changes, size)
                 if layers is not None:
@@ -153,13 +157,15 @@ def system_of(changes: Sequence[str]) -> str:
 
 
 def _tables(wanted: Sequence[str]) -> dict[str, TableSpec]:
-    known = [*TABLES, FIGURE, "all"]
+    known = [*TABLES, FIGURE, RIVALS, "all"]
     if unknown := [name for name in wanted if name not in known]:
         raise RecipeError(f"there is no {unknown[0]!r} in the paper; choose from {', '.join(known)}")
     names = {"table4" if name == FIGURE else name for name in wanted}
     content = read_yaml(HERE / "tables.yaml")
     return {
-        name: TableSpec.model_validate(content[name]) for name in TABLES if name in names or "all" in names
+        name: TableSpec.model_validate(content[name])
+        for name in (*TABLES, RIVALS)
+        if name in names or (name in TABLES and "all" in names)
     }
 
 

@@ -45,6 +45,11 @@ NOTES = (
 )
 
 
+def table_name(name: str) -> str:
+    """Return a table's name as documents have it: ``Table 1``, ``Rivals``."""
+    return name.replace("table", "Table ") if name.startswith("table") else name.capitalize()
+
+
 def table_sheets(results: Results, table: ResultTable) -> list[Sheet]:
     """Make the sheets of a table: scores, comparisons, controls and costs."""
     kind = results.window_kind

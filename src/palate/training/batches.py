@@ -19,9 +19,9 @@ from palate.data.windows import draw_windows, require_training_users
 from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
 from palate.evaluation.metrics import label_frequencies
-from palate.items.table import ItemTable
 from palate.model.asking import Asked
 from palate.model.generation import Round
+from palate.model.tables import vectors_of
 from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows, membership
 from palate.tasks.questions import Question, Questioner
 from palate.tasks.statistics import category_statistics
@@ -71,7 +71,8 @@ def simulated_source(
     dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, recipe: Recipe
 ) -> WindowSource:
     """Simulate users from the training users' statistics."""
-    if not isinstance(model.table, ItemTable):
+    vectors = vectors_of(model.table)
+    if vectors is None:
         kind = model.settings.user_encoder.kind
         raise RecipeError(
             f"users are simulated from item vectors, and a {kind!r} user encoder reads none; set simulation.users=0"
@@ -81,7 +82,7 @@ def simulated_source(
             "users are simulated by their ratings, and this data has none; set simulation.users=0"
         )
     rng = np.random.default_rng([recipe.seed, 1])
-    population = fit_population(dataset, model.table.vectors, rng)
+    population = fit_population(dataset, vectors.vectors, rng)
     interactions = simulate_users(population, recipe.simulation.users, rng)
     return WindowSource.of(dataset, task, interactions, np.arange(recipe.simulation.users))
 

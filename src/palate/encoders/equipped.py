@@ -1,0 +1,137 @@
+"""Another user encoder with what palate's own has: exact categories, standardised inputs, a view, and names.
+
+A rival that lacks them is not beaten by an idea, but by its inputs: so each kind can be had in both forms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from palate.config.recipe import EquippedSettings
+from palate.encoders.base import EncoderSizes, UserPrompt
+from palate.encoders.ranking import NamedCategories
+from palate.items.categories import MEMBER
+
+if TYPE_CHECKING:
+    from palate.encoders.batch import CategoryEvents, VectorCatalogue
+
+CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
+"""Initial gain of the category and rating channels, which are few; that of the others is 1."""
+
+
+class EquippedEncoder(nn.Module):
+    """A user encoder that reads narrow inputs, says what it has understood, and names it.
+
+    - ``item`` and ``rating`` map an item's vectors, with its categories as they are (0 or 1 each), and a rating's
+      vector and number to ``d_model`` channels. At first they are standardised by the catalogue: the first channels
+      are the categories, one is the rating.
+    - The *view* are logits that each category is liked and disliked, from the mean and the maximum of the user prompt:
+      the auxiliary loss learns by them, and so does the user encoder, before the backbone understands anything.
+    - The names of the likeliest categories by the view stand before the user prompt.
+
+    Args:
+        settings: Which of these it has.
+        sizes: Sizes of the data and the backbone.
+        encoder: The user encoder, of one field of ``d_model`` values.
+    """
+
+    def __init__(self, settings: EquippedSettings, sizes: EncoderSizes, encoder: nn.Module) -> None:
+        super().__init__()
+        self.settings, self.labels, self.encoder = settings, sizes.categories, encoder
+        exact = sizes.categories if settings.categories else 0
+        self.item = nn.Linear(sizes.fields * sizes.vector + exact, settings.d_model)
+        self.rating = nn.Linear(sizes.vector + 1, settings.d_model)
+        self.view: nn.Module | None = None
+        self.named: NamedCategories | None = None
+        if settings.view:
+            read = 2 * sizes.embedding
+            self.view = nn.Sequential(
+                nn.LayerNorm(read),
+                nn.Linear(read, settings.d_model),
+                nn.GELU(),
+                nn.Linear(settings.d_model, 2 * sizes.categories),
+            )
+        if settings.named:
+            self.named = NamedCategories(settings.named, sizes.categories, sizes.embedding)
+
+    @torch.no_grad()
+    def start_from(self, table: VectorCatalogue, probe_weights: Tensor, chosen: Tensor) -> None:
+        """Initialise the inputs from the differences between items and between ratings.
+
+        Vectors of texts from one template have a large common part without information: it is subtracted, and the
+        rest scaled to unit variance. The first C channels are categories: as they are or, without exact ones, by a
+        linear probe on the item vectors; the first channel of the ratings' that is left is their number.
+
+        Args:
+            table: Vectors of all items and rating values.
+            probe_weights: Weights of a linear probe for C categories, [C, F·S].
+            chosen: Which categories these are, [C].
+        """
+        items, ratings = table.item_vectors.flatten(1), table.rating_vectors
+        size, count = items.shape[1], len(chosen)
+        self._standardise(self.item, items)
+        weight, bias = self.item.weight, self.item.bias
+        weight[:count], bias[:count] = 0, 0
+        if self.settings.categories:
+            weight[torch.arange(count), size + chosen] = CATEGORY_GAIN
+        else:
+            told = (items @ probe_weights.T).std(dim=0).clamp(min=1e-4)
+            weight[:count, :size] = CATEGORY_GAIN * probe_weights / told[:, None]
+            bias[:count] = -weight[:count, :size] @ items.mean(dim=0)
+        self._standardise(self.rating, ratings)
+        self.rating.weight[:count], self.rating.bias[:count] = 0, 0
+        self.rating.weight[count], self.rating.bias[count] = 0, 0
+        self.rating.weight[count, -1] = RATING_GAIN
+        self.item.weight[count], self.item.bias[count] = (
+            0,
+            0,
+        )  # this channel is the rating's, where both are added
+
+    @staticmethod
+    def _standardise(layer: nn.Linear, vectors: Tensor) -> None:
+        """Start with random channels of the standardised vectors [N, S]; further inputs of the layer count nothing."""
+        mean, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-4)
+        size = len(mean)
+        layer.weight.zero_()
+        layer.weight[:, :size].normal_(std=size**-0.5).div_(spread)
+        layer.bias.copy_(-layer.weight[:, :size] @ mean)
+
+    def forward(self, events: CategoryEvents) -> UserPrompt:
+        """Encode each window: [B, P] interactions to [B, M, E], with logits [B, L, 2] if there is a view."""
+        read = events.vectors
+        assert read is not None, "an equipped encoder's table holds item vectors"
+        items = read.item_vectors.flatten(1)  # [N, F·S]
+        if self.settings.categories:
+            exact = events.membership[:, : self.labels].to(items.dtype) / MEMBER
+            items = torch.cat([items, exact], dim=1)
+        numbers = read.rating_numbers[:, None].to(read.rating_vectors.dtype)
+        narrow = replace(
+            read,
+            item_vectors=self.item(items)[:, None],  # [N, 1, d_model]
+            rating_vectors=self.rating(torch.cat([read.rating_vectors, numbers], dim=1)),  # [R, d_model]
+        )
+        user: UserPrompt = self.encoder(narrow)
+        if self.view is None:
+            return user
+        logits = self.view(_pooled(user)).unflatten(1, (-1, 2))  # [B, L, 2]
+        if self.named is None:
+            return replace(user, category_logits=logits)
+        names = self.named(logits).to(user.embeddings.dtype)  # [B, 2 · named, E]
+        return UserPrompt(
+            torch.cat([names, user.embeddings], dim=1),  # padding stays at the end
+            torch.cat([user.mask.new_ones(names.shape[:2]), user.mask], dim=1),
+            logits,
+        )
+
+
+def _pooled(user: UserPrompt) -> Tensor:
+    """Return the mean and the maximum of each user's vectors, [B, 2 · E]; zeros of an empty user prompt."""
+    shown = user.mask[..., None]
+    vectors = user.embeddings.float()
+    mean = (vectors * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+    most = vectors.masked_fill(~shown, torch.finfo(vectors.dtype).min).amax(dim=1)
+    return torch.cat([mean, most.where(shown.any(dim=1), torch.zeros_like(most))], dim=1)
