@@ -15,7 +15,7 @@ from palate.config.recipe import StreamingSettings
 from palate.errors import OutputError, PalateError
 from palate.evaluation.compare import Options
 from palate.evaluation.evaluate import read_evaluation
-from palate.evaluation.tables import window_sheet
+from palate.evaluation.tables import difference_sheet, evaluation_sheet, window_sheet
 from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
 from palate.model.model import load_model
 from palate.runs.run import open_run
@@ -124,11 +124,40 @@ def test_the_table_has_a_row_a_predictor_and_one_of_all_seeds(swept):
 
 def test_a_group_shows_mean_and_sample_standard_deviation(swept):
     evaluations, three = swept[0].evaluations, ["counting", "rule", "shrinkage"]
-    table = rows(window_sheet(WindowScores(evaluations, {"all, 3 seeds": three})).markdown())
+    grouped = WindowScores(evaluations, {"all, 3 seeds": three}, swept[0].label_names)
+    table = rows(window_sheet(grouped).markdown())
     for column, evaluation in enumerate(evaluations):
         f1 = [one.scores.liked.f1.value for one in evaluation.predictors if one.name in three]
         assert stdev(f1) > 0.01
-        assert table["all, 3 seeds"][column] == f"{fmean(f1):.3f} ± {stdev(f1):.3f}"
+        mean, low, high, spread = re.fullmatch(
+            r"([\d.]+) \(([\d.]+)–([\d.]+)\) ± ([\d.]+)", table["all, 3 seeds"][column]
+        ).groups()
+        assert (mean, spread) == (f"{fmean(f1):.3f}", f"{stdev(f1):.3f}")
+        assert float(low) <= fmean(f1) <= float(high)  # an interval of the mean, not of one seed
+
+
+def test_at_one_window_there_is_a_row_of_the_seeds_means_too(swept):
+    one, three = swept[0].evaluations[0], ["counting", "rule", "shrinkage"]
+    sheet = evaluation_sheet(one, seeds={"all, 3 seeds": three}, labels=swept[0].label_names)
+    table = rows(sheet.markdown())
+    precision = [row.scores.liked.precision.value for row in one.predictors if row.name in three]
+    assert table["all, 3 seeds"][0] == f"{fmean(precision):.3f}"
+    assert "bootstrap over seeds and users" in sheet.note
+
+
+def test_any_two_rows_are_compared_and_seeds_stand_as_one(swept):
+    one, three = swept[0].evaluations[0], ["counting", "rule", "shrinkage"]
+    sheet = difference_sheet(one, {"all, 3 seeds": three}, swept[0].label_names)
+    names = [name for name in (row.name for row in one.predictors) if name not in three] + ["all, 3 seeds"]
+    assert [row[0] for row in sheet.rows] == [f"{at}. {name}" for at, name in enumerate(names, start=1)]
+    for at, row in enumerate(sheet.rows):
+        assert row[1 + at] == ""
+        for other in range(len(names)):
+            if other != at:  # the same, seen from the other side
+                difference, level = re.fullmatch(r"([+-][\d.]+)\*?\np ([\d.]+)", row[1 + other]).groups()
+                assert float(difference) == -float(sheet.rows[other][1 + at].split("*")[0].split("\n")[0])
+                assert 0 < float(level) <= 1
+    assert "Holm's correction" in sheet.note
 
 
 def test_the_table_says_what_its_numbers_are(swept, runs):
@@ -142,7 +171,7 @@ def test_the_table_says_what_its_numbers_are(swept, runs):
             "Labels of the full history. Rule: thresholds (liked: mean rating above 3.5; disliked: below 3)."
             in text
         )
-        assert "sample standard deviation over training seeds" in text
+        assert "bootstrap over seeds and users" in text
     alone = compare_windows([runs["a"]], Options(bare=True), [3, 5])
     assert "±" not in window_sheet(alone).markdown()
     assert "deviation" not in window_sheet(alone).markdown()
@@ -158,7 +187,7 @@ def test_a_sweep_that_fails_leaves_nothing(runs, tmp_path):
 
 
 def palate(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    return CliRunner().invoke(app.app, ["evaluate", *map(str, arguments)])
 
 
 def test_the_command_writes_only_where_it_is_told(runs, tiny_data, tmp_path):
@@ -230,3 +259,18 @@ def test_what_is_no_list_of_windows_is_refused(text):
     done = palate("rule", "--data", "gone", "--window", text)
     assert done.exit_code == 2
     assert f"{text!r}, expected a number of interactions like 50" in re.sub(r"[\s│]+", " ", done.stderr)
+
+
+def test_the_command_tests_and_prints_for_a_paper(tiny_data):
+    command = ["evaluate", "rule", "population", "--data", str(tiny_data.path), "--window", "5", "--tests"]
+    latex = CliRunner().invoke(app.app, [*command, "--format", "latex"])
+    assert latex.exit_code == 0, latex.output
+    assert latex.stdout.count(r"\begin{tabular}") == 2
+    assert r"\& rule" not in latex.stdout
+    assert "1. rule &" in latex.stdout
+    markdown = CliRunner().invoke(app.app, [*command, "--format", "markdown"])
+    assert "| 2. population |" in markdown.stdout
+    document = json.loads(CliRunner().invoke(app.app, [*command, "--json"]).stdout)
+    (pair,) = document["tests"][0]
+    assert (pair["first"], pair["second"]) == ("rule", "population")
+    assert pair["corrected"] == pair["p_value"]  # of one pair

@@ -71,7 +71,7 @@ class CrossAttention(nn.Module):
             )
         )
         found = functional.scaled_dot_product_attention(queries, keys, values, seen)
-        added = self.gate.tanh() * self.out(found.transpose(1, 2).flatten(2))
+        added: Tensor = self.gate.tanh() * self.out(found.transpose(1, 2).flatten(2))
         return hidden + added.to(hidden.dtype)
 
 

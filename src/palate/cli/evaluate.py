@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_json, show_table, tell, tell_device, watched
+from palate.cli.console import show, show_json, show_table, tell, tell_device, watched
 from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
+    from palate.report.sheet import Sheet
     from palate.schema import Truth
 
 
@@ -94,6 +95,17 @@ def evaluate(
             "reached F1.",
         ),
     ] = None,
+    tests: Annotated[
+        bool,
+        Option(
+            "--tests",
+            help="Compare any two rows by a paired randomisation test over users, with Holm's correction.",
+        ),
+    ] = False,
+    output: Annotated[
+        Literal["table", "markdown", "latex"],
+        Option("--format", help="How the scores are printed."),
+    ] = "table",
     as_json: Annotated[
         bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
     ] = False,
@@ -122,20 +134,28 @@ def evaluate(
         calibration=calibration,
         promise=promise,
         constrained=constrained,
+        tests=tests,
     )
 
-    def show(scores: WindowScores) -> None:
+    def show_scores(scores: WindowScores) -> None:
         if as_json:
             show_json(scores.as_json())
         else:
             for sheet in sheets(scores):
-                show_table(sheet)
+                _show_sheet(sheet, output)
         _tell(scores.evaluations[0])
 
     if len(windows) > 1 or len(truths) > 1:
-        compare_windows(predictors, options, windows, out, watched(), show)
+        compare_windows(predictors, options, windows, out, watched(), show_scores)
     else:
-        compare_and_write(predictors, options, out, lambda one: show(WindowScores([one], {})), tell)
+        compare_and_write(predictors, options, out, show_scores, tell)
+
+
+def _show_sheet(sheet: Sheet, output: str) -> None:
+    if output == "table":
+        show_table(sheet)
+    else:
+        show(sheet.latex() if output == "latex" else sheet.markdown())
 
 
 def _tell(evaluation: Evaluation) -> None:

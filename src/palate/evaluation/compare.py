@@ -75,6 +75,8 @@ class Options:
     """Compare the probabilities of predictors that have them with the labels."""
     promise: float | None = None
     """Expected F1 below which predictors with probabilities say that not enough is known."""
+    tests: bool = False
+    """Compare any two predictors by a paired randomisation test."""
     constrained: bool | None = None
     """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
 

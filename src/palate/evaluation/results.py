@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from palate.errors import PalateError
+from palate.evaluation.label_sets import HALVES, named_sets, predictions_by_predictor, true_sets
 from palate.evaluation.metrics import Score, paired_difference
 from palate.evaluation.tables import sheets
 from palate.evaluation.write import WindowScores, score_windows
@@ -118,7 +117,7 @@ class EvaluationTable:
             True
         """
         evaluation = self._at(window, truth)
-        if metric not in ("liked", "disliked"):
+        if metric not in HALVES:
             raise PalateError(f"no labels {metric!r}; expected 'liked' or 'disliked'")
         true, one = self._sets(evaluation, first, metric)
         _, other = self._sets(evaluation, second, metric)
@@ -169,15 +168,11 @@ class EvaluationTable:
 
     def _sets(self, evaluation: Evaluation, name: str, metric: str) -> tuple[Bools, Bools]:
         """Return the true and the predicted labels of each user, both [B, L]."""
-        mine = [one for one in evaluation.predictions if one.predictor == name]
+        mine = predictions_by_predictor(evaluation).get(name)
         if not mine:
             raise PalateError(f"no predictor {name!r}; there are {', '.join(map(repr, self.names))}")
-        place = {label: at for at, label in enumerate(self.label_names)}
-        truth, named = (np.zeros((len(mine), len(place)), dtype=np.bool_) for _ in range(2))
-        for row, one in enumerate(mine):
-            truth[row, [place[label] for label in getattr(one, f"truth_{metric}")]] = True
-            named[row, [place[label] for label in getattr(one, metric)]] = True
-        return truth, named
+        half, labels = HALVES.index(metric), self.label_names
+        return true_sets(mine, labels)[..., half], named_sets(mine, labels)[..., half]
 
 
 def evaluate(

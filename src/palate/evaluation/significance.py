@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palate.evaluation.label_sets import named_sets, predictions_by_predictor, true_sets
 from palate.evaluation.metrics import (
     COVERAGE,
     RESAMPLES,
@@ -13,15 +17,28 @@ from palate.evaluation.metrics import (
     SetScores,
     outcomes_of,
     resampled_sums,
+    weighted_f1,
     weighted_scores,
 )
 from palate.schema import Bools, Doubles
+
+if TYPE_CHECKING:
+    from palate.evaluation.evaluate import Evaluation
 
 SWAPS = 9_999
 """Random swaps of a randomisation test; with what was observed, 10,000 assignments."""
 SIGNIFICANT = 0.05
 """Corrected p-value below which a difference is said to hold."""
 _AT_ONCE = 1_000  # bounds the memory of a chunk of swaps
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """Difference of two predictors' mean F1, and the p-value of the test, as it is and corrected."""
+
+    difference: float
+    p_value: float
+    corrected: float
 
 
 def mean_scores(truth: Bools, named: Bools, seed: int = 0) -> SetScores:
@@ -94,6 +111,53 @@ def randomisation_p_value(truth: Bools, first: Bools, second: Bools, seed: int =
         as_large += int((np.abs(found) >= observed - 1e-12).sum())
         done += rows
     return as_large / (SWAPS + 1)
+
+
+def compared_pairs(
+    truth: Bools, named: Mapping[str, Bools], seed: int = 0
+) -> dict[tuple[str, str], PairDifference]:
+    """Compare any two predictors about the same users, with Holm's correction for all pairs.
+
+    Args:
+        truth: True labels of B users, [B, L].
+        named: Labels that each predictor names in its trainings, [S, B, L] by name.
+        seed: Seed of the tests.
+
+    Returns:
+        The differences of the first's mean F1 and the second's, by the two names.
+    """
+    pairs = list(combinations(named, 2))
+    means = {name: float(np.mean([weighted_f1(truth, one) for one in sets])) for name, sets in named.items()}
+    p_values = [randomisation_p_value(truth, named[one], named[other], seed) for one, other in pairs]
+    return {
+        (one, other): PairDifference(means[one] - means[other], p_value, corrected)
+        for (one, other), p_value, corrected in zip(pairs, p_values, holm(p_values), strict=True)
+    }
+
+
+def tested_pairs(
+    evaluation: Evaluation, seeds: Mapping[str, Sequence[str]], labels: Sequence[str]
+) -> dict[tuple[str, str], PairDifference]:
+    """Compare the liked F1 of any two predictors of an evaluation.
+
+    Args:
+        evaluation: The answers of all predictors.
+        seeds: Names of predictors that differ in the seed of their training alone, by the name of the group, which
+            is compared in their place.
+        labels: Names of the labels.
+
+    Returns:
+        As :func:`compared_pairs`.
+    """
+    answers = predictions_by_predictor(evaluation)
+    truth = true_sets(next(iter(answers.values())), labels)[..., 0]
+    grouped = {name for names in seeds.values() for name in names}
+    members = {name: [name] for name in answers if name not in grouped} | {**seeds}
+    named = {
+        group: np.stack([named_sets(answers[name], labels)[..., 0] for name in names])
+        for group, names in members.items()
+    }
+    return compared_pairs(truth, named, evaluation.setting.seed)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

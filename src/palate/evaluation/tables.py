@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from palate.evaluation.calibration import BINS
+from palate.evaluation.label_sets import named_sets, predictions_by_predictor, true_sets
+from palate.evaluation.metrics import SetScores
+from palate.evaluation.significance import SIGNIFICANT, PairDifference, mean_scores, tested_pairs
 from palate.report.sheet import Sheet
 from palate.words import counted
 
@@ -63,23 +69,38 @@ _PROMISE_NOTE = (
     "where there are none and none is named. In the table of scores no answer counts as naming no label."
 )
 _SEEDS_NOTE = (
-    " ± is the sample standard deviation over training seeds; every other row is a single run or a reference."
+    " Of several seeds the mean, with the 95% interval of a bootstrap over seeds and users, and their sample standard "
+    "deviation; every other row is a single run or a reference."
+)
+_TESTS_NOTE = (
+    "Each row's liked F1 less that of each column. p-values are of paired randomisation tests over users, with Holm's "
+    "correction for all pairs; * marks those below .05. Runs that differ in the seed alone stand as their mean."
 )
 
 
-def evaluation_sheet(*evaluations: Evaluation) -> Sheet:
-    """Make the table of scores at one window size, one row per truth and predictor."""
+def evaluation_sheet(
+    *evaluations: Evaluation,
+    seeds: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    labels: Sequence[str] = (),
+) -> Sheet:
+    """Make the table of scores at one window size, one row per truth and predictor, and one per group of seeds."""
     several = len(evaluations) > 1
     rows = [
         [one.name, *([evaluation.setting.truth] if several else []), *_cells(one)]
         for evaluation in evaluations
         for one in evaluation.predictors
     ]
+    for evaluation in evaluations:
+        truth = [evaluation.setting.truth] if several else []
+        rows += [
+            [group, *truth, *_cells_of_seeds(evaluation, names, labels)] for group, names in seeds.items()
+        ]
     if several:
         rows += [["(users)", one.setting.truth, f"{one.users:,}", *[""] * 6] for one in evaluations]
     head = [_HEAD[0], *(["truth"] if several else []), *_HEAD[1:]]
     window = f"{evaluations[0].setting.window} "
-    return Sheet(_title(evaluations, window), head, rows, f"{_NOTE} {_labels_note(evaluations)}", _SPARE)
+    note = f"{_NOTE}{_SEEDS_NOTE if seeds else ''} {_labels_note(evaluations)}"
+    return Sheet(_title(evaluations, window), head, rows, note, _SPARE)
 
 
 def window_sheet(scores: WindowScores) -> Sheet:
@@ -90,7 +111,7 @@ def window_sheet(scores: WindowScores) -> Sheet:
         f1 = [{one.name: one.scores.liked.f1.value for one in at.predictors} for at in evaluations]
         found = [[name, *(f"{at[name]:.3f}" for at in f1)] for name in f1[0]]
         for together, names in scores.seeds.items():
-            found.append([together, *(_mean_and_spread([at[name] for name in names]) for at in f1)])
+            found.append([together, *(_mean_of_seeds(at, names, scores.label_names) for at in evaluations)])
         found.append(["(users)", *(f"{at.users:,}" for at in evaluations)])
         rows += [[name, *([truth] if several else []), *cells] for name, *cells in found]
         sizes = [f"{at.setting.window:,}" for at in evaluations]
@@ -143,12 +164,46 @@ def sheets(scores: WindowScores) -> Iterator[Sheet]:
     """Make all tables of a comparison: scores, then calibration and promises if asked for."""
     evaluations = scores.evaluations
     several = len({one.setting.window for one in evaluations}) > 1
-    yield window_sheet(scores) if several else evaluation_sheet(*evaluations)
+    if several:
+        yield window_sheet(scores)
+    else:
+        yield evaluation_sheet(*evaluations, seeds=scores.seeds, labels=scores.label_names)
     predictors = [one for evaluation in evaluations for one in evaluation.predictors]
     if any(one.calibration is not None for one in predictors):
         yield calibration_sheet(evaluations)
     if any(one.promise is not None for one in predictors):
         yield promise_sheet(evaluations)
+    if scores.tests:
+        yield from (difference_sheet(one, scores.seeds, scores.label_names) for one in evaluations)
+
+
+def difference_sheet(
+    evaluation: Evaluation, seeds: Mapping[str, Sequence[str]], labels: Sequence[str]
+) -> Sheet:
+    """Make the table of differences between any two predictors, with corrected p-values.
+
+    Args:
+        evaluation: The answers of all predictors.
+        seeds: Names of predictors that differ in the seed of their training alone, by the name of the group.
+        labels: Names of the labels.
+    """
+    found = tested_pairs(evaluation, seeds, labels)
+    named = list(dict.fromkeys(name for pair in found for name in pair))
+    rows = [
+        [f"{number}. {name}", *(_difference(found, name, other) for other in named)]
+        for number, name in enumerate(named, start=1)
+    ]
+    head = ["predictor", *(f"{number}." for number in range(1, len(named) + 1))]
+    title = f"{_title([evaluation], f'{evaluation.setting.window} ')}, truth {evaluation.setting.truth}"
+    return Sheet(title, head, rows, _TESTS_NOTE)
+
+
+def _difference(found: Mapping[tuple[str, str], PairDifference], row: str, column: str) -> str:
+    for names, sign in (((row, column), 1), ((column, row), -1)):
+        if (one := found.get(names)) is not None:
+            star = "*" if one.corrected < SIGNIFICANT else ""
+            return f"{sign * one.difference:+.3f}{star}\np {one.corrected:.3f}"
+    return ""
 
 
 def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
@@ -208,8 +263,33 @@ def _setting_cells(evaluation: Evaluation) -> list[str]:
     return [f"{evaluation.setting.window:,}", evaluation.setting.truth]
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
-    return f"{fmean(values):.3f}\n± {stdev(values):.3f}"
+def _mean_of_seeds(evaluation: Evaluation, names: Sequence[str], labels: Sequence[str]) -> str:
+    """Format the mean liked F1 of several seeds, with its interval and their deviation."""
+    f1 = _liked_of_seeds(evaluation, names, labels).f1
+    each = [one.scores.liked.f1.value for one in evaluation.predictors if one.name in names]
+    return f"{f1.value:.3f} ({f1.low:.2f}–{f1.high:.2f})\n± {stdev(each):.3f}"
+
+
+def _cells_of_seeds(evaluation: Evaluation, names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Format the means of several seeds like the cells of one predictor."""
+    liked = _liked_of_seeds(evaluation, names, labels)
+    several = [one for one in evaluation.predictors if one.name in names]
+    return [
+        f"{liked.precision.value:.3f}",
+        f"{liked.recall.value:.3f}",
+        _mean_of_seeds(evaluation, names, labels),
+        f"{fmean(one.scores.disliked.f1.value for one in several):.3f}",
+        f"{fmean(one.scores.joint.f1.value for one in several):.3f}",
+        f"{fmean(one.unreadable for one in several):.1%}",
+        f"{sum(one.seconds for one in several):.1f} s",
+    ]
+
+
+def _liked_of_seeds(evaluation: Evaluation, names: Sequence[str], labels: Sequence[str]) -> SetScores:
+    answers = predictions_by_predictor(evaluation)
+    truth = true_sets(answers[names[0]], labels)[..., 0]
+    named = np.stack([named_sets(answers[name], labels)[..., 0] for name in names])
+    return mean_scores(truth, named, evaluation.setting.seed)
 
 
 def _cells(one: PredictorScores) -> list[str]:

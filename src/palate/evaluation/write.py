@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from palate.errors import OutputError
 from palate.evaluation.compare import Entry, Options, find_run, prepare_comparison
 from palate.evaluation.evaluate import Evaluation, write_evaluation
 from palate.evaluation.reliability import RELIABILITY_FILE, write_reliability
+from palate.evaluation.significance import tested_pairs
 from palate.evaluation.tables import sheets
 from palate.schema import Truth
 from palate.system.files import check_writable, fresh_folder, write_text
@@ -24,7 +25,7 @@ def compare_and_write(
     entries: Sequence[str],
     options: Options,
     out: Path | None = None,
-    show: Callable[[Evaluation], None] = lambda evaluation: None,
+    show: Callable[[WindowScores], None] = lambda scores: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Run a comparison and write scores and answers to a new folder, or to that of a single run.
@@ -45,8 +46,7 @@ def compare_and_write(
     """
     if out is not None:
         with fresh_folder(out) as folder:
-            evaluation = prepare_comparison(entries, options).evaluate()
-            show(evaluation)
+            evaluation = _scored(entries, options, show)
             _write([evaluation], [folder], folder)
         return evaluation
     runs = [entry for entry in entries if entry not in registry.predictors]
@@ -57,11 +57,17 @@ def compare_and_write(
             check_writable(single)
         except OutputError as error:
             tell(f"{error}; the scores will be shown and not kept, unless --out names a folder")
-    evaluation = prepare_comparison(entries, options).evaluate()
-    show(evaluation)
+    evaluation = _scored(entries, options, show)
     if single is not None:
         _write([evaluation], [single], single)
     return evaluation
+
+
+def _scored(entries: Sequence[str], options: Options, show: Callable[[WindowScores], None]) -> Evaluation:
+    """Score at one window size, and show it."""
+    scores = score_windows(entries, options)
+    show(scores)
+    return scores.evaluations[0]
 
 
 def _write(evaluations: Sequence[Evaluation], folders: Sequence[Path], together: Path) -> None:
@@ -81,6 +87,8 @@ class WindowScores:
     seeds: dict[str, list[str]]
     """Names of predictors that differ only in the seed of their training, by the name of the group."""
     label_names: tuple[str, ...] = ()
+    tests: bool = False
+    """Whether any two predictors are compared by a test."""
 
     @property
     def truths(self) -> dict[Truth, list[Evaluation]]:
@@ -92,11 +100,17 @@ class WindowScores:
 
     def as_json(self) -> dict[str, Any]:
         """Return the scores as one JSON document: contents of ``metrics.json``, one per truth and window size."""
-        return {
+        scores = {
             "format": 1,
             "seeds": self.seeds,
             "evaluations": [one.model_dump(mode="json") for one in self.evaluations],
         }
+        if self.tests:
+            scores["tests"] = [
+                [{"first": one, "second": other, **asdict(found)} for (one, other), found in pairs.items()]
+                for pairs in (tested_pairs(at, self.seeds, self.label_names) for at in self.evaluations)
+            ]
+        return scores
 
 
 def score_windows(
@@ -119,7 +133,7 @@ def score_windows(
         at = at.at_window(window, truth=truth)
         evaluations.append(at.evaluate())
         progress(len(evaluations), len(several))
-    return WindowScores(evaluations, at.seeds, at.task.label_names)
+    return WindowScores(evaluations, at.seeds, at.task.label_names, options.tests)
 
 
 def compare_windows(

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from palate.errors import DataError
-from palate.evaluation.evaluate import Evaluation, Prediction
+from palate.evaluation.evaluate import Evaluation
+from palate.evaluation.label_sets import named_sets, predictions_by_predictor, true_sets
 from palate.evaluation.metrics import SetScores, label_f1, weighted_f1
 from palate.evaluation.significance import mean_scores, randomisation_p_value
 from palate.schema import Bools, Doubles, Ints
@@ -88,15 +89,14 @@ class SystemAnswers:
         Raises:
             DataError: The evaluations are of different users or labels.
         """
-        place = {label: at for at, label in enumerate(labels)}
         own, *controls = (one.name for one in evaluations[0].predictors)
-        read = [_by_predictor(one) for one in evaluations]
+        read = [predictions_by_predictor(one) for one in evaluations]
         first = read[0][own]
         users = tuple(one.user_id for one in first)
-        truth = _sets(first, place, "truth_")
+        truth = true_sets(first, labels)
         for several in read[1:]:
             if tuple(one.user_id for one in several[own]) != users or not np.array_equal(
-                _sets(several[own], place, "truth_"), truth
+                true_sets(several[own], labels), truth
             ):
                 raise DataError(
                     f"the seeds of {own} were asked about different users; measure all of them again"
@@ -106,9 +106,11 @@ class SystemAnswers:
             np.array([lengths[user] for user in users]),
             evaluations[0].setting.window,
             truth,
-            np.stack([_sets(several[own], place) for several in read]),
+            np.stack([named_sets(several[own], labels) for several in read]),
             {
-                name.removeprefix(f"{own}, "): np.stack([_sets(several[name], place) for several in read])
+                name.removeprefix(f"{own}, "): np.stack(
+                    [named_sets(several[name], labels) for several in read]
+                )
                 for name in controls
             },
         )
@@ -209,19 +211,3 @@ def compare_systems(first: SystemAnswers, second: SystemAnswers) -> tuple[int, f
     truth, named = one.half("liked")
     p_value = randomisation_p_value(truth, named, other.half("liked")[1])
     return int(rows.sum()), one.mean_f1() - other.mean_f1(), p_value
-
-
-def _by_predictor(evaluation: Evaluation) -> dict[str, list[Prediction]]:
-    found: dict[str, list[Prediction]] = {}
-    for one in evaluation.predictions:
-        found.setdefault(one.predictor, []).append(one)
-    return found
-
-
-def _sets(predictions: Sequence[Prediction], place: Mapping[str, int], which: str = "") -> Bools:
-    """Convert the named labels of B predictions, or the true ones, to sets, [B, L, 2]."""
-    sets = np.zeros((len(predictions), len(place), 2), dtype=np.bool_)
-    for row, one in enumerate(predictions):
-        for at, half in enumerate(("liked", "disliked")):
-            sets[row, [place[label] for label in getattr(one, which + half)], at] = True
-    return sets

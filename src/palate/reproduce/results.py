@@ -256,7 +256,7 @@ class _Gathering:
                 if (answers := self.answers(row, REFERENCE if row.reference else size, seeds)) is not None
             }
             if any(size in row.ours for row in rows):
-                found[size] = tuple(compared_pairs(several))
+                found[size] = tuple(tested_rows(several))
         return found
 
     def _key(self, row: Row, size: str, seeds: int) -> tuple[str, ...]:
@@ -265,7 +265,7 @@ class _Gathering:
         return system_of(row.changes), size
 
 
-def compared_pairs(answers: Mapping[str, SystemAnswers]) -> Iterable[PairTest]:
+def tested_rows(answers: Mapping[str, SystemAnswers]) -> Iterable[PairTest]:
     """Compare any two rows, with Holm's correction for all of them."""
     pairs = [
         (first, second, compared)

@@ -1,0 +1,42 @@
+"""Predictions as sets of labels, for scores and tests that need each user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palate.schema import Bools
+
+if TYPE_CHECKING:
+    from palate.evaluation.evaluate import Evaluation, Prediction
+
+HALVES = ("liked", "disliked")
+
+
+def predictions_by_predictor(evaluation: Evaluation) -> dict[str, list[Prediction]]:
+    """Group an evaluation's predictions by the name of the predictor, in the order of the users."""
+    found: dict[str, list[Prediction]] = {}
+    for one in evaluation.predictions:
+        found.setdefault(one.predictor, []).append(one)
+    return found
+
+
+def true_sets(predictions: Sequence[Prediction], labels: Sequence[str]) -> Bools:
+    """Return the true liked and disliked labels of B users, [B, L, 2]."""
+    return _sets(predictions, labels, "truth_")
+
+
+def named_sets(predictions: Sequence[Prediction], labels: Sequence[str]) -> Bools:
+    """Return the liked and disliked labels that B answers name, [B, L, 2]."""
+    return _sets(predictions, labels, "")
+
+
+def _sets(predictions: Sequence[Prediction], labels: Sequence[str], which: str) -> Bools:
+    place = {label: at for at, label in enumerate(labels)}
+    sets = np.zeros((len(predictions), len(place), 2), dtype=np.bool_)
+    for row, one in enumerate(predictions):
+        for at, half in enumerate(HALVES):
+            sets[row, [place[label] for label in getattr(one, which + half)], at] = True
+    return sets
