@@ -110,6 +110,23 @@ def test_seeds_are_for_the_first_table():
     assert {cell.recipe.seed for cell in cells} == {0, 1, 2}
 
 
+def test_rivals_are_a_table_of_their_own_each_plain_and_equipped():
+    plan = make_plan(["rivals"], "mini", seeds=2)
+    assert list(plan.tables) == ["rivals"]
+    cells = {cell.system: cell.recipe for cell in plan.cells}
+    for name in ("uem", "mlp", "resampler", "cross-attention", "pooled"):
+        plain, equipped = (cells[f"{name}-{form}-items-50"] for form in ("plain", "equipped"))
+        inner = equipped.model.user_encoder.encoder
+        assert inner == plain.model.user_encoder
+        assert equipped.model.conditioning == plain.model.conditioning
+        assert (plain.simulation.users, plain.train.auxiliary_weight) == (0, 0.0)
+        assert (equipped.simulation.users > 0, equipped.train.auxiliary_weight) == (True, 1.0)
+        assert equipped.train.max_steps == plain.train.max_steps
+    assert cells["cross-attention-plain-items-50"].model.conditioning == "cross-attention"
+    assert {cell.recipe.seed for cell in plan.cells} == {0, 1}
+    assert "rivals" not in make_plan(["all"], "mini").tables
+
+
 def test_an_unknown_table_is_named():
     with pytest.raises(RecipeError, match="no 'table9' in the paper; choose from table1"):
         make_plan(["table9"], "mini")
