@@ -154,7 +154,9 @@ def test_any_two_rows_are_compared_and_seeds_stand_as_one(swept):
         assert row[1 + at] == ""
         for other in range(len(names)):
             if other != at:  # the same, seen from the other side
-                difference, level = re.fullmatch(r"([+-][\d.]+)\*?\np ([\d.]+)", row[1 + other]).groups()
+                difference, level = re.fullmatch(
+                    r"([+-][\d.]+)\*?\np (?:< )?([\d.]+)", row[1 + other]
+                ).groups()
                 assert float(difference) == -float(sheet.rows[other][1 + at].split("*")[0].split("\n")[0])
                 assert 0 < float(level) <= 1
     assert "Holm's correction" in sheet.note
@@ -187,7 +189,7 @@ def test_a_sweep_that_fails_leaves_nothing(runs, tmp_path):
 
 
 def palate(*arguments):
-    return CliRunner().invoke(app.app, ["evaluate", *map(str, arguments)])
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
 def test_the_command_writes_only_where_it_is_told(runs, tiny_data, tmp_path):
@@ -263,14 +265,14 @@ def test_what_is_no_list_of_windows_is_refused(text):
 
 def test_the_command_tests_and_prints_for_a_paper(tiny_data):
     command = ["evaluate", "rule", "population", "--data", str(tiny_data.path), "--window", "5", "--tests"]
-    latex = CliRunner().invoke(app.app, [*command, "--format", "latex"])
+    latex = CliRunner().invoke(app, [*command, "--format", "latex"])
     assert latex.exit_code == 0, latex.output
     assert latex.stdout.count(r"\begin{tabular}") == 2
     assert r"\& rule" not in latex.stdout
     assert "1. rule &" in latex.stdout
-    markdown = CliRunner().invoke(app.app, [*command, "--format", "markdown"])
+    markdown = CliRunner().invoke(app, [*command, "--format", "markdown"])
     assert "| 2. population |" in markdown.stdout
-    document = json.loads(CliRunner().invoke(app.app, [*command, "--json"]).stdout)
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     (pair,) = document["tests"][0]
     assert (pair["first"], pair["second"]) == ("rule", "population")
     assert pair["corrected"] == pair["p_value"]  # of one pair

@@ -202,7 +202,8 @@ def _difference(found: Mapping[tuple[str, str], PairDifference], row: str, colum
     for names, sign in (((row, column), 1), ((column, row), -1)):
         if (one := found.get(names)) is not None:
             star = "*" if one.corrected < SIGNIFICANT else ""
-            return f"{sign * one.difference:+.3f}{star}\np {one.corrected:.3f}"
+            level = f"p {one.corrected:.3f}" if one.corrected >= 0.001 else "p < .001"
+            return f"{sign * one.difference:+.3f}{star}\n{level}"
     return ""
 
 
