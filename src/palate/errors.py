@@ -131,6 +131,26 @@ class StoreFullError(StoreError):
     """The user store's disk is full."""
 
 
+class EngineError(PalateError):
+    """An inference engine cannot be reached, failed, or serves another model."""
+
+
+class EngineUnreachableError(EngineError):
+    """No connection to an inference engine."""
+
+
+class EngineTimeoutError(EngineError):
+    """An inference engine did not answer in time."""
+
+
+class EngineBusyError(EngineError):
+    """An inference engine has too much to do; retry after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Suggest the closest known name, as "; did you mean 'x'?".
 

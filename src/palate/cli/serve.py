@@ -40,6 +40,17 @@ def serve(
         Path | None,
         Option(help="The dataset, for titles, the rule and the packaged model; the run's own if not given."),
     ] = None,
+    engine: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="An engine that generates, such as vLLM with --enable-prompt-embeds, that serves the run's backbone; "
+            "its key, if it has one, in PALATE_ENGINE_KEY.",
+        ),
+    ] = None,
+    engine_model: Annotated[
+        str | None, Option(help="What the engine calls the model, where it serves several.")
+    ] = None,
     host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     workers: Annotated[int, Option(min=1, help="Worker processes, each with its own model.")] = 1,
@@ -53,7 +64,7 @@ def serve(
 ) -> None:
     """Keep users' events, and answer about them and recommend to them over HTTP."""
     check_serve_extra()
-    from palate.serve.settings import ServeSettings, default_store, read_limits
+    from palate.serve.settings import ServeSettings, default_store, read_engine, read_limits
 
     settings = ServeSettings(
         run=run,
@@ -62,6 +73,7 @@ def serve(
         backbone=backbone,
         device=device,
         data=data,
+        engine=read_engine(engine, engine_model),
         host=host,
         port=port,
         workers=workers,

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -36,6 +37,20 @@ class QueuedQuestion:
     question: Question
     tell: Callable[[str], None] | None = None
     answer: Future[str] = field(default_factory=Future)
+
+
+class QuestionQueue(Protocol):
+    """What answers questions: the loaded backbone in batches, or an engine."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of queued questions."""
+
+    def ask(self, questions: Sequence[QueuedQuestion]) -> None:
+        """Queue questions, all or none; raises :class:`OverloadedError` if the queue is full."""
+
+    def stop(self) -> None:
+        """Answer the queued questions and stop."""
 
 
 class Batcher:
@@ -119,12 +134,12 @@ def _generated(batch: Sequence[QueuedQuestion]) -> list[str]:
     """Generate the answers to questions about users of the same categories, with the first one's model."""
     model = batch[0].model
     tells = [one.tell for one in batch]
-    streamer = _Pieces(model.tokenizer, tells) if any(tells) else None
+    streamer = AnswerPieces(model.tokenizer, tells) if any(tells) else None
     users = UserPrompt.joined([one.user.to(model.device) for one in batch])
     return model.generate_from(users, [one.question for one in batch], streamer)
 
 
-class _Pieces:
+class AnswerPieces:
     """Streams each question's answer in pieces of whole characters."""
 
     def __init__(

@@ -29,6 +29,9 @@ events = Counter("palate_events", "Events sent, by whether the store had them", 
 prompts = Counter("palate_user_prompts", "User prompts by where they came from", ["source"])
 states = Counter("palate_recommender_states", "Recommender states by where they came from", ["source"])
 
+engine_requests = Counter("palate_engine_requests", "Requests to the engine by outcome", ["outcome"])
+engine_seconds = Histogram("palate_engine_seconds", "Time of a request to the engine", buckets=_SECONDS)
+
 
 def exposition() -> bytes:
     """Format all metrics as text, over all worker processes."""

@@ -48,7 +48,7 @@ openai_routes = APIRouter(
     route_class=JsonRoute,
     responses={
         status: {"model": OpenAIError, "description": "What is wrong"}
-        for status in (400, 401, 404, 408, 413, 421, 429, 503)
+        for status in (400, 401, 404, 408, 413, 421, 429, 502, 503, 504)
     },
 )
 

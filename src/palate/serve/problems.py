@@ -18,6 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from palate.errors import (
     ConflictError,
+    EngineBusyError,
+    EngineError,
+    EngineTimeoutError,
     NotServedError,
     OutputError,
     PalateError,
@@ -46,6 +49,9 @@ _STATUS: tuple[tuple[type[PalateError], int], ...] = (
     (NotServedError, 404),
     (ConflictError, 409),
     (OverloadedError, 429),
+    (EngineBusyError, 503),
+    (EngineTimeoutError, 504),
+    (EngineError, 502),
     (StoreFullError, 507),
     (StoreError, 503),
     (OutputError, 507),
@@ -99,7 +105,8 @@ def install(app: FastAPI) -> None:
         wait = getattr(error, "retry_after", RETRY_AFTER)
         headers = {"Retry-After": str(wait)} if status in (429, 503) else {}
         # which store it is, is nobody's business
-        detail = "the user store cannot be used now; try again" if status == 503 else str(error)
+        away = isinstance(error, StoreError) and status == 503
+        detail = "the user store cannot be used now; try again" if away else str(error)
         if status == 507:
             log.error("%s", error)
             detail = FULL

@@ -71,10 +71,19 @@ class DeletedItems(BaseModel):
     events: int
 
 
+class EngineState(BaseModel):
+    """The engine that generates, as it was found last."""
+
+    url: str
+    model: str | None = Field(description="As the engine calls it; null before it was reached")
+    checked: bool = Field(description="Whether it was reached, and serves the weights of the run")
+
+
 class State(BaseModel):
     """Liveness or readiness of the server."""
 
     status: str
+    engine: EngineState | None = Field(None, description="Left out where the server generates itself")
 
 
 class RecommenderFacts(BaseModel):

@@ -76,17 +76,26 @@ watching = APIRouter(tags=["server"])
 router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 408, 413, 421, 422, 429, 503, 507))
 
 
-@watching.get("/health")
-async def health() -> State:
-    """Check that the process is alive."""
-    return State(status="alive")
+def _state(status: str, service: Service) -> State:
+    """Say how the server is, with the engine where there is one."""
+    engine = service.state
+    return State(status=status) if engine is None else State(status=status, engine=engine)
 
 
-@watching.get("/ready", responses=_problems(503, 507))
+@watching.get("/health", response_model_exclude_unset=True)
+async def health(service: Serving) -> State:
+    """Check that the process is alive; nothing is asked of the engine."""
+    return _state("alive", service)
+
+
+@watching.get("/ready", response_model_exclude_unset=True, responses=_problems(502, 503, 504, 507))
 async def ready(service: Serving) -> State:
-    """Check that the server can answer and store events: the model is loaded, and the store available and not full."""
+    """Check that the server can answer and store events: the model is loaded, and the store available and not full.
+
+    Where an engine generates, it must be reached and serve the run's weights.
+    """
     await service.ready()
-    return State(status="ready")
+    return _state("ready", service)
 
 
 @router.get("/metrics", tags=["server"], response_class=Response)
@@ -217,7 +226,7 @@ def delete_items(which: Annotated[WhichItems, Query()], service: Serving) -> Del
     "/answers",
     tags=["answers"],
     response_model=Answers,
-    responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409)},
+    responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409, 502, 504)},
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
     """Answer questions in free words about stored users or given histories.

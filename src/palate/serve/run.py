@@ -13,13 +13,15 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from palate.errors import MismatchError, PalateError
+from palate.model.config import is_decoder_only
 from palate.model.named import find_model
 from palate.recommend.files import is_recommender, load_recommender
 from palate.runs.run import load_run
 from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
-from palate.serve.settings import ServeSettings
+from palate.serve.remote import EngineWriter
+from palate.serve.settings import EngineSettings, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.system.device import describe_device, find_device
 from palate.words import counted
@@ -43,6 +45,8 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     if settings.key_file is not None and Keys(settings.key_file).readable_by_others:
         report(f"warning: everyone on this machine may read {settings.key_file}; chmod o-r it")
     device = find_device(settings.device)
+    if settings.engine is not None:
+        report(_check_engine(settings, settings.engine))
     listening = _listen(settings)
     UserStore(settings.store).close()
     name = settings.host.strip("[]")
@@ -70,6 +74,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
 
 def _check_models(settings: ServeSettings) -> TrainingRecord | None:
     """Check that the models can be served, and together; returns the language model's record of its training."""
+    _refuse_engine(settings)
     if is_recommender(settings.run):
         if settings.recommender is not None or settings.backbone is not None:
             option = "--recommender" if settings.recommender is not None else "--backbone"
@@ -85,6 +90,37 @@ def _check_models(settings: ServeSettings) -> TrainingRecord | None:
         if load_run(settings.recommender).manifest.data_fingerprint != named.settings.data_fingerprint:
             _check_catalogues(settings, recommender, named.load("cpu").table)
     return named.settings.training
+
+
+def _check_engine(settings: ServeSettings, engine: EngineSettings) -> str:
+    """Check that the engine serves the run's weights, before anything listens; returns what was found."""
+    named = find_model(settings.run, settings.backbone, settings.data)
+    writer = EngineWriter(named.load("cpu"), engine, settings.limits)
+    try:
+        writer.check()
+        found = writer.fingerprint()
+    finally:
+        writer.close()
+    return (
+        f"generating by {engine.url}, model {writer.called!r}, whose log-probabilities lie {found.apart:.2g} from the "
+        "run's backbone"
+    )
+
+
+def _refuse_engine(settings: ServeSettings) -> None:
+    """Raise :class:`MismatchError` for a run that no engine can generate for."""
+    if settings.engine is None:
+        return
+    if is_recommender(settings.run):
+        raise MismatchError(
+            f"{settings.run} is a recommender's run, which generates nothing; leave --engine out"
+        )
+    if not is_decoder_only(settings.run):
+        raise MismatchError(
+            f"the backbone of {settings.run} is an encoder-decoder, which engines' completions do not feed with "
+            "embeddings; leave --engine out, or serve a run with a decoder-only backbone, such as the packaged "
+            "model's adapter to Gemma:  palate train recipes/gemma3-270m-packaged.yaml"
+        )
 
 
 def _check_catalogues(settings: ServeSettings, recommender: Recommender, table: Table) -> None:

@@ -16,16 +16,17 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.answers.answerer import AskedQuestion, WordedAnswer
 from palate.data.event_types import EventTypes
-from palate.errors import NotServedError, StoreError
+from palate.errors import EngineError, NotServedError, StoreError
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
 from palate.serve.answering import Answering, AskedOfModel
-from palate.serve.batcher import Batcher, QueuedQuestion
+from palate.serve.batcher import Batcher, QuestionQueue, QueuedQuestion
 from palate.serve.engine import ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.recommending import Recommending, ServedRecommender
-from palate.serve.responses import GivenAnswer, ModelFacts
+from palate.serve.remote import EngineWriter, RemoteAnswers
+from palate.serve.responses import EngineState, GivenAnswer, ModelFacts
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
@@ -119,13 +120,19 @@ class Service:
         self.users = Users(model, self.store, recommender)
         self._recommending: Recommending | None = None
         self._explainer: Explainer | None = None
-        self._batcher: Batcher | None = None
+        self._batcher: QuestionQueue | None = None
+        self.engine: EngineWriter | None = None
+        """The engine that generates in the place of the loaded backbone, if there is one."""
         if recommender is not None:
             self._recommending = Recommending(recommender, self.users, self.limits)
         if model is not None:
             known = KnownItems(settings.run, model.model.settings, settings.data)
             self._explainer = Explainer(self.users, known, self.limits)
-            self._batcher = Batcher(self.limits, metrics.batches.observe)
+            if settings.engine is None:
+                self._batcher = Batcher(self.limits, metrics.batches.observe)
+            else:
+                self.engine = EngineWriter(model.model, settings.engine, self.limits)
+                self._batcher = RemoteAnswers(self.engine, self.limits)
         self.answering = Answering(self.users, self.limits)
         self._encoding = Turns(ENCODING, WAITING)
         self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -144,7 +151,7 @@ class Service:
         return self._explainer
 
     @property
-    def batcher(self) -> Batcher | None:
+    def batcher(self) -> QuestionQueue | None:
         """What asks the language model; None where there is none."""
         return self._batcher
 
@@ -238,8 +245,21 @@ class Service:
                 await anyio.to_thread.run_sync(self.users.notice, limiter=self._following)
 
     async def ready(self) -> None:
-        """Raise :class:`StoreError` if the store cannot be used; never waits for the work of other requests."""
+        """Raise an error if the store or the engine cannot be used; never waits for the work of other requests.
+
+        Raises :class:`StoreError`, and :class:`EngineError` where the engine is away or serves other weights.
+        """
         await anyio.to_thread.run_sync(self.store.check, limiter=self._checking)
+        if self.engine is not None:
+            await anyio.to_thread.run_sync(self.engine.check_now, limiter=self._checking)
+
+    @property
+    def state(self) -> EngineState | None:
+        """The engine as it was found last; None where there is none."""
+        if self.engine is None:
+            return None
+        settings = self.engine.client.settings
+        return EngineState(url=settings.url, model=self.engine.called, checked=self.engine.checked)
 
     async def parsing(self, work: Callable[[], T]) -> T:
         """Parse a large body in a thread, one at a time: threads that compute take turns with the event loop."""
@@ -292,7 +312,7 @@ def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommen
     return model, None if settings.recommender is None else ServedRecommender(settings.recommender)
 
 
-async def answer_all(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> list[GivenAnswer]:
+async def answer_all(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> list[GivenAnswer]:
     """Answer questions in their order; raises :class:`OverloadedError`."""
     _queue(batcher, prepared)
     texts = await asyncio.gather(*map(_text, prepared))
@@ -309,7 +329,7 @@ class Part:
     """A piece of the answer, the whole one, or what went wrong."""
 
 
-def answer_parts(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:
+def answer_parts(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:
     """Answer questions and tell the pieces, and at the end of each the answer.
 
     Raises :class:`OverloadedError` at once, before anything is told.
@@ -335,7 +355,7 @@ async def _text(one: Prepared | Said) -> str:
     return one.answer.text if isinstance(one, Said) else await asyncio.wrap_future(one.question.answer)
 
 
-def _queue(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> None:
+def _queue(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> None:
     """Queue the questions to the language model."""
     if queued := [one.question for one in prepared if isinstance(one, Prepared)]:
         assert batcher is not None, "a language model has prepared them"
@@ -343,7 +363,7 @@ def _queue(batcher: Batcher | None, prepared: Sequence[Prepared | Said]) -> None
 
 
 def answer_pieces(
-    batcher: Batcher | None, prepared: Sequence[Prepared | Said], model: str
+    batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said], model: str
 ) -> AsyncIterator[str]:
     """Stream server-sent events: ``piece``s, an ``answer`` for each question, and ``done``.
 
@@ -356,7 +376,8 @@ def _ended(answer: Future[str], number: int) -> Part:
     error = None if answer.cancelled() else answer.exception()
     if error is None and not answer.cancelled():
         return Part("answer", number, answer.result())
-    return Part("error", number, "the server failed; its log says more")
+    said = str(error) if isinstance(error, EngineError) else "the server failed; its log says more"
+    return Part("error", number, said)
 
 
 async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:

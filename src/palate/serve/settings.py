@@ -6,7 +6,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationError
 
@@ -46,6 +46,10 @@ class Limits(Frozen):
     """Maximum number of queued questions per worker, and of queued requests for recommendations."""
     batch: int = Field(32, ge=1)
     """Maximum batch size of the backbone, in questions."""
+    engine: int = Field(64, ge=1)
+    """Maximum number of concurrent requests to an engine per worker; further questions wait."""
+    engine_seconds: float = Field(25.0, gt=0)
+    """Timeout of a request to an engine, in seconds."""
     seconds: float = Field(30.0, gt=0)
     """Timeout of a request, and of pending requests at shutdown, in seconds."""
 
@@ -78,6 +82,24 @@ class Limits(Frozen):
             )
 
 
+class EngineSettings(Frozen):
+    """An inference engine with OpenAI's completions API that takes prompt embeddings, such as vLLM."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+    """Address, without ``/v1``."""
+    model: str | None = None
+    """Name of the model there; the only one that it serves if None."""
+
+    @property
+    def base(self) -> str:
+        """Address of the API."""
+        return f"{self.url.rstrip('/').removesuffix('/v1')}/v1"
+
+
+ENGINE_KEY = "PALATE_ENGINE_KEY"
+"""Environment variable with the engine's API key, which no list of processes shows."""
+
+
 class ServeSettings(Frozen):
     """Settings of a worker process."""
 
@@ -92,6 +114,8 @@ class ServeSettings(Frozen):
     """Device of the model, in each worker process."""
     data: Path | None = None
     """Dataset for titles, the rule, and a model whose weights know no catalogue; the run's own if None."""
+    engine: EngineSettings | None = None
+    """Engine that generates in the place of the loaded backbone."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
@@ -128,6 +152,22 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def read_engine(url: str | None, model: str | None) -> EngineSettings | None:
+    """Parse the address of an engine; raises :class:`PalateError` for one that is none."""
+    if url is None:
+        if model is not None:
+            raise PalateError(
+                f"--engine-model {model}: there is no --engine; give its address, or leave it out"
+            )
+        return None
+    try:
+        return EngineSettings(url=url, model=model)
+    except ValidationError:
+        raise PalateError(
+            f"--engine {url}: expected an address like http://127.0.0.1:8000, without a user, a password or a query"
+        ) from None
 
 
 def read_limits(changes: Sequence[str]) -> Limits:
