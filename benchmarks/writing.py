@@ -33,35 +33,32 @@ from serving_parts.load import server, summary
 
 USERS, TOKENS, ROUNDS, BULK = 200, 20, 3, 5_000
 JSON, LINES = "application/json", "application/x-ndjson"
-Ask = Callable[[http.client.HTTPConnection, int], None]
+Ask = Callable[[http.client.HTTPConnection, int], bool]
 
 
-def ask(connection: http.client.HTTPConnection, path: str, body: str, kind: str = JSON) -> None:
+def ask(connection: http.client.HTTPConnection, path: str, body: str, kind: str = JSON) -> bool:
+    """Post a body; returns whether it was taken."""
     connection.request("POST", path, body, {"Content-Type": kind})
     response = connection.getresponse()
-    said = response.read()
-    if response.status != 200:
-        raise RuntimeError(f"{response.status}: {said[:200]!r}")
+    response.read()
+    return response.status == 200
 
 
-def event(connection: http.client.HTTPConnection, number: int) -> None:
-    ask(
-        connection,
-        f"/users/w{number % USERS}/events",
-        json.dumps({"item_id": str(number % ITEMS), "rating": 4}),
-    )
+def event(connection: http.client.HTTPConnection, number: int) -> bool:
+    sent = {"item_id": str(number % ITEMS), "rating": 4}
+    return ask(connection, f"/users/w{number % USERS}/events", json.dumps(sent))
 
 
-def event_and_answer(connection: http.client.HTTPConnection, number: int) -> None:
-    event(connection, number)
-    ask(connection, "/answers", json.dumps({"questions": [{"user_id": f"w{number % USERS}"}]}))
+def event_and_answer(connection: http.client.HTTPConnection, number: int) -> bool:
+    question = json.dumps({"questions": [{"user_id": f"w{number % USERS}"}]})
+    return event(connection, number) and ask(connection, "/answers", question)
 
 
-def bulk(connection: http.client.HTTPConnection, number: int) -> None:
+def bulk(connection: http.client.HTTPConnection, number: int) -> bool:
     rows = (
         {"user_id": f"b{number}-{at % 50}", "item_id": str(at % ITEMS), "rating": 4} for at in range(BULK)
     )
-    ask(connection, "/events", "\n".join(map(json.dumps, rows)), LINES)
+    return ask(connection, "/events", "\n".join(map(json.dumps, rows)), LINES)
 
 
 def processor_seconds(pid: int) -> float:
@@ -77,16 +74,18 @@ def processor_seconds(pid: int) -> float:
     return found / os.sysconf("SC_CLK_TCK")
 
 
-def load(url: str, clients: int, seconds: float, one: Ask, first: int) -> tuple[list[float], float]:
-    """Let clients ask, one request after the other each; times in milliseconds, and the seconds that it took."""
-    numbers, times = itertools.count(first), []
+def load(url: str, clients: int, seconds: float, one: Ask, first: int) -> dict[str, float]:
+    """Let clients ask, one request after the other each; requests a second and their times."""
+    numbers, times, failed = itertools.count(first), [], []
     end = time.monotonic() + seconds
 
     def work() -> None:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         while (began := time.monotonic()) < end:
-            one(connection, next(numbers))
-            times.append(1000 * (time.monotonic() - began))
+            if one(connection, next(numbers)):
+                times.append(1000 * (time.monotonic() - began))
+            else:
+                failed.append(began)
         connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -95,7 +94,7 @@ def load(url: str, clients: int, seconds: float, one: Ask, first: int) -> tuple[
         thread.start()
     for thread in threads:
         thread.join()
-    return times, time.monotonic() - began
+    return {**summary(times, time.monotonic() - began, len(failed)), "all": len(times) + len(failed)}
 
 
 @contextmanager
@@ -140,23 +139,19 @@ def main() -> None:
         model.settings = model.settings.model_copy(update={"max_new_tokens": TOKENS})
         model.save_pretrained(folder / "model")
         with servers(folder / "model", folder, arguments) as found:
-            print(f"{'':<40} {'a second':>9} {'p50':>8} {'p99':>8} {'server ms':>10}")
+            print(f"{'':<40} {'a second':>9} {'p50':>8} {'p99':>8} {'server ms':>10} {'failed':>7}")
             for kind, (one, clients, events) in kinds.items():
                 measured: dict[str, list[list[float]]] = {source: [] for source in found}
                 for round_, (source, (url, pid)) in itertools.product(range(ROUNDS), found.items()):
                     before = processor_seconds(pid)
-                    times, seconds = load(url, clients, arguments.seconds, one, 10**6 * round_)
-                    spent = 1000 * (processor_seconds(pid) - before) / len(times) / events
-                    told = summary(times, seconds)
-                    measured[source].append(
-                        [events * told["requests_a_second"], told["p50_ms"], told["p99_ms"], spent]
-                    )
+                    told = load(url, clients, arguments.seconds, one, 10**6 * round_)
+                    spent = 1000 * (processor_seconds(pid) - before) / told["all"] / events
+                    rate = events * told["requests_a_second"]
+                    measured[source].append([rate, told["p50_ms"], told["p99_ms"], spent, told["failed"]])
                 for source, rows in measured.items():
-                    rate, p50, p99, spent = map(statistics.median, zip(*rows, strict=True))
-                    print(
-                        f"{kind:<40} {rate:>9.1f} {p50:>8.1f} {p99:>8.1f} {spent:>10.3f}  {source}",
-                        flush=True,
-                    )
+                    rate, p50, p99, spent, failed = map(statistics.median, zip(*rows, strict=True))
+                    figures = f"{rate:>9.1f} {p50:>8.1f} {p99:>8.1f} {spent:>10.3f} {failed:>7.0f}"
+                    print(f"{kind:<40} {figures}  {source}", flush=True)
 
 
 if __name__ == "__main__":
