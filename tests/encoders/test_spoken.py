@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from palate.backbones.spelling import spelled
 from palate.encoders.base import UserPrompt
-from palate.encoders.spoken import NamesPrompt
+from palate.encoders.spoken import BETWEEN, NamesPrompt
+from palate.pretraining.language import LanguagePretraining, language_backbone
 
 WIDTH, SIZE = 6, 8
 NAMES = [[5, 6], [7], [8, 9, 10, 11], [5], [12, 5, 6]]
@@ -33,62 +35,71 @@ def said(prompts, named, categories=5, seed=2):
     return prompts(torch.tensor(named), hidden, logits)
 
 
-def with_context(prompts, half, own):
-    """Vectors of a half: each with what the tokens before it add, of which the first stands after a start."""
-    plain, marks = zip(*own, strict=True)
-    written = [prompts.start[half], *plain]
-    vectors = []
-    for place in range(len(own)):
-        before = [
-            project(written[place - distance])
-            for distance, project in enumerate(prompts.previous)
-            if place >= distance
-        ]
-        vectors.append(plain[place] + marks[place] + sum(before))
-    return vectors
+def along(prompts, place):
+    """The mark of a place that is counted from "likes" on."""
+    return prompts.along(prompts.places[place])
+
+
+def within(prompts, place):
+    """The mark of a place that is counted from "doesn't like" on."""
+    return prompts.within(prompts.places[place])
 
 
 @torch.no_grad()
 def test_a_half_is_a_heading_its_names_with_commas_between_and_an_end(prompts, embeddings):
     user = said(prompts, [[[1, 0, -1], [3, -1, -1]]])
-    token, mark, position = embeddings.weight, prompts.place, prompts.position
-    liked = [
-        (token[7], mark[0, 0] + position[0]),
-        (prompts.comma, mark[0, 0]),
-        (token[5], mark[0, 1] + position[0]),
-        (token[6], mark[0, 1] + position[1]),
-        (prompts.end[0], torch.zeros(SIZE)),
-    ]
-    disliked = [(token[5], mark[1, 0] + position[0]), (prompts.end[1], torch.zeros(SIZE))]
+    token = embeddings.weight
+    liked = [token[7], prompts.comma, token[5], token[6], prompts.end[0]]
+    disliked = [token[5], prompts.end[1]]
     expected = [
         prompts.heading[0, 2],
-        *with_context(prompts, 0, liked),
+        *(vector + along(prompts, place) for place, vector in enumerate(liked)),
         prompts.heading[1, 1],
-        *with_context(prompts, 1, disliked),
+        # between the halves an answer says " and", which stands at the end's place, " doesn't" and " like"
+        *(
+            vector + along(prompts, 7 + place) + within(prompts, place)
+            for place, vector in enumerate(disliked)
+        ),
     ]
     assert user.mask.all()
-    # after the two pooled ones; the comma is one place further from its name's position
-    found = user.embeddings[0, 2:]
+    found = user.embeddings[0, 2:]  # after the two pooled ones
     torch.testing.assert_close(found, torch.stack(expected))
 
 
 @torch.no_grad()
 def test_an_empty_half_is_what_an_answer_says_there(prompts, embeddings):
     user = said(prompts, [[[-1, -1, -1], [-1, -1, -1]]])
-    token, mark, position = embeddings.weight, prompts.place, prompts.position
-    liked = [
-        (token[15], mark[0, 0] + position[0]),
-        (token[16], mark[0, 0] + position[1]),
-        (prompts.end[0], torch.zeros(SIZE)),
-    ]
-    disliked = [(token[17], mark[1, 0] + position[0]), (prompts.end[1], torch.zeros(SIZE))]
+    token = embeddings.weight
+    liked, disliked = [token[15], token[16], prompts.end[0]], [token[17], prompts.end[1]]
     expected = [
         prompts.heading[0, 0],
-        *with_context(prompts, 0, liked),
+        *(vector + along(prompts, place) for place, vector in enumerate(liked)),
         prompts.heading[1, 0],
-        *with_context(prompts, 1, disliked),
+        *(
+            vector + along(prompts, 5 + place) + within(prompts, place)
+            for place, vector in enumerate(disliked)
+        ),
     ]
     torch.testing.assert_close(user.embeddings[0, 2:], torch.stack(expected))
+
+
+@torch.no_grad()
+def test_places_are_those_of_the_answers_tokens():
+    """The marks count what a tokenizer makes of the answer, from the word after "likes" on."""
+    backbone = language_backbone(LanguagePretraining(catalogues=40))
+    names, nothing = ["tag 017", "日本", "tag 01"], ["no tag", "any tag"]
+    spelled_names = spelled(backbone.tokenizer, names)
+    module = NamesPrompt(WIDTH, SIZE, lambda: nn.Embedding(1500, SIZE), max_tokens=20)
+    module.bind(spelled_names, spelled(backbone.tokenizer, nothing))
+    counted = []
+    module._placed = lambda place, ended: (
+        counted.append((place, ended)) or torch.zeros(1, 2, len(place), SIZE)
+    )
+    module(torch.tensor([[[0, 2, -1], [1, -1, -1]]]), torch.zeros(1, 3, WIDTH), torch.zeros(1, 3, 2))
+    answer = backbone.tokenizer("The user likes tag 017, tag 01 and doesn't like 日本")["input_ids"]
+    later = answer.index(spelled_names[1][0]) - 3  # "The user likes" are three tokens
+    (_, ended) = counted[0]
+    assert int(ended[0]) + BETWEEN == later
 
 
 @torch.no_grad()
@@ -113,8 +124,8 @@ def test_a_user_is_written_alone_as_among_others(prompts):
 def test_swapped_names_swap_their_tokens_and_nothing_else(prompts):
     one, other = (said(prompts, [[[a, b, -1], [-1, -1, -1]]]).embeddings[0] for a, b in ((1, 3), (3, 1)))
     changed = (one != other).any(dim=-1)
-    # two pooled ones and a heading stay, then name, comma, name and the end that knows them; the other half stays
-    assert changed.tolist() == [False, False, False, True, True, True, True, False, False, False]
+    # two pooled ones and a heading stay, then name, comma, name and the end; the other half stays
+    assert changed.tolist() == [False, False, False, True, False, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("categories", [2, 500])
@@ -144,7 +155,9 @@ def test_the_user_prompt_keeps_the_decision_and_the_view(prompts):
 
 def test_all_its_weights_learn_and_the_embeddings_with_them(prompts, embeddings):
     user = said(prompts, [[[0, 1, 2], [3, 4, -1]]])
-    (user.embeddings.square().sum() + user.entities.square().sum()).backward()
+    (
+        user.embeddings.square().sum() + user.entities.square().sum() + prompts.name_places.square().sum()
+    ).backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in prompts.parameters())
     assert embeddings.weight.grad.any()
 
@@ -184,3 +197,17 @@ def test_vectors_of_categories_may_be_missing_for_some_users_and_names_for_all(p
     assert not joined.entities[0].any()
     assert UserPrompt.joined([bare, bare]).entities is None
     assert UserPrompt.joined([with_all, UserPrompt(other.embeddings, other.mask)]).named is None
+
+
+@torch.no_grad()
+def test_an_expected_rating_changes_what_a_category_is_in_a_question(prompts):
+    named, hidden, logits = torch.full((1, 2, 3), -1), torch.zeros(1, 5, WIDTH), torch.zeros(1, 5, 2)
+    some = [
+        prompts(named, hidden, logits, torch.full((1, 5), place)).entities for place in (0.6, 0.66, 0.7, 0.2)
+    ]
+    torch.testing.assert_close(some[1], 0.4 * some[0] + 0.6 * some[2])  # between two of the scale's places
+    assert (some[0] != some[3]).any(dim=-1).all()
+
+
+def test_plain_names_have_no_marks():
+    assert NamesPrompt(WIDTH, SIZE, nn.Identity, plain=True).name_places is None

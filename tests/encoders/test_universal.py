@@ -11,7 +11,15 @@ from palate.data.population import rating_steps, summarise
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, read_in_batches
 from palate.encoders.counts import MEMBER, CategoryCounts
-from palate.encoders.estimates import PopulationInputs, Seen, _among_best, _reached, estimate_history
+from palate.encoders.estimates import (
+    PopulationInputs,
+    Seen,
+    _among_best,
+    _reached,
+    estimate_history,
+    expected_ratings,
+    on_scale,
+)
 from palate.encoders.marks import window_marks
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import LeakageError
@@ -215,6 +223,15 @@ def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summa
             rtol=1e-3,
             atol=1e-3,
         )
+
+
+def test_expected_ratings_are_the_tastes_in_the_ratings_units(dataset, summary):
+    counts, inputs = counts_of(dataset, np.arange(4), 12), PopulationInputs.of([summary])
+    taste = estimate_history(Seen.of(counts, inputs), inputs).taste
+    expected = expected_ratings(counts, inputs)
+    torch.testing.assert_close(expected, summary.mean + summary.spread * taste)
+    low, high = min(summary.rating_values), max(summary.rating_values)
+    torch.testing.assert_close(on_scale(expected, summary.rating_values), (expected - low) / (high - low))
 
 
 def test_decisions_are_calibrated_on_training_users(dataset, summary):

@@ -27,17 +27,22 @@ def named_until(question):
     return [question.text[: entity.end] for entity in question.entities]
 
 
-def test_a_question_knows_where_the_names_of_its_categories_end():
+def test_a_question_knows_where_the_names_of_its_categories_stand():
     pair = about_categories("Which does this user prefer, {category} or {other}?", [1, 2], NAMES)
     assert pair.text == "Which does this user prefer, 愛情 or Film-Noir?"
     assert [entity.category for entity in pair.entities] == [1, 2]
     assert named_until(pair) == [pair.text.split(" or")[0], pair.text[:-1]]
+    assert [pair.text[one.start : one.end] for one in pair.entities] == ["愛情", "Film-Noir"]
 
 
 def test_names_in_other_order_and_twice():
     twice = about_categories("{other}, {category}, {other}: {fields}", [0, 3], NAMES, fields="genres")
     assert twice.text == "Drama, Comedy, Drama: genres"
-    assert [(one.category, one.end) for one in twice.entities] == [(3, 5), (0, 13), (3, 20)]
+    assert [(one.category, one.start, one.end) for one in twice.entities] == [
+        (3, 0, 5),
+        (0, 7, 13),
+        (3, 15, 20),
+    ]
 
 
 @pytest.mark.parametrize(("title", "year"), [("Heat", 1995), ("Heat (1995)", 1995), ("Drama, Comedy", None)])
@@ -45,7 +50,7 @@ def test_an_items_categories_stand_in_its_description(title, year):
     asked = about_item("Rate {item}, from {low} to {high}!", title, year, [3, 1], NAMES, low="1", high="5")
     assert asked.text.endswith("Drama, 愛情), from 1 to 5!")
     assert [entity.category for entity in asked.entities] == [3, 1]
-    assert [text[-2:] for text in named_until(asked)] == ["ma", "愛情"]
+    assert [asked.text[one.start : one.end] for one in asked.entities] == ["Drama", "愛情"]
 
 
 def test_an_item_without_categories_asks_about_none():
@@ -71,6 +76,26 @@ def test_each_name_is_followed_by_its_categorys_vector(tokenizer, embed):
         whole = tokenizer(question.text)["input_ids"]
         expected += [*embed(torch.tensor(whole[at:]))]
         torch.testing.assert_close(vectors[row][mask[row].bool()], torch.stack(expected))
+
+
+@torch.no_grad()
+def test_marked_names_have_their_places_and_their_categorys_vector(tokenizer, embed):
+    question = about_categories("{category} or {other}?", [1, 2], NAMES)
+    asked = Asked.of([question], tokenizer)
+    generator = torch.Generator().manual_seed(1)
+    entities, places = torch.randn(1, 4, 6, generator=generator), torch.randn(3, 6, generator=generator)
+    plain, mask = asked.embedded(embed, 1, entities)
+    marked, same = asked.embedded(embed, 1, entities, places)
+    assert torch.equal(mask, same)
+    expected = torch.zeros_like(plain)
+    for at, entity in enumerate(question.entities):
+        before, until = (
+            len(tokenizer(question.text[:end], add_special_tokens=False)["input_ids"])
+            for end in (entity.start, entity.end)
+        )
+        for place, token in enumerate(range(before, until)):  # a long name has no places beyond the last one
+            expected[0, at + token] = entities[0, entity.category] + (places[place] if place < 3 else 0)
+    torch.testing.assert_close(marked - plain, expected)
 
 
 @torch.no_grad()
@@ -107,9 +132,9 @@ def test_a_training_round_holds_the_same(tokenizer, embed):
 @pytest.mark.parametrize(
     ("text", "kind", "entities"),
     [
-        ("Does this user like Film-Noir?", "yes-no", [(2, 29)]),
-        ("Would this person enjoy 愛情?", "yes-no", [(1, 26)]),
-        ("Which does this user prefer, Drama or Comedy?", "pair", [(3, 34), (0, 44)]),
+        ("Does this user like Film-Noir?", "yes-no", [(2, 20, 29)]),
+        ("Would this person enjoy 愛情?", "yes-no", [(1, 24, 26)]),
+        ("Which does this user prefer, Drama or Comedy?", "pair", [(3, 29, 34), (0, 38, 44)]),
         ("Which kinds of film does this user like?", "liked", []),
         ("How does this user rate Heat (Drama), from 1 to 5?", "rating", []),
         ("Does this user like Western?", None, []),

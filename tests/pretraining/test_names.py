@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from palate.pretraining.names import random_catalogue, random_field, random_word
+from palate.pretraining.names import random_catalogue, random_field, random_word, similar_catalogue
 from palate.tasks.verbalizer import Verbalizer
 
 
@@ -47,6 +47,15 @@ def test_they_are_of_many_scripts_with_digits_and_punctuation(rng):
     }
     assert set("0123456789-&'/!?+") <= set(text)
     assert any(unicodedata.decomposition(letter) for letter in text)  # accents
+
+
+def test_similar_names_are_different_and_share_their_beginnings(rng):
+    shared = 0
+    for _ in range(20):
+        names = similar_catalogue(rng, 12)
+        assert len({name.casefold() for name in names}) == len(names) == 12
+        shared += len({name[:3] for name in names}) < len(names)
+    assert shared > 10
 
 
 def test_names_share_words(rng):

@@ -30,7 +30,8 @@ def test_what_is_read_and_what_is_true_stand_beside_each_other(readers):
     assert (read.scores[read.known] >= lowest).all()
     assert (read.scores[read.known] <= highest).all()
     assert lowest < read.like_above < highest
-    assert all(0 <= index < len(read.rating_values) for index in read.item_rating)
+    assert read.rated.shape == (12, labels)
+    assert -0.5 < read.rated.min() < read.rated.max() < 1.5  # linear estimates may lie beyond the scale
     assert all(listed and max(listed) < labels for listed in read.item_categories)
 
 

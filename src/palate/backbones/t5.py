@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -76,9 +76,21 @@ def rebuild_t5(folder: Path) -> Backbone:
     return Backbone(model, tokenizer)
 
 
-def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
-    """Build a randomly initialised T5 v1.1 and a tokenizer trained on ``texts``."""
-    tokenizer = build_tokenizer(texts, settings.vocab_size)
+def random_t5(
+    settings: RandomT5Settings, texts: Iterable[str], begins_words: bool = False, **more: int
+) -> Backbone:
+    """Build a randomly initialised T5 v1.1 and a tokenizer trained on ``texts``.
+
+    Args:
+        settings: Sizes.
+        texts: Texts for :func:`build_tokenizer`.
+        begins_words: As for :func:`build_tokenizer`.
+        more: Sizes of T5's configuration that the settings do not have.
+
+    Returns:
+        The backbone.
+    """
+    tokenizer = build_tokenizer(texts, settings.vocab_size, begins_words)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "d_model": settings.d_model,
@@ -91,6 +103,7 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": tokenizer.pad_token_id,
+        **more,
     }
     if settings.attention == "full":
         return Backbone(T5ForConditionalGeneration(T5Config(**sizes)), tokenizer)
@@ -98,14 +111,32 @@ def random_t5(settings: RandomT5Settings, texts: Iterable[str]) -> Backbone:
     return Backbone(LongT5ForConditionalGeneration(LongT5Config(**sizes, **attention)), tokenizer)
 
 
-def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level tokenizer: frequent words are single tokens, and every text can be encoded."""
+def build_tokenizer(
+    texts: Iterable[str], vocabulary: int, begins_words: bool = False
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level tokenizer: frequent words are single tokens, and every text can be encoded.
+
+    Args:
+        texts: Texts to train it on.
+        vocabulary: Maximum number of tokens.
+        begins_words: Read every text as if a space stood before it, so that a word has the same tokens at the start
+            of a text as inside of it.
+
+    Returns:
+        The tokenizer.
+    """
     tokenizer = Tokenizer(models.BPE())
+    if begins_words:
+        tokenizer.normalizer = normalizers.Prepend(" ")
     words = pre_tokenizers.Split(Regex(r" ?[^\s,.;:?!]+|[,.;:?!]|\s+"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = (
+        decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+        if begins_words
+        else decoders.ByteLevel()
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[PAD, END],

@@ -219,6 +219,10 @@ class BindsToData(Protocol):
     summary: PopulationSummary | None
     """Summary that the encoder is bound to."""
 
+    @property
+    def name_places(self) -> Tensor | None:
+        """Marks of the tokens of a category's name in a question [S, E], as :meth:`Asked.embedded` takes them."""
+
     def summarised(
         self,
         dataset: Dataset,

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, expected_ratings, on_scale
 from palate.encoders.history_parts import HistoryParts, LatentReader
 from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
@@ -65,6 +65,11 @@ class UniversalEncoder(nn.Module):
         self.summary: PopulationSummary | None = None
         self._population: PopulationInputs | None = None
         self._steps = torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def name_places(self) -> Tensor | None:
+        """Marks of the tokens of a category's name in a question, [S, E]; None for plain names."""
+        return self.prompt.name_places
 
     def summarised(
         self,
@@ -244,8 +249,16 @@ class UniversalEncoder(nn.Module):
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is that of the network itself
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
-        user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits)
+        rated = self._on_scale(expected_ratings(counts, population.to(self._device)))
+        user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits, rated)
         return replace(user, kept=kept)
+
+    def _on_scale(self, ratings: Tensor) -> Tensor | None:
+        """Convert ratings to places on the scale; None without ratings."""
+        summary = known_summary(self.summary)
+        if summary.feedback == "implicit":
+            return None
+        return on_scale(ratings, summary.rating_values)
 
     def _read(self, events: CategoryEvents) -> HistoryParts:
         known_summary(self.summary)

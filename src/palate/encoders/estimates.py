@@ -168,6 +168,18 @@ class Estimates:
     score_sd: Tensor  # [B, N, L]
 
 
+def expected_ratings(counts: CategoryCounts, population: PopulationInputs) -> Tensor:
+    """Estimate the mean rating that each of B users gives to each category's items, in the ratings' units, [B, L]."""
+    seen = Seen.of(counts, population)
+    taste, _, _ = _tastes(seen, population, _own_noise(seen, population))
+    return taste * population.spread + population.mean
+
+
+def on_scale(ratings: Tensor, values: Sequence[float]) -> Tensor:
+    """Convert ratings to places between the lowest of the values, 0, and the highest, 1."""
+    return (ratings - min(values)) / max(max(values) - min(values), 1e-9)
+
+
 def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = None) -> Estimates:
     """Estimate the full history of B users.
 

@@ -10,21 +10,29 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from palate.encoders.base import UserPrompt
+from palate.encoders.places import PERIODS, place_features
 
 HALVES = 2
 """Liked and disliked."""
-CONTEXT = 4
-"""Number of tokens before a token that its vector knows."""
+BETWEEN = 3
+"""Number of tokens between the halves of an answer, which the packaged backbone's tokenizer has for " and doesn't
+like"."""
+RATING_BUMPS = 11
+"""Places of a rating scale that the vector of a category in a question holds its expected rating by."""
+ASKED_PERIODS = 2
+"""Periods that tell the tokens of a name in a question apart."""
 
 
 class NamesPrompt(nn.Module):
     """User prompt of decided names as token embeddings, in order, and of a few vectors of the user's state.
 
     A half, liked or disliked, is a heading that says how many names follow, the names' tokens with commas between,
-    and an end; in an empty half the tokens of what an answer says there, such as "no genre". A token's vector is its
-    embedding in the backbone and learned marks: of its half and place, of its position in the name, and of the tokens
-    before it in the half, by which a small backbone finds what it has to say next; a large one that is not trained
-    reads ``plain`` names. No weight depends on a catalogue: :meth:`bind` brings its names.
+    and an end; in an empty half the tokens of what an answer says there, such as "no genre". These are the tokens of
+    the answer, in its order. A vector is a token's embedding in the backbone and marks of its place: how many tokens
+    the answer says before it from "likes" on, and a disliked one also from "doesn't like" on, by which a small
+    backbone finds what it has to say next; a large one that is not trained reads ``plain`` names. The name of a
+    category in a question has marks of its own, beside the category's vector. No weight depends on a catalogue:
+    :meth:`bind` brings its names.
 
     Args:
         width: Size W of a category's hidden state.
@@ -39,6 +47,7 @@ class NamesPrompt(nn.Module):
 
     tokens: Tensor  # [L + 2, N] token ids of the names and of the two empty halves, padded with 0
     lengths: Tensor  # [L + 2] their numbers
+    places: Tensor  # [S, 2 * len(PERIODS)] features of places
 
     def __init__(
         self,
@@ -55,17 +64,16 @@ class NamesPrompt(nn.Module):
         self._embeddings = embeddings
         self._scaled: Callable[[Tensor], Tensor] = _as_it_is
         self.heading = nn.Parameter(torch.randn(HALVES, most + 1, size) * 0.5)
-        if not plain:
-            self.place = nn.Parameter(torch.randn(HALVES, most, size) * 0.5)
-            self.position = nn.Parameter(torch.randn(max_tokens, size) * 0.2)
-            self.start = nn.Parameter(torch.randn(HALVES, size) * 0.5)
         self.end = nn.Parameter(torch.randn(HALVES, size) * 0.5)
         self.comma = nn.Parameter(torch.randn(size) * 0.5)
         if not plain:
-            self.previous = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(CONTEXT))
+            self.along, self.within = (nn.Linear(2 * len(PERIODS), size) for _ in range(HALVES))
+            self.asked = nn.Linear(2 * ASKED_PERIODS, size)
+            longest = HALVES * (most * (max_tokens + 1) + 1) + BETWEEN
+            self.register_buffer("places", place_features(longest, len(PERIODS)), persistent=False)
         self.query = nn.Parameter(torch.randn(pooled, width) * width**-0.5)
         self.state = nn.Linear(width, size)
-        self.entity = nn.Linear(width + HALVES, size)
+        self.entity = nn.Linear(width + HALVES + RATING_BUMPS, size)
         self.register_buffer("tokens", torch.zeros(HALVES, 1, dtype=torch.long), persistent=False)
         self.register_buffer("lengths", torch.zeros(HALVES, dtype=torch.long), persistent=False)
 
@@ -89,13 +97,17 @@ class NamesPrompt(nn.Module):
         self.tokens = pad_sequence(cut, batch_first=True).to(self.heading.device)
         self.lengths = torch.tensor([len(name) for name in cut], device=self.heading.device)
 
-    def forward(self, named: Tensor, hidden: Tensor, logits: Tensor) -> UserPrompt:
+    def forward(
+        self, named: Tensor, hidden: Tensor, logits: Tensor, rated: Tensor | None = None
+    ) -> UserPrompt:
         """Write the user prompts of B users.
 
         Args:
             named: Decided categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].
             hidden: Hidden states of the categories, [B, L, W].
             logits: Log-odds that a category is liked and disliked, [B, L, 2].
+            rated: Expected ratings of the categories' items, from 0 at the scale's low end to 1 at its high end,
+                [B, L]; unknown if None.
 
         Returns:
             User prompts [B, M, E] without gaps, with ``category_logits``, ``named`` and ``entities``.
@@ -104,8 +116,15 @@ class NamesPrompt(nn.Module):
         names, mask = self._names(named)
         embeddings = torch.cat([pooled, names], dim=1)
         mask = torch.cat([mask.new_ones(pooled.shape[:2]), mask], dim=1)
-        entities = self._scaled(self.entity(torch.cat([hidden, logits.to(hidden.dtype)], dim=-1)))
+        ratings = hidden.new_zeros(*hidden.shape[:2], RATING_BUMPS) if rated is None else _bumps(rated)
+        known = torch.cat([hidden, logits.to(hidden.dtype), ratings.to(hidden.dtype)], dim=-1)
+        entities = self._scaled(self.entity(known))
         return UserPrompt(embeddings, mask, logits, named, entities)
+
+    @property
+    def name_places(self) -> Tensor | None:
+        """Marks of the first tokens of a category's name in a question [S, E]; None if names are plain."""
+        return None if self.plain else self.asked(self.places[: self.max_tokens, : 2 * ASKED_PERIODS])
 
     def _pooled(self, hidden: Tensor) -> Tensor:
         """Pool the hidden states by learned queries, [B, P, E]."""
@@ -134,42 +153,37 @@ class NamesPrompt(nn.Module):
         stands = ((offset < lengths) | comma).flatten(0, 1).flatten(1)
         plain, mask = _without_gaps(plain.flatten(0, 1).flatten(1, 2), stands)
         plain = plain.view(users, HALVES, *plain.shape[1:])
-        if self.plain:
-            return self._with_edges(plain, None, mask, count)
-        position = functional.pad(self.position[:width], (0, 0, 0, 1)) * ~comma[..., None]  # a comma has none
-        marks = self.place[:, :, None] + position  # [B, 2, most, width + 1, E]
-        marks, _ = _without_gaps(marks.flatten(0, 1).flatten(1, 2), stands)
-        return self._with_edges(plain, marks.view_as(plain), mask, count)
+        return self._with_edges(plain, mask, count)
 
-    def _with_edges(
-        self, plain: Tensor, marks: Tensor | None, mask: Tensor, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Add to halves without gaps [B, 2, S, E] a heading and an end and, with marks, what precedes each token."""
+    def _with_edges(self, plain: Tensor, mask: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Add to halves without gaps [B, 2, S, E] a heading and an end and, unless they are plain, their places."""
         users, _, size, _ = plain.shape
         end = self._scaled(self.end)[:, None].expand(users, -1, 1, -1)
         at = mask.view(users, HALVES, size).sum(dim=2)[..., None, None]  # [B, 2, 1, 1] the end's place
         place = torch.arange(size + 1, device=mask.device)[:, None]
-        own = functional.pad(plain if marks is None else plain + marks, (0, 0, 0, 1))
-        tokens = torch.where(place == at, end, own)
-        if marks is not None:
-            tokens = tokens + self._preceding(plain)
+        tokens = torch.where(place == at, end, functional.pad(plain, (0, 0, 0, 1)))
         heading = self._scaled(self.heading)[torch.arange(HALVES, device=mask.device), count][:, :, None]
+        if not self.plain:
+            tokens = tokens + self._placed(place[:, 0], at[:, 0, 0])
         whole = torch.cat([heading, tokens], dim=2)
         stands = functional.pad(place[:, 0] <= at[..., 0], (1, 0), value=True)  # [B, 2, 1 + S + 1]
         return _without_gaps(whole.flatten(1, 2), stands.flatten(1))
 
-    def _preceding(self, plain: Tensor) -> Tensor:
-        """Compute what the tokens before each place of halves [B, 2, S, E] add there, [B, 2, S + 1, E]."""
-        start = self.start[:, None].expand(len(plain), -1, 1, -1)
-        written = torch.cat([start, plain], dim=2)  # [B, 2, S + 1, E] each place's predecessor
-        before = torch.zeros_like(written)
-        for distance, project in enumerate(self.previous):
-            before = before + functional.pad(project(written), (0, 0, distance, 0))[:, :, : written.shape[2]]
-        return before
+    def _placed(self, place: Tensor, ended: Tensor) -> Tensor:
+        """Compute the marks of places [S] in both halves, [B, 2, S, E], of which the liked ends at [B, 1]."""
+        later = (ended + BETWEEN + place).clamp(max=len(self.places) - 1)  # [B, S]
+        liked = self.along(self.places[place]).expand(len(ended), -1, -1)
+        return torch.stack([liked, self.along(self.places[later]) + self.within(self.places[place])], dim=1)
 
 
 def _as_it_is(vectors: Tensor) -> Tensor:
     return vectors
+
+
+def _bumps(places: Tensor) -> Tensor:
+    """Interpolate places [...] between 0 and 1 among those of a scale, [..., RATING_BUMPS]; they add up to 1."""
+    steps = places.clamp(0, 1)[..., None] * (RATING_BUMPS - 1)
+    return (1 - (steps - torch.arange(RATING_BUMPS, device=places.device)).abs()).clamp(min=0)
 
 
 def _without_gaps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,8 @@ class Asked:
     tokens: Tensor  # [B, T] or [1, T]
     mask: Tensor  # [B, T] or [1, T]
     category: Tensor | None = None  # [B, Q] categories that are asked about, -1 for none
-    after: Tensor | None = None  # [B, Q] the token that ends each one's name
+    begun: Tensor | None = None  # [B, Q] the token that begins each one's name
+    after: Tensor | None = None  # [B, Q] the token that ends it
 
     @classmethod
     def of(cls, instructions: Sequence[str | Question], tokenizer: PreTrainedTokenizerBase) -> Asked:
@@ -38,35 +39,41 @@ class Asked:
         if not most:
             return cls(read["input_ids"], read["attention_mask"])
         ends = read["offset_mapping"]  # [B, T, 2]
-        category, after = (torch.full((len(asked), most), -1) for _ in range(2))
+        category, begun, after = (torch.full((len(asked), most), -1) for _ in range(3))
         for row, one in enumerate(asked):
             for place, entity in enumerate(one.entities):
-                begun = (ends[row, :, 0] < entity.end) & (ends[row, :, 1] > ends[row, :, 0])
+                starts, stops = ends[row, :, 0], ends[row, :, 1]
+                own = ((starts < entity.end) & (stops > starts) & (stops > entity.start)).nonzero()
                 category[row, place] = entity.category
-                after[row, place] = int(begun.nonzero().max())
-        return cls(read["input_ids"], read["attention_mask"], category, after)
+                begun[row, place], after[row, place] = int(own.min()), int(own.max())
+        return cls(read["input_ids"], read["attention_mask"], category, begun, after)
 
     @classmethod
     def of_round(cls, one: Round) -> Asked:
         """Return the instructions of a training round."""
-        return cls(one["instruction"], one["instruction_mask"], one.get("category"), one.get("after"))
+        about = (one.get("category"), one.get("begun"), one.get("after"))
+        return cls(one["instruction"], one["instruction_mask"], *about)
 
     def as_round(self, target: Tensor, target_mask: Tensor) -> Round:
         """Return these instructions and their targets [B, N'] as a training round."""
         one = Round(
             instruction=self.tokens, instruction_mask=self.mask, target=target, target_mask=target_mask
         )
-        if self.category is not None and self.after is not None:
-            one |= {"category": self.category, "after": self.after}
+        if self.category is not None and self.begun is not None and self.after is not None:
+            one |= {"category": self.category, "begun": self.begun, "after": self.after}
         return one
 
     def to(self, device: torch.device) -> Asked:
         """Move the tensors to a device."""
-        moved = (None if one is None else one.to(device) for one in (self.category, self.after))
+        moved = (None if one is None else one.to(device) for one in (self.category, self.begun, self.after))
         return Asked(self.tokens.to(device), self.mask.to(device), *moved)
 
     def embedded(
-        self, embed: Callable[[Tensor], Tensor], users: int, entities: Tensor | None
+        self,
+        embed: Callable[[Tensor], Tensor],
+        users: int,
+        entities: Tensor | None,
+        places: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Embed the instructions of B users.
 
@@ -74,18 +81,33 @@ class Asked:
             embed: Embeds tokens [...] as [..., E].
             users: Number B of users.
             entities: Vectors of the categories, conditioned on the users, [B, L, E]; a name stands alone if None.
+            places: Marks of the first S tokens of a name [S, E], for a backbone that can read them: added to the
+                tokens together with the category's vector; names stand as in any text if None.
 
         Returns:
             Vectors [B, T', E] with their mask [B, T'], where each name is followed by its category's vector.
         """
         vectors, mask = embed(self.tokens).expand(users, -1, -1), self.mask.expand(users, -1)
-        if entities is None or self.category is None or self.after is None:
+        if entities is None or self.category is None or self.begun is None or self.after is None:
             return vectors, mask
         category, after = self.category.expand(users, -1), self.after.expand(users, -1)
         index = category.clamp(min=0)[..., None].expand(-1, -1, entities.shape[-1])
         inserted = entities.gather(1, index).to(vectors.dtype)
-        places = torch.arange(vectors.shape[1], device=mask.device).expand(users, -1)
-        order = torch.cat([2 * places, 2 * after + 1], dim=1).argsort(dim=1, stable=True)
+        order = torch.arange(vectors.shape[1], device=mask.device).expand(users, -1)
+        if places is not None:
+            vectors = vectors + self._marks(inserted, order, places)
+        order = torch.cat([2 * order, 2 * after + 1], dim=1).argsort(dim=1, stable=True)
         mask = torch.cat([mask, (category >= 0).to(mask.dtype)], dim=1).gather(1, order)
         vectors = torch.cat([vectors, inserted], dim=1)
         return vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1])), mask
+
+    def _marks(self, entities: Tensor, at: Tensor, places: Tensor) -> Tensor:
+        """Compute what is added to the tokens at [B, T] of names with vectors [B, Q, E], [B, T, E]."""
+        assert self.category is not None
+        assert self.begun is not None
+        assert self.after is not None
+        within = at[:, None] - self.begun[..., None]  # [B, Q, T]
+        named = (within >= 0) & (at[:, None] <= self.after[..., None]) & (self.category >= 0)[..., None]
+        marked = named & (within < len(places))
+        marks = places[within.clamp(0, len(places) - 1)] * marked[..., None]
+        return (marks + entities[:, :, None] * named[..., None]).sum(dim=1)

@@ -43,6 +43,7 @@ class RoundEntities(TypedDict, total=False):
     """Categories that the questions of a round ask about, as in :class:`palate.model.asking.Asked`."""
 
     category: Tensor  # [B, Q]
+    begun: Tensor  # [B, Q]
     after: Tensor  # [B, Q]
 
 

@@ -870,7 +870,8 @@ class PersonalizedModel(nn.Module):
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
     def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
-        vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities)
+        places = self.binding.name_places if self.settings.binds else None
+        vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities, places)
         if self.conditioning is not None:
             prompt = inject_beside(self.soft_task_prompt, user, vectors, mask, self._edges())
         else:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palate.backbones.base import Backbone
-from palate.backbones.spelling import continued, spelled
+from palate.backbones.spelling import spelled
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings
 from palate.config.section import Section
@@ -23,7 +23,15 @@ from palate.errors import DataError
 from palate.model.asking import Asked
 from palate.model.generation import cross_entropy, score
 from palate.model.prompt import inject
-from palate.pretraining.names import name_texts, random_catalogue, random_field, random_word
+from palate.pretraining.copying import sizes_for_copying, start_copying
+from palate.pretraining.names import (
+    name_texts,
+    random_catalogue,
+    random_field,
+    random_word,
+    similar_catalogue,
+)
+from palate.pretraining.phrases import random_wording
 from palate.schema import Bools, Doubles, Floats, Ints, Preferences, QuestionKind
 from palate.tasks.questions import YES_NO, Question, about_categories, about_item
 from palate.tasks.verbalizer import Verbalizer, nothing_named
@@ -33,20 +41,16 @@ from palate.words import plural
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NAMES_ASKED: dict[QuestionKind, float] = {"preference": 0.7, "liked": 0.15, "disliked": 0.15}
+NAMES_ASKED: dict[QuestionKind, float] = {"preference": 0.5, "liked": 0.25, "disliked": 0.25}
 """Shares of the kinds of questions that are answered with names."""
-CATEGORIES_ASKED: dict[QuestionKind, float] = {"yes-no": 0.4, "pair": 0.4, "rating": 0.2}
+CATEGORIES_ASKED: dict[QuestionKind, float] = {"yes-no": 0.25, "pair": 0.35, "rating": 0.4}
 """Shares of the kinds of questions about categories and items."""
+SIMILAR = 0.3
+"""Share of the catalogues whose names are hard to tell apart."""
+VARIED = 0.5
+"""Share of the questions for one of two or a rating for which the categories' values are varied."""
 TITLES = 3
 """Maximum number of words in a random item's title."""
-SHARPNESS = 0.4
-"""Initial gain of the queries that look for a token's successor."""
-EARLIER = 1.0
-"""Initial gain of the tokens before the last one in these queries."""
-LOUDNESS = 4.0
-"""Initial gain of what the cross-attention passes on, against the last token itself."""
-NEAR = 8.0
-"""Initial bias of a head towards the one token that it adds."""
 
 
 class LanguagePretraining(Section):
@@ -54,7 +58,6 @@ class LanguagePretraining(Section):
 
     d_model: int = Field(128, ge=8)
     d_ff: int = Field(256, ge=8)
-    num_heads: int = Field(4, ge=1)
     num_layers: int = Field(2, ge=1)
     """Layers in the encoder, and in the decoder."""
     vocab_size: int = Field(1500, ge=320)
@@ -67,19 +70,19 @@ class LanguagePretraining(Section):
     """Vectors of the user prompt that are pooled from all categories."""
     most: int = Field(3, ge=1)
     """Maximum number of names in each half of an answer."""
-    name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 24)
+    name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 8, 12, 12, 24, 48)
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
-    steps: int = Field(1_800, ge=0)
+    steps: int = Field(100, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
-    entity_steps: int = Field(400, ge=0)
+    entity_steps: int = Field(1_300, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
-    entity_populations: int = Field(32, ge=1)
+    entity_populations: int = Field(96, ge=1)
     """Random populations whose users the questions about categories and items are about."""
     groups: int = Field(4, ge=1)
     """Populations, each with names of its own, in a batch."""
     users: int = Field(8, ge=1)
     """Users of each population in a batch."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1.5e-3, gt=0)
     """Peak learning rate."""
     warmup: int = Field(50, ge=0)
     """Steps over which the learning rate increases linearly."""
@@ -92,12 +95,12 @@ class Readers:
 
     hidden: Tensor  # [B, L, W]
     logits: Tensor  # [B, L, 2]
+    rated: Tensor  # [B, L] expected ratings as places on the scale
     scores: Doubles  # [B, L] true score of each category
     known: Bools  # [B, L] whether there is one
     like_above: float
     rating_values: Floats  # [R]
     item_categories: list[list[int]]  # of an item of each user, [B]
-    item_rating: Ints  # [B] the user's rating of it, an index into the values
 
     def __getitem__(self, rows: Ints) -> Readers:
         """Select users."""
@@ -106,10 +109,10 @@ class Readers:
             self,
             hidden=self.hidden[at],
             logits=self.logits[at],
+            rated=self.rated[at],
             scores=self.scores[rows],
             known=self.known[rows],
             item_categories=[self.item_categories[row] for row in rows],
-            item_rating=self.item_rating[rows],
         )
 
 
@@ -135,12 +138,12 @@ class NobodyRead:
         return Readers(
             hidden=torch.zeros(users, labels, self.width),
             logits=torch.zeros(users, labels, 2),
+            rated=torch.full((users, labels), 0.5),
             scores=np.zeros((users, labels)),
             known=np.zeros((users, labels), dtype=np.bool_),
             like_above=0.0,
             rating_values=np.arange(1, 6, dtype=np.float32),
             item_categories=[[]] * users,
-            item_rating=np.zeros(users, dtype=np.int64),
         )
 
 
@@ -161,55 +164,15 @@ class Language(nn.Module):
         size, longest = settings.d_model, max(settings.name_tokens)
         self.names = NamesPrompt(width, size, embeddings, settings.most, longest, settings.pooled)
         self.task_prompt = nn.Parameter(torch.randn(settings.task_prompt, size))
-        self._start_copying()
-
-    @torch.no_grad()
-    def _start_copying(self) -> None:
-        """Initialise the decoder to look for what followed the last tokens that were written.
-
-        Some heads of its first self-attention add the tokens before the last one, each head one of them. The first
-        cross-attention compares this with the tokens before each token of the user prompt, which are marked there in
-        the same way but rotated, so that a token is not taken for its own predecessor (an induction head over several
-        tokens); its values pass on the token's embedding. From random weights, training takes many times as long to
-        find this.
-        """
-        names, size = self.names, self.settings.d_model
-        for one in (names.heading, names.place):  # as loud as the tokens
-            one.normal_(0.0, 1.0)
-        words = {"start": (" likes", " like"), "comma": (",",)}
-        embedding, token = self.backbone.get_input_embeddings().weight, self.tokenizer
-        for name, texts in words.items():
-            ids = [continued(token, [text])[0][-1] for text in texts]
-            getattr(names, name).copy_(embedding[ids].view_as(getattr(names, name)))
-        block, identity = self.backbone.decoder.block[0], torch.eye(size)
-        itself, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
-        rotation = _orthogonal(size, size)
-        first, *earlier = (project.get_parameter("weight") for project in names.previous)
-        first.copy_(rotation)
-        head = itself.key_value_proj_dim
-        for distance, weight in enumerate(earlier[: self.settings.num_heads], start=1):
-            rows = slice((distance - 1) * head, distance * head)
-            value, out = _orthogonal(size, head), _orthogonal(size, head)
-            itself.v.weight[rows], itself.o.weight[:, rows] = value.T, EARLIER * out
-            weight.copy_(rotation @ (EARLIER * out) @ value.T)
-            itself.relative_attention_bias.weight[distance, distance - 1] = NEAR
-        cross.q.weight.copy_(SHARPNESS * identity)
-        cross.k.weight.copy_(rotation.T)
-        cross.v.weight.copy_(identity)
-        cross.o.weight.copy_(LOUDNESS * identity)
+        start_copying(backbone.model, self.tokenizer, self.names, self.task_prompt)
 
     def forward(self, user: UserPrompt, asked: Asked, target: Tensor, target_mask: Tensor) -> Tensor:
         """Compute the loss of targets [B, N'] after questions about B users."""
-        vectors, mask = asked.embedded(self.backbone.get_input_embeddings(), len(target), user.entities)
+        vectors, mask = asked.embedded(
+            self.backbone.get_input_embeddings(), len(target), user.entities, self.names.name_places
+        )
         prompt = inject(self.task_prompt, user, vectors, mask)
         return cross_entropy(*score(self.backbone, None, prompt, target, target_mask))
-
-
-def _orthogonal(rows: int, columns: int) -> Tensor:
-    """Draw a matrix with orthonormal rows or columns."""
-    matrix = torch.empty(rows, columns)
-    nn.init.orthogonal_(matrix)
-    return matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +216,7 @@ class Lessons:
         kinds: list[QuestionKind] = list(
             rng.choice(self._kinds, size=users, p=self._shares / self._shares.sum())
         )
+        readers = _varied(rng, readers, np.array([kind in ("pair", "rating") for kind in kinds]))
         asked, targets = [], []
         for row, kind in enumerate(kinds):
             question, target = _question(rng, kind, row, readers, named, names, field, verbalizer)
@@ -265,9 +229,12 @@ class Lessons:
     ) -> tuple[list[str], str, Verbalizer]:
         """Draw names that are short enough and can be parsed back."""
         while True:
+            similar = rng.random() < SIMILAR
             short: dict[str, str] = {}
             while len(short) < labels:
                 many = random_catalogue(rng, 2 * labels)
+                if similar:
+                    many = similar_catalogue(rng, 2 * labels)
                 for name, ids in zip(many, spelled(self._tokenizer, many), strict=True):
                     if len(ids) <= longest:
                         short.setdefault(name.casefold(), name)
@@ -292,6 +259,15 @@ def _decisions(rng: np.random.Generator, users: int, labels: int, most: int) -> 
     return named
 
 
+def _varied(rng: np.random.Generator, readers: Readers, rows: Bools) -> Readers:
+    """Change the log-odds and the expected ratings of some of the users at ``rows`` [B], so that words follow them."""
+    chosen = torch.from_numpy(rows & (rng.random(len(rows)) < VARIED))
+    noise = torch.from_numpy(rng.normal(size=(*readers.rated.shape, 3))).to(readers.rated)
+    logits = readers.logits + torch.where(chosen[:, None, None], noise[..., :2], 0.0)
+    rated = readers.rated + torch.where(chosen[:, None], noise[..., 2] / 4, 0.0)
+    return replace(readers, logits=logits, rated=rated.clamp(0, 1))
+
+
 def _question(
     rng: np.random.Generator,
     kind: QuestionKind,
@@ -303,12 +279,12 @@ def _question(
     verbalizer: Verbalizer,
 ) -> tuple[Question, str]:
     """Word one question about a user, and the true answer."""
-    wording = str(rng.choice(WORDINGS[kind].trained))
+    wording = random_wording(rng, kind)
     values = [f"{value:g}" for value in readers.rating_values]
     words = {"fields": plural(field), "low": values[0], "high": values[-1]}
     known = np.flatnonzero(readers.known[row])
     if kind not in NAMING and len(known) < 2:
-        kind, wording = "preference", WORDINGS["preference"].trained[0]
+        kind, wording = "preference", random_wording(rng, "preference")
     if kind in NAMING:
         said = Preferences(named[row : row + 1, 0], named[row : row + 1, 1])
         write = verbalizer.write(said) if kind == "preference" else verbalizer.write_half(said, kind)
@@ -321,11 +297,21 @@ def _question(
     if kind == "pair":
         one, other = rng.choice(known, 2, replace=False).tolist()
         question = about_categories(wording, [one, other], names, **words)
-        return question, names[one] if score[one] >= score[other] else names[other]
+        liked = readers.logits[row, :, 0] - readers.logits[row, :, 1]
+        return question, names[one] if liked[one] >= liked[other] else names[other]
     title = " ".join(random_word(rng) for _ in range(int(rng.integers(1, TITLES + 1))))
     year = int(rng.integers(1920, 2030)) if rng.random() < 0.5 else None
     question = about_item(wording, title, year, readers.item_categories[row], names, **words)
-    return question, values[readers.item_rating[row]]
+    return question, values[_rounded(rng, readers, row)]
+
+
+def _rounded(rng: np.random.Generator, readers: Readers, row: int) -> int:
+    """Round the expected rating of a user's item to one of the two values around it, whose mean is the expectation."""
+    expected = float(readers.rated[row, readers.item_categories[row]].mean())
+    values = (readers.rating_values - readers.rating_values[0]) / np.ptp(readers.rating_values)
+    above = int(np.searchsorted(values, expected).clip(1, len(values) - 1))
+    share = (expected - values[above - 1]) / (values[above] - values[above - 1])
+    return above if rng.random() < share else above - 1
 
 
 def language_backbone(settings: LanguagePretraining) -> Backbone:
@@ -335,11 +321,10 @@ def language_backbone(settings: LanguagePretraining) -> Backbone:
     sizes = RandomT5Settings(
         d_model=settings.d_model,
         d_ff=settings.d_ff,
-        num_heads=settings.num_heads,
         num_layers=settings.num_layers,
         vocab_size=settings.vocab_size,
     )
-    return random_t5(sizes, _generated(rng, settings.catalogues))
+    return random_t5(sizes, _generated(rng, settings.catalogues), begins_words=True, **sizes_for_copying())
 
 
 def _generated(rng: np.random.Generator, catalogues: int) -> Iterator[str]:
@@ -347,8 +332,9 @@ def _generated(rng: np.random.Generator, catalogues: int) -> Iterator[str]:
     for _ in range(catalogues):
         field = random_field(rng)
         words = {"fields": plural(field), "category": "", "other": "", "item": "", "low": "1", "high": "5"}
-        for wordings in WORDINGS.values():
+        for kind, wordings in WORDINGS.items():
             yield from (wording.format(**words) for wording in wordings.all)
+            yield random_wording(rng, kind).format(**words)
         yield f"The user likes no {field} and doesn't like any {field}, {' '.join(YES_NO)} 1 2 3 4 5 6 7 8 9 10"
         yield f"The user doesn't like any {field}"
     yield from name_texts(rng, catalogues)
@@ -360,7 +346,8 @@ def user_prompts(language: Language, lessons: Sequence[Lesson]) -> UserPrompt:
     for lesson in lessons:
         nothing = nothing_named(lesson.field)
         language.names.bind(spelled(language.tokenizer, lesson.names), spelled(language.tokenizer, nothing))
-        user = language.names(torch.from_numpy(lesson.named), lesson.readers.hidden, lesson.readers.logits)
+        read = lesson.readers
+        user = language.names(torch.from_numpy(lesson.named), read.hidden, read.logits, read.rated)
         parts += user.split()
         assert user.entities is not None
         entities += list(user.entities)

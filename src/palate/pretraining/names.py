@@ -28,6 +28,11 @@ ALPHABETS = {
     "devanagari": ("कखगघचछजझटठडढतथदधनपफबभमयरलवशसह", "ािीुूेैोौ"),
 }
 """Consonants, or what stands for them, and vowels."""
+COMMON = (
+    "The", "the", "user", "User", "and", "And", "no", "No", "any", "yes", "of", "for", "or", "what", "which", "more",
+    "doesn't", "prefer", "this", "does", "1", "5", "10", "0",
+)  # fmt: skip
+"""Words of questions and answers, which may stand in names, too."""
 IDEOGRAPHS, HANGUL = (0x4E00, 0x9FA5), (0xAC00, 0xD7A3)
 PLAIN = 0.7
 """Share of words in plain Latin letters."""
@@ -54,6 +59,32 @@ def random_catalogue(rng: np.random.Generator, size: int) -> list[str]:
         name = _name(rng, words)
         if len(names) and len(name) < 3 and rng.random() < 0.8:
             continue
+        names.setdefault(name.casefold(), name)
+    return list(names.values())
+
+
+def similar_catalogue(rng: np.random.Generator, size: int) -> list[str]:
+    """Draw different names that are hard to tell apart: numbers of one word, codes, and words of an answer's own.
+
+    Args:
+        rng: Random number generator.
+        size: Number L of names.
+
+    Returns:
+        The names, as of :func:`random_catalogue`.
+    """
+    word, kind, digits = random_word(rng), int(rng.integers(4)), int(rng.integers(2, 6))
+    words = [*(random_word(rng) for _ in range(3)), *(str(rng.choice(COMMON)) for _ in range(3))]
+    names: dict[str, str] = {}
+    while len(names) < size:
+        number = rng.integers(10**digits)
+        if kind == 0:
+            name = f"{word} {number:0{digits}}" if rng.random() < 0.5 else f"{word} {number % (2 * size)}"
+        elif kind == 1:
+            name = _code(rng)
+        else:
+            name = " ".join(words[int(rng.integers(len(words)))] for _ in range(rng.integers(1, kind + 2)))
+            name = f"{name} {number}" if len(names) > size // 2 else name
         names.setdefault(name.casefold(), name)
     return list(names.values())
 
@@ -102,6 +133,16 @@ def _name(rng: np.random.Generator, words: Sequence[str]) -> str:
     elif end < 0.15:
         name = f"{rng.integers(0, 100)}{rng.choice(['', ' ', '-'])}{name}"
     return name
+
+
+def _code(rng: np.random.Generator) -> str:
+    """Draw a code such as "KX-2041", "0000-1c56-aa" or "b7"."""
+    parts = []
+    for _ in range(rng.integers(1, 4)):
+        letters = "".join(chr(one) for one in rng.integers(ord("A"), ord("Z") + 1, rng.integers(1, 4)))
+        number = int(rng.integers(65536))
+        parts.append((letters, str(number), f"{number:04x}", f"{number % 100:02}")[rng.integers(4)])
+    return str(rng.choice(["-", "-", "", "/", "_", " "])).join(parts)
 
 
 def _decorated(rng: np.random.Generator, word: str) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, expected_ratings, on_scale
 from palate.pretraining.language import Readers
 from palate.pretraining.populations import Shape, draw_population
 from palate.tasks.questions import without
@@ -41,7 +41,7 @@ class NetworkReaders:
     def draw(self, rng: np.random.Generator, users: int) -> Readers:
         """Draw users of one population."""
         read = self._read[int(rng.integers(len(self._read)))]
-        return read[rng.integers(len(read.item_rating), size=users)]
+        return read[rng.integers(len(read.rated), size=users)]
 
 
 @torch.no_grad()
@@ -56,15 +56,16 @@ def _population(network: UniversalNetwork, rng: np.random.Generator) -> Readers:
     items = p.histories.item_index[asked].astype(np.int64)
     windows = without(draw_windows(p.histories, read, size, "random", rng), items)
     counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
-    logits, hidden = network(counts, PopulationInputs.of([p.summary(known)]))
+    inputs = PopulationInputs.of([p.summary(known)])
+    logits, hidden = network(counts, inputs)
     full = p.statistics(read)
     return Readers(
         hidden=hidden,
         logits=logits,
+        rated=on_scale(expected_ratings(counts, inputs), p.rating_values),
         scores=p.task.scores(full),
         known=full.count >= p.task.settings.min_count,
         like_above=p.task.like_above,
         rating_values=np.asarray(p.rating_values, np.float32),
         item_categories=[np.flatnonzero(p.category_matrix[item]).tolist() for item in items],
-        item_rating=p.histories.rating_index[asked].astype(np.int64),
     )

@@ -40,8 +40,9 @@ class Entity:
     """A category that a question asks about."""
 
     category: int
+    start: int
+    """Where its name starts in the question's text, in characters."""
     end: int
-    """Where its name ends in the question's text, in characters."""
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,10 @@ def about_categories(wording: str, categories: Sequence[int], names: Sequence[st
         words: What else the template may contain.
 
     Returns:
-        The question, which knows where the categories' names end.
+        The question, which knows where the categories' names stand.
     """
     fields = {
-        field: (names[index], [(index, len(names[index]))])
+        field: (names[index], [(index, 0, len(names[index]))])
         for field, index in zip(("category", "other"), categories, strict=False)
         if index >= 0
     }
@@ -231,7 +232,7 @@ def about_item(
     text = described(title, year, named)
     ends, end = [], len(text) - 1
     for index, name in zip(reversed(categories), reversed(named), strict=True):
-        ends.append((index, end))
+        ends.append((index, end - len(name), end))
         end -= len(f", {name}")
     return _worded(wording, {"item": (text, ends[::-1])}, words)
 
@@ -274,15 +275,17 @@ def _pattern(wording: str, fields: str) -> re.Pattern[str]:
 
 
 def _worded(
-    wording: str, fields: dict[str, tuple[str, list[tuple[int, int]]]], words: dict[str, str]
+    wording: str, fields: dict[str, tuple[str, list[tuple[int, int, int]]]], words: dict[str, str]
 ) -> Question:
-    """Fill in a template with fields, whose values hold categories that end at given characters."""
+    """Fill in a template with fields, whose values hold categories from one character to another."""
     text, entities = "", []
     for literal, field, _, _ in Formatter().parse(wording):
         text += literal
         if field in fields:
-            value, ends = fields[field]
-            entities += [Entity(category, len(text) + end) for category, end in ends]
+            value, named = fields[field]
+            entities += [
+                Entity(category, len(text) + start, len(text) + end) for category, start, end in named
+            ]
             text += value
         elif field:
             text += words[field]

@@ -1,0 +1,209 @@
+"""Weights that let a small T5 copy names from the first step on: it counts, and looks for what stands at that place.
+
+The user prompt holds what an answer says from "likes" on, token by token, with its place (:class:`NamesPrompt`).
+The decoder's first self-attention measures how far back "likes" stands, and "doesn't like", as cosines and sines; its
+first cross-attention looks for the same cosines and sines, and passes on the token that it finds. Nothing is looked
+for by content, so that names may share words, repeat them, and be of any bytes. A question's names have places from
+the start of an answer on, and their categories' log-odds, by which other heads find the name that the user prefers.
+What counts is not trained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from palate.backbones.spelling import continued
+from palate.encoders.places import PERIODS, waves
+from palate.encoders.spoken import ASKED_PERIODS, BETWEEN, HALVES, RATING_BUMPS
+from palate.errors import MismatchError
+from palate.tasks.verbalizer import DISLIKES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+    from transformers.models.t5.modeling_t5 import T5Attention, T5LayerSelfAttention
+
+    from palate.encoders.spoken import NamesPrompt
+
+ANCHORS = (" likes", " like", None)
+"""Words from which places are counted, and the start of an answer."""
+COUNTED = (len(PERIODS), len(PERIODS), ASKED_PERIODS)
+"""Periods of the waves of each."""
+HEAD_SIZE = 16
+"""Size of an attention head: the distances to "likes" and "like" are as many numbers, or fewer."""
+ONE = 0
+"""Channel of a constant."""
+MARKS = (1, 2, 3)
+"""Channels that mark the anchors."""
+LIKED = 4
+"""Channel of how much a category that is asked about is liked."""
+CODES = tuple(
+    slice(
+        5 + sum(2 * one + 1 for one in COUNTED[:place]), 5 + sum(2 * one + 1 for one in COUNTED[: place + 1])
+    )
+    for place in range(len(COUNTED))
+)
+"""Channels of the distances to the anchors: the waves, and whether there is one."""
+OWN = CODES[-1].stop
+"""First channel of a token's own."""
+HEADS = OWN - 5 + 1
+"""Attention heads of a layer: those that measure a channel of a distance each, and one for the token before."""
+CONSTANT = 4.0
+"""Value of a constant and of a mark, where a token's own channels have unit variance."""
+FOUND = 14.0
+"""Log-odds at which an anchor is looked at rather than another token before."""
+MOST = 6.0
+"""Largest log-odds of a distance."""
+ABOVE = 0.8
+"""How much likelier a place is than none, where the next place is by the cosine of an eighth of a turn less."""
+PREFERRED = 0.25
+"""Initial gain of log-odds in questions."""
+CLEAR = 2.0
+"""Gain of distances."""
+SHARP = 5.4
+"""Gain of queries and keys that look for a place."""
+RATED = 10.0
+"""Initial gain of an expected rating."""
+DECIDED = 16.0
+"""Gain of how much a category is liked, where one of two is looked for."""
+LOUD = 4.0
+"""Gain of what is copied, against the last token itself."""
+NEAR = 8.0
+"""Initial bias of a head towards a neighbour."""
+FAINT = 0.3
+"""Initial gain of the encoder's layers: at first it passes on what it reads."""
+POSITIONS = 640
+"""Buckets of relative positions: distances below half of it are exact in the decoder, a quarter in the encoder."""
+
+
+def sizes_for_copying() -> dict[str, int]:
+    """Return the sizes of T5's configuration that copying needs."""
+    return {
+        "num_heads": HEADS,
+        "d_kv": HEAD_SIZE,
+        "relative_attention_num_buckets": POSITIONS,
+        "relative_attention_max_distance": 2 * POSITIONS,
+    }
+
+
+@torch.no_grad()
+def start_copying(
+    backbone: T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    names: NamesPrompt,
+    task_prompt: Tensor,
+) -> None:
+    """Initialise a backbone of :func:`sizes_for_copying`, its user prompt and its task prompt to copy names.
+
+    Raises:
+        MismatchError: The tokenizer does not have the words of an answer as single tokens.
+    """
+    words = [continued(tokenizer, [word])[0] for word in ANCHORS if word]
+    if any(len(one) != 1 for one in words) or len(continued(tokenizer, [DISLIKES.rstrip()])[0]) != BETWEEN:
+        raise MismatchError("the tokenizer splits the words of an answer; train it on more catalogues")
+    _start_embeddings(backbone.shared, [*(one[0] for one in words), backbone.config.decoder_start_token_id])
+    _start_user_prompt(names, backbone, tokenizer)
+    task_prompt[:, :OWN] = 0.0
+    for block in backbone.encoder.block:
+        for writes in (block.layer[0].SelfAttention.o, block.layer[1].DenseReluDense.wo):
+            writes.weight.mul_(FAINT)
+            writes.weight[:OWN] = 0.0
+    first = backbone.decoder.block[0]
+    _start_counting(first.layer[0])
+    _start_looking(first.layer[1].EncDecAttention)
+
+
+def _start_embeddings(embedding: nn.Embedding, anchors: list[int]) -> None:
+    """Give all tokens the constant and vectors with a mean square of 1, and mark the anchors."""
+    weight = embedding.weight
+    weight.normal_()
+    weight[:, :OWN] = 0.0
+    weight[:, ONE] = CONSTANT
+    for mark, anchor in zip(MARKS, anchors, strict=True):
+        weight[anchor, mark] = CONSTANT
+    left = weight.shape[1] - weight[:, :OWN].square().sum(dim=1, keepdim=True)
+    weight[:, OWN:] = nn.functional.normalize(weight[:, OWN:], dim=1) * left.sqrt()
+    weight.requires_grad_(False)
+
+
+def _start_user_prompt(
+    names: NamesPrompt, backbone: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Let the user prompt tell places in the channels of the distances."""
+    for vectors in (names.heading, names.end):
+        vectors.normal_()
+        vectors[..., :OWN] = 0.0
+    names.comma.copy_(backbone.shared.weight[continued(tokenizer, [","])[0][-1]])
+    for linear, code in zip((names.along, names.within, names.asked), CODES, strict=True):
+        number = code.stop - code.start - 1
+        linear.weight.zero_()
+        linear.weight[code] = CLEAR * torch.cat([torch.eye(number), torch.full((1, number), -0.5)])
+        linear.bias.zero_()
+        linear.bias[code.stop - 1] = -CLEAR * (number / 2 - ABOVE) / 2
+    names.state.weight[:OWN] = 0.0
+    names.state.bias[:OWN] = 0.0
+    names.entity.weight[:OWN] = 0.0
+    names.entity.weight[OWN:, -RATING_BUMPS:] *= RATED
+    liked = names.entity.in_features - RATING_BUMPS - HALVES  # log-odds of being liked, and then disliked
+    names.entity.weight[LIKED, liked : liked + HALVES] = torch.tensor([PREFERRED, -PREFERRED])
+    names.entity.bias[:OWN] = 0.0
+
+
+def _start_counting(layer: T5LayerSelfAttention) -> None:
+    """Let the first self-attention measure the distance to the anchors, and add the tokens before."""
+    attention = layer.SelfAttention
+    for weight in (attention.q.weight, attention.k.weight, attention.v.weight, attention.o.weight):
+        weight.zero_()
+    bias = attention.relative_attention_bias.weight
+    distance = torch.arange(len(bias))
+    bias.zero_()
+    for mark, code, periods in zip(MARKS, CODES, COUNTED, strict=True):
+        shares = torch.cat([(1 + waves(distance, periods)) / 2, torch.ones(len(bias), 1)], dim=1)
+        heads = slice(code.start - CODES[0].start, code.stop - CODES[0].start)
+        bias[:, heads] = shares.logit(1e-9).clamp(-MOST, MOST)
+        bias[0, heads] = FOUND  # who finds no anchor looks at itself, which is marked by nothing
+        for head, channel in enumerate(range(code.start, code.stop), start=heads.start):
+            row = head * HEAD_SIZE
+            attention.q.weight[row, ONE] = FOUND / CONSTANT
+            attention.k.weight[row, mark] = 1 / CONSTANT
+            attention.v.weight[row, mark] = 1 / CONSTANT
+            attention.o.weight[channel, row] = CLEAR
+    bias[1, -1] = NEAR
+    own = attention.o.weight.shape[0] - OWN
+    attention.v.weight[-HEAD_SIZE:, OWN:] = _orthogonal(HEAD_SIZE, own)
+    attention.o.weight[OWN:, -HEAD_SIZE:] = _orthogonal(own, HEAD_SIZE)
+    layer.requires_grad_(False)
+
+
+def _start_looking(cross: T5Attention) -> None:
+    """Let heads of the first cross-attention look for a place, and pass on the token there.
+
+    Some look for places in the user prompt, and others for those of the names in a question, where they prefer the
+    category that is liked more.
+    """
+    own = range(OWN, cross.o.weight.shape[0])
+    parts = [own[start : start + HEAD_SIZE] for start in range(0, len(own), HEAD_SIZE)]
+    answer, question = [*range(CODES[0].start, CODES[1].stop)], [*range(CODES[2].start, CODES[2].stop)]
+    for head, (codes, part) in enumerate([(codes, part) for codes in (answer, question) for part in parts]):
+        rows = slice(head * HEAD_SIZE, (head + 1) * HEAD_SIZE)
+        for weight in (cross.q.weight, cross.k.weight, cross.v.weight):
+            weight[rows] = 0.0
+        cross.o.weight[:, rows] = 0.0
+        for row, channel in enumerate(codes, start=rows.start):
+            cross.q.weight[row, channel] = SHARP
+            cross.k.weight[row, channel] = SHARP
+        if codes is question:
+            cross.q.weight[rows.start + len(codes), ONE] = 1 / CONSTANT
+            cross.k.weight[rows.start + len(codes), LIKED] = DECIDED
+        for row, channel in enumerate(part, start=rows.start):
+            cross.v.weight[row, channel] = 1.0
+            cross.o.weight[channel, row] = LOUD
+
+
+def _orthogonal(rows: int, columns: int) -> Tensor:
+    """Draw a matrix with orthonormal rows or columns."""
+    matrix = torch.empty(rows, columns)
+    nn.init.orthogonal_(matrix)
+    return matrix
