@@ -74,7 +74,7 @@ class LanguagePretraining(Section):
     """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
     steps: int = Field(100, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
-    entity_steps: int = Field(1_300, ge=0)
+    entity_steps: int = Field(1_000, ge=0)
     """Optimizer steps after them, with questions about categories and items in every other one."""
     entity_populations: int = Field(96, ge=1)
     """Random populations whose users the questions about categories and items are about."""
