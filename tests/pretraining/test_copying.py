@@ -7,7 +7,7 @@ from palate.backbones.spelling import continued, spelled
 from palate.errors import MismatchError
 from palate.model.asking import Asked
 from palate.model.prompt import inject
-from palate.pretraining.copying import start_copying
+from palate.pretraining.copying import counted_words
 from palate.pretraining.language import Language, LanguagePretraining, language_backbone
 from palate.tasks.questions import about_categories
 from palate.tasks.verbalizer import nothing_named
@@ -103,4 +103,4 @@ def test_a_tokenizer_that_splits_the_words_of_an_answer_is_refused(language):
     settings = LanguagePretraining(d_model=32, catalogues=1, vocab_size=320)
     backbone = language_backbone(settings)
     with pytest.raises(MismatchError, match="splits the words of an answer"):
-        start_copying(backbone.model, backbone.tokenizer, language.names, language.task_prompt)
+        counted_words(backbone.tokenizer)

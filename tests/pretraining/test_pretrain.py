@@ -13,7 +13,7 @@ network:
   steps: 3
   populations: 1
   batch_size: 16
-language: {d_model: 16, d_ff: 16, num_heads: 2, num_layers: 1, vocab_size: 330, catalogues: 3,
+language: {d_model: 32, d_ff: 16, num_layers: 1, vocab_size: 400, catalogues: 10,
   steps: 2, entity_steps: 2, entity_populations: 1, groups: 1, users: 2, name_tokens: [8]}
 """
 

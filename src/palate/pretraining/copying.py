@@ -88,6 +88,20 @@ def sizes_for_copying() -> dict[str, int]:
     }
 
 
+def counted_words(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens of the words from which places are counted.
+
+    Raises:
+        MismatchError: The tokenizer splits one of them, or the words between the halves of an answer.
+    """
+    words = [continued(tokenizer, [word])[0] for word in ANCHORS if word]
+    if any(len(one) != 1 for one in words) or len(continued(tokenizer, [DISLIKES.rstrip()])[0]) != BETWEEN:
+        raise MismatchError(
+            "the tokenizer splits the words of an answer; raise language.vocab_size or language.catalogues"
+        )
+    return [word[0] for word in words]
+
+
 @torch.no_grad()
 def start_copying(
     backbone: T5ForConditionalGeneration,
@@ -98,12 +112,9 @@ def start_copying(
     """Initialise a backbone of :func:`sizes_for_copying`, its user prompt and its task prompt to copy names.
 
     Raises:
-        MismatchError: The tokenizer does not have the words of an answer as single tokens.
+        MismatchError: As by :func:`counted_words`.
     """
-    words = [continued(tokenizer, [word])[0] for word in ANCHORS if word]
-    if any(len(one) != 1 for one in words) or len(continued(tokenizer, [DISLIKES.rstrip()])[0]) != BETWEEN:
-        raise MismatchError("the tokenizer splits the words of an answer; train it on more catalogues")
-    _start_embeddings(backbone.shared, [*(one[0] for one in words), backbone.config.decoder_start_token_id])
+    _start_embeddings(backbone.shared, [*counted_words(tokenizer), backbone.config.decoder_start_token_id])
     _start_user_prompt(names, backbone, tokenizer)
     task_prompt[:, :OWN] = 0.0
     for block in backbone.encoder.block:

@@ -56,7 +56,7 @@ TITLES = 3
 class LanguagePretraining(Section):
     """Pretraining of the packaged backbone on random names."""
 
-    d_model: int = Field(128, ge=8)
+    d_model: int = Field(128, ge=32)
     d_ff: int = Field(256, ge=8)
     num_layers: int = Field(2, ge=1)
     """Layers in the encoder, and in the decoder."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from palate.pretraining.assemble import assembled
-from palate.pretraining.language import pretrain_entities, pretrain_names
+from palate.pretraining.copying import counted_words
+from palate.pretraining.language import language_backbone, pretrain_entities, pretrain_names
 from palate.pretraining.network import pretrain_network
 from palate.pretraining.readers import NetworkReaders
 from palate.system.files import check_fresh, check_writable
@@ -31,12 +32,14 @@ def pretrain(settings: Pretraining, out: Path, report: Callable[[str], None] = l
 
     Raises:
         OutputError: The folder is not free or cannot be written; before any work is done.
+        MismatchError: The tokenizer would split the words of an answer; before anything is trained.
     """
     check_fresh(out)
     check_writable(out)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
+        counted_words(language_backbone(settings.language).tokenizer)
         network = pretrain_network(settings.network, _reporting(report, "network", settings.network.steps))
         network = network.eval().requires_grad_(False)
         of_language = settings.language
