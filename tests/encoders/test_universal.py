@@ -16,8 +16,8 @@ from palate.encoders.estimates import (
     Seen,
     _among_best,
     _reached,
+    category_ratings,
     estimate_history,
-    expected_ratings,
     on_scale,
 )
 from palate.encoders.marks import window_marks
@@ -228,7 +228,7 @@ def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summa
 def test_expected_ratings_are_the_tastes_in_the_ratings_units(dataset, summary):
     counts, inputs = counts_of(dataset, np.arange(4), 12), PopulationInputs.of([summary])
     taste = estimate_history(Seen.of(counts, inputs), inputs).taste
-    expected = expected_ratings(counts, inputs)
+    expected = category_ratings(counts, inputs)
     torch.testing.assert_close(expected, summary.mean + summary.spread * taste)
     low, high = min(summary.rating_values), max(summary.rating_values)
     torch.testing.assert_close(on_scale(expected, summary.rating_values), (expected - low) / (high - low))

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
-from palate.encoders.estimates import PopulationInputs, expected_ratings, on_scale
+from palate.encoders.estimates import PopulationInputs, category_ratings, on_scale
 from palate.encoders.history_parts import HistoryParts, LatentReader
 from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
@@ -249,7 +249,7 @@ class UniversalEncoder(nn.Module):
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is that of the network itself
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
-        rated = self._on_scale(expected_ratings(counts, population.to(self._device)))
+        rated = self._on_scale(category_ratings(counts, population.to(self._device)))
         user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits, rated)
         return replace(user, kept=kept)
 

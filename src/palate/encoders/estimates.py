@@ -168,7 +168,7 @@ class Estimates:
     score_sd: Tensor  # [B, N, L]
 
 
-def expected_ratings(counts: CategoryCounts, population: PopulationInputs) -> Tensor:
+def category_ratings(counts: CategoryCounts, population: PopulationInputs) -> Tensor:
     """Estimate the mean rating that each of B users gives to each category's items, in the ratings' units, [B, L]."""
     seen = Seen.of(counts, population)
     taste, _, _ = _tastes(seen, population, _own_noise(seen, population))

@@ -9,7 +9,7 @@ import torch
 
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
-from palate.encoders.estimates import PopulationInputs, expected_ratings, on_scale
+from palate.encoders.estimates import PopulationInputs, category_ratings, on_scale
 from palate.pretraining.language import Readers
 from palate.pretraining.populations import Shape, draw_population
 from palate.tasks.questions import without
@@ -62,7 +62,7 @@ def _population(network: UniversalNetwork, rng: np.random.Generator) -> Readers:
     return Readers(
         hidden=hidden,
         logits=logits,
-        rated=on_scale(expected_ratings(counts, inputs), p.rating_values),
+        rated=on_scale(category_ratings(counts, inputs), p.rating_values),
         scores=p.task.scores(full),
         known=full.count >= p.task.settings.min_count,
         like_above=p.task.like_above,
