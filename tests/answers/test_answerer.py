@@ -211,6 +211,11 @@ def test_what_is_not_there_is_said_with_what_to_train(recommender, matcher, film
     assert (yes.by, yes.text[:3]) == ("view", "Yes")
 
 
+def test_a_question_has_an_end(answerer):
+    with pytest.raises(QuestionError, match="found 1,001 characters, expected a question of at most 1,000"):
+        answerer.ask("x" * 1_001)
+
+
 def test_without_ratings_items_are_placed_and_not_rated(matcher):
     rng = np.random.default_rng(0)
     walks = [[(start + step) % 20 for step in range(6)] for start in rng.integers(0, 20, 200)]

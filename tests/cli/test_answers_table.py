@@ -152,3 +152,18 @@ def test_the_output_is_checked_first(shop, questions, tmp_path):
         (tmp_path / "q.csv").touch()
         done = run("answers", shop, "--users", "all", "--questions", questions, "--out", tmp_path / out)
         assert (done.exit_code, said in done.stderr) == (2, True)
+
+
+def test_a_model_alone_is_asked_in_other_words_or_refuses(shop):
+    data = shop.parent / "data"
+    asked = ["generate", "packaged", "--data", data, "--user", "reader-3", "--instruction"]
+    done = run(*asked, "What sort of books is she fond of?")
+    assert done.exit_code == 0, done.output
+    assert "asked about categories that the user likes (liked" in done.stderr
+    assert done.stdout.startswith("The user likes ")
+    for question, said in (
+        ("What is the weather?", "this is no question that can be answered about a user"),
+        ("What should I recommend to this user?", "is answered from a recommender; see palate ask"),
+    ):
+        refused = run(*asked, question)
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr

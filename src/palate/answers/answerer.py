@@ -32,6 +32,8 @@ AnswerSource: TypeAlias = Literal["template", "model"]
 """Who wrote the sentence: a filled template, or the language model."""
 VIEWED: tuple[AskedKind, ...] = ("preference", "liked", "disliked", "profile")
 """Kinds that a user encoder's view answers."""
+LONGEST_QUESTION = 1_000
+"""Characters of a question: names are looked for at each word."""
 LISTED = 3
 """Items that are recommended, or to be avoided, if not said otherwise."""
 _TAKE_A_VIEW = "take  packaged  or a run of recipes/own-data.yaml, on data with at least 2 categories"
@@ -199,6 +201,11 @@ class Answerer:
 
         ``known`` are kinds that others answer, which a refusal lists, too.
         """
+        if len(question) > LONGEST_QUESTION:
+            raise QuestionError(
+                f"found {len(question):,} characters, expected a question of at most {LONGEST_QUESTION:,}; ask one "
+                "thing, and give items by their ids"
+            )
         given = self._given(item_ids, categories)
         text = question.replace("{item}", f" {ITEM} ").replace("{category}", f" {CATEGORY} ")
         named = self.names.find(_about(text, user_id), [(one.kind, one.index) for one in given])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import BadParameter, Option
 
-from palate.cli.console import show, show_json, tell_device
+from palate.cli.console import show, show_json, tell, tell_device
 from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption, RunArgument
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ def generate(
     run: RunArgument,
     user: Annotated[str | None, Option(help="A user of the data.")] = None,
     history: Annotated[Path | None, Option(help="A history: a JSON, JSON lines or CSV file.")] = None,
-    instruction: Annotated[str | None, Option(help="The question; the trained one if not given.")] = None,
+    instruction: Annotated[
+        str | None,
+        Option(
+            help="A question in free words; the trained one if not given. With --free it is asked as it is."
+        ),
+    ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     constrained: ConstrainedOption = None,
@@ -41,7 +46,10 @@ def generate(
     asked, new_items, dataset = _history(run, user, history, data, backbone)
     from palate.model.answer import answer
 
-    given = answer(run, asked, new_items, instruction, backbone, device, constrained, dataset, promise)
+    words = instruction
+    if instruction is not None and promise is None and constrained is not False:
+        words = _in_trained_words(run, instruction, asked.user_id, dataset, backbone)
+    given = answer(run, asked, new_items, words, backbone, device, constrained, dataset, promise)
     tell_device(given.device)
     if as_json:
         show_json(asdict(given))
@@ -64,3 +72,30 @@ def _history(
         return *read_history(file, named.settings.unrated), named.dataset
     dataset = named.dataset or dataset_of(source, data)
     return dataset.histories([str(user)])[0], [], named.dataset
+
+
+def _in_trained_words(
+    run: Path, instruction: str, user_id: str, dataset: Dataset | None, backbone: str | None
+) -> str:
+    """Word a free question as models are trained on it, or refuse it."""
+    from palate.answers.answerer import Answerer
+    from palate.answers.load import question_matcher
+    from palate.answers.trained import TRAINED, in_trained_words
+    from palate.config.registry import tasks
+    from palate.model.named import find_model
+    from palate.model.wording import check_instruction
+    from palate.tasks.category_preference import CategoryPreference
+    from palate.tasks.questions import recognised
+
+    settings = find_model(run, backbone, dataset).settings
+    check_instruction(run, settings, instruction, backbone)
+    names, field = settings.categories, settings.category_field
+    if tasks.find(settings.task.kind).build is not CategoryPreference:
+        return instruction  # another task has questions of its own
+    if instruction == settings.instruction or recognised(instruction, names, field).kind is not None:
+        return instruction
+    asked = Answerer(None, question_matcher, names, field).matched(
+        instruction, user_id=user_id, known=TRAINED
+    )
+    tell(f"asked about {asked.meaning} ({asked.kind}, {asked.probability:.0%} sure)")
+    return in_trained_words(asked, names, field).text

@@ -13,20 +13,20 @@ from palate.answers.answerer import Answerer, AskedQuestion, KnownTaste, WordedA
 from palate.answers.load import question_matcher
 from palate.answers.reasons import explain
 from palate.answers.tastes import TasteView, views_of, views_of_prompt
+from palate.answers.trained import TRAINED, in_trained_words
 from palate.errors import QuestionError
 from palate.model.model import PersonalizedModel
 from palate.recommend.recommender import Recommender
 from palate.recommend.state_bytes import unpack_state
-from palate.schema import Item, QuestionKind
+from palate.schema import Item
 from palate.serve.engine import ServedModel, Users
 from palate.serve.recommending import AT_ONCE, ServedRecommender
 from palate.serve.responses import Explained
 from palate.serve.schemas import SentExplanation, SentQuestion, SentUser
 from palate.serve.settings import Limits
 from palate.serve.waiting import Turns, acquired, check_awaited
-from palate.tasks.questions import Question, about_categories
-from palate.tasks.wordings import NAMING, WORDINGS
-from palate.words import plural
+from palate.tasks.questions import Question
+from palate.tasks.wordings import NAMING
 
 T = TypeVar("T")
 MOST_LISTED = 10
@@ -64,7 +64,7 @@ class Answering:
         with acquired(self._matching):
             asked = answerer.matched(sent.instruction, sent.item_ids, sent.categories, sent.user_id, trained)
         said_by_model = asked.kind in NAMING or self._users.recommender is None
-        if model is not None and asked.kind in trained and said_by_model and asked.kind != "rating":
+        if model is not None and asked.kind in trained and said_by_model and asked.kind in TRAINED:
             return AskedOfModel(asked, _in_trained_words(model.model, asked))
         answerer.check_kind(asked.kind)
         return asked
@@ -155,14 +155,11 @@ class Answering:
 
 
 def _in_trained_words(model: PersonalizedModel, asked: AskedQuestion) -> Question:
-    """Word a question as the language model was trained on it, with the vectors of what it names."""
+    """Leave a question as it is that is in such words already."""
     exact = model.question(asked.text)
-    if exact.kind == asked.kind:
-        return exact
-    kind: QuestionKind = asked.kind  # type: ignore[assignment]
     settings = model.settings
-    index = [settings.categories.index(one.name) for one in asked.entities if one.kind == "category"]
-    worded = about_categories(
-        WORDINGS[kind].trained[0], index, settings.categories, fields=plural(settings.category_field)
+    return (
+        exact
+        if exact.kind == asked.kind
+        else in_trained_words(asked, settings.categories, settings.category_field)
     )
-    return Question(worded.text, worded.entities, kind)

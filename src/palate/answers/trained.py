@@ -1,0 +1,39 @@
+"""Matched questions in the wordings that language models are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from palate.errors import QuestionError
+from palate.tasks.questions import Question, about_categories
+from palate.tasks.wordings import WORDINGS
+from palate.words import plural
+
+if TYPE_CHECKING:
+    from palate.answers.answerer import AskedQuestion
+    from palate.schema import QuestionKind
+
+TRAINED: tuple[QuestionKind, ...] = ("preference", "liked", "disliked", "yes-no", "pair")
+"""Kinds that a language model alone answers; names of items take a recommender, which knows them."""
+
+
+def in_trained_words(asked: AskedQuestion, categories: Sequence[str], field: str) -> Question:
+    """Word a question as a language model is trained on it, with where the categories stand that it names.
+
+    Args:
+        asked: The question.
+        categories: Names of the model's categories.
+        field: What a category is called, in the singular.
+
+    Raises:
+        QuestionError: Language models are not trained on this kind.
+    """
+    if asked.kind not in TRAINED:
+        raise QuestionError(
+            f"a question about {asked.meaning} ({asked.kind}) is answered from a recommender; see  palate ask  and "
+            "palate answers"
+        )
+    index = [categories.index(one.name) for one in asked.entities if one.kind == "category"]
+    worded = about_categories(WORDINGS[asked.kind].trained[0], index, categories, fields=plural(field))
+    return Question(worded.text, worded.entities, asked.kind)
