@@ -60,10 +60,12 @@ def test_answers_are_the_models_own(serve, causal_run, backbone, engines, tiny_d
     found = ask(server, *({"user_id": one.user_id} for one in people(tiny_data)))
     assert [one["text"] for one in found] == expected
     assert model.constrained or len(set(expected)) > 1
-    for question in ("Does this user like Drama?", "Why?"):
-        asked = [{"user_id": one.user_id, "instruction": question} for one in people(tiny_data)]
-        texts = [one["text"] for one in ask(server, *asked)]
-        assert texts == model.generate(people(tiny_data), question)
+    asked = [
+        {"user_id": one.user_id, "instruction": "Which genres does this user like?"}
+        for one in people(tiny_data)
+    ]
+    found = ask(server, *asked)
+    assert [one["text"] for one in found] == model.generate(people(tiny_data), found[0]["instruction"])
 
 
 def test_an_answer_that_keeps_to_the_grammar_takes_one_request(
