@@ -110,7 +110,7 @@ def started(run, folder, *arguments, port=0, files=None):
         )
     server = Server(process, "", log)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not server.url or not _ready(server.url):
             assert process.poll() is None, server.said
             assert time.monotonic() < deadline, server.said

@@ -109,5 +109,7 @@ def test_good_clients_among_hostile_ones(run, tmp_path, request, kind, workers):
     assert {status for asked, _ in health for *_, status in asked} == {200}
     assert log < 10e6
     assert megabytes[-2] < 1.1 * megabytes[WARM]
-    assert slowest < max(0.5, calmly)  # on a machine that is busy with other work nobody is answered faster
+    assert slowest < max(
+        0.5, 2 * calmly
+    )  # a machine that is busy with other work is slow without hostile ones, too
     assert beside < 3 * alone
