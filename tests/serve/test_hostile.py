@@ -290,7 +290,8 @@ WRITES = {
 
 
 def test_these_are_all_requests_that_change_the_store(server):
-    reads = {"/answers", "/views", "/attributions", "/recommendations", "/ratings", "/choices"}
+    reads = {f"/{name}" for name in ("answers", "views", "attributions", "explanations", "recommendations")}
+    reads |= {"/ratings", "/choices"}
     document = server.app.app.openapi()
     changing = {
         (method.upper(), path.replace("{user_id}", "ann"))
