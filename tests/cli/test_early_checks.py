@@ -219,6 +219,18 @@ def test_scores_that_cannot_be_kept_are_shown_all_the_same(palate, monkeypatch, 
     assert "another user's history" in done.stdout or "2 test users" in done.stdout
 
 
+def test_scores_of_the_packaged_model_are_not_written_beside_it(palate, world):
+    from palate.runs.run import PACKAGED_FOLDER
+
+    before = sorted(PACKAGED_FOLDER.rglob("*"))
+    done = palate(
+        "questions", "packaged", "--data", "data", "--users", "2", "--kind", "yes-no", "--window", "5"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "nothing is written beside the packaged model; --out names a file" in done.stderr
+    assert sorted(PACKAGED_FOLDER.rglob("*")) == before
+
+
 @pytest.mark.parametrize("user", ["007", "None", "-1", "two words", "ü", "1.0"])
 def test_any_user_id_can_be_named(palate, world, user, tmp_path):
     rows = [

@@ -29,24 +29,35 @@ def questions(
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, Option(help="File for the scores; RUN/questions.json if not given.")] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="File for the scores; RUN/questions.json if not given, and none for packaged."),
+    ] = None,
 ) -> None:
     """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.evaluation.tables import question_sheet
-    from palate.runs.run import run_folder
+    from palate.runs.run import PackagedRun, run_folder
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
 
-    file = out or run_folder(run).path / QUESTIONS_FILE
-    try:
-        check_writable(file.parent)
-    except OutputError as error:
-        if out is not None:
-            raise
-        tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
+    folder = run_folder(run)
+    file = out
+    if out is None and isinstance(folder, PackagedRun):
+        tell(
+            "the scores will be shown and not kept: nothing is written beside the packaged model; --out names a file"
+        )
+    else:
+        file = out or folder.path / QUESTIONS_FILE
+        try:
+            check_writable(file.parent)
+        except OutputError as error:
+            if out is not None:
+                raise
+            tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
     tell_device(evaluation.device)
     show_table(question_sheet(evaluation))
-    write_questions(evaluation, file)
+    if file is not None:
+        write_questions(evaluation, file)
