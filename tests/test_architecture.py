@@ -100,3 +100,12 @@ def test_files_that_documents_name_exist(path):
     assert not {
         name for name in named - ELSEWHERE if not any((at / name).is_file() for at in (PACKAGE, ROOT))
     }
+
+
+def test_no_two_test_files_have_one_name():
+    """Without packages among the tests, pytest would collect the first alone."""
+    files = defaultdict(list)
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path.stem not in ("__init__", "conftest"):
+            files[path.name].append(path.relative_to(ROOT))
+    assert not [paths for paths in files.values() if len(paths) > 1]

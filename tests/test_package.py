@@ -91,6 +91,7 @@ def test_make_help_lists_its_targets():
         "help",
         "demo",
         "test",
+        "test-engine",
         "lint",
         "format",
         "clean",

@@ -167,7 +167,7 @@ def test_prepare_refuses_a_filled_folder(palate, tmp_path):
 def test_evaluate_names_what_is_neither_a_run_nor_a_reference(palate):
     done = palate("evaluate", "ruel")
     assert done.exit_code == 2
-    assert "or the name of a reference: population, counting, rule, shrinkage" in done.stderr
+    assert "or the name of a reference: population, floor, counting, rule, shrinkage" in done.stderr
 
 
 def test_references_alone_need_data(palate):

@@ -271,7 +271,8 @@ def test_what_all_cells_need_is_looked_for_once(palate, world, idle):
     assert "palate: nowhere: no dataset here, which all cells need; run palate prepare FILES" in done.stderr
     done = palate("reproduce", "all", "--preset", "paper")
     assert done.exit_code == 2
-    assert "run palate prepare ml-20m --out data/ml-20m first" in done.stderr
+    options = "--descriptions DESCRIPTIONS.csv --described-only --min-ratings 20"
+    assert f"run palate prepare ml-20m {options} --out data/ml-20m first" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

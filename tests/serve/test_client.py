@@ -39,11 +39,13 @@ def test_every_route_has_a_method(client, monkeypatch):
     new = [{"item_id": "in-words", "title": "New", "categories": ["Drama"]}]
     client.rate(user_id="ann", items=new)
     client.choose(["1"], "ann", items=new)
+    client.explanation("1", "ann")
     client.history("ann")
     client.users()
     client.model()
     client.ready()
     client.delete_events("ann", item_ids=["1"])
+    client.delete_items(["x"])
     client.delete_user("ann")
     document = client._http.get("/openapi.json").json()["paths"]
     for path, methods in document.items():

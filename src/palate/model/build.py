@@ -186,8 +186,10 @@ def build_table(
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
     reads = user_encoders.find(settings.kind).reads
-    by_category = recipe.model.start is not None or "categories" in reads
-    if by_category and "vectors" not in reads and getattr(settings, "latent", None) is None:
+    started = recipe.model.start is not None  # its user encoder is the start's own
+    by_category = started or "categories" in reads
+    by_vector = getattr(settings, "latent", None) is not None or ("vectors" in reads and not started)
+    if by_category and not by_vector:
         return build_category_table(dataset)
     texts = texts_for(dataset.info, recipe.items.texts)
     vectors = build_item_table(dataset, ItemEncoder(recipe.items, device), progress, texts)
