@@ -16,7 +16,6 @@ import itertools
 import json
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +28,7 @@ import torch
 
 import palate
 from answers import ITEMS, made_up_model
-from serving_parts.load import server, summary
+from serving_parts.load import at_once, server, summary
 
 USERS, TOKENS, ROUNDS, BULK = 200, 20, 3, 5_000
 JSON, LINES = "application/json", "application/x-ndjson"
@@ -88,13 +87,8 @@ def load(url: str, clients: int, seconds: float, one: Ask, first: int) -> dict[s
                 failed.append(began)
         connection.close()
 
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    began = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {**summary(times, time.monotonic() - began, len(failed)), "all": len(times) + len(failed)}
+    seconds = at_once(work, clients)
+    return {**summary(times, seconds, len(failed)), "all": len(times) + len(failed)}
 
 
 @contextmanager

@@ -2,15 +2,14 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 
 import torch
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from transformers import AutoModelForCausalLM
 
+from app_in_thread import app_in_thread
 from engine import as_vllm_reads
 
 
@@ -114,16 +113,8 @@ class FakeEngine:
 def engine_listening(folder, name="tiny", port=0):
     """A fake engine on a port of this machine, in a thread."""
     engine = FakeEngine(folder, name)
-    server = uvicorn.Server(uvicorn.Config(engine.app(), port=port, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        engine.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        yield engine
-    finally:
-        engine.wait.set()
-        server.should_exit = True
-        thread.join()
+    with app_in_thread(engine.app(), port) as engine.url:
+        try:
+            yield engine
+        finally:
+            engine.wait.set()

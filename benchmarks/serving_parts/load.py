@@ -57,13 +57,18 @@ def load(
                 else:
                     times.append(1000 * (time.monotonic() - started))
 
+    return summary(times, at_once(work, clients), len(failed))
+
+
+def at_once(work: Callable[[], None], clients: int) -> float:
+    """Let so many threads work, and return the seconds until the last has ended."""
     threads = [threading.Thread(target=work) for _ in range(clients)]
     started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return summary(times, time.monotonic() - started, len(failed))
+    return time.monotonic() - started
 
 
 def summary(times: list[float], seconds: float, failed: int = 0) -> dict[str, float]:

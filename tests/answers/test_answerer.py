@@ -5,17 +5,14 @@ import pytest
 
 from palate.answers.answerer import Answerer, rating_chances
 from palate.answers.tastes import TasteView, ViewedTaste
-from palate.config.recipe import ItemSettings, RecommendSettings
+from palate.config.recipe import ItemSettings
 from palate.errors import DataError, QuestionError
 from palate.recommend.fit import fit_recommender
 from palate.schema import History
 from palate.tasks.matching import QuestionMatcher
 from sequence_data import sequence_dataset
-from small_dataset import CATEGORIES, small_dataset
+from small_dataset import CATEGORIES
 
-SETTINGS = RecommendSettings(
-    texts=False, rounds=1, rating_rank=3, rating_iterations=4, rating_models=2, network_size=0, ridge=50.0
-)
 VIEW = TasteView(
     (ViewedTaste("War", 0.8), ViewedTaste("Drama", 0.6)),
     (ViewedTaste("Action", 0.7),),
@@ -26,16 +23,6 @@ VIEW = TasteView(
 @pytest.fixture(scope="module")
 def matcher():
     return QuestionMatcher()
-
-
-@pytest.fixture(scope="module")
-def films():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def recommender(films):
-    return fit_recommender(films, films.users("train"), SETTINGS, ItemSettings(), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +203,12 @@ def test_a_question_has_an_end(answerer):
         answerer.ask("x" * 1_001)
 
 
-def test_without_ratings_items_are_placed_and_not_rated(matcher):
+def test_without_ratings_items_are_placed_and_not_rated(matcher, settings):
     rng = np.random.default_rng(0)
     walks = [[(start + step) % 20 for step in range(6)] for start in rng.integers(0, 20, 200)]
     data = sequence_dataset(walks)
-    settings = SETTINGS.model_copy(update={"rating_models": 0})
-    shop = Answerer(fit_recommender(data, data.users("train"), settings, ItemSettings()), lambda: matcher)
+    unrated = settings.model_copy(update={"rating_models": 0})
+    shop = Answerer(fit_recommender(data, data.users("train"), unrated, ItemSettings()), lambda: matcher)
     history = data.histories([data.user_ids[0]])[0]
     following = data.item_ids[(walks[0][-1] + 1) % 20]
     answer = said(shop, history, "Would this user like {item}?", item_ids=[following])

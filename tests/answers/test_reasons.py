@@ -6,25 +6,8 @@ import numpy as np
 import pytest
 
 from palate.answers.reasons import explain, scorer_without
-from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import DataError
-from palate.recommend.fit import fit_recommender
 from palate.schema import History
-from small_dataset import small_dataset
-
-SETTINGS = RecommendSettings(
-    texts=False, rounds=1, rating_rank=3, rating_iterations=4, rating_models=2, network_size=0, ridge=50.0
-)
-
-
-@pytest.fixture(scope="module")
-def films():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def recommender(films):
-    return fit_recommender(films, films.users("train"), SETTINGS, ItemSettings(), seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -4,27 +4,9 @@ import json
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from bookshop import books, ratings, write_rows
+from bookshop_commands import run, trained_recommender
 from palate.answers import load, table
-from palate.cli.app import app
-from tiny import unbound_model
-
-PREPARE = [
-    "--user-col", "reader", "--rating-col", "stars", "--title-col", "name", "--category-col", "subjects",
-]  # fmt: skip
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shipped") / "packaged"
-    unbound_model(grammar=True, max_new_tokens=48).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +22,8 @@ def without_encoder(shipped, monkeypatch):
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """A prepared bookshop with a trained recommender: the folder of the run."""
-    folder = tmp_path_factory.mktemp("shop")
-    catalogue = books()
-    events = write_rows(ratings(catalogue), folder / "events.csv")
-    items = write_rows(catalogue, folder / "items.csv")
-    assert run("prepare", events, "--items", items, *PREPARE, "--out", folder / "data").exit_code == 0
-    recipe = folder / "recipe.yaml"
-    settings = "{texts: false, rounds: 1, rating_rank: 2, rating_iterations: 3, network_size: 0, ridge: 50}"
-    recipe.write_text(f"name: books\nrecommend: {settings}\ntrain: {{threads: 1}}\n")
-    trained = run("train", recipe, "--set", f"data.path={folder / 'data'}", "--out", folder / "run")
-    assert trained.exit_code == 0, trained.output
-    return folder / "run"
+    settings = "texts: false, rounds: 1, rating_rank: 2, rating_iterations: 3, network_size: 0, ridge: 50"
+    return trained_recommender(tmp_path_factory.mktemp("shop"), settings)
 
 
 @pytest.fixture

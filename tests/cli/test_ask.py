@@ -7,29 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from bookshop import books, purchases, ratings, write_rows
+from bookshop_commands import COLUMNS
 from palate.cli.app import app
 from palate.data.dataset import load_dataset
 from palate.model.model import PersonalizedModel
 from palate.tasks.statistics import category_statistics
-from tiny import unbound_model
-
-COLUMNS = (
-    "--user-col",
-    "reader",
-    "--rating-col",
-    "stars",
-    "--title-col",
-    "name",
-    "--category-col",
-    "subjects",
-)
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shipped") / "packaged"
-    unbound_model(grammar=True, max_new_tokens=48).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

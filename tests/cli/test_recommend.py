@@ -4,37 +4,16 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 from bookshop import books, ratings, write_rows
-from palate.cli.app import app
-
-PREPARE = [
-    "--user-col", "reader", "--rating-col", "stars", "--title-col", "name", "--category-col", "subjects",
-]  # fmt: skip
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+from bookshop_commands import run, trained_recommender
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """A prepared bookshop with a trained recommender: the folder of the run."""
-    folder = tmp_path_factory.mktemp("shop")
-    catalogue = books()
-    events = write_rows(ratings(catalogue), folder / "events.csv")
-    items = write_rows(catalogue, folder / "items.csv")
-    prepared = run("prepare", events, "--items", items, *PREPARE, "--out", folder / "data")
-    assert prepared.exit_code == 0, prepared.output
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(
-        "name: books\nrecommend: {texts: false, rounds: 1, rating_rank: 2, rating_iterations: 3}\n"
-        "train: {threads: 1}\n"
-    )
-    trained = run("train", recipe, "--set", f"data.path={folder / 'data'}", "--out", folder / "run")
-    assert trained.exit_code == 0, trained.output
-    return folder / "run"
+    settings = "texts: false, rounds: 1, rating_rank: 2, rating_iterations: 3"
+    return trained_recommender(tmp_path_factory.mktemp("shop"), settings)
 
 
 def test_it_recommends_books_that_the_reader_has_not_read(shop):

@@ -7,16 +7,15 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import torch
-import uvicorn
 
 import palate
+from app_in_thread import app_in_thread
 from palate.config.recipe import Recipe
 from palate.recommend.train import train_recommender
 from palate.serve.app import create_app
@@ -57,17 +56,8 @@ def bytes_of(folder):
 def listening(run, store, **settings):
     """A server on a free port, in a thread; gives its address."""
     app = create_app(ServeSettings(run=run, store=str(store), **settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with app_in_thread(app) as url:
+        yield url
 
 
 class Server:

@@ -231,15 +231,15 @@ class UniversalEncoder(nn.Module):
         """
         summary, population = known_summary(self.summary), self._population
         assert population is not None
-        counts = parts.counts
-        logits, hidden = self.network(counts, population.to(self._device), complete=complete)
+        counts, population = parts.counts, population.to(self._device)
+        logits, hidden = self.network(counts, population, complete=complete)
         if parts.latent is not None:
             correction = self._correction(parts.latent)
             if complete is not None:  # nothing is left to estimate
                 correction = correction * ~complete[:, None, None]
             logits = logits + correction
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
-        marks = window_marks(counts, population.to(self._device))
+        marks = window_marks(counts, population)
         decisions = summary.usual_decisions
         labels, probabilities = decide(found, marks, length, decisions, summary.max_labels)
         kept = torch.from_numpy(decisions.kept_at(length))
@@ -249,16 +249,11 @@ class UniversalEncoder(nn.Module):
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is that of the network itself
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
-        rated = self._on_scale(category_ratings(counts, population.to(self._device)))
+        rated = None
+        if summary.feedback != "implicit":
+            rated = on_scale(category_ratings(counts, population), summary.rating_values)
         user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits, rated)
         return replace(user, kept=kept)
-
-    def _on_scale(self, ratings: Tensor) -> Tensor | None:
-        """Convert ratings to places on the scale; None without ratings."""
-        summary = known_summary(self.summary)
-        if summary.feedback == "implicit":
-            return None
-        return on_scale(ratings, summary.rating_values)
 
     def _read(self, events: CategoryEvents) -> HistoryParts:
         known_summary(self.summary)

@@ -82,29 +82,10 @@ _GROUPS = {
         USER: rf"{USER}(?:'s)?",
     }.items()
 }
-_COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "to",
-        "of",
-        "in",
-        "on",
-        "for",
-        "with",
-        "and",
-        "it",
-        "is",
-        "are",
-        "be",
-        "do",
-        "does",
-        "as",
-        "at",
-        "by",
-    ]
-)
+_COMMON = frozenset([
+    "a", "an", "the", "to", "of", "in", "on", "for", "with", "and", "it", "is", "are", "be", "do",
+    "does", "as", "at", "by",
+])  # fmt: skip
 _SUBJECTS = {USER: "this user", CATEGORY: "this category", ITEM: "this item"}
 
 
