@@ -16,6 +16,7 @@ from palate.cli.check_backbone import check_backbone
 from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
 from palate.cli.evaluate import evaluate
+from palate.cli.explain import explain
 from palate.cli.export import export
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
@@ -99,6 +100,7 @@ for _command in (
     evaluate,
     questions,
     rank,
+    explain,
     generate,
     recommend,
     rate,

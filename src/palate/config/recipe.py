@@ -664,6 +664,58 @@ class RecommendSettings(Section):
     """Passes over users and items."""
 
 
+class RandomCausalSettings(Section):
+    """A random decoder-only model (GPT-2's layers) with a tokenizer trained on the texts; needs no hub."""
+
+    kind: Literal["random-causal"] = "random-causal"
+    d_model: int = Field(128, ge=8)
+    """Size of the residual stream."""
+    num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
+    """Attention heads per layer; must divide d_model."""
+    num_layers: int = Field(2, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    vocab_size: int = Field(4000, ge=64)
+    """Maximum vocabulary size of the tokenizer."""
+
+
+class PeplerSettings(Section):
+    """PEPLER, which writes explanations and predicts ratings from a vector of the user and one of the item."""
+
+    backbone: Annotated[RandomCausalSettings | CausalSettings, Field(discriminator="kind")] = CausalSettings(
+        name="openai-community/gpt2"
+    )
+    """A decoder-only model; with ``train: lora`` or ``frozen`` the last stage trains its adapters or nothing of it."""
+    prompt: Literal["continuous", "discrete"] = "continuous"
+    """A learned vector of each user and item, or words of both: titles and categories where items have titles, the
+    most telling words of training reviews where they have none."""
+    rating: Literal["none", "mf", "mlp"] = "none"
+    """Rating regularisation: predict ratings from the vectors too, by their product or by a small network."""
+    rating_weight: float = Field(0.01, gt=0)
+    """Weight of the squared error beside the cross entropy."""
+    rating_offset: bool = True
+    """Predict the difference from the mean training rating; without, the rating itself, as published."""
+    mlp_size: int = Field(400, ge=1)
+    """Size of the hidden layers of ``mlp``."""
+    mlp_layers: int = Field(2, ge=1)
+    """Hidden layers of ``mlp``."""
+    protocol: Literal["leave-last-out", "new-users", "random"] = "leave-last-out"
+    """What is held out: each user's last interaction, users of whom nothing is learned, or a tenth at random."""
+    max_words: int = Field(20, ge=1)
+    """Explanations are the first words of reviews, at most this many."""
+    prompt_words: int = Field(16, ge=1)
+    """Words of the user, and of the item, in a discrete prompt."""
+    language_steps: int = Field(0, ge=0)
+    """Steps by which a random backbone first learns the training texts alone, in place of a pretraining."""
+    prompt_steps: int = Field(1000, ge=0)
+    """Most steps of the first stage, which trains the vectors and the rating's network with the backbone frozen."""
+    tuning_steps: int = Field(1000, ge=0)
+    """Most steps of the second stage, which trains the backbone, too."""
+    newcomer_steps: int = Field(0, ge=0)
+    """Most steps of a user encoder that gives users who were not trained on a vector in the place of theirs."""
+    newcomer_window: int = Field(20, ge=1)
+    """Newest events of a history that it reads."""
+
+
 class Recipe(Section):
     """All settings of a run.
 
@@ -684,6 +736,9 @@ class Recipe(Section):
     train: TrainSettings = TrainSettings()
     recommend: RecommendSettings | None = None
     """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply."""
+    pepler: PeplerSettings | None = None
+    """Given, the run is PEPLER's, and only name, seed, data, items, model.user_encoder and what ``train`` says of
+    threads, batches, rates, clipping and evaluations apply of the rest."""
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @model_validator(mode="after")

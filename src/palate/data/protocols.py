@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -114,6 +114,20 @@ def make_split(
         left_out,
         None if cold is None else cold[1],
     )
+
+
+def event_parts(
+    dataset: Dataset, protocol: Literal["leave-last-out", "future", "new-users"]
+) -> tuple[Bools, Bools, Bools, Bools]:
+    """Return which interactions are training, dev and test by a protocol of :func:`make_split`, and which are known.
+
+    Returns:
+        Four masks [N]; known are the training interactions and the histories that test targets are predicted from,
+        of those what dev targets are predicted from too, so that none of either is a target.
+    """
+    training, dev, test = _PARTS[protocol](dataset)
+    known = (training | test.known) & ~dev.wanted & ~test.wanted
+    return training, dev.wanted, test.wanted, known
 
 
 _NEEDS: dict[RankingProtocol, str] = {

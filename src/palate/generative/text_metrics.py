@@ -28,10 +28,15 @@ class TextScore(Frozen):
     low: float | None = None
     high: float | None = None
 
+    def __format__(self, digits: str) -> str:
+        """Format value and interval, as ``.3f`` says; ``.2f`` if nothing is said."""
+        digits = digits or ".2f"
+        if self.low is None or self.high is None:
+            return f"{self.value:{digits}}"
+        return f"{self.value:{digits}} ({self.low:{digits}}–{self.high:{digits}})"
+
     def __str__(self) -> str:
-        if self.low is None:
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+        return format(self)
 
 
 class TextScores(Frozen):

@@ -1,4 +1,4 @@
-"""Trains what a recipe describes: a personalised language model, or a recommender."""
+"""Trains what a recipe describes: a personalised language model, a recommender, or PEPLER."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def train_recipe(
     """Train the recipe's model or recommender, and return the run's folder.
 
     Args:
-        recipe: A recipe; with a section ``recommend`` it is a recommender's.
+        recipe: A recipe; with a section ``recommend`` it is a recommender's, with ``pepler`` PEPLER's.
         out: The run's folder, new or of the same recipe.
         report: Called with progress messages, one line each.
-        progress: Show progress bars on stderr. A recommender has none.
+        progress: Show progress bars on stderr. Recommenders have none.
         device: Where a model is trained; a recommender is trained on the CPU.
         dataset: What lies at the recipe's ``data.path``, where that is loaded already.
 
@@ -37,13 +37,17 @@ def train_recipe(
         The run's folder.
 
     Raises:
-        PalateError: As by :func:`palate.training.train.train_run` and
-            :func:`palate.recommend.train.train_recommender`.
+        PalateError: As by :func:`palate.training.train.train_run`, :func:`palate.recommend.train.train_recommender`
+            and :func:`palate.generative.pepler_training.train_pepler`.
     """
     if recipe.recommend is not None:
         from palate.recommend.train import train_recommender
 
         return train_recommender(recipe, out, report, dataset)
+    if recipe.pepler is not None:
+        from palate.generative.pepler_training import train_pepler
+
+        return train_pepler(recipe, out, report, dataset, device)
     from palate.training.train import train_run
 
     return train_run(recipe, out, report, progress, device, dataset)

@@ -1,0 +1,79 @@
+"""``palate explain``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, BadParameter, Option
+
+from palate.cli.console import show, show_json, show_table, tell
+from palate.cli.options import DeviceOption
+
+if TYPE_CHECKING:
+    from palate.generative.pepler_files import TrainedPepler
+
+
+def explain(
+    run: Annotated[Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section pepler.")],
+    user: Annotated[str | None, Option(help="A user of the run's data.")] = None,
+    item: Annotated[list[str] | None, Option(help="An item of the run's data; may be repeated.")] = None,
+    held_out: Annotated[
+        Literal["dev", "test"] | None,
+        Option(help="Explain the held-out interactions instead, and score the texts and the ratings."),
+    ] = None,
+    out: Annotated[
+        Path | None, Option(help="File of the held-out interactions' explanations, a JSON object a line.")
+    ] = None,
+    data: Annotated[Path | None, Option(help="The run's dataset, if it has moved.")] = None,
+    device: DeviceOption = "auto",
+    as_json: Annotated[bool, Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Write why a user would like or dislike an item, in the words of reviews, by a trained PEPLER."""
+    if (held_out is None) == (user is None or not item):
+        raise BadParameter("give --user and --item, or --held-out test", param_hint="'--user'")
+    if out is not None and held_out is None:
+        raise BadParameter("it is an option of --held-out; leave it out", param_hint="'--out'")
+    from palate.generative.pepler_files import load_pepler
+    from palate.system.device import find_device
+
+    trained = load_pepler(run)
+    trained.model.to(find_device(device))
+    if held_out is None:
+        assert user is not None
+        from palate.generative.pepler_answers import explain_items
+
+        answers = explain_items(trained, user, item or [])
+        if as_json:
+            show_json([one.model_dump(mode="json", exclude_none=True) for one in answers])
+            return
+        for one in answers:
+            rating = "" if one.rating is None else f" ({one.rating:.1f})"
+            show(f"{one.item_id}{rating}: {one.text}")
+        return
+    _score(trained, run, held_out, out, data, as_json)
+
+
+def _score(
+    trained: TrainedPepler,
+    run: Path,
+    held_out: Literal["dev", "test"],
+    out: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    from palate.generative.pepler_answers import score_held_out
+    from palate.generative.pepler_tables import pepler_sheet
+    from palate.system.files import write_text
+
+    found = score_held_out(trained, run, held_out, data)
+    if out is not None:
+        write_text(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found.answers))
+        tell(f"written: {out}")
+    if as_json:
+        show_json([one.model_dump(mode="json") for one in found.scores])
+    else:
+        show_table(
+            pepler_sheet(found.scores, f"{found.data}: {len(found.answers):,} {held_out} interactions")
+        )

@@ -1,0 +1,209 @@
+"""PEPLER (Li, Zhang and Chen, 2023): explanations and ratings from a vector of a user and one of an item.
+
+Continuous prompts are two learned vectors, [u; i], before the explanation; discrete ones are words of both. With
+continuous prompts ratings may be predicted from the same two vectors, which regularises them: by their product (MF) or
+by a small network (MLP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from palate.encoders.base import UserPrompt
+from palate.model.generation import cross_entropy, score, write
+from palate.model.prompt import Edges, Prompt, inject
+
+if TYPE_CHECKING:
+    from palate.backbones.base import Backbone
+    from palate.config.recipe import PeplerSettings
+    from palate.generative.pepler_cases import PromptWords
+
+SPREAD = 0.1
+"""Vectors of users and items begin uniformly between this and its negative."""
+_SAMPLE = 4096
+"""Tokens by which the size of a backbone's embeddings is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """B users and items to be explained or rated."""
+
+    user: Tensor  # [B] into the users
+    item: Tensor  # [B] into the items
+    vectors: Tensor | None = None  # [B, E] in the place of the users' own, for users without one
+
+
+@dataclass(frozen=True, eq=False)
+class PeplerLoss:
+    """Losses of a batch; the whole is ``language`` plus ``rating`` times its weight."""
+
+    whole: Tensor
+    language: Tensor | None
+    rating: Tensor | None
+
+
+class RatingMlp(nn.Module):
+    """A network from the vectors of users and items to a rating, with sigmoids between its layers."""
+
+    def __init__(self, embedding: int, size: int, layers: int) -> None:
+        super().__init__()
+        widths = [2 * embedding, *[size] * layers]
+        self.hidden = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+        self.out = nn.Linear(size, 1)
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """Map vectors [B, E] of both to [B]."""
+        stream = torch.cat([user, item], dim=-1)
+        for layer in self.hidden:
+            stream = layer(stream).sigmoid()
+        return self.out(stream).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class Pepler(nn.Module):
+    """Vectors of users and items before a decoder-only backbone."""
+
+    mean: Tensor  # [] the mean training rating, 0 where ratings are predicted as they are
+    trained: Tensor  # [U] which users were trained on
+    gain: Tensor  # [] of the vectors in a prompt, which makes them as large as token embeddings
+
+    def __init__(
+        self, settings: PeplerSettings, backbone: Backbone, users: int, items: int, mean: float = 0.0
+    ) -> None:
+        super().__init__()
+        assert backbone.frame is not None, "PEPLER's backbone is decoder-only"
+        self.settings, self.frame, self.tokenizer = settings, backbone.frame, backbone.tokenizer
+        self._embed = backbone.token_embeddings
+        self.backbone = backbone.model
+        size = int(backbone.model.get_input_embeddings().embedding_dim)
+        self.users, self.items = nn.Embedding(users, size), nn.Embedding(items, size)
+        for vectors in (self.users, self.items):
+            nn.init.uniform_(vectors.weight, -SPREAD, SPREAD)
+        self.mlp = (
+            RatingMlp(size, settings.mlp_size, settings.mlp_layers) if settings.rating == "mlp" else None
+        )
+        self.newcomers: nn.Module | None = None
+        self.words: PromptWords | None = None
+        self.register_buffer("mean", torch.tensor(mean if settings.rating_offset else 0.0))
+        self.register_buffer("trained", torch.ones(users, dtype=torch.bool))
+        with torch.no_grad():
+            tokens = self._embed(torch.arange(min(backbone.vocab_size, _SAMPLE), device=self.device))
+        self.register_buffer("gain", (tokens.std() / (SPREAD / 3**0.5)).detach().cpu())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.device
+
+    def parts(self, stage: str) -> list[nn.Parameter]:
+        """List the weights that a stage trains.
+
+        Args:
+            stage: ``language``, the backbone alone; ``prompt``, vectors and rating regularisation; ``both``; or
+                ``newcomers``, the encoder of users who were not trained on.
+
+        Returns:
+            The weights; of the backbone those that its settings say are trained.
+        """
+        of_backbone = list(self.backbone.parameters())
+        if getattr(self.settings.backbone, "train", "full") != "full":
+            of_backbone = [weight for name, weight in self.backbone.named_parameters() if "lora_" in name]
+        prompt = [*self.users.parameters(), *self.items.parameters()]
+        prompt += [] if self.mlp is None else list(self.mlp.parameters())
+        if self.settings.prompt == "discrete":
+            prompt = []
+        of_newcomers = [] if self.newcomers is None else list(self.newcomers.parameters())
+        return {
+            "language": of_backbone,
+            "prompt": prompt,
+            "both": prompt + of_backbone,
+            "newcomers": of_newcomers,
+        }[stage]
+
+    @property
+    def mean_user(self) -> Tensor:
+        """Mean vector of the users who were trained on, [E]: what can be said of anybody."""
+        return self.users.weight[self.trained].mean(dim=0)
+
+    def pair_vectors(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Look up the vectors of users and items, [B, E] each."""
+        user = self.users(pairs.user) if pairs.vectors is None else pairs.vectors
+        return user, self.items(pairs.item)
+
+    def prompt(self, pairs: Pairs | None, batch: int = 1) -> Prompt:
+        """Assemble the prompts of B pairs; without pairs, the frame alone ``batch`` times."""
+        size = self.users.embedding_dim
+        batch = batch if pairs is None else len(pairs.user)
+        nothing = torch.zeros(batch, 0, size, device=self.device)
+        vectors, words = nothing, nothing
+        mask = torch.zeros(batch, 0, dtype=torch.bool, device=self.device)
+        if pairs is not None and self.settings.prompt == "discrete":
+            tokens, mask = self.tokens(self._words(pairs))
+            words = self._embed(tokens)
+        elif pairs is not None:
+            vectors = self.gain * torch.stack(self.pair_vectors(pairs), dim=1)  # [B, 2, E]
+        there = torch.ones(vectors.shape[:2], dtype=torch.bool, device=self.device)
+        frame = (torch.tensor(ids, dtype=torch.long, device=self.device) for ids in self._framed())
+        edges = Edges(*(self._embed(ids) for ids in frame))
+        return inject(nothing[0], UserPrompt(vectors, there), words, mask.bool(), edges)
+
+    def _framed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.frame.opening, self.frame.closing
+
+    def _words(self, pairs: Pairs) -> list[str]:
+        """Words of the users, then of the items; nothing is known of a user without an index."""
+        assert self.words is not None, "discrete prompts are of words"
+        known = self.words
+        users = [known.users[number] if number >= 0 else "" for number in pairs.user.tolist()]
+        return [
+            f"{user} | {known.items[item]}" for user, item in zip(users, pairs.item.tolist(), strict=True)
+        ]
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokenize B texts to ids and a mask, right-padded, [B, N'] each."""
+        found = self.tokenizer(list(texts), padding=True, return_tensors="pt", add_special_tokens=False)
+        return found["input_ids"].to(self.device), found["attention_mask"].to(self.device)
+
+    def ratings(self, pairs: Pairs) -> Tensor:
+        """Predict ratings, [B]."""
+        user, item = self.pair_vectors(pairs)
+        found: Tensor = (user * item).sum(dim=-1) if self.mlp is None else self.mlp(user, item)
+        return self.mean + found
+
+    def loss(self, pairs: Pairs | None, texts: Sequence[str] | None, rating: Tensor | None) -> PeplerLoss:
+        """Compute the losses of a batch.
+
+        Args:
+            pairs: B users and items; None to learn the texts alone.
+            texts: What the users wrote, [B]; None where the data has no reviews, and ratings alone are learned.
+            rating: Their ratings, [B]; read only with rating regularisation.
+
+        Returns:
+            The losses. Without texts the whole is the squared error alone.
+        """
+        language = None
+        if texts is not None:
+            target, mask = self.tokens(texts)
+            prompt = self.prompt(pairs, len(texts))
+            language = cross_entropy(*score(self.backbone, self.frame, prompt, target, mask))
+        error = None
+        if pairs is not None and rating is not None and self.settings.rating != "none":
+            error = functional.mse_loss(self.ratings(pairs), rating)
+        if language is None:
+            assert error is not None, "neither texts nor ratings are learned"
+            return PeplerLoss(error, None, error)
+        whole = language if error is None else language + self.settings.rating_weight * error
+        return PeplerLoss(whole, language, error)
+
+    @torch.no_grad()
+    def explain(self, pairs: Pairs, max_new_tokens: int) -> list[str]:
+        """Write an explanation for each of B pairs, by greedy decoding."""
+        ids = write(self.backbone, self.frame, self.prompt(pairs), max_new_tokens)
+        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]

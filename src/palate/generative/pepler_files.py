@@ -1,0 +1,141 @@
+"""Files of a trained PEPLER: settings, ids, words and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from palate.backbones.base import Backbone
+from palate.backbones.load import find_backbone, rebuild_backbone
+from palate.backbones.source import BackboneSource
+from palate.config.recipe import PeplerSettings
+from palate.data.dataset import Dataset
+from palate.errors import DataError
+from palate.generative.pepler import Pepler
+from palate.generative.pepler_cases import PromptWords
+from palate.model.weights import not_finite
+from palate.runs.run import load_run, run_folder
+from palate.system.files import fresh_folder, read_bytes, write_bytes, write_text
+from palate.system.records import Frozen, read_record
+
+HEADER, TENSORS, BACKBONE = "pepler.json", "pepler.safetensors", "backbone"
+_AGAIN = "copy the run again"
+
+
+class PeplerRecord(Frozen):
+    """Contents of ``pepler.json``."""
+
+    format: int = 1
+    settings: PeplerSettings
+    source: BackboneSource | None
+    """Where the backbone is found, unless it is saved here."""
+    mean: float
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    rating_values: tuple[float, ...]
+    user_words: tuple[str, ...] = ()
+    item_words: tuple[str, ...] = ()
+    words: str | None = None
+    data_fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPepler:
+    """A PEPLER, and the ids that its vectors belong to."""
+
+    model: Pepler
+    record: PeplerRecord
+
+    def user_index(self, user_id: str) -> int | None:
+        """Find a user who was trained on; None for others."""
+        return _index(self.record.user_ids).get(user_id)
+
+    def item_index(self, item_id: str) -> int | None:
+        """Find an item; None if it is unknown."""
+        return _index(self.record.item_ids).get(item_id)
+
+
+def _index(ids: tuple[str, ...]) -> dict[str, int]:
+    return {one: number for number, one in enumerate(ids)}
+
+
+def save_pepler(model: Pepler, source: BackboneSource | None, dataset: Dataset, folder: Path) -> None:
+    """Save a PEPLER atomically to a new folder; of a backbone that is not fully trained only what was trained."""
+    words = model.words
+    record = PeplerRecord(
+        settings=model.settings,
+        source=source,
+        mean=float(model.mean),
+        user_ids=tuple(dataset.user_ids),
+        item_ids=tuple(dataset.item_ids),
+        rating_values=dataset.info.rating_values,
+        user_words=() if words is None else tuple(words.users),
+        item_words=() if words is None else tuple(words.items),
+        words=None if words is None else words.source,
+        data_fingerprint=dataset.info.fingerprint,
+    )
+    with fresh_folder(folder) as place:
+        write_text(place / HEADER, record.model_dump_json(indent=2) + "\n")
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in _kept(model, source).items()}
+        write_bytes(place / TENSORS, save(weights))
+        if source is None:
+            Backbone(model.backbone, model.tokenizer, model.frame).save(place / BACKBONE)
+
+
+def load_pepler(run: Path | str) -> TrainedPepler:
+    """Load the PEPLER of a run.
+
+    Raises:
+        DataError: The folder is no run of a recipe with a section ``pepler``, or a file is damaged.
+        MismatchError: The backbone is not where it was, or has other weights.
+    """
+    folder = load_run(Path(run).expanduser()).model
+    record = read_record(
+        PeplerRecord, folder / HEADER, "no PEPLER; train one by a recipe with a section 'pepler'", _AGAIN
+    )
+    source = record.source
+    backbone = rebuild_backbone(folder / BACKBONE) if source is None else find_backbone(source)
+    model = Pepler(record.settings, backbone, len(record.user_ids), len(record.item_ids), record.mean)
+    if record.words is not None:
+        model.words = PromptWords(list(record.user_words), list(record.item_words), record.words)
+    path = folder / TENSORS
+    try:
+        found = load(read_bytes(path, f"the weights are missing; {_AGAIN}"))
+        known = _kept(model, source)
+        if wrong := sorted(found.keys() ^ known.keys()):
+            raise ValueError(f"{len(wrong)} of its weights are missing or unknown, the first {wrong[0]}")
+        with torch.no_grad():
+            for name, weight in known.items():
+                weight.copy_(found[name])
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"not the weights that {HEADER} describes ({reason}); {_AGAIN}", path) from error
+    if broken := not_finite(found):
+        raise DataError(f"the weights {broken} hold numbers that are not finite; train it again", path)
+    return TrainedPepler(model.eval(), record)
+
+
+def is_pepler(run: Path | str) -> bool:
+    """Return whether a folder is a run of a recipe with a section ``pepler``."""
+    found = run_folder(run)
+    return found.there and found.recipe.pepler is not None
+
+
+def _kept(model: Pepler, source: BackboneSource | None) -> dict[str, torch.Tensor]:
+    """Select the weights that a folder holds, tied ones once."""
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    if source is None:
+        return {name: tensor for name, tensor in state.items() if _persistent(model, name)}
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if _persistent(model, name) and (not name.startswith("backbone.") or "lora_" in name)
+    }
+
+
+def _persistent(model: Pepler, name: str) -> bool:
+    return name in model.state_dict()

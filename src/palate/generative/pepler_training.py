@@ -1,0 +1,180 @@
+"""Trains PEPLER by sequential tuning: the prompt first, with the backbone frozen, then both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palate.backbones.load import load_backbone
+from palate.config.recipe import PeplerSettings, RandomCausalSettings, Recipe
+from palate.data.dataset import Dataset, load_dataset
+from palate.errors import RecipeError
+from palate.generative.pepler import Pairs, Pepler, PeplerLoss
+from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, prompt_words, split_texts
+from palate.generative.pepler_files import save_pepler
+from palate.generative.random_causal import random_causal
+from palate.generative.staged_training import Stage, StagedTraining
+from palate.runs.run import check_run, open_run
+from palate.system.device import find_device
+from palate.system.locks import locked
+from palate.system.machine import reproducible
+from palate.system.places import rooted
+
+if TYPE_CHECKING:
+    from palate.backbones.base import Backbone
+    from palate.backbones.source import BackboneSource
+
+_ORDERS = 2
+"""Orders of epochs that are kept in memory."""
+_DEV_BATCH = 256
+
+
+def train_pepler(
+    recipe: Recipe,
+    out: Path | str,
+    report: Callable[[str], None] | None = None,
+    dataset: Dataset | None = None,
+    device: str | torch.device = "auto",
+) -> Path:
+    """Train the PEPLER of a recipe and return the run's folder.
+
+    The training is deterministic on the CPU. One that was interrupted goes on from its last evaluation with the same
+    result; one that is finished is left as it is.
+
+    Args:
+        recipe: A recipe with a section ``pepler``.
+        out: The run's folder, new or of the same recipe.
+        report: Called with a line for each stage and evaluation.
+        dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+        device: Where it is trained.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        RecipeError: The recipe has no section ``pepler``, or nothing can be learned by it.
+        DataError: The data cannot be read, or has no ratings.
+        MismatchError: The backbone cannot be loaded, or the run was trained on other data.
+        OutputError: The folder holds something else, or cannot be written.
+        TrainingError: A loss is not finite.
+    """
+    recipe, out = rooted(recipe), Path(out).expanduser()
+    if recipe.pepler is None:
+        raise RecipeError("the recipe has no section 'pepler'; add one, which may be empty: {}")
+    tell, place = report or (lambda line: None), find_device(str(device))
+    with reproducible(recipe.train.threads, place):
+        dataset = dataset or load_dataset(recipe.data.path)
+        check_learnable(recipe.pepler, dataset)
+        split = split_texts(dataset, recipe.pepler, recipe.seed)
+        check_run(out, recipe, dataset.info)
+        run = open_run(out, recipe, dataset.info, str(place))
+        with locked(out):
+            if run.model.is_dir():
+                tell(f"{out} is finished already")
+                return out
+            model, source = new_pepler(recipe.pepler, dataset, split, recipe.seed)
+            model.to(place)
+            stages = pepler_stages(model, split, recipe)
+            StagedTraining(model, stages, recipe.train, recipe.seed, run.checkpoints, tell).run()
+            save_pepler(model, source, dataset, run.model)
+            run.finish()
+    return out
+
+
+def check_learnable(settings: PeplerSettings, dataset: Dataset) -> None:
+    """Raise :class:`RecipeError` for settings by which nothing can be learned from a dataset."""
+    reviewed = dataset.review_texts is not None
+    if settings.prompt == "discrete" and settings.rating != "none":
+        raise RecipeError(
+            f"pepler.rating is {settings.rating!r}, and a discrete prompt has no vectors to predict ratings from; set "
+            "pepler.rating=none or pepler.prompt=continuous"
+        )
+    if not reviewed and settings.rating == "none":
+        raise RecipeError(
+            f"{dataset.info.name} has no review texts, so that there is nothing to explain; set pepler.rating=mf or "
+            "mlp to predict ratings alone, or prepare the data with a column of texts (--review-col)"
+        )
+
+
+def new_pepler(
+    settings: PeplerSettings, dataset: Dataset, split: RatedTextSplit, seed: int
+) -> tuple[Pepler, BackboneSource | None]:
+    """Make an untrained PEPLER over a dataset's users and items, whose random weights are drawn by the seed."""
+    words = prompt_words(dataset, split, settings.prompt_words) if settings.prompt == "discrete" else None
+    texts = [*(split.training.texts or ["nothing is written"])]
+    if words is not None:
+        texts += [*words.users, *words.items]
+    torch.manual_seed(seed)
+    backbone, source = _backbone(settings, texts)
+    mean = float(split.training.rating.mean())
+    model = Pepler(settings, backbone, len(dataset.user_ids), len(dataset.items), mean)
+    model.words = words
+    model.trained[:] = False
+    model.trained[torch.from_numpy(split.training.user)] = True
+    return model, source
+
+
+def _backbone(settings: PeplerSettings, texts: list[str]) -> tuple[Backbone, BackboneSource | None]:
+    if isinstance(settings.backbone, RandomCausalSettings):
+        return random_causal(settings.backbone, texts), None
+    return load_backbone(settings.backbone)
+
+
+def pepler_stages(model: Pepler, split: RatedTextSplit, recipe: Recipe) -> list[Stage]:
+    """List the stages of a recipe: the texts alone, the prompt, and both."""
+    settings = recipe.pepler
+    assert settings is not None
+    size = recipe.train.per_device_train_batch_size
+    training, dev = split.training, split.dev
+
+    @lru_cache(_ORDERS)
+    def order(stage: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([recipe.seed, stage, epoch]).permutation(len(training))
+
+    def stage(number: int, name: str, steps: int, alone: bool = False) -> Stage:
+        def batch(step: int) -> RatedTexts:
+            epoch, place = divmod(step, max(-(-len(training) // size), 1))
+            return training.of(order(number, epoch)[place * size : (place + 1) * size])
+
+        return Stage(
+            name,
+            model.parts(name),
+            steps,
+            lambda step: batch_loss(model, batch(step), alone).whole,
+            lambda: dev_loss(model, dev, alone),
+        )
+
+    texts = training.texts is not None
+    return [
+        stage(0, "language", settings.language_steps if texts else 0, alone=True),
+        stage(1, "prompt", settings.prompt_steps),
+        stage(2, "both", settings.tuning_steps if texts else 0),
+    ]
+
+
+def pairs_of(cases: RatedTexts, device: torch.device) -> Pairs:
+    """Convert interactions to users and items on a device."""
+    return Pairs(torch.from_numpy(cases.user).to(device), torch.from_numpy(cases.item).to(device))
+
+
+def batch_loss(model: Pepler, batch: RatedTexts, alone: bool = False) -> PeplerLoss:
+    """Compute the losses of interactions; ``alone`` of their texts without users and items."""
+    rating = torch.from_numpy(batch.rating).float().to(model.device)
+    return model.loss(
+        None if alone else pairs_of(batch, model.device), batch.texts, None if alone else rating
+    )
+
+
+def dev_loss(model: Pepler, dev: RatedTexts, alone: bool = False) -> float:
+    """Average the loss over interactions, a batch at a time."""
+    losses, numbers = [], []
+    for start in range(0, len(dev), _DEV_BATCH):
+        part = dev.of(np.arange(start, min(start + _DEV_BATCH, len(dev))))
+        losses.append(float(batch_loss(model, part, alone).whole))
+        numbers.append(len(part))
+    return float(np.average(losses, weights=numbers))

@@ -1,0 +1,222 @@
+"""Training in stages, each of other weights: deterministic, stopped by dev loss, and resumed with the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from palate.errors import DataError, TrainingError
+from palate.system.files import read_bytes, write_bytes
+from palate.system.records import Frozen
+
+if TYPE_CHECKING:
+    from palate.config.recipe import TrainSettings
+
+CHECKPOINT = "stages.safetensors"
+_AGAIN = "remove it to train from the beginning"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training: which weights it trains, by which loss, and for how long at most."""
+
+    name: str
+    weights: Sequence[nn.Parameter]
+    steps: int
+    loss: Callable[[int], Tensor]
+    """The loss of a step's batch, from its number; random numbers of torch are seeded by it."""
+    dev: Callable[[], float]
+    """The loss on dev, by which the best weights are kept."""
+
+
+class StageProgress(Frozen):
+    """Where a training stands."""
+
+    stage: int = 0
+    step: int = 0
+    best: float | None = None
+    since: int = 0
+    """Evaluations without an improvement."""
+    history: tuple[tuple[str, int, float], ...] = ()
+    """Stage, step and dev loss of each evaluation."""
+
+
+class StagedTraining:
+    """Trains a module's weights stage by stage.
+
+    Each stage keeps the weights of its best dev loss, its start's included, and ends after its steps or after
+    ``early_stopping_patience`` evaluations without an improvement. At each evaluation everything that the rest depends
+    on is written to one file, from which an interrupted training goes on with the same result.
+
+    Args:
+        module: What is trained.
+        stages: Its stages.
+        settings: Rates, clipping, evaluations and patience.
+        seed: Seed of all stages.
+        folder: Folder of the checkpoint.
+        report: Told of each evaluation.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        stages: Sequence[Stage],
+        settings: TrainSettings,
+        seed: int,
+        folder: Path,
+        report: Callable[[str], None],
+    ) -> None:
+        self.module, self.settings, self.seed = module, settings, seed
+        self.stages = [stage for stage in stages if stage.steps and stage.weights]
+        self.path, self.report = folder / CHECKPOINT, report
+        self.progress = StageProgress()
+        names = {id(weight): name for name, weight in module.named_parameters()}
+        trained = {id(weight): weight for stage in self.stages for weight in stage.weights}
+        self._weights = {names[key]: weight for key, weight in trained.items()}
+        self._best: dict[str, Tensor] = {}
+        self._optimizer: torch.optim.AdamW | None = None
+
+    def run(self) -> StageProgress:
+        """Train what is left, and return where it ended; raises :class:`TrainingError` if a loss is not finite."""
+        self._resume()
+        while self.progress.stage < len(self.stages):
+            self._train(self.stages[self.progress.stage])
+            self.progress = StageProgress(stage=self.progress.stage + 1, history=self.progress.history)
+            self._optimizer, self._best = None, {}
+            self._keep()
+        for weight in self.module.parameters():
+            weight.requires_grad_(False)
+        self.module.eval()
+        return self.progress
+
+    def _train(self, stage: Stage) -> None:
+        self._only(stage)
+        if self._optimizer is None:
+            self._optimizer = self._new_optimizer(stage)
+        if self.progress.best is None:
+            self._evaluate(stage)
+        patience = self.settings.early_stopping_patience
+        while self.progress.step < stage.steps and (patience is None or self.progress.since < patience):
+            self._step(stage)
+            if self.progress.step % self.settings.eval_steps == 0 or self.progress.step == stage.steps:
+                self._evaluate(stage)
+                self._keep()
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                if name in self._best:
+                    weight.copy_(self._best[name])
+
+    def _step(self, stage: Stage) -> None:
+        step = self.progress.step
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.seed, self.progress.stage, step]).generate_state(1)[0])
+        )
+        self.module.train()
+        assert self._optimizer is not None
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = stage.loss(step)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss of the stage {stage.name} is not finite after {step} steps; set a lower "
+                "train.learning_rate"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(list(stage.weights), self.settings.max_grad_norm)
+        self._optimizer.step()
+        self.progress = self.progress.model_copy(update={"step": step + 1})
+
+    @torch.no_grad()
+    def _evaluate(self, stage: Stage) -> None:
+        self.module.eval()
+        loss, before = stage.dev(), self.progress
+        better = before.best is None or loss < before.best
+        if better:
+            own = {id(weight) for weight in stage.weights}
+            self._best = {
+                name: weight.detach().clone() for name, weight in self._weights.items() if id(weight) in own
+            }
+        self.progress = before.model_copy(
+            update={
+                "best": loss if better else before.best,
+                "since": 0 if better else before.since + 1,
+                "history": (*before.history, (stage.name, before.step, loss)),
+            }
+        )
+        self.report(
+            f"stage {stage.name}, step {before.step:,} of at most {stage.steps:,}: dev loss {loss:.4f}"
+        )
+
+    def _only(self, stage: Stage) -> None:
+        own = {id(weight) for weight in stage.weights}
+        for weight in self.module.parameters():
+            weight.requires_grad_(id(weight) in own)
+
+    def _new_optimizer(self, stage: Stage) -> torch.optim.AdamW:
+        """Make the optimizer; the backbone has a rate of its own, if the settings say so."""
+        settings = self.settings
+        names = {id(weight): name for name, weight in self._weights.items()}
+        of_backbone = [weight for weight in stage.weights if names[id(weight)].startswith("backbone.")]
+        others = [weight for weight in stage.weights if not names[id(weight)].startswith("backbone.")]
+        rates = ((others, settings.learning_rate), (of_backbone, settings.backbone_learning_rate))
+        groups = [
+            {"params": weights, "lr": settings.learning_rate if rate is None else rate}
+            for weights, rate in rates
+            if weights
+        ]
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def _keep(self) -> None:
+        tensors = {f"weights.{name}": weight.detach() for name, weight in self._weights.items()}
+        tensors |= {f"best.{name}": weight for name, weight in self._best.items()}
+        if self._optimizer is not None:
+            for number, state in self._optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        own = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+        write_bytes(self.path, save(own, {"progress": self.progress.model_dump_json()}))
+
+    def _resume(self) -> None:
+        if not self.path.is_file():
+            return
+        content = read_bytes(self.path, "the checkpoint is missing")
+        try:
+            tensors = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            self.progress = StageProgress.model_validate_json(header["__metadata__"]["progress"])
+            with torch.no_grad():
+                for name, weight in self._weights.items():
+                    weight.copy_(tensors[f"weights.{name}"])
+            self._best = {
+                name.removeprefix("best."): one for name, one in tensors.items() if name.startswith("best.")
+            }
+            if self.progress.stage < len(self.stages) and self.progress.step:
+                stage = self.stages[self.progress.stage]
+                self._only(stage)
+                self._optimizer = self._new_optimizer(stage)
+                self._set_optimizer(tensors)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f"not a checkpoint of this training ({reason}); {_AGAIN}", self.path) from error
+        if self.progress.stage < len(self.stages):
+            self.report(
+                f"going on at step {self.progress.step:,} of the stage {self.stages[self.progress.stage].name}"
+            )
+
+    def _set_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        assert self._optimizer is not None
+        found: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                number, _, what = rest.partition(".")
+                found.setdefault(int(number), {})[what] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": found, "param_groups": groups})

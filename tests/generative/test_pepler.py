@@ -1,0 +1,204 @@
+"""PEPLER on a few reviews: losses by hand, what a stage trains, resuming, files, and what is held out."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bookshop import write_rows
+from palate.cli.app import app
+from palate.config.recipe import Recipe
+from palate.data.dataset import load_dataset
+from palate.data.prepare import prepare
+from palate.errors import DataError, RecipeError
+from palate.generative.pepler import Pairs
+from palate.generative.pepler_answers import explain_items
+from palate.generative.pepler_cases import first_words, prompt_words, split_texts
+from palate.generative.pepler_files import load_pepler
+from palate.generative.pepler_training import batch_loss, new_pepler, pepler_stages, train_pepler
+from palate.generative.staged_training import CHECKPOINT, StagedTraining
+
+WORDS = ["strings", "sound", "tuner", "cable", "good", "bad", "small", "loud"]
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """Twelve users, nine items and five reviews each; an item's word is part of its reviews."""
+    rng, rows = np.random.default_rng(0), []
+    for user in range(12):
+        for time, item in enumerate(rng.permutation(9)[:5]):
+            text = f"The {WORDS[item % 8]} of u{user} is {'good' if item % 2 else 'bad'} at {user}-{item}"
+            row = {"user": f"u{user}", "item": f"i{item}", "rating": 5.0 if item % 2 else 2.0}
+            rows.append(row | {"review_text": text, "time": 10 * time + user})
+    folder = tmp_path_factory.mktemp("reviews")
+    return prepare(write_rows(rows, folder / "r.jsonl"), folder / "data", dev_share=0.2, test_share=0.2)
+
+
+def recipe_of(reviews, pepler=None, **train):
+    small = {"kind": "random-causal", "d_model": 16, "num_heads": 2, "num_layers": 1, "vocab_size": 300}
+    content = {"backbone": small, "rating": "mlp", "mlp_size": 8, "max_words": 6, "prompt_words": 4}
+    content |= {"language_steps": 4, "prompt_steps": 4, "tuning_steps": 4} | (pepler or {})
+    steps = {"per_device_train_batch_size": 8, "eval_steps": 2, "threads": 1, "learning_rate": 0.01}
+    return Recipe(data={"path": reviews.path}, pepler=content, train=steps | train)
+
+
+def model_of(reviews, **pepler):
+    recipe = recipe_of(reviews, pepler)
+    split = split_texts(reviews, recipe.pepler, 0)
+    model, _ = new_pepler(recipe.pepler, reviews, split, 0)
+    return model.eval(), split, recipe
+
+
+@pytest.fixture(scope="module")
+def run(reviews, tmp_path_factory):
+    return train_pepler(recipe_of(reviews), tmp_path_factory.mktemp("runs") / "pepler")
+
+
+@pytest.mark.parametrize("rating", ["mf", "mlp"])
+def test_the_loss_is_cross_entropy_and_weighted_squared_error(reviews, rating):
+    model, split, _ = model_of(reviews, rating=rating, rating_weight=0.25)
+    batch = split.training.of(np.arange(3))
+    found = batch_loss(model, batch)
+    users, items = model.users.weight[batch.user], model.items.weight[batch.item]
+    if rating == "mf":
+        said = (users * items).sum(dim=1)
+    else:
+        stream = torch.cat([users, items], dim=1)
+        for layer in model.mlp.hidden:
+            stream = torch.sigmoid(stream @ layer.weight.T + layer.bias)
+        said = (stream @ model.mlp.out.weight.T + model.mlp.out.bias)[:, 0]
+    squares = (model.mean + said - torch.tensor(batch.rating)) ** 2
+    tokens = []
+    for row in range(3):  # one by one, from embeddings that are laid side by side by hand
+        vectors = model.gain * torch.stack([users[row], items[row]])
+        closing = model._embed(torch.tensor(model.frame.closing))
+        ids = [*model.tokenizer(batch.texts[row], add_special_tokens=False)["input_ids"], model.frame.end]
+        whole = torch.cat([vectors, closing, model._embed(torch.tensor(ids[:-1]))])
+        logits = model.backbone(inputs_embeds=whole[None]).logits[0, 1 + len(closing) :]
+        tokens += torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="none").tolist()
+    assert float(found.rating) == pytest.approx(float(squares.mean()), rel=1e-5)
+    assert float(found.language) == pytest.approx(np.mean(tokens), rel=1e-4)
+    assert float(found.whole) == pytest.approx(float(found.language) + 0.25 * float(found.rating))
+
+
+def test_each_stage_trains_its_own_weights_and_lowers_the_dev_loss(reviews, tmp_path):
+    model, split, recipe = model_of(reviews)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    language, prompt, _ = pepler_stages(model, split, recipe)
+
+    def train(stage, folder):
+        (tmp_path / folder).mkdir()
+        return StagedTraining(model, [stage], recipe.train, 0, tmp_path / folder, print).run().history
+
+    def changed():
+        return {
+            name.split(".")[0] for name, weight in model.named_parameters() if not weight.equal(before[name])
+        }
+
+    told = train(language, "a")
+    assert changed() == {"backbone"}
+    assert told[-1][2] < told[0][2]
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    told = train(prompt, "b")
+    assert changed() == {"users", "items", "mlp"}
+    assert told[-1][2] < told[0][2]
+
+
+def test_an_interrupted_training_ends_with_the_same_bytes(reviews, run, tmp_path):
+    recipe = recipe_of(reviews)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line):
+        if line.startswith("stage both, step 2 "):
+            raise Stopped
+
+    other = tmp_path / "other"
+    with pytest.raises(Stopped):
+        train_pepler(recipe, other, stop)
+    assert (other / "checkpoints" / CHECKPOINT).is_file()
+    said = []
+    train_pepler(recipe, other, said.append)
+    assert said[0].startswith("going on at step")
+    for name in ("pepler.safetensors", "pepler.json"):
+        assert (other / "model" / name).read_bytes() == (run / "model" / name).read_bytes()
+
+
+def test_a_run_is_loaded_with_the_same_answers(reviews, run):
+    trained = load_pepler(run)
+    again = explain_items(load_pepler(run), "u3", ["i0", "i1"])
+    assert again == explain_items(trained, "u3", ["i0", "i1"])
+    assert all(2 <= one.rating <= 5 and len(one.text.split()) <= 6 for one in again)
+    with pytest.raises(DataError, match="no user 'u33' among those of the run; did you mean 'u3'"):
+        explain_items(trained, "u33", ["i0"])
+    with pytest.raises(DataError, match="1 item id is not known: 'x'"):
+        explain_items(trained, "u3", ["x"])
+
+
+def test_held_out_texts_and_ratings_are_not_read(reviews):
+    """What a model is made of, and what it writes, stays the same when held-out reviews and ratings are others."""
+    model, split, recipe = model_of(reviews, prompt="discrete", rating="none")
+    rows = np.concatenate([split.dev.row, split.test.row])
+    assert len(rows) == 24  # the last two of each user
+    assert not split.known[rows].any()
+    assert not np.intersect1d(rows, split.training.row).size
+    texts = reviews.review_texts.to_list()
+    for row in rows:
+        texts[row] = "leaked leaked"
+    other = replace(reviews, path=None, reviews=pl.Series(texts))
+    words = prompt_words(other, split_texts(other, recipe.pepler, 0), 4)
+    assert words.users == model.words.users
+    assert words.items == model.words.items
+    assert words.source == "words of training reviews"
+    assert not any("leaked" in text for text in [*words.users, *words.items])
+
+
+def test_discrete_prompts_are_words_before_the_text(reviews):
+    model, split, _ = model_of(reviews, prompt="discrete", rating="none")
+    batch = split.training.of(np.arange(1))
+    pairs = Pairs(torch.from_numpy(batch.user), torch.from_numpy(batch.item))
+    text = f"{model.words.users[batch.user[0]]} | {model.words.items[batch.item[0]]}"
+    ids = [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *model.frame.closing]
+    assert model.prompt(pairs).embeddings[0].allclose(model._embed(torch.tensor(ids)))
+    assert model.parts("prompt") == []
+
+
+def test_new_users_have_no_vector_and_the_mean_is_of_those_trained_on(reviews):
+    model, split, _ = model_of(reviews, protocol="new-users")
+    trained = np.unique(split.training.user)
+    assert model.mean_user.allclose(model.users.weight[trained].mean(dim=0))
+    assert not np.isin(split.test.user, trained).any()
+    assert split.known[np.isin(reviews.interactions.owner, split.test.user)].sum() == 4 * len(split.test)
+
+
+def test_settings_that_do_not_fit_are_refused_before_any_work(reviews, tmp_path):
+    with pytest.raises(RecipeError, match="a discrete prompt has no vectors to predict ratings from"):
+        train_pepler(recipe_of(reviews, {"prompt": "discrete"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_are_cut_after_words_and_hold_no_control_characters():
+    assert first_words("a\x00b \u2028c\n\n d  e", 3) == "a b c"
+    assert first_words(" \ud800 ", 3) == ""
+
+
+def test_the_command_explains_and_scores(reviews, run, tmp_path):
+    said = CliRunner().invoke(app, ["explain", str(run), "--user", "u1", "--item", "i2", "--json"])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)[0]["item_id"] == "i2"
+    out = tmp_path / "texts.jsonl"
+    said = CliRunner().invoke(app, ["explain", str(run), "--held-out", "test", "--out", str(out), "--json"])
+    assert said.exit_code == 0, said.output
+    names = [one["name"] for one in json.loads(said.stdout)]
+    assert names[:3] == ["PEPLER", "item mean + user's offset", "biased MF"]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 12
+    assert lines[0].keys() == {"user_id", "item_id", "rating", "explanation", "review", "predicted"}
+    wrong = CliRunner().invoke(app, ["explain", str(run)])
+    assert wrong.exit_code == 2
+    assert load_dataset(reviews.path).info.fingerprint == load_pepler(run).record.data_fingerprint
