@@ -93,13 +93,13 @@ class Pepler(nn.Module):
         self.register_buffer("mean", torch.tensor(mean if settings.rating_offset else 0.0))
         self.register_buffer("trained", torch.ones(users, dtype=torch.bool))
         with torch.no_grad():
-            tokens = self._embed(torch.arange(min(backbone.vocab_size, _SAMPLE), device=self.device))
+            tokens = self._embed(torch.arange(min(backbone.vocab_size, _SAMPLE)))
         self.register_buffer("gain", (tokens.std() / (SPREAD / 3**0.5)).detach().cpu())
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.backbone.device
+        return self.gain.device
 
     def parts(self, stage: str) -> list[nn.Parameter]:
         """List the weights that a stage trains.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from palate.generative.pepler_files import TrainedPepler
 
 
-class Explanation(Frozen):
+class WrittenExplanation(Frozen):
     """What is said to a user of an item."""
 
     item_id: str
@@ -31,7 +31,7 @@ class Explanation(Frozen):
     """The predicted rating, within the scale; None without rating regularisation."""
 
 
-def explain_items(trained: TrainedPepler, user_id: str, item_ids: Sequence[str]) -> list[Explanation]:
+def explain_items(trained: TrainedPepler, user_id: str, item_ids: Sequence[str]) -> list[WrittenExplanation]:
     """Write an explanation of each item for a user who was trained on.
 
     Raises:
@@ -57,7 +57,9 @@ def explain_items(trained: TrainedPepler, user_id: str, item_ids: Sequence[str])
             found = model.ratings(pairs).clamp(min(record.rating_values), max(record.rating_values))
         ratings = [round(one, 3) for one in found.tolist()]
     return [
-        Explanation(item_id=one, text=" ".join(text.split()[: model.settings.max_words]), rating=rating)
+        WrittenExplanation(
+            item_id=one, text=" ".join(text.split()[: model.settings.max_words]), rating=rating
+        )
         for one, text, rating in zip(item_ids, texts, ratings, strict=True)
     ]
 
