@@ -14,7 +14,7 @@ sys.path.insert(0, sys.argv[2])
 from palate.reproduce import engine
 from test_cells import wait
 if __name__ == "__main__":
-    process = engine._process(wait, Path(sys.argv[1]), 1)
+    process = engine._process(wait, Path(sys.argv[1]), 1, {})
     process.start()
     process.join()
 """

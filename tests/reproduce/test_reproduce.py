@@ -1,40 +1,29 @@
-"""The paper's tables: which cells they need, how cells are trained once, and what is written of them."""
+"""The paper's tables: how cells are trained once, and what is written of them."""
 
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
-from statistics import mean
-from typing import get_args
+from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from holding import held_elsewhere
 from palate.cli.app import app
-from palate.config.load import differing_keys, load_recipe
-from palate.config.recipe import ItemSettings, TextSettings, UEMSettings
-from palate.data.windows import draw_windows
-from palate.errors import DataError, OutputError, PalateError, RecipeError
-from palate.model.build import build_model, build_table
+from palate.config.load import load_recipe
+from palate.errors import DataError, OutputError, PalateError
 from palate.reproduce.cell import RESULT, read_result
-from palate.reproduce.cost import answer_cost, step_multiply_adds
 from palate.reproduce.engine import run_cells
-from palate.reproduce.estimate import estimate, item_vector_size
 from palate.reproduce.markdown import as_latex, as_markdown
 from palate.reproduce.page import LEVEL, ResultsView, write_results_page
 from palate.reproduce.places import Places
-from palate.reproduce.plan import TABLES, Preset, make_plan
+from palate.reproduce.plan import make_plan
 from palate.reproduce.references import ask_references
 from palate.reproduce.results import gather, read_results, write_results
-from palate.tasks import load_task
-from palate.training.batches import TrainingBatches
-from palate.training.clock import Clock
-from tiny_causal import causal_model, save_causal
 
-WINDOW = {"unique", "item", "rating", "mask", "time"}
 ALONE = Places(1, 1, "cpu")
 WANTED = ("uem-items-5-base-seed0", "text-items-5-base-seed0")
 
@@ -50,91 +39,43 @@ def cells(plan):
 
 
 @pytest.fixture(scope="module")
-def finished(cells, tmp_path_factory):
-    """The folder of two finished cells, their results, and what was told."""
-    out, lines = tmp_path_factory.mktemp("cells"), []
-    return out, run_cells(cells, out, Places(2, 1, "cpu"), lines.append), lines
+def reproduced(tiny_data, tmp_path_factory):
+    """The folder of a command that trained two cells, and what it printed; a function to give it again."""
+    out = tmp_path_factory.mktemp("reproduced") / "out"
+
+    def command(*more):
+        arguments = [
+            "reproduce",
+            "table1",
+            "--preset",
+            "smoke",
+            "--data",
+            str(tiny_data.path),
+            "--seeds",
+            "1",
+        ]
+        only = ["--only", "items-5-base", "--jobs", "2", "--device", "cpu", "--out", str(out)]
+        shown = CliRunner().invoke(app, [*arguments, *only, *more])
+        assert shown.exit_code == 0, shown.output
+        return shown
+
+    return out, command(), command
 
 
-@pytest.mark.parametrize("preset", get_args(Preset))
-def test_every_row_that_a_preset_can_train_has_a_cell_in_every_size(preset):
-    plan = make_plan(["all"], preset)
-    assert list(plan.tables) == list(TABLES)
-    names = {cell.name for cell in plan.cells}
-    assert len(names) == len(plan.cells)
-    for row in plan.rows():
-        if row.changes and not (preset == "mini" and {"t5-v1.1", "t5-lm"} & set(row.changes)):
-            assert {f"{'-'.join(row.changes)}-{size}-seed0" for size in plan.sizes} <= names
-
-
-def test_cells_say_what_the_papers_rows_are():
-    cells = {cell.name: cell.recipe for cell in make_plan(["all"], "paper").cells}
-    text = cells["text-items-5-large-seed0"]
-    assert isinstance(text.model.user_encoder, TextSettings)
-    assert (text.model.backbone.name, text.evaluate.window) == ("google/flan-t5-large", 5)
-    assert (text.train.learning_rate, text.train.global_batch_size) == (1e-2, 128)
-    assert (text.train.optim, text.train.scale_parameter) == ("adafactor", True)
-    long = cells["text-longt5-items-50-base-seed0"]
-    assert (long.model.backbone.name, long.model.user_encoder.max_length) == (
-        "google/long-t5-local-base",
-        16_000,
+@pytest.fixture(scope="module")
+def finished(reproduced):
+    """The folder of the two finished cells, their results, and what was told."""
+    out, shown, _ = reproduced
+    return (
+        out / "cells",
+        {name: read_result(out / "cells" / name) for name in WANTED},
+        shown.stderr.splitlines(),
     )
-    one = cells["uem-layers-1-items-50-base-seed0"].model.user_encoder
-    whole = cells["uem-items-50-base-seed0"]
-    assert isinstance(one, UEMSettings)
-    assert (one.num_layers, whole.model.user_encoder.num_layers) == (1, 3)
-    assert (whole.train.max_steps, whole.train.windows_per_step, whole.train.learning_rate) == (
-        10_000,
-        128,
-        5e-3,
-    )
-    keys = differing_keys(whole, cells["uem-items-100-base-seed0"])
-    assert keys == ["name", "windows.shortest", "windows.longest", "evaluate.window"]
-
-
-def test_the_papers_figures_are_told_apart_from_ours():
-    rows = {row.name: row.paper for row in make_plan(["table1"], "mini").tables["table1"].rows}
-    assert rows["Embedding history, 50"]["base"] == (0.407, 0.405, 0.396)
-    assert rows["Counting"] == {"base": (0.330, 0.273, 0.192)}
-    four = make_plan(["figure2"], "mini")
-    assert list(four.tables) == ["table4"]
-    lengths = [cell.recipe.evaluate.window for cell in four.cells if cell.name.startswith("uem")]
-    assert lengths == [5, 20, 30, 50, 100]
-
-
-def test_seeds_are_for_the_first_table():
-    cells = make_plan(["table1", "table4"], "mini", seeds=3).cells
-    assert sum(cell.system == "uem-items-50" for cell in cells) == 3
-    assert sum(cell.system == "uem-items-20" for cell in cells) == 1
-    assert sum(cell.system == "streaming-items-50" for cell in cells) == 1  # beside the table
-    assert {cell.recipe.seed for cell in cells} == {0, 1, 2}
-
-
-def test_rivals_are_a_table_of_their_own_each_plain_and_equipped():
-    plan = make_plan(["rivals"], "mini", seeds=2)
-    assert list(plan.tables) == ["rivals"]
-    cells = {cell.system: cell.recipe for cell in plan.cells}
-    for name in ("uem", "mlp", "resampler", "cross-attention", "pooled"):
-        plain, equipped = (cells[f"{name}-{form}-items-50"] for form in ("plain", "equipped"))
-        inner = equipped.model.user_encoder.encoder
-        assert inner == plain.model.user_encoder
-        assert equipped.model.conditioning == plain.model.conditioning
-        assert (plain.simulation.users, plain.train.auxiliary_weight) == (0, 0.0)
-        assert (equipped.simulation.users > 0, equipped.train.auxiliary_weight) == (True, 1.0)
-        assert equipped.train.max_steps == plain.train.max_steps
-    assert cells["cross-attention-plain-items-50"].model.conditioning == "cross-attention"
-    assert {cell.recipe.seed for cell in plan.cells} == {0, 1}
-    assert "rivals" not in make_plan(["all"], "mini").tables
-
-
-def test_an_unknown_table_is_named():
-    with pytest.raises(RecipeError, match="no 'table9' in the paper; choose from table1"):
-        make_plan(["table9"], "mini")
 
 
 def test_a_cell_holds_its_scores_and_what_they_cost(finished):
     out, results, lines = finished
-    assert set(results) == set(WANTED)
+    assert {path.name for path in out.iterdir()} == set(WANTED)
     text, vectors = results["text-items-5-base-seed0"], results["uem-items-5-base-seed0"]
     assert text.setting.window == vectors.setting.window == 5
     assert text.users == vectors.users
@@ -192,8 +133,6 @@ def test_a_finished_cell_is_not_trained_again(cells, finished):
 
 def test_an_interrupted_cell_goes_on(cells, finished, tmp_path):
     """A cell that was trained and not yet measured keeps its training."""
-    import shutil
-
     out, results, _ = finished
     shutil.copytree(out / WANTED[0], tmp_path / WANTED[0])
     (tmp_path / WANTED[0] / RESULT).unlink()
@@ -204,24 +143,27 @@ def test_an_interrupted_cell_goes_on(cells, finished, tmp_path):
 
 
 def test_a_folder_of_another_recipe_is_refused(cells, finished):
-    from dataclasses import replace
-
     out, _, _ = finished
     changed = replace(cells[0], recipe=cells[0].recipe.model_copy(update={"seed": 9}))
     with pytest.raises(OutputError, match=r"another recipe \(differs in seed\)"):
         run_cells([changed], out, ALONE, lambda line: None)
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_trained(cells, tmp_path):
-    from dataclasses import replace
-    from pathlib import Path
+def measure_as_before(result, folder, device):
+    """A measurement that has the result of an earlier one."""
+    shutil.copy(result, folder / RESULT)
 
+
+def test_a_cell_that_fails_is_named_and_the_others_are_trained(cells, finished, tmp_path, monkeypatch):
+    before = partial(measure_as_before, finished[0] / cells[1].name / RESULT)
+    monkeypatch.setattr("palate.reproduce.engine.measure_cell", before)
     data = cells[0].recipe.data.model_copy(update={"path": Path("gone")})
     broken = replace(cells[0], name="broken", recipe=cells[0].recipe.model_copy(update={"data": data}))
     lines = []
     with pytest.raises(PalateError, match=r"1 of 2 cells failed, the first broken; see .*log\.txt"):
         run_cells([broken, cells[1]], tmp_path, ALONE, lines.append)
-    assert read_result(tmp_path / cells[1].name) is not None
+    assert (tmp_path / cells[1].name / "run" / "model" / "model.safetensors").is_file()
+    assert read_result(tmp_path / cells[1].name) == finished[1][cells[1].name]
     assert any(line.startswith(f"broken FAILED: {Path('gone').absolute()}") for line in lines), lines
 
 
@@ -232,10 +174,12 @@ def test_a_damaged_result_is_named(finished, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def asked(plan, tiny_data, tmp_path_factory):
+def asked(reproduced, plan, tiny_data):
     """The folder of the references' results, and the results."""
-    folder = tmp_path_factory.mktemp("references")
-    return folder, ask_references(plan.references, tiny_data.path, "random", folder, lambda line: None)
+    folder, lines = reproduced[0] / "references", []
+    results = ask_references(plan.references, tiny_data.path, "random", folder, lines.append)
+    assert not lines  # the command has asked them all
+    return folder, results
 
 
 def test_references_are_asked_once(plan, asked, tiny_data):
@@ -320,7 +264,10 @@ def test_a_cell_of_other_data_is_refused(plan, finished, asked, tiny_data):
 def test_the_figure_draws_ours_the_papers_and_the_rule(finished, asked, tiny_data):
     plan = make_plan(["figure2"], "smoke", tiny_data.path)
     found = {name: one for name, one in finished[1].items() if name.startswith("uem")}
-    references = ask_references(plan.references, tiny_data.path, "random", asked[0], lambda line: None)
+    slow = {key for key in plan.references if key[0] == "boosting"}  # the rule stands in for it
+    quick = [key for key in plan.references if key not in slow]
+    references = ask_references(quick, tiny_data.path, "random", asked[0], lambda line: None)
+    references |= {(name, window, seed): references["rule", window, seed] for name, window, seed in slow}
     results = gather(plan, found, references, finished[0], tiny_data.path)
     chart = ResultsView(results).figure()[0][0].chart
     lines = {series.name: (list(series.x), list(series.y)) for series in chart.series}
@@ -348,114 +295,14 @@ def test_a_row_that_reads_nobody_is_not_drawn_as_a_level(plan, finished, asked, 
     assert (levels(one), len(levels(learned))) == ([], 1)
 
 
-def test_a_dry_run_estimates_and_trains_nothing(tiny_data, tmp_path):
-    arguments = ["reproduce", "table4", "--preset", "mini", "--data", str(tiny_data.path), "--jobs", "2"]
-    shown = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--dry-run"])
-    assert shown.exit_code == 0, shown.output
-    line = next(line for line in shown.output.splitlines() if line.startswith("uem-items-20-base-seed0"))
-    assert re.search(
-        r"700 steps of 32, \d.*M parameters, \d+ input vectors, \d.*e\+\d+ operations, about .* and \d.*GiB$",
-        line,
-    )
-    assert re.search(r"^6 cells, about .* of training and up to .* GiB", shown.output, re.MULTILINE)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_dry_run_of_the_papers_models_names_what_is_missing_and_tells_gpu_hours(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("palate.reproduce.ready._in_cache", lambda name: name == "google/flan-t5-large")
-    shown = CliRunner().invoke(
-        app, ["reproduce", "table1", "--preset", "paper", "--dry-run", "--device", "cpu"]
-    )
-    assert shown.exit_code == 0, shown.output
-    assert (
-        "missing: data/ml-20m; make it with  palate prepare ml-20m --descriptions DESCRIPTIONS.csv --described-only "
-        "--min-ratings 20 --out data/ml-20m"
-    ) in shown.output
-    assert "missing: google/flan-t5-base; get it with  hf download google/flan-t5-base" in shown.output
-    assert "missing: google/flan-t5-large" not in shown.output
-    assert re.search(
-        r"H100 SXM \(989 TFLOP/s, 80 GiB\): [\d,]+ to [\d,]+ hours; every cell fits", shown.output
-    )
-    assert "of training and up to" not in shown.output  # hours of this CPU say nothing of them
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_papers_step_is_estimated_as_it_was_measured_on_an_h100():
-    """docs/results-gpu.json: the UEM of 50 items on Flan-T5 base, 128 windows in mixed precision, Adafactor."""
-    cells = {cell.name: cell.recipe for cell in make_plan(["table1"], "paper").cells}
-    about = estimate(cells["uem-items-50-base-seed0"], None)
-    assert about.operations / 10_000 == pytest.approx(10.34e12, rel=0.15)
-    assert about.memory_gib == pytest.approx(17.6, rel=0.25)
-    assert about.parameters == pytest.approx(248e6 + 65.5e6, rel=0.05)
-
-
-def test_item_vectors_have_their_encoders_size(tmp_path):
-    (tmp_path / "config.json").write_text('{"hidden_size": 40}')
-    known = {
-        "packaged:all-MiniLM-L6-v2": 384,
-        "sentence-transformers/sentence-t5-base": 768,
-        str(tmp_path): 40,
-    }
-    assert {name: item_vector_size(ItemSettings(encoder=name)) for name in known} == known
-
-
-def test_windows_are_recent_or_random_as_asked():
-    for kind in ("recent", "random"):
-        plan = make_plan(["table1"], "mini", window_kind=kind)
-        assert {cell.recipe.windows.kind for cell in plan.cells} == {plan.window_kind} == {kind}
-
-
-@pytest.mark.parametrize("name", ["text-items-5-base-seed0", "text-longt5-items-50-base-seed0"])
-def test_an_estimate_is_near_what_is_counted(tiny_data, name):
-    """Only by numbers of operations: time depends on the machine."""
-    cell = next(cell for cell in make_plan(["table1"], "mini", tiny_data.path).cells if cell.name == name)
-    task = load_task(cell.recipe.task, tiny_data.info)
-    model = build_model(cell.recipe, tiny_data, task, build_table(cell.recipe, tiny_data))
-    batches = TrainingBatches(cell.recipe, tiny_data, task, model, Clock(cell.recipe.train))
-    about, steps = estimate(cell.recipe, tiny_data), cell.recipe.train.max_steps
-    counted = sum(step_multiply_adds(model, [batches[index]]) for index in range(3)) / 3
-    assert about.multiply_adds / steps == pytest.approx(counted, rel=0.6)
-    read = model.user_encoder(
-        model.catalogue(**{k: v for k, v in batches[0].items() if k in WINDOW})
-    ).mask.sum(1)
-    assert about.input_vectors == pytest.approx(float(read.float().mean()), rel=0.6)
-
-
-def test_what_an_answer_costs_is_counted_beside_a_frozen_backbone(tiny_data, tmp_path):
-    model = causal_model(
-        tiny_data, save_causal(tmp_path / "backbone"), train="frozen", like_tokens=True
-    ).eval()
-    learning = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    windows = draw_windows(tiny_data.interactions, np.arange(3), 8, "random", np.random.default_rng(0))
-    cost = answer_cost(model, windows)
-    assert cost.input_vectors == mean(model.prompt(windows).lengths.tolist())
-    matrices = sum(weight.numel() for weight in model.backbone.model.layers.parameters() if weight.ndim == 2)
-    assert cost.multiply_adds > cost.input_vectors * matrices
-    assert learning == [name for name, weight in model.named_parameters() if weight.requires_grad]
-
-
-def test_longer_and_larger_takes_more(tiny_data):
-    cells = {cell.name: cell.recipe for cell in make_plan(["all"], "paper", tiny_data.path).cells}
-    about = {name: estimate(recipe, tiny_data) for name, recipe in cells.items()}
-    short, long = about["uem-items-5-base-seed0"], about["uem-items-50-base-seed0"]
-    large, text = about["uem-items-50-large-seed0"], about["text-longt5-items-50-base-seed0"]
-    assert short.multiply_adds < long.multiply_adds < large.multiply_adds
-    assert long.multiply_adds < text.multiply_adds
-    assert long.parameters == pytest.approx(248e6 + 65.5e6, rel=0.25)  # Flan-T5 base, and the UEM
-
-
-def test_the_command_writes_results_and_tables(tiny_data, tmp_path):
-    out = tmp_path / "out"
-    arguments = ["reproduce", "table3", "--preset", "smoke", "--data", str(tiny_data.path), "--out", str(out)]
-    shown = CliRunner().invoke(app, [*arguments, "--only", "layers-1-items-50-base"])
-    assert shown.exit_code == 0, shown.output
+def test_the_command_writes_results_and_tables(reproduced):
+    out, shown, command = reproduced
+    assert shown.stdout.strip() == str(out / "report.html")
     content = json.loads((out / "results.json").read_text())
-    assert content["tables"]["table3"]["rows"][0]["ours"]["base"]["seeds"] == [0]
-    assert "## Table 3: Depth of the UEM" in (out / "results.md").read_text()
-    assert "Table 3: Depth of the UEM" in (out / "report.html").read_text()
-    latex = CliRunner().invoke(app, [*arguments, "--only", "layers-1-items-50-base", "--format", "latex"])
-    assert latex.stdout.strip() == (out / "results.tex").read_text().strip()
+    assert content["tables"]["table1"]["rows"][1]["ours"]["base"]["seeds"] == [0]
+    assert "## Table 1: " in (out / "results.md").read_text()
+    assert "Table 1: " in (out / "report.html").read_text()
+    assert command("--format", "latex").stdout.strip() == (out / "results.tex").read_text().strip()
 
 
 @pytest.mark.slow
