@@ -1,5 +1,6 @@
 """Settings of all tests, and the tiny world that tests of model and training share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,14 @@ settings.register_profile(
     "explore", deadline=None
 )  # pytest --hypothesis-profile=explore: new examples each time
 settings.load_profile("palate")
+gc.disable()  # while modules are imported, of which nothing is garbage
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of later collections, which every training asks for."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

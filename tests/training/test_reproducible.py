@@ -70,6 +70,7 @@ def work_until(over):
         sum(range(10_000))
 
 
+@pytest.mark.slow
 def test_busy_neighbours_change_nothing(quiet, make_recipe, tmp_path):
     context = multiprocessing.get_context("spawn")
     over = context.Event()
