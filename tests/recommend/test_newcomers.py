@@ -11,6 +11,7 @@ from palate.recommend.event_weights import EventWeights
 from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.held_out import HeldOut
+from palate.recommend.newcomer_placing import FIRST, place_newcomers
 from palate.recommend.newcomer_tuning import TakenForNew, take_for_new, tune_newcomers
 from palate.recommend.newcomers import LEAST, NewcomerWeights, likeness, newcomer_scores
 from palate.recommend.relations import PairRelation, VectorRelation
@@ -106,7 +107,7 @@ def test_the_nearest_item_counts_most_where_it_decides():
     windows = Windows(rows, np.zeros_like(rows, np.uint8), np.zeros_like(rows, np.int64), np.full(users, 7))
     held_out = HeldOut(windows, target)
     weights = ScorerWeights(relations={name: RelationWeights(weight=0.1) for name in relations})
-    fold = Fold(Scorer(relations, np.zeros(160, np.float32), np.zeros(1, np.float32), weights), held_out)
+    fold = Fold(Scorer(relations, np.ones(160, np.float32), np.zeros(1, np.float32), weights), held_out)
     told = []
     found = tune_newcomers(TakenForNew(new, held_out), [fold], Grids(False, False, False), rng, told.append)
     assert found.power >= 3
@@ -114,6 +115,53 @@ def test_the_nearest_item_counts_most_where_it_decides():
     scores = newcomer_scores(found, relations, windows, np.zeros(1, np.float32), new)
     assert (scores.argmax(axis=1) == target).mean() > 0.9
     assert "60 interactions with 20 items that are taken for new ones" in told[0]
+
+
+def placed(related):
+    """Users who chose an item that is like the one of their history, in a catalogue a tenth of which is new.
+
+    Args:
+        related: How much the chosen item is related to the history by who chose what; others are from 0 to 1.
+
+    Returns:
+        The first items of each user's list, the new items, the chosen ones, and what was said.
+    """
+    rng, items, users, size = np.random.default_rng(0), 200, 300, 32
+    vectors = rng.normal(size=(items, size))
+    target = rng.integers(items, size=users).astype(np.int32)
+    read = (target ^ 1).astype(np.int32)  # items are alike by twos
+    vectors[1::2] += vectors[::2]
+    pairs = rng.random((items, items)).astype(np.float32)
+    pairs[read, target] = related
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    relations = {"texts": VectorRelation(unit), "cooccurrence": PairRelation(pairs)}
+    rows = read[:, None]
+    windows = Windows(rows, np.zeros_like(rows, np.uint8), np.zeros_like(rows, np.int64), np.ones(users, int))
+    weights = ScorerWeights(
+        relations={name: RelationWeights(weight=float(name != "texts")) for name in relations}
+    )
+    plain = Scorer(relations, np.ones(items, np.float32), np.zeros(1, np.float32), weights)
+    said = []
+    found = place_newcomers(
+        NewcomerWeights(texts=1.0), [Fold(plain, HeldOut(windows, target))], rng, said.append
+    )
+    new = np.sort(np.concatenate([np.arange(0, items, 20), np.arange(11, items, 20)]))
+    scorer = replace(plain, weights=weights.model_copy(update={"newcomers": found}), new=new)
+    return np.argsort(-scorer.scores(windows), axis=1)[:, :FIRST], new, target, said[0]
+
+
+def test_new_items_are_found_in_no_more_of_the_first_places_than_they_have_of_the_choices():
+    first, new, target, said = placed(0.0)
+    asked = np.isin(target, new)
+    assert (first[asked] == target[asked, None]).any(axis=1).mean() > 0.9
+    assert np.isin(first, new).mean() < 0.11
+    assert "of the first 10 places, and 10.0% of the choices" in said
+
+
+def test_no_new_item_is_above_one_that_is_surely_chosen():
+    first, new, target, _ = placed(3.0)
+    known = ~np.isin(target, new)
+    assert (first[known, 0] == target[known]).all()
 
 
 def test_items_that_a_protocol_holds_out_are_scored_as_added_ones_and_saved_so(tmp_path):

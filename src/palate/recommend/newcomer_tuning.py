@@ -1,8 +1,8 @@
 """Learns how new items are scored, on items of the training data that are taken for new ones.
 
 Likeness comes from texts and categories alone, so that nothing has to be fitted without these items: a user's
-interaction with one of them is predicted from the others, among all of them. Then they are put among the other items,
-where held-out interactions with any item are found best.
+interaction with one of them is predicted from the others, among all of them. Then they are put among the other items
+(:mod:`palate.recommend.newcomer_placing`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 
 from palate.recommend.event_weights import EventWeights, event_matrix
 from palate.recommend.held_out import HeldOut, hold_out
-from palate.recommend.newcomers import NewcomerWeights, described_by, likeness, newcomer_scores
+from palate.recommend.newcomer_placing import place_newcomers
+from palate.recommend.newcomers import NewcomerWeights, described_by, likeness
 from palate.recommend.relations import VectorRelation
-from palate.recommend.tuning import CELLS, DEPTH, Fold, Grids, mean_ndcg, seen_items
+from palate.recommend.tuning import DEPTH, Fold, Grids, mean_ndcg
 from palate.schema import Bools, Floats, Interactions, Ints
 
 SHARE, MOST_ITEMS = 0.1, 1_000
@@ -26,9 +27,6 @@ FEWEST, MOST = 20, 1_000
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 LENGTHS = (0.0, 1.0)
 POWERS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
-SLOPES = (0.25, 0.5, 1.0, 2.0, 4.0)
-PLACES = (1, 3, 10, 30, 100, 300, 1_000)
-"""Places among the other items that a user's best new item may have on average."""
 ROUNDS = 2
 
 
@@ -100,7 +98,7 @@ def tune_newcomers(
         f"new items: NDCG@{DEPTH} {found:.4f} of {len(taken.held_out):,} interactions with {len(taken.items):,} items "
         "that are taken for new ones, among these"
     )
-    return _placed(weights, taken.items, folds, rng)
+    return place_newcomers(weights, folds, rng, report)
 
 
 def _alike(
@@ -147,33 +145,3 @@ def _changes(
     yield from (of_weights("length", value) for value in LENGTHS if "texts" in described)
     for name, values in grids.of(EventWeights()):
         yield from (of_events(name, value) for value in values if len(values) > 1)
-
-
-def _placed(
-    weights: NewcomerWeights, new: Ints, folds: Sequence[Fold], rng: np.random.Generator
-) -> NewcomerWeights:
-    """Put new items among the others where held-out interactions with any item are found best."""
-    items = len(folds[0].scorer.popularity)
-    others = np.setdiff1d(np.arange(items), new)
-    scores, sums, targets = [], [], []
-    plain = weights.model_copy(update={"offset": 0.0, "slope": 1.0})
-    for fold in folds:
-        asked = fold.held_out.limited(max(min(MOST, CELLS // items) // len(folds), 100), rng)
-        windows = asked.windows.where(~np.isin(asked.windows.item_index, new))
-        hidden = seen_items(asked, items)
-        scores.append(fold.scorer.scores(asked.windows) + hidden)
-        told = newcomer_scores(plain, fold.scorer.relations, windows, fold.scorer.deviations, new)
-        sums.append(told + hidden[:, new])
-        targets.append(asked.target)
-    table, told, target = (np.concatenate(one) for one in (scores, sums, targets))
-    ordered = -np.sort(-table[:, others], axis=1)
-    best, value, finest = weights, -np.inf, told.max(axis=1)
-    for slope in SLOPES:
-        top = slope * finest[np.isfinite(finest)].mean()
-        for place in (one for one in PLACES if one <= len(others)):
-            level = ordered[:, place - 1]
-            offset = float(level[np.isfinite(level)].mean() - top)
-            table[:, new] = offset + slope * told
-            if (found := mean_ndcg(table, target)) > value:
-                best, value = weights.model_copy(update={"offset": round(offset, 4), "slope": slope}), found
-    return best
