@@ -50,7 +50,7 @@ class _Cases:
             return np.concatenate([getattr(one, name) for one in found])
 
         return cls(
-            *(column(name) for name in ("new", "others", "is_new", "own", "above")), parts=found[0].parts
+            column("new"), column("others"), column("is_new"), column("own"), column("above"), found[0].parts
         )
 
     @property
