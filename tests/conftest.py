@@ -55,3 +55,12 @@ def new_items_read(monkeypatch):
 
     monkeypatch.setattr("palate.model.model.PersonalizedModel.with_items", with_items)
     return read
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_boosting():
+    """The reference ``boosting`` is fitted in a moment, but in the tests of what it learns."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MOST_WINDOWS": 400, "TREES": 10}.items():
+            patch.setattr(f"palate.evaluation.predictors.boosting.{name}", value)
+        yield

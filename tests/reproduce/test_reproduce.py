@@ -264,10 +264,7 @@ def test_a_cell_of_other_data_is_refused(plan, finished, asked, tiny_data):
 def test_the_figure_draws_ours_the_papers_and_the_rule(finished, asked, tiny_data):
     plan = make_plan(["figure2"], "smoke", tiny_data.path)
     found = {name: one for name, one in finished[1].items() if name.startswith("uem")}
-    slow = {key for key in plan.references if key[0] == "boosting"}  # the rule stands in for it
-    quick = [key for key in plan.references if key not in slow]
-    references = ask_references(quick, tiny_data.path, "random", asked[0], lambda line: None)
-    references |= {(name, window, seed): references["rule", window, seed] for name, window, seed in slow}
+    references = ask_references(plan.references, tiny_data.path, "random", asked[0], lambda line: None)
     results = gather(plan, found, references, finished[0], tiny_data.path)
     chart = ResultsView(results).figure()[0][0].chart
     lines = {series.name: (list(series.x), list(series.y)) for series in chart.series}

@@ -100,7 +100,14 @@ def test_the_rule_looks_at_the_window_alone(dataset, task):
     assert rule.predict(users[::-1], shown) == rule.predict(users, shown)
 
 
-def test_boosting_learns_more_than_the_labels_frequencies(dataset, task):
+@pytest.fixture
+def whole_boosting(monkeypatch):
+    """Boosting learns with all its trees, from a quarter of the windows that it has outside the tests."""
+    for name, value in {"MOST_WINDOWS": 4_000, "TREES": 150}.items():
+        monkeypatch.setattr(f"palate.evaluation.predictors.boosting.{name}", value)
+
+
+def test_boosting_learns_more_than_the_labels_frequencies(dataset, task, whole_boosting):
     examples = make_examples(dataset, task, "test", 15, "random", seed=0)
     population = liked_f1(reference("population", dataset, task), examples, task)
     assert liked_f1(reference("boosting", dataset, task), examples, task) > population + 0.05
@@ -195,7 +202,7 @@ def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
         references(dataset, task, ["svd"])
 
 
-def test_boosting_tells_probabilities_of_the_truth_that_it_learned(dataset, task):
+def test_boosting_tells_probabilities_of_the_truth_that_it_learned(dataset, task, whole_boosting):
     boosting = reference("boosting", dataset, task).with_truth("unseen")
     examples = make_examples(dataset, task, "test", 15, "random", 0, "partly", "unseen")
     chances = boosting.probabilities(examples.user_index, examples.windows)

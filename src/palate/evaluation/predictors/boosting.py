@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_WINDOWS = 16_000
 """Training windows per window size."""
+TREES = 150
+"""Trees of a classifier."""
 HELD_OUT = 5
 """One training user in this many is held out, to select how probabilities become answers."""
 RARE = 20
@@ -154,7 +156,7 @@ def _classifiers(features: Doubles, truth: Bools) -> Iterator[HistGradientBoosti
             yield float(label.mean()) if len(label) else 0.0
         else:
             trees = HistGradientBoostingClassifier(
-                max_iter=150, learning_rate=0.06, max_leaf_nodes=8, l2_regularization=1.0, random_state=0
+                max_iter=TREES, learning_rate=0.06, max_leaf_nodes=8, l2_regularization=1.0, random_state=0
             )
             yield trees.fit(features, label)
 
