@@ -16,9 +16,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from palate.serve.settings import Limits
+
 CHECKS = [content_type_conformance, response_schema_conformance, status_code_conformance]
 DELIBERATE = (503,)
-
+PATIENCE = 2 * Limits().seconds
+"""Seconds: the server has said by then that a request takes too long, however busy the machine is."""
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -69,7 +72,7 @@ def _ask(operation, most):
             case.body = "\n".join(json.dumps(with_known_items(line, data.draw)) for line in lines)
         elif data.draw(st.booleans()):
             case.body = with_known_items(case.body, data.draw)
-        response = case.call(timeout=20)
+        response = case.call(timeout=PATIENCE)
         statuses.append(response.status_code)
         if response.status_code not in DELIBERATE:
             case.validate_response(response, checks=[not_a_server_error, *CHECKS])
