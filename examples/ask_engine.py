@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 
 def request_for(folder: Path, user_id: str, model: str) -> dict[str, Any]:
-    """A completions request: the user's first complete prompt, and how the palate model generates after it."""
+    """A request: the user's first complete prompt, and how the palate model generates after it."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     user = next((one for one in manifest["users"] if one["user_id"] == user_id), None)
     if user is None or not user["complete"]:
@@ -25,7 +25,11 @@ def request_for(folder: Path, user_id: str, model: str) -> dict[str, Any]:
     content = (folder / file["path"]).read_bytes()
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != file["sha256"]:
         raise SystemExit(f"{folder / file['path']} is damaged; copy the export again")
-    return {"model": model, "prompt_embeds": content.decode("ascii"), **manifest["generation"]}
+    embeds, asked = content.decode("ascii"), {"model": model, **manifest["generation"]}
+    if manifest["api"] == "completions":
+        return {**asked, "prompt_embeds": embeds}
+    part = {"type": "prompt_embeds", "data": embeds}
+    return {**asked, "messages": [{"role": "user", "content": [part]}]}
 
 
 def main() -> None:
@@ -36,10 +40,12 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="as the engine calls it")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     arguments = parser.parse_args()
-    body = json.dumps(request_for(arguments.folder, arguments.user_id, arguments.model)).encode()
-    request = Request(f"{arguments.url}/v1/completions", body, {"Content-Type": "application/json"})
-    with urlopen(request) as response:
-        print(json.load(response)["choices"][0]["text"])
+    asked = request_for(arguments.folder, arguments.user_id, arguments.model)
+    route = "chat/completions" if "messages" in asked else "completions"
+    url, headers = f"{arguments.url}/v1/{route}", {"Content-Type": "application/json"}
+    with urlopen(Request(url, json.dumps(asked).encode(), headers)) as response:
+        (choice,) = json.load(response)["choices"]
+    print(choice["message"]["content"] if "messages" in asked else choice["text"])
 
 
 if __name__ == "__main__":

@@ -65,11 +65,11 @@ def tokenizer_with_a_beginning():
     )
 
 
-def save_causal(folder, family="llama", seed=0, template=None, layers=2):
+def save_causal(folder, family="llama", seed=0, template=None, layers=2, head_dim=8):
     """A tiny random model in the hub's layout, with weights sharp enough for answers to differ."""
     torch.manual_seed(seed)
     tokenizer = tokenizer_with_a_beginning()
-    sizes = {"num_key_value_heads": 2, "head_dim": 8, "num_attention_heads": 4, "hidden_size": 32}
+    sizes = {"num_key_value_heads": 2, "head_dim": head_dim, "num_attention_heads": 4, "hidden_size": 32}
     extra = {"sliding_window": 8, "sliding_window_pattern": 2} if family in ("gemma2", "gemma3") else {}
     config = {**FAMILIES, **OTHER_FAMILIES}[family](
         vocab_size=len(tokenizer),

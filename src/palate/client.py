@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import httpx
@@ -129,6 +129,14 @@ class Client:
         """
         which = {"event_id": list(event_ids), "item_id": list(item_ids)}
         return int(self._json("DELETE", f"{_user(user_id)}/events", params=which)["events"])
+
+    def upgrade(self) -> dict[str, Any]:
+        """Get which of two models answers while one takes the other's place, and how far that is."""
+        return self._json("GET", "/upgrade")
+
+    def switch(self, which: Literal["old", "new"]) -> dict[str, Any]:
+        """Let one of two models answer from now on; gives what :meth:`upgrade` does."""
+        return self._json("POST", "/upgrade", **_body({"serve": which}))
 
     def delete_user(self, user_id: str) -> int:
         """Delete a user.

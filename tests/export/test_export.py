@@ -242,3 +242,40 @@ def test_the_example_refuses_a_damaged_file(place, tiny_data):
     )
     assert done.returncode == 1
     assert "is damaged; copy the export again" in done.stderr
+
+
+CHAT = (
+    "<s>{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+)
+
+
+def test_a_message_in_the_engines_template_is_the_whole_prompt(tiny_data, histories, tmp_path):
+    backbone = save_causal(tmp_path / "backbone", template=CHAT)
+    run = saved(causal_model(tiny_data, backbone, chat=True), tmp_path / "run")
+    for api in ("chat", "completions"):
+        export_prompts(run, histories, tmp_path / api, instructions=["", OTHER], api=api)
+    messages, whole = (read_prompts(tmp_path / api, run) for api in ("chat", "completions"))
+    messages.check()
+    bare = AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32).eval()
+    frame = load_model(run).frame
+    for user_id in messages.user_ids:
+        for asked in messages.manifest.instructions:
+            message = messages.message(user_id, asked)
+            assert message["role"] == "user"
+            (part,) = message["content"]
+            assert part["type"] == "prompt_embeds"
+            inner = as_vllm_reads(part["data"], bare.config, torch.float32)
+            around = [
+                bare.get_input_embeddings()(torch.tensor(ids)) for ids in (frame.opening, frame.closing)
+            ]
+            prompt = as_vllm_reads(whole.prompt_embeds(user_id, asked), bare.config, torch.float32)
+            torch.testing.assert_close(torch.cat([around[0], inner, around[1]]), prompt)
+    with pytest.raises(MismatchError, match=r"was made for completions.*export with --api chat"):
+        whole.message("1")
+
+
+def test_messages_are_for_models_that_were_trained_with_the_template(run, histories, tmp_path):
+    with pytest.raises(MismatchError, match=r"not trained with.*model\.backbone\.chat=true"):
+        export_prompts(run, histories, tmp_path / "out", instructions=[""], api="chat")
+    assert not (tmp_path / "out").exists()

@@ -44,15 +44,23 @@ def vllm(model, dtype, log, *arguments):
         try:
             url = f"http://127.0.0.1:{port}"
             while not _answers(url):
-                assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+                assert process.poll() is None, "the engine ended before it answered"
                 time.sleep(1)
             yield url
+        except BaseException:
+            ended = f"the engine's log ends (exit status {process.poll()}):\n{_tail(log, 12_000)}"
+            print(ended)  # noqa: T201 - pytest shows it with the failure
+            raise
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _tail(log, characters):
+    return log.read_text(errors="replace")[-characters:]
 
 
 def _answers(url):

@@ -30,6 +30,13 @@ def export(
         list[str] | None,
         Option(help='Also write complete prompts for it; "" is the trained one. May be repeated.'),
     ] = None,
+    api: Annotated[
+        Literal["completions", "chat"],
+        Option(
+            help="What complete prompts are for: the engine's completions, or chat messages, to which it adds its "
+            "template."
+        ),
+    ] = "completions",
     data: Annotated[
         Path | None,
         Option(help="Dataset of the users, or of the packaged model; the run's own if not given."),
@@ -54,7 +61,7 @@ def export(
             'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
         )
     from palate.data.history_file import read_history
-    from palate.export.manifest import check_instructions, check_weights
+    from palate.export.manifest import check_api, check_instructions, check_weights
     from palate.model.named import find_model
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
@@ -67,6 +74,7 @@ def export(
     named = find_model(run, backbone, data)
     check_weights(named.settings, weights)
     check_instructions(run, instruction or ())
+    check_api(named.settings, api)
     given = [read_history(file, named.settings.unrated) for file in history or ()]
     dataset = (named.dataset or dataset_of(source, data)) if asks_data else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)
@@ -80,6 +88,7 @@ def export(
             _histories(dataset, ids, [one for one, _ in given]),
             out,
             instructions=instruction or (),
+            api=api,
             dtype=dtype,
             weights=weights,
             new_items={one.user_id: items for one, items in given},

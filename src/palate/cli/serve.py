@@ -51,6 +51,16 @@ def serve(
     engine_model: Annotated[
         str | None, Option(help="What the engine calls the model, where it serves several.")
     ] = None,
+    previous: Annotated[
+        Path | None,
+        Option(
+            metavar="OLD",
+            help="Run that was served on this store: it answers until all users are prepared for RUN, and can again.",
+        ),
+    ] = None,
+    previous_recommender: Annotated[
+        Path | None, Option(metavar="OLD2", help="Run of the recommender beside OLD.")
+    ] = None,
     host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     workers: Annotated[int, Option(min=1, help="Worker processes, each with its own model.")] = 1,
@@ -74,6 +84,8 @@ def serve(
         device=device,
         data=data,
         engine=read_engine(engine, engine_model),
+        previous=previous,
+        previous_recommender=previous_recommender,
         host=host,
         port=port,
         workers=workers,

@@ -1,4 +1,4 @@
-"""``palate store``: fill the users' store of a server."""
+"""``palate store``: fill the users' store of a server, and save what it holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from palate.cli.options import option_at_home, paths_at_home
 from palate.cli.serve import check_serve_extra
 from palate.errors import PalateError
 
-store_app = Typer(help="Fill the store of users that  palate serve  keeps.", no_args_is_help=True)
+store_app = Typer(
+    help="Fill the store of users that  palate serve  keeps, and save what it holds.", no_args_is_help=True
+)
 
 
 def load(
@@ -61,9 +63,41 @@ def load(
     )
 
 
+def save(
+    out: Annotated[Path, Argument(metavar="DIR", help="New folder for events.jsonl and items.jsonl.")],
+    run: Annotated[Path, Option(help="Run that is served, whose data has the items' texts.")],
+    data: Annotated[Path | None, Option(help="That data; the run's own if not given.")] = None,
+    store: Annotated[
+        str | None,
+        Option(
+            envvar="PALATE_STORE",
+            callback=option_at_home,
+            help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Write all users' events and all items as files for  palate prepare: the data of the next model."""
+    check_serve_extra()
+    from palate.runs.data import dataset_of
+    from palate.runs.run import load_run
+    from palate.serve.saving import save_users
+    from palate.serve.settings import default_store
+    from palate.serve.store.store import UserStore
+    from palate.system.files import check_fresh
+    from palate.system.progress import counting_bar
+    from palate.words import counted
+
+    check_fresh(out)
+    dataset = dataset_of(load_run(run), data)
+    opened = UserStore(store or default_store(run, data), dataset.info.repeats)
+    try:
+        with counting_bar("saving users", watched()) as progress:
+            saved = save_users(opened, dataset, out, progress)
+    finally:
+        opened.close()
+    tell(f"{counted(saved.users, 'user')}: {counted(saved.events, 'event')}, {counted(saved.items, 'item')}")
+    show(str(out))
+
+
 store_app.command("load")(paths_at_home(load))
-
-
-@store_app.callback()
-def _options() -> None:
-    """Keep ``load`` a command of its own, beside those that may follow."""
+store_app.command("save")(paths_at_home(save))

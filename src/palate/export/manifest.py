@@ -22,6 +22,8 @@ USER_PROMPT = "user_prompt"
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 WeightsFolder: TypeAlias = Literal["backbone", "adapter"]
+API: TypeAlias = Literal["completions", "chat"]
+"""Engine's route that complete prompts are for: the whole prompt, or the content of a message without its frame."""
 Digest: TypeAlias = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
@@ -107,6 +109,7 @@ class ExportManifest(Frozen):
     device: str | None = None
     """Device on which the prompts were computed; None in exports of earlier versions."""
     instructions: tuple[str, ...]
+    api: API = "completions"
     generation: Generation | None
     """Generation parameters; None for an encoder-decoder, which has no complete prompts."""
     weights: EngineWeights | None = None
@@ -133,6 +136,16 @@ def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None)
         raise MismatchError(
             f"an adapter comes from model.backbone.train: lora, and this model's is {trained}; export the whole "
             "backbone (--weights backbone)"
+        )
+
+
+def check_api(settings: PersonalizedSettings, api: API) -> None:
+    """Raise :class:`MismatchError` for chat messages with a backbone that was trained without its chat template."""
+    source = settings.backbone
+    if api == "chat" and not (source is not None and getattr(source.settings, "chat", False)):
+        raise MismatchError(
+            "a message gets the engine's chat template, which this model was not trained with; export without "
+            "--api chat, or train with model.backbone.chat=true"
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -106,6 +106,27 @@ class Prompts:
             )
         _, content = self._content(user.complete[0 if instruction is None else asked.index(instruction)])
         return content.decode("ascii")
+
+    def message(self, user_id: str, instruction: str | None = None) -> dict[str, Any]:
+        """Read a complete prompt as a message of an engine's chat completions, which adds its chat template.
+
+        Args:
+            user_id: The user.
+            instruction: One of the export's instructions; the first if None.
+
+        Returns:
+            The message, whose content is one part ``prompt_embeds``.
+
+        Raises:
+            MismatchError: The export was made for completions.
+            DataError: As :meth:`prompt_embeds`.
+        """
+        if self.manifest.api != "chat":
+            raise MismatchError(
+                f"{self.folder} was made for completions, with the frame around each prompt; export with --api chat"
+            )
+        part = {"type": "prompt_embeds", "data": self.prompt_embeds(user_id, instruction)}
+        return {"role": "user", "content": [part]}
 
     def check(self) -> None:
         """Verify all files; raises :class:`DataError` for the first that does not match the manifest."""

@@ -19,6 +19,7 @@ from palate.config.recipe import CausalSettings
 from palate.errors import DataError, MismatchError
 from palate.export.journal import Journal, history_digest
 from palate.export.manifest import (
+    API,
     MANIFEST,
     USER_PROMPT,
     BackboneIdentity,
@@ -29,9 +30,11 @@ from palate.export.manifest import (
     ModelIdentity,
     PromptFile,
     WeightsFolder,
+    check_api,
     check_instructions,
     check_weights,
 )
+from palate.export.noted import note_export
 from palate.export.read import file_digests
 from palate.export.weights import write_weights
 from palate.model.generation import ends
@@ -57,6 +60,7 @@ def export_prompts(
     out: Path | str,
     *,
     instructions: Sequence[str] = (),
+    api: API = "completions",
     dtype: DType = "float32",
     weights: WeightsFolder | None = None,
     new_items: Mapping[str, Sequence[Item]] | None = None,
@@ -75,6 +79,8 @@ def export_prompts(
         histories: One history per user.
         out: The new folder.
         instructions: Instructions for complete prompts; "" is the trained one.
+        api: What complete prompts are for: ``completions``, or ``chat`` for parts of messages, to which the engine
+            adds its chat template.
         dtype: Data type of the prompts, as the engine runs the backbone.
         weights: Also write ``backbone``, the whole backbone with LoRA merged, or ``adapter``, the LoRA adapter.
         new_items: Items that the catalogue does not have, by user id.
@@ -89,7 +95,8 @@ def export_prompts(
 
     Raises:
         OutputError: The folder is not empty.
-        MismatchError: Instructions with an encoder-decoder, or an adapter without LoRA.
+        MismatchError: Instructions with an encoder-decoder, an adapter without LoRA, or messages without a
+            chat template.
         DataError: A user occurs twice, or a history is invalid for the model.
 
     Example:
@@ -107,6 +114,7 @@ def export_prompts(
         )
     check_weights(settings, weights)
     check_instructions(run, instructions)
+    check_api(settings, api)
     for instruction in filter(None, instructions):
         check_instruction(run, settings, instruction, backbone)
     asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
@@ -120,9 +128,11 @@ def export_prompts(
         dtype=dtype,
         device=describe_device(model.device),
         instructions=asked,
+        api=api,
         generation=_generation(model),
         users=(),
     )
+    note_export(run, out, None if data is None else _folder_of(data))
     users: list[ExportedUser] = []
     with fresh_folder(out, resumable=True) as folder:
         writer = _Writer(folder, manifest, model, new_items or {})
@@ -145,6 +155,10 @@ def as_prompt_embeds(prompt: Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _folder_of(data: Dataset | Path) -> Path | None:
+    return data if isinstance(data, Path) else data.path
+
+
 class _Writer:
     """Writes the files of users, skipping those that an interrupted export has written."""
 
@@ -157,6 +171,7 @@ class _Writer:
     ) -> None:
         self.folder, self.model, self.new_items = folder, model, new_items
         self.asked, self.dtype = manifest.instructions, getattr(torch, manifest.dtype)
+        self.framed = manifest.api == "completions"
         self.journal = Journal(folder, manifest)
         for name in ("users", "complete")[: 2 if self.asked else 1]:
             (folder / name).mkdir(exist_ok=True)
@@ -178,7 +193,7 @@ class _Writer:
         }
         users = self.journal.written(digests)
         if users is None:
-            made = _encoded(self.model.with_items(new), batch, self.asked)
+            made = _encoded(self.model.with_items(new), batch, self.asked, self.framed)
             users = [
                 self._user(one.user_id, path, *prompts)
                 for one, path, prompts in zip(batch, digests, made, strict=True)
@@ -224,15 +239,22 @@ def _each_once(histories: Iterable[History]) -> Iterator[History]:
 
 @torch.inference_mode()
 def _encoded(
-    model: PersonalizedModel, histories: list[History], asked: Sequence[str]
+    model: PersonalizedModel, histories: list[History], asked: Sequence[str], framed: bool
 ) -> list[tuple[Tensor, list[Tensor]]]:
-    """Compute the user prompt [M, E] and the complete prompts [T, E] of each history."""
+    """Compute the user prompt [M, E] and the complete prompts [T, E] of each history, with or without the frame."""
     user = model.encode(histories)
     complete = [model.complete(user, instruction) for instruction in asked]
+    frame = None if framed else model.frame
+    before, after = (0, 0) if frame is None else (len(frame.opening), len(frame.closing))
     return [
-        (prompt, [one.embeddings[row][one.mask[row].bool()] for one in complete])
+        (prompt, [_within(one.embeddings[row][one.mask[row].bool()], before, after) for one in complete])
         for row, prompt in enumerate(user.split())
     ]
+
+
+def _within(prompt: Tensor, before: int, after: int) -> Tensor:
+    """Cut vectors off both ends of a prompt [T, E]."""
+    return prompt[before : len(prompt) - after]
 
 
 def _model_identity(run: Path | str, model: PersonalizedModel) -> ModelIdentity:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from palate.backbones.tokens import padded_tokens
 from palate.model.generation import Round
 from palate.tasks.questions import Question
 
@@ -33,12 +34,9 @@ class Asked:
         """Tokenize instructions."""
         asked = [Question.of(one) for one in instructions]
         most = max((len(one.entities) for one in asked), default=0)
-        read = tokenizer(
-            [one.text for one in asked], padding=True, return_tensors="pt", return_offsets_mapping=most > 0
-        )
-        if not most:
-            return cls(read["input_ids"], read["attention_mask"])
-        ends = read["offset_mapping"]  # [B, T, 2]
+        ids, mask, ends = padded_tokens(tokenizer, [one.text for one in asked], offsets=most > 0)
+        if ends is None:
+            return cls(ids, mask)
         category, begun, after = (torch.full((len(asked), most), -1) for _ in range(3))
         for row, one in enumerate(asked):
             for place, entity in enumerate(one.entities):
@@ -46,7 +44,7 @@ class Asked:
                 own = ((starts < entity.end) & (stops > starts) & (stops > entity.start)).nonzero()
                 category[row, place] = entity.category
                 begun[row, place], after[row, place] = int(own.min()), int(own.max())
-        return cls(read["input_ids"], read["attention_mask"], category, begun, after)
+        return cls(ids, mask, category, begun, after)
 
     @classmethod
     def of_round(cls, one: Round) -> Asked:

@@ -17,6 +17,7 @@ from palate.backbones.base import Backbone, vocabulary_of
 from palate.backbones.conditioning import Conditioning
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.spelling import spelled
+from palate.backbones.tokens import padded_tokens
 from palate.config.recipe import TaskSettings, TextSettings
 from palate.config.registry import tasks
 from palate.data.dataset import load_dataset
@@ -866,8 +867,8 @@ class PersonalizedModel(nn.Module):
         return self._grammar[1]
 
     def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt")
-        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+        tokens = padded_tokens(self.tokenizer, texts)
+        return tokens.ids.to(self.device), tokens.mask.to(self.device)
 
     def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
         places = self.binding.name_places if self.settings.binds else None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,7 @@ from palate.serve.problems import OPENAI, Problem
 from palate.serve.routes import router, watching
 from palate.serve.service import Service
 from palate.serve.settings import ServeSettings
+from palate.serve.upgrade import Upgrade
 
 ABOUT = """Answers about users from long histories of ratings, which a language model reads as soft prompts.
 Errors are problem details (RFC 9457), below `/v1` in OpenAI's shape. Where the server was given keys, every route but
@@ -34,11 +36,20 @@ def create_app(settings: ServeSettings) -> Gate:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = await run_in_threadpool(Service, settings)
-        app.state.service = service
-        following = asyncio.create_task(service.follow())
+        services, upgrade = [service], None
+        if settings.previous is not None:
+            old = await run_in_threadpool(Service, settings.of_previous, service)
+            services.append(old)
+            upgrade = Upgrade(service, old, settings)
+        app.state.upgrade = upgrade
+        app.state.service = service if upgrade is None else upgrade.service
+        following = [asyncio.create_task(one.follow()) for one in services]
+        if upgrade is not None:  # each request goes on with the model that it began with
+            following.append(asyncio.create_task(upgrade.run(partial(setattr, app.state, "service"))))
         yield
-        following.cancel()
-        await run_in_threadpool(service.close)
+        for task in following:
+            task.cancel()
+        await run_in_threadpool(service.close if upgrade is None else upgrade.close)
 
     app = FastAPI(
         title="palate",

@@ -28,6 +28,7 @@ from palate.errors import (
     unknown_items,
 )
 from palate.evaluation.attribution import in_passes
+from palate.export.noted import NOTED
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
 from palate.model.model import PersonalizedModel
@@ -127,8 +128,13 @@ class ServedModel:
             yield
             self.model = extended
 
+    @property
+    def own_items(self) -> Sequence[str]:
+        """Items that the model was trained with, or that its data has."""
+        return self._trained.table.item_ids
+
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that the model was trained with, or that its data has."""
+        """List those of some items that are the model's own."""
         known = list(item_ids)
         unknown = set(self._trained.table.unknown(known))
         return [item_id for item_id in known if item_id not in unknown]
@@ -239,10 +245,10 @@ def _identity(run: Path, model: PersonalizedModel) -> str:
 
 
 def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
-    """Digest a model's files, but for its card; ``kind`` tells apart what is made of them."""
+    """Digest a model's files, but for its card and its exports; ``kind`` tells apart what is made of them."""
     digest = hashlib.sha256(kind)
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != CARD:
+        if path.is_file() and path.name not in (CARD, NOTED):
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest
 
@@ -284,8 +290,12 @@ class ServedCatalogue(Protocol):
     def add_items(self, items: Sequence[Item]) -> None:
         """Add new items."""
 
+    @property
+    def own_items(self) -> Sequence[str]:
+        """Items that the model was trained with, or that its data has."""
+
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that the model was trained with, or that its data has."""
+        """List those of some items that are the model's own."""
 
     def renew(self, items: Sequence[Item], removals: int) -> None:
         """Know no other added items than these, which are left after a number of deletions."""

@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from palate.encoders.base import UserPrompt
-from palate.errors import DataError, PalateError
+from palate.errors import DataError, PalateError, UnknownUserError
 from palate.evaluation.attribution import attribute_prompts, left_out
 from palate.items.texts import dataset_items
 from palate.model.config import PersonalizedSettings
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
-from palate.schema import History, Interactions, Item
+from palate.schema import History, Interactions, Item, Preferences
 from palate.serve.batcher import OverloadedError
 from palate.serve.engine import Users
 from palate.serve.responses import Attributed, CategoryView, Influence, View
@@ -126,6 +126,22 @@ class Explainer:
             self._known.add(found.items)
             self._read = found.last
         return [self._known.title(item_id) for item_id in item_ids]
+
+    @property
+    def task(self) -> CategoryPreference | None:
+        """The label rule; None where the run's dataset is not there."""
+        return self._known.task
+
+    def labels(self, user_id: str) -> Preferences | None:
+        """Label a stored user by the rule on the whole history; None without the rule, or without the user."""
+        if self.task is None:
+            return None
+        try:
+            history = self._store.history(user_id).history
+        except UnknownUserError:
+            return None
+        self.titles(history.item_ids)
+        return self.task.labels(self._known.statistics(history, self._served.scale))
 
     def _forget(self) -> None:
         self._read = 0

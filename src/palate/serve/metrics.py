@@ -32,6 +32,25 @@ states = Counter("palate_recommender_states", "Recommender states by where they 
 engine_requests = Counter("palate_engine_requests", "Requests to the engine by outcome", ["outcome"])
 engine_seconds = Histogram("palate_engine_seconds", "Time of a request to the engine", buckets=_SECONDS)
 
+upgrade_users = Gauge(
+    "palate_upgrade_users",
+    "Users of the store by whether they are prepared for the next model",
+    ["state"],
+    multiprocess_mode="mostrecent",
+)
+upgrade_serving = Gauge(
+    "palate_upgrade_serving",
+    "1 where the next model answers, 0 where the old one does",
+    multiprocess_mode="min",
+)
+upgrade_alarm = Gauge("palate_upgrade_alarm", "1 where the next model is held back", multiprocess_mode="max")
+upgrade_changed = Gauge(
+    "palate_upgrade_changed",
+    "Fraction of the panel's answers that the next model changes",
+    multiprocess_mode="mostrecent",
+)
+upgrade_f1 = Gauge("palate_upgrade_f1", "F1 on the panel by model", ["model"], multiprocess_mode="mostrecent")
+
 
 def exposition() -> bytes:
     """Format all metrics as text, over all worker processes."""

@@ -122,8 +122,13 @@ class ServedRecommender:
         if items:
             self._know(self.recommender.with_items(items, self._encoder), self.now.removals)
 
+    @property
+    def own_items(self) -> Sequence[str]:
+        """Items that the recommender was trained with."""
+        return self._trained.item_ids
+
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that the recommender was trained with."""
+        """List those of some items that are the recommender's own."""
         return [item_id for item_id in item_ids if item_id in self._own]
 
     def renew(self, items: Sequence[Item], removals: int) -> None:

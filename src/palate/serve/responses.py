@@ -86,6 +86,33 @@ class State(BaseModel):
     engine: EngineState | None = Field(None, description="Left out where the server generates itself")
 
 
+class Drift(BaseModel):
+    """How answers about the panel change with the model."""
+
+    users: int = Field(description="Users who were asked about, with both models")
+    changed: float = Field(
+        description="Fraction of the answers that are others; of lists where there are no answers"
+    )
+    f1_old: float | None = Field(
+        description="F1 of the answers against the label rule on the stored histories; null without the run's data"
+    )
+    f1_new: float | None
+    alarms: list[str] = Field(description="What is beyond its limit; empty if nothing is")
+
+
+class UpgradeState(BaseModel):
+    """A model that takes another's place: who answers, how far the other is, and how the answers change."""
+
+    serving: Literal["old", "new"]
+    phase: Literal["preparing", "comparing", "decided", "failed"]
+    reason: str = Field(description="Why that one answers; or why the preparation failed")
+    old: str = Field(description="Identity of the model that was served before")
+    new: str
+    users: int
+    prepared: int = Field(description="Users whose prompts and states are made for the new model")
+    drift: Drift | None = Field(description="Null until they have been compared")
+
+
 class RecommenderFacts(BaseModel):
     """What a recommender was made of, and what it can be asked."""
 
@@ -169,6 +196,13 @@ class Deleted(BaseModel):
 
     user_id: str
     events: int
+
+
+class DeletedUser(Deleted):
+    """Number of deleted events of a user, and the exports that held them."""
+
+    exports: list[str] = Field(description="Folders of exports that the user's files were removed from")
+    left: list[str] = Field(description="Folders that could not be written: send it again when they can")
 
 
 class DeletedEvents(Deleted):

@@ -21,15 +21,16 @@ from palate.serve.responses import (
     AllRecommendations,
     Answers,
     Attributed,
-    Deleted,
     DeletedEvents,
     DeletedItems,
+    DeletedUser,
     Explained,
     HistoryPage,
     ModelFacts,
     State,
     Taken,
     TakenAll,
+    UpgradeState,
     UserIds,
     View,
 )
@@ -41,6 +42,7 @@ from palate.serve.schemas import (
     SentItems,
     SentQuestion,
     SentQuestions,
+    SentSwitch,
     SentWish,
     UserId,
     WhichEvents,
@@ -48,7 +50,8 @@ from palate.serve.schemas import (
 )
 from palate.serve.service import Service, answer_all, answer_pieces
 from palate.serve.store.changes import Appended, Event
-from palate.serve.waiting import committing, while_awaited
+from palate.serve.upgrade import Upgrade, no_upgrade
+from palate.serve.waiting import committing, committing_here, while_awaited
 
 log = logging.getLogger("palate.serve")
 SSE = "text/event-stream"
@@ -62,6 +65,13 @@ EVENT_SCHEMA = {
 
 def _service(request: Request) -> Service:
     found: Service = request.app.state.service
+    return found
+
+
+def _upgrade(request: Request) -> Upgrade:
+    found: Upgrade | None = request.app.state.upgrade
+    if found is None:
+        raise no_upgrade()
     return found
 
 
@@ -108,6 +118,22 @@ def prometheus() -> Response:
 def model(service: Serving) -> ModelFacts:
     """Get the model card, its identity and the limits."""
     return service.facts()
+
+
+@router.get("/upgrade", tags=["server"], responses=_problems(404))
+def upgrade(request: Request) -> UpgradeState:
+    """Get which of two models answers while one takes the other's place, and how far that is."""
+    return _upgrade(request).state()
+
+
+@router.post("/upgrade", tags=["server"], responses=_problems(404))
+async def switch(sent: SentSwitch, request: Request) -> UpgradeState:
+    """Let one of two models answer in all servers of the store: back to the old one, or on to the new one."""
+    found = _upgrade(request)
+    await committing_here()
+    await run_in_threadpool(found.switch, sent.serve)
+    request.app.state.service = found.service
+    return await run_in_threadpool(found.state)
 
 
 @router.get("/users", tags=["users"])
@@ -181,10 +207,10 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 
 
 @router.delete("/users/{user_id}", tags=["users"])
-def delete_user(user_id: SomeUser, service: Serving) -> Deleted:
-    """Delete a user's events and all derived data, including from the database's files."""
+def delete_user(user_id: SomeUser, service: Serving) -> DeletedUser:
+    """Delete a user's events and all derived data, out of the database's files and the runs' exports too."""
     committing()
-    return Deleted(user_id=user_id, events=service.store.delete_user(user_id))
+    return service.delete_user(user_id)
 
 
 @router.delete("/users/{user_id}/events", tags=["users"], responses=_problems(404))

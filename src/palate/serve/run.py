@@ -21,6 +21,7 @@ from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.gate import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.remote import EngineWriter
+from palate.serve.replacing import check_replaces
 from palate.serve.settings import EngineSettings, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.system.device import describe_device, find_device
@@ -42,11 +43,15 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     """
     settings.check_host()
     trained = _check_models(settings)
+    if settings.previous is not None:
+        _check_models(settings.of_previous)
+        check_replaces(settings)
     if settings.key_file is not None and Keys(settings.key_file).readable_by_others:
         report(f"warning: everyone on this machine may read {settings.key_file}; chmod o-r it")
     device = find_device(settings.device)
     if settings.engine is not None:
-        report(_check_engine(settings, settings.engine))
+        for one in (settings,) if settings.previous is None else (settings, settings.of_previous):
+            report(_check_engine(one, settings.engine))
     listening = _listen(settings)
     UserStore(settings.store).close()
     name = settings.host.strip("[]")

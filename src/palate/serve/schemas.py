@@ -240,6 +240,12 @@ class SentExplanation(SentUser):
     against: bool = Field(False, description="What lowers the score, in the place of what raises it")
 
 
+class SentSwitch(Frozen):
+    """Which of two models is to answer from now on."""
+
+    serve: Literal["old", "new"]
+
+
 class SentUsers(Frozen):
     """Users who are asked about together."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,17 +17,18 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.answers.answerer import AskedQuestion, WordedAnswer
 from palate.data.event_types import EventTypes
-from palate.errors import EngineError, NotServedError, StoreError
+from palate.errors import EngineError, NotServedError, OutputError, StoreError
+from palate.export.noted import exports_with, forget_user
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
 from palate.serve.answering import Answering, AskedOfModel
 from palate.serve.batcher import Batcher, QuestionQueue, QueuedQuestion
-from palate.serve.engine import ServedModel, Users
+from palate.serve.engine import Encoding, ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.recommending import Recommending, ServedRecommender
 from palate.serve.remote import EngineWriter, RemoteAnswers
-from palate.serve.responses import EngineState, GivenAnswer, ModelFacts
+from palate.serve.responses import DeletedUser, EngineState, GivenAnswer, ModelFacts
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
@@ -34,6 +36,7 @@ from palate.serve.waiting import Turns
 from palate.tasks.questions import Question
 
 T = TypeVar("T")
+log = logging.getLogger("palate.serve")
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,14 @@ FOLLOWING = 1.0
 
 
 class Service:
-    """Operations of the routes."""
+    """Operations of the routes.
 
-    def __init__(self, settings: ServeSettings) -> None:
+    Args:
+        settings: What is served.
+        beside: A service of another model, whose store is shared and not closed; opened by the settings if None.
+    """
+
+    def __init__(self, settings: ServeSettings, beside: Service | None = None) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
         self.name = settings.run.resolve().name
@@ -116,7 +124,11 @@ class Service:
         model, recommender = _models(settings)
         catalogue = model or recommender
         assert catalogue is not None
-        self.store = UserStore(settings.store, catalogue.repeats)
+        self._owns_store = beside is None
+        self.store = UserStore(settings.store, catalogue.repeats) if beside is None else beside.store
+        self._runs = [(settings.run, settings.data)] if beside is None else beside._runs
+        if settings.previous is not None:
+            self._runs.append((settings.previous, settings.of_previous.data))
         self.users = Users(model, self.store, recommender)
         self._recommending: Recommending | None = None
         self._explainer: Explainer | None = None
@@ -163,6 +175,12 @@ class Service:
         return catalogue.identity
 
     @property
+    def encodings(self) -> list[Encoding]:
+        """The models whose encodings of users the store keeps."""
+        found: list[Encoding | None] = [self.users.model, self.users.recommender]
+        return [one for one in found if one is not None]
+
+    @property
     def recommending(self) -> Recommending:
         """The recommender; raises :class:`NotServedError` where there is none."""
         if self._recommending is None:
@@ -176,7 +194,22 @@ class Service:
         """Answer queued questions and close the store."""
         if self._batcher is not None:
             self._batcher.stop()
-        self.store.close()
+        if self._owns_store:
+            self.store.close()
+
+    def delete_user(self, user_id: str) -> DeletedUser:
+        """Delete a user from the store, and from the exports that the served runs note."""
+        events = self.store.delete_user(user_id)
+        held = [folder for run, data in self._runs for folder in exports_with(run, user_id, data)]
+        left = []
+        for folder in held:
+            try:
+                forget_user(folder, user_id)
+            except OutputError as error:  # noqa: PERF203 - the others are written
+                log.warning("an export still holds a deleted user: %s", error)
+                left.append(str(folder))
+        done = [str(folder) for folder in held if str(folder) not in left]
+        return DeletedUser(user_id=user_id, events=events, exports=done, left=left)
 
     def facts(self) -> ModelFacts:
         """Describe what is served."""

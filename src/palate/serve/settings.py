@@ -52,6 +52,12 @@ class Limits(Frozen):
     """Timeout of a request to an engine, in seconds."""
     seconds: float = Field(30.0, gt=0)
     """Timeout of a request, and of pending requests at shutdown, in seconds."""
+    panel: int = Field(50, ge=0)
+    """Number of stored users, the first ones, about whom a model and the one that takes its place are compared."""
+    panel_changed: float = Field(0.9, ge=0, le=1)
+    """Maximum fraction of the panel's answers that may change before a model takes another's place."""
+    panel_f1_loss: float = Field(0.05, ge=0, le=1)
+    """Maximum loss of F1 on the panel before a model takes another's place."""
 
     def check_count(self, name: str, found: int, most: int, hint: str = "send them in parts") -> None:
         """Raise :class:`DataError` if a request holds more of something than allowed."""
@@ -116,12 +122,24 @@ class ServeSettings(Frozen):
     """Dataset for titles, the rule, and a model whose weights know no catalogue; the run's own if None."""
     engine: EngineSettings | None = None
     """Engine that generates in the place of the loaded backbone."""
+    previous: Path | None = None
+    """Run whose place ``run`` takes: it answers until all users are prepared for ``run``."""
+    previous_recommender: Path | None = None
+    """Run of the recommender beside ``previous``."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     key_file: Path | None = None
     log_content: bool = False
     limits: Limits = Limits()
+
+    @property
+    def of_previous(self) -> ServeSettings:
+        """Settings by which the previous run is served."""
+        assert self.previous is not None
+        data = self.data if str(self.previous) == PACKAGED else None
+        changed = {"run": self.previous, "recommender": self.previous_recommender, "data": data}
+        return self.model_copy(update={**changed, "previous": None, "previous_recommender": None})
 
     def check_host(self) -> None:
         """Raise :class:`PalateError` if the address is reachable from other hosts and there is no API key."""

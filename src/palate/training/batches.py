@@ -13,6 +13,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from palate.backbones.tokens import padded_tokens
 from palate.config.recipe import Recipe
 from palate.data.simulate import fit_population, simulate_users
 from palate.data.windows import draw_windows, require_training_users
@@ -233,8 +234,8 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         )
 
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
-        return tokens["input_ids"], tokens["attention_mask"]
+        tokens = padded_tokens(self.tokenizer, texts)
+        return tokens.ids, tokens.mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,6 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
@@ -39,10 +38,14 @@ from palate.serve.store.changes import (
     split_values,
 )
 from palate.serve.store.database import Database
+from palate.serve.store.keeping import Encoded, Keeping, keep_all
 from palate.serve.store.tables import catalogue, encoded, events, items, users
-from palate.serve.store.writer import EventWriter
+from palate.serve.store.upgrading import UpgradeStore
+from palate.serve.store.writer import GroupWriter
 
 T = TypeVar("T")
+TOGETHER = 2_000
+"""Events, or pages of encodings, that are written together, unless one request has more."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,6 @@ class Changes:
     version: int
     added: History
     removed: History
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Serialised user prompt and, for encoders that keep one, state, with the version of the history."""
-
-    version: int
-    prompt: bytes
-    state: bytes | None = None
 
 
 class StoredItems(NamedTuple):
@@ -109,7 +103,11 @@ class UserStore:
     def __init__(self, store: Path | str, repeats: bool = False) -> None:
         self.database = Database(store)
         self._repeats = repeats
-        self._writer = EventWriter(self._append_all)
+        self._writer = GroupWriter(self._append_all, _events_in, TOGETHER, "palate-events")
+        self._keeper: GroupWriter[Keeping, None] = GroupWriter(
+            self._keep_all, lambda one: one.pages, TOGETHER, "palate-kept"
+        )
+        self.upgrades = UpgradeStore(self.database)
 
     def append(self, sent: Mapping[str, Sequence[Event]], removals: int | None = None) -> dict[str, Appended]:
         """Add events by user id, in one transaction; events with known ids are ignored.
@@ -152,6 +150,12 @@ class UserStore:
         with self.database.reading() as connection:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
+    def users_after(self, key: int, most: int) -> list[tuple[int, str]]:
+        """List keys and ids of the users after a key, in the order in which they came, which stays the same."""
+        found = select(users.c.key, users.c.user_id).where(users.c.key > key).order_by(users.c.key)
+        with self.database.reading() as connection:
+            return [(one, user_id) for one, user_id in connection.execute(found.limit(most))]
+
     def changes(self, user_key: int, since: int) -> Changes | None:
         """Get the changes of a history since a version, at a cost that does not depend on its length.
 
@@ -191,24 +195,15 @@ class UserStore:
     def keep(self, user_key: int, model: str, made: Encoded, removals: int | None = None) -> None:
         """Cache a model's encoding of a history, unless a newer one exists or what it was made of has been deleted.
 
+        Those of several callers are cached in one transaction.
+
         Args:
             user_key: The user.
             model: What made the encoding.
             made: The encoding.
             removals: The count of :meth:`items` with which it was made; None if it holds no item's place.
         """
-        row = self._insert(encoded).values(user_key=user_key, model=model, **asdict(made))
-        row = row.on_conflict_do_update(
-            index_elements=[encoded.c.user_key, encoded.c.model],
-            set_={name: row.excluded[name] for name in asdict(made)},
-            where=encoded.c.version < row.excluded.version,
-        )
-        with self.database.writing(durable=False) as connection:
-            still = select(users.c.key).where(users.c.key == user_key, users.c.forgotten <= made.version)
-            if removals is not None:
-                still = still.select_from(users.join(catalogue, catalogue.c.removals == removals))
-            if connection.execute(still.with_for_update(read=True)).one_or_none() is not None:
-                connection.execute(row)
+        self._keeper.submit(Keeping(user_key, model, made, removals)).result()
 
     def delete_user(self, user_id: str) -> int:
         """Delete a user's events, prompts and states, including from SQLite's files; returns the number of events.
@@ -326,11 +321,16 @@ class UserStore:
     def close(self) -> None:
         """Commit what waits and close all connections."""
         self._writer.stop()
+        self._keeper.stop()
         self.database.close()
 
     def _append_all(self, additions: Sequence[Addition]) -> list[Outcome]:
         with self.database.writing() as connection:
             return append_all(connection, additions, int(time.time()))
+
+    def _keep_all(self, kept: Sequence[Keeping]) -> list[None]:
+        with self.database.writing(durable=False) as connection:
+            return keep_all(connection, kept)
 
     def _distinct(self, column: ColumnElement[T]) -> list[T]:
         with self.database.reading() as connection:
@@ -346,8 +346,9 @@ class UserStore:
         if not self.database.sqlite:
             connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
 
-    def _insert(self, table: Any) -> Any:
-        return (sqlite if self.database.sqlite else postgresql).insert(table)
+
+def _events_in(addition: Addition) -> int:
+    return sum(map(len, addition.sent.values()))
 
 
 def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:

@@ -93,3 +93,14 @@ items = Table(
 
 # one row: how often added items have been deleted, by which a server sees that it knows too many
 catalogue = Table("catalogue", metadata, Column("removals", BigInteger, nullable=False))
+
+# which of two models answers, by their identities, once that was decided
+upgrades = Table(
+    "upgrades",
+    metadata,
+    Column("old", Text, primary_key=True),
+    Column("new", Text, primary_key=True),
+    Column("serving", Text, nullable=False),  # "old" or "new"
+    Column("reason", Text, nullable=False),
+    Column("drift", Text),  # JSON
+)

@@ -1,4 +1,4 @@
-"""The thread that commits the events of concurrent requests together."""
+"""Threads that commit what concurrent requests write together."""
 
 from __future__ import annotations
 
@@ -6,43 +6,50 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
 from palate.errors import StoreError, StoreFullError
-from palate.serve.store.appending import Addition, Outcome
-from palate.serve.store.changes import Appended
 
-MOST = 2_000
-"""Events that are committed together, unless one request has more."""
-Promised: TypeAlias = "Future[dict[str, Appended]]"
+Sent = TypeVar("Sent")
+Result = TypeVar("Result")
 
 
-class EventWriter:
+class GroupWriter(Generic[Sent, Result]):
     """Commits what waits: what comes during a commit is the next one's, so that no one waits for a group to fill.
 
-    A request is answered when its group is durable. One that is refused is refused alone.
+    A request is answered when its group is committed. One that is refused is refused alone.
 
     Args:
-        commit: Adds events in one transaction, and gives the outcome of each addition.
+        commit: Writes what several requests have sent in one transaction, and gives the result of each, or what it was
+            refused for.
+        size: Size of what a request has sent.
+        most: Size that is committed together, unless one request has more.
+        name: Name of the thread.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Addition]], list[Outcome]]) -> None:
-        self._commit = commit
-        self._waiting: deque[tuple[Addition, Promised]] = deque()
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Sent]], Sequence[Result | Exception]],
+        size: Callable[[Sent], int],
+        most: int,
+        name: str,
+    ) -> None:
+        self._commit, self._size, self._most, self._name = commit, size, most, name
+        self._waiting: deque[tuple[Sent, Future[Result]]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, addition: Addition) -> Promised:
-        """Add events; the future has the results by user id, or raises what they were refused for."""
-        answer: Promised = Future()
+    def submit(self, sent: Sent) -> Future[Result]:
+        """Write something; the future has the result, or raises what it was refused for."""
+        answer: Future[Result] = Future()
         with self._changed:
             if self._stopped:
                 raise StoreError("the store is closed")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="palate-events", daemon=True)
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
-            self._waiting.append((addition, answer))
+            self._waiting.append((sent, answer))
             self._changed.notify()
         return answer
 
@@ -58,9 +65,9 @@ class EventWriter:
         while group := self._next_group():
             self._commit_all(group)
 
-    def _commit_all(self, group: Sequence[tuple[Addition, Promised]]) -> None:
+    def _commit_all(self, group: Sequence[tuple[Sent, Future[Result]]]) -> None:
         try:
-            outcomes = self._commit([addition for addition, _ in group])
+            outcomes = self._commit([sent for sent, _ in group])
         except Exception as error:  # nothing was committed
             busy = isinstance(error, StoreError) and not isinstance(error, StoreFullError)
             for one in group:
@@ -72,27 +79,23 @@ class EventWriter:
             for (_, answer), outcome in zip(group, outcomes, strict=True):
                 _tell(answer, outcome)
 
-    def _next_group(self) -> list[tuple[Addition, Promised]]:
+    def _next_group(self) -> list[tuple[Sent, Future[Result]]]:
         with self._changed:
-            group: list[tuple[Addition, Promised]] = []
+            group: list[tuple[Sent, Future[Result]]] = []
             size = 0
             while not group:
                 self._changed.wait_for(lambda: self._waiting or self._stopped)
                 if not self._waiting:
                     break
-                while self._waiting and (not group or size + _size(self._waiting[0][0]) <= MOST):
-                    addition, answer = self._waiting.popleft()
+                while self._waiting and (not group or size + self._size(self._waiting[0][0]) <= self._most):
+                    sent, answer = self._waiting.popleft()
                     if answer.set_running_or_notify_cancel():  # or nobody waits for it any more
-                        group.append((addition, answer))
-                        size += _size(addition)
+                        group.append((sent, answer))
+                        size += self._size(sent)
             return group
 
 
-def _size(addition: Addition) -> int:
-    return sum(map(len, addition.sent.values()))
-
-
-def _tell(answer: Promised, outcome: Outcome) -> None:
+def _tell(answer: Future[Result], outcome: Result | Exception) -> None:
     if isinstance(outcome, Exception):
         answer.set_exception(outcome)
     else:

@@ -1,0 +1,117 @@
+"""A run's list of the exports that were made of it, by which a deleted user is taken out of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from palate.errors import OutputError, output_error
+from palate.export.manifest import MANIFEST, ExportManifest
+from palate.system.files import PARTIAL, write_text
+from palate.system.locks import beside, locked
+from palate.system.places import PACKAGED
+from palate.system.records import Frozen, read_record
+
+NOTED = "exports.json"
+"""File in the run's folder; for the packaged model in its data's."""
+
+
+class Noted(Frozen):
+    """Contents of ``exports.json``."""
+
+    format: int = 1
+    folders: tuple[str, ...] = ()
+    """Absolute paths of the exports' folders, which may have been moved or removed since."""
+
+
+def note_export(run: Path | str, out: Path | str, data: Path | None = None) -> bool:
+    """Add an export's folder to the list of a run.
+
+    Args:
+        run: The run, or ``packaged``.
+        out: The export's folder.
+        data: Dataset of the packaged model.
+
+    Returns:
+        Whether it is noted; not where the run's folder cannot be written.
+    """
+    path = _list_of(run, data)
+    folder = str(Path(out).resolve())
+    if path is None:
+        return False
+    try:
+        with locked(path, wait=True):
+            known = _noted(path).folders
+            if folder not in known:
+                write_text(path, Noted(folders=(*known, folder)).model_dump_json(indent=2) + "\n")
+    except OutputError:
+        return False
+    return True
+
+
+def exports_with(run: Path | str, user_id: str, data: Path | None = None) -> list[Path]:
+    """List the noted exports of a run that hold a user, by their manifests; also those that were interrupted.
+
+    Args:
+        run: The run, or ``packaged``.
+        user_id: The user.
+        data: Dataset of the packaged model.
+    """
+    path = _list_of(run, data)
+    folders = [] if path is None else [Path(one) for one in _noted(path).folders]
+    return [one for one in folders if _holds(one, user_id) or _interrupted(one).is_dir()]
+
+
+def forget_user(folder: Path, user_id: str) -> None:
+    """Remove a user's files from an export, and then from its manifest; call it again where it was interrupted.
+
+    What an interrupted export has left is removed whole: it would go on with the user's files.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    try:
+        if _interrupted(folder).is_dir():
+            shutil.rmtree(_interrupted(folder))
+        manifest = _manifest(folder)
+        if manifest is None:
+            return
+        for user in manifest.users:
+            if user.user_id == user_id:
+                for file in user.files:
+                    (folder / file.path).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(error, folder) from error
+    left = tuple(user for user in manifest.users if user.user_id != user_id)
+    write_text(
+        folder / MANIFEST, manifest.model_copy(update={"users": left}).model_dump_json(indent=2) + "\n"
+    )
+
+
+def _list_of(run: Path | str, data: Path | None) -> Path | None:
+    folder = data if str(run) == PACKAGED else Path(run)
+    return None if folder is None or not folder.is_dir() else folder / NOTED
+
+
+def _noted(path: Path) -> Noted:
+    if not path.exists():
+        return Noted()
+    return read_record(Noted, path, "the file is missing", "mend it, or move it away and export again")
+
+
+def _holds(folder: Path, user_id: str) -> bool:
+    manifest = _manifest(folder)
+    return manifest is not None and any(user.user_id == user_id for user in manifest.users)
+
+
+def _manifest(folder: Path) -> ExportManifest | None:
+    try:
+        return ExportManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _interrupted(folder: Path) -> Path:
+    return beside(folder.resolve(), PARTIAL)

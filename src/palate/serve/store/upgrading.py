@@ -1,0 +1,91 @@
+"""What the store knows of a model that takes another's place: who is prepared for it, and which of both answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from palate.serve.store.database import Database
+from palate.serve.store.tables import encoded, upgrades, users
+
+Which: TypeAlias = Literal["old", "new"]
+
+
+class Pair(NamedTuple):
+    """Identities of a model that is served and of the one that is to take its place."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which model answers, in all servers of the store, and why."""
+
+    serving: Which
+    reason: str
+    drift: str | None = None
+    """How the models' answers differ, as JSON; None where they were not compared."""
+
+
+class UpgradeStore:
+    """Progress and outcome of upgrades, beside the users of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def decision(self, pair: Pair) -> Decision | None:
+        """Get what was decided about two models; None where nothing is yet."""
+        found = select(upgrades.c.serving, upgrades.c.reason, upgrades.c.drift).where(
+            upgrades.c.old == pair.old, upgrades.c.new == pair.new
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(found).one_or_none()
+        return None if row is None else Decision(*row)
+
+    def decide(self, pair: Pair, made: Decision, anew: bool) -> Decision:
+        """Note a decision, durably; returns the one that holds.
+
+        Args:
+            pair: The models.
+            made: The decision.
+            anew: Whether it takes the place of an earlier one, which otherwise holds.
+        """
+        dialect = sqlite if self._database.sqlite else postgresql
+        row = dialect.insert(upgrades).values(**pair._asdict(), **asdict(made))
+        keys = [upgrades.c.old, upgrades.c.new]
+        if anew:  # how the answers differ stays known
+            changed = {"serving": made.serving, "reason": made.reason}
+            row = row.on_conflict_do_update(index_elements=keys, set_=changed)
+        else:
+            row = row.on_conflict_do_nothing(index_elements=keys)
+        with self._database.writing() as connection:
+            connection.execute(row)
+        found = self.decision(pair)
+        assert found is not None
+        return found
+
+    def unprepared(self, model: str, after: int, most: int) -> list[tuple[int, str]]:
+        """List the keys and ids of users of whom a model has no encoding, by key, after a key."""
+        of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
+        found = (
+            select(users.c.key, users.c.user_id)
+            .select_from(users.outerjoin(encoded, of_model))
+            .where(users.c.key > after, encoded.c.user_key.is_(None))
+            .order_by(users.c.key)
+            .limit(most)
+        )
+        with self._database.reading() as connection:
+            return [(key, user_id) for key, user_id in connection.execute(found)]
+
+    def progress(self, model: str) -> tuple[int, int]:
+        """Count the users of whom a model has an encoding, and all users."""
+        made = select(func.count()).select_from(encoded).where(encoded.c.model == model)
+        with self._database.reading() as connection:
+            prepared = connection.execute(made).scalar_one()
+            return int(prepared), int(
+                connection.execute(select(func.count()).select_from(users)).scalar_one()
+            )
