@@ -3,9 +3,10 @@
     python benchmarks/writing.py [--clients 64] [--seconds 10] [--store postgresql://…] [--source OTHER/src …]
 
 Each event is on disk when it is acknowledged. Servers of several source trees are measured in turn, three times each,
-so that a busy machine slows them alike. Clients are Python's own http.client on connections that stay open, as
-palate.Client takes longer than the server. They share the machine's cores with the server, whose own processor time
-for a request stands beside the rate: a core that has nothing else to do serves a thousand milliseconds of it a second.
+so that a busy machine slows them alike. Clients are sockets of one process that does little else; palate.Client takes
+longer than the server. They share the machine's cores with the server, whose own processor time for a request stands
+beside the rate: an idle core serves a thousand milliseconds of it a second. The first row is a route
+that does nothing, the most that the framework serves.
 """
 
 from __future__ import annotations
@@ -28,36 +29,53 @@ import torch
 
 import palate
 from answers import ITEMS, made_up_model
-from serving_parts.load import at_once, server, summary
+from serving_parts.load import server, summary
+from serving_parts.raw import drive_apart
 
 USERS, TOKENS, ROUNDS, BULK = 200, 20, 3, 5_000
-JSON, LINES = "application/json", "application/x-ndjson"
-Ask = Callable[[http.client.HTTPConnection, int], bool]
+TURNS = 4_000
+"""Turns that are made beforehand; each is sent as often as the time allows, as a new event."""
+Turn = list[tuple[str, str]]
 
 
-def ask(connection: http.client.HTTPConnection, path: str, body: str, kind: str = JSON) -> bool:
-    """Post a body; returns whether it was taken."""
-    connection.request("POST", path, body, {"Content-Type": kind})
-    response = connection.getresponse()
-    response.read()
-    return response.status == 200
+def event(number: int) -> Turn:
+    """An event of a user."""
+    body = json.dumps({"item_id": str(number % ITEMS), "rating": 4})
+    return [(f"/users/w{number % USERS}/events", body)]
 
 
-def event(connection: http.client.HTTPConnection, number: int) -> bool:
-    sent = {"item_id": str(number % ITEMS), "rating": 4}
-    return ask(connection, f"/users/w{number % USERS}/events", json.dumps(sent))
-
-
-def event_and_answer(connection: http.client.HTTPConnection, number: int) -> bool:
+def event_and_answer(number: int) -> Turn:
+    """An event of a user, and a question about the same user."""
     question = json.dumps({"questions": [{"user_id": f"w{number % USERS}"}]})
-    return event(connection, number) and ask(connection, "/answers", question)
+    return [*event(number), ("/answers", question)]
 
 
-def bulk(connection: http.client.HTTPConnection, number: int) -> bool:
-    rows = (
-        {"user_id": f"b{number}-{at % 50}", "item_id": str(at % ITEMS), "rating": 4} for at in range(BULK)
-    )
-    return ask(connection, "/events", "\n".join(map(json.dumps, rows)), LINES)
+def nothing(_number: int) -> Turn:
+    """A route that does nothing: what HTTP and the framework alone take of the same cores."""
+    return [("/health", "")]
+
+
+def bulk(url: str, seconds: float, first: int) -> dict[str, float]:
+    """Send many events in each request, one request after the other."""
+    connection, times, failed = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60), [], 0
+    started = time.monotonic()
+    for number in itertools.count(first):
+        if (began := time.monotonic()) - started > seconds:
+            break
+        rows = (
+            {"user_id": f"b{number}-{at % 50}", "item_id": str(at % ITEMS), "rating": 4} for at in range(BULK)
+        )
+        lines = "\n".join(map(json.dumps, rows))
+        connection.request("POST", "/events", lines, {"Content-Type": "application/x-ndjson"})
+        response = connection.getresponse()
+        response.read()
+        if response.status == 200:
+            times.append(1000 * (time.monotonic() - began))
+        else:
+            failed += 1
+    connection.close()
+    told = summary(times, time.monotonic() - started, failed)
+    return {**told, "all": len(times) + failed}
 
 
 def processor_seconds(pid: int) -> float:
@@ -71,24 +89,6 @@ def processor_seconds(pid: int) -> float:
         if int(place.name) == pid or int(fields[1]) == pid:
             found += int(fields[11]) + int(fields[12])
     return found / os.sysconf("SC_CLK_TCK")
-
-
-def load(url: str, clients: int, seconds: float, one: Ask, first: int) -> dict[str, float]:
-    """Let clients ask, one request after the other each; requests a second and their times."""
-    numbers, times, failed = itertools.count(first), [], []
-    end = time.monotonic() + seconds
-
-    def work() -> None:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-        while (began := time.monotonic()) < end:
-            if one(connection, next(numbers)):
-                times.append(1000 * (time.monotonic() - began))
-            else:
-                failed.append(began)
-        connection.close()
-
-    seconds = at_once(work, clients)
-    return {**summary(times, seconds, len(failed)), "all": len(times) + len(failed)}
 
 
 @contextmanager
@@ -122,10 +122,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    kinds: dict[str, tuple[Ask, int, int]] = {
-        f"{arguments.clients} clients, an event": (event, arguments.clients, 1),
-        f"{arguments.clients} clients, an event and its answer": (event_and_answer, arguments.clients, 1),
-        f"1 client, {BULK:,} events": (bulk, 1, BULK),
+    kinds: dict[str, tuple[Callable[[int], Turn] | None, int]] = {
+        f"{arguments.clients} clients, a route that does nothing": (nothing, 1),
+        f"{arguments.clients} clients, an event": (event, 1),
+        f"{arguments.clients} clients, an event and its answer": (event_and_answer, 1),
+        f"1 client, {BULK:,} events": (None, BULK),
     }
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -134,11 +135,15 @@ def main() -> None:
         model.save_pretrained(folder / "model")
         with servers(folder / "model", folder, arguments) as found:
             print(f"{'':<40} {'a second':>9} {'p50':>8} {'p99':>8} {'server ms':>10} {'failed':>7}")
-            for kind, (one, clients, events) in kinds.items():
+            for kind, (turn, events) in kinds.items():
                 measured: dict[str, list[list[float]]] = {source: [] for source in found}
                 for round_, (source, (url, pid)) in itertools.product(range(ROUNDS), found.items()):
                     before = processor_seconds(pid)
-                    told = load(url, clients, arguments.seconds, one, 10**6 * round_)
+                    if turn is None:
+                        told = bulk(url, arguments.seconds, 10**6 * round_)
+                    else:
+                        turns = [turn(number) for number in range(TURNS)]
+                        told = drive_apart(url, arguments.clients, arguments.seconds, turns, folder)
                     spent = 1000 * (processor_seconds(pid) - before) / told["all"] / events
                     rate = events * told["requests_a_second"]
                     measured[source].append([rate, told["p50_ms"], told["p99_ms"], spent, told["failed"]])

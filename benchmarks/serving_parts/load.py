@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,21 +20,26 @@ import palate
 
 @contextmanager
 def server(
-    run: Path, store: Path, workers: int, source: Path | None = None, url: str | None = None
+    run: Path,
+    store: Path,
+    workers: int,
+    source: Path | None = None,
+    url: str | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[tuple[str, int]]:
     """A server's address and process, once it is ready; of another source tree or on another store than the file."""
     command = [sys.executable, "-m", "palate", "serve", str(run), "--port", "0"]
-    command += ["--store", url or str(store), "--workers", str(workers)]
+    command += ["--store", url or str(store), "--workers", str(workers), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(source or Path(palate.__file__).parents[1])}
     with store.with_suffix(".log").open("w+") as log:
         process = subprocess.Popen(command, stderr=log, env=environment)
         try:
-            while not (found := re.search(r"http://\S+", Path(log.name).read_text())):
+            while not (found := re.search(r"serving on (http://\S+)", Path(log.name).read_text())):
                 assert process.poll() is None, Path(log.name).read_text()
                 time.sleep(0.2)
-            while not palate.Client(found[0]).ready():
+            while not palate.Client(found[1]).ready():
                 time.sleep(0.2)
-            yield found[0], process.pid
+            yield found[1], process.pid
         finally:
             process.terminate()
             process.wait()

@@ -22,11 +22,10 @@ HEAD_END = b"\r\n\r\n"
 
 
 def request(path: str, body: bytes, host: str, kind: str = "application/json") -> bytes:
-    """Make the bytes of a POST."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    """Make the bytes of a POST, or without a body of a GET."""
+    method = "POST" if body else "GET"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Connection:
@@ -38,6 +37,7 @@ class Connection:
         self._read = bytearray()
 
     def send(self, content: bytes) -> None:
+        """Send a request."""
         self._read.clear()
         self.socket.sendall(content)
 

@@ -18,7 +18,8 @@ from palate.serve.engine import ServedModel, Users
 from palate.serve.store import database
 from palate.serve.store.changes import Event
 from palate.serve.store.database import store_url
-from palate.serve.store.store import Encoded, UserStore
+from palate.serve.store.keeping import Encoded
+from palate.serve.store.store import UserStore
 from serving import append, ask, bytes_of, expected, refusal, sent
 
 SOME = [Event("a", 3.0, 20, "first"), Event("b", 4.0, 10, "second"), Event("a", 5.0, 30, "third")]

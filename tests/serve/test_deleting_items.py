@@ -11,7 +11,8 @@ from palate.schema import Item
 from palate.serve import service
 from palate.serve.engine import ServedModel, Users
 from palate.serve.store.changes import Event, ItemsRemovedError
-from palate.serve.store.store import Encoded, UserStore
+from palate.serve.store.keeping import Encoded
+from palate.serve.store.store import UserStore
 from serving import append, ask, bytes_of, refusal
 
 ALIEN, BRAZIL = Item("x", "A telling title", ("Horror",), "And a telling text.", 1979), Item("y", "Brazil")

@@ -55,7 +55,7 @@ def test_a_store_is_saved_as_files_that_make_its_dataset_again(loaded, tiny_data
             list(other.ratings),
             list(other.timestamps),
         )
-    row = made.items.row(by_predicate=made.items["item_id"] == "n1", named=True)
+    (row,) = (one for one in made.items.iter_rows(named=True) if one["item_id"] == "n1")
     assert (row["title"], row["year"], row["categories"]) == ("The Long Way", 2024, ["Drama", "Travel"])
 
 

@@ -59,7 +59,7 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     (why,), (stars,) = (json.loads(one)["answers"] for one in said[-3:-1])
     assert (why["kind"], stars["kind"], len(why["chances"])) == ("recommendation", "rating", 5)
     assert json.loads(said[-1])["explanation"]["item_id"] == "7"
-    assert json.loads(said[15]) == {"user_id": "ann", "events": 1}
+    assert json.loads(said[15]) == {"user_id": "ann", "events": 1, "exports": [], "left": []}
     assert json.loads(said[16]) == {"items": 1, "events": 0}
 
 

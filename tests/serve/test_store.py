@@ -18,7 +18,8 @@ from palate.schema import Item
 from palate.serve.store import database
 from palate.serve.store.changes import Event
 from palate.serve.store.database import Database, store_url
-from palate.serve.store.store import Encoded, UserStore
+from palate.serve.store.keeping import Encoded
+from palate.serve.store.store import UserStore
 from palate.serve.store.tables import metadata
 from serving import bytes_of
 

@@ -151,8 +151,16 @@ def chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> 
     Raises:
         MismatchError: The tokenizer has no chat template.
     """
-    if not tokenizer.chat_template:
+    frame = template_frame(tokenizer)
+    if frame is None:
         raise _not_loadable(settings, "its tokenizer has no chat template; set model.backbone.chat=false")
+    return frame
+
+
+def template_frame(tokenizer: PreTrainedTokenizerBase) -> Frame | None:
+    """Make the frame of a tokenizer's chat template; None if it has no template."""
+    if not tokenizer.chat_template:
+        return None
     turns = [{"role": "user", "content": MARK}]
     asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": MARK}], tokenize=False)

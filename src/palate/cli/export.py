@@ -61,7 +61,7 @@ def export(
             'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
         )
     from palate.data.history_file import read_history
-    from palate.export.manifest import check_api, check_instructions, check_weights
+    from palate.export.manifest import check_instructions, check_weights
     from palate.model.named import find_model
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
@@ -74,7 +74,6 @@ def export(
     named = find_model(run, backbone, data)
     check_weights(named.settings, weights)
     check_instructions(run, instruction or ())
-    check_api(named.settings, api)
     given = [read_history(file, named.settings.unrated) for file in history or ()]
     dataset = (named.dataset or dataset_of(source, data)) if asks_data else None
     ids = [] if dataset is None else _user_ids(dataset, user or [], users, split)

@@ -139,16 +139,6 @@ def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None)
         )
 
 
-def check_api(settings: PersonalizedSettings, api: API) -> None:
-    """Raise :class:`MismatchError` for chat messages with a backbone that was trained without its chat template."""
-    source = settings.backbone
-    if api == "chat" and not (source is not None and getattr(source.settings, "chat", False)):
-        raise MismatchError(
-            "a message gets the engine's chat template, which this model was not trained with; export without "
-            "--api chat, or train with model.backbone.chat=true"
-        )
-
-
 def check_instructions(run: Path | str, instructions: Sequence[str]) -> None:
     """Raise :class:`MismatchError` for instructions with an encoder-decoder, which has no complete prompts."""
     if instructions and not is_decoder_only(run):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
+from palate.backbones.causal import template_frame
 from palate.backbones.load import weights_digest
 from palate.config.recipe import CausalSettings
 from palate.errors import DataError, MismatchError
@@ -30,7 +31,6 @@ from palate.export.manifest import (
     ModelIdentity,
     PromptFile,
     WeightsFolder,
-    check_api,
     check_instructions,
     check_weights,
 )
@@ -114,11 +114,11 @@ def export_prompts(
         )
     check_weights(settings, weights)
     check_instructions(run, instructions)
-    check_api(settings, api)
     for instruction in filter(None, instructions):
         check_instruction(run, settings, instruction, backbone)
     asked = tuple(dict.fromkeys(one or settings.instruction for one in instructions))
     model = named.load(device)
+    _check_api(model, api)
     manifest = ExportManifest(
         made=datetime.now(timezone.utc).replace(microsecond=0),
         versions=package_versions(),
@@ -155,6 +155,15 @@ def as_prompt_embeds(prompt: Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _check_api(model: PersonalizedModel, api: API) -> None:
+    """Raise :class:`MismatchError` for messages to a model that was trained without its backbone's chat template."""
+    if api == "chat" and (model.frame is None or model.frame != template_frame(model.tokenizer)):
+        raise MismatchError(
+            "a message gets the engine's chat template, which this model was not trained with; export without "
+            "--api chat, or train with model.backbone.chat=true"
+        )
+
+
 def _folder_of(data: Dataset | Path) -> Path | None:
     return data if isinstance(data, Path) else data.path
 
@@ -171,7 +180,8 @@ class _Writer:
     ) -> None:
         self.folder, self.model, self.new_items = folder, model, new_items
         self.asked, self.dtype = manifest.instructions, getattr(torch, manifest.dtype)
-        self.framed = manifest.api == "completions"
+        frame = None if manifest.api == "completions" else model.frame
+        self.cut = (0, 0) if frame is None else (len(frame.opening), len(frame.closing))
         self.journal = Journal(folder, manifest)
         for name in ("users", "complete")[: 2 if self.asked else 1]:
             (folder / name).mkdir(exist_ok=True)
@@ -193,7 +203,7 @@ class _Writer:
         }
         users = self.journal.written(digests)
         if users is None:
-            made = _encoded(self.model.with_items(new), batch, self.asked, self.framed)
+            made = _encoded(self.model.with_items(new), batch, self.asked)
             users = [
                 self._user(one.user_id, path, *prompts)
                 for one, path, prompts in zip(batch, digests, made, strict=True)
@@ -209,9 +219,14 @@ class _Writer:
             user_prompt=self._file(path, stored, save({USER_PROMPT: stored})),
             complete=tuple(
                 self._file(f"complete/{number}-{place}.b64", cast, as_prompt_embeds(cast).encode("ascii"))
-                for place, cast in enumerate(self._cast(one, user_id) for one in complete)
+                for place, cast in enumerate(self._cast(self._content(one), user_id) for one in complete)
             ),
         )
+
+    def _content(self, prompt: Tensor) -> Tensor:
+        """Cut what an engine's chat template adds off a complete prompt [T, E]."""
+        before, after = self.cut
+        return prompt[before : len(prompt) - after]
 
     def _cast(self, prompt: Tensor, user_id: str) -> Tensor:
         cast = prompt.to("cpu", self.dtype).contiguous()
@@ -239,22 +254,15 @@ def _each_once(histories: Iterable[History]) -> Iterator[History]:
 
 @torch.inference_mode()
 def _encoded(
-    model: PersonalizedModel, histories: list[History], asked: Sequence[str], framed: bool
+    model: PersonalizedModel, histories: list[History], asked: Sequence[str]
 ) -> list[tuple[Tensor, list[Tensor]]]:
-    """Compute the user prompt [M, E] and the complete prompts [T, E] of each history, with or without the frame."""
+    """Compute the user prompt [M, E] and the complete prompts [T, E] of each history."""
     user = model.encode(histories)
     complete = [model.complete(user, instruction) for instruction in asked]
-    frame = None if framed else model.frame
-    before, after = (0, 0) if frame is None else (len(frame.opening), len(frame.closing))
     return [
-        (prompt, [_within(one.embeddings[row][one.mask[row].bool()], before, after) for one in complete])
+        (prompt, [one.embeddings[row][one.mask[row].bool()] for one in complete])
         for row, prompt in enumerate(user.split())
     ]
-
-
-def _within(prompt: Tensor, before: int, after: int) -> Tensor:
-    """Cut vectors off both ends of a prompt [T, E]."""
-    return prompt[before : len(prompt) - after]
 
 
 def _model_identity(run: Path | str, model: PersonalizedModel) -> ModelIdentity:

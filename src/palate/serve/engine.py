@@ -39,7 +39,8 @@ from palate.serve.batcher import QueuedQuestion
 from palate.serve.encoding import ServingEncoder
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event, ItemsRemovedError
-from palate.serve.store.store import Changes, Encoded, ItemDeletion, StoredHistory, UserStore
+from palate.serve.store.keeping import Encoded
+from palate.serve.store.store import Changes, ItemDeletion, StoredHistory, UserStore
 from palate.serve.waiting import acquired, committing, committing_here
 from palate.system.files import sha256_of
 from palate.tasks.questions import Question

@@ -33,7 +33,8 @@ from palate.serve.responses import (
 )
 from palate.serve.schemas import SentCandidates, SentUser, SentUsers, SentWish
 from palate.serve.settings import Limits
-from palate.serve.store.store import Changes, Encoded, StoredHistory
+from palate.serve.store.keeping import Encoded
+from palate.serve.store.store import Changes, StoredHistory
 from palate.serve.waiting import Turns
 
 KEPT = f"palate-taste-2 {' '.join(STATE_FIELDS)}".encode()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -125,8 +126,12 @@ class Service:
         catalogue = model or recommender
         assert catalogue is not None
         self._owns_store = beside is None
-        self.store = UserStore(settings.store, catalogue.repeats) if beside is None else beside.store
-        self._runs = [(settings.run, settings.data)] if beside is None else beside._runs
+        self.store: UserStore = (
+            UserStore(settings.store, catalogue.repeats) if beside is None else beside.store
+        )
+        self._runs: list[tuple[Path, Path | None]] = (
+            [(settings.run, settings.data)] if beside is None else beside._runs
+        )
         if settings.previous is not None:
             self._runs.append((settings.previous, settings.of_previous.data))
         self.users = Users(model, self.store, recommender)

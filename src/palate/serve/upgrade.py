@@ -74,10 +74,10 @@ class Upgrade:
         decision = self._decision
         prepared, users = self._progress()
         phase = "decided" if decision is not None else "failed" if self._failure else self._phase
-        drift = None if decision is None or decision.drift is None else decision.drift
+        drift = None if decision is None else decision.drift
         return UpgradeState(
             serving=self.serving,
-            phase=phase,  # type: ignore[arg-type]
+            phase=phase,
             reason=decision.reason if decision is not None else self._failure or "users are being prepared",
             old=self._services["old"].identity,
             new=self._services["new"].identity,
