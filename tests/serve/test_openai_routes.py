@@ -32,7 +32,7 @@ def name(client):
 
 def answers(address, user, instruction=None):
     question = {"user_id": user, **({"instruction": instruction} if instruction else {})}
-    given = httpx.post(f"{address}/answers", json={"questions": [question]}).json()
+    given = httpx.post(f"{address}/answers", json={"questions": [question]}, timeout=60).json()
     return given["answers"][0]["text"], given["model"]
 
 
