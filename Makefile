@@ -22,7 +22,7 @@ demo: $(VENV)/minilm.stamp ## Prepare, train, evaluate and report on MovieLens 1
 	$(BIN)/palate demo
 
 test: $(VENV)/dev.stamp ## Run the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-engine: $(VENV)/dev.stamp $(ENGINE)/vllm.stamp ## Install vLLM into an environment of its own, and test against it (3.5 GB; minutes)
 	PALATE_VLLM_PYTHON=$(abspath $(ENGINE)/bin/python) $(BIN)/pytest -m engine -s tests/serve/test_vllm.py

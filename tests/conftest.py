@@ -20,6 +20,21 @@ settings.load_profile("palate")
 gc.disable()  # while modules are imported, of which nothing is garbage
 
 
+LONG = (
+    *("test_reproduce.py", "test_train.py", "test_demo.py", "test_from_a_start.py", "test_shipped_speech.py"),
+    *("test_answers.py", "test_early_checks.py", "test_hostile.py", "test_references.py", "test_readme.py"),
+    *("test_one_of_each.py", "test_damaged_files.py", "test_engine_serving.py", "test_deleting_items.py"),
+    *("test_train_variants.py", "test_train_rivals.py", "test_reproducible.py", "test_frozen_backbone.py"),
+    *("test_not_finite.py", "test_answers_table.py", "test_entities.py", "test_page_in_browser.py"),
+)
+"""Files that take long, however few tests they have: a worker that gets one last keeps the others waiting."""
+
+
+def pytest_collection_modifyitems(items):
+    """Start with the long files."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_collection_finish():
     """Leave what was imported out of later collections, which every training asks for."""
     gc.collect()
