@@ -382,20 +382,22 @@ class Recommender:
     def _list(
         self, state: TasteState, scores: Floats, asked: _Asked, items: Ints | None = None
     ) -> Recommendations:
-        """List the best by scores of all items [I], or of the ``items`` [C] that these belong to."""
-        shown = scores.copy()
+        """List the best by scores of all items [I], or of the ``items`` [C] that these belong to.
+
+        What may not be listed gets -inf, in place: a large catalogue has many scores to copy.
+        """
         if asked.allowed is not None:
-            shown[~(asked.allowed if items is None else asked.allowed[items])] = -np.inf
+            scores[~(asked.allowed if items is None else asked.allowed[items])] = -np.inf
         if state.seen and not asked.seen:
             hidden = np.fromiter(state.seen, dtype=np.int64)
-            shown[hidden if items is None else np.isin(items, hidden)] = -np.inf
+            scores[hidden if items is None else np.isin(items, hidden)] = -np.inf
         chosen = diverse_items(
-            shown,
+            scores,
             asked.k,
             asked.diversity,
             lambda pool: self._similarity(pool if items is None else items[pool]),
         )
-        odds = self.scorer.log_odds(shown)
+        odds = self.scorer.log_odds(scores)
         top = odds[chosen[0]] if len(chosen) else np.float32(0)
         odds -= top
         best = np.exp(odds[chosen])

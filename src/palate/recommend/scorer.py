@@ -61,13 +61,22 @@ class Scorer:
     def scores(self, windows: Windows) -> Floats:
         """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
         scores = compressed(self._related(windows), self.weights.floor)
-        if self.network is not None and self.weights.network:
-            chosen = self.chosen(windows)
-            personal = chosen.length > 0
-            logits = self.network.logits(chosen[personal], self.deviations)
-            scores[personal] += np.float32(self.weights.network) * logits
+        self._add_logits(scores, windows)
         self._set_newcomers(scores, windows, self.new, self.new)
         return self._skips_last(scores, windows)
+
+    def _add_logits(self, scores: Floats, windows: Windows, items: Ints | None = None) -> None:
+        """Add the network's logits to scores [B, C] of the items, in place; not for windows without a chosen item."""
+        if self.network is None or not self.weights.network:
+            return
+        chosen = self.chosen(windows)
+        personal = chosen.length > 0
+        logits = self.network.logits(chosen[personal], self.deviations, items)
+        logits *= np.float32(self.weights.network)
+        if personal.all():  # without a copy of all scores, of which a large catalogue has many
+            scores += logits
+        else:
+            scores[personal] += logits
 
     def _set_newcomers(self, scores: Floats, windows: Windows, items: Ints, columns: Ints) -> None:
         """Set the scores of new items [C], which stand in these columns, for windows with events."""
@@ -117,8 +126,8 @@ class Scorer:
         return replace(self, relations=relations, popularity=popularity, network=network, new=new)
 
     def _related(self, windows: Windows) -> Floats:
-        popularity = np.float32(self.weights.popularity) * self.popularity
-        total = np.repeat(popularity[None], len(windows), axis=0)
+        total = np.empty((len(windows), len(self.popularity)), dtype=np.float32)
+        np.multiply(self.popularity, np.float32(self.weights.popularity), out=total)
         for name, part in self.weights.relations.items():
             if part.weight:
                 events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
@@ -134,11 +143,7 @@ class Scorer:
                 events = event_matrix(windows, part.events.of(windows, self.deviations), len(self.popularity))
                 total += self.relations[name].of_items(np.float32(part.weight) * events, items)
         scores = compressed(total, self.weights.floor)
-        if self.network is not None and self.weights.network:
-            chosen = self.chosen(windows)
-            personal = chosen.length > 0
-            logits = self.network.logits(chosen[personal], self.deviations, items)
-            scores[personal] += np.float32(self.weights.network) * logits
+        self._add_logits(scores, windows, items)
         columns = np.flatnonzero(np.isin(items, self.new))
         self._set_newcomers(scores, windows, items[columns], columns)
         return self._skips_last(scores, windows, items)
