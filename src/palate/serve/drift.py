@@ -69,7 +69,7 @@ def panel_f1(service: Service, texts: dict[str, str]) -> float | None:
     task = service.explainer.task
     if task is None or not there:
         return None
-    labels = len(service.served.model.settings.categories)
+    labels = len(service.explainer.categories)
     said = task.parse([texts[user_id] for user_id in there]).membership(labels).reshape(len(there), -1)
     true = np.vstack([one.membership(labels).reshape(1, -1) for one in there.values()])
     return weighted_f1(true, said)

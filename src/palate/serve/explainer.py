@@ -54,7 +54,14 @@ class KnownItems:
             )
             return
         self.task = load_task(settings.task, dataset.info)
+        # those of the rule; a model may know more by items that were added
+        self._categories = {name: number for number, name in enumerate(dataset.categories)}
         self._items = {item.item_id: item for item in dataset_items(dataset)}
+
+    @property
+    def categories(self) -> list[str]:
+        """Categories of the label rule, in its order."""
+        return list(self._categories)
 
     def add(self, items: Iterable[Item]) -> None:
         """Add items; those of the dataset are not changed."""
@@ -128,6 +135,11 @@ class Explainer:
         return [self._known.title(item_id) for item_id in item_ids]
 
     @property
+    def categories(self) -> list[str]:
+        """Categories of the label rule."""
+        return self._known.categories
+
+    @property
     def task(self) -> CategoryPreference | None:
         """The label rule; None where the run's dataset is not there."""
         return self._known.task
@@ -163,7 +175,7 @@ class Explainer:
                 name=name,
                 liked=None if chances is None else float(chances[number, 0]),
                 disliked=None if chances is None else float(chances[number, 1]),
-                **by_rule[number],
+                **by_rule.get(name, {"count": None, "score": None, "rule": None}),
             )
             for number, name in enumerate(self._served.model.settings.categories)
         ]
@@ -225,19 +237,18 @@ class Explainer:
             return _Asked(sent.user_id, found.version, found.history)
         return _Asked(None, None, *self._users.given(sent.history or []))
 
-    def _by_rule(self, found: CategoryStatistics | None) -> list[dict[str, object]]:
-        """Apply the label rule to each category."""
+    def _by_rule(self, found: CategoryStatistics | None) -> dict[str, dict[str, object]]:
+        """Apply the label rule to each of its categories; empty without the rule."""
         task = self._known.task
         if found is None or task is None:
-            nothing = {"count": None, "score": None, "rule": None}
-            return [dict(nothing) for _ in self._served.model.settings.categories]
+            return {}
         labels, scores = task.labels(found), task.scores(found)[0].tolist()
         rule: dict[int, Literal["liked", "disliked"]] = dict.fromkeys(labels.disliked[0].tolist(), "disliked")
         rule |= dict.fromkeys(labels.liked[0].tolist(), "liked")
-        return [
-            {"count": count, "score": scores[number] if count else None, "rule": rule.get(number)}
-            for number, count in enumerate(found.count[0].tolist())
-        ]
+        return {
+            name: {"count": count, "score": scores[number] if count else None, "rule": rule.get(number)}
+            for number, (name, count) in enumerate(zip(self.categories, found.count[0].tolist(), strict=True))
+        }
 
 
 def _checked(passes: Iterator[UserPrompt], check: Callable[[], object]) -> Iterator[UserPrompt]:

@@ -108,6 +108,40 @@ async def ready(service: Serving) -> State:
     return _state("ready", service)
 
 
+# routes are tried in their order, and events come most often
+@router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
+async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
+    """Add one or several events in one transaction, durable when the response is sent."""
+    unrated = service.users.catalogue.unrated
+
+    def read() -> dict[str, list[Event]]:
+        return {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]}
+
+    return (await _taken(service, read() if len(sent) <= FEW else await run_in_threadpool(read)))[0]
+
+
+@router.post(
+    "/events",
+    tags=["users"],
+    responses=_problems(409, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {NDJSON: {"schema": {"type": "string", "description": "A UsersEvent a line"}}},
+        }
+    },
+)
+async def add_lines(request: Request, service: Serving) -> TakenAll:
+    """Add events of several users, one per line, in one transaction."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
+        raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
+    body = await request.body()
+    unrated = service.users.catalogue.unrated
+    events = await run_in_threadpool(events_by_user, body, unrated, service.limits.events)
+    return TakenAll(users=await _taken(service, events))
+
+
 @router.get("/metrics", tags=["server"], response_class=Response)
 def prometheus() -> Response:
     """Get metrics in Prometheus format."""
@@ -146,39 +180,6 @@ def user_ids(
 ) -> UserIds:
     """List user ids."""
     return UserIds(users=service.store.user_ids(starting, most))
-
-
-@router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
-async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
-    """Add one or several events in one transaction, durable when the response is sent."""
-    unrated = service.users.catalogue.unrated
-
-    def read() -> dict[str, list[Event]]:
-        return {user_id: [one.event(unrated, str(at)) for at, one in enumerate(sent)]}
-
-    return (await _taken(service, read() if len(sent) <= FEW else await run_in_threadpool(read)))[0]
-
-
-@router.post(
-    "/events",
-    tags=["users"],
-    responses=_problems(409, 415),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {NDJSON: {"schema": {"type": "string", "description": "A UsersEvent a line"}}},
-        }
-    },
-)
-async def add_lines(request: Request, service: Serving) -> TakenAll:
-    """Add events of several users, one per line, in one transaction."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
-        raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
-    body = await request.body()
-    unrated = service.users.catalogue.unrated
-    events = await run_in_threadpool(events_by_user, body, unrated, service.limits.events)
-    return TakenAll(users=await _taken(service, events))
 
 
 @router.get("/users/{user_id}/history", tags=["users"], responses=_problems(404))
