@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,8 @@ class History:
     timestamps: Sequence[int]
     event_ids: Sequence[str] = ()
     """Ids of the interactions, as stored ones have; empty where they have none."""
+    texts: Sequence[str] = ()
+    """What the user wrote of the interactions, '' of one without; empty where nothing was written."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -76,7 +78,7 @@ class History:
     def take(self, rows: Iterable[int]) -> History:
         """Select interactions by position, in the given order."""
         at = list(rows)
-        columns = (self.item_ids, self.ratings, self.timestamps, self.event_ids)
+        columns = (self.item_ids, self.ratings, self.timestamps, self.event_ids, self.texts)
         return History(self.user_id, *([column[row] for row in at] if column else () for column in columns))  # type: ignore[arg-type]
 
     def latest(self, count: int | None = None, repeats: bool = False) -> History:
@@ -101,6 +103,22 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
+class EventTexts:
+    """Vectors of what users wrote of events, [...]; row 0 of the vectors is all zeros, for events without a text."""
+
+    row: Ints  # [...] into vectors
+    vectors: Floats  # [T, S]
+
+    def __getitem__(self, at: Any) -> EventTexts:
+        return EventTexts(self.row[at], self.vectors)
+
+    @property
+    def each(self) -> Floats:
+        """The vector of each event, [..., S]."""
+        return self.vectors[self.row]
+
+
+@dataclass(frozen=True, eq=False)
 class Interactions:
     """Interactions of U users as columns, grouped by user and sorted by time, stably."""
 
@@ -108,6 +126,7 @@ class Interactions:
     item_index: Indices  # [N] into the dataset's items
     rating_index: RatingIndices  # [N] into the dataset's rating values
     timestamp: Ints  # [N] seconds since 1970
+    texts: EventTexts | None = None  # what users wrote of them, where a model reads that
 
     def __len__(self) -> int:
         return len(self.item_index)
@@ -135,7 +154,10 @@ class Interactions:
     def take(self, rows: Ints | Bools, lengths: Ints) -> Interactions:
         """Select rows, grouped by user: ``lengths`` [B] of them belong to each."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Interactions(offsets, self.item_index[rows], self.rating_index[rows], self.timestamp[rows])
+        texts = None if self.texts is None else self.texts[rows]
+        return Interactions(
+            offsets, self.item_index[rows], self.rating_index[rows], self.timestamp[rows], texts
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +172,7 @@ class Windows:
     event_number: Ints | None = (
         None  # [B, P] what tells the interactions apart, 0 for none; None if none has any
     )
+    texts: EventTexts | None = None  # [B, P] what the users wrote; None if none is read
 
     def __len__(self) -> int:
         return len(self.length)
@@ -168,7 +191,7 @@ class Windows:
         complete = None if self.complete is None else self.complete[rows]
         number = None if self.event_number is None else self.event_number[rows]
         columns = (self.item_index[rows], self.rating_index[rows], self.timestamp[rows], self.length[rows])
-        return Windows(*columns, complete, number)
+        return Windows(*columns, complete, number, self.texts and self.texts[rows])
 
     def columns(self, start: int, stop: int) -> Windows:
         """Slice the positions ``start`` to ``stop`` of each window: at most [B, stop - start]."""
@@ -187,7 +210,8 @@ class Windows:
 
         number = None if self.event_number is None else moved(self.event_number)
         columns = (moved(self.item_index), moved(self.rating_index), moved(self.timestamp))
-        return Windows(*columns, length, None, number).trimmed()
+        texts = self.texts and EventTexts(moved(self.texts.row), self.texts.vectors)
+        return Windows(*columns, length, None, number, texts).trimmed()
 
     def trimmed(self) -> Windows:
         """Drop the columns that are padding in all windows; at least one column remains."""
@@ -197,13 +221,16 @@ class Windows:
     def _at(self, places: slice, length: Ints, complete: Bools | None = None) -> Windows:
         number = None if self.event_number is None else self.event_number[:, places]
         columns = (self.item_index[:, places], self.rating_index[:, places], self.timestamp[:, places])
-        return Windows(*columns, length, complete, number)
+        return Windows(*columns, length, complete, number, self.texts and self.texts[:, places])
 
     def interactions(self) -> Interactions:
         """Convert to flat columns, one group per window."""
         mask = self.mask
         offsets = np.concatenate([[0], np.cumsum(self.length)]).astype(np.int64)
-        return Interactions(offsets, self.item_index[mask], self.rating_index[mask], self.timestamp[mask])
+        texts = self.texts and self.texts[mask]
+        return Interactions(
+            offsets, self.item_index[mask], self.rating_index[mask], self.timestamp[mask], texts
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,16 +11,18 @@ from typer.testing import CliRunner
 
 from bookshop import write_rows
 from palate.cli.app import app
-from palate.config.recipe import Recipe
+from palate.config.recipe import ModelSettings, PooledSettings, Recipe
 from palate.data.dataset import load_dataset
 from palate.data.prepare import prepare
-from palate.errors import DataError, RecipeError
+from palate.errors import DataError, MismatchError, RecipeError
+from palate.generative.newcomers import KnownHistories
 from palate.generative.pepler import Pairs
 from palate.generative.pepler_answers import explain_items
 from palate.generative.pepler_cases import first_words, prompt_words, split_texts
 from palate.generative.pepler_files import load_pepler
 from palate.generative.pepler_training import batch_loss, new_pepler, pepler_stages, train_pepler
 from palate.generative.staged_training import CHECKPOINT, StagedTraining
+from tiny import ENCODER, made_up_table
 
 WORDS = ["strings", "sound", "tuner", "cable", "good", "bad", "small", "loud"]
 
@@ -202,3 +204,74 @@ def test_the_command_explains_and_scores(reviews, run, tmp_path):
     wrong = CliRunner().invoke(app, ["explain", str(run)])
     assert wrong.exit_code == 2
     assert load_dataset(reviews.path).info.fingerprint == load_pepler(run).record.data_fingerprint
+
+
+class Letters:
+    """Counts letters in the place of a sentence encoder."""
+
+    def __init__(self, *_):
+        self.identity = ENCODER
+
+    @classmethod
+    def of(cls, *_):
+        return cls()
+
+    def encode(self, texts, progress=None):
+        rows = [[text.count(letter) for letter in "abcdefghijklmnop"] for text in texts]
+        return np.array(rows, dtype=np.float32).reshape(-1, 16)
+
+    fresh = encode
+
+
+@pytest.fixture(scope="module")
+def newcomers(reviews, tmp_path_factory):
+    """A run of new users, whose histories an encoder reads, texts included."""
+    from palate.generative import newcomers, pepler_answers, pepler_training
+
+    recipe = recipe_of(reviews, {"newcomer_steps": 4, "protocol": "new-users"}).model_copy(
+        update={"model": ModelSettings(user_encoder=PooledSettings(d_ff=8), event_texts=True)}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (newcomers, pepler_answers, pepler_training):
+            patch.setattr(module, "ItemEncoder", Letters)
+        table = made_up_table(reviews)
+        patch.setattr(pepler_training, "build_item_table", lambda *_: table)
+        yield train_pepler(recipe, tmp_path_factory.mktemp("newcomers") / "run"), reviews
+
+
+def test_users_who_were_not_trained_on_are_read_from_their_histories(newcomers):
+    run, reviews = newcomers
+    trained = load_pepler(run)
+    unseen = int(reviews.users("test")[0])
+    with pytest.raises(DataError, match="who has no vector; give the history of the user"):
+        explain_items(trained, reviews.user_ids[unseen], ["i1"])
+    history = reviews.histories([reviews.user_ids[unseen]])[0]
+    told = explain_items(trained, history, ["i1"])
+    silent = explain_items(trained, replace(history, texts=()), ["i1"])
+    assert told[0].rating != silent[0].rating
+    nothing = explain_items(
+        trained, replace(history, item_ids=[], ratings=[], timestamps=[], texts=()), ["i1"]
+    )
+    mean = trained.model.items.weight[1], trained.model.mean_user
+    assert torch.isfinite(torch.stack(mean)).all()
+    assert nothing[0].text
+
+
+def test_a_newcomers_own_target_is_never_read(newcomers):
+    _, reviews = newcomers
+    recipe = recipe_of(reviews, {"protocol": "new-users"})
+    split = split_texts(reviews, recipe.pepler, 0)
+    histories = KnownHistories.of(reviews.interactions, split, 20)
+    events = reviews.interactions
+    for cases in (split.training, split.test):
+        windows = histories.windows(cases)
+        for row in range(len(cases)):
+            shown = windows.item_index[row, : windows.length[row]]
+            assert cases.item[row] not in shown
+            assert windows.length[row] == 4  # the other four of the user's five
+            assert set(shown) <= set(events.item_index[events.owner == cases.user[row]])
+
+
+def test_a_run_without_an_encoder_refuses_histories(reviews, run):
+    with pytest.raises(MismatchError, match=r"train it with pepler\.newcomer_steps above 0"):
+        explain_items(load_pepler(run), reviews.histories(["u1"])[0], ["i1"])

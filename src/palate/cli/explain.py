@@ -19,6 +19,13 @@ def explain(
     run: Annotated[Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section pepler.")],
     user: Annotated[str | None, Option(help="A user of the run's data.")] = None,
     item: Annotated[list[str] | None, Option(help="An item of the run's data; may be repeated.")] = None,
+    history: Annotated[
+        Path | None,
+        Option(
+            help="A history of somebody who was not trained on: a JSON, JSON lines or CSV file, whose events may have "
+            "a text; for runs with pepler.newcomer_steps."
+        ),
+    ] = None,
     held_out: Annotated[
         Literal["dev", "test"] | None,
         Option(help="Explain the held-out interactions instead, and score the texts and the ratings."),
@@ -31,8 +38,9 @@ def explain(
     as_json: Annotated[bool, Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Write why a user would like or dislike an item, in the words of reviews, by a trained PEPLER."""
-    if (held_out is None) == (user is None or not item):
-        raise BadParameter("give --user and --item, or --held-out test", param_hint="'--user'")
+    asked = [name for name in (held_out, user, history) if name is not None]
+    if len(asked) != 1 or (held_out is None) == (not item):
+        raise BadParameter("give --user or --history with --item, or --held-out test", param_hint="'--user'")
     if out is not None and held_out is None:
         raise BadParameter("it is an option of --held-out; leave it out", param_hint="'--out'")
     from palate.generative.pepler_files import load_pepler
@@ -41,10 +49,11 @@ def explain(
     trained = load_pepler(run)
     trained.model.to(find_device(device))
     if held_out is None:
-        assert user is not None
+        from palate.data.history_file import read_history
         from palate.generative.pepler_answers import explain_items
 
-        answers = explain_items(trained, user, item or [])
+        who = read_history(history)[0] if history is not None else str(user)
+        answers = explain_items(trained, who, item or [])
         if as_json:
             show_json([one.model_dump(mode="json", exclude_none=True) for one in answers])
             return
@@ -63,8 +72,8 @@ def _score(
     data: Path | None,
     as_json: bool,
 ) -> None:
-    from palate.generative.pepler_answers import score_held_out
-    from palate.generative.pepler_tables import pepler_sheet
+    from palate.ranking.explanation_tables import pepler_sheet
+    from palate.ranking.explanations import score_held_out
     from palate.system.files import write_text
 
     found = score_held_out(trained, run, held_out, data)

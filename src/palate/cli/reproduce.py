@@ -16,7 +16,9 @@ from palate.system.progress import counting_bar
 def reproduce(
     tables: Annotated[
         list[str],
-        Argument(metavar="TABLE...", help="table1 to table4, figure2, all of these, or rivals."),
+        Argument(
+            metavar="TABLE...", help="table1 to table4, figure2, all of these, or rivals; or pepler alone."
+        ),
     ],
     preset: Annotated[
         Literal["paper", "mini", "smoke"],
@@ -52,6 +54,9 @@ def reproduce(
 
     Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
     """
+    if tables == ["pepler"]:
+        _pepler(preset, data, out, seeds, only, device, output, dry_run)
+        return
     from palate.reproduce.plan import make_plan
 
     plan = make_plan(tables, preset, data, seeds, window_kind)
@@ -95,3 +100,31 @@ def reproduce(
         write_text(folder / "results.tex", documents["latex"])
         write_results_page(gathered, folder / PAGE)
         show(documents.get(output, str(folder / PAGE)))
+
+
+def _pepler(
+    preset: Literal["paper", "mini", "smoke"],
+    data: Path | None,
+    out: Path | None,
+    seeds: int,
+    only: str | None,
+    device: str,
+    output: str,
+    dry_run: bool,
+) -> None:
+    from palate.reproduce.pepler import pepler_cells, reproduce_pepler
+    from palate.system.locks import locked
+
+    named = pepler_cells(preset, () if data is None else [data], seeds)
+    cells = [cell for cell in named if only is None or only in cell.name]
+    if not cells:
+        raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+    if dry_run:
+        for cell in cells:
+            show(cell.name)
+        return
+    folder = out or Path(f"runs/reproduce-pepler-{preset}")
+    with locked(folder), counting_bar("training cells", watched()) as counted:
+        sheets = reproduce_pepler(cells, preset, folder, tell, device, counted)
+    documents = {"markdown": [one.markdown() for one in sheets], "latex": [one.latex() for one in sheets]}
+    show("\n".join(documents.get(output, [str(folder / "results.md")])))

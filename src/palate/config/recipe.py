@@ -387,6 +387,9 @@ class ModelSettings(Section):
     ``cross-attention``, as in User-LLM. A frozen or adapted backbone is left as it is until the gates open."""
     cross_attention_every: int = Field(1, ge=1)
     """With ``cross-attention``, attend after every n-th layer, counted from the last."""
+    event_texts: bool = False
+    """Read what users wrote of events, their reviews and notes, as one more field of an event's vectors, encoded like
+    the items' texts; for user encoders that read vectors."""
     user_encoder_from: LocalPath | None = None
     """Run whose trained user encoder initialises this one: of the same kind and size and over the same items and
     categories, whatever its backbone."""
@@ -395,6 +398,17 @@ class ModelSettings(Section):
     like_tokens: bool = False
     """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
     all through training: for backbones that are not trained. Token embeddings in a user prompt stay as they are."""
+
+    @field_validator("event_texts")
+    @classmethod
+    def _beside_vectors(cls, event_texts: bool, info: ValidationInfo) -> bool:
+        encoder = info.data.get("user_encoder")
+        if event_texts and isinstance(encoder, TextSettings | UniversalSettings):
+            raise ValueError(
+                f"texts of events are a field beside item vectors, which a {encoder.kind!r} user encoder does not "
+                "read; set event_texts=false, or take 'streaming', 'resampler', 'uem', 'mlp', 'pooled' or 'equipped'"
+            )
+        return event_texts
 
     @field_validator("conditioning")
     @classmethod

@@ -200,6 +200,7 @@ class Dataset:
             item_ids=[self.item_ids[index] for index in events.item_index[rows]],
             ratings=[self.info.rating_values[index] for index in events.rating_index[rows]],
             timestamps=events.timestamp[rows].tolist(),
+            texts=() if self.review_texts is None else self.review_texts[rows].fill_null("").to_list(),
         )
 
 

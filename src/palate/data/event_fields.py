@@ -18,10 +18,13 @@ EVENT_FIELDS = (
     "categories",
     "description",
     "rating",
+    "text",
     "event_type",
     "dwell",
     "timestamp",
 )
+MOST_WORDS = 20_000
+"""Characters of what a user writes of an event."""
 UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
 """Upper bounds of timestamps in seconds, milli-, micro- and nanoseconds since 1970, and units per second."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -100,6 +103,14 @@ def read_filled_text(found: Any, name: str) -> str:
     return found.strip()
 
 
+def read_words(found: Any, name: str = "text") -> str:
+    """Parse what a user wrote: text of at most 20,000 characters, in which control characters become spaces."""
+    if not isinstance(found, str) or len(found) > MOST_WORDS:
+        limit = f"expected text of at most {MOST_WORDS:,} characters"
+        raise FieldError(f"{name} is {shown(found)}, {limit}")
+    return _UNPRINTABLE.sub(" ", found).strip()
+
+
 def read_categories(found: Any, name: str = "categories") -> tuple[str, ...]:
     """Parse category names from a list or from text separated by ``|``; duplicates are dropped."""
     names = found.split("|") if isinstance(found, str) else found
@@ -157,6 +168,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "description": read_filled_text,
     "categories": read_categories,
     "rating": read_rating,
+    "text": read_words,
     "event_type": read_filled_text,
     "dwell": read_rating,
     "timestamp": read_timestamp,

@@ -25,6 +25,8 @@ class ReadEvent:
     item: Item | None  # given where the event brings its own texts
     rating: float
     timestamp: int | None
+    text: str = ""
+    """What the user wrote."""
 
 
 def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
@@ -43,7 +45,9 @@ def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
     check_names_an_item(fields)
     item = _item(fields) if "title" in fields else None
     item_id = fields["item_id"] if item is None else item.item_id
-    return ReadEvent(item_id, item, event_value(fields, unrated), fields.get("timestamp"))
+    return ReadEvent(
+        item_id, item, event_value(fields, unrated), fields.get("timestamp"), fields.get("text", "")
+    )
 
 
 def event_value(fields: Mapping[str, Any], unrated: Unrated) -> float:
@@ -83,6 +87,7 @@ def history_of(
         item_ids=[event.item_id for _, event in ordered],
         ratings=[event.rating for _, event in ordered],
         timestamps=[index if event.timestamp is None else event.timestamp for index, event in ordered],
+        texts=[event.text for _, event in ordered] if any(event.text for event in events) else (),
     )
 
 

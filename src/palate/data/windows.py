@@ -14,6 +14,7 @@ import numpy as np
 from palate.errors import DataError, LeakageError, PalateError
 from palate.schema import (
     Bools,
+    EventTexts,
     Examples,
     Interactions,
     Ints,
@@ -125,6 +126,7 @@ class _Rows:
             rating_index=np.where(mask, interactions.rating_index[rows], 0).astype(np.uint8),
             timestamp=np.where(mask, interactions.timestamp[rows], 0),
             length=self.length,
+            texts=None if interactions.texts is None else _texts_of(interactions.texts, rows, mask),
         )
 
     def outside(self, stop: Ints) -> tuple[Ints, Ints]:
@@ -147,6 +149,10 @@ class _Rows:
         first = np.cumsum(lengths) - lengths
         owner = np.repeat(np.arange(len(stop)), lengths)
         return np.arange(len(owner)) + (self.start - first)[owner], owner, first
+
+
+def _texts_of(texts: EventTexts, rows: Ints, mask: Bools) -> EventTexts:
+    return EventTexts(np.where(mask, texts.row[rows], 0), texts.vectors)
 
 
 def _sample_positions(available: Ints, length: Ints, widest: int, rng: np.random.Generator) -> Ints:

@@ -132,6 +132,11 @@ class EncoderSizes:
     categories: int  # L
 
 
+def spread_of(deviation: Tensor) -> Tensor:
+    """Return standard deviations [N] to divide by; 1 for channels in which all are 0, like texts in a catalogue."""
+    return torch.where(deviation == 0, torch.ones_like(deviation), deviation.clamp(min=1e-4))
+
+
 class UserEncoder(Protocol):
     """Protocol of user encoders."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import DataError, rating_off_scale
+from palate.items.event_texts import encoded_texts
 from palate.items.table import off_scale
-from palate.schema import History, RatingIndices, Windows
+from palate.schema import EventTexts, Floats, History, RatingIndices, Windows
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired, Unpack
@@ -43,13 +44,15 @@ class WindowTensors(TypedDict):
     """True where a window is known to show the whole history, [B]; nowhere if it is not given."""
     event: NotRequired[Tensor]
     """What tells the interactions apart (:func:`event_number`), 0 for none, [B, P]; none if it is not given."""
+    texts: NotRequired[Tensor]
+    """Vectors of what the users wrote of them, zeros for nothing, [B, P, S]; no text if it is not given."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventBatch:
-    """Windows of B users; ``item_vectors`` holds each distinct item of the batch once."""
+    """Windows of B users; ``item_vectors`` holds each distinct item of the batch once or, with texts, each event."""
 
-    item_vectors: Tensor  # [N, F, S]
+    item_vectors: Tensor  # [N, F, S]; a text of the user's is one more field
     item: Tensor  # [B, P] into item_vectors
     rating_vectors: Tensor  # [R, S]
     rating_numbers: Tensor  # [R] the scale, moved and stretched to run from -1 to 1
@@ -67,14 +70,19 @@ class VectorCatalogue(nn.Module):
     """Item and rating vectors on the model's device, looked up by index.
 
     The vectors are constants, not weights: they are not part of the state dict.
+
+    Args:
+        table: The items.
+        event_texts: Give events one more field, the vector of what the user wrote of the item.
     """
 
     item_vectors: Tensor
     rating_vectors: Tensor
     rating_numbers: Tensor
 
-    def __init__(self, table: ItemTable) -> None:
+    def __init__(self, table: ItemTable, event_texts: bool = False) -> None:
         super().__init__()
+        self.event_texts = event_texts
         values = torch.as_tensor(table.rating_values, dtype=torch.float32)
         lowest, highest = float(values.min()), float(values.max())
         numbers = (values - (lowest + highest) / 2) / max((highest - lowest) / 2, 1e-6)
@@ -84,15 +92,29 @@ class VectorCatalogue(nn.Module):
 
     def forward(self, **windows: Unpack[WindowTensors]) -> EventBatch:
         """Look up the vectors of a batch."""
+        items, item = self.item_vectors[windows["unique"]], windows["item"]
+        if self.event_texts:
+            items, item = _with_texts(items, item, windows.get("texts"))
         return EventBatch(
-            self.item_vectors[windows["unique"]],
-            windows["item"],
+            items,
+            item,
             self.rating_vectors,
             self.rating_numbers,
             windows["rating"],
             windows["mask"],
             windows["time"],
         )
+
+
+def _with_texts(items: Tensor, item: Tensor, texts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Give each event an item of its own, [B * P, F + 1, S], whose last field is its text; zeros without one."""
+    each = items[item.flatten()]  # [B * P, F, S]
+    text = torch.zeros_like(each[:, :1]) if texts is None else texts.to(each.dtype).flatten(0, 1)[:, None]
+    return torch.cat([each, text], dim=1), _numbered(item)
+
+
+def _numbered(item: Tensor) -> Tensor:
+    return torch.arange(item.numel(), device=item.device).reshape(item.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,18 +138,21 @@ class CategoryCatalogue(nn.Module):
 
     membership: Tensor
 
-    def __init__(self, table: CategoryTable) -> None:
+    def __init__(self, table: CategoryTable, event_texts: bool = False) -> None:
         super().__init__()
         self.register_buffer("membership", torch.as_tensor(table.membership), persistent=False)
-        self.vectors = None if table.vectors is None else VectorCatalogue(table.vectors)
+        self.vectors = None if table.vectors is None else VectorCatalogue(table.vectors, event_texts)
 
     def forward(self, **windows: Unpack[WindowTensors]) -> CategoryEvents:
         """Look up the categories of a batch."""
         unique, item = windows["unique"], windows["item"]
+        index, membership = unique[item], self.membership[unique]
+        if self.vectors is not None and self.vectors.event_texts:  # then each event is an item of its own
+            membership, item = membership[item.flatten()], _numbered(item)
         return CategoryEvents(
-            membership=self.membership[unique],
+            membership=membership,
             item=item,
-            index=unique[item],
+            index=index,
             rating=windows["rating"],
             mask=windows["mask"],
             time=(windows["time"] * SECONDS_A_DAY).round().long(),
@@ -150,6 +175,8 @@ def window_tensors(windows: Windows, device: torch.device | str = "cpu") -> Wind
     }
     if windows.event_number is not None:
         tensors["event"] = torch.from_numpy(windows.event_number).to(device)
+    if windows.texts is not None:
+        tensors["texts"] = torch.from_numpy(windows.texts.each).to(device)
     return tensors
 
 
@@ -165,6 +192,7 @@ def windows_of(
     table: ItemTable | BlockTable | CategoryTable,
     size: int | None = None,
     repeats: bool = False,
+    encode: Callable[[Sequence[str]], Floats] | None = None,
 ) -> Windows:
     """Convert histories to windows of indices.
 
@@ -173,6 +201,7 @@ def windows_of(
         table: The known items and the rating scale.
         size: Maximum number of interactions, of which the most recent are kept; None for all.
         repeats: Whether repeated interactions with an item stay.
+        encode: Converts what users wrote to vectors; None if texts are not read.
 
     Returns:
         Windows [B, P] with what :meth:`History.latest` keeps.
@@ -195,7 +224,17 @@ def windows_of(
             timestamp[row, :count] = history.timestamps
         if number is not None and history.event_ids:
             number[row, :count] = [event_number(one) for one in history.event_ids]
-    return Windows(item, rating, timestamp, length, event_number=number)
+    texts = None if encode is None else _texts(histories, shape, encode)
+    return Windows(item, rating, timestamp, length, event_number=number, texts=texts)
+
+
+def _texts(
+    histories: Sequence[History], shape: tuple[int, int], encode: Callable[[Sequence[str]], Floats]
+) -> EventTexts | None:
+    """Encode the texts of windows [B, P]; None where nothing was written."""
+    padded = [[*history.texts, *[""] * (shape[1] - len(history.texts))] for history in histories]
+    found = encoded_texts((text for texts in padded for text in texts), encode)
+    return found and EventTexts(found.row.reshape(shape), found.vectors)
 
 
 def _check_columns(history: History) -> None:
@@ -204,6 +243,11 @@ def _check_columns(history: History) -> None:
         raise DataError(
             f"user {history.user_id!r} has {items} item ids, {ratings} ratings and {timestamps} timestamps; "
             "each interaction needs one of each"
+        )
+    if len(history.texts) not in (0, items):
+        raise DataError(
+            f"user {history.user_id!r} has {items} item ids and {len(history.texts)} texts; give each interaction one "
+            "('' for none), or none at all"
         )
     if len(history.event_ids) not in (0, items):
         raise DataError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.config.recipe import EquippedSettings
-from palate.encoders.base import EncoderSizes, UserPrompt
+from palate.encoders.base import EncoderSizes, UserPrompt, spread_of
 from palate.encoders.ranking import NamedCategories
 from palate.items.categories import MEMBER
 
@@ -94,7 +94,7 @@ class EquippedEncoder(nn.Module):
     @staticmethod
     def _standardise(layer: nn.Linear, vectors: Tensor) -> None:
         """Start with random channels of the standardised vectors [N, S]; further inputs of the layer count nothing."""
-        mean, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-4)
+        mean, spread = vectors.mean(dim=0), spread_of(vectors.std(dim=0))
         size = len(mean)
         layer.weight.zero_()
         layer.weight[:, :size].normal_(std=size**-0.5).div_(spread)

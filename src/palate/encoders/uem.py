@@ -11,7 +11,7 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from palate.backbones.t5 import GATED_GELU
 from palate.config.recipe import UEMSettings
-from palate.encoders.base import EncoderSizes, UserPrompt
+from palate.encoders.base import EncoderSizes, UserPrompt, spread_of
 
 if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch, VectorCatalogue
@@ -65,7 +65,7 @@ class UEM(nn.Module):
             return
         items, ratings = table.item_vectors.flatten(1), table.rating_vectors  # [I, F·S], [R, S]
         mean = torch.cat([items.mean(dim=0), ratings.mean(dim=0)])
-        spread = torch.cat([items.std(dim=0), ratings.std(dim=0)]).clamp(min=1e-4)
+        spread = spread_of(torch.cat([items.std(dim=0), ratings.std(dim=0)]))
         weight = self.narrow.weight
         weight.normal_(std=len(mean) ** -0.5).div_(spread)
         categories, told = len(probe_weights), (items @ probe_weights.T).std(dim=0).clamp(min=1e-4)

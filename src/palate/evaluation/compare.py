@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from palate.config import registry
 from palate.config.load import dump_recipe
-from palate.config.recipe import Recipe, TaskSettings
+from palate.config.recipe import ItemSettings, Recipe, TaskSettings
 from palate.data.dataset import Dataset, DatasetInfo, load_dataset
 from palate.data.windows import make_examples
 from palate.errors import DataError, MismatchError, PalateError
@@ -184,6 +184,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
     _check_models(asked, dataset)
     if not len(dataset.users(setting.split)):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to evaluate on")
+    dataset = _with_texts(dataset, runs, models)
     asked_task = recipe.task if runs or not models else models[0].settings.task
     task = load_task(_with_rule(asked_task, options.rule), dataset.info)
     examples = _examples(dataset, task, setting)
@@ -311,6 +312,19 @@ def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
             "references and loaded models have no data of their own; name the dataset with --data, or give it"
         )
     return dataset_of(runs[0])
+
+
+def _with_texts(dataset: Dataset, runs: Sequence[RunFolder], models: Sequence[PersonalizedModel]) -> Dataset:
+    """Return the dataset with what users wrote of events, where a model reads that."""
+    reading = next((run.recipe.items for run in runs if run.recipe.model.event_texts), None)
+    reader = next((model for model in models if model.settings.event_texts), None)
+    if reading is None and reader is None:
+        return dataset
+    from palate.items.encoder import ItemEncoder
+    from palate.items.event_texts import with_event_texts
+
+    encoder = reader.text_encoder if reader is not None else ItemEncoder(reading or ItemSettings())
+    return with_event_texts(dataset, encoder)
 
 
 def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:

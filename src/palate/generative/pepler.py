@@ -23,7 +23,9 @@ from palate.model.prompt import Edges, Prompt, inject
 if TYPE_CHECKING:
     from palate.backbones.base import Backbone
     from palate.config.recipe import PeplerSettings
+    from palate.generative.newcomers import NewcomerEncoder
     from palate.generative.pepler_cases import PromptWords
+    from palate.items.table import ItemTable
 
 SPREAD = 0.1
 """Vectors of users and items begin uniformly between this and its negative."""
@@ -88,7 +90,9 @@ class Pepler(nn.Module):
         self.mlp = (
             RatingMlp(size, settings.mlp_size, settings.mlp_layers) if settings.rating == "mlp" else None
         )
-        self.newcomers: nn.Module | None = None
+        self.newcomers: NewcomerEncoder | None = None
+        """Reads histories of users who were not trained on; None unless one was trained."""
+        self.newcomer_table: ItemTable | None = None
         self.words: PromptWords | None = None
         self.register_buffer("mean", torch.tensor(mean if settings.rating_offset else 0.0))
         self.register_buffer("trained", torch.ones(users, dtype=torch.bool))

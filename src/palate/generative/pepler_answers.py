@@ -1,25 +1,23 @@
-"""Explanations of a trained PEPLER for users and items, and its scores on the interactions that its run held out."""
+"""Explanations of a trained PEPLER for users and items."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
+from palate.encoders.batch import windows_of
 from palate.errors import DataError, MismatchError, did_you_mean, unknown_items
 from palate.generative.pepler import Pairs
-from palate.generative.pepler_cases import split_texts
-from palate.generative.pepler_scores import TOKENS_A_WORD, PeplerScores, reference_scores, score_pepler
-from palate.runs.data import dataset_of
-from palate.runs.run import load_run
+from palate.generative.pepler_scores import TOKENS_A_WORD
+from palate.items.encoder import ItemEncoder
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palate.generative.pepler_files import TrainedPepler
+    from palate.schema import History
 
 
 class WrittenExplanation(Frozen):
@@ -31,85 +29,69 @@ class WrittenExplanation(Frozen):
     """The predicted rating, within the scale; None without rating regularisation."""
 
 
-def explain_items(trained: TrainedPepler, user_id: str, item_ids: Sequence[str]) -> list[WrittenExplanation]:
-    """Write an explanation of each item for a user who was trained on.
+def explain_items(
+    trained: TrainedPepler, user: str | History, item_ids: Sequence[str]
+) -> list[WrittenExplanation]:
+    """Write an explanation of each item for a user.
+
+    Args:
+        trained: The model.
+        user: The id of a user who was trained on, or a history of somebody else.
+        item_ids: Items of the run's data.
+
+    Returns:
+        An explanation of each item.
 
     Raises:
         DataError: The user or an item is unknown, or the user was not trained on and has no vector.
+        MismatchError: A history is given, and the run has no encoder of histories.
     """
     record, model = trained.record, trained.model
-    user = trained.user_index(user_id)
-    if user is None:
-        raise DataError(f"no user {user_id!r} among those of the run{did_you_mean(user_id, record.user_ids)}")
-    if not bool(model.trained[user]):
-        raise DataError(
-            f"nothing was learned of the user {user_id!r}, who has no vector; take a user of the training"
-        )
+    index, vector = (
+        (_index_of(trained, user), None) if isinstance(user, str) else (0, _vector_of(trained, user))
+    )
     known = [trained.item_index(one) for one in item_ids]
     if unknown := [one for one, index in zip(item_ids, known, strict=True) if index is None]:
         raise unknown_items(unknown)
     item = torch.tensor(known, device=model.device)
-    pairs = Pairs(torch.full_like(item, user), item)
+    pairs = Pairs(
+        torch.full_like(item, index), item, None if vector is None else vector.expand(len(known), -1)
+    )
     texts = model.explain(pairs, TOKENS_A_WORD * model.settings.max_words)
     ratings: list[float | None] = [None] * len(known)
     if model.settings.rating != "none":
         with torch.no_grad():
             found = model.ratings(pairs).clamp(min(record.rating_values), max(record.rating_values))
         ratings = [round(one, 3) for one in found.tolist()]
+    most = model.settings.max_words
     return [
-        WrittenExplanation(
-            item_id=one, text=" ".join(text.split()[: model.settings.max_words]), rating=rating
-        )
+        WrittenExplanation(item_id=one, text=" ".join(text.split()[:most]), rating=rating)
         for one, text, rating in zip(item_ids, texts, ratings, strict=True)
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOutScores:
-    """Scores of a run and of references, and what was written."""
-
-    data: str
-    scores: list[PeplerScores]
-    answers: list[dict[str, Any]]
-
-
-def score_held_out(
-    trained: TrainedPepler, run: Path, part: Literal["dev", "test"], data: Path | None = None
-) -> HeldOutScores:
-    """Score a run's explanations and ratings on the interactions that it held out.
-
-    Args:
-        trained: The model.
-        run: Its run.
-        part: ``dev`` or ``test``; the references are beside ``test``.
-        data: The dataset's folder, if it has moved.
-
-    Returns:
-        The scores and the texts.
-
-    Raises:
-        MismatchError: The data is not what the run was trained on.
-    """
-    folder = load_run(run)
-    dataset = dataset_of(folder, data)
-    if dataset.info.fingerprint != trained.record.data_fingerprint:
-        raise MismatchError(
-            f"{run} was trained on other data than {dataset.path}; name the dataset that it was trained on with --data"
+def _index_of(trained: TrainedPepler, user_id: str) -> int:
+    index = trained.user_index(user_id)
+    if index is None:
+        known = did_you_mean(user_id, trained.record.user_ids)
+        raise DataError(f"no user {user_id!r} among those of the run{known}")
+    if not bool(trained.model.trained[index]):
+        raise DataError(
+            f"nothing was learned of the user {user_id!r}, who has no vector; give the history of the user, or take a "
+            "user of the training"
         )
-    split = split_texts(dataset, trained.record.settings, folder.recipe.seed)
-    cases = split.test if part == "test" else split.dev
-    own, texts, ratings = score_pepler(trained.model, cases, dataset.info.rating_values)
-    scores = [own, *(reference_scores(dataset, split) if part == "test" else [])]
-    answers = []
-    for row in range(len(cases)):
-        answer: dict[str, Any] = {
-            "user_id": dataset.user_ids[cases.user[row]],
-            "item_id": dataset.item_ids[cases.item[row]],
-            "rating": float(cases.rating[row]),
-        }
-        if texts is not None and cases.texts is not None:
-            answer |= {"explanation": texts[row], "review": cases.texts[row]}
-        if ratings is not None:
-            answer["predicted"] = round(float(ratings[row]), 3)
-        answers.append(answer)
-    return HeldOutScores(dataset.info.name, scores, answers)
+    return index
+
+
+def _vector_of(trained: TrainedPepler, history: History) -> torch.Tensor:
+    """Read a vector [1, E] from the newest events of a history, and what was written of them."""
+    encoder, table, read = trained.model.newcomers, trained.model.newcomer_table, trained.record.newcomers
+    if encoder is None or table is None or read is None:
+        raise MismatchError(
+            "the run has no encoder of histories, so that it knows only the users it was trained on; train it with "
+            "pepler.newcomer_steps above 0"
+        )
+    encode = ItemEncoder.of(table.encoder, trained.model.device).fresh if read.event_texts else None
+    with torch.no_grad():
+        vector: torch.Tensor = encoder(windows_of([history], table, read.window, encode=encode))
+    return vector

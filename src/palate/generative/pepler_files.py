@@ -12,18 +12,29 @@ from safetensors.torch import load, save
 from palate.backbones.base import Backbone
 from palate.backbones.load import find_backbone, rebuild_backbone
 from palate.backbones.source import BackboneSource
-from palate.config.recipe import PeplerSettings
+from palate.config.recipe import PeplerSettings, UserEncoderSettings
 from palate.data.dataset import Dataset
 from palate.errors import DataError
+from palate.generative.newcomers import new_newcomer_encoder
 from palate.generative.pepler import Pepler
 from palate.generative.pepler_cases import PromptWords
+from palate.items.table import ItemTable
 from palate.model.weights import not_finite
 from palate.runs.run import load_run, run_folder
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_text
 from palate.system.records import Frozen, read_record
 
-HEADER, TENSORS, BACKBONE = "pepler.json", "pepler.safetensors", "backbone"
+HEADER, TENSORS, BACKBONE, ITEMS = "pepler.json", "pepler.safetensors", "backbone", "items"
 _AGAIN = "copy the run again"
+
+
+class NewcomerRecord(Frozen):
+    """The user encoder that gives users who were not trained on a vector."""
+
+    user_encoder: UserEncoderSettings
+    event_texts: bool
+    window: int
+    categories: int
 
 
 class PeplerRecord(Frozen):
@@ -40,6 +51,8 @@ class PeplerRecord(Frozen):
     user_words: tuple[str, ...] = ()
     item_words: tuple[str, ...] = ()
     words: str | None = None
+    newcomers: NewcomerRecord | None = None
+    """How users who were not trained on are read; None if they are not."""
     data_fingerprint: str
 
 
@@ -63,7 +76,13 @@ def _index(ids: tuple[str, ...]) -> dict[str, int]:
     return {one: number for number, one in enumerate(ids)}
 
 
-def save_pepler(model: Pepler, source: BackboneSource | None, dataset: Dataset, folder: Path) -> None:
+def save_pepler(
+    model: Pepler,
+    source: BackboneSource | None,
+    dataset: Dataset,
+    folder: Path,
+    newcomers: NewcomerRecord | None = None,
+) -> None:
     """Save a PEPLER atomically to a new folder; of a backbone that is not fully trained only what was trained."""
     words = model.words
     record = PeplerRecord(
@@ -76,12 +95,15 @@ def save_pepler(model: Pepler, source: BackboneSource | None, dataset: Dataset, 
         user_words=() if words is None else tuple(words.users),
         item_words=() if words is None else tuple(words.items),
         words=None if words is None else words.source,
+        newcomers=newcomers,
         data_fingerprint=dataset.info.fingerprint,
     )
     with fresh_folder(folder) as place:
         write_text(place / HEADER, record.model_dump_json(indent=2) + "\n")
         weights = {name: weight.detach().cpu().contiguous() for name, weight in _kept(model, source).items()}
         write_bytes(place / TENSORS, save(weights))
+        if model.newcomer_table is not None:
+            model.newcomer_table.save(place / ITEMS)
         if source is None:
             Backbone(model.backbone, model.tokenizer, model.frame).save(place / BACKBONE)
 
@@ -102,6 +124,13 @@ def load_pepler(run: Path | str) -> TrainedPepler:
     model = Pepler(record.settings, backbone, len(record.user_ids), len(record.item_ids), record.mean)
     if record.words is not None:
         model.words = PromptWords(list(record.user_words), list(record.item_words), record.words)
+    if (read := record.newcomers) is not None:
+        table = ItemTable.load(folder / ITEMS)
+        mean = torch.zeros(model.users.embedding_dim)
+        model.newcomer_table = table
+        model.newcomers = new_newcomer_encoder(
+            read.user_encoder, table, read.event_texts, read.categories, mean
+        )
     path = folder / TENSORS
     try:
         found = load(read_bytes(path, f"the weights are missing; {_AGAIN}"))

@@ -1,27 +1,20 @@
-"""Scores of PEPLER's explanations and ratings on held-out interactions, beside references on the same ones."""
+"""Scores of PEPLER's explanations and ratings on held-out interactions."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from palate.data.protocols import training_view
-from palate.data.windows import draw_windows
 from palate.generative.pepler import Pairs, Pepler
 from palate.generative.text_metrics import TextScore, TextScores, score_texts
-from palate.ranking.ratings.biased_mf import BiasedMf, BiasedMfSettings
-from palate.ranking.ratings.item_mean import ItemMean, ItemMeanSettings
 from palate.schema import Doubles
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
-    from palate.data.dataset import Dataset
-    from palate.generative.pepler_cases import RatedTexts, RatedTextSplit
-    from palate.ranking.ratings.base import RatingPredictor
+    from palate.generative.pepler_cases import RatedTexts
 
 TOKENS_A_WORD = 3
 """Tokens that are written for each of ``max_words`` at most; what is longer is cut to that many words."""
@@ -130,55 +123,3 @@ def score_errors(predicted: Doubles, true: Doubles, values: Sequence[float], see
         return TextScore(value=value, low=float(low), high=float(high))
 
     return ErrorScores(rmse=one("rmse"), mae=one("mae"), ratings=len(true))
-
-
-def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> list[PeplerScores]:
-    """Score what learns no language model on the test interactions.
-
-    Ratings: the item's mean with the user's offset, and biased matrix factorisation with users folded in, from what is
-    known. Texts: the most common training text, and a training text of the same item, drawn at random.
-    """
-    cases, found = split.test, []
-    view = training_view(dataset, split.known)
-    predictors: dict[str, RatingPredictor] = {
-        "item mean + user's offset": ItemMean(ItemMeanSettings()),
-        "biased MF": BiasedMf(BiasedMfSettings()),
-    }
-    for name, predictor in predictors.items():
-        ratings = _predicted(predictor, view, dataset, cases)
-        found.append(
-            PeplerScores(
-                name=name, texts=None, ratings=score_errors(ratings, cases.rating, dataset.info.rating_values)
-            )
-        )
-    texts = split.training.texts
-    if texts is None or cases.texts is None:
-        return found
-    common = Counter(texts).most_common(1)[0][0]
-    rng = np.random.default_rng(seed)
-    of_item: dict[int, list[str]] = {}
-    for item, text in zip(split.training.item.tolist(), texts, strict=True):
-        of_item.setdefault(item, []).append(text)
-    copied = [of_item[item][rng.integers(len(of_item[item]))] for item in cases.item.tolist()]
-    for name, written in (
-        ("the most common text", [common] * len(cases)),
-        ("somebody else's text of the item", copied),
-    ):
-        found.append(PeplerScores(name=name, texts=score_texts(written, cases.texts, seed), ratings=None))
-    return found
-
-
-def _predicted(predictor: RatingPredictor, view: Dataset, dataset: Dataset, cases: RatedTexts) -> Doubles:
-    predictor.fit(view)
-    longest = max(int(view.interactions.lengths.max()), 1)
-    parts = []
-    for start in range(0, len(cases), 1024):
-        rows = slice(start, start + 1024)
-        windows = draw_windows(
-            view.interactions, cases.user[rows], longest, "recent", np.random.default_rng(0)
-        )
-        times = dataset.interactions.timestamp[cases.row[rows]]
-        parts.append(
-            predictor.predict(windows, cases.item[rows, None].astype(np.int32), times[:, None]).mean[:, 0]
-        )
-    return np.concatenate(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,14 @@ from palate.backbones.load import load_backbone
 from palate.config.recipe import PeplerSettings, RandomCausalSettings, Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import RecipeError
+from palate.generative.newcomers import KnownHistories, new_newcomer_encoder, newcomer_histories
 from palate.generative.pepler import Pairs, Pepler, PeplerLoss
 from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, prompt_words, split_texts
-from palate.generative.pepler_files import save_pepler
+from palate.generative.pepler_files import NewcomerRecord, save_pepler
 from palate.generative.random_causal import random_causal
 from palate.generative.staged_training import Stage, StagedTraining
+from palate.items.encoder import ItemEncoder
+from palate.items.table import build_item_table
 from palate.runs.run import check_run, open_run
 from palate.system.device import find_device
 from palate.system.locks import locked
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 _ORDERS = 2
 """Orders of epochs that are kept in memory."""
 _DEV_BATCH = 256
+_NEWCOMERS = 3
+"""Number of the stage that trains the encoder of users who were not trained on."""
 
 
 def train_pepler(
@@ -81,9 +87,72 @@ def train_pepler(
             model.to(place)
             stages = pepler_stages(model, split, recipe)
             StagedTraining(model, stages, recipe.train, recipe.seed, run.checkpoints, tell).run()
-            save_pepler(model, source, dataset, run.model)
+            if recipe.pepler.newcomer_steps:
+                train_newcomers(model, recipe, dataset, split, run.checkpoints / "newcomers", tell)
+            save_pepler(model, source, dataset, run.model, _newcomers(recipe, dataset))
             run.finish()
     return out
+
+
+def _newcomers(recipe: Recipe, dataset: Dataset) -> NewcomerRecord | None:
+    settings = recipe.pepler
+    if settings is None or not settings.newcomer_steps:
+        return None
+    return NewcomerRecord(
+        user_encoder=recipe.model.user_encoder,
+        event_texts=recipe.model.event_texts,
+        window=settings.newcomer_window,
+        categories=len(dataset.categories),
+    )
+
+
+def train_newcomers(
+    model: Pepler,
+    recipe: Recipe,
+    dataset: Dataset,
+    split: RatedTextSplit,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> KnownHistories:
+    """Train the recipe's user encoder to stand in the place of users' vectors, with everything else frozen.
+
+    Args:
+        model: A trained PEPLER, which gets the encoder.
+        recipe: ``model.user_encoder``, ``model.event_texts`` and ``pepler.newcomer_steps``.
+        dataset: The dataset.
+        split: What is learned from, and known.
+        folder: Folder of the checkpoint.
+        tell: Told of each evaluation.
+
+    Returns:
+        What is known of each user.
+    """
+    settings, given = recipe.pepler, recipe.model
+    assert settings is not None
+    table = build_item_table(dataset, ItemEncoder(recipe.items, model.device))
+    histories = newcomer_histories(recipe, dataset, split)
+    torch.manual_seed(recipe.seed)
+    encoder = new_newcomer_encoder(
+        given.user_encoder, table, given.event_texts, len(dataset.categories), model.mean_user
+    )
+    model.newcomers, model.newcomer_table = encoder, table
+    size, training, dev = recipe.train.per_device_train_batch_size, split.training, split.dev
+    order = _epochs(len(training), recipe.seed, _NEWCOMERS)
+
+    def loss(step: int) -> torch.Tensor:
+        epoch, place = divmod(step, -(-len(training) // size))
+        batch = training.of(order(epoch)[place * size : (place + 1) * size])
+        return batch_loss(model, batch, vectors=encoder(histories.windows(batch))).whole
+
+    stage = Stage(
+        "newcomers",
+        model.parts("newcomers"),
+        settings.newcomer_steps,
+        loss,
+        lambda: dev_loss(model, dev, read=lambda part: encoder(histories.windows(part))),
+    )
+    StagedTraining(model, [stage], recipe.train, recipe.seed, folder, tell).run()
+    return histories
 
 
 def check_learnable(settings: PeplerSettings, dataset: Dataset) -> None:
@@ -93,6 +162,10 @@ def check_learnable(settings: PeplerSettings, dataset: Dataset) -> None:
         raise RecipeError(
             f"pepler.rating is {settings.rating!r}, and a discrete prompt has no vectors to predict ratings from; set "
             "pepler.rating=none or pepler.prompt=continuous"
+        )
+    if settings.prompt == "discrete" and settings.newcomer_steps:
+        raise RecipeError(
+            "pepler.newcomer_steps trains vectors of users, which a discrete prompt does not have; set it to 0"
         )
     if not reviewed and settings.rating == "none":
         raise RecipeError(
@@ -132,14 +205,12 @@ def pepler_stages(model: Pepler, split: RatedTextSplit, recipe: Recipe) -> list[
     size = recipe.train.per_device_train_batch_size
     training, dev = split.training, split.dev
 
-    @lru_cache(_ORDERS)
-    def order(stage: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng([recipe.seed, stage, epoch]).permutation(len(training))
-
     def stage(number: int, name: str, steps: int, alone: bool = False) -> Stage:
+        order = _epochs(len(training), recipe.seed, number)
+
         def batch(step: int) -> RatedTexts:
             epoch, place = divmod(step, max(-(-len(training) // size), 1))
-            return training.of(order(number, epoch)[place * size : (place + 1) * size])
+            return training.of(order(epoch)[place * size : (place + 1) * size])
 
         return Stage(
             name,
@@ -157,24 +228,42 @@ def pepler_stages(model: Pepler, split: RatedTextSplit, recipe: Recipe) -> list[
     ]
 
 
+def _epochs(rows: int, seed: int, stage: int) -> Callable[[int], np.ndarray]:
+    """Return the function from an epoch to its order of the rows."""
+
+    @lru_cache(_ORDERS)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, stage, epoch]).permutation(rows)
+
+    return order
+
+
 def pairs_of(cases: RatedTexts, device: torch.device) -> Pairs:
     """Convert interactions to users and items on a device."""
     return Pairs(torch.from_numpy(cases.user).to(device), torch.from_numpy(cases.item).to(device))
 
 
-def batch_loss(model: Pepler, batch: RatedTexts, alone: bool = False) -> PeplerLoss:
-    """Compute the losses of interactions; ``alone`` of their texts without users and items."""
+def batch_loss(
+    model: Pepler, batch: RatedTexts, alone: bool = False, vectors: torch.Tensor | None = None
+) -> PeplerLoss:
+    """Compute the losses of interactions: ``alone`` of texts without users and items, or with other user vectors."""
+    if alone:
+        return model.loss(None, batch.texts, None)
     rating = torch.from_numpy(batch.rating).float().to(model.device)
-    return model.loss(
-        None if alone else pairs_of(batch, model.device), batch.texts, None if alone else rating
-    )
+    return model.loss(replace(pairs_of(batch, model.device), vectors=vectors), batch.texts, rating)
 
 
-def dev_loss(model: Pepler, dev: RatedTexts, alone: bool = False) -> float:
+def dev_loss(
+    model: Pepler,
+    dev: RatedTexts,
+    alone: bool = False,
+    read: Callable[[RatedTexts], torch.Tensor] | None = None,
+) -> float:
     """Average the loss over interactions, a batch at a time."""
     losses, numbers = [], []
     for start in range(0, len(dev), _DEV_BATCH):
         part = dev.of(np.arange(start, min(start + _DEV_BATCH, len(dev))))
-        losses.append(float(batch_loss(model, part, alone).whole))
+        vectors = None if read is None else read(part)
+        losses.append(float(batch_loss(model, part, alone, vectors).whole))
         numbers.append(len(part))
     return float(np.average(losses, weights=numbers))

@@ -146,6 +146,7 @@ def build_model(
         conditioning=recipe.model.conditioning,
         cross_attention_every=recipe.model.cross_attention_every,
         grammar=recipe.model.grammar,
+        event_texts=recipe.model.event_texts,
         backbone=built.source,
     )
     summary = summarise(dataset, load_task(recipe.task, dataset.info)) if config.binds else None
@@ -157,7 +158,7 @@ def build_model(
     if isinstance(model.user_encoder, StreamingEncoder) and isinstance(table, ItemTable):
         start_queries(model, model.user_encoder, dataset, table, backbone)
     if isinstance(model.user_encoder, UEM) and isinstance(table, ItemTable):
-        start_stream(model.user_encoder, dataset, table)
+        start_stream(model.user_encoder, dataset, table, config.event_texts)
     if isinstance(model.user_encoder, EquippedEncoder):
         start_equipped(model, model.user_encoder, dataset, table, backbone)
     if recipe.model.user_encoder_from is not None:

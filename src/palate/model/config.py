@@ -61,6 +61,8 @@ class PersonalizedSettings(Frozen):
     """With ``cross-attention``, after every n-th layer."""
     grammar: bool = False
     """Whether answers are constrained to what the task allows."""
+    event_texts: bool = False
+    """Whether what users wrote of events is read."""
     backbone: BackboneSource | None = None
     """Source of the backbone; None if it is saved with the model."""
     training: TrainingRecord | None = None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palate.encoders.batch import windows_of
 from palate.items.categories import MEMBER
 from palate.tasks.statistics import category_statistics
 
@@ -70,7 +69,7 @@ def evidenced_answers(
         named = [labels.liked, labels.disliked]
     else:
         named = list(user.named.cpu().numpy().transpose(1, 0, 2))
-    windows = windows_of(histories, model.table, model.max_events, model.settings.repeats)
+    windows = model.windows(histories)
     membership = model.table.membership >= MEMBER // 2  # type: ignore[union-attr]
     read = category_statistics(windows.interactions(), membership, model.table.rating_values)
     answers = []

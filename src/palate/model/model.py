@@ -68,6 +68,7 @@ from palate.model.tables import (
     item_reading,
     load_table,
     made_by,
+    vectors_of,
 )
 from palate.model.token_like import TokenLike
 from palate.model.token_sample import TokenSample, scoring
@@ -122,18 +123,19 @@ class PersonalizedModel(nn.Module):
         self.run: RunFolder | None = None
         """The run that trained it; None if it was not loaded from a run."""
         self.settings = settings
+        self._text_encoder: ItemEncoder | None = None
         self.constrained = settings.grammar
         """Whether answers are constrained to what the task allows: every name at most once, from the catalogue."""
         self._grammar: tuple[tuple[tuple[str, ...], str, int, tuple[str, ...]], Grammar] | None = None
         self.tokenizer = backbone.tokenizer
         self.backbone, self.frame = backbone.model, backbone.frame
         self.table = table
-        self.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer)
+        self.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer, settings.event_texts)
         embedding = self.backbone.get_input_embeddings().weight  # [V, E]
         if isinstance(settings.user_encoder, TextSettings):
             self.user_encoder: nn.Module = TextHistory(self.backbone.get_input_embeddings)
         else:
-            sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories))
+            sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories), settings.event_texts)
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
         words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
         self.task_prompt = nn.Parameter(
@@ -351,13 +353,31 @@ class PersonalizedModel(nn.Module):
         """
         return history.latest(self.max_events, self.settings.repeats)
 
+    def windows(self, histories: Sequence[History]) -> Windows:
+        """Convert the visible part of B histories to windows of indices, with vectors of texts if these are read.
+
+        Raises:
+            DataError: As for :meth:`events`.
+        """
+        encode = self.text_encoder.fresh if self.settings.event_texts else None
+        return windows_of(histories, self.table, self.max_events, self.settings.repeats, encode)
+
+    @property
+    def text_encoder(self) -> ItemEncoder:
+        """The encoder of the items, by which texts of events are read, too; it is loaded when it is first used."""
+        if self._text_encoder is None:
+            vectors = vectors_of(self.table)
+            assert vectors is not None, "texts of events are read beside item vectors"
+            self._text_encoder = ItemEncoder.of(vectors.encoder, self.device)
+        return self._text_encoder
+
     def events(self, histories: Sequence[History]) -> EventInput:
         """Convert the visible part of B histories to the user encoder's input.
 
         Raises:
             DataError: An item is not in :attr:`table`, or a rating is not on its scale.
         """
-        return self._events(windows_of(histories, self.table, self.max_events, self.settings.repeats))
+        return self._events(self.windows(histories))
 
     @torch.inference_mode()
     def encode(self, histories: Sequence[History]) -> UserPrompt:
@@ -413,7 +433,7 @@ class PersonalizedModel(nn.Module):
     @torch.no_grad()
     def read_into(self, state: KeptState, histories: Sequence[History]) -> KeptState:
         """Add the visible part of B histories to their states, in passes of bounded memory."""
-        windows = windows_of(histories, self.table, self.max_events, self.settings.repeats)
+        windows = self.windows(histories)
         for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
             events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))
             state = self.keeper.add(state, events)
@@ -660,7 +680,8 @@ class PersonalizedModel(nn.Module):
         other = copy(self)
         other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
         other.table, other.settings = table, settings
-        other.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer).to(self.device)
+        lookup = catalogue_of(table, settings.user_encoder, self.tokenizer, settings.event_texts)
+        other.catalogue = lookup.to(self.device)
         if summary is not None:
             other.user_encoder = other._bound(summary)
             other._note_own()

@@ -20,7 +20,7 @@ from palate.encoders.ranking import NamedCategories
 from palate.encoders.streaming import LatentQueries, StreamingEncoder
 from palate.encoders.uem import UEM
 from palate.errors import DataError, MismatchError, RecipeError
-from palate.items.probe import category_probe
+from palate.items.probe import CategoryProbe, category_probe
 from palate.items.table import ItemTable
 from palate.model.config import ITEMS, WEIGHTS, model_folder, model_settings
 from palate.model.tables import Table, encoder_sizes, load_table, vectors_of
@@ -56,13 +56,27 @@ def start_task_prompt(model: PersonalizedModel, backbone: Backbone, text: str) -
     model.task_prompt.copy_(backbone.token_embeddings(repeated))
 
 
-def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable) -> None:
+def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable, event_texts: bool = False) -> None:
     """Initialise the UEM's input projection from the most frequent categories, with at most half of its channels."""
     if encoder.narrow is None:
         return
     chosen = _frequent(dataset, encoder.narrow.out_features // 2)
     probe = category_probe(table, dataset.category_matrix[:, chosen])
-    encoder.start_from(VectorCatalogue(table), torch.from_numpy(probe.weights))
+    encoder.start_from(_catalogue(table, event_texts), _weights(probe, table, event_texts))
+
+
+def _catalogue(table: ItemTable, event_texts: bool) -> VectorCatalogue:
+    """Look up the items, with a field of zeros for texts of events where these are read."""
+    catalogue = VectorCatalogue(table)
+    if event_texts:
+        vectors = catalogue.item_vectors
+        catalogue.item_vectors = torch.cat([vectors, torch.zeros_like(vectors[:, :1])], dim=1)
+    return catalogue
+
+
+def _weights(probe: CategoryProbe, table: ItemTable, event_texts: bool) -> Tensor:
+    """Return a probe's weights [C, F·S], which read nothing of texts of events."""
+    return torch.nn.functional.pad(torch.from_numpy(probe.weights), (0, table.size if event_texts else 0))
 
 
 def _frequent(dataset: Dataset, most: int) -> Ints:
@@ -71,13 +85,13 @@ def _frequent(dataset: Dataset, most: int) -> Ints:
     return np.sort(np.argsort(-frequency, kind="stable")[:most])
 
 
-def start_keys(latent: LatentQueries, dataset: Dataset, table: Table) -> None:
+def start_keys(latent: LatentQueries, dataset: Dataset, table: Table, event_texts: bool = False) -> None:
     """Initialise the keys of latent queries from the most frequent categories, except one for all items."""
     vectors = vectors_of(table)
     assert vectors is not None, "latent queries read item vectors"
     chosen = _frequent(dataset, len(latent.query) - 1)
     probe = category_probe(vectors, dataset.category_matrix[:, chosen])
-    latent.start_keys(torch.from_numpy(probe.weights), torch.from_numpy(probe.bias))
+    latent.start_keys(_weights(probe, vectors, event_texts), torch.from_numpy(probe.bias))
 
 
 def with_latent(
@@ -117,7 +131,7 @@ def start_queries(
     liking, names = _liking(model, backbone), _name_embeddings(dataset, backbone)
     encoder.start_from(
         torch.from_numpy(chosen),
-        torch.from_numpy(probe.weights),
+        _weights(probe, table, model.settings.event_texts),
         torch.from_numpy(probe.bias),
         names[chosen],
         liking,
@@ -139,8 +153,9 @@ def start_equipped(
     if encoder.settings.standardised:
         chosen = _frequent(dataset, encoder.settings.d_model // 2)
         probe = category_probe(vectors, dataset.category_matrix[:, chosen])
-        catalogue = VectorCatalogue(vectors)
-        encoder.start_from(catalogue, torch.from_numpy(probe.weights), torch.from_numpy(chosen))
+        texts = model.settings.event_texts
+        weights = _weights(probe, vectors, texts)
+        encoder.start_from(_catalogue(vectors, texts), weights, torch.from_numpy(chosen))
     if encoder.named is not None:
         names = _name_embeddings(dataset, backbone)
         _start_names(encoder.named, names, _liking(model, backbone), backbone)

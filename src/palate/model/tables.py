@@ -41,19 +41,23 @@ def load_table(settings: KindSettings, folder: Path) -> Table:
     return TABLES[user_encoders.find(settings.kind).reads].load(folder)
 
 
-def catalogue_of(table: Table, settings: KindSettings, tokenizer: PreTrainedTokenizerBase) -> ItemLookup:
-    """Make the look-up of a table's items."""
+def catalogue_of(
+    table: Table, settings: KindSettings, tokenizer: PreTrainedTokenizerBase, event_texts: bool = False
+) -> ItemLookup:
+    """Make the look-up of a table's items, and of the texts of events."""
     if isinstance(table, BlockTable):
         assert isinstance(settings, TextSettings)
         return BlockCatalogue(table, tokenizer, settings.max_length)
-    return CategoryCatalogue(table) if isinstance(table, CategoryTable) else VectorCatalogue(table)
+    if isinstance(table, CategoryTable):
+        return CategoryCatalogue(table, event_texts)
+    return VectorCatalogue(table, event_texts)
 
 
-def encoder_sizes(table: Table, embedding: int, categories: int) -> EncoderSizes:
-    """Collect what a user encoder takes from the table, the backbone and the task."""
+def encoder_sizes(table: Table, embedding: int, categories: int, event_texts: bool = False) -> EncoderSizes:
+    """Collect what a user encoder takes from the table, the backbone and the task; texts of events are a field."""
     vectors = vectors_of(table)
     fields, size = (0, 0) if vectors is None else vectors.vectors.shape[1:]
-    return EncoderSizes(int(fields), int(size), embedding, categories)
+    return EncoderSizes(int(fields) + event_texts, int(size), embedding, categories)
 
 
 def vectors_of(table: Table) -> ItemTable | None:

@@ -153,8 +153,10 @@ def _events(history: History) -> Sequence[Event]:
     """Make a user's events; of those that are alike each has its number in the id."""
     alike: Counter[tuple[str, float, int]] = Counter()
     made = []
-    for content in zip(history.item_ids, history.ratings, history.timestamps, strict=True):
+    texts = history.texts or [""] * len(history)
+    columns = (history.item_ids, history.ratings, history.timestamps)
+    for content, text in zip(zip(*columns, strict=True), texts, strict=True):
         alike[content] += 1
         written = "\0".join(map(str, (*content, alike[content]))).encode()
-        made.append(Event(*content, hashlib.blake2b(written, digest_size=16).hexdigest()))
+        made.append(Event(*content, hashlib.blake2b(written, digest_size=16).hexdigest(), text or None))
     return made

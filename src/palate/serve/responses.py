@@ -170,6 +170,8 @@ class HistoryEvent(BaseModel):
     rating: float
     timestamp: int
     title: str | None = None
+    text: str | None = None
+    """What the user wrote of it."""
 
 
 class HistoryPage(BaseModel):
@@ -183,8 +185,15 @@ class HistoryPage(BaseModel):
     def of(cls, found: StoredHistory, titles: Sequence[str | None]) -> HistoryPage:
         """Create the page from a stored history."""
         history = found.history
+        texts = [text or None for text in history.texts] or [None] * len(history)
         columns = zip(
-            history.event_ids, history.item_ids, history.ratings, history.timestamps, titles, strict=True
+            history.event_ids,
+            history.item_ids,
+            history.ratings,
+            history.timestamps,
+            titles,
+            texts,
+            strict=True,
         )
         names = HistoryEvent.model_fields
         events = [HistoryEvent(**dict(zip(names, row, strict=True))) for row in columns]

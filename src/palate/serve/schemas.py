@@ -13,7 +13,14 @@ from pydantic import (
     model_validator,
 )
 
-from palate.data.event_fields import UNITS, FieldError, check_names_an_item, read_fields, read_item_id
+from palate.data.event_fields import (
+    MOST_WORDS,
+    UNITS,
+    FieldError,
+    check_names_an_item,
+    read_fields,
+    read_item_id,
+)
 from palate.data.event_types import Unrated
 from palate.data.given_history import ReadEvent, event_value, history_of, new_items, read_event
 from palate.data.movielens.item_files import split_year
@@ -80,6 +87,15 @@ Dwell: TypeAlias = Annotated[
 ]
 
 
+Words: TypeAlias = Annotated[
+    str | None,
+    Field(
+        max_length=MOST_WORDS,
+        description="What the user wrote of it, a review or a note: read by models that were trained with event_texts",
+    ),
+]
+
+
 class EventFields(Frozen):
     """Base class of events, whose fields are parsed like a history file's, see :mod:`palate.data.event_fields`."""
 
@@ -110,6 +126,7 @@ class SentEvent(EventFields):
     rating: Rating = None
     event_type: EventType = None
     dwell: Dwell = None
+    text: Words = None
     timestamp: Timestamp = None
     event_id: Annotated[Id, _written(Id | int)] | None = Field(
         None, description="What is sent again under the same id counts once"
@@ -129,7 +146,7 @@ class SentEvent(EventFields):
             rating = event_value(self.model_dump(exclude_none=True), unrated)
         except FieldError as error:
             raise DataError(f"{place}: {error}") from None
-        return Event(self.item_id, rating, self.timestamp, self.event_id)
+        return Event(self.item_id, rating, self.timestamp, self.event_id, self.text)
 
 
 class GivenEvent(EventFields):
@@ -142,6 +159,7 @@ class GivenEvent(EventFields):
     rating: Rating = None
     event_type: EventType = None
     dwell: Dwell = None
+    text: Words = None
     timestamp: Timestamp = None
 
     @model_validator(mode="after")

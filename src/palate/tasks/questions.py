@@ -14,6 +14,7 @@ import numpy as np
 from palate.errors import RecipeError, did_you_mean
 from palate.schema import (
     Doubles,
+    EventTexts,
     Indices,
     Interactions,
     Ints,
@@ -328,4 +329,6 @@ def without(windows: Windows, items: Ints) -> Windows:
     def kept(column: _Column) -> _Column:
         return np.where(filled, np.take_along_axis(column, order, axis=1), 0).astype(column.dtype)
 
-    return Windows(kept(windows.item_index), kept(windows.rating_index), kept(windows.timestamp), length)
+    texts = windows.texts and EventTexts(kept(windows.texts.row), windows.texts.vectors)
+    columns = (kept(windows.item_index), kept(windows.rating_index), kept(windows.timestamp))
+    return Windows(*columns, length, texts=texts)

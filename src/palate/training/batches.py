@@ -23,7 +23,16 @@ from palate.evaluation.metrics import label_frequencies
 from palate.model.asking import Asked
 from palate.model.generation import Round
 from palate.model.tables import vectors_of
-from palate.schema import Doubles, Interactions, Ints, Preferences, QuestionKind, Windows, membership
+from palate.schema import (
+    Doubles,
+    EventTexts,
+    Interactions,
+    Ints,
+    Preferences,
+    QuestionKind,
+    Windows,
+    membership,
+)
 from palate.tasks.questions import Question, Questioner
 from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
@@ -267,4 +276,18 @@ def _stacked(parts: list[Windows]) -> Windows:
     length, complete = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("length", "known_complete")
     )
-    return Windows(items, ratings, timestamps, length, complete)
+    return Windows(items, ratings, timestamps, length, complete, texts=_stacked_texts(parts, widest))
+
+
+def _stacked_texts(parts: list[Windows], widest: int) -> EventTexts | None:
+    """Join the texts of parts, which are rows of one table; simulated users wrote nothing."""
+    found = next((part.texts for part in parts if part.texts is not None), None)
+    if found is None:
+        return None
+    rows = [
+        np.zeros((len(part), widest), dtype=np.int64)
+        if part.texts is None
+        else np.pad(part.texts.row, ((0, 0), (0, widest - part.texts.row.shape[1])))
+        for part in parts
+    ]
+    return EventTexts(np.concatenate(rows), found.vectors)

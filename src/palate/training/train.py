@@ -24,6 +24,8 @@ from palate.encoders.catalogue_free import UniversalEncoder
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
+from palate.items.encoder import ItemEncoder
+from palate.items.event_texts import with_event_texts
 from palate.model.build import build_backbone, build_model, build_table
 from palate.model.config import model_settings
 from palate.model.record import DevScores, TrainingRecord
@@ -178,6 +180,8 @@ def _train_model(
     backbone = build_backbone(recipe, dataset, task, tell)
     with counting_bar("encoding item texts", progress) as encoded, PartialState().main_process_first():
         table = build_table(recipe, dataset, encoded, device)
+        if recipe.model.event_texts:
+            dataset = with_event_texts(dataset, ItemEncoder(recipe.items, device), encoded)
     model = build_model(recipe, dataset, task, table, backbone)
     tell(_described(model, dataset, device))
     if recipe.train.max_steps == 0:

@@ -15,8 +15,8 @@ from palate.errors import ConflictError, DataError, PalateError
 from palate.serve.store.changes import AHEAD, Appended, Event, ItemsRemovedError, in_chunks, removals_of
 from palate.serve.store.tables import events, users
 
-Content: TypeAlias = tuple[str, float, int]
-"""Item, rating and time of an event."""
+Content: TypeAlias = tuple[str, float, int, str | None]
+"""Item, rating, time and text of an event."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _History:
             else:  # the clock may have been set back since
                 timestamp = now if last is None else max(now, last)
             latest[event.item_id] = timestamp if last is None else max(timestamp, last)
-            content = (event.item_id, event.rating, timestamp)
+            content = (event.item_id, event.rating, timestamp, event.text or None)
             if found is None:
                 known[event_id] = content
                 new.append(
@@ -113,12 +113,13 @@ class _History:
                         "rating": event.rating,
                         "timestamp": timestamp,
                         "superseded": None,
+                        "text": event.text or None,
                     }
                 )
             elif found != content:
                 raise ConflictError(
-                    f"event {event_id!r} of user {self.user.user_id!r} is already there with another item, rating or "
-                    "time; give a new event a new id"
+                    f"event {event_id!r} of user {self.user.user_id!r} is already there with another item, rating, "
+                    "time or text; give a new event a new id"
                 )
         return new
 
@@ -132,7 +133,7 @@ class _History:
                 if last is not None:
                     last["superseded"] = row["version"]
                 self.current[row["item_id"]] = row
-            self.known[row["event_id"]] = (row["item_id"], row["rating"], row["timestamp"])
+            self.known[row["event_id"]] = (row["item_id"], row["rating"], row["timestamp"], row["text"])
         self.new += rows
         self.version += len(rows)
         return Appended(self.version, len(rows), sent - len(rows))
@@ -178,7 +179,7 @@ def _read_current(
     by_key = {one.user.key: one for one in histories.values()}
     event_id = tuple_(events.c.user_key, events.c.event_id)
     for row in in_chunks(connection, select(events), event_id, list(ids)):
-        by_key[row.user_key].known[row.event_id] = (row.item_id, row.rating, row.timestamp)
+        by_key[row.user_key].known[row.event_id] = (row.item_id, row.rating, row.timestamp, row.text)
     last = select(events).where(events.c.superseded.is_(None))
     item_id = tuple_(events.c.user_key, events.c.item_id)
     for row in in_chunks(connection, last, item_id, list(item_ids)):

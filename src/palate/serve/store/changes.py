@@ -27,6 +27,8 @@ class Event:
     rating: float
     timestamp: int | None = None
     event_id: str | None = None
+    text: str | None = None
+    """What the user wrote of it."""
 
 
 class ItemsRemovedError(Exception):

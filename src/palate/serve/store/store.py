@@ -384,6 +384,7 @@ def _history(user_id: str, rows: Sequence[Row[Any]]) -> History:
         ratings=[row.rating for row in rows],
         timestamps=[row.timestamp for row in rows],
         event_ids=[row.event_id for row in rows],
+        texts=[row.text or "" for row in rows] if any(row.text for row in rows) else (),
     )
 
 

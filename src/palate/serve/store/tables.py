@@ -51,6 +51,8 @@ events = Table(
     Column("timestamp", BigInteger, nullable=False),
     # the version at which a later event of the item took this one's place; not read where the data keeps repeats
     Column("superseded", BigInteger),
+    # what the user wrote of it; it goes with the event
+    Column("text", Text),
     UniqueConstraint("user_key", "event_id", name="events_by_id"),
 )
 

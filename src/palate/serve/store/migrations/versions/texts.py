@@ -1,0 +1,12 @@
+"""Keeps what users write of events."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "5"
+down_revision = "4"
+
+
+def upgrade() -> None:
+    """Add the column; nothing was kept of what had been written before."""
+    op.add_column("events", sa.Column("text", sa.Text))
