@@ -14,6 +14,7 @@ from palate.cli.app import app
 from palate.config.recipe import ModelSettings, PooledSettings, Recipe
 from palate.data.dataset import load_dataset
 from palate.data.prepare import prepare
+from palate.encoders.batch import windows_of
 from palate.errors import DataError, MismatchError, RecipeError
 from palate.generative.newcomers import KnownHistories
 from palate.generative.pepler import Pairs
@@ -22,6 +23,7 @@ from palate.generative.pepler_cases import first_words, prompt_words, split_text
 from palate.generative.pepler_files import load_pepler
 from palate.generative.pepler_training import batch_loss, new_pepler, pepler_stages, train_pepler
 from palate.generative.staged_training import CHECKPOINT, StagedTraining
+from palate.schema import History
 from tiny import ENCODER, made_up_table
 
 WORDS = ["strings", "sound", "tuner", "cable", "good", "bad", "small", "loud"]
@@ -246,15 +248,16 @@ def test_users_who_were_not_trained_on_are_read_from_their_histories(newcomers):
     with pytest.raises(DataError, match="who has no vector; give the history of the user"):
         explain_items(trained, reviews.user_ids[unseen], ["i1"])
     history = reviews.histories([reviews.user_ids[unseen]])[0]
-    told = explain_items(trained, history, ["i1"])
-    silent = explain_items(trained, replace(history, texts=()), ["i1"])
-    assert told[0].rating != silent[0].rating
-    nothing = explain_items(
-        trained, replace(history, item_ids=[], ratings=[], timestamps=[], texts=()), ["i1"]
+    model, table = trained.model, trained.model.newcomer_table
+    told, silent, empty = (
+        model.newcomers(windows_of([one], table, encode=Letters().fresh))[0]
+        for one in (history, replace(history, texts=()), History("nobody", [], [], []))
     )
-    mean = trained.model.items.weight[1], trained.model.mean_user
-    assert torch.isfinite(torch.stack(mean)).all()
-    assert nothing[0].text
+    assert not torch.equal(told, silent)
+    assert empty.allclose(model.mean_user)  # nothing is known of the user
+    (said,) = explain_items(trained, history, ["i1"])
+    known = Pairs(torch.tensor([0]), torch.tensor([1]), told[None])
+    assert said.rating == pytest.approx(float(model.ratings(known)), abs=1e-3)
 
 
 def test_a_newcomers_own_target_is_never_read(newcomers):

@@ -53,7 +53,7 @@ def test_events_come_one_by_one_many_together_and_as_lines(server):
         ({"item_id": "1", "rating": 10**400}, "0: rating is 1000"),
         (
             {"item_id": "1", "rating": 4, "stars": 1},
-            "0: unknown field 'stars'; expected item_id, rating, event_type, dwell, timestamp, event_id",
+            "0: unknown field 'stars'; expected item_id, rating, event_type, dwell, text, timestamp, event_id",
         ),
         ({"item_id": "1", "rating": 4, "timestamp": -1}, "0: timestamp is -1, expected a time since 1970"),
         ({"item_id": "1", "rating": 4, "timestamp": 10**30}, "0: timestamp is 1000"),
