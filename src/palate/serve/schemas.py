@@ -87,7 +87,7 @@ Dwell: TypeAlias = Annotated[
 ]
 
 
-Words: TypeAlias = Annotated[
+WrittenText: TypeAlias = Annotated[
     str | None,
     Field(
         max_length=MOST_WORDS,
@@ -126,7 +126,7 @@ class SentEvent(EventFields):
     rating: Rating = None
     event_type: EventType = None
     dwell: Dwell = None
-    text: Words = None
+    text: WrittenText = None
     timestamp: Timestamp = None
     event_id: Annotated[Id, _written(Id | int)] | None = Field(
         None, description="What is sent again under the same id counts once"
@@ -159,7 +159,7 @@ class GivenEvent(EventFields):
     rating: Rating = None
     event_type: EventType = None
     dwell: Dwell = None
-    text: Words = None
+    text: WrittenText = None
     timestamp: Timestamp = None
 
     @model_validator(mode="after")
