@@ -104,7 +104,8 @@ def read_tables(folder: Path) -> Tables:
             "run palate prepare again",
             folder / INTERACTIONS_FILE,
         )
-    events = Interactions(offsets, *(interactions[name].to_numpy() for name in INTERACTION_COLUMNS))
+    item_index, rating_index, timestamp = (interactions[name].to_numpy() for name in INTERACTION_COLUMNS)
+    events = Interactions(offsets, item_index, rating_index, timestamp)
     for index in (events.item_index.min(initial=0), events.item_index.max(initial=0)):
         if not 0 <= index < len(items):
             raise DataError(

@@ -54,7 +54,8 @@ class NewcomerEncoder(nn.Module):
         shown = user.mask[..., None].to(user.embeddings.dtype)
         mean = (user.embeddings * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
         told = torch.from_numpy(windows.length > 0).to(device)[:, None]
-        return self.start + self.project(mean) * told
+        vectors: Tensor = self.start + self.project(mean) * told
+        return vectors
 
 
 @dataclass(frozen=True, eq=False)
