@@ -19,8 +19,9 @@ from palate.errors import DataError
 from palate.serve import metrics
 from palate.serve.pages import is_page
 from palate.serve.problems import problem
+from palate.serve.requests import SMALL
 from palate.serve.settings import Limits, is_loopback
-from palate.serve.waiting import limited
+from palate.serve.waiting import Pace, limited
 
 LEAST = 16
 """Minimum length of a key in characters; shorter ones can be guessed."""
@@ -95,6 +96,11 @@ class Gate:
     under_way: int = field(default=0, init=False)
     held: int = field(default=0, init=False)
     """Bytes of bodies that are held."""
+    pace: Pace = field(init=False)
+    """Of large bodies."""
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.limits.body_rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or respond with an error."""
@@ -122,11 +128,12 @@ class Gate:
     async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refusal(scope["path"], headers)
-        body, held = bytearray(), 0
+        parts: list[bytes] = []
+        held = 0
         try:
             if refused is None:
                 with anyio.move_on_after(self.limits.body_seconds) as limit:
-                    refused = await self._receive(receive, body)
+                    refused = await self._receive(receive, parts)
                 if limit.cancelled_caught:
                     detail = (
                         f"the body has not arrived in {self.limits.body_seconds:g} seconds; send it in parts"
@@ -138,13 +145,14 @@ class Gate:
             if refused is not None:
                 await refused(scope, receive, send)
                 return
-            whole, held = bytes(body), len(body)
-            body.clear()  # one copy is enough
+            whole = b"".join(parts)
+            held = len(whole)
+            parts.clear()  # one copy is enough
             again = _again(whole, receive)
             del whole
             await self._serve(scope, again, send)
         finally:
-            self.held -= held or len(body)
+            self.held -= held or sum(map(len, parts))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application respond in the time that a request has."""
@@ -184,17 +192,20 @@ class Gate:
             return problem(413, self._too_large())
         return None
 
-    async def _receive(self, receive: Receive, body: bytearray) -> Any:
+    async def _receive(self, receive: Receive, parts: list[bytes]) -> Any:
         """Receive a body; returns the response if it is too large, which it need not declare."""
-        more = True
+        more, size = True, 0
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            part = message.get("body", b"")
-            body += part
+            if part := message.get("body", b""):
+                parts.append(part)
+            size += len(part)
             self.held += len(part)
-            if len(body) > self.limits.body_bytes:
+            if size > SMALL:
+                await self.pace.take(len(part))
+            if size > self.limits.body_bytes:
                 return problem(413, self._too_large())
             if self.held > BODIES * self.limits.body_bytes:
                 return problem(429, "too many bodies arrive at once; try again", {"Retry-After": "1"})

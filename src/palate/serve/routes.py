@@ -234,7 +234,7 @@ async def add_items(sent: SentItems, service: Serving) -> AddedItems:
     """Add items, which are encoded immediately."""
     service.limits.check_count("items", len(sent.items), service.limits.new_items)
     items = [item.item() for item in sent.items]
-    await service.encoding(lambda: service.users.add_items(items), new_items=True)
+    await service.encoding(lambda: service.users.add_items(items), slow=True)
     return AddedItems(items=len(sent.items))
 
 
@@ -279,13 +279,13 @@ async def explanations(sent: SentExplanation, service: Serving) -> Explained:
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))
 async def views(sent: SentQuestion, service: Serving) -> View:
     """Get a user's likes by category, from the user encoder and from the rule; the instruction is ignored."""
-    return await service.encoding(lambda: service.explainer.view(sent), sent.names_new_items)
+    return await service.encoding(lambda: service.explainer.view(sent), sent.slow)
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))
 async def attributions(sent: SentQuestion, request: Request, service: Serving) -> Attributed:
     """Get an answer, and the decrease of its log-probability without each item of the history."""
-    return await while_awaited(request, partial(service.explainer.attribute, sent))
+    return await while_awaited(request, service.slow, partial(service.explainer.attribute, sent))
 
 
 @router.post("/recommendations", tags=["recommendations"], responses=_problems(404, 409))

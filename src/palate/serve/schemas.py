@@ -29,6 +29,8 @@ from palate.schema import History, Item
 from palate.serve.store.changes import Event
 from palate.system.records import Frozen
 
+LONG = 1_000
+"""Events of a given history above which its encoding takes long."""
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 PRINTABLE_OR_NONE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
@@ -229,6 +231,11 @@ class SentUser(Frozen):
     def names_new_items(self) -> bool:
         """Whether the history has items as text."""
         return any(event.title is not None for event in self.history or ())
+
+    @property
+    def slow(self) -> bool:
+        """Whether it takes long to encode: the history has items as text, or is long."""
+        return self.names_new_items or len(self.history or ()) > LONG
 
 
 class SentQuestion(SentUser):

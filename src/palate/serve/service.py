@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -100,10 +101,10 @@ def _matched(asked: AskedQuestion | None) -> dict[str, Any]:
     }
 
 
-ENCODING = 2
-"""Requests with new items that are worked on at a time, in threads of their own: the others need not wait for them."""
+SLOW = 2
+"""Requests that take long, with new items or long histories, that are worked on at a time, in threads of their own."""
 WAITING = 32
-"""Requests with new items that wait for one of these threads; more are refused."""
+"""Such requests that wait for one of these threads; more are refused."""
 
 FOLLOWING = 1.0
 """Seconds between two looks for items that another server of the store has deleted."""
@@ -151,8 +152,9 @@ class Service:
                 self.engine = EngineWriter(model.model, settings.engine, self.limits)
                 self._batcher = RemoteAnswers(self.engine, self.limits)
         self.answering = Answering(self.users, self.limits)
-        self._encoding = Turns(ENCODING, WAITING)
-        self._checking, self._parsing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
+        self.slow = Turns(SLOW, WAITING)
+        self._parsing = Turns(1, math.inf, rest=1)
+        self._checking = anyio.CapacityLimiter(1)
         self._following = anyio.CapacityLimiter(1)
 
     @property
@@ -269,11 +271,11 @@ class Service:
         def work() -> list[Prepared | Said]:
             return [self._matched(number, question) for number, question in enumerate(sent)]
 
-        if any(question.names_new_items for question in sent):
-            return await self.encoding(work, new_items=True)
+        if any(question.slow for question in sent):
+            return await self.encoding(work, slow=True)
         if any(self._in_free_words(question) for question in sent):
             return await self.answering.take(work)
-        return await self.encoding(work, new_items=False)
+        return await self.encoding(work, slow=False)
 
     async def follow(self) -> None:
         """Forget, within :data:`FOLLOWING` seconds, the items that other servers of the store delete; never ends."""
@@ -300,17 +302,17 @@ class Service:
         return EngineState(url=settings.url, model=self.engine.called, checked=self.engine.checked)
 
     async def parsing(self, work: Callable[[], T]) -> T:
-        """Parse a large body in a thread, one at a time: threads that compute take turns with the event loop."""
-        return await anyio.to_thread.run_sync(work, limiter=self._parsing)
+        """Parse a large body in a thread, one at a time and half of the time: it holds the interpreter."""
+        return await self._parsing.take(work)
 
-    async def encoding(self, work: Callable[[], T], new_items: bool) -> T:
-        """Run work in a thread; with new items, whose texts take long, in one of a few.
+    async def encoding(self, work: Callable[[], T], slow: bool) -> T:
+        """Run work in a thread; what takes long, as new items and long histories do, in one of a few.
 
         Raises :class:`OverloadedError` if too many requests wait for these.
         """
-        if not new_items:
+        if not slow:
             return await run_in_threadpool(work)
-        return await self._encoding.take(work)
+        return await self.slow.take(work)
 
     def _in_free_words(self, sent: SentQuestion) -> bool:
         """Whether a question is to be matched, and is not what the model was trained to answer."""

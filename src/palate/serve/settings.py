@@ -28,6 +28,8 @@ class Limits(Frozen):
     """Maximum size of a request body, in bytes."""
     body_seconds: float = Field(10.0, gt=0)
     """Time in which a request body must have arrived, in seconds."""
+    body_rate: int = Field(16 * 2**20, ge=1)
+    """Bytes a second of large request bodies, those above 64 KiB, that a worker receives; small ones never wait."""
     events: int = Field(10_000, ge=1)
     """Maximum number of events or items in a request, including those of a given history."""
     new_items: int = Field(128, ge=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,6 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from anyio.from_thread import check_cancelled, run_sync
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from palate.serve.batcher import OverloadedError
@@ -90,32 +90,65 @@ class Turns:
     Args:
         at_once: Number of threads.
         waiting: Number of callers that may wait.
+        rest: Seconds that a thread rests for each second of work, while other requests have the interpreter.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._at_once, self._waiting = at_once, waiting
+    def __init__(self, at_once: int, waiting: int | float, rest: float = 0) -> None:
+        self._at_once, self._waiting, self._rest = at_once, waiting, rest
 
     @cached_property
-    def _limiter(self) -> anyio.CapacityLimiter:
+    def _places(self) -> anyio.CapacityLimiter:
         return anyio.CapacityLimiter(self._at_once)  # of the event loop that asks first
+
+    @cached_property
+    def _threads(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self._at_once)
 
     async def take(self, work: Callable[[], T]) -> T:
         """Run ``work`` in its turn; raises :class:`OverloadedError` if too many wait."""
-        waiting = self._limiter.statistics().tasks_waiting
+        waiting = self._places.statistics().tasks_waiting
         if waiting >= self._waiting:
             raise OverloadedError(waiting, 1)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        place = object()
+        await self._places.acquire_on_behalf_of(place)
+        began = time.monotonic()
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            rest = self._rest * (time.monotonic() - began)
+            asyncio.get_running_loop().call_later(rest, self._places.release_on_behalf_of, place)
 
 
-async def while_awaited(request: Request, work: Callable[[Callable[[], None]], T]) -> T:
-    """Run ``work`` in a thread, with a check that stops it after the timeout or if the client disconnects.
+class Pace:
+    """Lets bytes through at a rate that all callers share.
 
-    Raises :class:`ClientDisconnect`. The body must have been read.
+    Args:
+        rate: Bytes a second; as many may come at once after a pause.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate, self._taken = rate, -math.inf
+
+    async def take(self, count: int) -> None:
+        """Wait until ``count`` more bytes may come."""
+        now = anyio.current_time()
+        self._taken = max(self._taken, now - 1) + count / self._rate
+        await anyio.sleep(max(self._taken - now, 0))
+
+
+async def while_awaited(request: Request, turns: Turns, work: Callable[[Callable[[], None]], T]) -> T:
+    """Run ``work`` in its turn, with a check that stops it after the timeout or if the client disconnects.
+
+    The body must have been read.
+
+    Raises:
+        ClientDisconnect: The client has gone.
+        OverloadedError: Too many wait.
     """
     with anyio.CancelScope() as scope:
         leaving = asyncio.create_task(_cancel_when_gone(request, scope))
         try:
-            return await run_in_threadpool(work, check_cancelled)
+            return await turns.take(lambda: work(check_cancelled))
         finally:
             leaving.cancel()
     raise ClientDisconnect
