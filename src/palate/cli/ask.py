@@ -30,7 +30,8 @@ def ask(
         list[str],
         Argument(
             metavar="EVENTS...",
-            help="Event files: CSV, JSON lines, Parquet; or a MovieLens release, or a folder or zip of one.",
+            help="Event files: CSV, JSON lines, Parquet; or a MovieLens release, or a folder or zip of one; "
+            "or  example  for a made-up shop that comes with palate.",
         ),
     ],
     user: Annotated[list[str] | None, Option(help="A user of the events; may be repeated.")] = None,

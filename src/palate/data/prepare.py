@@ -13,6 +13,7 @@ from pathlib import Path
 from palate.config.recipe import TaskSettings
 from palate.data.assemble import Rules, assemble
 from palate.data.dataset import INFO_FILE, Dataset
+from palate.data.example import EXAMPLE, LICENCE, example_files, is_example
 from palate.data.label_rules import proposed_rule
 from palate.data.movielens import layouts as movielens
 from palate.data.movielens.descriptions import describe, read_descriptions
@@ -54,10 +55,10 @@ def prepare(
     The folder is created atomically.
 
     Args:
-        source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; or event files (CSV, JSON
-            lines, Parquet, or with ``own.format`` sequences), by path or glob;
-            or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format
-            that is compressed or on another scale, which is read as event files.
+        source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; ``example`` for a made-up
+            shop that comes with palate; or event files (CSV, JSON lines, Parquet, or with ``own.format`` sequences),
+            by path or glob; or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format that is
+            compressed or on another scale, which is read as event files.
         out: The new folder.
         items: Item file, or a glob of several; if None, items are taken from the events' columns.
         own: Column names and other settings of event files; what is not given is inferred.
@@ -161,7 +162,10 @@ class _Reading:
         descriptions = None if self.descriptions is None else expanded(self.descriptions)
         if len(sources) == 1 and (pair := movielens.find_other_ratings(sources[0])):
             sources, own = [pair[0]], (own or OwnData()).model_copy(update={"items": str(pair[1])})
-        if _are_own_files(sources, own):
+        if is_example(sources):
+            raw = read_own(*example_files(own), descriptions, rules, say)
+            raw = replace(raw, name=EXAMPLE, source=EXAMPLE, licence=LICENCE)
+        elif _are_own_files(sources, own):
             raw = read_own(sources, own or OwnData(), descriptions, rules, say)
         else:
             origin = _find_source(sources[0], self.cache, say, self.progress)
@@ -225,8 +229,9 @@ def _find_source(source: str | Path, cache: Path, say: Report, progress: bool) -
     elif path.exists() or len(path.parts) > 1 or path.suffix:
         name = ""
     else:
-        close = get_close_matches(text, RELEASES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known releases: {', '.join(RELEASES)}"
+        known = (*RELEASES, EXAMPLE)
+        close = get_close_matches(text, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         raise DataError(f"{text!r} is neither a release nor a folder nor a zip; {hint}")
     opened = open_source(path)
     layout = movielens.find_layout(opened)

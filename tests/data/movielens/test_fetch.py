@@ -243,5 +243,5 @@ def test_no_name_but_a_near_one_is_suggested(tmp_path):
         DataError, match="'ml-1n' is neither a release nor a folder nor a zip; did you mean ml-1m"
     ):
         prepare("ml-1n", tmp_path / "out")
-    with pytest.raises(DataError, match=r"known releases: ml-100k, ml-1m"):
+    with pytest.raises(DataError, match=r"known are ml-100k, ml-1m, .*example"):
         prepare("netflix", tmp_path / "out")
