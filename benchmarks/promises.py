@@ -21,7 +21,7 @@ from palate.data.dataset import Dataset, load_dataset
 from palate.data.population import summarise
 from palate.data.windows import make_examples
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, Seen
 from palate.encoders.marks import window_marks
 from palate.encoders.universal import UniversalNetwork
 from palate.errors import DataError
@@ -51,7 +51,10 @@ def answered(
                 continue
             windows = examples.windows
             counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
-            logits, marks = read_in_batches(network, counts, inputs), window_marks(counts, inputs)
+            logits, marks = (
+                read_in_batches(network, counts, inputs),
+                window_marks(Seen.of(counts, inputs), inputs),
+            )
             most, labels = summary.max_labels, len(dataset.categories)
             said, chances = decide(logits, marks, windows.length, decisions, most)
             named = said.membership(labels)[..., 0]

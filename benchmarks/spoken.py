@@ -1,11 +1,12 @@
 """How well the packaged model says names that it has never seen, and what an answer from a stored state costs.
 
-    python benchmarks/spoken.py [--model packaged] [--catalogues 20] [--categories 30] [--repeats 30]
+    python benchmarks/spoken.py [--model packaged] [--catalogues 20] [--categories 30] [--repeats 30] [--lists 20]
 
 Speech: random catalogues of names in many scripts, none of which was in the training, each with made-up users of its
 own. The named categories are drawn at random, so that no state explains them, and the model decodes freely and under
 the grammar. Read back: the answer can be parsed and says nothing else; exact: it says what was decided, in order;
-swapped: two names change places in the prompt, and so they do in the answer.
+swapped: two names change places in the prompt, and so they do in the answer. --lists asks the three questions that
+are answered with names about lists of names of one kind instead, that many times each, in free decoding.
 
 Costs: an answer from the state of 10 to 1,000 events, against the same backbone that reads the instruction alone,
 writes the same tokens under the same grammar, and reads no user. They take turns. Targets: 1.05 times alone, 1.15
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from palate.backbones.base import generation_settings
+from palate.backbones.spelling import spelled
 from palate.data.dataset import Dataset, DatasetInfo
 from palate.encoders.base import UserPrompt
 from palate.encoders.catalogue_free import UniversalEncoder
@@ -39,6 +41,8 @@ from palate.schema import Interactions, Preferences
 from palate.system.machine import describe_machine
 from palate.tasks import load_task
 from palate.tasks.base import Task
+from palate.tasks.wordings import NAMING, WORDINGS
+from palate.words import plural
 from streaming import milliseconds
 
 USERS, ITEMS, EVENTS = 60, 120, 40
@@ -49,9 +53,40 @@ SEED = 20_000
 TARGETS = {1: 1.05, 32: 1.15}
 
 
-def made_up_data(rng: np.random.Generator, categories: int, events: int = EVENTS) -> Dataset:
-    """A dataset over random names, of users with tastes."""
-    names = tuple(random_catalogue(rng, categories))
+def lists_of_one_kind(rng: np.random.Generator) -> dict[str, list[str]]:
+    """Lists of names that are hard to say, or to tell apart."""
+    long = [" ".join(random_catalogue(rng, int(size))) for size in rng.integers(5, 9, 60)]
+    letters = [chr(one) for one in rng.integers(0x4E00, 0x9FA5, 400)]
+    return {
+        "numbered": [f"tag {number:03}" for number in range(30)],
+        "numbers": [*(f"Series {number}" for number in range(1, 31)), "1987s rock", "1978s rock"],
+        "codes": [
+            *(f"{one:04x}-{one * 7919 % 65536:04x}-aa" for one in rng.integers(65536, size=15).tolist()),
+            *(f"KXV-{one}-B" for one in rng.integers(10_000, 99_999, 15).tolist()),
+        ],
+        "Chinese": ["".join(rng.choice(letters, int(size))) for size in rng.integers(1, 9, 30)],
+        "accents": [
+            "Música", "Música ao vivo", "Músico", "Ação", "Ação e aventura", "Čeština", "Češka", "Übersetzung", "Über",
+            "naïve", "naïf", "Éire", "Ñandú", "Ñandú azul", "Ångström", "Ångstrom", "Łódź", "Łódka", "smörgås", "smör",
+        ],
+        "few words": [
+            "Home", "Garden", "Lamp", "Home and Garden", "Garden and Home", "Lamp and Home", "Home Lamp", "Lamp Home",
+            "Garden Lamp", "Lamp Garden", "Home Garden Lamp", "Lamp Garden Home", "Home and Garden Lamp",
+            "Home and Home", "Lamp and Lamp and Lamp",
+        ],
+        "like": [
+            "la", "la la", "la la la", "like this", "The likes of us", "we like like that", "she likes it",
+            "users like it", "like la", "la like", "likes and hates", "what one likes",
+        ],
+        "long": long,
+    }  # fmt: skip
+
+
+def made_up_data(
+    rng: np.random.Generator, categories: int, events: int = EVENTS, called: Sequence[str] = ()
+) -> Dataset:
+    """A dataset over random names, or those given, of users with tastes."""
+    names = tuple(called) or tuple(random_catalogue(rng, categories))
     has = np.zeros((ITEMS, categories), dtype=bool)
     for row in has:
         row[rng.choice(categories, min(2, categories), replace=False)] = True
@@ -114,6 +149,36 @@ def swapped(named: np.ndarray) -> np.ndarray:
         else:
             row[:] = row[::-1].copy()
     return other
+
+
+@torch.inference_mode()
+def said_exactly(model: PersonalizedModel, answers: int) -> dict[str, tuple[int, int]]:
+    """Ask about lists of names of one kind, and count the answers that say what was decided, and all of them."""
+    found = {}
+    for number, (called, names) in enumerate(lists_of_one_kind(np.random.default_rng(SEED)).items()):
+        rng = np.random.default_rng([SEED, 1, number])
+        limit = model.settings.user_encoder.max_name_tokens
+        ids = spelled(model.tokenizer, names)
+        names = [name for name, tokens in zip(names, ids, strict=True) if len(tokens) <= limit]
+        data = made_up_data(rng, len(names), called=names)
+        bound, task = model.bind(data), load_task(model.settings.task, data.info)
+        encoder = bound.user_encoder
+        assert isinstance(encoder, UniversalEncoder)
+        named = random_decisions(rng, min(answers, USERS), len(names), encoder.prompt.most)
+        logits, hidden = read(
+            encoder, bound.events(data.histories([str(user) for user in range(len(named))]))
+        )
+        user = encoder.prompt(torch.from_numpy(named), hidden, logits)
+        user = UserPrompt(user.embeddings, user.mask)  # no draft
+        bound.constrained = False
+        right = 0
+        for kind in NAMING:
+            question = WORDINGS[kind].trained[0].format(fields=plural(data.info.category_field))
+            texts = bound.generate_from(user, question)
+            wanted = task.texts(kind, Preferences(named[:, 0], named[:, 1]))
+            right += sum(text == want for text, want in zip(texts, wanted, strict=True))
+        found[called] = right, len(named) * len(NAMING)
+    return found
 
 
 @dataclass
@@ -259,9 +324,14 @@ def main() -> None:
     parser.add_argument("--catalogues", type=int, default=20, help="random catalogues")
     parser.add_argument("--categories", type=int, default=30, help="categories of each")
     parser.add_argument("--repeats", type=int, default=30, help="rounds in which all take turns")
+    parser.add_argument("--lists", type=int, help="ask about lists of one kind alone, so often each question")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
     model = load_model(arguments.model, device="cpu")
+    if arguments.lists:
+        for called, (right, all_) in said_exactly(model, arguments.lists).items():
+            print(f"{called:<12} {right / all_:.3f} of {all_}")
+        return
     start = time.perf_counter()
     said = speech(model, arguments.catalogues, arguments.categories)
     for name, one in said.items():

@@ -30,7 +30,7 @@ from palate.data.dataset import Dataset, load_dataset
 from palate.data.population import PopulationSummary, summarise
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import calibrated, counts_of, read_in_batches
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, Seen
 from palate.encoders.marks import window_marks
 from palate.encoders.universal import UniversalNetwork
 from palate.evaluation.metrics import paired_difference, weighted_f1
@@ -76,7 +76,7 @@ def _said(
     """Name the labels of B windows, and their probabilities, [B, L, 2]."""
     counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
     inputs = PopulationInputs.of([summary])
-    logits, marks = read_in_batches(network, counts, inputs), window_marks(counts, inputs)
+    logits, marks = read_in_batches(network, counts, inputs), window_marks(Seen.of(counts, inputs), inputs)
     return decide(logits, marks, windows.length, summary.usual_decisions, task.settings.max_labels)
 
 

@@ -10,7 +10,7 @@ from palate.data.population import summarise
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
 from palate.encoders.counts import CategoryCounts
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, Seen
 from palate.encoders.marks import FARTHEST, window_marks
 from palate.items.categories import MEMBER
 from palate.tasks.decisions import MARKS
@@ -36,7 +36,7 @@ def test_the_marked_categories_are_those_of_the_label_rule(dataset, rule):
     counts = counts_of(histories, dataset.category_matrix, dataset.info.rating_values)
     seen = category_statistics(histories, dataset.category_matrix, dataset.rating_values)
     named = task.labels(seen).membership(8)
-    marks = window_marks(counts, inputs)
+    marks = window_marks(Seen.of(counts, inputs), inputs)
     assert marks.shape == (*named.shape, MARKS)
     same = ((marks[..., 0] > 0) == named).all(axis=(1, 2))
     assert same.mean() > 0.95  # but for ties in mean and count, which the rule breaks by name
@@ -52,7 +52,8 @@ def test_the_distance_from_the_threshold_is_in_units_of_the_spread(dataset):
     steps = round((summary.like_above + 0.4 * summary.spread) / summary.step)
     length, squares = count.sum(dim=1), count * steps**2
     made = CategoryCounts(count * MEMBER, count * steps * MEMBER, squares * MEMBER, length, length * steps)
-    marks = window_marks(made, PopulationInputs.of([summary]))[0]
+    inputs = PopulationInputs.of([summary])
+    marks = window_marks(Seen.of(made, inputs), inputs)[0]
     expected = (steps * summary.step - summary.like_above) / summary.spread
     np.testing.assert_allclose(marks[2, 0], [1, min(expected, FARTHEST), np.log(4) / 3, 0], atol=1e-5)
     assert not marks[2, 1].any()
@@ -61,4 +62,4 @@ def test_the_distance_from_the_threshold_is_in_units_of_the_spread(dataset):
 
 def test_nothing_is_named_of_a_user_of_whom_nothing_was_seen(dataset):
     inputs = PopulationInputs.of([summarise(dataset, small_task(dataset))])
-    assert (window_marks(CategoryCounts.empty(2, 8), inputs) == [0, 0, 0, 1]).all()
+    assert (window_marks(Seen.of(CategoryCounts.empty(2, 8), inputs), inputs) == [0, 0, 0, 1]).all()

@@ -13,10 +13,10 @@ from palate.encoders.calibration import calibrated, read_in_batches
 from palate.encoders.counts import MEMBER, CategoryCounts
 from palate.encoders.estimates import (
     PopulationInputs,
+    Reading,
     Seen,
     _among_best,
     _reached,
-    category_ratings,
     estimate_history,
     on_scale,
 )
@@ -83,8 +83,8 @@ def test_categories_in_another_order_get_the_same_log_odds(dataset, summary):
         counts.count[:, order], counts.total[:, order], counts.squares[:, order], counts.length, counts.whole
     )
     torch.testing.assert_close(
-        model(counts, inputs)[0][:, order],
-        model(other, PopulationInputs.of([moved]))[0],
+        model(Reading.of(counts, inputs))[0][:, order],
+        model(Reading.of(other, PopulationInputs.of([moved])))[0],
         rtol=1e-4,
         atol=1e-4,
     )
@@ -100,16 +100,16 @@ def test_another_scale_gives_the_same_log_odds(dataset, summary):
     )
     counts, model = counts_of(dataset, np.arange(9), 10), network()
     assert doubled.step == 2 * summary.step  # so the same numbers of steps
-    first, second = (model(counts, PopulationInputs.of([one]))[0] for one in (summary, doubled))
+    first, second = (model(Reading.of(counts, PopulationInputs.of([one])))[0] for one in (summary, doubled))
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
 
 
 def test_users_of_several_populations_in_one_batch_read_their_own(dataset, summary):
     other = summarise(dataset, small_task(dataset), dataset.users("train")[:20])
     counts, model = counts_of(dataset, np.arange(6), 10), network()
-    alone = [model(counts, PopulationInputs.of([one]))[0] for one in (summary, other)]
+    alone = [model(Reading.of(counts, PopulationInputs.of([one])))[0] for one in (summary, other)]
     which = torch.tensor([0, 1, 1, 0, 0, 1])
-    together = model(counts, PopulationInputs.of([summary, other])[which])[0]
+    together = model(Reading.of(counts, PopulationInputs.of([summary, other])[which]))[0]
     expected = torch.where(which[:, None, None] == 0, alone[0], alone[1])
     torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-4)
 
@@ -123,9 +123,11 @@ def test_without_training_the_estimates_beat_the_rule(dataset, summary):
     model = UniversalNetwork(UniversalSettings())
     with torch.no_grad():
         counts, inputs = counts_of(dataset, users, 8), PopulationInputs.of([summary])
-        logits = model(counts, inputs)[0].double().numpy()
+        logits = model(Reading.of(counts, inputs))[0].double().numpy()
     length = np.full(len(users), 8)
-    chances = summary.usual_decisions.probabilities(logits, window_marks(counts, inputs), length)
+    chances = summary.usual_decisions.probabilities(
+        logits, window_marks(Seen.of(counts, inputs), inputs), length
+    )
     assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.05)
     said = membership(summary.usual_decisions.decide(chances, length, 3).liked, labels)
     windows = draw_windows(dataset.interactions, users, 8, "random", np.random.default_rng(0))
@@ -141,8 +143,8 @@ def test_the_answer_for_a_complete_history_is_that_of_the_label_rule(dataset, su
     truth, counts = task.labels(full), counts_of(dataset, users, 100)
     with torch.no_grad():
         complete = torch.ones(len(users), dtype=bool)
-        logits = network()(counts, PopulationInputs.of([summary]), complete=complete)[0].double().numpy()
-    marks = window_marks(counts, PopulationInputs.of([summary]))
+        logits = network()(Reading.of(counts, PopulationInputs.of([summary]), complete))[0].double().numpy()
+    marks = window_marks(Seen.of(counts, PopulationInputs.of([summary])), PopulationInputs.of([summary]))
     said, _ = decide(logits, marks, counts.length.numpy(), summary.usual_decisions, 3)
     names = ("liked", "disliked")
     same = [(getattr(said, half) == getattr(truth, half)).all(1).mean() for half in names]
@@ -152,8 +154,10 @@ def test_the_answer_for_a_complete_history_is_that_of_the_label_rule(dataset, su
 def test_complete_and_other_histories_may_be_mixed(dataset, summary):
     counts, model, inputs = counts_of(dataset, np.arange(6), 10), network(), PopulationInputs.of([summary])
     complete = torch.tensor([True, False, True, False, False, True])
-    mixed = model(counts, inputs, complete=complete)[0]
-    torch.testing.assert_close(mixed[~complete], model(counts, inputs)[0][~complete], rtol=1e-4, atol=1e-4)
+    mixed = model(Reading.of(counts, inputs, complete))[0]
+    torch.testing.assert_close(
+        mixed[~complete], model(Reading.of(counts, inputs))[0][~complete], rtol=1e-4, atol=1e-4
+    )
     assert (mixed[complete].abs() > 5).all()
 
 
@@ -161,15 +165,17 @@ def test_thresholds_of_the_users_replace_the_population_s(dataset, summary):
     counts, model = counts_of(dataset, np.arange(5), 10), network()
     inputs = PopulationInputs.of([summary])
     same = torch.tensor([[summary.like_above, summary.dislike_below]], dtype=torch.float32).expand(5, 2)
-    torch.testing.assert_close(model(counts, inputs, same)[0], model(counts, inputs)[0], rtol=1e-4, atol=1e-4)
-    harder = model.inputs(counts, inputs, same + 1)[0]
-    assert (harder[..., 0] <= model.inputs(counts, inputs)[0][..., 0] + 1e-4).all()
+    torch.testing.assert_close(
+        model(Reading.of(counts, inputs), same)[0], model(Reading.of(counts, inputs))[0], rtol=1e-4, atol=1e-4
+    )
+    harder = model.inputs(Reading.of(counts, inputs), same + 1)[0]
+    assert (harder[..., 0] <= model.inputs(Reading.of(counts, inputs))[0][..., 0] + 1e-4).all()
 
 
 def test_one_event_and_no_event_can_be_read(dataset, summary):
     counts = counts_of(dataset, np.arange(3), 1).merge(CategoryCounts.empty(3, 8))
     for one in (counts, CategoryCounts.empty(3, 8)):
-        logits, hidden = network()(one, PopulationInputs.of([summary]))
+        logits, hidden = network()(Reading.of(one, PopulationInputs.of([summary])))
         assert logits.isfinite().all()
         assert hidden.shape == (3, 8, 16)
 
@@ -228,7 +234,7 @@ def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summa
 def test_expected_ratings_are_the_tastes_in_the_ratings_units(dataset, summary):
     counts, inputs = counts_of(dataset, np.arange(4), 12), PopulationInputs.of([summary])
     taste = estimate_history(Seen.of(counts, inputs), inputs).taste
-    expected = category_ratings(counts, inputs)
+    expected = Reading.of(counts, inputs).ratings
     torch.testing.assert_close(expected, summary.mean + summary.spread * taste)
     low, high = min(summary.rating_values), max(summary.rating_values)
     torch.testing.assert_close(on_scale(expected, summary.rating_values), (expected - low) / (high - low))
@@ -243,7 +249,7 @@ def test_decisions_are_calibrated_on_training_users(dataset, summary):
     full = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)[users]
     truth = membership(task.labels(full).liked, 8)
     counts, inputs = counts_of(dataset, users, 12), PopulationInputs.of([summary])
-    logits, marks = read_in_batches(model, counts, inputs), window_marks(counts, inputs)
+    logits, marks = read_in_batches(model, counts, inputs), window_marks(Seen.of(counts, inputs), inputs)
     chances = found.decisions.probabilities(logits, marks, np.full(len(users), 12))
     assert chances[..., 0].mean() == pytest.approx(truth.mean(), abs=0.03)
     with pytest.raises(LeakageError):
@@ -269,8 +275,10 @@ def test_thresholds_that_move_with_the_user_s_mean_are_estimated(dataset):
     truth, inputs = task.labels(full), PopulationInputs.of([summary])
     complete = torch.ones(len(users), dtype=bool)
     with torch.no_grad():
-        known = network()(counts_of(dataset, users, 100), inputs, complete=complete)[0].double().numpy()
-        base = network().inputs(counts_of(dataset, users, 12), inputs)[0].double().sigmoid().numpy()
+        known = network()(Reading.of(counts_of(dataset, users, 100), inputs, complete))[0].double().numpy()
+        base = (
+            network().inputs(Reading.of(counts_of(dataset, users, 12), inputs))[0].double().sigmoid().numpy()
+        )
     for half, named in enumerate((truth.liked, truth.disliked)):
         true = membership(named, labels)
         assert ((known[..., half] > 0) == true).mean() > 0.98

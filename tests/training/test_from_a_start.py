@@ -5,7 +5,7 @@ import torch
 
 from palate.backbones.spelling import spelled
 from palate.config.recipe import ModelSettings
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, Reading
 from palate.errors import RecipeError
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
@@ -177,7 +177,7 @@ def test_latent_queries_are_added_to_a_start_and_trained_with_it(
     plain = load_model(start, data=tiny_data, device="cpu")
     histories = tiny_data.histories(tiny_data.user_ids[:3])
     expected = plain.user_encoder.network(
-        plain.user_encoder._read(plain.events(histories)).counts, _inputs(plain)
+        Reading.of(plain.user_encoder._read(plain.events(histories)).counts, _inputs(plain))
     )[0]
     found = before.train().user_encoder(before.events(histories)).category_logits
     torch.testing.assert_close(found, expected)

@@ -20,7 +20,7 @@ from palate.data.population import (
 )
 from palate.data.windows import draw_with_truth
 from palate.encoders.counts import CategoryCounts
-from palate.encoders.estimates import PopulationInputs
+from palate.encoders.estimates import PopulationInputs, Reading, Seen
 from palate.encoders.marks import window_marks
 from palate.schema import Bools, Doubles, Interactions, Ints, Truth, WindowKind, Windows
 from palate.tasks.calibration import Sample, fit_decisions
@@ -135,7 +135,8 @@ def calibrated(
         logits = read_in_batches(network, counts, inputs, part[rows])
         if correction is not None:
             logits += _corrections(correction, windows)
-        marks = window_marks(counts, inputs[torch.from_numpy(part[rows])])
+        own = inputs[torch.from_numpy(part[rows])]
+        marks = window_marks(Seen.of(counts, own), own)
         labels = task.labels(told).membership(len(dataset.categories))
         samples[size] = Sample(logits, marks, labels, repeats)
     decisions = fit_decisions(samples, task.settings.max_labels) if samples else None
@@ -182,5 +183,5 @@ def read_in_batches(
     for start in range(0, len(counts), size):
         rows = slice(start, start + size)
         own = population if place is None else population[torch.from_numpy(place[rows])]
-        found.append(network(counts[rows], own)[0].double().cpu().numpy())
+        found.append(network(Reading.of(counts[rows], own))[0].double().cpu().numpy())
     return np.concatenate(found)

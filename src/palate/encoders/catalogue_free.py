@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from palate.data.population import rating_steps, summarise
 from palate.encoders.base import Binding, EncoderSizes, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
-from palate.encoders.estimates import PopulationInputs, category_ratings, on_scale
+from palate.encoders.estimates import PopulationInputs, Reading, on_scale
 from palate.encoders.history_parts import HistoryParts, LatentReader
 from palate.encoders.marks import window_marks
 from palate.encoders.spoken import NamesPrompt
@@ -232,14 +232,15 @@ class UniversalEncoder(nn.Module):
         summary, population = known_summary(self.summary), self._population
         assert population is not None
         counts, population = parts.counts, population.to(self._device)
-        logits, hidden = self.network(counts, population, complete=complete)
+        reading = Reading.of(counts, population, complete)
+        logits, hidden = self.network(reading)
         if parts.latent is not None:
             correction = self._correction(parts.latent)
             if complete is not None:  # nothing is left to estimate
                 correction = correction * ~complete[:, None, None]
             logits = logits + correction
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
-        marks = window_marks(counts, population)
+        marks = window_marks(reading.seen, population)
         decisions = summary.usual_decisions
         labels, probabilities = decide(found, marks, length, decisions, summary.max_labels)
         kept = torch.from_numpy(decisions.kept_at(length))
@@ -251,7 +252,7 @@ class UniversalEncoder(nn.Module):
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
         rated = None
         if summary.feedback != "implicit":
-            rated = on_scale(category_ratings(counts, population), summary.rating_values)
+            rated = on_scale(reading.ratings, summary.rating_values)
         user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits, rated)
         return replace(user, kept=kept)
 

@@ -168,11 +168,28 @@ class Estimates:
     score_sd: Tensor  # [B, N, L]
 
 
-def category_ratings(counts: CategoryCounts, population: PopulationInputs) -> Tensor:
-    """Estimate the mean rating that each of B users gives to each category's items, in the ratings' units, [B, L]."""
-    seen = Seen.of(counts, population)
-    taste, _, _ = _tastes(seen, population, _own_noise(seen, population))
-    return taste * population.spread + population.mean
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Counts of B users, read with a summary of their population: what was seen, and what is estimated from it."""
+
+    seen: Seen
+    estimates: Estimates
+    population: PopulationInputs
+    complete: Tensor | None
+    """Whether the counts are of the full history, [B]; no one's if None."""
+
+    @classmethod
+    def of(
+        cls, counts: CategoryCounts, population: PopulationInputs, complete: Tensor | None = None
+    ) -> Reading:
+        """Read counts; of one population, or one for each user."""
+        seen = Seen.of(counts, population)
+        return cls(seen, estimate_history(seen, population, complete), population, complete)
+
+    @property
+    def ratings(self) -> Tensor:
+        """Estimated mean rating that each user gives to each category's items, in the ratings' units, [B, L]."""
+        return self.estimates.taste * self.population.spread + self.population.mean
 
 
 def on_scale(ratings: Tensor, values: Sequence[float]) -> Tensor:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from palate.encoders.estimates import PopulationInputs, Reading
+
 if TYPE_CHECKING:
     from palate.encoders.counts import CategoryCounts
-    from palate.encoders.estimates import PopulationInputs
     from palate.encoders.universal import UniversalNetwork
 
 
@@ -35,7 +36,7 @@ class NetworkExamples:
         cls, network: UniversalNetwork, counts: CategoryCounts, population: PopulationInputs, truth: Tensor
     ) -> NetworkExamples:
         """Read the counts of N windows; ``truth`` is [N, L, 2]."""
-        return cls(*network.inputs(counts, population), truth)
+        return cls(*network.inputs(Reading.of(counts, population)), truth)
 
     @classmethod
     def joined(cls, parts: Sequence[NetworkExamples]) -> NetworkExamples:

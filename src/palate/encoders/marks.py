@@ -10,7 +10,6 @@ import torch
 from palate.encoders.estimates import PopulationInputs, Seen, labels_of_all, scores_of_all, thresholds_of
 
 if TYPE_CHECKING:
-    from palate.encoders.counts import CategoryCounts
     from palate.schema import Doubles
 
 FARTHEST = 2.0
@@ -18,18 +17,17 @@ FARTHEST = 2.0
 
 
 @torch.no_grad()
-def window_marks(counts: CategoryCounts, population: PopulationInputs) -> Doubles:
+def window_marks(seen: Seen, population: PopulationInputs) -> Doubles:
     """Mark what the label rule names by the windows alone.
 
     Args:
-        counts: Counts of B users over L categories.
+        seen: What was seen of B users over L categories.
         population: Their population, or one for each.
 
     Returns:
         For liked and disliked: whether the rule names the category and, if so, its distance from the threshold, and
         the logarithm of its count; and whether it was met too seldom to be named, [B, L, 2, 4].
     """
-    seen = Seen.of(counts, population)
     like, dislike = thresholds_of(seen, population)
     named = (labels_of_all(seen, population, like, dislike) >= 0).double()  # [B, L, 2]
     score = scores_of_all(seen, population)

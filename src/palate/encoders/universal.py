@@ -11,16 +11,15 @@ from torch.nn import functional
 from palate.encoders.estimates import (
     Estimates,
     PopulationInputs,
+    Reading,
     Seen,
     chances_of_labels,
-    estimate_history,
     labels_of_all,
     thresholds_of,
 )
 
 if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
-    from palate.encoders.counts import CategoryCounts
 
 RULERS = 8
 """Number of learned scores by which categories are ranked."""
@@ -62,30 +61,22 @@ class UniversalNetwork(nn.Module):
         weight = self.out.weight
         self.own = nn.Parameter(weight.new_zeros(categories, weight.shape[1]))
 
-    def forward(
-        self,
-        counts: CategoryCounts,
-        population: PopulationInputs,
-        thresholds: Tensor | None = None,
-        complete: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Read B users.
+    def forward(self, reading: Reading, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Judge the categories of B users.
 
         Args:
-            counts: Their counts over L categories.
-            population: Their population, or one for each.
+            reading: What was read of them.
             thresholds: Scores above which a category is liked and below which it is disliked, in the units of the
                 ratings (or of shares as multiples), [B, 2]; the population's if None.
-            complete: Whether the counts are of the full history, [B]; no one's if None.
 
         Returns:
             Log-odds that a category is liked and disliked, [B, L, 2], and the hidden vectors, [B, L, d_model].
         """
         with torch.no_grad():
-            base, features = self.inputs(counts, population, thresholds, complete)
+            base, features = self.inputs(reading, thresholds)
         logits, hidden = self.correct(base, features)
-        if complete is not None:  # nothing is left to estimate
-            logits = torch.where(complete[:, None, None], base, logits)
+        if reading.complete is not None:  # nothing is left to estimate
+            logits = torch.where(reading.complete[:, None, None], base, logits)
         return logits, hidden
 
     def correct(self, base: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,17 +91,9 @@ class UniversalNetwork(nn.Module):
         hidden = self.norm(hidden)
         return base + self.out(hidden), hidden
 
-    def inputs(
-        self,
-        counts: CategoryCounts,
-        population: PopulationInputs,
-        thresholds: Tensor | None = None,
-        complete: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def inputs(self, reading: Reading, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute what does not depend on the weights: the estimates' log-odds [B, L, 2] and features [B, L, F]."""
-        p = population
-        seen = Seen.of(counts, p)
-        estimates = estimate_history(seen, p, complete)
+        seen, estimates, p, complete = reading.seen, reading.estimates, reading.population, reading.complete
         like, dislike = thresholds_of(seen, p, estimates.offset, complete)
         if thresholds is not None:
             at, unit = (0.0, 1.0) if p.implicit else (p.mean, p.spread)

@@ -12,7 +12,7 @@ from palate.system.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from palate.encoders.base import KeptState, UserPrompt
-    from palate.model.model import PersonalizedModel
+    from palate.model.reading import ReadingModel
     from palate.schema import History
 
 
@@ -24,7 +24,7 @@ class HistoryState:
     rating must be removed with :meth:`remove` before the new one is added.
     """
 
-    def __init__(self, model: PersonalizedModel, state: KeptState | None = None) -> None:
+    def __init__(self, model: ReadingModel, state: KeptState | None = None) -> None:
         self._model, self._encoder = model, model.keeper
         self._state: Any = self._encoder.init_state(1) if state is None else state
 
@@ -88,7 +88,7 @@ class HistoryState:
         write_bytes(path, self.to_bytes())
 
     @classmethod
-    def load(cls, model: PersonalizedModel, source: bytes | Path | str) -> HistoryState:
+    def load(cls, model: ReadingModel, source: bytes | Path | str) -> HistoryState:
         """Read a state from a file or bytes; raises :class:`DataError` if it is not of this model."""
         path = None if isinstance(source, bytes) else Path(source)
         data = (

@@ -9,7 +9,7 @@ import torch
 
 from palate.data.windows import draw_windows
 from palate.encoders.calibration import counts_of
-from palate.encoders.estimates import PopulationInputs, category_ratings, on_scale
+from palate.encoders.estimates import PopulationInputs, Reading, on_scale
 from palate.pretraining.language import Readers
 from palate.pretraining.populations import Shape, draw_population
 from palate.tasks.questions import without
@@ -57,12 +57,13 @@ def _population(network: UniversalNetwork, rng: np.random.Generator) -> Readers:
     windows = without(draw_windows(p.histories, read, size, "random", rng), items)
     counts = counts_of(windows.interactions(), p.category_matrix, p.rating_values)
     inputs = PopulationInputs.of([p.summary(known)])
-    logits, hidden = network(counts, inputs)
+    reading = Reading.of(counts, inputs)
+    logits, hidden = network(reading)
     full = p.statistics(read)
     return Readers(
         hidden=hidden,
         logits=logits,
-        rated=on_scale(category_ratings(counts, inputs), p.rating_values),
+        rated=on_scale(reading.ratings, p.rating_values),
         scores=p.task.scores(full),
         known=full.count >= p.task.settings.min_count,
         like_above=p.task.like_above,

@@ -1,0 +1,231 @@
+"""How a model answers: freely, within the grammar, from drafts, or by choosing between answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from palate.backbones.base import Backbone
+from palate.config.registry import tasks
+from palate.encoders.base import UserPrompt
+from palate.errors import MismatchError
+from palate.model.asking import Asked
+from palate.model.config import PersonalizedSettings
+from palate.model.drafts import decided_names, drafts_of, kept_drafts, stream_drafts
+from palate.model.generation import Prefix, TokenStreamer, choose, log_likelihood, read_ahead, write
+from palate.model.grammar import Grammar, GrammarProcessor
+from palate.model.parts import Instruction
+from palate.model.positions import check_length
+from palate.model.prompt import Prompt, begin, finish
+from palate.model.reading import ReadingModel
+from palate.model.tables import Table
+from palate.schema import History, Windows
+from palate.tasks.category_preference import CategoryPreference
+from palate.tasks.questions import Question
+
+
+class AnsweringModel(ReadingModel):
+    """User prompts to answers."""
+
+    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
+        super().__init__(settings, backbone, table)
+        self.constrained = settings.grammar
+        """Whether answers are constrained to what the task allows: every name at most once, from the catalogue."""
+        self._grammar: tuple[tuple[tuple[str, ...], str, int, tuple[str, ...]], Grammar] | None = None
+
+    @torch.inference_mode()
+    def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
+        """Generate an answer for each of B windows, whose indices refer to :attr:`table`."""
+        return self._answer(self.user_prompt(windows), instruction) if len(windows) else []
+
+    @torch.inference_mode()
+    def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:
+        """Generate an answer for each history by greedy decoding.
+
+        Args:
+            histories: B histories, oldest event first. :meth:`visible` shows which part of each is read.
+            instruction: One for all users or one for each; the trained one if None.
+
+        Returns:
+            B answers.
+
+        Raises:
+            DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
+                differ in length.
+        """
+        return self._answer(self.encode(histories), instruction) if len(histories) else []
+
+    @torch.inference_mode()
+    def generate_from(
+        self,
+        user_prompts: Tensor | Sequence[Tensor] | UserPrompt,
+        instruction: Instruction = None,
+        streamer: TokenStreamer | None = None,
+    ) -> list[str]:
+        """Generate answers from user prompts, such as stored ones or those of a state.
+
+        Args:
+            user_prompts: [B, M, E], B tensors [M, E] of different lengths, or a result of :meth:`encode`, with which
+                questions about categories are asked with vectors of these categories.
+            instruction: One for all users or one for each; the trained one if None.
+            streamer: Receives the tokens as they are generated.
+
+        Returns:
+            B answers, by greedy decoding.
+        """
+        user = self._given(user_prompts)
+        return self._answer(user, instruction, streamer=streamer) if len(user.embeddings) else []
+
+    @torch.inference_mode()
+    def prefix(self, histories: Sequence[History]) -> Prefix:
+        """Prefill the prefix of the histories into the KV cache, for :meth:`generate_after`.
+
+        Raises:
+            MismatchError: The backbone is an encoder-decoder, or attends to the user's vectors: there is no prefix.
+            DataError: As for :meth:`generate`.
+        """
+        if self.frame is None:
+            raise MismatchError(
+                "an encoder-decoder reads user and instruction together and has no prefix; use generate()"
+            )
+        if self.conditioning is not None:
+            raise MismatchError(
+                "the layers attend to the user's vectors, which are in no prefix; use generate()"
+            )
+        return self._prefix(self.encode(histories))
+
+    @torch.inference_mode()
+    def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
+        """Generate an answer for each of the prefix's B users; the prefix can be used again."""
+        return self._answer(prefix, instruction)
+
+    @torch.inference_mode()
+    def choose(
+        self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
+    ) -> Tensor:
+        """Compute the probabilities of C answers for each of B windows, normalised over the answers, [B, C].
+
+        They are the next token's probabilities if the answers of each window start with different tokens, otherwise
+        those of all tokens.
+        """
+        texts = [text for row in choices for text in row]
+        tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
+        return choose(self.backbone, self.frame, self.prompt(windows, instruction), tokens, mask)
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self,
+        user_prompts: Tensor | Sequence[Tensor] | UserPrompt,
+        texts: Sequence[str],
+        instruction: Instruction = None,
+    ) -> Tensor:
+        """Compute the log-probability of a text as the answer to each user prompt, including its end token, [B].
+
+        The user prompts are as for :meth:`generate_from`.
+        """
+        prompt = self.complete(self._given(user_prompts), instruction)
+        return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
+
+    @property
+    def grammar(self) -> Grammar:
+        """The answers that the task allows, over the backbone's tokens.
+
+        Raises:
+            MismatchError: The task has no grammar.
+        """
+        settings = self.settings
+        if tasks.find(settings.task.kind).build is not CategoryPreference:
+            raise MismatchError(
+                f"answers to the task {settings.task.kind!r} cannot be constrained, because it has no grammar; set "
+                "model.grammar=false"
+            )
+        ratings = tuple(f"{value:g}" for value in self.table.rating_values)
+        key = settings.categories, settings.category_field, settings.task.max_labels, ratings
+        if self._grammar is None or self._grammar[0] != key:
+            end = self.tokenizer.eos_token_id if self.frame is None else self.frame.end
+            self._grammar = key, Grammar(self.tokenizer, end, *key)
+        return self._grammar[1]
+
+    def _given(self, user_prompts: Tensor | Sequence[Tensor] | UserPrompt) -> UserPrompt:
+        """Batch user prompts from outside, of any device and scale."""
+        if isinstance(user_prompts, UserPrompt):
+            return self.like_tokens(user_prompts.to(self.device))
+        return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
+
+    def _answer(
+        self, before: UserPrompt | Prefix, instruction: Instruction, streamer: TokenStreamer | None = None
+    ) -> list[str]:
+        """Generate an answer for each of B users, after their prompts or a prefix that has been read."""
+        questions, most = self._questions(instruction), self.settings.max_new_tokens
+        prefix = before if isinstance(before, Prefix) else None
+        asked = self._asked(questions)
+        prompt = self._inject(before, asked) if isinstance(before, UserPrompt) else self._after(before, asked)
+        check_length(self.backbone.config, prompt.mask.shape[1], most)
+        each = questions * len(prompt.mask) if len(questions) == 1 else questions
+        said = self._drafts(before, each, prompt, most)
+        rest = [row for row, draft in enumerate(said) if draft is None]
+        if rest and (streamer is not None or prefix is not None):
+            rest = list(range(len(said)))  # one generation for all
+        if rest:
+            some = prompt if len(rest) == len(said) else prompt[torch.tensor(rest, device=self.device)]
+            constraint = self._constraint(before, each, rest)
+            written = write(self.backbone, self.frame, some, most, prefix, streamer, constraint)
+            for row, token_ids in zip(rest, written.tolist(), strict=True):
+                said[row] = token_ids
+        elif streamer is not None:
+            start = [self.backbone.config.decoder_start_token_id] if self.frame is None else []
+            stream_drafts(streamer, [one for one in said if one], start, self.tokenizer.pad_token_id)
+        answers: list[str] = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return answers
+
+    def _drafts(
+        self, before: UserPrompt | Prefix, questions: Sequence[Question], prompt: Prompt, most: int
+    ) -> list[list[int] | None]:
+        """Draft the answers of B users from what their encoder has decided; None where the backbone writes its own."""
+        nothing: list[list[int] | None] = [None] * len(prompt.mask)
+        if not self.constrained or before.named is None:
+            return nothing
+        grammar, prefix = self.grammar, before if isinstance(before, Prefix) else None
+        decided = decided_names(before.named)
+        drafts = drafts_of(grammar, questions, decided)
+        rows = [row for row, draft in enumerate(drafts) if draft is not None and len(draft) <= most]
+        if not rows or (prefix is not None and len(rows) < len(drafts)):
+            return nothing
+        some = prompt if len(rows) == len(drafts) else prompt[torch.tensor(rows, device=self.device)]
+        written = [draft for row in rows if (draft := drafts[row]) is not None]
+        allowed = [
+            grammar.along(draft, questions[row].kind, decided[row])
+            for row, draft in zip(rows, written, strict=True)
+        ]
+        kept = kept_drafts(self.backbone, self.frame, some, written, allowed, prefix)
+        for row, draft, keep in zip(rows, written, kept, strict=True):
+            nothing[row] = draft if keep else None
+        return nothing
+
+    def _constraint(
+        self, before: UserPrompt | Prefix, questions: Sequence[Question], rows: Sequence[int]
+    ) -> GrammarProcessor | None:
+        """Return what constrains the answers to some of B users' questions, if :attr:`constrained` is set.
+
+        If the user encoder decides on names, an answer says these.
+        """
+        if not self.constrained:
+            return None
+        grammar = self.grammar
+        decided = None if before.named is None else decided_names(before.named)
+        starts = [grammar.start(questions[row].kind, decided[row] if decided else None) for row in rows]
+        return GrammarProcessor(grammar, starts)
+
+    def _prefix(self, user: UserPrompt) -> Prefix:
+        edges = self._edges()
+        assert edges is not None, "an encoder-decoder has no prefix"
+        beginning = begin(self.soft_task_prompt, user, edges, self.settings.user_first)
+        return read_ahead(self.backbone, beginning, user)
+
+    def _after(self, prefix: Prefix, asked: Asked) -> Prompt:
+        edges = self._edges()
+        assert edges is not None, "a prefix comes from a decoder-only backbone"
+        vectors, mask = asked.embedded(self.embedded, len(prefix.prompt.mask), prefix.entities)
+        return finish(prefix.prompt, self.soft_task_prompt, vectors, mask, edges, self.settings.user_first)

@@ -1,0 +1,176 @@
+"""The parts of a personalized model, and the prompts that its backbone reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.backbones.base import Backbone, vocabulary_of
+from palate.backbones.conditioning import Conditioning
+from palate.backbones.tokens import padded_tokens
+from palate.config.recipe import TextSettings
+from palate.encoders.base import BindsToData, UserPrompt
+from palate.encoders.batch import window_tensors
+from palate.encoders.kinds import build_user_encoder
+from palate.encoders.text import BlockCatalogue, TextHistory
+from palate.errors import MismatchError
+from palate.model.asking import Asked
+from palate.model.config import PersonalizedSettings
+from palate.model.prompt import Edges, Prompt, inject, inject_beside
+from palate.model.tables import EventInput, Table, catalogue_of, encoder_sizes
+from palate.model.token_like import TokenLike
+from palate.schema import Ints, Windows
+from palate.tasks.questions import Question, recognised
+
+Instruction: TypeAlias = str | Question | Sequence[str | Question] | None
+"""One instruction for all users, or one for each; the task's if None. A question knows which categories it names."""
+
+
+class ModelParts(nn.Module):
+    """Item table, user encoder, task prompt and backbone, and the assembly of their prompts."""
+
+    def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
+        super().__init__()
+        self.settings = settings
+        self.tokenizer = backbone.tokenizer
+        self.backbone, self.frame = backbone.model, backbone.frame
+        self.table = table
+        self.catalogue = catalogue_of(table, settings.user_encoder, self.tokenizer, settings.event_texts)
+        embedding = self.backbone.get_input_embeddings().weight  # [V, E]
+        if isinstance(settings.user_encoder, TextSettings):
+            self.user_encoder: nn.Module = TextHistory(self.backbone.get_input_embeddings)
+        else:
+            sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories), settings.event_texts)
+            self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
+        words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
+        self.task_prompt = nn.Parameter(
+            backbone.token_embeddings(words).detach().clone()
+        )  # [K, E], random words
+        self.conditioning: Conditioning | None = None
+        """Cross-attention to the user's vectors; None if they stand in the prompt."""
+        if settings.conditioning == "cross-attention":
+            self.conditioning = Conditioning(self.backbone, settings.cross_attention_every)
+        self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
+        if self.token_like is not None:
+            self.token_like.start_from(backbone)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the history is read as text, without a user encoder."""
+        return isinstance(self.settings.user_encoder, TextSettings)
+
+    @property
+    def binding(self) -> BindsToData:
+        """The user encoder, if its weights know no catalogue; raises :class:`MismatchError` otherwise."""
+        if not isinstance(self.user_encoder, BindsToData):
+            kind = self.settings.user_encoder.kind
+            raise MismatchError(
+                f"the weights of a {kind!r} user encoder are of one catalogue, and no other data can be given to it; "
+                "train it on that data, or take a 'universal' one"
+            )
+        return self.user_encoder
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.task_prompt.device
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that the tokenizer has and the backbone has an embedding for."""
+        return vocabulary_of(self.backbone, self.tokenizer)
+
+    @property
+    def soft_task_prompt(self) -> Tensor:
+        """Task prompt K as the backbone reads it, [K, E]."""
+        if self.token_like is None:
+            return self.task_prompt
+        prompt: Tensor = self.token_like(self.task_prompt)
+        return prompt
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Embed tokens [...] as the backbone's layers read them, [..., E]."""
+        embedded: Tensor = self.backbone.get_input_embeddings()(token_ids)
+        return embedded
+
+    def _edges(self) -> Edges | None:
+        """Return the embeddings of a decoder-only backbone's frame."""
+        if self.frame is None:
+            return None
+        opening, closing = (
+            self.embedded(torch.tensor(ids, dtype=torch.long, device=self.device))
+            for ids in (self.frame.opening, self.frame.closing)
+        )
+        return Edges(opening, closing)
+
+    def like_tokens(self, user: UserPrompt) -> UserPrompt:
+        """Scale user-prompt vectors if ``like_tokens`` is set; idempotent."""
+        if self.token_like is None or isinstance(self.user_encoder, TextHistory | BindsToData):
+            return user  # there are tokens in it already
+        return self.token_like.of_user(user)
+
+    def _events(self, windows: Windows) -> EventInput:
+        events: EventInput = self.catalogue(**window_tensors(windows, self.device))
+        return events
+
+    def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
+        """Assemble Z for each window, [B, N, E] with its mask."""
+        return self.complete(self.user_prompt(windows), instruction)
+
+    def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
+        """Assemble Z from user prompts U_e [B, M, E] of :meth:`user_prompt`: [B, N, E] with its mask."""
+        return self._inject(user, self._asked(self._questions(instruction)))
+
+    def user_prompt(self, windows: Windows) -> UserPrompt:
+        """Encode each window as U_e, [B, M, E] with its mask."""
+        return self.like_tokens(self.user_encoder(self._events(windows)))
+
+    def input_lengths(self, windows: Windows) -> Ints:
+        """Count the vectors that the model reads of each of B windows: tokens of a text history, else events, [B].
+
+        The task prompt is counted, and an instruction is not.
+        """
+        own = windows.length
+        if isinstance(self.catalogue, BlockCatalogue):
+            own = self.catalogue.lengths(**window_tensors(windows, self.device)).cpu().numpy()
+        return np.asarray(own + self.settings.task_prompt, dtype=np.int64)
+
+    def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
+        places = self.binding.name_places if self.settings.binds else None
+        vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities, places)
+        if self.conditioning is not None:
+            prompt = inject_beside(self.soft_task_prompt, user, vectors, mask, self._edges())
+        else:
+            prompt = inject(
+                self.soft_task_prompt, user, vectors, mask, self._edges(), self.settings.user_first
+            )
+        return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
+
+    def _asked(self, questions: Sequence[Question]) -> Asked:
+        return Asked.of(questions, self.tokenizer).to(self.device)
+
+    def _questions(self, instruction: Instruction) -> list[Question]:
+        """Return one question for all users, or one for each."""
+        several = [instruction] if isinstance(instruction, str | Question | None) else instruction
+        task = Question(self.settings.instruction, kind="preference")
+        known = self.settings.categories, self.settings.category_field
+        return [
+            one
+            if isinstance(one, Question)
+            else task
+            if one in (None, "", task.text)
+            else recognised(one, *known)
+            for one in several
+        ]
+
+    def question(self, instruction: str | None = None) -> Question:
+        """Recognise an instruction as a question with its kind and the categories that it asks about."""
+        return self._questions(instruction)[0]
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        tokens = padded_tokens(self.tokenizer, texts)
+        return tokens.ids.to(self.device), tokens.mask.to(self.device)
