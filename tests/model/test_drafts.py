@@ -75,7 +75,7 @@ def test_other_drafts_are_dropped_and_only_these_users_answers_written(
     few = sum(generated)
     assert few <= 2
 
-    monkeypatch.setattr("palate.model.model.kept_drafts", lambda *given: [False] * len(given[3]))
+    monkeypatch.setattr("palate.model.answering.kept_drafts", lambda *given: [False] * len(given[3]))
     generated.clear()
     assert model.generate_from(decided(users, said)) == answers
     assert sum(generated) == 6

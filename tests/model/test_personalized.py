@@ -201,7 +201,7 @@ def test_a_streaming_model_reads_everything_and_others_their_window(tiny_data, h
 
 def test_a_long_history_is_read_in_passes_to_the_same_prompt(streaming, histories, monkeypatch):
     whole = streaming.encode(histories)
-    monkeypatch.setattr("palate.model.model.EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr("palate.model.reading.EVENTS_AT_ONCE", 7)
     in_passes = streaming.encode(histories)
     torch.testing.assert_close(in_passes.embeddings, whole.embeddings, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(in_passes.category_logits, whole.category_logits, atol=1e-5, rtol=1e-5)

@@ -117,7 +117,7 @@ def state_of(model, history):
 def test_drafts_are_checked_for_a_whole_batch_at_once(run, histories, monkeypatch):
     served = ServedModel(run, device="cpu")
     drafted = []
-    kept = "palate.model.model.kept_drafts"
+    kept = "palate.model.answering.kept_drafts"
     monkeypatch.setattr(kept, lambda *given: drafted.append(len(given[3])) or [True] * len(given[3]))
     questions = [served.asked(history, "") for history in histories]
     batcher = Batcher(Limits(batch=8))
