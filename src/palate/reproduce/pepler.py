@@ -16,8 +16,9 @@ from palate.config.yaml_file import read_yaml
 from palate.data.dataset import load_dataset
 from palate.errors import OutputError, RecipeError, faults
 from palate.generative.pepler_files import load_pepler
+from palate.generative.pepler_scores import PeplerScores
 from palate.ranking.explanation_tables import pepler_sheet
-from palate.ranking.explanations import PeplerScores, score_held_out
+from palate.ranking.explanations import score_held_out
 from palate.report.sheet import Sheet
 from palate.reproduce.plan import HERE, Preset
 from palate.system.files import write_text
