@@ -18,8 +18,7 @@ import torch
 
 import palate
 from palate.schema import History
-from serving import naive
-from serving_parts.load import server
+from serving_parts.load import naive, server
 from serving_parts.raw import drive_apart
 
 

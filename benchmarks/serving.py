@@ -11,11 +11,9 @@ histories are random unless --run names a trained model. Clients and server shar
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,24 +24,12 @@ import torch
 
 import palate
 from answers import made_up_history, made_up_model
-from palate.model.model import PersonalizedModel, load_model
+from palate.model.model import load_model
 from palate.schema import History
 from palate.system.machine import describe_machine
-from serving_parts.load import load, server, summary
+from serving_parts.load import load, naive, server
 
 USERS, EVENTS, TOKENS, SAMPLES = 200, 50, 20, 10
-
-
-def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
-    """One ``generate`` after the other, for the same users."""
-    times, started = [], time.monotonic()
-    for history in itertools.cycle(histories):
-        before = time.monotonic()
-        if before - started > seconds:
-            break
-        model.generate([history])
-        times.append(1000 * (time.monotonic() - before))
-    return summary(times, time.monotonic() - started)
 
 
 def memory_mib(pid: int) -> float:

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import palate
+from palate.model.model import PersonalizedModel
+from palate.schema import History
 
 
 @contextmanager
@@ -80,3 +82,15 @@ def summary(times: list[float], seconds: float, failed: int = 0) -> dict[str, fl
     """Requests a second and the percentiles of their times in milliseconds."""
     percentiles = {f"p{share}_ms": round(float(np.percentile(times, share)), 1) for share in (50, 95, 99)}
     return {"requests_a_second": round(len(times) / seconds, 1), **percentiles, "failed": failed}
+
+
+def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
+    """One ``generate`` after the other, for the same users."""
+    times, started = [], time.monotonic()
+    for history in itertools.cycle(histories):
+        before = time.monotonic()
+        if before - started > seconds:
+            break
+        model.generate([history])
+        times.append(1000 * (time.monotonic() - before))
+    return summary(times, time.monotonic() - started)

@@ -11,6 +11,7 @@ from typing import Any
 from faulty import Commands, Ended, Fault, Setting
 
 from palate.config.load import dump_recipe
+from palate.export.noted import NOTED
 from tiny import tiny_recipe
 
 NAMES = ("prepare", "train", "export")
@@ -88,12 +89,12 @@ class World:
         return self
 
     def made_by(self, name: str) -> dict[str, Any]:
-        """Every file that a command has made, by its place, without what tells of times and places."""
+        """Every file that a command has made, by its place, without what tells of times, places and later exports."""
         place = {"prepare": self.data, "train": self.run_folder, "export": self.prompts}[name]
         return {
             str(path.relative_to(place)): _content(path)
             for path in sorted(place.rglob("*"))
-            if path.is_file() and not path.name.startswith("events.out")
+            if path.is_file() and path.name != NOTED and not path.name.startswith("events.out")
         } | self._vectors(name)
 
     def _vectors(self, name: str) -> dict[str, Any]:

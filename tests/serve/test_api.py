@@ -196,7 +196,7 @@ def test_an_id_is_what_it_is(server, user_id):
     assert server.post(f"{url}/events", json=EVENT).json()["user_id"] == user_id
     assert server.get(f"{url}/history").json()["user_id"] == user_id
     refusal(server.get("/users/ann/history"), 404)
-    assert server.delete(url).json() == {"user_id": user_id, "events": 1}
+    assert server.delete(url).json() == {"user_id": user_id, "events": 1, "exports": [], "left": []}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,12 @@ def test_a_deleted_user_is_gone_and_may_come_again(server, tmp_path):
     event = {**EVENT, "event_id": "an-id-of-anns"}
     server.post("/users/ann-the-user/events", json=event)
     server.post("/answers", json={"questions": [{"user_id": "ann-the-user"}]})
-    assert server.delete("/users/ann-the-user").json() == {"user_id": "ann-the-user", "events": 1}
+    assert server.delete("/users/ann-the-user").json() == {
+        "user_id": "ann-the-user",
+        "events": 1,
+        "exports": [],
+        "left": [],
+    }
     data = b"".join(path.read_bytes() for path in tmp_path.glob("users.sqlite*"))
     assert b"ann-the-user" not in data
     assert b"an-id-of-anns" not in data

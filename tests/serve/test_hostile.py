@@ -292,6 +292,7 @@ WRITES = {
 def test_these_are_all_requests_that_change_the_store(server):
     reads = {f"/{name}" for name in ("answers", "views", "attributions", "explanations", "recommendations")}
     reads |= {"/ratings", "/choices"}
+    reads.add("/upgrade")  # one row, and only with a previous model
     document = server.app.app.openapi()
     changing = {
         (method.upper(), path.replace("{user_id}", "ann"))

@@ -72,7 +72,8 @@ def test_a_batch_is_a_function_of_the_seed_and_its_index(make, users):
 
 def test_a_batch_is_what_the_model_and_the_losses_take(make):
     batch = make(users=20)[0]
-    windows = set(WindowTensors.__annotations__) - {"event"}  # which only stored events have
+    optional = {"event", "texts"}  # of stored events, and of users' own words
+    windows = set(WindowTensors.__annotations__) - optional
     assert set(batch) == windows | {"rounds", "liked", "disliked", "kinds"}
     assert batch["item"].shape == batch["rating"].shape == batch["mask"].shape
     assert len(batch["item"]) == len(batch["rounds"][0]["target"]) == 8
