@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from palate.config import registry
+from palate.config.generative import AnyGenerativeSettings
 from palate.config.section import KindSettings, OfKind, Section
 from palate.schema import ConditioningKind, LabelRule, QuestionKind, RankingProtocol, WindowKind
 from palate.system.places import LocalName, LocalPath
@@ -753,6 +754,9 @@ class Recipe(Section):
     pepler: PeplerSettings | None = None
     """Given, the run is PEPLER's, and only name, seed, data, items, model.user_encoder and what ``train`` says of
     threads, batches, rates, clipping and evaluations apply of the rest."""
+    generative: AnyGenerativeSettings | None = None
+    """Given, the run is that of a recommender that reads and writes ids as text, and only name, seed, data,
+    model.backbone and the steps and the optimizer of train apply of the rest."""
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @model_validator(mode="after")
@@ -766,9 +770,25 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _ranked_by_a_protocol(self) -> Recipe:
-        if self.data.protocol is not None and self.recommend is None:
+        if self.data.protocol is not None and self.recommend is None and self.generative is None:
             raise ValueError(
                 f"data.protocol is {self.data.protocol!r}, which only a recommender is trained by; leave it out, or "
                 "add a section 'recommend', which may be empty: {}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_run(self) -> Recipe:
+        if self.generative is None:
+            return self
+        if self.recommend is not None:
+            raise ValueError(
+                "the sections 'recommend' and 'generative' make runs of their own; leave one out"
+            )
+        backbone = self.model.backbone
+        if isinstance(backbone, CausalSettings) or getattr(backbone, "train", "full") != "full":
+            raise ValueError(
+                f"generative.kind={self.generative.kind} trains all weights of a T5; set model.backbone.kind to t5 or "
+                "random-t5, with train=full"
             )
         return self

@@ -280,8 +280,13 @@ def training_view(dataset: Dataset, kept: Bools, cold: tuple[Indices, Indices] |
     events = dataset.interactions
     lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))
     split = np.full_like(dataset.split_of_user, SPLITS.index("train"))
+    texts = dataset.review_texts
     view = replace(
-        dataset, interactions=events.take(kept, lengths), split_of_user=split, path=None, reviews=None
+        dataset,
+        interactions=events.take(kept, lengths),
+        split_of_user=split,
+        path=None,
+        reviews=None if texts is None else texts.filter(kept),
     )
     if cold is not None:
         new = np.isin(np.arange(len(dataset.items)), np.concatenate(cold))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from palate.errors import DataError, TrainingError
 from palate.system.files import check_readable, replacing
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from palate.model.model import PersonalizedModel
 
@@ -27,11 +28,15 @@ def save_weights(model: PersonalizedModel, path: Path) -> None:
     Raises:
         TrainingError: A weight is not finite; nothing is written.
     """
-    kept = _each_once(model.state_dict()) if model.settings.backbone is None else _own(model)
-    if broken := not_finite(kept):
-        raise TrainingError(f"the weights {broken} hold numbers that are not finite; {path} is not written")
-    with replacing(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in kept.items()}, partial)
+    if model.settings.backbone is None:
+        save_whole(model, path)
+    else:
+        _write(_own(model), path)
+
+
+def save_whole(model: nn.Module, path: Path) -> None:
+    """Save all weights of any module as :func:`save_weights` does."""
+    _write(_each_once(model.state_dict()), path)
 
 
 def load_weights(model: PersonalizedModel, path: Path) -> None:
@@ -40,21 +45,46 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
     Raises:
         DataError: The file is of another model, damaged, or has values that are not finite.
     """
+    if model.settings.backbone is None:
+        load_whole(model, path)
+        return
+    with _telling(path):
+        _load_own(model, load_file(path))
+    _check_finite(_own(model), path)
+
+
+def load_whole(model: nn.Module, path: Path) -> None:
+    """Load a file of :func:`save_whole`; errors as in :func:`load_weights`."""
+    with _telling(path):
+        load_model(model, str(path))
+    _check_finite(model.state_dict(), path)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Convert the errors of reading weights."""
     check_readable(path, "the weights are missing; copy the model again")
     try:
-        if model.settings.backbone is None:
-            load_model(model, str(path))
-        else:
-            _load_own(model, load_file(path))
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"not the weights of this model ({reason}); copy the model again", path) from error
-    if broken := not_finite(_own(model)):
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    if broken := not_finite(weights):
         raise DataError(
             f"the weights {broken} hold numbers that are not finite, so that it can answer nothing; train it again, "
             "with a lower train.learning_rate",
             path,
         )
+
+
+def _write(weights: Mapping[str, Tensor], path: Path) -> None:
+    if broken := not_finite(weights):
+        raise TrainingError(f"the weights {broken} hold numbers that are not finite; {path} is not written")
+    with replacing(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> str | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from palate.recommend.scorer import chosen_windows
-from palate.schema import Floats, Indices
+from palate.schema import Floats, Indices, Ints
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.schema import Windows
+
+
+RankerOrPredictor = TypeVar("RankerOrPredictor")
 
 
 class Ranker(Protocol):
@@ -21,7 +24,8 @@ class Ranker(Protocol):
 
     A ranker that cannot learn from a dataset raises :class:`palate.errors.DataError` in :meth:`fit`, with what the
     dataset lacks. Where events have types, a ranker is shown only those that chose their item, unless it has an
-    attribute ``reads_event_types`` that is true.
+    attribute ``reads_event_types`` that is true. One that knows users by their ids has a method ``of_users``, which
+    takes the places of B users in the data, and returns the ranker that :meth:`scores` is asked of for them.
     """
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
@@ -65,6 +69,12 @@ class ChoicesOnly:
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
         """Score by what was chosen."""
         return self._ranker.scores(chosen_windows(windows, self._weights), candidates)
+
+
+def bound_to(ranker: RankerOrPredictor, user_index: Ints) -> RankerOrPredictor:
+    """Return the ranker or rating predictor for these users [B]: itself, unless it knows users by their ids."""
+    of_users: Callable[[Ints], RankerOrPredictor] | None = getattr(ranker, "of_users", None)
+    return ranker if of_users is None else of_users(user_index)
 
 
 DevNdcg: TypeAlias = Callable[[Ranker], float]

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from palate.config import registry
 from palate.config.section import KindSettings
 from palate.errors import MismatchError, RecipeError, did_you_mean, fault_message
+from palate.generative.files import is_generative, load_generative
+from palate.generative.recommender import GenerativeQuestion
+from palate.ranking.generative import TrainedGenerative
 from palate.ranking.recommender import TrainedRecommender
 from palate.recommend.files import load_recommender
 from palate.runs.run import RunFolder, load_run
@@ -45,7 +48,8 @@ def find_entry(
 
     Args:
         text: Its kind, or its kind with settings: ``item-knn:decay=0.8,shrinkage=20``. Given settings are not tuned.
-            Or the folder of a recommender's run.
+            Or the folder of a recommender's run; after that of a generative one, how it is asked:
+            ``runs/p5:decoding=beams``.
         trials: How many settings tuning may try.
         kinds: The registry: of rankers, or of rating predictors.
 
@@ -54,6 +58,8 @@ def find_entry(
         DataError: The folder is no finished run of a recommender.
     """
     name, colon, given = text.partition(":")
+    if name not in kinds and is_generative(Path(name).expanduser()):
+        return _generative_entry(text, Path(name).expanduser(), given)
     if name not in kinds and ("/" in text or Path(text).is_dir()):
         run = load_run(Path(text).expanduser())
         recommender = load_recommender(run.path)
@@ -63,6 +69,18 @@ def find_entry(
         tried = kind.trials[:trials]
         return RankerEntry(text, kind, tuple(kind.settings.model_validate(dict(one)) for one in tried))
     return RankerEntry(text, kind, (_settings(name, kind.settings, given),))
+
+
+def _generative_entry(text: str, folder: Path, given: str) -> RankerEntry:
+    """Load a run of P5 or POD, with how it is asked as its settings."""
+    question = GenerativeQuestion()
+    if given:
+        found = _settings("generative", GenerativeQuestion, given)
+        assert isinstance(found, GenerativeQuestion)
+        question = found
+    recommender = load_generative(folder, question)
+    kind = registry.RankerKind(GenerativeQuestion, lambda settings: TrainedGenerative(recommender))
+    return RankerEntry(text, kind, (question,), load_run(folder))
 
 
 def check_trained_on(

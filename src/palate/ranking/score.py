@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.data.protocols import RankingCases
 from palate.errors import PalateError
-from palate.ranking.base import Ranker
+from palate.ranking.base import Ranker, bound_to
 from palate.ranking.candidates import Candidates
 from palate.ranking.metrics import LISTED, METRICS, Ranks, rank_metrics, target_ranks, top_items
 from palate.schema import Floats, Indices
@@ -70,6 +70,7 @@ class RankingTest:
         """Score what is ranked, -inf where an item is left out, [B, I or T + C], and the targets, [B, T]."""
         cases = self.cases[rows]
         windows = cases.windows.trimmed()
+        ranker = bound_to(ranker, cases.user_index)
         if self.candidates is not None:
             listed = self._listed(rows)
             scores = _checked(ranker.scores(windows, listed), listed.shape, name)

@@ -1,4 +1,4 @@
-"""Trains what a recipe describes: a personalised language model, a recommender, or PEPLER."""
+"""Trains what a recipe describes: a personalised language model, a recommender, PEPLER, P5 or POD."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def train_recipe(
     """Train the recipe's model or recommender, and return the run's folder.
 
     Args:
-        recipe: A recipe; with a section ``recommend`` it is a recommender's, with ``pepler`` PEPLER's.
+        recipe: A recipe; with a section ``recommend`` it is a recommender's, with ``pepler`` PEPLER's, with
+            ``generative`` P5's or POD's.
         out: The run's folder, new or of the same recipe.
         report: Called with progress messages, one line each.
         progress: Show progress bars on stderr. Recommenders have none.
@@ -37,8 +38,9 @@ def train_recipe(
         The run's folder.
 
     Raises:
-        PalateError: As by :func:`palate.training.train.train_run`, :func:`palate.recommend.train.train_recommender`
-            and :func:`palate.generative.pepler_training.train_pepler`.
+        PalateError: As by :func:`palate.training.train.train_run`, :func:`palate.recommend.train.train_recommender`,
+            :func:`palate.generative.pepler_training.train_pepler` and
+            :func:`palate.generative.p5_training.train_generative`.
     """
     if recipe.recommend is not None:
         from palate.recommend.train import train_recommender
@@ -48,6 +50,10 @@ def train_recipe(
         from palate.generative.pepler_training import train_pepler
 
         return train_pepler(recipe, out, report, dataset, device)
+    if recipe.generative is not None:
+        from palate.generative.p5_training import train_generative
+
+        return train_generative(recipe, out, report, dataset)
     from palate.training.train import train_run
 
     return train_run(recipe, out, report, progress, device, dataset)

@@ -15,6 +15,7 @@ from palate.config.section import KindSettings
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import PalateError, RecipeError
 from palate.evaluation.metrics import Score
+from palate.ranking.base import bound_to
 from palate.ranking.entries import (
     RankerEntry,
     check_named_once,
@@ -284,7 +285,9 @@ class _RatingComparison:
     def _ratings(self, predictor: RatingPredictor, name: str, cases: RatingCases) -> PredictedRatings:
         columns = []
         for batch in cases.batches():
-            expected = predictor.predict(batch.windows, batch.item_index, batch.time)
+            expected = bound_to(predictor, batch.user_index).predict(
+                batch.windows, batch.item_index, batch.time
+            )
             row, _ = np.nonzero(batch.wanted)
             said = [np.asarray(one)[batch.wanted] for one in (expected.mean, expected.sd, expected.chance)]
             if not all(np.isfinite(one).all() for one in said) or (said[1] <= 0).any():

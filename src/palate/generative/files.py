@@ -1,0 +1,72 @@
+"""Files of a generative recommender: ``generative.json``, the weights, and the backbone's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palate.backbones.t5 import rebuild_t5
+from palate.config.generative import AnyGenerativeSettings
+from palate.errors import DataError
+from palate.generative.p5 import IdLanguageModel
+from palate.generative.recommender import GenerativeFacts, GenerativeQuestion, GenerativeRecommender
+from palate.model.weights import load_whole, save_whole
+from palate.runs.run import load_run, run_folder
+from palate.system.files import fresh_folder, write_json
+from palate.system.records import Frozen, read_record
+
+HEADER, WEIGHTS, BACKBONE = "generative.json", "generative.safetensors", "backbone"
+FORMAT = 1
+_AGAIN = "copy the run again, or train it again"
+
+
+class _Header(Frozen):
+    """Contents of ``generative.json``."""
+
+    format: int = FORMAT
+    settings: AnyGenerativeSettings
+    facts: GenerativeFacts
+
+
+def save_generative(recommender: GenerativeRecommender, folder: Path) -> None:
+    """Save a recommender atomically to a new or empty folder; raises :class:`OutputError` if that cannot be done."""
+    header = _Header(settings=recommender.model.settings, facts=recommender.facts)
+    with fresh_folder(folder) as place:
+        (place / BACKBONE).mkdir()
+        recommender.model.backbone.save(place / BACKBONE)
+        save_whole(recommender.model, place / WEIGHTS)
+        write_json(place / HEADER, header.model_dump(mode="json"))
+
+
+def load_generative(run: Path | str, asked: GenerativeQuestion | None = None) -> GenerativeRecommender:
+    """Load the recommender that ``palate train`` wrote by a recipe with a section ``generative``.
+
+    Args:
+        run: The run's folder.
+        asked: How it is asked.
+
+    Returns:
+        The recommender.
+
+    Raises:
+        DataError: The folder is no such run, or a file is damaged.
+    """
+    folder = load_run(Path(run).expanduser()).model
+    header = read_record(
+        _Header,
+        folder / HEADER,
+        "no such recommender; train one by a recipe with a section 'generative'",
+        _AGAIN,
+    )
+    if header.format != FORMAT:
+        raise DataError(
+            f"format {header.format}, but this palate reads format {FORMAT}; train it again", folder
+        )
+    model = IdLanguageModel(rebuild_t5(folder / BACKBONE), header.settings, header.facts.item_names)
+    load_whole(model, folder / WEIGHTS)
+    return GenerativeRecommender(model.eval(), header.facts, asked or GenerativeQuestion())
+
+
+def is_generative(run: Path | str) -> bool:
+    """Return whether a folder is a run of a recipe with a section ``generative``."""
+    found = run_folder(run)
+    return found.there and found.recipe.generative is not None

@@ -1,0 +1,127 @@
+"""Ids of items and users as text: what a language model reads and writes in place of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.generative.clusters import recursive_clusters
+from palate.schema import Bools, Interactions, Ints
+
+if TYPE_CHECKING:
+    from palate.config.generative import GenerativeSettings
+    from palate.data.dataset import Dataset
+
+ITEM, USER = "item_", "user_"
+DIGITS = 2
+"""Digits of a piece of a number."""
+# A tokenizer that is trained here has these pieces as tokens; a pretrained one has pieces of its own.
+NUMBER_PIECES = tuple(f"{number:0{DIGITS}d}" for number in range(10**DIGITS))
+
+
+@dataclass(frozen=True)
+class ItemIds:
+    """Ids of I items as text, of which none is the beginning of another."""
+
+    names: tuple[str, ...]
+    pieces: tuple[str, ...] = ()
+    """What they are made of beside numbers: tokens that no tokenizer has yet."""
+
+
+def make_item_ids(training: Dataset, settings: GenerativeSettings, seed: int) -> ItemIds:
+    """Give ids to all items of a dataset, from its training interactions alone.
+
+    Args:
+        training: Items, and only the interactions that may be learned from.
+        settings: The kind of ids and the sizes of clusters.
+        seed: Seed of random ids, of the order of items that nobody has in training, and of clusters.
+
+    Returns:
+        The ids, by item.
+
+    Raises:
+        DataError: Leaking ids are asked for, and the data's ids are not whole numbers.
+    """
+    rng = np.random.default_rng(seed)
+    events = training.interactions
+    events = events.where(training.chosen(events))
+    items = len(training.items)
+    if settings.ids == "collaborative":
+        return _of_paths(recursive_clusters(events, items, settings.clusters, settings.cluster_size, rng))
+    if settings.ids == "random":
+        return _of_numbers(rng.permutation(items))
+    if settings.ids == "leaking":
+        return _of_numbers(file_numbers(training))
+    number = first_appearances(events, items)
+    unseen = np.bincount(events.item_index, minlength=items) == 0
+    number[unseen] = rng.permutation(number[unseen])  # their order in a file may tell what comes next
+    return _of_numbers(number)
+
+
+def user_names(users: int) -> list[str]:
+    """Write users as numbers, by their place in the data."""
+    return _padded(USER, np.arange(users))
+
+
+def first_appearances(interactions: Interactions, items: int) -> Ints:
+    """Give items numbers by their first interaction, user after user; items without any come last.
+
+    Args:
+        interactions: Training interactions.
+        items: Number of items, I.
+
+    Returns:
+        Each item's number from 0, [I].
+    """
+    _, first = np.unique(interactions.item_index, return_index=True)
+    appeared = interactions.item_index[np.sort(first)]
+    number = np.full(items, -1, dtype=np.int64)
+    number[appeared] = np.arange(len(appeared))
+    number[number < 0] = np.arange(len(appeared), items)
+    return number
+
+
+def file_numbers(dataset: Dataset) -> Ints:
+    """Read item ids as the numbers that they are in the data, [I].
+
+    Raises:
+        DataError: One is not a whole number.
+    """
+    wrong = next((one for one in dataset.item_ids if not one.lstrip("-").isdecimal()), None)
+    if wrong is not None:
+        raise DataError(
+            f"ids that are whole numbers are needed, and {dataset.info.name} has {wrong!r}; number the items from the "
+            "training data (ids=training, or generative.ids=sequential)",
+            dataset.path,
+        )
+    return np.array([int(one) for one in dataset.item_ids], dtype=np.int64)
+
+
+def known_users(training: Dataset) -> Bools:
+    """Tell which users are trained, so that their ids mean something, [U]."""
+    known: Bools = training.interactions.lengths > 0
+    return known
+
+
+def _of_numbers(number: Ints) -> ItemIds:
+    return ItemIds(tuple(_padded(ITEM, number - min(int(number.min(initial=0)), 0))))
+
+
+def _padded(prefix: str, numbers: Ints) -> list[str]:
+    """Write numbers with equally many digits, so that none is the beginning of another."""
+    digits = len(str(int(numbers.max(initial=0))))
+    width = -(-digits // DIGITS) * DIGITS
+    return [f"{prefix}{number:0{width}d}" for number in numbers.tolist()]
+
+
+def _of_paths(paths: Sequence[tuple[int, ...]]) -> ItemIds:
+    def piece(level: int, number: int) -> str:
+        return f"<{chr(ord('a') + level)}{number}>"
+
+    names = tuple(ITEM + "".join(piece(*step) for step in enumerate(path)) for path in paths)
+    used = {step for path in paths for step in enumerate(path)}
+    return ItemIds(names, tuple(piece(*step) for step in sorted(used)))

@@ -1,0 +1,250 @@
+"""A T5 that reads and writes ids: whole-word embeddings, trained vectors before a prompt, and scores of all items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from palate.backbones.base import generation_settings
+from palate.encoders.base import UserPrompt
+from palate.generative.pod import TaskVectors
+from palate.generative.trie import Trie
+from palate.generative.whole_words import whole_word_indices
+from palate.model.prompt import Prompt, inject, mask_labels
+from palate.schema import Floats
+
+if TYPE_CHECKING:
+    from palate.backbones.base import Backbone
+    from palate.config.generative import AnyGenerativeSettings, Family
+
+_CELLS = 1 << 24
+"""Logits in memory at once, while all items are scored."""
+_FAR = -1e9
+"""Added to the attention of what is not to be seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What the decoder attends to."""
+
+    states: Tensor  # [B, N, E]
+    mask: Tensor  # [B, N]
+
+    def __getitem__(self, rows: Tensor) -> _Read:
+        return _Read(self.states[rows], self.mask[rows])
+
+
+class IdLanguageModel(nn.Module):
+    """A T5 with whole-word embeddings, and the ids that it may write.
+
+    The embedding of a word's place is added to the embeddings of all its tokens, so that the pieces of one id belong
+    together (Geng et al., 2022). All embeddings pass through :func:`palate.model.prompt.inject`.
+
+    Args:
+        backbone: A T5.
+        settings: Families, and whether they have learned vectors.
+        item_names: Ids of the items as text, [I].
+    """
+
+    def __init__(
+        self, backbone: Backbone, settings: AnyGenerativeSettings, item_names: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.model: Any = backbone.model
+        self.backbone = backbone
+        self.settings = settings
+        self.tokenizer = backbone.tokenizer
+        size = int(backbone.model.get_input_embeddings().weight.shape[1])
+        self.whole_words = nn.Embedding(settings.whole_words + 1, size, padding_idx=0)
+        self.vectors = TaskVectors(settings, size)
+        self.trie = Trie.of(self._tokens(item_names))
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return found
+
+    def prompts(self, texts: Sequence[str], family: Family) -> Prompt:
+        """Embed B prompts of a family, with its learned vectors before them if it has any."""
+        read = self.tokenizer(list(texts), padding=True, return_offsets_mapping=True, return_tensors="pt")
+        words = [
+            whole_word_indices(text, spans)
+            for text, spans in zip(texts, read["offset_mapping"].tolist(), strict=True)
+        ]
+        places = torch.tensor(words).clamp(max=self.settings.whole_words)  # [B, T]
+        embedded = self.backbone.token_embeddings(read["input_ids"]) + self.whole_words(places)
+        nobody = UserPrompt(embedded[:, :0], read["attention_mask"][:, :0].bool())
+        return inject(self.vectors(family), nobody, embedded, read["attention_mask"])
+
+    def loss(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Tensor:
+        """Mean cross-entropy of the answers' tokens, each answer with its end token."""
+        prompt = self.prompts(prompts, family)
+        wanted = self.tokenizer(
+            list(answers),
+            padding=True,
+            truncation=True,
+            max_length=self.settings.max_text_tokens,
+            return_tensors="pt",
+        )
+        found: Tensor = self.model(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.mask,
+            labels=mask_labels(wanted["input_ids"], wanted["attention_mask"]),
+            use_cache=False,
+        ).loss
+        return found
+
+    @torch.inference_mode()
+    def item_scores(self, prompts: Sequence[str], family: Family) -> Floats:
+        """Score all items by the log-probability of their ids.
+
+        Args:
+            prompts: B prompts.
+            family: Their family.
+
+        Returns:
+            Log-probabilities of the items' tokens one after the other, [B, I].
+        """
+        read = self._read(prompts, family)
+        size = max(_CELLS // (len(self.trie) * int(self.model.config.vocab_size)), 1)
+        parts = [self._scored(read[rows]) for rows in torch.split(torch.arange(len(prompts)), size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.trie.items), dtype=np.float32)
+
+    @torch.inference_mode()
+    def answer_scores(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Floats:
+        """Score the same C answers after each of B prompts by their log-probability, end token included, [B, C]."""
+        read = self._read(prompts, family)
+        wanted = self.tokenizer(list(answers), padding=True, return_tensors="pt")
+        labels, mask = wanted["input_ids"], wanted["attention_mask"]
+        columns = []
+        for answer in range(len(answers)):
+            length = int(mask[answer].sum())
+            tokens = labels[answer : answer + 1, :length].expand(len(prompts), -1)  # [B, T]
+            logits = self._decoded(read, self.model._shift_right(tokens))
+            chances = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
+            columns.append(chances.sum(1))
+        return torch.stack(columns, dim=1).numpy()
+
+    @torch.inference_mode()
+    def beam_items(self, prompts: Sequence[str], family: Family, beams: int) -> tuple[np.ndarray, Floats]:
+        """Search the likeliest items by beams that only write ids of items.
+
+        Args:
+            prompts: B prompts.
+            family: Their family.
+            beams: Prefixes that are kept at each step, K.
+
+        Returns:
+            Items, the likeliest first, and their log-probabilities, both [B, K]; -1 where fewer were found.
+        """
+        read, trie = self._read(prompts, family), self.trie
+        tokens, targets = (torch.from_numpy(column) for column in trie.children)  # [M, C]
+        state = torch.zeros(len(prompts), 1, dtype=torch.long)  # a node, or M + an item
+        score = torch.zeros(len(prompts), 1)
+        for depth in range(int(trie.depth.max()) + 1):
+            done = state >= len(trie)  # [B, K]
+            node = torch.where(done, 0, state)
+            chances = self._next_chances(read, node, depth)  # [B, K, V]
+            step = chances.gather(2, tokens[node].clamp(min=0))  # [B, K, C]
+            step = torch.where((tokens[node] < 0) | done[..., None], -torch.inf, step)
+            reached = torch.cat(
+                [score[..., None] + step, torch.where(done, score, -torch.inf)[..., None]], dim=2
+            )
+            follows = torch.cat([targets[node], state[..., None]], dim=2)
+            best = reached.flatten(1).topk(min(beams, reached[0].numel()), dim=1)
+            score, state = best.values, follows.flatten(1).gather(1, best.indices)
+        items = torch.where(score.isfinite() & (state >= len(trie)), state - len(trie), -1)
+        return items.numpy(), score.numpy()
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[str], family: Family) -> list[str]:
+        """Write an answer to each prompt, greedily."""
+        prompt = self.prompts(prompts, family)
+        written = self.model.generate(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.mask,
+            **generation_settings(self.settings.max_text_tokens),
+        )
+        found: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [text.strip() for text in found]
+
+    def _read(self, prompts: Sequence[str], family: Family) -> _Read:
+        prompt = self.prompts(prompts, family)
+        states = self.model.encoder(
+            inputs_embeds=prompt.embeddings, attention_mask=prompt.mask
+        ).last_hidden_state
+        return _Read(states, prompt.mask)
+
+    def _decoded(self, read: _Read, tokens: Tensor) -> Tensor:
+        """Logits after each of the decoder's tokens [B, T], [B, T, V]."""
+        found: Tensor = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=read.states),
+            attention_mask=read.mask,
+            decoder_input_ids=tokens,
+            use_cache=False,
+        ).logits
+        return found
+
+    def _next_chances(self, read: _Read, nodes: Tensor, depth: int) -> Tensor:
+        """Log-probabilities of the tokens after nodes [B, K] of at most this depth, [B, K, V]."""
+        prefixes = [[self._start, *self.trie.prefix(node)] for node in nodes.flatten().tolist()]
+        rows = torch.tensor([one + [self._start] * (depth + 1 - len(one)) for one in prefixes])
+        last = torch.tensor([len(one) - 1 for one in prefixes])
+        users = torch.arange(len(nodes)).repeat_interleave(nodes.shape[1])
+        logits = self._decoded(read[users], rows)[torch.arange(len(rows)), last]
+        return logits.log_softmax(-1).view(*nodes.shape, -1)
+
+    @property
+    def _start(self) -> int:
+        return int(self.model.config.decoder_start_token_id)
+
+    def _scored(self, read: _Read) -> Floats:
+        """Score all items in one pass: the decoder reads all prefixes at once, each seeing its ancestors alone."""
+        trie = self.trie
+        chances = self.model.lm_head(self._tree_states(read)).log_softmax(-1)  # [B, M, V]
+        source, token = (torch.from_numpy(one) for one in (trie.edge_source, trie.edge_token))
+        along = chances[:, source, token]  # [B, D]
+        total = along.new_zeros(len(along), len(trie) + trie.items)  # of nodes, then of items
+        target = torch.from_numpy(trie.edge_target)
+        depth = torch.from_numpy(trie.depth)[source]
+        for level in range(int(trie.depth.max()) + 1):
+            here = depth == level
+            total[:, target[here]] = total[:, source[here]] + along[:, here]
+        return np.asarray(total[:, len(trie) :].numpy())
+
+    def _tree_states(self, read: _Read) -> Tensor:
+        """Compute the decoder's states at all nodes of the trie, as the output layer takes them, [B, M, E]."""
+        decoder, trie = self.model.decoder, self.trie
+        token = torch.from_numpy(np.where(trie.token < 0, self._start, trie.token))
+        hidden = decoder.embed_tokens(token).expand(len(read.states), -1, -1)
+        depth = torch.from_numpy(trie.depth)
+        attention = decoder.block[0].layer[0].SelfAttention
+        buckets = attention._relative_position_bucket(
+            depth[None, :] - depth[:, None],
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        bias = attention.relative_attention_bias(buckets).permute(2, 0, 1)[None]  # [1, H, M, M]
+        seen = torch.from_numpy(trie.ancestors)
+        mask = torch.zeros(seen.shape).masked_fill(~seen, _FAR)[None, None]  # [1, 1, M, M]
+        outside = (1.0 - read.mask[:, None, None, :].float()) * _FAR  # [B, 1, 1, N]
+        outside = outside.expand(-1, -1, len(trie), -1)
+        for block in decoder.block:
+            hidden = block(
+                hidden,
+                attention_mask=mask,
+                position_bias=bias,
+                encoder_hidden_states=read.states,
+                encoder_attention_mask=outside,
+            )[0]
+        hidden = decoder.final_layer_norm(hidden)
+        config = self.model.config
+        scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)  # of newer releases
+        scale = self.model.model_dim**-0.5 if scaled else 1.0
+        return hidden * scale  # type: ignore[no-any-return]

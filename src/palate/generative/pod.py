@@ -1,0 +1,47 @@
+"""POD: learned vectors that stand before the prompts of a family, and families that take turns (Li et al., 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.config.generative import PODSettings
+
+if TYPE_CHECKING:
+    from palate.config.generative import AnyGenerativeSettings, Family
+
+
+class TaskVectors(nn.Module):
+    """Learned vectors for each family; none for P5.
+
+    Args:
+        settings: The families, and how many vectors each has.
+        size: Length E of a vector.
+    """
+
+    def __init__(self, settings: AnyGenerativeSettings, size: int) -> None:
+        super().__init__()
+        self.size = size
+        count = settings.prompt_vectors if isinstance(settings, PODSettings) else 0
+        self.of_family = nn.ParameterDict(
+            {family: nn.Parameter(torch.randn(count, size) * 0.05) for family in settings.families if count}
+        )
+
+    def forward(self, family: Family) -> Tensor:
+        """Return the vectors of a family, [K, E]."""
+        if family in self.of_family:
+            vectors: Tensor = self.of_family[family]
+            return vectors
+        return torch.zeros(0, self.size)
+
+
+def family_at(settings: AnyGenerativeSettings, step: int, rng: np.random.Generator) -> Family:
+    """Return the family of a step's batch: in POD they take turns, in P5 they are drawn by their proportions."""
+    families = list(settings.families)
+    if isinstance(settings, PODSettings):
+        return families[step % len(families)]
+    shares = np.array([settings.families[family] for family in families])
+    return families[int(rng.choice(len(families), p=shares / shares.sum()))]

@@ -1,0 +1,136 @@
+"""Prompts of each family of tasks. The last one of each form is held out of the training, for the evaluation.
+
+Fields in braces are filled by :mod:`palate.generative.wording`: ``{who}`` names the user by an id, or says what an
+unknown user chose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from palate.config.generative import Family
+
+Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text", "kinds"]
+"""What is asked and answered: an item after a history, any item, one of several; yes or no about an item; stars, a
+like; a text; liked and disliked categories."""
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """Prompts that ask the same with other words."""
+
+    form: Form
+    texts: tuple[str, ...]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Prompts of the training."""
+        return self.texts[:-1]
+
+    @property
+    def held_out(self) -> str:
+        """The prompt that no training shows."""
+        return self.texts[-1]
+
+
+PROMPTS: dict[Family, tuple[PromptForm, ...]] = {
+    "sequential": (
+        PromptForm(
+            "next",
+            (
+                "so far {who} chose {history} . which {noun} comes next ?",
+                "{who} went from one {noun} to another : {history} . name the following one",
+                "oldest first , {who} took {history} . what now ?",
+                "the list of {who} reads {history} . continue it",
+                "after {history} , which {noun} does {who} turn to ?",
+            ),
+        ),
+    ),
+    "direct": (
+        PromptForm(
+            "open",
+            (
+                "name a {noun} that {who} would choose",
+                "what can be recommended to {who} ?",
+                "{who} looks for a {noun} . which one ?",
+                "which {noun} suits {who} ?",
+            ),
+        ),
+        PromptForm(
+            "pick",
+            (
+                "only one of these is for {who} : {candidates} . which ?",
+                "from {candidates} , find the {noun} for {who}",
+                "{who} is offered {candidates} . say which one is taken",
+                "pick for {who} among {candidates}",
+            ),
+        ),
+        PromptForm(
+            "yes-no",
+            (
+                "would {who} choose {item} ?",
+                "is {item} something for {who} ?",
+                "should {item} be shown to {who} ?",
+            ),
+        ),
+    ),
+    "rating": (
+        PromptForm(
+            "stars",
+            (
+                "how many stars does {who} give to {item} ?",
+                "{who} rates {item} with",
+                "guess the stars that {item} gets from {who}",
+                "{item} is judged by {who} . the stars are",
+                "what rating would {who} leave for {item} ?",
+            ),
+        ),
+        PromptForm(
+            "like",
+            (
+                "does {who} like {item} ?",
+                "is {who} pleased with {item} ?",
+                "did {item} please {who} ?",
+            ),
+        ),
+    ),
+    "explanation": (
+        PromptForm(
+            "text",
+            (
+                "why did {who} give {stars} stars to {item} ?",
+                "{who} explains {stars} stars for {item} :",
+                "tell in the words of {who} why {item} deserves {stars} stars",
+                "with {stars} stars for {item} , what does {who} say ?",
+            ),
+        ),
+    ),
+    "review": (
+        PromptForm(
+            "stars",
+            (
+                "somebody wrote : {text} . how many stars go with that ?",
+                "read this review and guess its stars : {text}",
+                "{text} . that is a review of how many stars ?",
+            ),
+        ),
+    ),
+    "categories": (
+        PromptForm(
+            "kinds",
+            (
+                "which kinds does {who} like , and which not ?",
+                "say what kinds {who} likes and dislikes",
+                "the taste of {who} by kinds :",
+                "sum up which kinds please {who}",
+            ),
+        ),
+    ),
+}
+
+
+def form_of(family: Family, form: Form) -> PromptForm:
+    """Return a family's prompts of a form."""
+    return next(one for one in PROMPTS[family] if one.form == form)

@@ -1,0 +1,108 @@
+"""Prefix trees of items' ids: what may be written, and in which order a decoder meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.schema import Bools, Ints
+
+
+@dataclass(eq=False)
+class Trie:
+    """A tree of the token ids of I items' ids, of which none is the beginning of another.
+
+    Its M inner nodes are the prefixes after which something is to be written, parents first; the root is node 0. An
+    edge leads from a node to another or, at the end of an id, to its item.
+    """
+
+    parent: Ints  # [M] -1 for the root
+    token: Ints  # [M] the last token of a prefix; -1 for the root
+    depth: Ints  # [M]
+    edge_source: Ints  # [D]
+    edge_token: Ints  # [D]
+    edge_target: Ints  # [D] a node, or M + an item
+    items: int = field(default=0)
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]]) -> Trie:
+        """Build the tree of the items' token ids.
+
+        Raises:
+            DataError: An id has no tokens, or is another one or its beginning.
+        """
+        nodes: dict[tuple[int, ...], int] = {(): 0}
+        ends: dict[tuple[int, ...], int] = {}
+        for item, sequence in enumerate(sequences):
+            whole = tuple(sequence)
+            if not whole or whole in ends:
+                raise DataError(
+                    f"the id of item {item} has no tokens of its own; take other ids (generative.ids)"
+                )
+            ends[whole] = item
+            for length in range(1, len(whole)):
+                nodes.setdefault(whole[:length], len(nodes))
+        if inside := next((whole for whole in ends if whole in nodes), None):
+            raise DataError(
+                f"the id of item {ends[inside]} begins another one; take other ids (generative.ids)"
+            )
+        order = sorted(nodes, key=lambda prefix: (len(prefix), prefix))
+        number = {prefix: place for place, prefix in enumerate(order)}
+        edges = [(number[one[:-1]], one[-1], number[one]) for one in order[1:]]
+        edges += [(number[whole[:-1]], whole[-1], len(order) + item) for whole, item in ends.items()]
+        source, token, target = (
+            np.array(column, dtype=np.int64) for column in zip(*sorted(edges), strict=True)
+        )
+        return cls(
+            np.array([number[one[:-1]] if one else -1 for one in order]),
+            np.array([one[-1] if one else -1 for one in order]),
+            np.array([len(one) for one in order]),
+            source,
+            token,
+            target,
+            len(sequences),
+        )
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    @cached_property
+    def children(self) -> tuple[Ints, Ints]:
+        """Tokens and targets of each node's edges, both [M, C], -1 where a node has fewer."""
+        count = np.bincount(self.edge_source, minlength=len(self))
+        start = np.cumsum(count) - count
+        place = np.arange(len(self.edge_source)) - start[self.edge_source]
+        tokens, targets = (np.full((len(self), int(count.max())), -1, dtype=np.int64) for _ in range(2))
+        tokens[self.edge_source, place] = self.edge_token
+        targets[self.edge_source, place] = self.edge_target
+        return tokens, targets
+
+    @cached_property
+    def ancestors(self) -> Bools:
+        """Which node lies on the way to which, itself included: row by column, [M, M]."""
+        found = np.eye(len(self), dtype=np.bool_)
+        for node in range(1, len(self)):
+            found[node] |= found[self.parent[node]]
+        return found
+
+    def prefix(self, node: int) -> list[int]:
+        """Return the tokens that lead to a node."""
+        found: list[int] = []
+        while node > 0:
+            found.append(int(self.token[node]))
+            node = int(self.parent[node])
+        return found[::-1]
+
+    def sequences(self) -> dict[tuple[int, ...], int]:
+        """List all that can be written, with its item."""
+        return {
+            (*self.prefix(source), token): target - len(self)
+            for source, token, target in zip(
+                self.edge_source.tolist(), self.edge_token.tolist(), self.edge_target.tolist(), strict=True
+            )
+            if target >= len(self)
+        }
