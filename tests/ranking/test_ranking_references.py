@@ -11,8 +11,8 @@ from palate.data.assemble import items_table
 from palate.data.protocols import make_split
 from palate.data.windows import draw_windows
 from palate.errors import DataError
-from palate.generative.ids import first_appearances
 from palate.ranking.references import full_cross_entropy
+from palate.ranking.references.largest_id import first_appearances
 from palate.ranking.score import RankingTest
 from palate.schema import Item
 from sequence_data import sequence_dataset

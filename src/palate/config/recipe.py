@@ -781,10 +781,8 @@ class Recipe(Section):
     def _one_kind_of_run(self) -> Recipe:
         if self.generative is None:
             return self
-        if self.recommend is not None:
-            raise ValueError(
-                "the sections 'recommend' and 'generative' make runs of their own; leave one out"
-            )
+        if self.recommend is not None or self.pepler is not None:
+            raise ValueError("'recommend', 'pepler' and 'generative' make runs of their own; leave all but one out")
         backbone = self.model.backbone
         if isinstance(backbone, CausalSettings) or getattr(backbone, "train", "full") != "full":
             raise ValueError(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import create_model
@@ -126,6 +127,15 @@ class RankerKind:
     trials: tuple[Mapping[str, Any], ...] = ({},)
 
 
+@dataclass(frozen=True)
+class RunKind:
+    """Runs that are ranked by their folders, by the section of their recipes: how they are asked, and how loaded."""
+
+    settings: type[KindSettings]
+    load: Callable[[Path, Any], Any]
+    """From a run's folder and the settings to a ranker or rating predictor, or both."""
+
+
 PredictorFactory = Callable[["Dataset", "CategoryPreference", "WindowKind"], "Predictor"]
 
 user_encoders: Registry[UserEncoderKind] = Registry(
@@ -136,6 +146,7 @@ predictors: Registry[PredictorFactory] = Registry(
     "reference", "palate.predictors", "palate.evaluation.predictors.references"
 )
 rankers: Registry[RankerKind] = Registry("ranker", "palate.rankers", "palate.ranking.references.kinds")
+run_kinds: Registry[RunKind] = Registry("kind of run", "palate.run_kinds", "palate.generative.kinds")
 rating_predictors: Registry[RankerKind] = Registry(
     "rating predictor", "palate.rating_predictors", "palate.ranking.ratings.kinds"
 )

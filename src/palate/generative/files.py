@@ -10,7 +10,7 @@ from palate.errors import DataError
 from palate.generative.p5 import IdLanguageModel
 from palate.generative.recommender import GenerativeFacts, GenerativeQuestion, GenerativeRecommender
 from palate.model.weights import load_whole, save_whole
-from palate.runs.run import load_run, run_folder
+from palate.runs.run import load_run
 from palate.system.files import fresh_folder, write_json
 from palate.system.records import Frozen, read_record
 
@@ -64,9 +64,3 @@ def load_generative(run: Path | str, asked: GenerativeQuestion | None = None) ->
     model = IdLanguageModel(rebuild_t5(folder / BACKBONE), header.settings, header.facts.item_names)
     load_whole(model, folder / WEIGHTS)
     return GenerativeRecommender(model.eval(), header.facts, asked or GenerativeQuestion())
-
-
-def is_generative(run: Path | str) -> bool:
-    """Return whether a folder is a run of a recipe with a section ``generative``."""
-    found = run_folder(run)
-    return found.there and found.recipe.generative is not None

@@ -12,12 +12,9 @@ from pydantic import ValidationError
 from palate.config import registry
 from palate.config.section import KindSettings
 from palate.errors import MismatchError, RecipeError, did_you_mean, fault_message
-from palate.generative.files import is_generative, load_generative
-from palate.generative.recommender import GenerativeQuestion
-from palate.ranking.generative import TrainedGenerative
 from palate.ranking.recommender import TrainedRecommender
 from palate.recommend.files import load_recommender
-from palate.runs.run import RunFolder, load_run
+from palate.runs.run import RunFolder, load_run, run_folder
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -58,8 +55,8 @@ def find_entry(
         DataError: The folder is no finished run of a recommender.
     """
     name, colon, given = text.partition(":")
-    if name not in kinds and is_generative(Path(name).expanduser()):
-        return _generative_entry(text, Path(name).expanduser(), given)
+    if name not in kinds and (run_kind := _run_kind(Path(name).expanduser())) is not None:
+        return _run_entry(text, run_kind, load_run(Path(name).expanduser()), given)
     if name not in kinds and ("/" in text or Path(text).is_dir()):
         run = load_run(Path(text).expanduser())
         recommender = load_recommender(run.path)
@@ -71,16 +68,21 @@ def find_entry(
     return RankerEntry(text, kind, (_settings(name, kind.settings, given),))
 
 
-def _generative_entry(text: str, folder: Path, given: str) -> RankerEntry:
-    """Load a run of P5 or POD, with how it is asked as its settings."""
-    question = GenerativeQuestion()
-    if given:
-        found = _settings("generative", GenerativeQuestion, given)
-        assert isinstance(found, GenerativeQuestion)
-        question = found
-    recommender = load_generative(folder, question)
-    kind = registry.RankerKind(GenerativeQuestion, lambda settings: TrainedGenerative(recommender))
-    return RankerEntry(text, kind, (question,), load_run(folder))
+def _run_kind(folder: Path) -> registry.RunKind | None:
+    """Find the registered kind of a run by the section of its recipe; None for all others."""
+    run = run_folder(folder)
+    if not run.there:
+        return None
+    recipe = run.recipe
+    found = next((kind for kind in registry.run_kinds.kinds if getattr(recipe, kind, None) is not None), None)
+    return None if found is None else registry.run_kinds.find(found)
+
+
+def _run_entry(text: str, kind: registry.RunKind, run: RunFolder, given: str) -> RankerEntry:
+    """Load a run, with how it is asked as its settings."""
+    question = _settings(text, kind.settings, given) if given else kind.settings.model_validate({})
+    loaded = kind.load(run.path, question)
+    return RankerEntry(text, registry.RankerKind(kind.settings, lambda settings: loaded), (question,), run)
 
 
 def check_trained_on(
