@@ -8,11 +8,11 @@ import torch
 
 from palate.config.registry import rankers
 from palate.data.assemble import items_table
+from palate.data.item_numbers import first_appearances
 from palate.data.protocols import make_split
 from palate.data.windows import draw_windows
 from palate.errors import DataError
 from palate.ranking.references import full_cross_entropy
-from palate.ranking.references.largest_id import first_appearances
 from palate.ranking.score import RankingTest
 from palate.schema import Item
 from sequence_data import sequence_dataset

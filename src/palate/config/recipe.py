@@ -782,7 +782,9 @@ class Recipe(Section):
         if self.generative is None:
             return self
         if self.recommend is not None or self.pepler is not None:
-            raise ValueError("'recommend', 'pepler' and 'generative' make runs of their own; leave all but one out")
+            raise ValueError(
+                "'recommend', 'pepler' and 'generative' make runs of their own; leave all but one out"
+            )
         backbone = self.model.backbone
         if isinstance(backbone, CausalSettings) or getattr(backbone, "train", "full") != "full":
             raise ValueError(

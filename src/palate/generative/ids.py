@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palate.data.item_numbers import file_numbers, first_appearances
 from palate.generative.clusters import recursive_clusters
-from palate.ranking.references.largest_id import file_numbers, first_appearances
 from palate.schema import Bools, Ints
 
 if TYPE_CHECKING:

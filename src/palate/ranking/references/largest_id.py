@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from palate.config.section import KindSettings
-from palate.errors import DataError
+from palate.data.item_numbers import file_numbers, first_appearances
 from palate.ranking.base import DevNdcg, picked
-from palate.schema import Floats, Indices, Interactions, Ints, Windows
+from palate.schema import Floats, Indices, Ints, Windows
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -47,37 +47,3 @@ class LargestId:
         beyond = self._number[None, :] - seen.max(axis=1, keepdims=True)
         lowest = np.ptp(self._number) + 1.0
         return picked(np.where(beyond > 0, -beyond, -lowest).astype(np.float64), candidates)
-
-
-def first_appearances(interactions: Interactions, items: int) -> Ints:
-    """Give items numbers by their first interaction, user after user; items without any come last.
-
-    Args:
-        interactions: Training interactions.
-        items: Number of items, I.
-
-    Returns:
-        Each item's number from 0, [I].
-    """
-    _, first = np.unique(interactions.item_index, return_index=True)
-    appeared = interactions.item_index[np.sort(first)]
-    number = np.full(items, -1, dtype=np.int64)
-    number[appeared] = np.arange(len(appeared))
-    number[number < 0] = np.arange(len(appeared), items)
-    return number
-
-
-def file_numbers(dataset: Dataset) -> Ints:
-    """Read item ids as the numbers that they are in the data, [I].
-
-    Raises:
-        DataError: One is not a whole number.
-    """
-    wrong = next((one for one in dataset.item_ids if not one.lstrip("-").isdecimal()), None)
-    if wrong is not None:
-        raise DataError(
-            f"item ids that are whole numbers are needed, and {dataset.info.name} has {wrong!r}; number the items "
-            "from the training data (largest-id:ids=training, generative.ids=sequential)",
-            dataset.path,
-        )
-    return np.array([int(one) for one in dataset.item_ids], dtype=np.int64)
