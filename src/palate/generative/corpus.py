@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,8 +37,6 @@ class Corpus:
     training: Dataset
     wording: Wording
     settings: GenerativeSettings
-    kinds: Mapping[int, str] | None = None
-    """Answers about categories by user; None where the family is not trained."""
 
     @cached_property
     def chosen(self) -> Interactions:
@@ -57,7 +55,6 @@ class Corpus:
                 "texts of interactions and ratings",
             ),
             "sequential": (bool((self.chosen.lengths > 1).any()), "users with two training interactions"),
-            "categories": (bool(info.categories), "categories"),
         }
         for family in self.settings.families:
             there, what = needs.get(family, (len(self.chosen) > 0, "training interactions"))
@@ -89,7 +86,6 @@ class Corpus:
             "stars": self._stars,
             "like": self._like,
             "text": self._explanation,
-            "kinds": self._kinds,
         }
 
     def _next(self, rng: np.random.Generator) -> tuple[dict[str, str], str]:
@@ -136,14 +132,6 @@ class Corpus:
         row = int(self._told_rows[rng.integers(len(self._told_rows))])
         stars = self.wording.stars[int(self.training.interactions.rating_index[row])]
         return {"text": self._text(row)[:_TEXT_CHARACTERS]}, stars
-
-    def _kinds(self, rng: np.random.Generator) -> tuple[dict[str, str], str]:
-        assert self.kinds is not None
-        users = list(self.kinds)
-        user = users[int(rng.integers(len(users)))]
-        rows = self._of_user(self.training.interactions, user)
-        shown = np.sort(rng.permutation(rows)[: self.settings.max_history])
-        return {"who": self.wording.who(None, self._written(shown))}, self.kinds[user]
 
     def _choice(self, rng: np.random.Generator) -> tuple[int, int]:
         row = int(rng.integers(len(self.chosen)))

@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias
 
 from palate.config.generative import Family
 
-Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text", "kinds"]
+Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text"]
 """What is asked and answered: an item after a history, any item, one of several; yes or no about an item; stars, a
-like; a text; liked and disliked categories."""
+like; a text."""
 YES, NO = "yes", "no"
 
 
@@ -114,17 +114,6 @@ PROMPTS: dict[Family, tuple[PromptForm, ...]] = {
                 "somebody wrote : {text} . how many stars go with that ?",
                 "read this review and guess its stars : {text}",
                 "{text} . that is a review of how many stars ?",
-            ),
-        ),
-    ),
-    "categories": (
-        PromptForm(
-            "kinds",
-            (
-                "which kinds does {who} like , and which not ?",
-                "say what kinds {who} likes and dislikes",
-                "the taste of {who} by kinds :",
-                "sum up which kinds please {who}",
             ),
         ),
     ),
