@@ -9,9 +9,9 @@ import torch
 import palate
 from palate.config.recipe import Recipe
 from palate.data.protocols import make_split
-from palate.errors import MismatchError, RecipeError, TrainingError
+from palate.errors import DataError, MismatchError, RecipeError, TrainingError
 from palate.generative.files import load_generative
-from palate.generative.p5_training import train_generative
+from palate.generative.p5_training import CHECKPOINT, train_generative
 from palate.model.prompt import mask_labels
 from sequence_data import sequence_dataset
 
@@ -130,8 +130,9 @@ def test_what_is_read_of_candidates_does_not_tell_which_is_asked_for(runs, data)
     assert other[0] == pytest.approx(one[0][[2, 0, 1]], abs=1e-5)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
-    whole = train_generative(recipe(tmp_path, steps=4), tmp_path / "whole", dataset=data)
+@pytest.fixture
+def broken_off(data, tmp_path, monkeypatch):
+    """The folder of a training that has broken off at its fourth step, after a checkpoint at the second."""
     from palate.generative.p5 import IdLanguageModel
 
     own, asked = IdLanguageModel.loss, []
@@ -144,8 +145,20 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, monke
     with pytest.raises(TrainingError, match=r"the loss of step 4 is nan; lower train.learning_rate"):
         train_generative(recipe(tmp_path, steps=4), tmp_path / "parts", dataset=data)
     monkeypatch.undo()
+    return tmp_path / "parts"
+
+
+def test_a_damaged_checkpoint_is_refused(data, tmp_path, broken_off):
+    checkpoint = broken_off / "checkpoints" / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"not a checkpoint of this training .*; remove it to train from"):
+        train_generative(recipe(tmp_path, steps=4), broken_off, dataset=data)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, broken_off):
+    whole = train_generative(recipe(tmp_path, steps=4), tmp_path / "whole", dataset=data)
     said = []
-    parts = train_generative(recipe(tmp_path, steps=4), tmp_path / "parts", said.append, dataset=data)
+    parts = train_generative(recipe(tmp_path, steps=4), broken_off, said.append, dataset=data)
     assert "going on from step 2" in said
     weights = "model/generative.safetensors"
     assert (parts / weights).read_bytes() == (whole / weights).read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from typer import Argument, Option, Typer
 
@@ -17,6 +17,15 @@ store_app = Typer(
     help="Fill the store of users that  palate serve  keeps, and save what it holds.", no_args_is_help=True
 )
 
+StoreOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        envvar="PALATE_STORE",
+        callback=option_at_home,
+        help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+    ),
+]
+
 
 def load(
     data: Annotated[Path, Argument(metavar="DIR", help="The dataset: a folder that palate prepare wrote.")],
@@ -24,14 +33,7 @@ def load(
         Path | None,
         Option(help="Run that is served: its catalogue must hold the dataset's, and its store is filled."),
     ] = None,
-    store: Annotated[
-        str | None,
-        Option(
-            envvar="PALATE_STORE",
-            callback=option_at_home,
-            help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
-        ),
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Add all events of a dataset's users to a store; run it again to go on after an interruption."""
     check_serve_extra()
@@ -67,14 +69,7 @@ def save(
     out: Annotated[Path, Argument(metavar="DIR", help="New folder for events.jsonl and items.jsonl.")],
     run: Annotated[Path, Option(help="Run that is served, whose data has the items' texts.")],
     data: Annotated[Path | None, Option(help="That data; the run's own if not given.")] = None,
-    store: Annotated[
-        str | None,
-        Option(
-            envvar="PALATE_STORE",
-            callback=option_at_home,
-            help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
-        ),
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Write all users' events and all items as files for  palate prepare: the data of the next model."""
     check_serve_extra()

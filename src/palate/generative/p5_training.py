@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from transformers import get_scheduler
 
 from palate.backbones.load import load_backbone
@@ -25,10 +25,10 @@ from palate.generative.ids import NUMBER_PIECES, ItemIds, known_users, make_item
 from palate.generative.p5 import IdLanguageModel
 from palate.generative.pod import family_at
 from palate.generative.recommender import GenerativeFacts, GenerativeRecommender, known_flags
+from palate.generative.staged_training import refusing_damage
 from palate.recommend.tuning import mean_ndcg
-from palate.runs.run import check_run, open_run
+from palate.runs.run import train_once
 from palate.system.files import read_bytes, replacing
-from palate.system.locks import locked
 from palate.system.machine import reproducible
 from palate.system.places import rooted
 from palate.system.records import Frozen, tensor_metadata
@@ -96,12 +96,8 @@ def train_generative(
         facts = _facts(training, ids)
         corpus = Corpus(training, facts.wording, settings)
         corpus.check()
-        check_run(out, recipe, dataset.info)
-        run = open_run(out, recipe, dataset.info, "cpu")
-        with locked(out):
-            if run.model.is_dir():
-                tell(f"{out} is finished already")
-                return out
+
+        def train(run: RunFolder) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 backbone = _backbone(recipe, corpus, ids)
@@ -113,8 +109,8 @@ def train_generative(
                 )
                 _Training(recipe, settings, recommender, corpus, split.dev, run, tell).run_all()
             save_generative(recommender, run.model)
-            run.finish()
-    return out
+
+        return train_once(out, recipe, dataset.info, "cpu", tell, train)
 
 
 def _facts(training: Dataset, ids: ItemIds) -> GenerativeFacts:
@@ -269,9 +265,10 @@ class _Training:
         if not self._checkpoint.is_file():
             return
         content = read_bytes(self._checkpoint, "the checkpoint is missing")
-        self.progress = _Progress.model_validate_json(tensor_metadata(content)["progress"])
-        tensors = load_file(self._checkpoint)
-        self.model.load_state_dict(_under(tensors, "model."))
+        with refusing_damage(self._checkpoint):
+            tensors = load(content)
+            self.progress = _Progress.model_validate_json(tensor_metadata(content)["progress"])
+            self.model.load_state_dict(_under(tensors, "model."))
         self.best = _under(tensors, "best.")
         moments = {key: _under(tensors, f"{key}.") for key in ("step", "exp_avg", "exp_avg_sq")}
         for name, weight in self.model.named_parameters():

@@ -23,15 +23,15 @@ from palate.generative.random_causal import random_causal
 from palate.generative.staged_training import Stage, StagedTraining
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
-from palate.runs.run import check_run, open_run
+from palate.runs.run import train_once
 from palate.system.device import find_device
-from palate.system.locks import locked
 from palate.system.machine import reproducible
 from palate.system.places import rooted
 
 if TYPE_CHECKING:
     from palate.backbones.base import Backbone
     from palate.backbones.source import BackboneSource
+    from palate.runs.run import RunFolder
 
 _ORDERS = 2
 """Orders of epochs that are kept in memory."""
@@ -70,28 +70,25 @@ def train_pepler(
         TrainingError: A loss is not finite.
     """
     recipe, out = rooted(recipe), Path(out).expanduser()
-    if recipe.pepler is None:
+    settings = recipe.pepler
+    if settings is None:
         raise RecipeError("the recipe has no section 'pepler'; add one, which may be empty: {}")
     tell, place = report or (lambda line: None), find_device(str(device))
     with reproducible(recipe.train.threads, place):
-        dataset = dataset or load_dataset(recipe.data.path)
-        check_learnable(recipe.pepler, dataset)
-        split = split_texts(dataset, recipe.pepler, recipe.seed)
-        check_run(out, recipe, dataset.info)
-        run = open_run(out, recipe, dataset.info, str(place))
-        with locked(out):
-            if run.model.is_dir():
-                tell(f"{out} is finished already")
-                return out
-            model, source = new_pepler(recipe.pepler, dataset, split, recipe.seed)
+        data = dataset or load_dataset(recipe.data.path)
+        check_learnable(settings, data)
+        split = split_texts(data, settings, recipe.seed)
+
+        def train(run: RunFolder) -> None:
+            model, source = new_pepler(settings, data, split, recipe.seed)
             model.to(place)
             stages = pepler_stages(model, split, recipe)
             StagedTraining(model, stages, recipe.train, recipe.seed, run.checkpoints, tell).run()
-            if recipe.pepler.newcomer_steps:
-                train_newcomers(model, recipe, dataset, split, run.checkpoints / "newcomers", tell)
-            save_pepler(model, source, dataset, run.model, _newcomers(recipe, dataset))
-            run.finish()
-    return out
+            if settings.newcomer_steps:
+                train_newcomers(model, recipe, data, split, run.checkpoints / "newcomers", tell)
+            save_pepler(model, source, data, run.model, _newcomers(recipe, data))
+
+        return train_once(out, recipe, data.info, str(place), tell, train)
 
 
 def _newcomers(recipe: Recipe, dataset: Dataset) -> NewcomerRecord | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,23 @@ from torch import Tensor, nn
 
 from palate.errors import DataError, TrainingError
 from palate.system.files import read_bytes, write_bytes
-from palate.system.records import Frozen
+from palate.system.records import Frozen, tensor_metadata
 
 if TYPE_CHECKING:
     from palate.config.recipe import TrainSettings
 
 CHECKPOINT = "stages.safetensors"
 _AGAIN = "remove it to train from the beginning"
+
+
+@contextmanager
+def refusing_damage(checkpoint: Path) -> Iterator[None]:
+    """Raise :class:`DataError` where the block cannot make use of a checkpoint's content."""
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"not a checkpoint of this training ({reason}); {_AGAIN}", checkpoint) from error
 
 
 @dataclass(frozen=True)
@@ -187,10 +197,9 @@ class StagedTraining:
         if not self.path.is_file():
             return
         content = read_bytes(self.path, "the checkpoint is missing")
-        try:
+        with refusing_damage(self.path):
             tensors = load(content)
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-            self.progress = StageProgress.model_validate_json(header["__metadata__"]["progress"])
+            self.progress = StageProgress.model_validate_json(tensor_metadata(content)["progress"])
             with torch.no_grad():
                 for name, weight in self._weights.items():
                     weight.copy_(tensors[f"weights.{name}"])
@@ -202,9 +211,6 @@ class StagedTraining:
                 self._only(stage)
                 self._optimizer = self._new_optimizer(stage)
                 self._set_optimizer(tensors)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise DataError(f"not a checkpoint of this training ({reason}); {_AGAIN}", self.path) from error
         if self.progress.stage < len(self.stages):
             self.report(
                 f"going on at step {self.progress.step:,} of the stage {self.stages[self.progress.stage].name}"

@@ -14,8 +14,7 @@ from palate.data.protocols import make_split
 from palate.errors import RecipeError
 from palate.recommend.files import save_recommender
 from palate.recommend.fit import fit_recommender
-from palate.runs.run import check_run, open_run
-from palate.system.locks import locked
+from palate.runs.run import RunFolder, train_once
 from palate.system.machine import reproducible
 from palate.system.places import rooted
 
@@ -58,29 +57,19 @@ def train_recommender(
         MismatchError: The run was trained on other data.
     """
     recipe, out = rooted(recipe), Path(out).expanduser()
-    if recipe.recommend is None:
+    settings = recipe.recommend
+    if settings is None:
         raise RecipeError("the recipe has no section 'recommend'; add one, which may be empty: {}")
     tell = report or (lambda line: None)
     with reproducible(recipe.train.threads, torch.device("cpu")):
-        dataset = dataset or load_dataset(recipe.data.path)
-        check_run(out, recipe, dataset.info)
-        run = open_run(out, recipe, dataset.info, "cpu")
-        with locked(out):
-            if run.model.is_dir():
-                tell(f"{out} is finished already")
-                return out
-            training = dataset
+        data = dataset or load_dataset(recipe.data.path)
+
+        def train(run: RunFolder) -> None:
+            training = data
             if recipe.data.protocol is not None:
-                training = make_split(dataset, recipe.data.protocol, seed=recipe.seed).training
-            recommender = fit_recommender(
-                training,
-                training.users("train"),
-                recipe.recommend,
-                recipe.items,
-                recipe.seed,
-                tell,
-                run.checkpoints,
-            )
-            save_recommender(recommender, run.model)
-            run.finish()
-    return out
+                training = make_split(data, recipe.data.protocol, seed=recipe.seed).training
+            users, kept = training.users("train"), run.checkpoints
+            fitted = fit_recommender(training, users, settings, recipe.items, recipe.seed, tell, kept)
+            save_recommender(fitted, run.model)
+
+        return train_once(out, recipe, data.info, "cpu", tell, train)

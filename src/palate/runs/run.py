@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -228,6 +229,41 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | 
             write_text(new.manifest_file, manifest.model_dump_json(indent=2) + "\n")
             write_text(new.recipe_file, dump_recipe(rooted(recipe)))
         return run
+
+
+def train_once(
+    path: Path,
+    recipe: Recipe,
+    data: DatasetInfo,
+    device: str,
+    report: Callable[[str], None],
+    train: Callable[[RunFolder], None],
+) -> Path:
+    """Open a run as :func:`open_run` does, and train it by a function unless it is finished already.
+
+    Args:
+        path: The run's folder.
+        recipe: Its recipe.
+        data: Facts of the dataset.
+        device: Where the training computes.
+        report: Told where there is nothing to train.
+        train: Trains and saves the model of the run that it is given, whose folder no other process trains in.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
+        MismatchError: The run was made from other data.
+    """
+    run = open_run(path, recipe, data, device)
+    with locked(path):
+        if run.model.is_dir():
+            report(f"{path} is finished already")
+        else:
+            train(run)
+            run.finish()
+    return path
 
 
 def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
