@@ -1,6 +1,6 @@
 """GGUF files: converted once, then loaded from safetensors; the packaged Gemma among them."""
 
-from importlib.util import find_spec
+import sys
 
 import pytest
 import torch
@@ -10,11 +10,12 @@ from palate.backbones.gguf import GEMMA, PACKAGE, converted_gguf, packaged_gemma
 from palate.backbones.load import load_backbone
 from palate.config.recipe import CausalSettings
 from palate.errors import DataError, MissingExtraError
+from palate.system.extras import install_line
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(gguf.platformdirs, "user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.setattr(gguf, "cache_folder", lambda name: tmp_path / "cache" / name)
     return tmp_path / "cache" / "gguf"
 
 
@@ -47,17 +48,18 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-    ("missing", "call", "command"),
+    ("missing", "call", "extra"),
     [
-        ("gguf", lambda path: converted_gguf(path), r'pip install "palate\[gguf\]"'),
-        (PACKAGE, lambda path: packaged_gemma(), r'pip install "palate\[gemma\]"'),
+        ("gguf", lambda path: converted_gguf(path), "gguf"),
+        (PACKAGE, lambda path: packaged_gemma(), "gemma"),
     ],
 )
-def test_a_missing_extra_names_the_command(tmp_path, cache, monkeypatch, missing, call, command):
+def test_a_missing_extra_names_the_command(tmp_path, cache, monkeypatch, missing, call, extra):
     (path := tmp_path / "model.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(gguf, "find_spec", lambda name: None if name == missing else find_spec(name))
-    with pytest.raises(MissingExtraError, match=command):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError) as caught:
         call(path)
+    assert install_line(extra) in str(caught.value)
 
 
 LLAMA_CPP = {

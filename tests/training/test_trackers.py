@@ -1,10 +1,14 @@
 """Experiment trackers of transformers: what a training tells them, and those that cannot be used."""
 
+import json
+import sys
+
 import pytest
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from palate.errors import RecipeError
+from palate.errors import MissingExtraError, RecipeError
+from palate.system.extras import install_line
 from palate.training import trackers
 from palate.training.train import train_run
 from tiny import tiny_recipe
@@ -47,3 +51,17 @@ def test_what_cannot_be_told_to_is_refused_before_anything_is_made(recipe, tmp_p
     with pytest.raises(RecipeError, match=f"train.report_to: {told}"):
         train_run(recipe(name), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_is_written_where_it_is_installed_and_not_needed(recipe, tmp_path, monkeypatch):
+    with_it = train_run(recipe(), tmp_path / "with") / "logs"
+    assert list(with_it.glob("events.out.tfevents.*"))
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    without = train_run(recipe(), tmp_path / "without") / "logs"
+    assert [path.name for path in without.iterdir()] == ["curve.json"]
+    losses = [json.loads((logs / "curve.json").read_text())["losses"] for logs in (with_it, without)]
+    assert losses[0] == losses[1]
+    with pytest.raises(MissingExtraError) as caught:
+        train_run(recipe("tensorboard"), tmp_path / "asked")
+    assert install_line("tensorboard") in str(caught.value)

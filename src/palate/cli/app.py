@@ -15,6 +15,7 @@ from palate.cli.ask import ask
 from palate.cli.check_backbone import check_backbone
 from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
+from palate.cli.doctor import doctor
 from palate.cli.evaluate import evaluate
 from palate.cli.explain import explain
 from palate.cli.export import export
@@ -111,6 +112,7 @@ for _command in (
     demo,
     reproduce,
     serve,
+    doctor,
 ):
     app.command(cls=CommandThatNamesKinds)(paths_at_home(_command))
 app.add_typer(store_app, name="store")

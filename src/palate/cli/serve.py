@@ -9,7 +9,6 @@ from typer import Argument, Option
 
 from palate.cli.console import tell
 from palate.cli.options import BackboneOption, DeviceOption, option_at_home
-from palate.errors import MissingExtraError
 
 
 def serve(
@@ -100,12 +99,8 @@ def serve(
 
 
 def check_serve_extra() -> None:
-    """Raise :class:`MissingExtraError` unless what the server and its store need is installed."""
-    try:
-        import alembic  # noqa: F401
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import sqlalchemy  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f'{error.name} is not installed; run  pip install "palate[serve]"') from error
+    """Raise :class:`palate.errors.MissingExtraError` unless what the server and its store need is installed."""
+    from palate.system.extras import missing_extra, missing_modules
+
+    if missing := missing_modules("serve"):
+        raise missing_extra(f"a server needs {missing[0]}", "serve")

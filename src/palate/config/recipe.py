@@ -543,8 +543,8 @@ class TrainSettings(Section):
     early_stopping_patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without an improvement of the dev score."""
     report_to: tuple[str, ...] = ()
-    """Installed experiment trackers that transformers knows (``wandb``, ``mlflow``, …); TensorBoard's files are always
-    written."""
+    """Installed experiment trackers that transformers knows (``wandb``, ``mlflow``, …); TensorBoard's files are
+    written wherever the extra ``tensorboard`` is installed."""
 
     @property
     def windows_per_step(self) -> int:

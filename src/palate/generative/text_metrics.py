@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from palate.errors import DataError, MissingExtraError
+from palate.errors import DataError
 from palate.schema import Doubles
+from palate.system.extras import missing_extra
 from palate.system.records import Frozen
 
 _ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -103,7 +104,7 @@ def rouge_of(written: Sequence[str], true: Sequence[str]) -> Doubles:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise MissingExtraError("ROUGE needs rouge-score: pip install 'palate[texts]'") from None
+        raise missing_extra("ROUGE needs rouge-score", "texts") from None
     scorer = RougeScorer(list(_ROUGE))
     found = [scorer.score(said, text) for said, text in zip(true, written, strict=True)]
     return 100 * np.array([[one[name].fmeasure for name in _ROUGE] for one in found], dtype=np.float64)
@@ -154,7 +155,7 @@ def _metric(order: int) -> Any:
     try:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError:
-        raise MissingExtraError("BLEU needs sacrebleu: pip install 'palate[texts]'") from None
+        raise missing_extra("BLEU needs sacrebleu", "texts") from None
     return BLEU(lowercase=True, max_ngram_order=order, force=True)
 
 

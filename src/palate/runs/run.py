@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """Folder of the TensorBoard event files."""
+        """Folder of the curve, and of TensorBoard's event files where that is installed."""
         return self.path / "logs"
 
     @property

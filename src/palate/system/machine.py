@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 import platform
 import re
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.system.extras import installed_version
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on, without importing them."""
-    found = {name: _version(name) for name in _PACKAGES}
+    found = {name: installed_version(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | {name: one for name, one in found.items() if one}
 
 
@@ -114,13 +114,6 @@ def checkout_commit() -> str | None:
     if _git("ls-files", "--error-unmatch", here.name) is None:
         return None  # a repository around the installed package is not palate's
     return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # run from a checkout that is not installed
 
 
 def _git(*arguments: str) -> str | None:

@@ -8,6 +8,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from palate.errors import RecipeError
+from palate.system.extras import missing_extra, missing_modules
 
 WRITTEN_ANYWAY = "tensorboard"
 
@@ -20,10 +21,13 @@ def check_trackers(names: Sequence[str]) -> None:
 
     Raises:
         RecipeError: A tracker is unknown or not installed, or its files are written anyway.
+        MissingExtraError: It is TensorBoard, which is an extra of palate and not installed.
     """
     known = sorted({*INTEGRATION_TO_CALLBACK} - {WRITTEN_ANYWAY})
     for name in names:
         if name == WRITTEN_ANYWAY:
+            if missing_modules(name):
+                raise missing_extra("train.report_to: its files need TensorBoard", name)
             raise RecipeError(
                 "train.report_to: TensorBoard's files are in the run's logs anyway; leave it out"
             )

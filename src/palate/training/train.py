@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
-from torch.utils.tensorboard import SummaryWriter
-from transformers.integrations import TensorBoardCallback
 
 from palate.backbones.base import checkpoint_activations
 from palate.config.recipe import Recipe
@@ -32,6 +30,7 @@ from palate.model.record import DevScores, TrainingRecord
 from palate.runs.curve import Curve, DevPoint, LossPoint
 from palate.runs.run import RunFolder, check_run, open_run
 from palate.system.device import describe_device
+from palate.system.extras import missing_modules
 from palate.system.files import remove_leftovers, telling_failed_writes, write_json
 from palate.system.locks import locked
 from palate.system.machine import keep_freed_memory, reproducible
@@ -239,7 +238,10 @@ def _run_trainer(
     """Train, and load the best weights, which may be those of the start."""
     shown = TrainingReport(trainer.clock, tell, progress)
     trainer.add_callback(shown)
-    if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero() and not missing_modules("tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(run.logs))))
     checkpoint = trainer.resume()
     if checkpoint:

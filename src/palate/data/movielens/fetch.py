@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import platformdirs
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from palate.errors import CacheError, DataError, OutputError
 from palate.system import files
+from palate.system.caches import cache_folder
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 RELEASES = (
@@ -50,7 +50,7 @@ Report = Callable[[str], None]
 
 def default_cache() -> Path:
     """Return the folder of downloaded releases."""
-    return Path(platformdirs.user_cache_dir("palate")) / "movielens"
+    return cache_folder("movielens")
 
 
 def fetch(name: str, cache: Path, report: Report, progress: bool = False) -> tuple[Path, str]:

@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from palate.config.section import KindSettings
-from palate.errors import MissingExtraError
 from palate.ranking.base import DevNdcg, picked
 from palate.ranking.references.histories import decayed_histories
 from palate.recommend.relations import membership_matrix
 from palate.schema import Floats, Indices, Windows
+from palate.system.extras import missing_extra
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -44,7 +44,7 @@ class Als:
         try:
             from implicit.cpu.als import AlternatingLeastSquares
         except ImportError:
-            raise MissingExtraError("als needs implicit: pip install 'palate[ranking]'") from None
+            raise missing_extra("als needs implicit", "ranking") from None
         settings = self._settings
         self._model = AlternatingLeastSquares(
             settings.factors,
