@@ -21,7 +21,7 @@ from palate.system.extras import (
 )
 
 ROOT = Path(__file__).parents[2]
-FOR_DEVELOPERS = {"dev", "docs"}
+FOR_DEVELOPERS = {"dev", "dist", "docs"}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from palate.config.renames import DATASET, renamed_keys
 from palate.data.event_types import EventTypes, Unrated
+from palate.data.frames import as_hub_datasets, event_frame
 from palate.data.label_rules import with_label_statistics
 from palate.data.storage import Tables, read_reviews, read_tables
 from palate.errors import DataError, did_you_mean, faults
@@ -119,6 +121,22 @@ class Dataset:
         if self.reviews is not None or self.path is None:
             return self.reviews
         return read_reviews(self.path, self.info.interactions)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return the interactions as a table of user_id, item_id, rating or weight, timestamp, text and split."""
+        return event_frame(self)
+
+    def to_datasets(self) -> tuple[Any, Any]:
+        """Return events by split, and items, as the library ``datasets`` holds them.
+
+        Returns:
+            A ``datasets.DatasetDict`` of events with the splits train, validation and test, and a ``datasets.Dataset``
+            of items; each has ``push_to_hub``.
+
+        Raises:
+            MissingExtraError: ``datasets`` is not installed.
+        """
+        return as_hub_datasets(self)
 
     def holding_out(self, users: Ints) -> Dataset:
         """Return the dataset with these users [B] as its test users and all others as its training users."""

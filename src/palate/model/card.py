@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from palate.model.config import PersonalizedSettings
+from palate.system.hub import is_hub_name
+from palate.words import counted
 
 _CARD = """---
-library_name: palate
-tags: [personalization, soft-prompts, user-embeddings]
+{metadata}
 ---
 
 # A personalised language model
@@ -30,7 +33,7 @@ Answers for a user from their history of rated items, which it reads as soft pro
 ```python
 import palate
 
-model = palate.load_model("this folder")
+model = palate.load_model("{name}")
 history = palate.History("someone", item_ids={item_ids}, ratings={ratings}, timestamps=[0, 1])
 print(model.generate([history])[0])
 ```
@@ -55,12 +58,18 @@ class CardFacts:
     """Two item ids, for the example."""
     ratings: Sequence[float]
     """Two ratings, for the example."""
+    name: str = "this folder"
+    """Where the model is loaded from: a folder, or its name on the hub."""
+    licence: str | None = None
+    """Licence of the model as the hub names it; the card has none where it is not given."""
 
 
 def model_card(facts: CardFacts) -> str:
     """Write the model card: description, training data, usage and limitations."""
     settings = facts.settings
     return _CARD.format(
+        metadata=_metadata(facts),
+        name=facts.name,
         kind=settings.user_encoder.kind,
         encoder_parameters=facts.encoder_parameters,
         architecture=facts.architecture,
@@ -75,6 +84,35 @@ def model_card(facts: CardFacts) -> str:
         item_ids=facts.item_ids,
         ratings=facts.ratings,
     )
+
+
+def _metadata(facts: CardFacts) -> str:
+    """Write the metadata by which the hub lists a model, as YAML."""
+    settings = facts.settings
+    named = settings.backbone.settings.name if settings.backbone is not None else None
+    scores = None
+    if settings.training is not None:
+        dev = settings.training.dev
+        scores = [
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=settings.data_name,
+                dataset_name=f"{settings.data_name}, {counted(dev.users, 'dev user')}",
+                metric_type="f1",
+                metric_name="liked F1",
+                metric_value=round(dev.f1, 4),
+            )
+        ]
+    return ModelCardData(
+        language="en",
+        license=facts.licence,
+        library_name="palate",
+        pipeline_tag="text-generation",
+        base_model=named if named is not None and is_hub_name(named) else None,
+        tags=["personalization", "soft-prompts", "user-embeddings", "recommendation"],
+        model_name=facts.name,
+        eval_results=scores,
+    ).to_yaml()
 
 
 def reading(max_events: int | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +22,7 @@ from palate.model.config import (
     CARD,
     CONFIG,
     ITEMS,
+    ON_THE_HUB,
     POPULATION,
     WEIGHTS,
     PersonalizedSettings,
@@ -30,6 +33,7 @@ from palate.model.weights import load_weights, save_weights
 from palate.runs.run import RunFolder, run_folder
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
+from palate.system.hub import download_model, is_hub_name, upload_model
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -69,8 +73,11 @@ class PersonalizedModel(BindableModel):
     @property
     def card(self) -> str:
         """Write the model card, in Markdown."""
+        return model_card(self._card_facts())
+
+    def _card_facts(self) -> CardFacts:
         table = self.table
-        facts = CardFacts(
+        return CardFacts(
             settings=self.settings,
             encoder_parameters=sum(weight.numel() for weight in self.user_encoder.parameters()),
             architecture=type(self.backbone).__name__,
@@ -80,7 +87,6 @@ class PersonalizedModel(BindableModel):
             item_ids=table.item_ids[:2],
             ratings=[float(value) for value in table.rating_values[-2:]],
         )
-        return model_card(facts)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Save config, weights, backbone config, tokenizer, item table and model card, atomically.
@@ -97,16 +103,65 @@ class PersonalizedModel(BindableModel):
             if isinstance(self.user_encoder, BindsToData) and self.user_encoder.summary is not None:
                 self.user_encoder.summary.save(place / POPULATION)
 
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, backbone: str | None = None) -> PersonalizedModel:
-        """Load a folder of :meth:`save_pretrained`.
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a palate model",
+        token: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Upload the model to the hub, as :meth:`save_pretrained` saves it, in one commit.
 
-        ``backbone`` is the folder of a backbone that is not saved with the model, if it has moved.
+        What it holds of its data goes with it: the items with their texts, and a summary of the population. No user's
+        history is in it.
+
+        Args:
+            name: ``OWNER/NAME`` on the hub; made if it does not exist.
+            private: Whether a new one is private; as the owner's settings say if None.
+            revision: The branch, made if it does not exist; the main branch if None.
+            commit_message: Message of the commit.
+            token: Token of the hub; the one of ``hf auth login`` if None.
+            licence: Licence for the model card, as the hub names it, such as "cc-by-4.0".
+
+        Returns:
+            The commit's URL.
 
         Raises:
-            DataError: The folder is incomplete or damaged.
+            OutputError: The hub cannot be reached, or refuses it.
+        """
+        with TemporaryDirectory(prefix="palate-") as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder)
+            write_text(folder / CARD, model_card(replace(self._card_facts(), name=name, licence=licence)))
+            return upload_model(
+                folder, name, private=private, revision=revision, message=commit_message, token=token
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, backbone: str | None = None, revision: str | None = None
+    ) -> PersonalizedModel:
+        """Load a folder of :meth:`save_pretrained`, or a model of the hub.
+
+        Args:
+            folder: The folder, or ``OWNER/NAME`` on the hub, where there is no folder called OWNER here.
+            backbone: Folder of a backbone that is not saved with the model, if it has moved.
+            revision: Branch, tag or commit of a model of the hub.
+
+        Returns:
+            The model in evaluation mode, on the CPU.
+
+        Raises:
+            DataError: The folder is incomplete or damaged, or there is no such model on the hub.
             MismatchError: The backbone cannot be loaded or has other weights.
         """
+        if is_hub_name(folder):
+            folder = download_model(str(folder), revision, ON_THE_HUB)
+        elif revision is not None:
+            raise MismatchError(f"{folder} is a folder, which has no revision {revision!r}; leave it out")
         folder = Path(folder)
         config = PersonalizedSettings.load(folder / CONFIG)
         table = load_table(config.user_encoder, folder / ITEMS)
@@ -139,23 +194,26 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None,
     constrained: bool | None = None,
+    revision: str | None = None,
 ) -> PersonalizedModel:
     """Load a trained model.
 
     Args:
-        run: A run's folder, one of ``save_pretrained``, or ``packaged`` for the model that comes with palate.
+        run: A run's folder, one of ``save_pretrained``, ``packaged`` for the model that comes with palate, or
+            ``OWNER/NAME`` for one of the hub.
         backbone: Hub name, folder or file of a backbone that is not saved with the model, if it has moved.
         data: Dataset, or its folder, to bind a model to whose weights know no catalogue, such as the packaged one;
             None for the data that it was trained on or bound to.
         device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
         dtype: Data type of the backbone, such as "bfloat16"; that of the training if None.
         constrained: Whether answers are constrained to what the task allows; as the model was saved if None.
+        revision: Branch, tag or commit of a model of the hub.
 
     Returns:
         The model in evaluation mode; ``model.run`` is the run that trained it, or None for a model's folder.
 
     Raises:
-        DataError: The folder holds no complete model.
+        DataError: The folder holds no complete model, or there is no such model on the hub.
         MismatchError: The backbone cannot be loaded or has other weights, there is no such device, or ``data`` is
             other data than that of a model whose weights know its catalogue.
 
@@ -165,7 +223,7 @@ def load_model(
         (device(type='cpu'), 'main')
     """
     place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
-    model = PersonalizedModel.from_pretrained(model_folder(run), backbone)
+    model = PersonalizedModel.from_pretrained(model_folder(run), backbone, revision)
     if backbone_dtype is not None:
         model.backbone.to(dtype=backbone_dtype)
     if constrained is not None:

@@ -1,0 +1,98 @@
+"""The model hub: names of models, downloads and uploads, with errors in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from palate.errors import DataError, OutputError, PalateError
+
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    HfHubHTTPError,
+    HfHubHTTPError.__bases__[0],
+    HFValidationError,
+    OSError,
+)
+"""What the hub's client raises: its own errors, those of its HTTP library, whichever it is, and missing files."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_name(name: Path | str) -> bool:
+    """Whether ``OWNER/NAME`` can only be a name on the hub: there is no folder of that name, nor one called OWNER."""
+    text = str(name)
+    return _NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text).parent.exists()
+
+
+def download_model(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Download a model of the hub unless it is cached.
+
+    Args:
+        name: ``OWNER/NAME`` on the hub.
+        revision: A branch, tag or commit; the main branch if None.
+        patterns: The files that are wanted, as ``"*.json"``.
+
+    Returns:
+        The folder in the hub's cache.
+
+    Raises:
+        DataError: There is no such model, or the hub cannot be reached and has not been before.
+    """
+    with _telling(lambda reason: DataError(f"no folder, and not loaded from the hub ({reason})", name)):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+
+
+def upload_model(
+    folder: Path,
+    name: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    message: str = "Upload a palate model",
+    token: str | None = None,
+) -> str:
+    """Upload a folder as a model of the hub, in one commit.
+
+    Args:
+        folder: The folder.
+        name: ``OWNER/NAME``; made if it does not exist.
+        private: Whether a new one is private; as the owner's settings say if None.
+        revision: The branch, made if it does not exist; the main branch if None.
+        message: The commit's message.
+        token: Token of the hub; the one of ``hf auth login`` if None.
+
+    Returns:
+        The commit's URL.
+
+    Raises:
+        OutputError: The hub cannot be reached, or refuses it.
+    """
+    api = HfApi(token=token)
+    with _telling(
+        lambda reason: OutputError(f"{name} cannot be written to the hub {api.endpoint} ({reason})")
+    ):
+        made = api.create_repo(name, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(made.repo_id, branch=revision, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=made.repo_id, folder_path=folder, revision=revision, commit_message=message
+        )
+        return str(done.commit_url)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error, or its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def _telling(word: Callable[[str], PalateError]) -> Iterator[None]:
+    try:
+        yield
+    except HUB_ERRORS as error:
+        raise word(reason_of(error)) from error
