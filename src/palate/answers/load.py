@@ -11,7 +11,7 @@ from palate.answers.answerer import Answerer
 from palate.answers.tastes import views_of
 from palate.config.recipe import ItemSettings
 from palate.items.encoder import ItemEncoder
-from palate.recommend.files import is_recommender, load_recommender
+from palate.recommend.files import is_recommender, load_recommender, recommender_beside
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
 from palate.system.extras import missing_modules
@@ -92,7 +92,8 @@ def load_answerer(
 
     Args:
         run: The run of a recommender, or of a language model whose user encoder decides on categories.
-        recommender: The run of a recommender on the same data, beside a language model's.
+        recommender: The run of a recommender on the same data, beside a language model's; the one that was trained
+            with the model if None.
         data: The dataset, or its folder; the run's own if None.
         device: Device of the model.
 
@@ -113,6 +114,7 @@ def load_answerer(
     if not is_recommender(run):
         from palate.model.model import load_model
 
+        recommender = recommender or recommender_beside(run)
         found = None if recommender is None else load_recommender(recommender)
         return answerer_of(load_model(run, data=data, device=device), found)
     given = Path(data).expanduser() if isinstance(data, str | Path) else None

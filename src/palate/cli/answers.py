@@ -28,7 +28,8 @@ def answers(
     ],
     out: Annotated[Path, Option(help="The table: a new file .parquet, .csv or .jsonl.")],
     recommender: Annotated[
-        Path | None, Option(metavar="RUN", help="A recommender's run beside a language model's.")
+        Path | None,
+        Option(metavar="RUN", help="A recommender's run beside a language model's, if not its own."),
     ] = None,
     data: Annotated[Path | None, Option(help="Dataset of the users; the run's own if not given.")] = None,
     k: Annotated[int, Option("-k", min=1, help="Items that an answer recommends, or says to avoid.")] = 3,
@@ -38,6 +39,7 @@ def answers(
     from palate.answers.load import load_answerer
     from palate.answers.table import AnswerJob, check_table, read_questions, write_answers
     from palate.cli.recommend import named_users
+    from palate.recommend.files import recommender_beside
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
     from palate.system.files import sha256_of
@@ -51,7 +53,11 @@ def answers(
     asked = read_questions(questions, answerer)
     for one in asked:
         tell(f"{one.text!r} is asked about {one.meaning} ({one.kind}, {one.probability:.0%} sure)")
-    runs = [one for one in (run, recommender) if one is not None and (one / "manifest.json").is_file()]
+    runs = [
+        one
+        for one in (run, recommender or recommender_beside(run))
+        if one is not None and (one / "manifest.json").is_file()
+    ]
     identity = " ".join(f"{one.resolve()} {sha256_of(one / 'manifest.json')}" for one in runs)
     job = AnswerJob(answerer, dataset, names, asked, k, identity)
     with counting_bar("asking", watched()) as progress:

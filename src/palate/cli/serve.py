@@ -31,7 +31,10 @@ def serve(
     ] = None,
     recommender: Annotated[
         Path | None,
-        Option(help="Run of a recommender to serve beside a language model, trained on the same data."),
+        Option(
+            help="Run of a recommender to serve beside a language model, trained on the same data; the one that was "
+            "trained with it if not given."
+        ),
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",

@@ -679,6 +679,14 @@ class RecommendSettings(Section):
     """Passes over users and items."""
 
 
+class RecommendSection(RecommendSettings):
+    """The section ``recommend`` of a recipe."""
+
+    beside_model: bool = False
+    """Train the language model of the recipe, too, and the recommender beside it, into ``recommender`` of its run's
+    folder, where all that needs one finds it. On data with fewer than two categories there is a recommender alone."""
+
+
 class RandomCausalSettings(Section):
     """A random decoder-only model (GPT-2's layers) with a tokenizer trained on the texts; needs no hub."""
 
@@ -749,8 +757,9 @@ class Recipe(Section):
     model: ModelSettings = ModelSettings()
     simulation: SimulationSettings = SimulationSettings()
     train: TrainSettings = TrainSettings()
-    recommend: RecommendSettings | None = None
-    """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply."""
+    recommend: RecommendSection | None = None
+    """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply, unless
+    it is trained beside the model."""
     pepler: PeplerSettings | None = None
     """Given, the run is PEPLER's, and only name, seed, data, items, model.user_encoder and what ``train`` says of
     threads, batches, rates, clipping and evaluations apply of the rest."""
@@ -758,6 +767,20 @@ class Recipe(Section):
     """Given, the run is that of a recommender that reads and writes ids as text, and only name, seed, data,
     model.backbone and the steps and the optimizer of train apply of the rest."""
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def is_recommenders(self) -> bool:
+        """Whether the run is that of a recommender alone."""
+        return self.recommend is not None and not self.recommend.beside_model
+
+    def of_recommender(self) -> Recipe:
+        """Return the recipe of the recommender alone; for one with a section ``recommend``."""
+        assert self.recommend is not None
+        alone = self.recommend.model_copy(update={"beside_model": False})
+        threads = TrainSettings(threads=self.train.threads)
+        return Recipe(
+            name=self.name, seed=self.seed, data=self.data, items=self.items, train=threads, recommend=alone
+        )
 
     @model_validator(mode="after")
     def _attended_to_again(self) -> Recipe:
@@ -770,7 +793,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _ranked_by_a_protocol(self) -> Recipe:
-        if self.data.protocol is not None and self.recommend is None and self.generative is None:
+        if self.data.protocol is not None and not self.is_recommenders and self.generative is None:
             raise ValueError(
                 f"data.protocol is {self.data.protocol!r}, which only a recommender is trained by; leave it out, or "
                 "add a section 'recommend', which may be empty: {}"

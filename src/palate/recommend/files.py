@@ -114,7 +114,7 @@ def load_recommender(run: Path | str) -> Recommender:
     """Load the recommender that ``palate train`` wrote by a recipe with a section ``recommend``.
 
     Args:
-        run: The run's folder.
+        run: The run's folder; also of a language model, beside which the recommender was trained.
 
     Returns:
         The recommender.
@@ -127,13 +127,20 @@ def load_recommender(run: Path | str) -> Recommender:
         >>> recommender.facts.feedback
         'ratings'
     """
-    return read_recommender(load_run(Path(run).expanduser()).model)
+    place = Path(run).expanduser()
+    return read_recommender(load_run(recommender_beside(place) or place).model)
 
 
 def is_recommender(run: Path | str) -> bool:
-    """Return whether a folder is a run of a recipe with a section ``recommend``."""
+    """Return whether a folder is the run of a recommender alone."""
     found = run_folder(run)
-    return found.there and found.recipe.recommend is not None
+    return found.there and found.recipe.is_recommenders
+
+
+def recommender_beside(run: Path | str) -> Path | None:
+    """Find the run of the recommender that was trained beside a language model; None if there is none."""
+    folder = run_folder(run).recommender
+    return folder if is_recommender(folder) else None
 
 
 def read_recommender(folder: Path) -> Recommender:

@@ -11,7 +11,9 @@ import torch
 from palate.config.recipe import Recipe, RecommendSettings
 from palate.data.dataset import load_dataset
 from palate.data.protocols import make_split
-from palate.errors import RecipeError
+from palate.errors import MissingExtraError, RecipeError
+from palate.items.encoder import ItemEncoder
+from palate.recommend.content import has_texts
 from palate.recommend.files import save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.runs.run import RunFolder, train_once
@@ -27,6 +29,19 @@ def quick_settings() -> RecommendSettings:
     return RecommendSettings(
         texts=False, ridge=500.0, rounds=1, network_size=0, rating_models=1, rating_iterations=10
     )
+
+
+def without_missing_encoder(recipe: Recipe, dataset: Dataset, tell: Callable[[str], None]) -> Recipe:
+    """Leave texts out of a recommender's recipe where they cannot be encoded, and say so."""
+    settings = recipe.recommend
+    if settings is None or not settings.texts or not has_texts(dataset):
+        return recipe
+    try:
+        ItemEncoder(recipe.items)
+    except MissingExtraError as error:
+        tell(f"the recommender does without the items' texts: {error}")
+        return recipe.model_copy(update={"recommend": settings.model_copy(update={"texts": False})})
+    return recipe
 
 
 def train_recommender(

@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def recommender(self) -> Path:
+        """Folder of the recommender that is trained beside a language model, a run of its own."""
+        return self.path / "recommender"
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe, read from its file.
 

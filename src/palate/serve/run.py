@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from palate.errors import MismatchError, PalateError
 from palate.model.config import is_decoder_only
 from palate.model.named import find_model
-from palate.recommend.files import is_recommender, load_recommender
+from palate.recommend.files import is_recommender, load_recommender, recommender_beside
 from palate.runs.run import load_run
 from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.gate import Keys
@@ -42,6 +42,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     a key file or a store that cannot be read.
     """
     settings.check_host()
+    settings = _with_recommenders(settings)
     trained = _check_models(settings)
     if settings.previous is not None:
         _check_models(settings.of_previous)
@@ -75,6 +76,15 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     server.run([listening])
     if not server.started:
         raise PalateError("the server did not start; see the error above")
+
+
+def _with_recommenders(settings: ServeSettings) -> ServeSettings:
+    """Name the recommenders that were trained beside the runs, where no others are named."""
+    found = {"recommender": settings.recommender or recommender_beside(settings.run)}
+    if settings.previous is not None:
+        named = settings.previous_recommender or recommender_beside(settings.previous)
+        found["previous_recommender"] = named
+    return settings.model_copy(update=found)
 
 
 def _check_models(settings: ServeSettings) -> TrainingRecord | None:

@@ -11,7 +11,7 @@ from palate.config.recipe import Recipe
 from palate.data.dataset import Dataset
 from palate.errors import DataError
 from palate.model.model import PersonalizedModel, load_model
-from palate.recommend.files import load_recommender
+from palate.recommend.files import is_recommender, load_recommender
 from palate.recommend.recommender import Recommender
 from palate.runs.run import default_run
 from palate.training.start import train_recipe
@@ -43,7 +43,8 @@ def train(
 
     Returns:
         The saved model with the best dev score; ``model.run`` is its run, with recipe, manifest and training curve. By
-        a recipe with a section ``recommend`` it is the saved recommender.
+        a recipe with a section ``recommend`` it is the saved recommender; where that was trained beside a model,
+        :func:`load_recommender` of the same folder gives it.
 
     Raises:
         RecipeError: A setting is unknown, invalid, or does not fit the data.
@@ -69,7 +70,7 @@ def train(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"path": place})})
     folder = default_run(settings) if out is None else Path(out).expanduser()
     train_recipe(settings, folder, report, progress=progress, device=device, dataset=dataset)
-    return load_model(folder, device=device) if settings.recommend is None else load_recommender(folder)
+    return load_recommender(folder) if is_recommender(folder) else load_model(folder, device=device)
 
 
 def _settings(recipe: Recipe | Path | str | Mapping[str, Any]) -> Recipe:

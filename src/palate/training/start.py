@@ -26,8 +26,8 @@ def train_recipe(
     """Train the recipe's model or recommender, and return the run's folder.
 
     Args:
-        recipe: A recipe; with a section ``recommend`` it is a recommender's, with ``pepler`` PEPLER's, with
-            ``generative`` P5's or POD's.
+        recipe: A recipe; with a section ``recommend`` it is a recommender's, or has one beside its model, with
+            ``pepler`` it is PEPLER's, with ``generative`` P5's or POD's.
         out: The run's folder, new or of the same recipe.
         report: Called with progress messages, one line each.
         progress: Show progress bars on stderr. Recommenders have none.
@@ -42,10 +42,12 @@ def train_recipe(
             :func:`palate.generative.pepler_training.train_pepler` and
             :func:`palate.generative.p5_training.train_generative`.
     """
-    if recipe.recommend is not None:
+    if recipe.is_recommenders:
         from palate.recommend.train import train_recommender
 
         return train_recommender(recipe, out, report, dataset)
+    if recipe.recommend is not None:
+        return _train_both(recipe, out, report or (lambda line: None), progress, device, dataset)
     if recipe.pepler is not None:
         from palate.generative.pepler_training import train_pepler
 
@@ -57,3 +59,33 @@ def train_recipe(
     from palate.training.train import train_run
 
     return train_run(recipe, out, report, progress, device, dataset)
+
+
+def _train_both(
+    recipe: Recipe,
+    out: Path,
+    tell: Callable[[str], None],
+    progress: bool,
+    device: str | torch.device,
+    dataset: Dataset | None,
+) -> Path:
+    """Train a model and a recommender beside it, or on data without categories the recommender alone."""
+    from accelerate import PartialState
+
+    from palate.data.dataset import load_dataset
+    from palate.recommend.train import train_recommender, without_missing_encoder
+    from palate.runs.run import RunFolder
+    from palate.tasks import too_few_categories
+    from palate.training.train import train_run
+
+    dataset = dataset or load_dataset(recipe.data.path)
+    recommender = without_missing_encoder(recipe.of_recommender(), dataset, tell)
+    if too_few_categories(dataset.info.categories):
+        tell(f"{dataset.info.name} has no two categories to ask about: a recommender alone is trained")
+        return train_recommender(recommender, out, tell, dataset)
+    train_run(recipe, out, tell, progress, device, dataset)
+    processes = PartialState()
+    if processes.is_main_process:
+        train_recommender(recommender, RunFolder(out).recommender, tell, dataset)
+    processes.wait_for_everyone()
+    return out

@@ -52,7 +52,7 @@ def dev_sheet(variants: Sequence[Variant], folders: Sequence[Path]) -> Sheet | N
     """Make the table of dev scores, a row for each combination of the grid; None if a variant has no dev score."""
     scores: dict[str, list[tuple[int, float]]] = {}
     for variant, folder in zip(variants, folders, strict=True):
-        if variant.recipe.recommend is not None:
+        if variant.recipe.is_recommenders:
             return None
         record = model_settings(folder).training
         if record is None:
