@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from typer.main import get_command
 
+from palate.cli import app
+from palate.cli.options import variable_of
 from palate.config.recipe import Recipe
 from palate.config.section import sections_of
 from palate.data.event_types import DEFAULT_WEIGHTS
@@ -39,7 +42,7 @@ def documents() -> dict[Path, str]:
         "docs/architecture.md": {"map": _map()},
         "docs/data.md": {"event types": _event_types()},
         "docs/training.md": {"settings": _settings()},
-        "docs/serving.md": {"limits": _limits()},
+        "docs/serving.md": {"limits": _limits(), "options": _options()},
     }
     filled = {ROOT / name: _filled((ROOT / name).read_text(), found) for name, found in parts.items()}
     if RESULTS.is_file():
@@ -117,6 +120,17 @@ def _settings() -> str:
 def _limits() -> str:
     """Every limit of a server."""
     return _table(Limits, _field_docstrings((PACKAGE / "serve" / "settings.py").read_text()))
+
+
+def _options() -> str:
+    """Every argument and option of ``palate serve``, with its environment variable."""
+    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    rows = ["| option | variable | meaning |", "|---|---|---|"]
+    for one in command.params:
+        if one.envvar is not None:
+            name = one.opts[0] if one.param_type_name == "option" else one.metavar
+            rows.append(f"| `{name}` | `{variable_of('serve', one.name)}` | {' '.join(one.help.split())} |")
+    return "\n".join(rows)
 
 
 def _table(model: type[BaseModel], meanings: dict[tuple[str, str], str]) -> str:

@@ -7,6 +7,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -146,6 +147,44 @@ class Client:
         """
         return int(self._json("DELETE", _user(user_id))["events"])
 
+    def export(self, user_id: str) -> Iterator[dict[str, Any]]:
+        """Stream everything that the server keeps about a user, a dictionary with its ``kind`` at a time.
+
+        The kinds are ``user``, ``event``, ``encoding`` (user prompts and states, in base64), ``deletion`` and
+        ``export``, the folder of an export that holds the user.
+
+        Raises:
+            PalateError: Something was deleted meanwhile, or the end has not arrived: what came before is not all.
+        """
+        count, ended = 0, False
+        with self._streamed("GET", f"{_user(user_id)}/export") as response:
+            for line in filter(None, response.iter_lines()):
+                found: dict[str, Any] = json.loads(line)
+                if found["kind"] == "error":
+                    raise PalateError(f"the export of user {user_id!r} is not whole: {found['detail']}")
+                if found["kind"] == "end":
+                    ended = found["lines"] == count
+                    break
+                count += 1
+                yield found
+        if not ended:
+            raise PalateError(
+                f"the export of user {user_id!r} ends after {count:,} lines without its end; try again"
+            )
+
+    def deletions(
+        self, user_id: str | None = None, *, after: int = 0, most: int = 1_000
+    ) -> list[dict[str, Any]]:
+        """List logged deletions after a number, oldest first; those of one user if one is given.
+
+        Returns:
+            For each its ``number``, ``deleted_at``, ``kind``, the ``users`` and ``events`` that were deleted, the
+            ``api_key`` that asked for it, and the digest of ``who`` was deleted.
+        """
+        asked = {"after": after, "most": most, **({} if user_id is None else {"user_id": user_id})}
+        found: list[dict[str, Any]] = self._json("GET", "/deletions", params=asked)["deletions"]
+        return found
+
     def answer(
         self,
         user_id: str | None = None,
@@ -231,14 +270,8 @@ class Client:
     ) -> Iterator[str]:
         """Stream the answer in pieces, while it is generated."""
         sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
-        try:
-            with self._http.stream("POST", "/answers", **_body(sent)) as response:
-                if response.is_error:
-                    response.read()
-                    raise _error(response)
-                yield from _pieces(response.iter_lines())
-        except httpx.TransportError as error:
-            raise _unreachable(error) from error
+        with self._streamed("POST", "/answers", **_body(sent)) as response:
+            yield from _pieces(response.iter_lines())
 
     def view(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
         """Get a user's likes and dislikes by category, from the user encoder and from the label rule."""
@@ -362,6 +395,18 @@ class Client:
             return self._http.get("/ready").is_success
         except httpx.HTTPError:
             return False
+
+    @contextmanager
+    def _streamed(self, method: str, path: str, **content: Any) -> Iterator[httpx.Response]:
+        """Open a response that is read while it arrives."""
+        try:
+            with self._http.stream(method, path, **content) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error(response)
+                yield response
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
 
     def _json(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         found: dict[str, Any] = self._send(method, path, **content).json()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from palate.errors import DataError, OutputError, PalateError, StoreError, StoreFullError
-from palate.serve.gate import Keys
+from palate.serve.keys import Keys
 from palate.serve.schemas import SentEvent
 from palate.serve.settings import ServeSettings, read_limits
 from serving import refusal
@@ -464,6 +464,7 @@ def test_with_a_key_all_do_by_any_name(guarded, key):
         (b"# none\n\n", "no API key; expected one a line"),
         (b"short\n", "keys:1: not an API key; expected 16 or more letters and digits"),
         (b"k" * 16 + b"\ntwo words and more\n", "keys:2: not an API key"),
+        (b"k" * 16 + b" and words\n", "keys:1: 'and' is no property of a key"),
         (b"\xff\xfe", "no API keys can be read"),
     ],
 )
@@ -541,7 +542,7 @@ def test_metrics_count_by_route_and_name_nobody(server):
 def test_the_model_is_described(server, model):
     facts = server.get("/model").json()
     assert facts["instruction"] == model.settings.instruction
-    assert facts["card"].startswith("---\nlibrary_name: palate")
+    assert "\nlibrary_name: palate\n" in facts["card"]
     assert facts["ratings"] == [1, 2, 3, 4, 5]
     assert facts["reads"] == "the whole history"
     assert facts["limits"]["questions"] == 32

@@ -44,6 +44,8 @@ def test_every_route_has_a_method(client, monkeypatch):
     client.users()
     client.model()
     client.ready()
+    list(client.export("ann"))
+    client.deletions()
     client.delete_events("ann", item_ids=["1"])
     client.delete_items(["x"])
     client.delete_user("ann")

@@ -29,7 +29,7 @@ def commands():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_do_what_they_say(listening, tmp_path):
     url, said = listening(), []
-    assert len(commands()) == 28
+    assert len(commands()) == 30
     for line in commands():
         shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
         done = subprocess.run(
@@ -48,19 +48,23 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     assert load_file(tmp_path / "ann.safetensors")["user_prompt"].ndim == 2
     assert json.loads(said[12]) == {"users": ["ann"]}
     assert len(json.loads(said[13])["events"]) == 1
-    listed, wished = (json.loads(one)["recommendations"] for one in said[20:22])
+    listed, wished = (json.loads(one)["recommendations"] for one in said[22:24])
     assert [(one["user_id"], one["personal"], len(one["items"])) for one in listed] == [
         ("bob", True, 5),
         (None, False, 5),
     ]
     assert wished[0]["personal"]
-    assert [one["item_id"] for one in json.loads(said[22])["ratings"][0]["items"]] == ["7", "12"]
-    assert json.loads(said[23])["choices"][0]["item_id"] in ("7", "12")
+    assert [one["item_id"] for one in json.loads(said[24])["ratings"][0]["items"]] == ["7", "12"]
+    assert json.loads(said[25])["choices"][0]["item_id"] in ("7", "12")
     (why,), (stars,) = (json.loads(one)["answers"] for one in said[-3:-1])
     assert (why["kind"], stars["kind"], len(why["chances"])) == ("recommendation", "rating", 5)
     assert json.loads(said[-1])["explanation"]["item_id"] == "7"
-    assert json.loads(said[15]) == {"user_id": "ann", "events": 1, "exports": [], "left": []}
-    assert json.loads(said[16]) == {"items": 1, "events": 0}
+    lines = [json.loads(line) for line in (tmp_path / "ann.jsonl").read_text().splitlines()]
+    assert [one["kind"] for one in lines if one["kind"] == "event"] == ["event"]
+    assert lines[-1] == {"kind": "end", "lines": len(lines) - 1}
+    assert json.loads(said[16]) == {"user_id": "ann", "events": 1, "exports": [], "left": []}
+    assert [one["kind"] for one in json.loads(said[17])["deletions"]] == ["events", "user"]
+    assert json.loads(said[18]) == {"items": 1, "events": 0}
 
 
 def test_the_snippet_runs(listening):

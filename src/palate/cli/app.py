@@ -21,7 +21,7 @@ from palate.cli.explain import explain
 from palate.cli.export import export
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
-from palate.cli.options import CommandThatNamesKinds, paths_at_home
+from palate.cli.options import CommandOfTheEnvironment, CommandThatNamesKinds, paths_at_home
 from palate.cli.prepare import prepare
 from palate.cli.pretrain import pretrain
 from palate.cli.questions import questions
@@ -111,10 +111,10 @@ for _command in (
     summarise,
     demo,
     reproduce,
-    serve,
     doctor,
 ):
     app.command(cls=CommandThatNamesKinds)(paths_at_home(_command))
+app.command("serve", cls=CommandOfTheEnvironment)(paths_at_home(serve))
 app.add_typer(store_app, name="store")
 
 

@@ -54,6 +54,25 @@ class CommandThatNamesKinds(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+class CommandOfTheEnvironment(CommandThatNamesKinds):
+    """Reads what the command line does not give from the environment: PALATE_SERVE_API_KEY_FILE is --api-key-file.
+
+    An option that may be repeated has its values there with blanks in between.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for parameter in self.params:
+            others = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or []
+            own = variable_of(str(self.name), str(parameter.name))
+            parameter.envvar = [own, *others] if others else own
+
+
+def variable_of(command: str, option: str) -> str:
+    """Name the environment variable of a command's option, or argument, by its name in Python."""
+    return f"PALATE_{command}_{option}".upper()
+
+
 def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:
     """Let a leading ``~`` in a command's paths be the home folder: shells do not expand it in ``--out=~/runs``."""
 

@@ -66,15 +66,33 @@ def serve(
     host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     workers: Annotated[int, Option(min=1, help="Worker processes, each with its own model.")] = 1,
-    api_key_file: Annotated[Path | None, Option(help="File with one API key per line.")] = None,
-    overrides: Annotated[
-        list[str] | None, Option("--limit", metavar="NAME=VALUE", help="Change a limit; may be repeated.")
+    api_key_file: Annotated[
+        Path | None,
+        Option(
+            help="File with an API key a line; behind it may stand  read-only, rate=60  (requests a minute) and  "
+            "name=shop."
+        ),
+    ] = None,
+    retention: Annotated[
+        float | None,
+        Option(
+            metavar="DAYS",
+            min=1,
+            help="Age above which events are deleted, within an hour, and refused; kept for ever if not given.",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None, Option(metavar="NAME=VALUE", help="Change a limit; may be repeated.")
     ] = None,
     log_content: Annotated[
         bool, Option("--log-content", help="Write users' ids and instructions to the log.")
     ] = False,
 ) -> None:
-    """Keep users' events, and answer about them and recommend to them over HTTP."""
+    """Keep users' events, and answer about them and recommend to them over HTTP.
+
+    Whatever is not given on the command line is read from the environment: PALATE_SERVE_HOST is --host, and so on.
+    Options that may be repeated have their values there with blanks in between.
+    """
     check_serve_extra()
     from palate.serve.settings import ServeSettings, default_store, read_engine, read_limits
 
@@ -92,8 +110,9 @@ def serve(
         port=port,
         workers=workers,
         key_file=api_key_file,
+        retention_days=retention,
         log_content=log_content,
-        limits=read_limits(overrides or ()),
+        limits=read_limits(limit or ()),
     )
     settings.check_host()  # before what takes seconds to import
     from palate.serve.run import serve as start

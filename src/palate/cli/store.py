@@ -1,20 +1,25 @@
-"""``palate store``: fill the users' store of a server, and save what it holds."""
+"""``palate store``: fill the users' store of a server, save what it holds, and delete what is old."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from typer import Argument, Option, Typer
 
-from palate.cli.console import show, tell, watched
+from palate.cli.console import show, show_json, tell, watched
 from palate.cli.options import option_at_home, paths_at_home
 from palate.cli.serve import check_serve_extra
 from palate.errors import PalateError
 
+if TYPE_CHECKING:
+    from palate.serve.store.store import UserStore
+
 store_app = Typer(
-    help="Fill the store of users that  palate serve  keeps, and save what it holds.", no_args_is_help=True
+    help="Fill the store of users that  palate serve  keeps, save what it holds, and delete what is old.",
+    no_args_is_help=True,
 )
 
 StoreOption: TypeAlias = Annotated[
@@ -94,5 +99,73 @@ def save(
     show(str(out))
 
 
+def forget(
+    older_than: Annotated[
+        float,
+        Option(metavar="DAYS", min=1, help="Age of events, by their times, above which they are deleted."),
+    ],
+    run: Annotated[
+        Path | None, Option(help="Run that is served, whose store it is, and whose exports are corrected.")
+    ] = None,
+    data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Delete all users' events above an age, and users of whom none are left, as DELETE /users/{user_id} does."""
+    opened = _open(run, data, store)
+    from palate.export.noted import forget_in_exports
+    from palate.words import counted
+
+    try:
+        found = opened.delete_older(older_than)
+    finally:
+        opened.close()
+    _, left = forget_in_exports([] if run is None else [(run, data)], found.gone)
+    for folder in left:
+        tell(f"warning: {folder} still holds users who were deleted; make it writable and export again")
+    if found.gone and run is None:
+        tell(
+            "exports were not looked at; give the run with --run, so that deleted users are taken out of its exports"
+        )
+    show(
+        f"{counted(found.events, 'event')} of {counted(found.users, 'user')}, "
+        f"of whom {len(found.gone):,} had no others and are deleted"
+    )
+
+
+def deletions(
+    run: Annotated[Path | None, Option(help="Run that is served, whose store it is.")] = None,
+    data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
+    store: StoreOption = None,
+    user: Annotated[str | None, Option(help="Only those of this user, who may be deleted.")] = None,
+) -> None:
+    """Print the log of deletions, a JSON object a line: when, how much, by which API key, of whom as a digest."""
+    opened = _open(run, data, store)
+    try:
+        after = 0
+        while page := opened.deletions(after, user_id=user):
+            for one in page:
+                show_json(asdict(one), indent=None)
+            after = page[-1].number
+    finally:
+        opened.close()
+
+
+def _open(run: Path | None, data: Path | None, store: str | None) -> UserStore:
+    """Open a store that is there, by its name or by the run that is served."""
+    check_serve_extra()
+    from palate.serve.settings import default_store
+    from palate.serve.store.store import UserStore
+
+    if store is None and run is None:
+        raise PalateError("give the run that is served with --run, or the store itself with --store")
+    name = store if run is None or store else default_store(run, data)
+    assert name is not None
+    if "://" not in name and not Path(name).is_file():
+        raise PalateError(f"{name}: no such store; name the one that  palate serve  was started with")
+    return UserStore(name)
+
+
 store_app.command("load")(paths_at_home(load))
 store_app.command("save")(paths_at_home(save))
+store_app.command("forget")(paths_at_home(forget))
+store_app.command("deletions")(paths_at_home(deletions))

@@ -101,5 +101,8 @@ def _tokenised(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list
     pieces: list[list[int]] = []
     for start in range(0, len(texts), AT_ONCE):
         some = list(texts[start : start + AT_ONCE])
-        pieces += tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+        # what items are called must not end the user's turn, or begin another one
+        pieces += tokenizer(some, add_special_tokens=False, verbose=False, split_special_tokens=True)[
+            "input_ids"
+        ]
     return pieces

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +16,7 @@ from palate.system.locks import beside, locked
 from palate.system.places import PACKAGED
 from palate.system.records import Frozen, read_record
 
+log = logging.getLogger("palate.export")
 NOTED = "exports.json"
 """File in the run's folder; for the packaged model in its data's."""
 
@@ -88,6 +91,30 @@ def forget_user(folder: Path, user_id: str) -> None:
     write_text(
         folder / MANIFEST, manifest.model_copy(update={"users": left}).model_dump_json(indent=2) + "\n"
     )
+
+
+def forget_in_exports(
+    runs: Iterable[tuple[Path, Path | None]], user_ids: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Remove users from all noted exports of runs.
+
+    Args:
+        runs: The runs, each with the dataset of the packaged model.
+        user_ids: The users.
+
+    Returns:
+        The folders that they were removed from, and those that could not be written, which the log tells.
+    """
+    places, done, left = list(runs), dict[str, None](), dict[str, None]()
+    for user_id in user_ids:
+        for folder in (one for run, data in places for one in exports_with(run, user_id, data)):
+            try:
+                forget_user(folder, user_id)
+                done[str(folder)] = None
+            except OutputError as error:  # noqa: PERF203 - the others are written
+                log.warning("an export still holds a deleted user: %s", error)
+                left[str(folder)] = None
+    return [folder for folder in done if folder not in left], list(left)
 
 
 def _list_of(run: Path | str, data: Path | None) -> Path | None:

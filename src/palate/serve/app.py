@@ -18,7 +18,8 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.serve import problems
 from palate.serve.connections import limit_lines, tell_if_unbounded
-from palate.serve.gate import Gate, Keys
+from palate.serve.gate import Gate
+from palate.serve.keys import Keys
 from palate.serve.openai_routes import openai_routes
 from palate.serve.pages import pages
 from palate.serve.problems import OPENAI, Problem
@@ -59,6 +60,7 @@ def create_app(settings: ServeSettings, alone: bool = False) -> Gate:
         app.state.upgrade = upgrade
         app.state.service = service if upgrade is None else upgrade.service
         following = [asyncio.create_task(one.follow()) for one in services]
+        following.append(asyncio.create_task(service.delete_aged()))
         if upgrade is not None:  # each request goes on with the model that it began with
             following.append(asyncio.create_task(upgrade.run(partial(setattr, app.state, "service"))))
         if alone:

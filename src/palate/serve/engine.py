@@ -406,7 +406,7 @@ class Users:
                 self.store.add_items(items)
             self.refresh_items()
 
-    def delete_items(self, item_ids: Sequence[str]) -> ItemDeletion:
+    def delete_items(self, item_ids: Sequence[str], api_key: str | None = None) -> ItemDeletion:
         """Delete added items, and all users' events about them, for all servers of this store.
 
         Raises :class:`DataError` for an item that the model itself knows.
@@ -417,7 +417,7 @@ class Users:
                 "/items; delete users' events of it with DELETE /users/{user_id}/events"
             )
         committing()
-        deleted = self.store.delete_items(item_ids)
+        deleted = self.store.delete_items(item_ids, api_key)
         self.notice()
         return deleted
 

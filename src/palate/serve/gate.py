@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-import stat
+import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from palate.errors import DataError
 from palate.serve import metrics
+from palate.serve.keys import Keys
 from palate.serve.pages import is_page
 from palate.serve.problems import problem
 from palate.serve.requests import SMALL
 from palate.serve.settings import Limits, is_loopback
 from palate.serve.waiting import Pace, limited
 
-LEAST = 16
-"""Minimum length of a key in characters; shorter ones can be guessed."""
-
-
-class Keys:
-    """API keys, of which only digests are kept."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"no API keys can be read ({error}); give a file with a key a line", path
-            ) from error
-        numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
-        keys = [(number, key) for number, key in numbered if key and not key.startswith("#")]
-        for number, key in keys:
-            if len(key) < LEAST or not key.isascii() or not key.isprintable() or " " in key:
-                raise DataError(
-                    f"not an API key; expected {LEAST} or more letters and digits, "
-                    "as from  python -c 'import secrets; print(secrets.token_urlsafe())'",
-                    path,
-                    number,
-                )
-        if not keys:
-            raise DataError("no API key; expected one a line", path)
-        self.readable_by_others = bool(path.stat().st_mode & stat.S_IROTH)
-        self._digests = [_digest(key) for _, key in keys]
-
-    def knows(self, key: str) -> bool:
-        """Return whether the key is valid, in constant time."""
-        asked = _digest(key)
-        matches = [hmac.compare_digest(asked, known) for known in self._digests]
-        return any(matches)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
 log = logging.getLogger("palate.serve")
 OPEN = ("/health", "/ready")
 """Routes without key and limits, so that monitoring works while the server is busy."""
+ASKER = "palate.key"
+"""Where a request's scope names the API key that it came with."""
 BODIES = 16
 """How many of the largest bodies are held at a time, while they arrive and are read."""
 FORWARDING = (
@@ -127,7 +86,7 @@ class Gate:
 
     async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._refusal(scope["path"], headers)
+        refused = self._refusal(scope, headers)
         parts: list[bytes] = []
         held = 0
         try:
@@ -175,21 +134,37 @@ class Gate:
             self.under_way -= 1
             metrics.under_way.dec()
 
-    def _refusal(self, path: str, headers: dict[bytes, str]) -> Any:
+    def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> Any:
         if self.keys is None:
             if not is_loopback(_without_port(headers.get(b"host", ""))):
                 return problem(421, "without API keys only localhost is served; call it by that name")
             if any(name in headers for name in FORWARDING):
                 detail = "without API keys nothing is served through a proxy; give the server --api-key-file"
                 return problem(421, detail)
-        elif not is_page(path):
-            kind, _, key = headers.get(b"authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not self.keys.knows(key.strip()):
-                detail = "no known API key; send it as  Authorization: Bearer KEY"
-                return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+        elif not is_page(scope["path"]):
+            refused = self._refused_key(self.keys, scope, headers)
+            if refused is not None:
+                return refused
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.limits.body_bytes:
             return problem(413, self._too_large())
+        return None
+
+    def _refused_key(self, keys: Keys, scope: Scope, headers: dict[bytes, str]) -> Any:
+        """Refuse who has no key, or a key that may not do this, or not so often; notes the key's name."""
+        kind, _, sent = headers.get(b"authorization", "").partition(" ")
+        key = keys.find(sent.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            detail = "no known API key; send it as  Authorization: Bearer KEY"
+            return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+        if not key.may(scope["method"], scope["path"]):
+            return problem(
+                403, f"the API key {key.name!r} may only read; send another one to change something"
+            )
+        if wait := math.ceil(key.wait()):
+            detail = f"the API key {key.name!r} may ask {key.rate:g} times a minute; try again in {wait} s"
+            return problem(429, detail, {"Retry-After": str(wait)})
+        scope[ASKER] = key.name
         return None
 
     async def _receive(self, receive: Receive, parts: list[bytes]) -> Any:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from palate.answers.answerer import AnswerChance, AnswerSource
 from palate.answers.reasons import Explanation
 from palate.recommend.recommender import RatedItem, RecommendedItem
+from palate.serve.store.deletions import DeletionKind
 from palate.serve.store.store import StoredHistory
 from palate.tasks.naming import NamedEntity
 
@@ -218,6 +219,26 @@ class DeletedEvents(Deleted):
     """Number of deleted events, and the version of the remaining history."""
 
     version: int
+
+
+class NotedDeletion(BaseModel):
+    """An entry of the log of deletions."""
+
+    number: int
+    deleted_at: int = Field(description="Seconds since 1970")
+    kind: DeletionKind = Field(
+        description="Whether a user, events of one, added items, or events above an age"
+    )
+    who: str | None = Field(description="Digest of the user's id; null where several may be concerned")
+    users: int = Field(description="Users who were deleted whole")
+    events: int
+    api_key: str | None = Field(description="Name of the API key that asked for it; null without one")
+
+
+class DeletionLog(BaseModel):
+    """Logged deletions, oldest first."""
+
+    deletions: list[NotedDeletion]
 
 
 class CategoryView(BaseModel):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.serve import metrics
 from palate.serve.engine import FEW
+from palate.serve.gate import ASKER
 from palate.serve.problems import MEDIA_TYPE
 from palate.serve.requests import NDJSON, JsonRoute, events_by_user
 from palate.serve.responses import (
@@ -24,9 +27,11 @@ from palate.serve.responses import (
     DeletedEvents,
     DeletedItems,
     DeletedUser,
+    DeletionLog,
     Explained,
     HistoryPage,
     ModelFacts,
+    NotedDeletion,
     State,
     Taken,
     TakenAll,
@@ -80,10 +85,18 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "What is wrong", "content": content} for status in statuses}
 
 
+def _asker(request: Request) -> str | None:
+    """Name the API key of a request; None without keys."""
+    return request.scope.get(ASKER)
+
+
 Serving = Annotated[Service, Depends(_service)]
+Asker = Annotated[str | None, Depends(_asker)]
 SomeUser = Annotated[UserId, Path(description="The user's id, percent-encoded")]
 watching = APIRouter(tags=["server"])
-router = APIRouter(route_class=JsonRoute, responses=_problems(400, 401, 408, 413, 421, 422, 429, 503, 507))
+router = APIRouter(
+    route_class=JsonRoute, responses=_problems(400, 401, 403, 408, 413, 421, 422, 429, 503, 507)
+)
 
 
 def _state(status: str, service: Service) -> State:
@@ -208,15 +221,47 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 
 
 @router.delete("/users/{user_id}", tags=["users"])
-def delete_user(user_id: SomeUser, service: Serving) -> DeletedUser:
+def delete_user(user_id: SomeUser, service: Serving, asker: Asker) -> DeletedUser:
     """Delete a user's events and all derived data, out of the database's files and the runs' exports too."""
     committing()
-    return service.delete_user(user_id)
+    return service.delete_user(user_id, asker)
+
+
+@router.get(
+    "/users/{user_id}/export",
+    tags=["users"],
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {NDJSON: {"schema": {"type": "string", "description": "A JSON object a line"}}}},
+        **_problems(404),
+    },
+)
+def export_user(user_id: SomeUser, service: Serving) -> StreamingResponse:
+    """Get everything that is kept about a user, one JSON object a line, each with its ``kind``.
+
+    The last line is of the kind ``end`` and counts the others; where it is missing, something is. After a line of the
+    kind ``error`` it is to be asked for again.
+    """
+    lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in service.export_user(user_id))
+    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="user.jsonl"'}
+    return StreamingResponse(lines, media_type=NDJSON, headers=headers)
+
+
+@router.get("/deletions", tags=["users"])
+def deletions(
+    service: Serving,
+    user_id: Annotated[UserId | None, Query(description="Only those of this user")] = None,
+    after: Annotated[int, Query(ge=0, lt=2**40, description="Only entries with a larger number")] = 0,
+    most: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> DeletionLog:
+    """List logged deletions, oldest first: when, how much, by whom, and of whom as a digest; never what it was."""
+    found = service.store.deletions(after, most, user_id)
+    return DeletionLog(deletions=[NotedDeletion(**asdict(one)) for one in found])
 
 
 @router.delete("/users/{user_id}/events", tags=["users"], responses=_problems(404))
 def delete_events(
-    user_id: SomeUser, which: Annotated[WhichEvents, Query()], service: Serving
+    user_id: SomeUser, which: Annotated[WhichEvents, Query()], service: Serving, asker: Asker
 ) -> DeletedEvents:
     """Remove events, out of the database's files too; user prompts are made anew from what is left.
 
@@ -225,7 +270,7 @@ def delete_events(
     """
     service.limits.check_count("events", len(which.event_id) + len(which.item_id), service.limits.events)
     committing()
-    deleted = service.store.delete_events(user_id, which.event_id, which.item_id)
+    deleted = service.store.delete_events(user_id, which.event_id, which.item_id, asker)
     return DeletedEvents(user_id=user_id, version=deleted.version, events=deleted.events)
 
 
@@ -239,13 +284,13 @@ async def add_items(sent: SentItems, service: Serving) -> AddedItems:
 
 
 @router.delete("/items", tags=["items"])
-def delete_items(which: Annotated[WhichItems, Query()], service: Serving) -> DeletedItems:
+def delete_items(which: Annotated[WhichItems, Query()], service: Serving, asker: Asker) -> DeletedItems:
     """Delete added items and all users' events about them, out of the database's files too.
 
     Items of the data that the model was trained on are refused. What is not there counts as none.
     """
     service.limits.check_count("item_id", len(which.item_id), service.limits.events)
-    deleted = service.users.delete_items(which.item_id)
+    deleted = service.users.delete_items(which.item_id, asker)
     return DeletedItems(items=deleted.items, events=deleted.events)
 
 

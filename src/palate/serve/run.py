@@ -18,7 +18,7 @@ from palate.model.named import find_model
 from palate.recommend.files import is_recommender, load_recommender, recommender_beside
 from palate.runs.run import load_run
 from palate.serve.connections import BACKLOG, GuardedProtocol
-from palate.serve.gate import Keys
+from palate.serve.keys import Keys
 from palate.serve.metrics import FOLDER
 from palate.serve.remote import EngineWriter
 from palate.serve.replacing import check_replaces

@@ -6,10 +6,11 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from palate.answers.answerer import AskedQuestion, WordedAnswer
 from palate.data.event_types import EventTypes
 from palate.errors import EngineError, NotServedError, OutputError, StoreError
-from palate.export.noted import exports_with, forget_user
+from palate.export.noted import exports_with, forget_in_exports
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
 from palate.serve import metrics
@@ -33,9 +34,11 @@ from palate.serve.remote import EngineWriter, RemoteAnswers
 from palate.serve.responses import DeletedUser, EngineState, GivenAnswer, ModelFacts
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
+from palate.serve.store.personal import personal_data
 from palate.serve.store.store import UserStore
 from palate.serve.waiting import Turns
 from palate.tasks.questions import Question
+from palate.words import counted
 
 T = TypeVar("T")
 log = logging.getLogger("palate.serve")
@@ -110,6 +113,10 @@ FOLLOWING = 1.0
 """Seconds between two looks for items that another server of the store has deleted."""
 
 
+AGEING = 3_600.0
+"""Seconds between two deletions of what is above the age that is kept."""
+
+
 class Service:
     """Operations of the routes.
 
@@ -128,8 +135,11 @@ class Service:
         assert catalogue is not None
         self._owns_store = beside is None
         self.store: UserStore = (
-            UserStore(settings.store, catalogue.repeats) if beside is None else beside.store
+            UserStore(settings.store, catalogue.repeats, settings.retention_days)
+            if beside is None
+            else beside.store
         )
+        self._ages = settings.retention_days is not None
         self._runs: list[tuple[Path, Path | None]] = (
             [(settings.run, settings.data)] if beside is None else beside._runs
         )
@@ -156,6 +166,7 @@ class Service:
         self._parsing = Turns(1, math.inf, rest=1)
         self._checking = anyio.CapacityLimiter(1)
         self._following = anyio.CapacityLimiter(1)
+        self._ageing = anyio.CapacityLimiter(1)
 
     @property
     def served(self) -> ServedModel:
@@ -204,19 +215,35 @@ class Service:
         if self._owns_store:
             self.store.close()
 
-    def delete_user(self, user_id: str) -> DeletedUser:
+    def delete_user(self, user_id: str, api_key: str | None = None) -> DeletedUser:
         """Delete a user from the store, and from the exports that the served runs note."""
-        events = self.store.delete_user(user_id)
-        held = [folder for run, data in self._runs for folder in exports_with(run, user_id, data)]
-        left = []
-        for folder in held:
-            try:
-                forget_user(folder, user_id)
-            except OutputError as error:  # noqa: PERF203 - the others are written
-                log.warning("an export still holds a deleted user: %s", error)
-                left.append(str(folder))
-        done = [str(folder) for folder in held if str(folder) not in left]
+        events = self.store.delete_user(user_id, api_key)
+        done, left = forget_in_exports(self._runs, [user_id])
         return DeletedUser(user_id=user_id, events=events, exports=done, left=left)
+
+    def export_user(self, user_id: str) -> Iterator[dict[str, Any]]:
+        """Yield everything that is kept about a user, see :func:`personal_data`, and the exports that hold the user.
+
+        The last line counts those before it: without one something is missing.
+        """
+        kept = personal_data(self.store, user_id, self.titles)
+        exports = [folder for run, data in self._runs for folder in exports_with(run, user_id, data)]
+        return _counted(chain(kept, ({"kind": "export", "folder": str(folder)} for folder in exports)))
+
+    async def delete_aged(self) -> None:
+        """Delete what is above the age that the store keeps, now and every :data:`AGEING` seconds; never ends."""
+        while self._ages:
+            try:
+                await anyio.to_thread.run_sync(self._delete_aged, limiter=self._ageing)
+            except (StoreError, OutputError) as error:
+                log.warning("events above the age that is kept are not deleted yet: %s", error)
+            await anyio.sleep(AGEING)
+
+    def _delete_aged(self) -> None:
+        found = self.store.delete_older()
+        forget_in_exports(self._runs, found.gone)
+        if found.events:
+            log.info("%s above the age that is kept were deleted", counted(found.events, "event"))
 
     def facts(self) -> ModelFacts:
         """Describe what is served."""
@@ -342,6 +369,14 @@ class Service:
             return Prepared(self.served.asked_of(kept, instruction), sent.user_id, kept.version)
         history, items = self.users.given(sent.history or [])
         return Prepared(self.served.asked(history, instruction, items), None, None)
+
+
+def _counted(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    count = 0
+    for line in lines:
+        count += 1
+        yield line
+    yield {"kind": "end", "lines": count}
 
 
 def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommender | None]:

@@ -132,6 +132,8 @@ class ServeSettings(Frozen):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     key_file: Path | None = None
+    retention_days: float | None = Field(None, ge=1)
+    """Age in days above which events are deleted; they are kept if None."""
     log_content: bool = False
     limits: Limits = Limits()
 

@@ -36,7 +36,9 @@ Outcome: TypeAlias = dict[str, Appended] | PalateError | ItemsRemovedError
 """Results by user id, or why an addition was refused."""
 
 
-def append_all(connection: Connection, additions: Sequence[Addition], now: int) -> list[Outcome]:
+def append_all(
+    connection: Connection, additions: Sequence[Addition], now: int, oldest: int | None = None
+) -> list[Outcome]:
     """Add events to users' histories, in a transaction that locks the users.
 
     Additions count one after the other. One that is refused changes nothing, and the others are taken in.
@@ -45,10 +47,12 @@ def append_all(connection: Connection, additions: Sequence[Addition], now: int) 
         connection: The transaction.
         additions: What is added.
         now: The time of events without one, in seconds since 1970.
+        oldest: The time before which the store keeps no events; None if it keeps all.
 
     Returns:
         For each addition the results by user id; or :class:`ConflictError` for an id that stands for another event,
-        :class:`DataError` for a time in the future, and :class:`ItemsRemovedError` for items that have been deleted.
+        :class:`DataError` for a time in the future or before ``oldest``, and :class:`ItemsRemovedError` for items
+        that have been deleted.
     """
     histories = _locked(connection, sorted({user_id for one in additions for user_id in one.sent}))
     removals = removals_of(connection)
@@ -59,7 +63,7 @@ def append_all(connection: Connection, additions: Sequence[Addition], now: int) 
             outcomes.append(ItemsRemovedError())
             continue
         try:
-            rows = {name: histories[name].rows(one.sent[name], now) for name in sorted(one.sent)}
+            rows = {name: histories[name].rows(one.sent[name], now, oldest) for name in sorted(one.sent)}
         except PalateError as error:
             outcomes.append(error)
         else:
@@ -84,7 +88,7 @@ class _History:
     """Those of ``current`` that were stored before."""
     new: list[dict[str, Any]] = field(default_factory=list)
 
-    def rows(self, sent: Sequence[Event], now: int) -> list[dict[str, Any]]:
+    def rows(self, sent: Sequence[Event], now: int, oldest: int | None) -> list[dict[str, Any]]:
         """Make the rows of events whose ids are not stored yet; raises what they are refused for."""
         new: list[dict[str, Any]] = []
         known: ChainMap[str, Content] = ChainMap({}, self.known)
@@ -103,6 +107,7 @@ class _History:
             latest[event.item_id] = timestamp if last is None else max(timestamp, last)
             content = (event.item_id, event.rating, timestamp, event.text or None)
             if found is None:
+                _check_age(timestamp, oldest, number, event)
                 known[event_id] = content
                 new.append(
                     {
@@ -145,6 +150,15 @@ def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
         raise DataError(
             f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} lies in the future, "
             f"expected at most {now + AHEAD} seconds since 1970, a day from now; leave it out where it is not known"
+        )
+
+
+def _check_age(timestamp: int, oldest: int | None, number: int, event: Event) -> None:
+    """Refuse what would be deleted at once, rather than to take it in and lose it."""
+    if oldest is not None and timestamp < oldest:
+        raise DataError(
+            f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} is older than this "
+            f"server keeps events (--retention), expected at least {oldest} seconds since 1970; leave the event out"
         )
 
 

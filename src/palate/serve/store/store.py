@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
+from palate.serve.store.ageing import DAY, Aged, delete_older, users_with_older
 from palate.serve.store.appending import Addition, Outcome, append_all
 from palate.serve.store.changes import (
     Appended,
@@ -38,6 +39,7 @@ from palate.serve.store.changes import (
     split_values,
 )
 from palate.serve.store.database import Database
+from palate.serve.store.deletions import LoggedDeletion, log_deletion, read_deletions
 from palate.serve.store.keeping import Encoded, Keeping, keep_all
 from palate.serve.store.tables import catalogue, encoded, events, items, users
 from palate.serve.store.upgrading import UpgradeStore
@@ -100,9 +102,10 @@ class UserStore:
     away, busy or full.
     """
 
-    def __init__(self, store: Path | str, repeats: bool = False) -> None:
+    def __init__(self, store: Path | str, repeats: bool = False, retention_days: float | None = None) -> None:
         self.database = Database(store)
         self._repeats = repeats
+        self._retention_days = retention_days
         self._writer = GroupWriter(self._append_all, _events_in, TOGETHER, "palate-events")
         self._keeper: GroupWriter[Keeping, None] = GroupWriter(
             self._keep_all, lambda one: one.pages, TOGETHER, "palate-kept"
@@ -135,7 +138,7 @@ class UserStore:
         Raises :class:`UnknownUserError`.
         """
         with self.database.reading() as connection:
-            user = _user(connection, users.c.user_id == user_id, user_id)
+            user = find_user(connection, users.c.user_id == user_id, user_id)
             rows = connection.execute(self._current(user.key).limit(newest).offset(skip)).all()[::-1]
         return StoredHistory(user.key, user.version, _history(user_id, rows))
 
@@ -162,7 +165,7 @@ class UserStore:
         None where events have been deleted since. Raises :class:`UnknownUserError` when the user has been.
         """
         with self.database.reading() as connection:
-            user = _user(connection, users.c.key == user_key, "with that key")
+            user = find_user(connection, users.c.key == user_key, "with that key")
             if since < user.forgotten:
                 return None
             added = connection.execute(self._current(user_key).where(events.c.version > since)).all()
@@ -205,10 +208,14 @@ class UserStore:
         """
         self._keeper.submit(Keeping(user_key, model, made, removals)).result()
 
-    def delete_user(self, user_id: str) -> int:
+    def delete_user(self, user_id: str, api_key: str | None = None) -> int:
         """Delete a user's events, prompts and states, including from SQLite's files; returns the number of events.
 
         Call it again where it was interrupted. PostgreSQL keeps removed rows in its files until it vacuums.
+
+        Args:
+            user_id: The user.
+            api_key: Name of the API key that asks for it, for the log of deletions.
         """
         with self.database.reading() as connection:
             there = connection.execute(select(users.c.key).where(users.c.user_id == user_id)).one_or_none()
@@ -221,12 +228,17 @@ class UserStore:
             ).scalar_one()
             gone = connection.execute(delete(users).where(users.c.user_id == user_id))
             if gone.rowcount:
+                log_deletion(connection, "user", events=count, users=1, user_id=user_id, api_key=api_key)
                 self.database.will_scrub(connection)
         self.database.scrub()
         return int(count)
 
     def delete_events(
-        self, user_id: str, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
+        self,
+        user_id: str,
+        event_ids: Sequence[str] = (),
+        item_ids: Sequence[str] = (),
+        api_key: str | None = None,
     ) -> Deletion:
         """Delete events by their ids and all ratings of some items, like :meth:`delete_user`.
 
@@ -235,9 +247,10 @@ class UserStore:
         with self.database.writing() as connection:
             # first, or this and a deletion of items could wait for each other
             self._exclude(connection, "users", "ROW EXCLUSIVE")
-            user = _user(connection, users.c.user_id == user_id, user_id, hold=True)
+            user = find_user(connection, users.c.user_id == user_id, user_id, hold=True)
             deleted = remove_events(connection, user, event_ids, item_ids)
             if deleted.events:
+                log_deletion(connection, "events", events=deleted.events, user_id=user_id, api_key=api_key)
                 self.database.will_scrub(connection)
         self.database.scrub()
         return deleted
@@ -265,7 +278,39 @@ class UserStore:
             if rows:
                 connection.execute(insert(items), rows)
 
-    def delete_items(self, item_ids: Sequence[str]) -> ItemDeletion:
+    def delete_older(self, days: float | None = None) -> Aged:
+        """Delete all users' events above an age, and users of whom none are left, like :meth:`delete_user`.
+
+        Args:
+            days: The age by the events' times; the store's own retention if None.
+
+        Returns:
+            What was deleted; nothing without a retention.
+        """
+        before = _before(int(time.time()), self._retention_days if days is None else days)
+        found, after = Aged(0, 0, ()), 0
+        while before is not None:
+            with self.database.reading() as connection:
+                keys = users_with_older(connection, before, after)
+            if not keys:
+                break
+            with self.database.writing() as connection:
+                self._exclude(connection, "users", "ROW EXCLUSIVE")
+                some = delete_older(connection, keys, before)
+                if some.events:
+                    self.database.will_scrub(connection)
+            found, after = found + some, keys[-1]
+        self.database.scrub()
+        return found
+
+    def deletions(
+        self, after: int = 0, most: int = 1_000, user_id: str | None = None
+    ) -> Sequence[LoggedDeletion]:
+        """List logged deletions after a number, oldest first; of one user's if ``user_id`` is given."""
+        with self.database.reading() as connection:
+            return read_deletions(connection, after, most, user_id)
+
+    def delete_items(self, item_ids: Sequence[str], api_key: str | None = None) -> ItemDeletion:
         """Delete stored items and all events about them, as thoroughly as :meth:`delete_user`.
 
         Encodings of all users go with them: they may hold an item's place among the others. What is not there counts
@@ -282,6 +327,7 @@ class UserStore:
                     connection.execute(delete(items).where(items.c.item_id.in_(some)))
                     count += _delete_events_of(connection, some)
                 connection.execute(delete(encoded))
+                log_deletion(connection, "items", events=count, api_key=api_key)
                 self.database.will_scrub(connection)
         self.database.scrub()
         return ItemDeletion(len(ids), count)
@@ -325,8 +371,9 @@ class UserStore:
         self.database.close()
 
     def _append_all(self, additions: Sequence[Addition]) -> list[Outcome]:
+        now = int(time.time())
         with self.database.writing() as connection:
-            return append_all(connection, additions, int(time.time()))
+            return append_all(connection, additions, now, _before(now, self._retention_days))
 
     def _keep_all(self, kept: Sequence[Keeping]) -> list[None]:
         with self.database.writing(durable=False) as connection:
@@ -347,11 +394,17 @@ class UserStore:
             connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
 
 
+def _before(now: int, days: float | None) -> int | None:
+    """Return the time before which events are above an age; None without an age."""
+    return None if days is None else now - round(days * DAY)
+
+
 def _events_in(addition: Addition) -> int:
     return sum(map(len, addition.sent.values()))
 
 
-def _user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:
+def find_user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:
+    """Read a user's row, and lock it to ``hold`` it; raises :class:`UnknownUserError`, which tells the name."""
     found = select(users).where(which)
     user = connection.execute(found.with_for_update() if hold else found).one_or_none()
     if user is None:

@@ -93,8 +93,30 @@ items = Table(
     sqlite_autoincrement=True,
 )
 
-# one row: how often added items have been deleted, by which a server sees that it knows too many
-catalogue = Table("catalogue", metadata, Column("removals", BigInteger, nullable=False))
+# one row
+catalogue = Table(
+    "catalogue",
+    metadata,
+    # how often added items have been deleted, by which a server sees that it knows too many
+    Column("removals", BigInteger, nullable=False),
+    # key of the digests of deleted users' ids
+    Column("salt", Text, nullable=False),
+)
+
+# what was deleted, by whom, and when; never what it was
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("deleted_at", BigInteger, nullable=False),  # seconds since 1970
+    Column("kind", Text, nullable=False),
+    Column("who", Text),  # digest of the user's id; none where several users are concerned
+    Column("users", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("api_key", Text),  # name of the API key that asked for it
+    sqlite_autoincrement=True,
+)
+Index("deletions_by_who", deletions.c.who)
 
 # which of two models answers, by their identities, once that was decided
 upgrades = Table(

@@ -1,0 +1,138 @@
+"""API keys: who may ask, for what, and how often."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import stat
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from palate.errors import DataError
+
+LEAST = 16
+"""Minimum length of a key in characters; shorter ones can be guessed."""
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+ANSWERS = frozenset(
+    {
+        "/answers",
+        "/attributions",
+        "/choices",
+        "/explanations",
+        "/ratings",
+        "/recommendations",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/views",
+    }
+)
+"""Routes that are asked by POST and change nothing; whatever is not named here, a key that may only read may not."""
+EXPECTED = "expected  KEY [name=NAME] [read-only] [rate=REQUESTS A MINUTE]"
+
+
+@dataclass
+class ApiKey:
+    """A key, of which only a digest is kept."""
+
+    digest: bytes
+    name: str
+    """What it is called in messages and in the log of deletions."""
+    read_only: bool = False
+    rate: float = math.inf
+    """Requests a minute; after a pause as many at once."""
+    _left: float = field(default=math.inf, init=False)
+    _counted: float = field(default=-math.inf, init=False)
+
+    def may(self, method: str, path: str) -> bool:
+        """Return whether it may ask for this."""
+        return not self.read_only or method in READS or (method == "POST" and path in ANSWERS)
+
+    def wait(self, now: float | None = None) -> float:
+        """Count a request; returns the seconds until there may be one, and then none is counted.
+
+        Args:
+            now: Seconds of a clock that never goes back, its own if None.
+        """
+        if math.isinf(self.rate):
+            return 0.0
+        now = time.monotonic() if now is None else now
+        passed = now - self._counted
+        self._left = (
+            min(self.rate, self._left + passed * self.rate / 60) if math.isfinite(passed) else self.rate
+        )
+        self._counted = now
+        if self._left < 1:
+            return (1 - self._left) * 60 / self.rate
+        self._left -= 1
+        return 0.0
+
+
+class Keys:
+    """The keys of a file: one a line, with what it may."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"no API keys can be read ({error}); give a file with a key a line", path
+            ) from error
+        self._keys: list[ApiKey] = []
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.strip().startswith("#"):
+                key = _read(line, path, number)
+                if any(key.digest == other.digest for other in self._keys):
+                    raise DataError("this key stands above already; name each key once", path, number)
+                self._keys.append(key)
+        if not self._keys:
+            raise DataError("no API key; expected one a line", path)
+        self.readable_by_others = bool(path.stat().st_mode & stat.S_IROTH)
+
+    def find(self, key: str) -> ApiKey | None:
+        """Find a key, in a time that does not tell which one it is; None if it is not known."""
+        asked, found = _digest(key), None
+        for one in self._keys:
+            if hmac.compare_digest(asked, one.digest):
+                found = one
+        return found
+
+
+def _read(line: str, path: Path, number: int) -> ApiKey:
+    key, *options = line.split()
+    if len(key) < LEAST or not key.isascii() or not key.isprintable():
+        raise DataError(
+            f"not an API key; expected {LEAST} or more letters and digits, "
+            "as from  python -c 'import secrets; print(secrets.token_urlsafe())'",
+            path,
+            number,
+        )
+    found = ApiKey(_digest(key), f"line {number}")
+    for option in options:
+        name, equals, value = option.partition("=")
+        if option == "read-only":
+            found.read_only = True
+        elif name == "name" and value.isprintable() and 0 < len(value) <= 100:
+            found.name = value
+        elif name == "rate" and equals:
+            found.rate = _rate(value, path, number)
+        else:
+            raise DataError(f"{option!r} is no property of a key; {EXPECTED}", path, number)
+    return found
+
+
+def _rate(value: str, path: Path, number: int) -> float:
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = math.nan
+    if not 1 <= rate < math.inf:
+        raise DataError(
+            f"rate: found {value!r}, expected a number of requests a minute, 1 or more", path, number
+        )
+    return rate
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
