@@ -19,6 +19,7 @@ from palate.cli.doctor import doctor
 from palate.cli.evaluate import evaluate
 from palate.cli.explain import explain
 from palate.cli.export import export
+from palate.cli.fold import fold
 from palate.cli.generate import generate
 from palate.cli.inspect import inspect
 from palate.cli.options import CommandOfTheEnvironment, CommandThatNamesKinds, paths_at_home
@@ -43,6 +44,7 @@ _AFTER_INTERRUPT = {
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
     "answers": "run the same command again to go on",
+    "fold": "run the same command again to go on",
     "store": "run the same command again to go on",
     "serve": "every event that it acknowledged is in the store",
 }
@@ -107,6 +109,7 @@ for _command in (
     rate,
     choose,
     export,
+    fold,
     check_backbone,
     summarise,
     demo,

@@ -34,6 +34,8 @@ _NAMES = {
     "event type": "event_type event action action_type activity_type behavior behavior_type behaviour behaviour_type "
     "interaction interaction_type feedback_type",
     "review": "review_text review review_body review_content comment text",
+    "event id": "event_id",
+    "deleted": "deleted is_deleted",
     "dwell": "dwell dwell_time dwell_seconds",
     "year": "year release_year publication_year published_year original_publication_year year_of_publication",
 }

@@ -224,7 +224,7 @@ def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.D
     if columns.event_type is not None:
         kind = _type_names(table[columns.event_type])
         value = pl.when(pl.lit(kind.is_not_null())).then(1.0)
-    dwell = pl.lit(None, pl.Float64) if columns.dwell is None else _seconds(table[columns.dwell], path)
+    dwell = pl.lit(None, pl.Float64) if columns.dwell is None else seconds_of(table[columns.dwell], path)
     time = pl.lit(0, pl.Int64) if times is None or columns.time is None else times.read(table[columns.time])
     parts = {"user": user, "item": item, "value": value, "time": time, "type": kind, "dwell": dwell}
     parts["review"] = pl.lit(None, pl.String) if columns.review is None else _texts(table[columns.review])
@@ -246,7 +246,7 @@ def _texts(column: pl.Series) -> pl.Series:
     return stripped.set(stripped == "", None)
 
 
-def _seconds(column: pl.Series, path: Path) -> pl.Series:
+def seconds_of(column: pl.Series, path: Path) -> pl.Series:
     """Read dwell times: null where there is none, NaN where a value is no number of seconds."""
     seconds: pl.Series = as_numbers(column, path).fill_nan(None)
     there = column.is_not_null()
@@ -305,10 +305,13 @@ def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None
     path, line = files.line_of(row)
     found = files.row(row, list(dict.fromkeys(columns.by_role.values())))
     where = "" if line is not None else f"row {row + 1:,}: " if len(files.paths) == 1 else "a row: "
-    return DataError(where + _complaint(found, columns, times, path), path, line)
+    return DataError(where + complaint_of(found, columns, times, path), path, line)
 
 
-def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
+def complaint_of(
+    found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path
+) -> str:
+    """Say why a row cannot be read, whose values are ``found``."""
     for role, name in columns.by_role.items():
         if role in ("dwell", "review"):
             continue  # an event may have none
@@ -320,7 +323,7 @@ def _complaint(found: Mapping[str, object], columns: EventColumns, times: Times 
             return f"the {columns.value_role} {found[columns.value]!r} is not a number"
         if columns.feedback == "implicit" and number <= 0:
             return f"the weight {found[columns.value]!r} is not above 0"
-    if columns.dwell is not None and _seconds(pl.Series([found[columns.dwell]]), path).is_nan().any():
+    if columns.dwell is not None and seconds_of(pl.Series([found[columns.dwell]]), path).is_nan().any():
         return f"the dwell {found[columns.dwell]!r} is no number of seconds from 0"
     if times is not None and columns.time is not None:
         return times.complaint(found[columns.time])

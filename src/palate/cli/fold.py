@@ -1,0 +1,107 @@
+"""``palate fold``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from palate.cli.console import show, tell, watched
+from palate.cli.options import BackboneOption
+
+_COLUMNS = "Columns, guessed if not given"
+
+
+def _column(help_text: str) -> Any:
+    return Option(metavar="COLUMN", help=help_text, rich_help_panel=_COLUMNS, show_default=False)
+
+
+def fold(
+    events: Annotated[
+        list[str], Argument(metavar="EVENTS...", help="Event files: CSV, JSON lines, Parquet.")
+    ],
+    run: Annotated[
+        Path, Option(metavar="RUN", help="The run whose states are made, or  packaged  with --data.")
+    ],
+    out: Annotated[Path, Option(help="New folder for the states.")],
+    previous: Annotated[
+        Path | None, Option(metavar="DIR", help="An earlier fold, to which the events are added.")
+    ] = None,
+    data: Annotated[
+        Path | None, Option(help="Dataset to bind a model to whose weights know no catalogue.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        Option(help="Processes of this machine, or a Ray cluster: the one that RAY_ADDRESS names."),
+    ] = "local",
+    workers: Annotated[int | None, Option(min=1, help="Processes; one for each CPU if not given.")] = None,
+    blocks: Annotated[
+        int | None, Option(min=1, max=65_535, help="Blocks of users; by the files' size if not given.")
+    ] = None,
+    format: Annotated[
+        Literal["csv", "jsonl", "parquet"] | None,
+        Option(help="Format of the files, by their names if not given."),
+    ] = None,
+    columns: Annotated[
+        str | None, _column("Names of all columns, separated by commas, where files have no header line.")
+    ] = None,
+    user_col: Annotated[str | None, _column("The user's id.")] = None,
+    item_col: Annotated[str | None, _column("The item's id.")] = None,
+    rating_col: Annotated[str | None, _column("The rating.")] = None,
+    weight_col: Annotated[str | None, _column("Without ratings: how much an event counts.")] = None,
+    event_type: Annotated[str | None, _column("Without ratings: what was done.")] = None,
+    dwell: Annotated[str | None, _column("Without ratings: how many seconds an event lasted.")] = None,
+    time_col: Annotated[str | None, _column("The time: since 1970, or ISO dates.")] = None,
+    id_col: Annotated[
+        str | None, _column("The event's id; event_id, or without one an event is its content.")
+    ] = None,
+    deleted_col: Annotated[
+        str | None, _column("True in rows that delete what a user had with an item until then; deleted.")
+    ] = None,
+    quotes: Annotated[
+        bool, Option("--quotes/--no-quotes", help="Whether quotes may enclose a field of CSV files.")
+    ] = True,
+    skip_bad_rows: Annotated[bool, Option("--skip-bad-rows", help="Skip rows that cannot be read.")] = False,
+    backbone: BackboneOption = None,
+) -> None:
+    """Fold event logs into the states of their users; interrupted, it goes on when it is run again."""
+    from palate.data.tabular.settings import own_settings
+    from palate.fold.job import FoldOptions, fold_log
+    from palate.system.progress import counting_bar
+    from palate.words import counted
+
+    own = own_settings(
+        None,
+        {
+            "format": format,
+            "columns": columns,
+            "user": user_col,
+            "item": item_col,
+            "rating": rating_col,
+            "weight": weight_col,
+            "event_type": event_type,
+            "dwell": dwell,
+            "time": time_col,
+            "quotes": quotes,
+            "skip_bad_rows": skip_bad_rows or None,
+        },
+    )
+    options = FoldOptions(own, id_col, deleted_col, blocks, engine, workers)
+    started = time.monotonic()
+    with counting_bar("folding", watched()) as progress:
+        manifest = fold_log(
+            events,
+            run,
+            out,
+            options,
+            previous=previous,
+            data=data,
+            backbone=backbone,
+            say=tell,
+            progress=progress,
+        )
+    rebuilt = sum(one.rebuilt for one in manifest.blocks)
+    tell(f"{counted(rebuilt, 'state')} built, {time.monotonic() - started:.1f} s, {manifest.digest[:19]}…")
+    show(f"{counted(manifest.users, 'user')}: {counted(manifest.events, 'event')} in {out}")

@@ -1,0 +1,196 @@
+"""Engines that run the tasks of a fold: processes of this machine, or a Ray cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from palate.errors import OutputError, PalateError
+from palate.system.extras import missing_extra
+
+EngineName: TypeAlias = Literal["local", "ray"]
+_MOST_DEATHS = 3
+"""Deaths of workers in a row, without a task that ends, after which it is given up."""
+Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
+
+
+class FoldTask(Protocol[Result_co]):
+    """A task that may be run twice, and leaves its result in files."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+
+    def run(self) -> Result_co:
+        """Do it, unless it is done."""
+
+
+class FoldEngine(Protocol):
+    """Runs tasks, each until it is done, in any order."""
+
+    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+        """Yield the results in any order.
+
+        Raises:
+            PalateError: Of the first task that fails.
+        """
+
+
+@contextmanager
+def fold_engine(name: EngineName, workers: int | None = None) -> Iterator[FoldEngine]:
+    """Start an engine.
+
+    Args:
+        name: ``local`` for processes of this machine; ``ray`` for the Ray cluster that ``RAY_ADDRESS`` names or that
+            this process is connected to, or else one on this machine.
+        workers: Number of processes; one for each CPU if None.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    if name == "ray":
+        with _ray(workers) as engine:
+            yield engine
+    else:
+        yield _Local(workers or len(os.sched_getaffinity(0)))
+
+
+class _Local:
+    """Processes of this machine; where one dies, its task is run again by another."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+        if self.workers == 1 or len(tasks) < 2:
+            yield from (task.run() for task in tasks)
+            return
+        left, deaths = list(tasks), 0
+        while left:
+            done = []
+            try:
+                for task, result in self._round(left):
+                    done.append(task)
+                    deaths = 0
+                    yield result
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths >= _MOST_DEATHS:
+                    raise OutputError(
+                        f"workers were killed {deaths} times, with {len(left) - len(done)} of {len(tasks)} tasks "
+                        "left; where the system ran out of memory, take fewer --workers or more --blocks, and run it "
+                        "again"
+                    ) from None
+            left = [task for task in left if not any(task is one for one in done)]
+
+    def _round(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[tuple[FoldTask[Result], Result]]:
+        context = multiprocessing.get_context("spawn")
+        count = min(self.workers, len(tasks))
+        with (
+            _one_thread_each(),
+            ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool,
+        ):
+            running: dict[Future[Result], FoldTask[Result]] = {}
+            waiting = iter(tasks)
+            try:
+                while True:
+                    while len(running) <= count and (task := next(waiting, None)) is not None:
+                        running[pool.submit(_run, task)] = task
+                    if not running:
+                        return
+                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        task = running.pop(future)
+                        yield task, future.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that are started compute on one thread: there is one for each CPU."""
+    names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run(task: FoldTask[Result]) -> Result:
+    return task.run()
+
+
+def _begin_worker() -> None:
+    """Leave interrupts to the process that started this one, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+class _OnRay:
+    """Ray Data over the tasks, a row each; a task of a worker or node that dies is run again by another."""
+
+    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+        import ray.data
+
+        if not tasks:
+            return
+        rows = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+        for row in rows.map(_run_row).iter_rows():
+            if row["error"] is not None:
+                raise row["error"]
+            yield row["result"]
+
+
+def _run_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Run a task; its error is a result, as Ray would wrap it."""
+    try:
+        return {"result": row["task"].run(), "error": None}
+    except PalateError as error:
+        return {"result": None, "error": error}
+
+
+@contextmanager
+def _ray(workers: int | None) -> Iterator[FoldEngine]:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise missing_extra("the engine ray needs Ray", "ray") from None
+    begun = not ray.is_initialized()
+    if begun:
+        ray.init(
+            num_cpus=None if "RAY_ADDRESS" in os.environ else workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield _OnRay()
+    finally:
+        context.enable_progress_bars = shown
+        if begun:
+            ray.shutdown()

@@ -1,0 +1,75 @@
+"""Contents of a fold's ``manifest.json``."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from palate.fold.log import LogFile
+from palate.fold.state_files import BlockRecord
+from palate.system.records import Frozen, read_record
+
+FOLD_MANIFEST = "manifest.json"
+
+
+class FoldedModel(Frozen):
+    """What the states are of."""
+
+    run: str
+    encoder: str
+    items: int
+    builder: str
+    """Digest of what states are made of: categories or projections of the items, and the scale of values."""
+    reader: str | None
+    """Identity of the weights of latent sums."""
+    repeats: bool
+
+
+class FoldManifest(Frozen):
+    """What a fold holds, and what it was made of."""
+
+    format: Literal[1] = 1
+    made: datetime
+    versions: dict[str, str]
+    model: FoldedModel
+    parts: dict[str, int]
+    """Version of each part of a state."""
+    logs: tuple[LogFile, ...]
+    """All files of events that the states hold, also those of the earlier folds that this one adds to."""
+    log_digest: str
+    """Of the checksums of these files."""
+    blocks: tuple[BlockRecord, ...]
+
+    @property
+    def users(self) -> int:
+        """Number of users with a state."""
+        return sum(one.users for one in self.blocks)
+
+    @property
+    def events(self) -> int:
+        """Number of events that the states are made of."""
+        return sum(one.events for one in self.blocks)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all states; that of another fold of the same events and model is the same."""
+        text = "\n".join(one.digest for one in self.blocks)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def log_digest(logs: tuple[LogFile, ...]) -> str:
+    """Return the sha256 of the checksums of log files, in any order."""
+    text = "\n".join(sorted({one.sha256 for one in logs}))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def read_fold_manifest(folder: Path) -> FoldManifest:
+    """Read the manifest of a fold; raises :class:`DataError` if there is none or it is damaged."""
+    return read_record(
+        FoldManifest,
+        folder / FOLD_MANIFEST,
+        "is missing; name a folder that palate fold wrote",
+        "fold the log again",
+    )

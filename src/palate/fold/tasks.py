@@ -1,0 +1,290 @@
+"""The two steps of a fold, as functions of a file and of a block: an engine calls them wherever it likes.
+
+Each leaves its result under a name of its own when it is whole, and is not done again when that is there. Calling one
+twice, or again after it was killed, gives the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from palate.data.tabular.files import RowFiles
+from palate.errors import DataError, MismatchError
+from palate.fold.last_events import LOG, LastEvents
+from palate.fold.log import LogColumns, LogCount, LogFile, LogScale, LogValues, block_of, read_log
+from palate.fold.state_builder import StateBuilder, StateColumns, joined_columns
+from palate.fold.state_files import BlockRecord, read_columns, state_digest, write_states
+from palate.system.files import fresh_folder, read_bytes, replacing, sha256_of, write_text
+from palate.system.records import read_record
+
+BUILDER, SCALE = "builder.safetensors", "scale.json"
+STATES, LAST_EVENTS, DONE = "states", "last-events", "done"
+AGAIN = "run palate fold again"
+_ROWS_AT_ONCE = 2_000_000
+"""Rows that are divided into blocks together: what a worker holds."""
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """Divides a file of events into blocks."""
+
+    work: Path
+    """Folder of the fold, seen by all workers."""
+    number: int
+    files: RowFiles
+    """The one file."""
+    columns: LogColumns
+    blocks: int
+
+    @property
+    def place(self) -> Path:
+        """Folder of the result."""
+        return self.work / "log" / f"{self.number:06d}"
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return (self.place / "log.json").is_file()
+
+    def run(self) -> LogFile:
+        """Divide the file; raises :class:`DataError` if it cannot be read."""
+        if self.done:
+            return read_record(LogFile, self.place / "log.json", "is gone", AGAIN)
+        (path,) = self.files.paths
+        digest, size, count = sha256_of(path), path.stat().st_size, LogCount()
+        with fresh_folder(self.place) as folder:
+            parts: list[pa.Table] = []
+            written = rows = 0
+            for batch in read_log(self.files, self.columns, _scale(self.work), count):
+                parts.append(batch)
+                rows += len(batch)
+                if rows >= _ROWS_AT_ONCE:
+                    _write_blocks(parts, folder / f"{written:06d}.arrow", self.blocks)
+                    parts, rows, written = [], 0, written + 1
+            if rows:
+                _write_blocks(parts, folder / f"{written:06d}.arrow", self.blocks)
+            read = LogFile(
+                name=path.name,
+                bytes=size,
+                sha256=digest,
+                rows=count.rows,
+                unknown_items=count.unknown_items,
+                bad_rows=count.bad_rows,
+            )
+            write_text(folder / "log.json", read.model_dump_json() + "\n")
+        return read
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """Makes the states of a block of users."""
+
+    work: Path
+    number: int
+    repeats: bool
+    previous: Path | None
+    """The earlier fold that this one adds to."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self._file(DONE, "json").is_file()
+
+    def run(self) -> BlockRecord:
+        """Fold the block; raises :class:`DataError` for what contradicts itself in it."""
+        if self.done:
+            return read_record(BlockRecord, self._file(DONE, "json"), "is gone", AGAIN)
+        builder = _builder(self.work)
+        batch = self._log()
+        before = None if self.previous is None else _Before(self.previous, self.number, builder)
+        if before is not None and not len(batch) and before.as_it_was:
+            record = before.record
+            for kind in (STATES, LAST_EVENTS):
+                _link(before.file(kind), self._file(kind))
+        else:
+            record = self._folded(builder, batch, before)
+        write_text(self._file(DONE, "json"), record.model_dump_json() + "\n")
+        return record
+
+    def _folded(self, builder: StateBuilder, batch: pa.Table, before: _Before | None) -> BlockRecord:
+        old = None if before is None else before.rows
+        rows = batch if old is None else pa.concat_tables([old, batch])
+        events = LastEvents.of(rows, self.repeats)
+        live = events.live()
+        users = np.unique(live.user)
+        names = live.users.take(pa.array(users))
+        if old is None or before is None:
+            columns, rebuilt = builder.build(live.events(users)), len(users)
+        else:
+            kept = before.untouched(names, events, LastEvents.of(old, self.repeats))
+            fresh = builder.build(live.events(users[~kept]))
+            rebuilt = int((~kept).sum())
+            columns = _interleaved(before.columns(names.filter(pa.array(kept))), fresh, kept)
+        with replacing(self._file(LAST_EVENTS)) as partial:
+            pq.write_table(events.table(), partial, compression="zstd", compression_level=1)
+        record = BlockRecord(
+            users=len(users),
+            events=len(live),
+            rows=len(events),
+            rebuilt=rebuilt,
+            digest=state_digest(names, columns),
+        )
+        write_states(self._file(STATES), names, columns)
+        return record
+
+    def _log(self) -> pa.Table:
+        found = []
+        for file in sorted((self.work / "log").glob("*/*.arrow")):
+            with pa.memory_map(str(file)) as source:
+                batch = pa.ipc.open_file(source).get_batch(self.number)
+                if len(batch):
+                    found.append(pa.Table.from_batches([batch]))
+        return pa.concat_tables(found).combine_chunks() if found else LOG.empty_table()
+
+    def _file(self, kind: str, ending: str = "parquet") -> Path:
+        return self.work / kind / f"{self.number:06d}.{ending}"
+
+
+class _Before:
+    """A block of an earlier fold."""
+
+    def __init__(self, folder: Path, number: int, builder: StateBuilder) -> None:
+        self.folder, self.number, self.builder = folder, number, builder
+        earlier = _builder(folder)
+        self.changed, self.place = _compared(folder, builder, earlier)
+        """Which items of the earlier fold are read otherwise now (None if all are), and their present numbers."""
+        self.values = np.searchsorted(builder.rating_values, earlier.rating_values).astype(np.uint8)
+        self.rows: pa.Table = self._rows()
+
+    def file(self, kind: str, ending: str = "parquet") -> Path:
+        return self.folder / kind / f"{self.number:06d}.{ending}"
+
+    @property
+    def record(self) -> BlockRecord:
+        record = read_record(
+            BlockRecord, self.file(DONE, "json"), "is missing; copy the earlier fold again", AGAIN
+        )
+        return record.model_copy(update={"rebuilt": 0})
+
+    @property
+    def as_it_was(self) -> bool:
+        """Whether all events are read as they were, by the same numbers."""
+        return (
+            self.changed is not None
+            and not self.changed.any()
+            and np.array_equal(self.place, np.arange(len(self.place)))
+        )
+
+    def _rows(self) -> pa.Table:
+        try:
+            table = pq.read_table(self.file(LAST_EVENTS), schema=LOG)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"cannot be read ({error}); copy the earlier fold again", self.file(LAST_EVENTS)
+            ) from error
+        item = self.place[table["item"].to_numpy()]
+        rating = self.values[table["rating"].to_numpy()]
+        table = table.set_column(1, LOG.field("item"), pa.array(item, pa.int32()))
+        return table.set_column(2, LOG.field("rating"), pa.array(rating, pa.uint8()))
+
+    def untouched(self, names: pa.Array, now: LastEvents, then: LastEvents) -> np.ndarray:
+        """Tell which of the users [B] have a state that is still right."""
+        if self.changed is None or not len(then.users):
+            return np.zeros(len(names), dtype=np.bool_)
+        # the same number of rows, and each row the same
+        mine = _numbers(now, then.users)
+        alike = np.bincount(mine[mine >= 0], minlength=len(then.users)) == np.bincount(
+            then.user, minlength=len(then.users)
+        )
+        rows_then, rows_now = np.flatnonzero(alike[then.user]), np.flatnonzero((mine >= 0) & alike[mine])
+        differs = np.zeros(len(rows_then), dtype=np.bool_)
+        for name in LOG.names[1:]:
+            differs |= getattr(then, name)[rows_then] != getattr(now, name)[rows_now]
+        alike[then.user[rows_then[differs]]] = False
+        alike[then.user[self.changed[then.item]]] = False
+        known = pc.index_in(names, then.users).fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.asarray((known >= 0) & alike[known], dtype=np.bool_)
+
+    def columns(self, names: pa.Array) -> StateColumns:
+        """Return the states of users [B] as they were."""
+        return read_columns(self.file(STATES), self.builder.parts, names)
+
+
+def _numbers(events: LastEvents, users: pa.Array) -> np.ndarray:
+    """Return the place among ``users`` of the user of each row, -1 for none."""
+    found = pc.index_in(events.users, users).fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.asarray(found[events.user], dtype=np.int64)
+
+
+def _interleaved(first: StateColumns, second: StateColumns, of_first: np.ndarray) -> StateColumns:
+    """Put the states of some users, and those of the others, in one order."""
+    place = np.empty(len(of_first), dtype=np.int64)
+    place[of_first] = np.arange(len(first))
+    place[~of_first] = len(first) + np.arange(len(second))
+    return joined_columns([first, second]).taken(place)
+
+
+def _write_blocks(parts: list[pa.Table], path: Path, blocks: int) -> None:
+    """Write rows as a file of a batch for each block."""
+    table = pa.concat_tables(parts).combine_chunks()
+    block = block_of(table["user"].combine_chunks(), blocks)
+    order = np.argsort(block.astype(np.uint16), kind="stable")
+    ends = np.searchsorted(block[order], np.arange(blocks + 1))
+    table = table.take(pa.array(order)).combine_chunks()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, LOG, options=options) as writer:
+        for number in range(blocks):
+            rows = table.slice(int(ends[number]), int(ends[number + 1] - ends[number]))
+            batches = rows.combine_chunks().to_batches()
+            writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=LOG))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        with replacing(target) as partial:
+            shutil.copyfile(source, partial)
+
+
+@lru_cache(maxsize=2)
+def _builder(work: Path) -> StateBuilder:
+    return StateBuilder.from_bytes(read_bytes(work / BUILDER, f"is missing; {AGAIN}"))
+
+
+@lru_cache(maxsize=2)
+def _scale(work: Path) -> LogScale:
+    """Read what is known of values and items."""
+    builder = _builder(work)
+    types = read_record(LogValues, work / SCALE, f"is missing; {AGAIN}", AGAIN).event_types
+    return LogScale(builder.item_ids, builder.rating_values, types)
+
+
+@lru_cache(maxsize=2)
+def _compared(
+    folder: Path, builder: StateBuilder, earlier: StateBuilder
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Compare with the builder of an earlier fold."""
+    number = {one: place for place, one in enumerate(builder.item_ids)}
+    if missing := [one for one in earlier.item_ids if one not in number]:
+        raise MismatchError(
+            f"{folder} holds events of {len(missing):,} items that the model does not know, such as {missing[0]!r}; "
+            "fold the whole log anew"
+        )
+    if not np.isin(earlier.rating_values, builder.rating_values).all():
+        raise MismatchError(f"{folder} has values that are not on the model's scale; fold the whole log anew")
+    place = np.array([number[one] for one in earlier.item_ids], dtype=np.int64)
+    if not np.array_equal(place, np.arange(len(place))):
+        return None, place
+    return builder.changed_items(earlier), place
