@@ -7,7 +7,9 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from logs import DATA, SCALE, USERS, Row, history_of, last_rows, model_of, write_log
+from typer.testing import CliRunner
 
+from palate.cli.app import app
 from palate.errors import DataError, MismatchError, OutputError, UnknownUserError
 from palate.fold.job import FoldOptions, fold_log
 from palate.fold.manifest import read_fold_manifest
@@ -297,3 +299,25 @@ def test_fields_of_latent_records_are_those_of_a_user_state():
 
     names = builder_of(model_of("streaming")).latent.record.names
     assert list(names) == [one.name for one in fields(UserState)]
+
+
+def test_the_command_folds_and_adds_to_a_fold(runs, tmp_path):
+    model, run = runs["counts", False]
+    log = write_log(tmp_path / "log.csv", LOG)
+    day = write_log(tmp_path / "day.csv", LATER["re-rated"])
+    made = asked(log, "--run", run, "--out", tmp_path / "monday", "--workers", 1)
+    assert made.stdout == f"2 users: 4 events in {tmp_path / 'monday'}\n"
+    assert (
+        "events: user user_id, item item_id, rating rating, time timestamp, event id event_id" in made.stderr
+    )
+    assert (
+        asked(day, "--run", run, "--out", tmp_path / "tuesday", "--previous", tmp_path / "monday").exit_code
+        == 0
+    )
+    assert_states_are(tmp_path / "tuesday", model, [*LOG, *LATER["re-rated"]])
+    again = asked(day, "--run", run, "--out", tmp_path / "tuesday", "--previous", tmp_path / "monday")
+    assert (again.exit_code, "is not empty" in again.stderr) == (2, True)
+
+
+def asked(*arguments):
+    return CliRunner().invoke(app, ["fold", *map(str, arguments)])

@@ -308,9 +308,7 @@ def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None
     return DataError(where + complaint_of(found, columns, times, path), path, line)
 
 
-def complaint_of(
-    found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path
-) -> str:
+def complaint_of(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
     """Say why a row cannot be read, whose values are ``found``."""
     for role, name in columns.by_role.items():
         if role in ("dwell", "review"):
