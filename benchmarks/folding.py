@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -53,9 +54,9 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
     ]
     options = FoldOptions(engine=asked.engine, workers=asked.workers, blocks=asked.blocks)
     with Memory() as memory:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), processor_seconds()
         manifest = fold_log(files, run, folder / "states", options)
-        seconds = time.monotonic() - begun
+        seconds, worked = time.monotonic() - begun, processor_seconds() - before
     day = write_events(
         folder / f"day.{asked.format}", rng, asked.users // 10, asked.users, asked.items, later=True
     )
@@ -81,6 +82,9 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
         "users": manifest.users,
         "seconds": round(seconds, 1),
         "events_a_second": round(events / seconds),
+        "processor_seconds": round(worked, 1),
+        "events_a_second_of_a_processor": round(events / worked),
+        "load_average": [round(one, 1) for one in os.getloadavg()],
         "peak_gib_of_a_process": round(memory.largest / 2**30, 2),
         "peak_gib_of_all": round(memory.all / 2**30, 2),
         "bytes_a_user_states": round(states / manifest.users),
@@ -148,6 +152,11 @@ def write_events(
     else:
         table.write_parquet(path)
     return path
+
+
+def processor_seconds() -> float:
+    """Return the processor's time of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def size_of(folder: Path) -> int:

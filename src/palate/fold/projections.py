@@ -151,4 +151,4 @@ def _recent(columns: StateColumns) -> RecentEvents:
 def _records(offsets: Ints, content: np.ndarray, kind: np.dtype[np.generic]) -> np.ndarray:
     if len(content) != (len(offsets) - 1) * kind.itemsize or (np.diff(offsets) != kind.itemsize).any():
         raise ValueError(f"a state has {np.diff(offsets).max(initial=0)} bytes, expected {kind.itemsize}")
-    return np.frombuffer(content.tobytes(), dtype=kind).copy()
+    return np.array(np.frombuffer(content.tobytes(), dtype=kind))
