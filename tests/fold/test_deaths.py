@@ -12,9 +12,9 @@ import pytest
 from logs import DATA, SCALE, Row, model_of, write_log
 
 from palate.errors import MissingExtraError, OutputError
-from palate.fold.engines import fold_engine
 from palate.fold.job import FoldOptions, fold_log
 from palate.fold.manifest import read_fold_manifest
+from palate.system.engines import shard_engine
 
 OPTIONS, ALONE = FoldOptions(workers=2, blocks=6), FoldOptions(workers=1, blocks=6)
 
@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_costs_its_task_alone(world, tmp_path, when):
 
 def test_tasks_that_are_done_are_not_done_again(tmp_path):
     tasks = [dying.DiesOnce(tmp_path, number, number == 4) for number in range(9)]
-    with fold_engine("local", 2) as engine:
+    with shard_engine("local", 2) as engine:
         assert sorted(engine.run(tasks)) == list(range(9))
     begun = [len((tmp_path / f"{number}.begun").read_text()) for number in range(9)]
     # what one worker was at when the other died is begun again, too
@@ -70,7 +70,7 @@ def test_tasks_that_are_done_are_not_done_again(tmp_path):
 
 def test_workers_that_die_again_and_again_are_given_up(tmp_path):
     tasks = [dying.DiesAlways(tmp_path, number, True) for number in range(2)]
-    with fold_engine("local", 2) as engine, pytest.raises(OutputError, match="workers were killed 3 times"):
+    with shard_engine("local", 2) as engine, pytest.raises(OutputError, match="workers were killed 3 times"):
         list(engine.run(tasks))
 
 
@@ -133,7 +133,7 @@ class TestOnRay:
 
     def test_a_worker_that_is_killed_costs_its_task_alone(self, cluster, tmp_path):
         tasks = [dying.DiesOnce(tmp_path, number, number == 4) for number in range(9)]
-        with fold_engine("ray") as engine:
+        with shard_engine("ray") as engine:
             assert sorted(engine.run(tasks)) == list(range(9))
         begun = [len((tmp_path / f"{number}.begun").read_text()) for number in range(9)]
         assert begun == [2 if number == 4 else 1 for number in range(9)]

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from palate.answers.answerer import Answerer, AskedQuestion, WordedAnswer
-from palate.errors import DataError, OutputError, QuestionError
-from palate.system.files import check_writable, read_text, replacing, write_text
-from palate.system.locks import locked
+from palate.errors import DataError, QuestionError
+from palate.system.files import read_text, replacing
+from palate.system.parted import run_parts, write_parted_table
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.system.engines import ShardEngine
 
 AT_ONCE = 64
 """Users whose histories are read together."""
 A_PART = 1_024
 """Users of a part, the most whose answers an interruption loses."""
-SUFFIXES = (".parquet", ".csv", ".jsonl")
-SETTINGS = "settings.json"
 COLUMNS = {
     "user_id": pl.String,
     "question": pl.String,
@@ -39,6 +38,49 @@ COLUMNS = {
     "reasons": pl.String,
 }
 """Columns of the table; chances and reasons are JSON."""
+
+
+@dataclass(frozen=True)
+class AnsweringRuns:
+    """What answers, by its paths: for processes that load it themselves."""
+
+    run: Path
+    recommender: Path | None
+    data: Path | None
+    device: str
+
+    @lru_cache(maxsize=1)  # noqa: B019 - a process answers from one
+    def loaded(self) -> tuple[Answerer, Dataset]:
+        """Load the answerer, and the dataset of the users."""
+        from palate.answers.load import load_answerer
+        from palate.runs.data import dataset_of
+        from palate.runs.run import load_run
+
+        dataset = dataset_of(load_run(self.run) if self.data is None else None, self.data)
+        return load_answerer(self.run, self.recommender, data=dataset, device=self.device), dataset
+
+
+@dataclass(frozen=True)
+class AnswerPart:
+    """A part of a table of answers, for a process that loads what answers."""
+
+    source: AnsweringRuns
+    user_ids: tuple[str, ...]
+    asked: tuple[AskedQuestion, ...]
+    k: int
+    file: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the part is there."""
+        return self.file.is_file()
+
+    def run(self) -> int:
+        """Write the part; returns its number of users."""
+        if not self.done:
+            job = AnswerJob(*self.source.loaded(), self.user_ids, self.asked, self.k, "")
+            _write_part(job, self.user_ids, self.file, lambda done: None)
+        return len(self.user_ids)
 
 
 @dataclass(frozen=True)
@@ -92,20 +134,13 @@ def read_questions(path: Path, answerer: Answerer) -> list[AskedQuestion]:
     return found
 
 
-def check_table(out: Path) -> None:
-    """Check early that a table can be written.
-
-    Raises:
-        OutputError: There is a file already, the suffix is not known, or the folder cannot be written.
-    """
-    if out.suffix not in SUFFIXES:
-        raise OutputError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    if out.exists():
-        raise OutputError(f"{out} is there already; name a new file, or remove it first")
-    check_writable(out.resolve().parent)
-
-
-def write_answers(job: AnswerJob, out: Path, progress: Callable[[int, int], None]) -> int:
+def write_answers(
+    job: AnswerJob,
+    out: Path,
+    progress: Callable[[int, int], None],
+    engine: ShardEngine | None = None,
+    runs: AnsweringRuns | None = None,
+) -> int:
     """Write the answers to all questions about all users.
 
     Parts lie in a folder beside ``out`` until all are there; a job of the same settings goes on with them.
@@ -114,6 +149,8 @@ def write_answers(job: AnswerJob, out: Path, progress: Callable[[int, int], None
         job: What to ask.
         out: The table: Parquet, CSV or JSON lines by its suffix.
         progress: Callback (done, total) with numbers of users.
+        engine: Writes the parts by processes of its own; this process does if None.
+        runs: What they load, which the job's answerer is of.
 
     Returns:
         The number of rows.
@@ -122,30 +159,24 @@ def write_answers(job: AnswerJob, out: Path, progress: Callable[[int, int], None
         OutputError: The table cannot be written, or another process writes it.
         DataError: A history cannot be read.
     """
-    parts = out.with_name(f"{out.name}.parts")
-    with locked(out):
-        check_table(out)
-        _begin(parts, job.settings)
-        total, files = len(job.user_ids), []
-        for number, start in enumerate(range(0, total, A_PART)):
-            users = job.user_ids[start : start + A_PART]
-            files.append(parts / f"{number:06d}.parquet")
-            if not files[-1].is_file():
-                _write_part(job, users, files[-1], lambda done, start=start: progress(start + done, total))  # type: ignore[misc]
-            progress(min(start + A_PART, total), total)
-        rows = _joined(files, out)
-        shutil.rmtree(parts)
-    return rows
+    total = len(job.user_ids)
 
+    def write(place: Path) -> list[Path]:
+        starts = range(0, total, A_PART)
+        files = [place / f"{number:06d}.parquet" for number in range(len(starts))]
+        if engine is not None and runs is not None:
+            each = zip(starts, files, strict=True)
+            users = ((tuple(job.user_ids[start : start + A_PART]), file) for start, file in each)
+            parts = [AnswerPart(runs, some, tuple(job.asked), job.k, file) for some, file in users]
+            run_parts(engine, parts, total, progress)
+        for start, file in zip(starts, files, strict=True):
+            some = job.user_ids[start : start + A_PART]
+            if not file.is_file():
+                _write_part(job, some, file, lambda done, start=start: progress(start + done, total))  # type: ignore[misc]
+            progress(start + len(some), total)
+        return files
 
-def _begin(parts: Path, settings: str) -> None:
-    """Keep the parts of an interrupted job of the same settings, and remove those of another."""
-    there = parts / SETTINGS
-    if parts.exists() and (not there.is_file() or there.read_text(encoding="utf-8") != settings):
-        shutil.rmtree(parts)
-    if not parts.exists():
-        parts.mkdir(parents=True)
-        write_text(there, settings)
+    return write_parted_table(out, job.settings, write)
 
 
 def _write_part(job: AnswerJob, users: Sequence[str], file: Path, progress: Callable[[int], None]) -> None:
@@ -178,24 +209,6 @@ def _row(answer: WordedAnswer) -> tuple[object, ...]:
         chances,
         reasons,
     )
-
-
-def _joined(files: list[Path], out: Path) -> int:
-    """Join parts into the table; returns its number of rows."""
-    with replacing(out) as partial:
-        if out.suffix == ".parquet":
-            pl.scan_parquet(files).sink_parquet(partial)
-        else:
-            with partial.open("wb") as file:
-                for number, text in enumerate(_texts(files, out.suffix)):
-                    file.write(text if number == 0 or out.suffix != ".csv" else text.split(b"\n", 1)[1])
-    return int(pl.scan_parquet(files).select(pl.len()).collect().item())
-
-
-def _texts(files: Sequence[Path], suffix: str) -> Iterator[bytes]:
-    for file in files:
-        table = pl.read_parquet(file)
-        yield (table.write_csv() if suffix == ".csv" else table.write_ndjson()).encode()
 
 
 def _read_question(path: Path, number: int, line: str) -> dict[str, object]:

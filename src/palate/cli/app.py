@@ -16,6 +16,7 @@ from palate.cli.check_backbone import check_backbone
 from palate.cli.console import print_whatever_can_be_printed, show, tell
 from palate.cli.demo import demo
 from palate.cli.doctor import doctor
+from palate.cli.encode_items import encode_items
 from palate.cli.evaluate import evaluate
 from palate.cli.explain import explain
 from palate.cli.export import export
@@ -43,7 +44,9 @@ _AFTER_INTERRUPT = {
     "export": "run the same command again to go on where it stopped",
     "reproduce": "run the same command again; finished cells are not trained again",
     "demo": "run it again to go on from where it stopped",
+    "recommend": "run the same command again; a table goes on",
     "answers": "run the same command again to go on",
+    "encode-items": "run the same command again to go on",
     "fold": "run the same command again to go on",
     "store": "run the same command again to go on",
     "serve": "every event that it acknowledged is in the store",
@@ -109,6 +112,7 @@ for _command in (
     rate,
     choose,
     export,
+    encode_items,
     fold,
     check_backbone,
     summarise,

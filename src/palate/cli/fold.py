@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
-from palate.cli.options import BackboneOption
+from palate.cli.options import BackboneOption, EngineOption
 
 _COLUMNS = "Columns, guessed if not given"
 
@@ -32,10 +32,7 @@ def fold(
     data: Annotated[
         Path | None, Option(help="Dataset to bind a model to whose weights know no catalogue.")
     ] = None,
-    engine: Annotated[
-        Literal["local", "ray"],
-        Option(help="Processes of this machine, or a Ray cluster: the one that RAY_ADDRESS names."),
-    ] = "local",
+    engine: EngineOption = "local",
     workers: Annotated[int | None, Option(min=1, help="Processes; one for each CPU if not given.")] = None,
     blocks: Annotated[
         int | None, Option(min=1, max=65_535, help="Blocks of users; by the files' size if not given.")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand
@@ -24,6 +24,13 @@ BackboneOption: TypeAlias = Annotated[
 DeviceOption: TypeAlias = Annotated[
     str,
     Option(metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."),
+]
+EngineOption: TypeAlias = Annotated[
+    Literal["local", "ray"],
+    Option(help="Processes of this machine, or a Ray cluster: the one that RAY_ADDRESS names."),
+]
+WorkersOption: TypeAlias = Annotated[
+    int, Option(min=1, help="Processes that share the work; parts are done again where one dies.")
 ]
 
 ConstrainedOption: TypeAlias = Annotated[

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from typer import Argument, BadParameter, Option
 
-from palate.cli.console import show_json, show_table, tell, watched
+from palate.cli.console import show, show_json, show_table, tell, watched
+from palate.cli.options import EngineOption, WorkersOption
 from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.recommend.recommender import ItemChoice, Ratings, Recommendations, Recommender
+    from palate.recommend.table import ListSettings
     from palate.schema import History, Item
+    from palate.system.engines import EngineName
 
 RunOption: TypeAlias = Annotated[
     Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section recommend.")
@@ -67,13 +70,30 @@ def recommend(
     seen: Annotated[bool, Option("--seen", help="Also items of the history.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
+    everybody: Annotated[bool, Option("--all", help="All users of the data, as --users all.")] = False,
+    out: Annotated[
+        Path | None,
+        Option(
+            help="Write several users' lists as a table: a new file .parquet, .csv or .jsonl; interrupted, it goes on "
+            "when it is run again."
+        ),
+    ] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = 1,
 ) -> None:
     """Recommend items of the catalogue to users."""
+    from palate.recommend.table import ListSettings
 
-    def ask(recommender: Recommender, histories: Sequence[History]) -> list[Recommendations]:
-        return recommender.recommend(
-            histories, k, seen=seen, categories=category or (), since=since, diversity=diversity
-        )
+    settings = ListSettings(k, seen, tuple(category or ()), since, diversity)
+    if everybody:
+        if users is not None:
+            raise BadParameter("give one of --users and --all")
+        users = "all"
+    if out is not None:
+        if users is None or user or history:
+            raise BadParameter("a table is of --users FILE or --all", param_hint="'--out'")
+        return _write_table(run, users, data, settings, out, engine, workers)
+    ask = settings.ask
 
     def shown(recommender: Recommender, history: History, found: Recommendations) -> None:
         titles = _Titles.of(recommender)
@@ -87,6 +107,30 @@ def recommend(
         _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
     _answer(run, user, users, history, data, as_json, (), ask, shown)
+    return None
+
+
+def _write_table(
+    run: Path,
+    users: str,
+    data: Path | None,
+    settings: ListSettings,
+    out: Path,
+    engine: EngineName,
+    workers: int,
+) -> None:
+    from palate.recommend.table import loaded_recommender, write_lists
+    from palate.system.engines import shard_engine
+    from palate.system.parted import check_table
+    from palate.system.progress import counting_bar
+
+    check_table(out)
+    recommender, dataset = loaded_recommender(run.resolve(), None if data is None else data.resolve())
+    names = named_users(users, dataset.user_ids)
+    settings.ask(recommender, dataset.histories(names[:1]))  # what is wrong with them is told before the work
+    with counting_bar("asking", watched()) as progress, shard_engine(engine, workers) as others:
+        rows = write_lists(run, data, names, settings, out, others, progress)
+    show(f"{counted(rows, 'item')} for {counted(len(names), 'user')} in {out}")
 
 
 def rate(

@@ -15,7 +15,6 @@ from palate.data.tabular.csv_files import CsvOptions
 from palate.data.tabular.files import RowFiles, find_row_files
 from palate.data.tabular.settings import OwnData
 from palate.errors import MismatchError, PalateError
-from palate.fold.engines import EngineName, FoldTask, Result, fold_engine
 from palate.fold.log import LogColumns, LogFile, LogValues, find_log_columns
 from palate.fold.manifest import (
     FOLD_MANIFEST,
@@ -28,14 +27,15 @@ from palate.fold.state_builder import StateBuilder
 from palate.fold.state_files import BlockRecord
 from palate.fold.tasks import BUILDER, DONE, LAST_EVENTS, SCALE, STATES, BlockTask, ReadTask
 from palate.model.named import find_model
+from palate.system.engines import EngineName, Result, ShardTask, shard_engine
 from palate.system.files import check_fresh, check_writable, fresh_folder, sha256_of, write_bytes, write_text
 from palate.system.machine import package_versions
 from palate.words import counted
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.fold.engines import FoldEngine
     from palate.model.config import PersonalizedSettings
+    from palate.system.engines import ShardEngine
 
 _BYTES_A_BLOCK = 32 << 20
 _MOST_BLOCKS = 4096
@@ -131,7 +131,7 @@ def fold_log(
     if earlier is not None:
         _check_earlier(Path(previous or ""), earlier, described, options.blocks)
     blocks = len(earlier.blocks) if earlier is not None else options.blocks or _blocks_for(files)
-    with fresh_folder(out, resumable=True) as work, fold_engine(options.engine, options.workers) as engine:
+    with fresh_folder(out, resumable=True) as work, shard_engine(options.engine, options.workers) as engine:
         work = work.resolve()
         before = None if previous is None else Path(previous).resolve()
         job = _Job(work, files, columns, blocks, settings.repeats, before, described)
@@ -184,7 +184,7 @@ class _Job:
         return json.dumps(made, indent=2, sort_keys=True) + "\n"
 
     def done_by(
-        self, engine: FoldEngine, say: Callable[[str], None], progress: Callable[[int, int], None]
+        self, engine: ShardEngine, say: Callable[[str], None], progress: Callable[[int, int], None]
     ) -> tuple[list[LogFile], list[BlockRecord]]:
         """Read the files, then fold the blocks."""
         reading = [
@@ -208,7 +208,7 @@ class _Job:
         return logs, [one.run() for one in folding]
 
 
-def _all_of(engine: FoldEngine, tasks: Sequence[FoldTask[Result]], report: Callable[[int], None]) -> None:
+def _all_of(engine: ShardEngine, tasks: Sequence[ShardTask[Result]], report: Callable[[int], None]) -> None:
     left = [one for one in tasks if not one.done]
     done = len(tasks) - len(left)
     report(done)

@@ -106,6 +106,12 @@ class ItemEncoder:
             )  # again where this has shown that what was cached is not the encoder's
         return self._cache.vectors(keys)
 
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """List the distinct texts that are not cached, in the order in which they are encoded."""
+        self._cache.refresh()
+        keys = {self._key(text): text for text in texts}
+        return [keys[key] for key in _in_order({key: keys[key] for key in keys if key not in self._cache})]
+
     def fresh(self, texts: Sequence[str]) -> Floats:
         """Encode texts [N] that nobody will ask for again, without the cache, [N, S]."""
         return self._forward(list(texts))
@@ -130,7 +136,7 @@ class ItemEncoder:
 
     def _fill(self, missing: dict[bytes, str], progress: Progress | None) -> None:
         self._cache.check_writable()
-        keys = sorted(missing, key=lambda key: (-len(missing[key]), key))
+        keys = _in_order(missing)
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             batches = []
@@ -152,6 +158,11 @@ class ItemEncoder:
                 f"the encoder gives no finite vector for {text[:60]!r}; fetch its weights again", self._folder
             )
         return vectors
+
+
+def _in_order(missing: dict[bytes, str]) -> list[bytes]:
+    """Sort keys by the length of their texts, the longest first, which reduces padding."""
+    return sorted(missing, key=lambda key: (-len(missing[key]), key))
 
 
 def _load_model(folder: Path, max_seq_length: int, device: torch.device) -> SentenceTransformer:

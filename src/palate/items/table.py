@@ -223,6 +223,14 @@ def build_item_table(
     )
 
 
+def item_texts_of(dataset: Dataset, texts: ItemTexts) -> list[str]:
+    """List the texts that :func:`build_item_table` encodes, each once."""
+    items = dataset_items(dataset)
+    written = (text for item in items for text in (texts.title(item), texts.description(item)))
+    ratings = (texts.rating(value) for value in dataset.rating_values)
+    return list(dict.fromkeys([*ratings, *(text for text in written if text is not None)]))
+
+
 def encoded_items(
     items: Sequence[Item], texts: ItemTexts, encoder: ItemEncoder, progress: Progress | None = None
 ) -> tuple[Floats, Bools]:

@@ -1,4 +1,4 @@
-"""Engines that run the tasks of a fold: processes of this machine, or a Ray cluster."""
+"""Engines that run tasks which leave their results in files: processes of this machine, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
 
-class FoldTask(Protocol[Result_co]):
+class ShardTask(Protocol[Result_co]):
     """A task that may be run twice, and leaves its result in files."""
 
     @property
@@ -33,10 +33,10 @@ class FoldTask(Protocol[Result_co]):
         """Do it, unless it is done."""
 
 
-class FoldEngine(Protocol):
+class ShardEngine(Protocol):
     """Runs tasks, each until it is done, in any order."""
 
-    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+    def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         """Yield the results in any order.
 
         Raises:
@@ -45,7 +45,7 @@ class FoldEngine(Protocol):
 
 
 @contextmanager
-def fold_engine(name: EngineName, workers: int | None = None) -> Iterator[FoldEngine]:
+def shard_engine(name: EngineName, workers: int | None = None) -> Iterator[ShardEngine]:
     """Start an engine.
 
     Args:
@@ -63,13 +63,23 @@ def fold_engine(name: EngineName, workers: int | None = None) -> Iterator[FoldEn
         yield _Local(workers or len(os.sched_getaffinity(0)))
 
 
+@contextmanager
+def engine_beside(name: EngineName, workers: int) -> Iterator[ShardEngine | None]:
+    """Start an engine, or none where this process is to do the work by itself: one worker of this machine."""
+    if name == "local" and workers == 1:
+        yield None
+    else:
+        with shard_engine(name, workers) as engine:
+            yield engine
+
+
 class _Local:
     """Processes of this machine; where one dies, its task is run again by another."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+    def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         if self.workers == 1 or len(tasks) < 2:
             yield from (task.run() for task in tasks)
             return
@@ -86,19 +96,19 @@ class _Local:
                 if deaths >= _MOST_DEATHS:
                     raise OutputError(
                         f"workers were killed {deaths} times, with {len(left) - len(done)} of {len(tasks)} tasks "
-                        "left; where the system ran out of memory, take fewer --workers or more --blocks, and run it "
-                        "again"
+                        "left; where the system ran out of memory, take fewer --workers or smaller parts, and "
+                        "run it again"
                     ) from None
             left = [task for task in left if not any(task is one for one in done)]
 
-    def _round(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[tuple[FoldTask[Result], Result]]:
+    def _round(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[tuple[ShardTask[Result], Result]]:
         context = multiprocessing.get_context("spawn")
         count = min(self.workers, len(tasks))
         with (
             _one_thread_each(),
             ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool,
         ):
-            running: dict[Future[Result], FoldTask[Result]] = {}
+            running: dict[Future[Result], ShardTask[Result]] = {}
             waiting = iter(tasks)
             try:
                 while True:
@@ -130,7 +140,7 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(task: FoldTask[Result]) -> Result:
+def _run(task: ShardTask[Result]) -> Result:
     return task.run()
 
 
@@ -151,7 +161,7 @@ def _begin_worker() -> None:
 class _OnRay:
     """Ray Data over the tasks, a row each; a task of a worker or node that dies is run again by another."""
 
-    def run(self, tasks: Sequence[FoldTask[Result]]) -> Iterator[Result]:
+    def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         import ray.data
 
         if not tasks:
@@ -172,7 +182,7 @@ def _run_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _ray(workers: int | None) -> Iterator[FoldEngine]:
+def _ray(workers: int | None) -> Iterator[ShardEngine]:
     try:
         import ray
         import ray.data
