@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-engine lint format clean
+.PHONY: help demo test test-engine lint format docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,15 @@ lint: $(VENV)/dev.stamp ## Check style and types
 format: $(VENV)/dev.stamp ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/docs.stamp ## Build the site into build/site; a link that leads nowhere is an error
+	$(BIN)/python docs/stage.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+dist: $(VENV)/dist.stamp ## Build sdist and wheel into dist, and check what an index would show of them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove what make and the tools made; data and runs stay
 	rm -rf $(VENV) $(ENGINE) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

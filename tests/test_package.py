@@ -94,5 +94,7 @@ def test_make_help_lists_its_targets():
         "test-engine",
         "lint",
         "format",
+        "docs",
+        "dist",
         "clean",
     ]

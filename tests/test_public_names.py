@@ -27,7 +27,8 @@ SIGNATURES = {
     "load_model": (
         "(run: 'Path | str', backbone: 'str | None' = None, *, data: 'Dataset | Path | str | None' = None, "
         "device: 'str | torch.device' = 'auto', "
-        "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None) -> 'PersonalizedModel'"
+        "dtype: 'str | torch.dtype | None' = None, constrained: 'bool | None' = None, "
+        "revision: 'str | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
     "load_recommender": "(run: 'Path | str') -> 'Recommender'",
@@ -68,7 +69,7 @@ SIGNATURES = {
 """Those of functions, in full; the two with the most settings are named by what they begin with below."""
 BEGIN = {
     "export_prompts": "(run: 'Path | str', histories: 'Iterable[History]', out: 'Path | str', *, instructions:",
-    "prepare": "(source: 'str | Path | Sequence[str | Path]', out: 'Path | str', *, items: 'Path | str | None' =",
+    "prepare": "(source: 'str | Path | Sequence[str | Path] | TableLike', out: 'Path | str', *, items:",
 }
 CLASSES = {
     "Answerer",
@@ -78,6 +79,7 @@ CLASSES = {
     "History",
     "Item",
     "KindSettings",
+    "OwnData",
     "PalateError",
     "PersonalizedModel",
     "RankingTable",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset, load_dataset
     from palate.data.history_file import read_history
     from palate.data.prepare import prepare
+    from palate.data.tabular.settings import OwnData
     from palate.errors import PalateError
     from palate.evaluation.results import EvaluationTable, evaluate
     from palate.export.read import read_prompts
@@ -45,6 +46,7 @@ __all__ = [
     "History",
     "Item",
     "KindSettings",
+    "OwnData",
     "PalateError",
     "PersonalizedModel",
     "RankingTable",
@@ -78,6 +80,7 @@ _MODULES = {
     "History": "palate.schema",
     "Item": "palate.schema",
     "KindSettings": "palate.config.section",
+    "OwnData": "palate.data.tabular.settings",
     "PalateError": "palate.errors",
     "PersonalizedModel": "palate.model.model",
     "RankingTable": "palate.ranking.results",

@@ -26,7 +26,13 @@ ITEM_COLUMNS = (("item_id", "title", "genres"),)
 
 
 class OwnData(Section):
-    """Settings of ``palate prepare`` for event files; what is not given is inferred and reported."""
+    """Settings of :func:`palate.prepare` for event files; what is not given is inferred and reported.
+
+    Example:
+        >>> own = palate.OwnData(user="user_id", category="genre", repeats="merge")
+        >>> palate.prepare("events.csv", items="items.csv", out="data/named", own=own, min_ratings=5).info.users
+        24
+    """
 
     format: Format | None = None
     """Format of the event files, by their names if not given; ``sequences`` are lines of a user and items."""
