@@ -112,4 +112,4 @@ def test_its_first_half_is_true(tmp_path, monkeypatch):
 def test_the_whole_of_it_is_true(tmp_path, monkeypatch):
     with reader(tmp_path, monkeypatch) as one:
         one.follow(TUTORIAL)
-    assert one.said.splitlines() == ["The user likes Chocolate, Nuts, Sweet and doesn't like any tag", "3"]
+    assert one.said.splitlines() == ["The user likes Chocolate, Sweet, Nuts and doesn't like any tag", "3"]
