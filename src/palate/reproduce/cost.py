@@ -15,6 +15,8 @@ from palate.system.machine import peak_memory_gib
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from palate.model.model import PersonalizedModel
     from palate.schema import Windows
     from palate.training.batches import TrainingBatches
@@ -61,23 +63,42 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
     """Answer the first users of B windows [B, P] one by one; the process should not have done much before."""
     users = min(len(windows), TIMED + 1)
     alone = [windows[user : user + 1] for user in range(users)]
-    seconds, operations = [], []
+    seconds, steps = [], []
     for one in alone:
+        told = _Steps()
         start = time.perf_counter()
-        model.answer(one)
+        model.generate_from(model.user_prompt(one), streamer=told)
         seconds.append(time.perf_counter() - start)
+        steps.append(told.number)
     memory = peak_memory_gib()
-    for one in alone[:COUNTED]:
-        with _nothing_learns(model), FlopCounterMode(display=False) as counter:
-            model.answer(one)
-        operations.append(counter.get_total_flops() / 2)
     lengths = [int(model.prompt(one).lengths[0]) for one in alone]
+    counted: dict[tuple[int, int], float] = {}
+    """By what multiply-adds depend on, the lengths of the prompt and of the answer: counting takes long."""
+    operations = []
+    for one, size in list(zip(alone, zip(lengths, steps, strict=True), strict=True))[:COUNTED]:
+        if size not in counted:
+            with _nothing_learns(model), FlopCounterMode(display=False) as counter:
+                model.answer(one)
+            counted[size] = counter.get_total_flops() / 2
+        operations.append(counted[size])
     return AnswerCost(
         input_vectors=sum(lengths) / users,
         multiply_adds=sum(operations) / len(operations),
         milliseconds=1000 * median(seconds[1:] or seconds),  # the first warms up
         memory_gib=memory,
     )
+
+
+class _Steps:
+    """Counts the steps in which an answer is generated."""
+
+    number = 0
+
+    def put(self, value: Tensor) -> None:
+        self.number += 1
+
+    def end(self) -> None:
+        pass
 
 
 @contextmanager
