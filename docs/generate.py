@@ -28,6 +28,7 @@ from palate.report.data import ReportData, ScoreRow, ShownScore
 from palate.reproduce.markdown import as_markdown
 from palate.reproduce.results import read_results
 from palate.serve.settings import Limits
+from palate.system.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "palate"
@@ -41,6 +42,7 @@ def documents() -> dict[Path, str]:
         "README.md": {"scores": _scores()},
         "docs/architecture.md": {"map": _map()},
         "docs/data.md": {"event types": _event_types()},
+        "docs/install.md": {"extras": _extras()},
         "docs/training.md": {"settings": _settings()},
         "docs/serving.md": {"limits": _limits(), "options": _options()},
     }
@@ -101,6 +103,12 @@ def _map() -> str:
         summary = re.sub(r":\w+:`(\w+)`", r"`\1`", summary)
         rows.append(f"| `{path.relative_to(PACKAGE).as_posix()}` | {summary} |")
     return "\n".join(rows)
+
+
+def _extras() -> str:
+    """What each extra is for, as `palate doctor` says it."""
+    rows = [f"| `{name}` | {extra.needed_for} |" for name, extra in EXTRAS.items()]
+    return "\n".join(["| extra | needed for |", "|---|---|", *rows])
 
 
 def _event_types() -> str:

@@ -13,7 +13,7 @@ from palate.config.recipe import UniversalSettings
 from palate.data.dataset import load_dataset
 from palate.demo import run as demo
 from palate.demo import scores as demo_scores
-from palate.errors import OutputError, PalateError
+from palate.errors import MissingExtraError, OutputError, PalateError
 from palate.report.build import read_report
 from palate.report.terminal import print_report
 from palate.training.train import train_run
@@ -112,6 +112,14 @@ def test_a_folder_of_another_recipe_is_refused(place, finished):
         OutputError, match=r"out/main holds a run of another recipe \(differs in train.max_steps\)"
     ):
         demo.run_demo(place / "out", recipes=small_recipes(place, steps=6))
+
+
+def test_a_missing_encoder_is_told_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr("palate.items.encoder_files.PACKAGE", "no_such_package")
+    monkeypatch.setattr(demo, "prepare", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(MissingExtraError):
+        demo.run_demo(tmp_path / "out")
+    assert not (tmp_path / "out" / "data").exists()
 
 
 def test_a_folder_that_another_demo_fills_is_refused(place, raw, tmp_path):

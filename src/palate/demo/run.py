@@ -7,11 +7,13 @@ from pathlib import Path
 
 from palate.config.load import load_recipe
 from palate.config.recipe import Recipe
+from palate.config.registry import user_encoders
 from palate.data.dataset import load_dataset
 from palate.data.prepare import prepare
 from palate.demo.page import demo_page
 from palate.demo.scores import MAIN, PAPER, measure
 from palate.evaluation.evaluate import write_evaluation
+from palate.items.encoder_files import encoder_folder
 from palate.model.build import build_table
 from palate.report.build import build_report
 from palate.runs.run import RunFolder
@@ -44,7 +46,8 @@ def run_demo(
     done again, and an interrupted training goes on from its last checkpoint. ``report`` is told what happens, a line
     at a time; ``progress`` shows bars.
 
-    Raises what :func:`palate.data.prepare.prepare` and :func:`palate.training.train.train_run` raise.
+    Raises what :func:`palate.items.encoder_files.encoder_folder`, :func:`palate.data.prepare.prepare` and
+    :func:`palate.training.train.train_run` raise.
     """
     with locked(out):
         remove_leftovers(out)
@@ -60,6 +63,9 @@ def _run(
 ) -> Path:
     main, paper = (_in_folder(load_recipe(recipe), out) for recipe in recipes)
     stages = Stages(out / "stages.json")
+    for recipe, name in ((main, MAIN), (paper, PAPER)):
+        if not RunFolder(out / name).model.is_dir() and _reads_vectors(recipe):
+            encoder_folder(recipe.items)  # before anything is fetched
     if not (out / "data").is_dir():
         with stages.timed("preparing"):
             prepare(source, out / "data", report=tell, progress=progress)
@@ -94,6 +100,10 @@ def _train(
     tell(f"training {' and '.join(waiting)}, side by side")
     with stages.timed("training"):
         train_side_by_side(waiting, tell)
+
+
+def _reads_vectors(recipe: Recipe) -> bool:
+    return user_encoders.find(recipe.model.user_encoder.kind).reads == "vectors"
 
 
 def _in_folder(recipe: Recipe, out: Path) -> Recipe:
