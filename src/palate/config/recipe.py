@@ -495,6 +495,9 @@ class TrainSettings(Section):
     global_batch_size: int | None = Field(None, ge=1)
     """Windows per optimizer step over all processes, which share them evenly; each accumulates gradients where its
     share exceeds ``per_device_train_batch_size``. If not given, each process has a batch of its own."""
+    shard_parameters: bool = False
+    """Divide parameters, gradients and optimizer states between the processes of a training (FSDP2), which then hold
+    models that one does not; takes ``adamw_torch``."""
     optim: Literal["adamw_torch", "adafactor"] = "adamw_torch"
     """Optimizer."""
     scale_parameter: bool = True
@@ -577,6 +580,15 @@ class TrainSettings(Section):
                 "gradient_accumulation_steps": passes,
             }
         )
+
+    @field_validator("optim")
+    @classmethod
+    def _divides(cls, optim: str, info: ValidationInfo) -> str:
+        if optim == "adafactor" and info.data.get("shard_parameters"):
+            raise ValueError(
+                "is not divided by shard_parameters; take adamw_torch, or leave shard_parameters out"
+            )
+        return optim
 
     @field_validator("global_batch_size")
     @classmethod

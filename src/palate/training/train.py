@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import threading
@@ -44,6 +45,7 @@ from palate.training.dev import DevUsers
 from palate.training.devices import OneDevice, training_device
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
+from palate.training.sharding import shard_parameters
 from palate.training.trackers import check_trackers
 from palate.training.trainer import PersonalizedTrainer
 from palate.training.tuning import TuningBatches
@@ -250,8 +252,8 @@ def _run_trainer(
         tell(f"dev F1 {trainer.keep_start():.3f} before the training")
     with shown:
         trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.model.load_weights(trainer.best_weights)
-    trainer.model.eval()
+    trainer.plain.load_weights(trainer.best_weights)
+    trainer.plain.eval()
 
 
 def _calibrated(
@@ -301,14 +303,20 @@ def _trainer(
     device: torch.device,
 ) -> PersonalizedTrainer:
     clock.restart(0.0)
+    plain = predictor.model
+    model, processes = plain, PartialState().num_processes
+    if recipe.train.shard_parameters and processes > 1:
+        model = copy.deepcopy(plain)
+        shard_parameters(model, model.backbone, device, processes)
     return PersonalizedTrainer(
-        predictor.model,
+        model,
         recipe.train,
         _arguments(recipe, run, device),
         batches,
         clock,
         score=lambda: dev.score(_trained_part(recipe, predictor, dev)),
         norms=lambda: _lengths(predictor.model, dev.examples[0]),
+        plain=plain,
     )
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Adafactor, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from palate.config.recipe import TrainSettings
@@ -31,6 +33,7 @@ from palate.system.files import sha256_of, write_json
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.dev import DevScore
+from palate.training.sharding import divided_state, set_weights, whole_state
 from palate.training.token_sampler import TokenSampler
 from palate.training.tuning import TuningBatches
 
@@ -51,6 +54,8 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         clock: Progress and learning rates.
         score: Computes the model's dev score.
         norms: Measures the norms of its prompts.
+        plain: The model whose weights are saved and scored, where ``model``'s are divided between processes; they are
+            gathered in it. The same model otherwise.
 
     Raises:
         TrainingError: A loss or gradient is not finite; raised before the weights are updated.
@@ -69,12 +74,16 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         clock: Clock,
         score: Callable[[], DevScore],
         norms: Callable[[], dict[str, float]],
+        plain: PersonalizedModel | None = None,
     ) -> None:
         super().__init__(
             model=model, args=arguments, train_dataset=batches, eval_dataset=batches, data_collator=_only
         )
         self.settings, self.batches, self.clock = settings, batches, clock
         self.score, self.norms = score, norms
+        self.plain = plain or model
+        if self.divided:  # each process has its part already: nothing is to be wrapped
+            self.accelerator.prepare_model = lambda model, *_, **__: model
         count = settings.sampled_tokens
         self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
@@ -86,6 +95,16 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
         self.add_callback(_FiniteGradients(self))
+
+    @property
+    def divided(self) -> bool:
+        """Whether the weights are divided between processes."""
+        return self.plain is not self.model
+
+    def _gather(self) -> None:
+        """Bring the weights of all processes together in the plain model."""
+        if self.divided:
+            self.plain.load_state_dict(whole_state(self.model.state_dict()))
 
     @property
     def best_weights(self) -> Path:
@@ -200,9 +219,11 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         Raises:
             TrainingError: A weight is not finite.
         """
-        if broken := not_finite(dict(self.model.named_parameters())):
+        self._gather()
+        if broken := not_finite(dict(self.plain.named_parameters())):
             raise self.come_apart(f"the weights {broken} are not finite")
         self.model.eval()
+        self.plain.eval()
         metrics = {f"{metric_key_prefix}_norm_{name}": norm for name, norm in self.norms().items()}
         if self._can_be_asked():
             score = broadcast_object_list([self.score() if self.args.should_save else None])[0]
@@ -226,7 +247,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         if score > self.best_score:
             self.best_score, self.best_step, self.worse = score, self.state.global_step, 0
             if self.args.should_save:
-                self.accelerator.unwrap_model(self.model).save_weights(self.best_weights)
+                self.plain.save_weights(self.best_weights)
         else:
             self.worse += 1
         patience = self.settings.early_stopping_patience
@@ -264,6 +285,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return str(newest)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._gather()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process has written the state of its random numbers
         if self.args.should_save:
@@ -287,12 +309,34 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator.unwrap_model(self.model).save_weights(folder / WEIGHTS)
+        self.plain.save_weights(folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.accelerator.unwrap_model(model or self.model).load_weights(
-            Path(resume_from_checkpoint) / WEIGHTS
-        )
+        self.plain.load_weights(Path(resume_from_checkpoint) / WEIGHTS)
+        if self.divided:
+            set_weights(self.model, self.plain.state_dict())
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.divided:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        state = whole_state(self.optimizer.state_dict())
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.divided or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        self.optimizer.load_state_dict(divided_state(state, self.optimizer))
+        schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
 
 
 class _Flow(TrainerCallback):  # type: ignore[misc]
@@ -331,6 +375,7 @@ class _FiniteGradients(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)  # after clipping, which makes infinite ones NaN
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if not bool(torch.isfinite(norm)):
             raise self.trainer.come_apart("the gradients are not finite")
 

@@ -1,0 +1,79 @@
+"""Parameters, gradients and optimizer states that several processes hold a part of each: FSDP2, by ``fully_shard``.
+
+What is saved is whole, as one process saves it, so that any number of processes goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard_parameters(model: nn.Module, backbone: nn.Module, device: torch.device, processes: int) -> None:
+    """Divide the parameters of a model between all processes, in place.
+
+    Args:
+        model: The model, the same in every process.
+        backbone: The part of it whose layers are gathered one after the other.
+        device: Device of the process.
+        processes: Number of processes.
+    """
+    mesh = init_device_mesh(device.type, (processes,))
+    for layer in _layers(backbone):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the elements of the outermost lists of modules: the layers of a transformer."""
+    for child in module.children():
+        yield from child if isinstance(child, nn.ModuleList) else _layers(child)
+
+
+def whole_state(state: Any) -> Any:
+    """Gather the divided tensors of a state dict; all processes must call it."""
+    if isinstance(state, DTensor):
+        return state.full_tensor().detach().cpu()
+    if isinstance(state, Mapping):
+        return {name: whole_state(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [whole_state(value) for value in state]
+    return state
+
+
+@torch.no_grad()
+def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Set the divided weights of a model from whole ones; those that are not given stay."""
+    for name, tensor in model.state_dict().items():
+        if name in weights:
+            tensor.copy_(_divided(weights[name], tensor))
+
+
+def divided_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Divide the whole state of an optimizer as its parameters are."""
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    of = dict(zip(numbers, parameters, strict=True))
+    kept = {
+        number: {
+            name: _divided(value, of[number])
+            if isinstance(value, Tensor) and value.shape == of[number].shape
+            else value
+            for name, value in values.items()
+        }
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": kept}
+
+
+def _divided(value: Tensor, like: Tensor) -> Tensor:
+    if not isinstance(like, DTensor):
+        return value
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
