@@ -29,18 +29,21 @@ class Sheet:
     """Columns that a narrow terminal does without, the first to go first: no figure is cut off."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield title, table and note: both texts are as wide as the terminal, and not as the table."""
         unbounded = options.update(max_width=sys.maxsize)
-        tables = (self._table(self.spare[:left_out]) for left_out in range(len(self.spare) + 1))
-        fitting = (
-            one for one in tables if Measurement.get(console, unbounded, one).minimum <= options.max_width
-        )
-        yield next(fitting, self._table(self.spare))
+        for count in range(len(self.spare) + 1):
+            left_out = self.spare[:count]
+            table = self._table(left_out)
+            if Measurement.get(console, unbounded, table).minimum <= options.max_width:
+                break
+        names = ", ".join(name.replace("\n", " ") for name in left_out)
+        yield Text(self.title, style="table.title")
+        yield table
+        if note := f"{self.note} Not shown for lack of room: {names}.".strip() if names else self.note:
+            yield Text(f"{note}\n", style="table.caption")
 
     def _table(self, left_out: Sequence[str]) -> Table:
-        names = ", ".join(name.replace("\n", " ") for name in left_out)
-        note = f"{self.note} Not shown for lack of room: {names}." if names else self.note
-        table = Table(title=Text(self.title), caption=Text(note), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.title_justify = table.caption_justify = "left"
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         shown = [at for at, name in enumerate(self.head) if name not in left_out]
         for at in shown:
             cells = [row[at] for row in self.rows]
