@@ -20,6 +20,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 import palate
 from palate.cli import app
+from palate.cli.options import CommandThatNamesKinds
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -112,6 +113,8 @@ def command_reference() -> str:
     ]
     for name, command in _commands(typer.main.get_command(app), ""):
         context = command.make_context(name, [], resilient_parsing=True)
+        if isinstance(command, CommandThatNamesKinds):
+            command.name_kinds()
         lines += [
             f"## palate {name}",
             "",

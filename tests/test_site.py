@@ -53,6 +53,7 @@ def test_the_reference_has_every_name_and_command(staged):
     )
     assert {one.split()[0] for one in commands} == set(typer.main.get_command(app).commands)
     assert "store load" in commands
+    assert "shrinkage" in (staged / "reference" / "commands.md").read_text()
 
 
 def test_a_link_that_leads_nowhere_ends_the_layout(tmp_path, staged, monkeypatch):

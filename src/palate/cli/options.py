@@ -51,6 +51,11 @@ class CommandThatNamesKinds(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help with the kinds of :mod:`palate.config.registry`."""
+        self.name_kinds()
+        super().format_help(ctx, formatter)
+
+    def name_kinds(self) -> None:
+        """Put the registered kinds into the parameters' help."""
         from palate.config import registry
 
         for parameter in self.params:
@@ -58,7 +63,6 @@ class CommandThatNamesKinds(TyperCommand):
                 parameter.help = _REGISTRY.sub(  # type: ignore[attr-defined]
                     lambda found: ", ".join(getattr(registry, found[1]).kinds), text
                 )
-        super().format_help(ctx, formatter)
 
 
 class CommandOfTheEnvironment(CommandThatNamesKinds):

@@ -20,7 +20,7 @@ def prepare(
         Argument(
             metavar="SOURCE...",
             help="A MovieLens release like ml-100k, a folder or zip of one; or event files: CSV, JSON lines, Parquet, "
-            "sequences.",
+            "sequences; or  example  for a made-up shop that comes with palate.",
         ),
     ],
     out: Annotated[Path, Option(help="Folder to write the dataset to.")],
