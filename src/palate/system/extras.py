@@ -40,7 +40,7 @@ EXTRAS = {
     ),
     "ranking": Extra("the reference als of palate rank", ("implicit",)),
     "index": Extra("recommending from millions of items: with_index", ("faiss",)),
-    "ray": Extra("palate fold --engine ray", ("ray",)),
+    "ray": Extra("a Ray cluster: --engine ray of palate fold, answers, recommend, encode-items", ("ray",)),
     "texts": Extra("BLEU and ROUGE of explanations: palate explain --held-out", ("sacrebleu", "rouge_score")),
     "datasets": Extra("a dataset as the library datasets holds it: to_datasets", ("datasets",)),
     "tensorboard": Extra("TensorBoard's event files of a training", ("tensorboard",)),
