@@ -22,7 +22,8 @@ from palate.errors import DataError, MismatchError
 from palate.fold.last_events import LOG, LastEvents
 from palate.fold.log import LogColumns, LogCount, LogFile, LogScale, LogValues, block_of, read_log
 from palate.fold.state_builder import StateBuilder, StateColumns, joined_columns
-from palate.fold.state_files import BlockRecord, read_columns, state_digest, write_states
+from palate.fold.state_files import BlockRecord, read_columns, read_users, state_digest, write_states
+from palate.schema import Bools
 from palate.system.files import fresh_folder, read_bytes, replacing, sha256_of, write_text
 from palate.system.records import read_record
 
@@ -116,30 +117,53 @@ class BlockTask:
         return record
 
     def _folded(self, builder: StateBuilder, batch: pa.Table, before: _Before | None) -> BlockRecord:
-        old = None if before is None else before.rows
-        rows = batch if old is None else pa.concat_tables([old, batch])
-        events = LastEvents.of(rows, self.repeats)
-        live = events.live()
-        users = np.unique(live.user)
-        names = live.users.take(pa.array(users))
-        if old is None or before is None:
-            columns, rebuilt = builder.build(live.events(users)), len(users)
+        if before is None or before.changed is None:
+            rows = batch if before is None else pa.concat_tables([before.rows, batch])
+            events = LastEvents.of(rows, self.repeats)
+            live = events.live()
+            users = np.unique(live.user)
+            names, columns = live.users.take(pa.array(users)), builder.build(live.events(users))
+            table, count, rebuilt = events.table(), len(live), len(users)
         else:
-            kept = before.untouched(names, events, LastEvents.of(old, self.repeats))
-            fresh = builder.build(live.events(users[~kept]))
-            rebuilt = int((~kept).sum())
-            columns = _interleaved(before.columns(names.filter(pa.array(kept))), fresh, kept)
+            table, names, columns, count, rebuilt = self._added(builder, batch, before, before.changed)
         with replacing(self._file(LAST_EVENTS)) as partial:
-            pq.write_table(events.table(), partial, compression="zstd", compression_level=1)
+            pq.write_table(table, partial, compression="zstd", compression_level=1)
         record = BlockRecord(
-            users=len(users),
-            events=len(live),
-            rows=len(events),
+            users=len(names),
+            events=count,
+            rows=len(table),
             rebuilt=rebuilt,
             digest=state_digest(names, columns),
         )
         write_states(self._file(STATES), names, columns)
         return record
+
+    def _added(
+        self, builder: StateBuilder, batch: pa.Table, before: _Before, changed: Bools
+    ) -> tuple[pa.Table, pa.Array, StateColumns, int, int]:
+        """Add events to an earlier fold: only the users that they are of are read, and those of changed items."""
+        old = before.rows
+        retagged = old["user"].filter(pa.array(changed[old["item"].to_numpy()]))
+        touched = pc.unique(
+            pa.chunked_array([*batch["user"].chunks, *retagged.chunks], type=LOG.field(0).type)
+        )
+        theirs = pc.is_in(old["user"], value_set=touched)
+        mine = old.filter(theirs)
+        then, now = (LastEvents.of(rows, self.repeats) for rows in (mine, pa.concat_tables([mine, batch])))
+        live = now.live()
+        users = np.unique(live.user)
+        names = live.users.take(pa.array(users))
+        kept = before.untouched(names, now, then, changed)
+        known = pa.array(read_users(before.file(STATES)), type=LOG.field(0).type)
+        others = known.filter(pc.invert(pc.is_in(known, value_set=touched)))
+        stay = pa.concat_arrays([others, names.filter(pa.array(kept))])
+        fresh = builder.build(live.events(users[~kept]))
+        columns = joined_columns([before.columns(stay), fresh])
+        every = pa.concat_arrays([stay, names.filter(pa.array(~kept))])
+        order = pc.sort_indices(every)
+        table = pa.concat_tables([old.filter(pc.invert(theirs)), now.table()])
+        count = before.record.events - len(then.live()) + len(live)
+        return table, every.take(order), columns.taken(order.to_numpy()), count, int((~kept).sum())
 
     def _log(self) -> pa.Table:
         found = []
@@ -196,21 +220,19 @@ class _Before:
         table = table.set_column(1, LOG.field("item"), pa.array(item, pa.int32()))
         return table.set_column(2, LOG.field("rating"), pa.array(rating, pa.uint8()))
 
-    def untouched(self, names: pa.Array, now: LastEvents, then: LastEvents) -> np.ndarray:
-        """Tell which of the users [B] have a state that is still right."""
-        if self.changed is None or not len(then.users):
+    def untouched(self, names: pa.Array, now: LastEvents, then: LastEvents, changed: Bools) -> Bools:
+        """Tell which of the users [B] have a state that is still right: all their rows are as they were."""
+        if not len(then.users):
             return np.zeros(len(names), dtype=np.bool_)
-        # the same number of rows, and each row the same
         mine = _numbers(now, then.users)
-        alike = np.bincount(mine[mine >= 0], minlength=len(then.users)) == np.bincount(
-            then.user, minlength=len(then.users)
-        )
+        counts = (np.bincount(one, minlength=len(then.users)) for one in (mine[mine >= 0], then.user))
+        alike = np.equal(*counts)
         rows_then, rows_now = np.flatnonzero(alike[then.user]), np.flatnonzero((mine >= 0) & alike[mine])
         differs = np.zeros(len(rows_then), dtype=np.bool_)
         for name in LOG.names[1:]:
             differs |= getattr(then, name)[rows_then] != getattr(now, name)[rows_now]
         alike[then.user[rows_then[differs]]] = False
-        alike[then.user[self.changed[then.item]]] = False
+        alike[then.user[changed[then.item]]] = False
         known = pc.index_in(names, then.users).fill_null(-1).to_numpy(zero_copy_only=False)
         return np.asarray((known >= 0) & alike[known], dtype=np.bool_)
 
@@ -223,14 +245,6 @@ def _numbers(events: LastEvents, users: pa.Array) -> np.ndarray:
     """Return the place among ``users`` of the user of each row, -1 for none."""
     found = pc.index_in(events.users, users).fill_null(-1).to_numpy(zero_copy_only=False)
     return np.asarray(found[events.user], dtype=np.int64)
-
-
-def _interleaved(first: StateColumns, second: StateColumns, of_first: np.ndarray) -> StateColumns:
-    """Put the states of some users, and those of the others, in one order."""
-    place = np.empty(len(of_first), dtype=np.int64)
-    place[of_first] = np.arange(len(first))
-    place[~of_first] = len(first) + np.arange(len(second))
-    return joined_columns([first, second]).taken(place)
 
 
 def _write_blocks(parts: list[pa.Table], path: Path, blocks: int) -> None:
