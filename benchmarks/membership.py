@@ -1,0 +1,227 @@
+"""How much of a history can be read back from a state and from a user prompt: whether an item is in it.
+
+    python benchmarks/membership.py data/ml-1m [--window 50] [--users 400]
+
+An attacker who holds parts of a user's state, or the user prompt, is asked of pairs of items, one of the window and
+one that the user never rated and that as many others did (so that popularity says nothing): which is in it? He knows
+the catalogue, and the histories of as many other users to learn from. "AUC" is how often he is right, 0.5 by guessing,
+with the 95% interval of a bootstrap over users. "found at 1%" is which share of the window's items he names when he is
+wrong about 1 of 100 others. Noise (Laplace, of a scale in ratings) is added to counts, totals and sums of squares by
+category; rounding is to multiples. "liked F1" is what the packaged model's decisions are worth from such counts, with
+the labels of the full history.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from palate.data.dataset import Dataset, load_dataset
+from palate.data.windows import draw_windows
+from palate.encoders.calibration import counts_of, read_in_batches
+from palate.encoders.counts import CategoryCounts
+from palate.encoders.estimates import PopulationInputs, Seen
+from palate.encoders.marks import window_marks
+from palate.evaluation.metrics import weighted_f1
+from palate.items.categories import MEMBER
+from palate.model.model import PersonalizedModel, load_model
+from palate.schema import Windows
+from palate.system.places import PACKAGED
+from palate.tasks import load_task
+from palate.tasks.decisions import decide
+from palate.tasks.statistics import category_statistics
+
+PAIRS = 20
+"""Pairs of items that are asked about for each user."""
+COMPONENTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Pairs of B users: an item of the window and another one, [B, PAIRS, 2]."""
+
+    users: np.ndarray  # [B]
+    windows: Windows
+    items: np.ndarray  # [B, PAIRS, 2]
+
+
+def asked_of(dataset: Dataset, users: np.ndarray, size: int, rng: np.random.Generator) -> Asked:
+    """Draw windows, and pairs of equally popular items."""
+    windows = draw_windows(dataset.interactions, users, size, "random", rng)
+    popularity = np.bincount(dataset.interactions.item_index, minlength=len(dataset.items))
+    order = np.argsort(popularity, kind="stable")
+    rank = np.argsort(order)
+    items = np.zeros((len(users), PAIRS, 2), dtype=np.int64)
+    for row, user in enumerate(users):
+        start, stop = dataset.interactions.offsets[user : user + 2]
+        rated = np.zeros(len(order), dtype=np.bool_)
+        rated[dataset.interactions.item_index[start:stop]] = True
+        free = np.flatnonzero(~rated[order])  # ranks of what the user never rated
+        members = rng.choice(windows.item_index[row, : windows.length[row]], PAIRS)
+        at = np.searchsorted(free, rank[members]).clip(max=len(free) - 1)
+        at = np.where((at > 0) & (rng.random(PAIRS) < 0.5), at - 1, at)  # the one below or the one above
+        items[row] = np.stack([members, order[free[at]]], axis=1)
+    return Asked(users, windows, items)
+
+
+def count_features(counts: CategoryCounts, asked: Asked, matrix: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """What counts say of each item, [B * PAIRS * 2, F]."""
+    count = counts.count.numpy() / MEMBER
+    total = counts.total.numpy() / MEMBER
+    length = counts.length.numpy()[:, None]
+    ratio = np.log((np.maximum(count, 0) + 0.5) / (length * share + 0.5))  # [B, L]
+    mean = np.where(count > 0.5, total / np.maximum(count, 0.5), 0.0)
+    has = matrix[asked.items]  # [B, PAIRS, 2, L]
+    number = has.sum(axis=-1).clip(min=1)
+    columns = []
+    for values in (count, ratio, mean):
+        there = np.where(has, values[:, None, None], np.nan)
+        columns += [np.nanmin(there, axis=-1), np.nanmax(there, axis=-1), np.nansum(there, axis=-1) / number]
+    columns.append(number.astype(float))
+    return np.stack(columns, axis=-1).reshape(-1, len(columns))
+
+
+class Attack:
+    """Learns from the pairs of some users, and is asked of those of others."""
+
+    def __init__(self, learned: Asked, asked: Asked, matrix: np.ndarray, share: np.ndarray) -> None:
+        self.learned, self.asked, self.matrix, self.share = learned, asked, matrix, share
+
+    def by_counts(self, first: CategoryCounts, second: CategoryCounts) -> np.ndarray:
+        """Score [B, PAIRS, 2] by counts."""
+        known, given = (
+            count_features(counts, one, self.matrix, self.share)
+            for counts, one in ((first, self.learned), (second, self.asked))
+        )
+        truth = np.tile([1, 0], len(known) // 2)
+        model = HistGradientBoostingClassifier(max_iter=150, learning_rate=0.08, random_state=0)
+        return self._shaped(model.fit(known, truth).predict_proba(given)[:, 1])
+
+    def by_prompts(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Score by user prompts [B, M * E]: their components times the categories of the item."""
+        components = PCA(min(COMPONENTS, len(first) - 1), whiten=True, random_state=0).fit(first)
+        known, given = (
+            (
+                components.transform(prompts)[:, None, None, :, None] * self.matrix[one.items][..., None, :]
+            ).reshape(one.items.size, -1)
+            for prompts, one in ((first, self.learned), (second, self.asked))
+        )
+        truth = np.tile([1, 0], len(known) // 2)
+        model = LogisticRegression(C=0.01, max_iter=300).fit(known, truth)
+        return self._shaped(model.decision_function(given))
+
+    def _shaped(self, score: np.ndarray) -> np.ndarray:
+        return score.reshape(self.asked.items.shape)
+
+
+def told(score: np.ndarray) -> str:
+    """Word the AUC over the pairs, and the share that is found at 1% of false ones."""
+    users = len(score)
+    truth = np.broadcast_to([1, 0], score.shape)
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(users, size=users) for _ in range(200)]
+    each = [roc_auc_score(truth[rows].ravel(), score[rows].ravel()) for rows in drawn]
+    low, high = np.quantile(each, [0.025, 0.975])
+    found = (score[..., 0] > np.quantile(score[..., 1], 0.99)).mean()
+    return f"{roc_auc_score(truth.ravel(), score.ravel()):.3f} ({low:.3f}–{high:.3f}) | {found:.1%}"
+
+
+def with_noise(counts: CategoryCounts, scale: float, multiple: int, seed: int) -> CategoryCounts:
+    """Add noise of a scale, in events, to what is counted by category, or round it to multiples."""
+    rng = np.random.default_rng(seed)
+
+    def changed(column: torch.Tensor, each: float) -> torch.Tensor:
+        values = column.numpy() / MEMBER
+        if scale:
+            values = np.maximum(values + rng.laplace(0, scale * each, values.shape), 0)
+        if multiple > 1:
+            values = np.round(values / (multiple * each)) * multiple * each
+        return torch.from_numpy(np.rint(values * MEMBER).astype(np.int64))
+
+    mean = float(counts.whole.sum()) / max(float(counts.length.sum()), 1)
+    square = float(counts.squares.sum()) / max(float(counts.count.sum()), 1)
+    return replace(
+        counts,
+        count=changed(counts.count, 1),
+        total=changed(counts.total, mean),
+        squares=changed(counts.squares, square),
+    )
+
+
+def prompts_of(model: PersonalizedModel, windows: Windows) -> np.ndarray:
+    """User prompts as rows, padded to one length, [B, M * E]."""
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(windows), 64):
+            user = model.user_prompt(windows[start : start + 64])
+            rows += [
+                (one * mask[:, None]).flatten() for one, mask in zip(user.embeddings, user.mask, strict=True)
+            ]
+    longest = max(len(one) for one in rows)
+    return np.stack([np.pad(one.numpy(), (0, longest - len(one))) for one in rows])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--window", type=int, default=50)
+    parser.add_argument("--users", type=int, default=400)
+    chosen = parser.parse_args()
+    dataset = load_dataset(chosen.data)
+    model = load_model(PACKAGED, data=dataset, device="cpu")
+    rng = np.random.default_rng(0)
+
+    def some(split: str) -> np.ndarray:
+        users = dataset.users(split)  # type: ignore[arg-type]
+        longer = users[dataset.interactions.lengths[users] > chosen.window]
+        return rng.permutation(longer)[: chosen.users]
+
+    learned, asked = (asked_of(dataset, some(split), chosen.window, rng) for split in ("train", "test"))
+    matrix = dataset.category_matrix
+    chosen_items = dataset.interactions.item_index
+    share = matrix[chosen_items].mean(axis=0)
+    attack = Attack(learned, asked, matrix, share)
+    first, second = (
+        counts_of(one.windows.interactions(), matrix, dataset.info.rating_values) for one in (learned, asked)
+    )
+    task = load_task(model.settings.task, dataset.info)
+    full = category_statistics(dataset.interactions, matrix, dataset.rating_values)
+    truth = task.labels(full[asked.users]).membership(len(dataset.categories))[..., 0]
+
+    def worth(counts: CategoryCounts) -> float:
+        inputs = PopulationInputs.of([model.summary])
+        logits = read_in_batches(model.user_encoder.network, counts, inputs)
+        marks = window_marks(Seen.of(counts, inputs), inputs)
+        decisions = model.summary.usual_decisions
+        said, _ = decide(logits, marks, counts.length.numpy(), decisions, model.summary.max_labels)
+        return weighted_f1(truth, said.membership(truth.shape[1])[..., 0])
+
+    print(f"{len(asked.users)} test users of {dataset.info.name}, {chosen.window} random events each\n")
+    print("| what the attacker holds | AUC | found at 1% | liked F1 |")
+    print("|---|---:|---:|---:|")
+    newest = min(50 / chosen.window, 1)
+    print(f"| the part `recent` | it lists the newest 50 | {newest:.0%} | |")
+    print(f"| the part `counts` | {told(attack.by_counts(first, second))} | {worth(second):.3f} |")
+    prompts = (prompts_of(model, one.windows) for one in (learned, asked))
+    print(f"| the user prompt | {told(attack.by_prompts(*prompts))} | |")
+    for scale, multiple in ((1, 1), (2, 1), (4, 1), (0, 2), (0, 4), (0, 8)):
+        noisy = [with_noise(one, scale, multiple, seed) for seed, one in enumerate((first, second))]
+        name = f"noise of scale {scale}" if scale else f"rounding to multiples of {multiple}"
+        print(
+            f"| `counts` with {name} | {told(attack.by_counts(*noisy))} | {worth(noisy[1]):.3f} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
