@@ -113,3 +113,13 @@ def test_the_whole_of_it_is_true(tmp_path, monkeypatch):
     with reader(tmp_path, monkeypatch) as one:
         one.follow(TUTORIAL)
     assert one.said.splitlines() == ["The user likes Chocolate, Sweet, Nuts and doesn't like any tag", "3"]
+
+
+def test_the_first_answer_of_the_readme_is_true(tmp_path, monkeypatch):
+    _, _, page = (ROOT / "README.md").read_text().partition("    palate ask example --user jonas\n")
+    answer, *_ = page.partition("A question may be in your own words")[0].split("nothing is downloaded:\n")[
+        1:
+    ]
+    with reader(tmp_path, monkeypatch) as one:
+        one.do_sh("palate ask example --user jonas")
+        one.do_text("\n".join(line for line in answer.splitlines() if line.strip()))
