@@ -26,6 +26,7 @@ LONG = (
     *("test_one_of_each.py", "test_damaged_files.py", "test_engine_serving.py", "test_deleting_items.py"),
     *("test_train_variants.py", "test_train_rivals.py", "test_reproducible.py", "test_frozen_backbone.py"),
     *("test_not_finite.py", "test_answers_table.py", "test_entities.py", "test_page_in_browser.py"),
+    *("test_tutorial.py", "test_notebooks.py"),
 )
 """Files that take long, however few tests they have: a worker that gets one last keeps the others waiting."""
 
