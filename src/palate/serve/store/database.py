@@ -27,7 +27,7 @@ PATIENCE = 10
 """Timeout of locks and connections, in seconds."""
 MIGRATION_LOCK = 0x70616C617465
 """PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
-_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
+FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
 """As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
 _SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
 """Error messages of Python 3.10, which has no error names."""
@@ -200,9 +200,8 @@ class Database:
             yield
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             cause = getattr(error, "orig", error)
-            named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
-            code = named or _SAID.get(str(cause))
-            if code in _FULL:
+            code = error_code(error)
+            if code in FULL:
                 self.full = True
                 raise StoreFullError(
                     f"{self.name}: the disk is full; free space and send it again"
@@ -213,6 +212,13 @@ class Database:
                 reason = " ".join(str(cause).split())[:200]
                 raise StoreError(f"{self.name} cannot be used now ({reason}); try again") from error
             raise
+
+
+def error_code(error: Exception) -> str | None:
+    """Return SQLite's or PostgreSQL's own code of a driver's error."""
+    cause = getattr(error, "orig", error)
+    named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+    return named or _SAID.get(str(cause))
 
 
 def store_url(store: Path | str) -> URL:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import DBAPIError
 
+from palate.serve.store.database import FULL, error_code
 from palate.serve.store.tables import catalogue, deletions
+
+log = logging.getLogger("palate.serve")
 
 DeletionKind: TypeAlias = Literal["user", "events", "items", "age"]
 """What was deleted: a user, some events of a user, added items with their events, or events above an age."""
@@ -42,10 +47,24 @@ def log_deletion(
     user_id: str | None = None,
     api_key: str | None = None,
 ) -> None:
-    """Note a deletion in the transaction that deletes."""
+    """Note a deletion in the transaction that deletes.
+
+    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion comes first, and the program's log
+    has the entry.
+    """
     who = None if user_id is None else digest_of(connection, user_id)
     row = {"deleted_at": int(time.time()), "kind": kind, "who": who, "users": users, "events": events}
-    connection.execute(insert(deletions), [{**row, "api_key": api_key}])
+    entry = {**row, "api_key": api_key}
+    if connection.dialect.name == "sqlite":  # which deletes nothing on a full disk
+        connection.execute(insert(deletions), [entry])
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(deletions), [entry])
+    except DBAPIError as error:
+        if error_code(error) not in FULL:
+            raise
+        log.error("the disk is full: a deletion is noted here and not in the store: %s", entry)
 
 
 def read_deletions(
