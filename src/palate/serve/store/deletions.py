@@ -49,8 +49,8 @@ def log_deletion(
 ) -> None:
     """Note a deletion in the transaction that deletes.
 
-    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion comes first, and the program's log
-    has the entry.
+    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion comes first, and the entry goes to
+    the program's log.
     """
     who = None if user_id is None else digest_of(connection, user_id)
     row = {"deleted_at": int(time.time()), "kind": kind, "who": who, "users": users, "events": events}
