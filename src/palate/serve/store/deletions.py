@@ -49,7 +49,7 @@ def log_deletion(
 ) -> None:
     """Note a deletion in the transaction that deletes.
 
-    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion comes first, and the entry goes to
+    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion is made, and the entry stands in
     the program's log.
     """
     who = None if user_id is None else digest_of(connection, user_id)
