@@ -277,6 +277,14 @@ class Client:
         """Get a user's likes and dislikes by category, from the user encoder and from the label rule."""
         return self._json("POST", "/views", **_body(_question(user_id, None, history)))
 
+    def taste(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
+        """Get a user's taste by category: chances or mean ratings with 90% intervals, and how they came about."""
+        return self._json("POST", "/tastes", **_body(_question(user_id, None, history)))
+
+    def example(self) -> dict[str, Any]:
+        """Get whom to look at first: a stored ``user_id``, or else a made-up ``history`` of the catalogue's items."""
+        return self._json("GET", "/example")
+
     def attribution(
         self,
         user_id: str | None = None,
@@ -368,6 +376,16 @@ class Client:
 
         prompt: Floats = load(self._send("GET", f"{_user(user_id)}/prompt").content)["user_prompt"]
         return prompt
+
+    def items(self, words: str = "", *, item_ids: Sequence[str] = (), most: int = 20) -> list[dict[str, Any]]:
+        """Find items of the catalogue by words of their titles, years and categories, or by their ids.
+
+        Returns:
+            Each one's ``item_id``, ``title`` and ``categories``.
+        """
+        asked = {"words": words, "item_id": list(item_ids), "most": most}
+        found: list[dict[str, Any]] = self._json("GET", "/items", params=asked)["items"]
+        return found
 
     def add_items(self, items: Sequence[Fields]) -> int:
         """Add items such as ``{"item_id": "x", "title": "Alien (1979)", "categories": ["Horror"]}``.

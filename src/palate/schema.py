@@ -53,6 +53,11 @@ class Item:
     year: int | None = None
 
 
+def titled(item: Item) -> str:
+    """Format an item's title with its year, if there is one."""
+    return item.title if item.year is None else f"{item.title} ({item.year})"
+
+
 @dataclass(frozen=True)
 class History:
     """One user's interactions, oldest first, with item ids. All sequences have the same length.

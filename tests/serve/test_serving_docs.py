@@ -29,7 +29,7 @@ def commands():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_do_what_they_say(listening, tmp_path):
     url, said = listening(), []
-    assert len(commands()) == 30
+    assert len(commands()) == 33
     for line in commands():
         shell = line.replace(ADDRESS, url).replace("curl ", "curl --fail-with-body ")
         done = subprocess.run(
@@ -42,29 +42,33 @@ def test_the_commands_do_what_they_say(listening, tmp_path):
     assert len(json.loads(said[3])["answers"]) == 2
     assert "event: done" in said[5]
     assert [one["item_id"] for one in json.loads(said[6])["items"]] == ["50", "12", "7"]
-    assert json.loads(said[7])["read"] == 3
-    assert json.loads(said[9]) == {"user_id": "eve", "events": 1, "version": 3}
-    assert json.loads(said[10]) == {"user_id": "ann", "events": 2, "version": 4}
+    assert [json.loads(one)["read"] for one in said[7:9]] == [3, 3]
+    assert json.loads(said[10]) == {"user_id": "eve", "events": 1, "version": 3}
+    assert json.loads(said[11]) == {"user_id": "ann", "events": 2, "version": 4}
     assert load_file(tmp_path / "ann.safetensors")["user_prompt"].ndim == 2
-    assert json.loads(said[12]) == {"users": ["ann"]}
-    assert len(json.loads(said[13])["events"]) == 1
-    listed, wished = (json.loads(one)["recommendations"] for one in said[22:24])
+    assert json.loads(said[13]) == {"users": ["ann"]}
+    assert len(json.loads(said[14])["events"]) == 1
+    assert {one["title"] for one in json.loads(said[15])["items"]} == {
+        f"Film {n} (1987)" for n in (7, 27, 47)
+    }
+    assert json.loads(said[16])["user_id"] in ("ann", "bob", "eve")
+    listed, wished = (json.loads(one)["recommendations"] for one in said[25:27])
     assert [(one["user_id"], one["personal"], len(one["items"])) for one in listed] == [
         ("bob", True, 5),
         (None, False, 5),
     ]
     assert wished[0]["personal"]
-    assert [one["item_id"] for one in json.loads(said[24])["ratings"][0]["items"]] == ["7", "12"]
-    assert json.loads(said[25])["choices"][0]["item_id"] in ("7", "12")
+    assert [one["item_id"] for one in json.loads(said[27])["ratings"][0]["items"]] == ["7", "12"]
+    assert json.loads(said[28])["choices"][0]["item_id"] in ("7", "12")
     (why,), (stars,) = (json.loads(one)["answers"] for one in said[-3:-1])
     assert (why["kind"], stars["kind"], len(why["chances"])) == ("recommendation", "rating", 5)
     assert json.loads(said[-1])["explanation"]["item_id"] == "7"
     lines = [json.loads(line) for line in (tmp_path / "ann.jsonl").read_text().splitlines()]
     assert [one["kind"] for one in lines if one["kind"] == "event"] == ["event"]
     assert lines[-1] == {"kind": "end", "lines": len(lines) - 1}
-    assert json.loads(said[16]) == {"user_id": "ann", "events": 1, "exports": [], "left": []}
-    assert [one["kind"] for one in json.loads(said[17])["deletions"]] == ["events", "user"]
-    assert json.loads(said[18]) == {"items": 1, "events": 0}
+    assert json.loads(said[19]) == {"user_id": "ann", "events": 1, "exports": [], "left": []}
+    assert [one["kind"] for one in json.loads(said[20])["deletions"]] == ["events", "user"]
+    assert json.loads(said[21]) == {"items": 1, "events": 0}
 
 
 def test_the_snippet_runs(listening):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from palate.answers import sentences
 from palate.answers.answerer import Answerer, AskedQuestion, KnownTaste, WordedAnswer
@@ -21,12 +21,14 @@ from palate.recommend.state_bytes import unpack_state
 from palate.schema import Item
 from palate.serve.engine import ServedModel, Users
 from palate.serve.recommending import AT_ONCE, ServedRecommender
-from palate.serve.responses import Explained
+from palate.serve.responses import AskableQuestion, Explained
 from palate.serve.schemas import SentExplanation, SentQuestion, SentUser
 from palate.serve.settings import Limits
 from palate.serve.waiting import Turns, acquired, check_awaited
+from palate.tasks.asked import ASKED
 from palate.tasks.questions import Question
 from palate.tasks.wordings import NAMING
+from palate.words import plural
 
 T = TypeVar("T")
 MOST_LISTED = 10
@@ -41,6 +43,13 @@ class AskedOfModel:
     question: Question
 
 
+class AnswerableNames(NamedTuple):
+    """The categories of what is served, and what one is called, in the singular."""
+
+    categories: Sequence[str]
+    field: str
+
+
 class Answering:
     """Answers free questions of a server; the language model's own words are left to the batcher."""
 
@@ -53,6 +62,41 @@ class Answering:
     async def take(self, work: Callable[[], T]) -> T:
         """Run work in a thread when it is its turn; raises :class:`OverloadedError` if too many wait."""
         return await self._turns.take(work)
+
+    def names(self) -> AnswerableNames:
+        """Name the categories that answers speak of, and what a category is called."""
+        answerer = self._answerer()
+        return AnswerableNames(answerer.names.categories, answerer.field)
+
+    def askable(self, thing: str) -> list[AskableQuestion]:
+        """List the kinds of questions that can be asked here, each in a wording of its own.
+
+        Args:
+            thing: What an item is called, in the singular.
+        """
+        answerer, model, known = self._answerer(), self._users.model, self._users.catalogue
+        trained = () if model is None else model.trained_kinds
+        kinds = {*answerer.kinds, *(kind for kind in trained if kind in TRAINED)}
+        words = {
+            "field": answerer.field,
+            "fields": plural(answerer.field),
+            "thing": thing,
+            "things": plural(thing),
+            "low": f"{known.scale[0]:g}",
+            "high": f"{known.scale[-1]:g}",
+            **dict.fromkeys(("category", "other"), "{category}"),
+            **dict.fromkeys(("item", "another"), "{item}"),
+        }
+        return [
+            AskableQuestion(
+                kind=kind,
+                wording=asked.fitted[0].format(**words),
+                items=asked.items[0],
+                categories=asked.categories[0],
+            )
+            for kind, asked in ASKED.items()
+            if kind in kinds
+        ]
 
     def asked(self, sent: SentQuestion, place: str) -> AskedQuestion | AskedOfModel:
         """Match a question; raises :class:`QuestionError` for what no served model can answer."""

@@ -18,7 +18,7 @@ from palate.items.texts import dataset_items
 from palate.model.config import PersonalizedSettings
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
-from palate.schema import History, Interactions, Item, Preferences
+from palate.schema import History, Interactions, Item, Preferences, titled
 from palate.serve.batcher import OverloadedError
 from palate.serve.engine import Users
 from palate.serve.responses import Attributed, CategoryView, Influence, View
@@ -40,6 +40,8 @@ class KnownItems:
 
     def __init__(self, run: Path, settings: PersonalizedSettings, data: Path | None = None) -> None:
         self.task: CategoryPreference | None = None
+        self.noun = "item"
+        """What an item is called, in the singular."""
         self._categories = {name: number for number, name in enumerate(settings.categories)}
         self._items: dict[str, Item] = {}
         self._added: dict[str, Item] = {}
@@ -54,9 +56,12 @@ class KnownItems:
             )
             return
         self.task = load_task(settings.task, dataset.info)
+        self.noun = dataset.info.item_noun
         # those of the rule; a model may know more by items that were added
         self._categories = {name: number for number, name in enumerate(dataset.categories)}
-        self._items = {item.item_id: item for item in dataset_items(dataset)}
+        items = dataset_items(dataset)
+        users = np.bincount(dataset.interactions.item_index, minlength=len(items))
+        self._items = {items[at].item_id: items[at] for at in np.argsort(-users, kind="stable").tolist()}
 
     @property
     def categories(self) -> list[str]:
@@ -71,10 +76,13 @@ class KnownItems:
         """Forget the items that were added."""
         self._added = {}
 
-    def title(self, item_id: str) -> str | None:
-        """Return an item's title with its year."""
-        item = self._items.get(item_id, self._added.get(item_id))
-        return None if item is None else titled(item)
+    def item(self, item_id: str) -> Item | None:
+        """Return an item, if it is known."""
+        return self._items.get(item_id, self._added.get(item_id))
+
+    def all(self) -> list[Item]:
+        """List the items, those first that most users have."""
+        return [*self._items.values(), *self._added.values()]
 
     def statistics(
         self, history: History, scale: Sequence[float], new_items: Sequence[Item] = ()
@@ -101,11 +109,6 @@ class KnownItems:
         return category_statistics(interactions, matrix, values)
 
 
-def titled(item: Item) -> str:
-    """Format a title with its year, if there is one."""
-    return item.title if item.year is None else f"{item.title} ({item.year})"
-
-
 @dataclass(frozen=True)
 class _Asked:
     """The history to explain."""
@@ -127,12 +130,30 @@ class Explainer:
         users.at_removal(self._forget)
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
-        """Look up the titles of items."""
-        if any(self._known.title(item_id) is None for item_id in item_ids):
-            found = self._store.items(self._read)
-            self._known.add(found.items)
-            self._read = found.last
-        return [self._known.title(item_id) for item_id in item_ids]
+        """Look up the titles of items, with their years."""
+        return [None if item is None else titled(item) for item in self.items(item_ids)]
+
+    def items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        """Look up items; None where nothing is known but the id."""
+        if any(self._known.item(item_id) is None for item_id in item_ids):
+            self._read_added()
+        return [self._known.item(item_id) for item_id in item_ids]
+
+    def all_items(self) -> list[Item]:
+        """List all known items, those first that most users have."""
+        self._read_added()
+        return self._known.all()
+
+    def _read_added(self) -> None:
+        """Learn the items that were added to the store since the last call."""
+        found = self._store.items(self._read)
+        self._known.add(found.items)
+        self._read = found.last
+
+    @property
+    def item_noun(self) -> str:
+        """What an item is called, in the singular."""
+        return self._known.noun
 
     @property
     def categories(self) -> list[str]:

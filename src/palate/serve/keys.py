@@ -23,6 +23,7 @@ ANSWERS = frozenset(
         "/explanations",
         "/ratings",
         "/recommendations",
+        "/tastes",
         "/v1/chat/completions",
         "/v1/completions",
         "/views",

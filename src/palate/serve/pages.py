@@ -31,6 +31,8 @@ _PARTS = {
     "style.css": ("palate.report", "style.css"),
     "page.css": ("palate.serve", "page/page.css"),
     "page.js": ("palate.serve", "page/page.js"),
+    "api.js": ("palate.serve", "page/api.js"),
+    "pictures.js": ("palate.serve", "page/pictures.js"),
     "docs.js": ("palate.serve", "page/docs.js"),
     "swagger-ui.css": ("fastapi_offline", "static/swagger-ui.css"),
     "swagger-ui-bundle.js": ("fastapi_offline", "static/swagger-ui-bundle.js"),

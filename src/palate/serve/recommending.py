@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from palate.data.event_types import Unrated
 from palate.errors import ConflictError, DataError
@@ -66,6 +67,7 @@ class ServedRecommender:
         self.identity = f"sha256:{digest_of_files(load_run(run).model, KEPT).hexdigest()}"
         self.reads = None
         self._titles = self._own = _titles_of(self._trained)
+        self._listed: tuple[Known | None, list[Item]] = None, []
 
     @property
     def recommender(self) -> Recommender:
@@ -152,9 +154,21 @@ class ServedRecommender:
         """List the ratings that are not on the scale."""
         return off_scale(np.asarray(self.scale, dtype=np.float32), ratings)
 
-    def title(self, item_id: str) -> str | None:
-        """Look up the title of an item."""
-        return self._titles.get(item_id)
+    def items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        """Look up items; None where one is not known."""
+        recommender = self.recommender
+        known = [item_id for item_id in item_ids if item_id in self._titles]
+        found = dict(zip(known, _items_at(recommender, recommender.index_of(known)), strict=True))
+        return [found.get(item_id) for item_id in item_ids]
+
+    def all_items(self) -> list[Item]:
+        """List all items, those first that most users have."""
+        now, listed = self._listed
+        if now is not self.now:
+            now, recommender = self.now, self.recommender
+            listed = _items_at(recommender, np.argsort(-recommender.scorer.popularity, kind="stable"))
+            self._listed = now, listed
+        return listed
 
     def encode(self, found: StoredHistory) -> Encoded:
         """Make the state of a stored history."""
@@ -179,6 +193,16 @@ class ServedRecommender:
 
     def _know(self, recommender: Recommender, removals: int) -> None:
         self._titles, self.now = _titles_of(recommender), Known(recommender, removals)
+
+
+def _items_at(recommender: Recommender, index: npt.NDArray[np.integer[Any]]) -> list[Item]:
+    columns = ("item_id", "title", "categories", "description", "year")
+    return [
+        Item(item_id, title, tuple(categories or ()), description, year)
+        for item_id, title, categories, description, year in recommender.items.select(columns)[
+            index.tolist()
+        ].iter_rows()
+    ]
 
 
 def _titles_of(recommender: Recommender) -> dict[str, str]:

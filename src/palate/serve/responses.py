@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from palate.answers.answerer import AnswerChance, AnswerSource
 from palate.answers.reasons import Explanation
 from palate.recommend.recommender import RatedItem, RecommendedItem
+from palate.schema import Item, titled
 from palate.serve.store.deletions import DeletionKind
 from palate.serve.store.store import StoredHistory
 from palate.tasks.naming import NamedEntity
@@ -127,6 +128,17 @@ class RecommenderFacts(BaseModel):
     missing: list[str] = Field(description="What the data lacks, and what cannot be answered therefore")
 
 
+class AskableQuestion(BaseModel):
+    """A kind of question that can be asked here, with a wording of it."""
+
+    kind: str
+    wording: str = Field(
+        description="{item} and {category} in it stand for what is given beside the question"
+    )
+    items: int = Field(description="Number of items to give beside it")
+    categories: int
+
+
 class ModelFacts(BaseModel):
     """Model card, identity and limits of the server."""
 
@@ -139,6 +151,10 @@ class ModelFacts(BaseModel):
     unrated: float | None
     event_types: dict[str, float]
     items: int
+    categories: list[str]
+    category_field: str = Field(description="What a category is called, in the singular")
+    item_noun: str = Field(description="What an item is called, in the singular")
+    questions: list[AskableQuestion] = Field(description="Kinds of questions in free words that can be asked")
     limits: dict[str, Any]
 
 
@@ -171,6 +187,7 @@ class HistoryEvent(BaseModel):
     rating: float
     timestamp: int
     title: str | None = None
+    categories: list[str] = []
     text: str | None = None
     """What the user wrote of it."""
 
@@ -183,8 +200,8 @@ class HistoryPage(BaseModel):
     events: list[HistoryEvent]
 
     @classmethod
-    def of(cls, found: StoredHistory, titles: Sequence[str | None]) -> HistoryPage:
-        """Create the page from a stored history."""
+    def of(cls, found: StoredHistory, items: Sequence[Item | None]) -> HistoryPage:
+        """Create the page from a stored history, with what is known of its items."""
         history = found.history
         texts = [text or None for text in history.texts] or [None] * len(history)
         columns = zip(
@@ -192,7 +209,8 @@ class HistoryPage(BaseModel):
             history.item_ids,
             history.ratings,
             history.timestamps,
-            titles,
+            (None if item is None else titled(item) for item in items),
+            ([] if item is None else list(item.categories) for item in items),
             texts,
             strict=True,
         )
@@ -265,6 +283,88 @@ class View(BaseModel):
     like_above: float | None
     dislike_below: float | None
     categories: list[CategoryView]
+
+
+class TasteEstimate(BaseModel):
+    """A value with its 90% interval, and what it is for someone of whom nothing is known."""
+
+    value: float
+    low: float
+    high: float
+    everyone: float
+
+
+class TasteOfCategory(BaseModel):
+    """What a user makes of a category: chances that it is liked and disliked, or the mean rating to expect."""
+
+    name: str
+    count: int = Field(description="Events of it in the history")
+    liked: TasteEstimate | None
+    disliked: TasteEstimate | None
+    rating: TasteEstimate | None
+
+
+class TastePoint(BaseModel):
+    """The taste after the first ``events`` of the history."""
+
+    events: int
+    timestamp: int = Field(description="Of the last of them")
+    values: list[float] = Field(
+        description="Chances of a like, or mean ratings, in the order of the categories"
+    )
+
+
+class Taste(BaseModel):
+    """A user's taste by category, with how sure it is and how it came about.
+
+    Intervals of chances come from random halves of the history: how far the chance moves with which events were seen.
+    Those of mean ratings are the model's own.
+    """
+
+    user_id: str | None = None
+    version: int | None = None
+    by: Literal["view", "ratings"]
+    read: int = Field(description="Number of events, the most recent ones")
+    least: float = Field(description="Smallest possible value")
+    most: float
+    like_above: float | None = Field(
+        description="Mean rating above which a category is liked; null for chances"
+    )
+    categories: list[TasteOfCategory]
+    course: list[TastePoint] = Field(description="From the beginning of the history to all of it")
+    model: str
+
+
+class KnownItem(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    title: str = Field(description="With the year, if there is one")
+    categories: list[str]
+
+    @classmethod
+    def of(cls, item: Item) -> KnownItem:
+        """Describe an item."""
+        return cls(item_id=item.item_id, title=titled(item), categories=list(item.categories))
+
+
+class KnownItemList(BaseModel):
+    """Items of the catalogue."""
+
+    items: list[KnownItem]
+
+
+class FirstEvent(KnownItem):
+    """An event of a made-up history."""
+
+    rating: float
+
+
+class FirstLook(BaseModel):
+    """Whom to look at first: a stored user, or where there is none a made-up history of the catalogue's items."""
+
+    user_id: str | None
+    history: list[FirstEvent]
 
 
 class _ForUser(BaseModel):

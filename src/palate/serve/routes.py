@@ -29,18 +29,23 @@ from palate.serve.responses import (
     DeletedUser,
     DeletionLog,
     Explained,
+    FirstLook,
     HistoryPage,
+    KnownItem,
+    KnownItemList,
     ModelFacts,
     NotedDeletion,
     State,
     Taken,
     TakenAll,
+    Taste,
     UpgradeState,
     UserIds,
     View,
 )
 from palate.serve.schemas import (
     PRINTABLE_OR_NONE,
+    Id,
     SentCandidates,
     SentEvents,
     SentExplanation,
@@ -48,6 +53,7 @@ from palate.serve.schemas import (
     SentQuestion,
     SentQuestions,
     SentSwitch,
+    SentUser,
     SentWish,
     UserId,
     WhichEvents,
@@ -204,7 +210,7 @@ def history(
 ) -> HistoryPage:
     """Get a user's history, oldest first: the last rating of each item."""
     found = service.store.history(user_id, newest, skip)
-    return HistoryPage.of(found, service.titles(found.history.item_ids))
+    return HistoryPage.of(found, service.items.items(found.history.item_ids))
 
 
 @router.get(
@@ -274,6 +280,28 @@ def delete_events(
     return DeletedEvents(user_id=user_id, version=deleted.version, events=deleted.events)
 
 
+@router.get("/items", tags=["items"])
+def items(
+    service: Serving,
+    words: Annotated[
+        str,
+        Query(max_length=200, pattern=PRINTABLE_OR_NONE, description="Words of the title or the categories"),
+    ] = "",
+    item_id: Annotated[list[Id] | None, Query(description="Ids of items; unknown ones are left out")] = None,
+    most: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> KnownItemList:
+    """Find items of the catalogue, by words of their titles, years and categories, or by their ids."""
+    service.limits.check_count("item_id", len(item_id or ()), service.limits.events)
+    found = [*service.items.find(words, most), *service.items.items(item_id or [])]
+    return KnownItemList(items=[KnownItem.of(item) for item in found if item is not None])
+
+
+@router.get("/example", tags=["users"])
+def example(service: Serving) -> FirstLook:
+    """Get whom to look at first: a stored user, or where there is none a made-up history of the catalogue's items."""
+    return service.example()
+
+
 @router.post("/items", tags=["items"], responses=_problems(404, 409))
 async def add_items(sent: SentItems, service: Serving) -> AddedItems:
     """Add items, which are encoded immediately."""
@@ -325,6 +353,12 @@ async def explanations(sent: SentExplanation, service: Serving) -> Explained:
 async def views(sent: SentQuestion, service: Serving) -> View:
     """Get a user's likes by category, from the user encoder and from the rule; the instruction is ignored."""
     return await service.encoding(lambda: service.explainer.view(sent), sent.slow)
+
+
+@router.post("/tastes", tags=["answers"], responses=_problems(404, 409))
+async def tastes(sent: SentUser, request: Request, service: Serving) -> Taste:
+    """Get a user's taste by category, with how sure it is, and what it was after the beginnings of the history."""
+    return await while_awaited(request, service.slow, partial(service.tasting.taste, sent))
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))

@@ -24,18 +24,29 @@ from palate.errors import EngineError, NotServedError, OutputError, StoreError
 from palate.export.noted import exports_with, forget_in_exports
 from palate.model.card import reading
 from palate.recommend.files import is_recommender
+from palate.schema import titled
 from palate.serve import metrics
 from palate.serve.answering import Answering, AskedOfModel
 from palate.serve.batcher import Batcher, QuestionQueue, QueuedQuestion
+from palate.serve.catalogue import ServedItems
 from palate.serve.engine import Encoding, ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.recommending import Recommending, ServedRecommender
 from palate.serve.remote import EngineWriter, RemoteAnswers
-from palate.serve.responses import DeletedUser, EngineState, GivenAnswer, ModelFacts
+from palate.serve.responses import (
+    DeletedUser,
+    EngineState,
+    FirstEvent,
+    FirstLook,
+    GivenAnswer,
+    KnownItem,
+    ModelFacts,
+)
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.personal import personal_data
 from palate.serve.store.store import UserStore
+from palate.serve.tasting import Tasting
 from palate.serve.waiting import Turns
 from palate.tasks.questions import Question
 from palate.words import counted
@@ -113,6 +124,9 @@ FOLLOWING = 1.0
 """Seconds between two looks for items that another server of the store has deleted."""
 
 
+EXAMPLE_EVENTS = 40
+"""Events that a user has at most, if there is one, who is looked at first: enough to see, and quickly answered."""
+
 AGEING = 3_600.0
 """Seconds between two deletions of what is above the age that is kept."""
 
@@ -162,6 +176,8 @@ class Service:
                 self.engine = EngineWriter(model.model, settings.engine, self.limits)
                 self._batcher = RemoteAnswers(self.engine, self.limits)
         self.answering = Answering(self.users, self.limits)
+        self.items = ServedItems(self._explainer, recommender)
+        self.tasting = Tasting(self.users, self.items, self.limits)
         self.slow = Turns(SLOW, WAITING)
         self._parsing = Turns(1, math.inf, rest=1)
         self._checking = anyio.CapacityLimiter(1)
@@ -250,6 +266,7 @@ class Service:
         model, recommender, catalogue = self.users.model, self.users.recommender, self.users.catalogue
         unrated = catalogue.unrated
         told = None if recommender is None else recommender.facts
+        known, noun = self.answering.names(), self.item_noun
         if model is None:
             assert told is not None
             identity, reads, items = told.model, told.reads, told.items
@@ -265,15 +282,35 @@ class Service:
             unrated=unrated if isinstance(unrated, float) else None,
             event_types=unrated.weights if isinstance(unrated, EventTypes) else {},
             items=items,
+            categories=list(known.categories),
+            category_field=known.field,
+            item_noun=noun,
+            questions=self.answering.askable(noun),
             limits=self.limits.model_dump(),
         )
 
+    @property
+    def item_noun(self) -> str:
+        """What an item is called, in the singular."""
+        recommender = self.users.recommender
+        if recommender is not None:
+            return recommender.recommender.facts.item_noun
+        return "item" if self._explainer is None else self._explainer.item_noun
+
+    def example(self) -> FirstLook:
+        """Choose whom to look at first: a stored user with some events, or else a made-up history."""
+        found = self.store.user_with_events(EXAMPLE_EVENTS)
+        if found is not None:
+            return FirstLook(user_id=found, history=[])
+        events = self.items.example(self.users.catalogue.scale)
+        return FirstLook(
+            user_id=None,
+            history=[FirstEvent(**KnownItem.of(item).model_dump(), rating=rating) for item, rating in events],
+        )
+
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
-        """Look up the titles of items."""
-        if self._explainer is not None:
-            return self._explainer.titles(item_ids)
-        assert self.users.recommender is not None
-        return [self.users.recommender.title(item_id) for item_id in item_ids]
+        """Look up the titles of items, with their years."""
+        return [None if item is None else titled(item) for item in self.items.items(item_ids)]
 
     def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
         """Encode the user prompts of questions to the language model, which are asked in their own words.

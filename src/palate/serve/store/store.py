@@ -153,6 +153,27 @@ class UserStore:
         with self.database.reading() as connection:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
+    def user_with_events(self, most: int, among: int = 100) -> str | None:
+        """Find whose history is worth a look: of the first users, one with ``most`` events, or nearly as many.
+
+        Args:
+            most: Events; a user with more is taken only where there is none with fewer.
+            among: How many users are looked at.
+        """
+        first = select(users.c.key).order_by(users.c.key).limit(among).subquery()
+        counted = (
+            select(users.c.user_id, func.count().label("events"))
+            .select_from(users.join(events))
+            .where(users.c.key.in_(select(first.c.key)), events.c.superseded.is_(None))
+            .group_by(users.c.key, users.c.user_id)
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(counted).all()
+        best = min(
+            rows, key=lambda row: (row.events > most, abs(row.events - most), row.user_id), default=None
+        )
+        return None if best is None else str(best.user_id)
+
     def users_after(self, key: int, most: int) -> list[tuple[int, str]]:
         """List keys and ids of the users after a key, in the order in which they came, which stays the same."""
         found = select(users.c.key, users.c.user_id).where(users.c.key > key).order_by(users.c.key)
