@@ -13,7 +13,7 @@ from serving import ask, listening, refusal, sent
 def without_encoder():
     """As where no sentence encoder is installed."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(load, "find_spec", lambda name: None)
+        patched.setattr(load, "missing_modules", lambda extra: ["sentence_transformers"])
         load.question_matcher.cache_clear()
         yield
     load.question_matcher.cache_clear()
