@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json, show_table, tell, tell_device, watched
-from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption
+from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption, EngineOption, WorkersOption
 
 if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
@@ -109,12 +110,15 @@ def evaluate(
     as_json: Annotated[
         bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
     ] = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = 1,
 ) -> None:
     """Score models and references on the same examples."""
     windows = _windows(window)
     from palate.evaluation.compare import Options
     from palate.evaluation.tables import sheets
     from palate.evaluation.write import WindowScores, compare_and_write, compare_windows
+    from palate.system.engines import engine_beside
 
     truths = cast("tuple[Truth, ...]", tuple(one.strip() for one in truth.split(",")))
     options = Options(
@@ -145,10 +149,12 @@ def evaluate(
                 _show_sheet(sheet, output)
         _tell(scores.evaluations[0])
 
-    if len(windows) > 1 or len(truths) > 1:
-        compare_windows(predictors, options, windows, out, watched(), show_scores)
-    else:
-        compare_and_write(predictors, options, out, show_scores, tell)
+    with engine_beside(engine, workers) as others:
+        options = replace(options, engine=others)
+        if len(windows) > 1 or len(truths) > 1:
+            compare_windows(predictors, options, windows, out, watched(), show_scores)
+        else:
+            compare_and_write(predictors, options, out, show_scores, tell)
 
 
 def _show_sheet(sheet: Sheet, output: str) -> None:

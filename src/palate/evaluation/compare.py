@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from palate.model.model import PersonalizedModel
+    from palate.system.engines import ShardEngine
 
 Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
 """A run's folder, ``packaged``, the name of a registered reference, a loaded model, or a predictor."""
@@ -79,6 +80,8 @@ class Options:
     """Compare any two predictors by a paired randomisation test."""
     constrained: bool | None = None
     """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
+    engine: ShardEngine | None = None
+    """Processes that the runs' models answer by; this process if None."""
 
     def __post_init__(self) -> None:
         if self.users not in ("partly", "all"):
@@ -421,7 +424,9 @@ def _load(
         model = model.bind(dataset, model.summarised(dataset, kind=kind))
     elif options.transfer:
         model = model.with_table(build_table(recipe, dataset, device=model.device))
-    return _predictor(model, name, recipe, dataset, kind)
+    predictor = _predictor(model, name, recipe, dataset, kind)
+    predictor.engine, predictor.backbone = options.engine, backbone
+    return predictor
 
 
 def _predictor(

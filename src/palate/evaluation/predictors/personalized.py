@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from palate.evaluation.predictors.shards import BatchOfWindows, SavedModel, mixed_precision
 
 if TYPE_CHECKING:
     from palate.config.recipe import Recipe
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from palate.encoders.base import UserPrompt
     from palate.model.model import PersonalizedModel
     from palate.schema import Bools, Doubles, Ints, Truth, WindowKind, Windows
+    from palate.system.engines import ShardEngine
 
 
 class PersonalizedPredictor:
@@ -44,6 +48,10 @@ class PersonalizedPredictor:
         self.model, self.name, self.batch_size, self._dataset = model, name, batch_size, dataset
         self._kind, self.batch_tokens, self.bf16 = kind, batch_tokens, bf16
         self._of_truth: dict[Truth, PersonalizedPredictor] = {"labels": self}
+        self.engine: ShardEngine | None = None
+        """Answers by processes of its own; this process does if None."""
+        self.backbone: str | None = None
+        """Folder of a backbone that is not saved with the model, for these processes."""
 
     @classmethod
     def by_recipe(
@@ -78,12 +86,25 @@ class PersonalizedPredictor:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict an answer per window; ``user_index`` [B] is ignored, so that unseen users are treated alike."""
         answers = [""] * len(windows)
-        for rows in self._batches(windows):
-            with self._precision():
-                some = self.model.answer(windows[rows].trimmed())
+        for rows, some in self._answered(windows):
             for row, answer in zip(rows, some, strict=True):
                 answers[row] = answer
         return answers
+
+    def _answered(self, windows: Windows) -> Iterator[tuple[Ints, list[str]]]:
+        """Answer windows in batches: the rows of each, and their answers."""
+        batches = [(rows, windows[rows].trimmed()) for rows in self._batches(windows)]
+        if self.engine is None:
+            for rows, some in batches:
+                with mixed_precision(self.model, self.bf16):
+                    yield rows, self.model.answer(some)
+            return
+        with tempfile.TemporaryDirectory(prefix=".palate-", dir=Path.cwd()) as folder:  # all nodes see it
+            saved = SavedModel(
+                Path(folder) / "model", self.backbone, str(self.model.device), self.model.constrained
+            )
+            self.model.save_pretrained(saved.folder)
+            yield from self.engine.run([BatchOfWindows(saved, self.bf16, *batch) for batch in batches])
 
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
         """Predict the user encoder's probabilities of the labels, [B, L, 2]; None if it has none."""
@@ -115,16 +136,9 @@ class PersonalizedPredictor:
         from torch import inference_mode  # which the model has loaded
 
         for rows in self._batches(windows):
-            with inference_mode(), self._precision():
+            with inference_mode(), mixed_precision(self.model, self.bf16):
                 user = self.model.user_prompt(windows[rows].trimmed())
             yield rows, user
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if not self.bf16:
-            return nullcontext()
-        from torch import autocast, bfloat16
-
-        return autocast(self.model.device.type, bfloat16)
 
     def _batches(self, windows: Windows) -> Iterator[Ints]:
         lengths = self.model.input_lengths(windows) if self.batch_tokens else windows.length
