@@ -12,6 +12,7 @@ from palate.config.load import dump_recipe
 from palate.config.recipe import TrainSettings
 from palate.training.train import train_run
 from tiny import tiny_recipe
+from tiny_causal import save_causal
 
 STEPS = {"max_steps": 8, "eval_steps": 4, "eval_users": 4, "learning_rate": 1e-3}
 PROGRAM = Path(__file__).with_name("launched.py")
@@ -89,6 +90,33 @@ def test_another_number_of_processes_goes_on(make_recipe, alone, tmp_path, shard
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resuming from checkpoint-4" in done.stdout
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in alone], rel=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("kind", ["frozen", "lora"])
+def test_around_a_backbone_that_is_not_trained(make_recipe, tmp_path, kind, sharded):
+    """A decoder-only backbone, frozen or with LoRA, by two processes."""
+    backbone = {
+        "kind": "causal",
+        "name": str(save_causal(tmp_path / "backbone")),
+        "train": kind,
+        "dtype": "float32",
+    }
+
+    def recipe(accumulated, **train):
+        made = make_recipe(accumulated, **train)
+        model = {**made.model.model_dump(), "backbone": backbone}
+        return made.model_copy(update={"model": type(made.model)(**model)})
+
+    alone = losses(train_run(recipe(2), tmp_path / "alone"))
+    done = launched(recipe(1, shard_parameters=sharded), tmp_path / "run", 2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [loss for _, loss in losses(tmp_path / "run")] == pytest.approx(
+        [loss for _, loss in alone], rel=2e-3
+    )
+    parts = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("part ")]
+    assert parts == pytest.approx([0.5 if sharded else 1.0] * 2, rel=0.1)
 
 
 def test_sharding_takes_an_optimizer_that_can():
