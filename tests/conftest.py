@@ -27,6 +27,7 @@ LONG = (
     *("test_train_variants.py", "test_train_rivals.py", "test_reproducible.py", "test_frozen_backbone.py"),
     *("test_not_finite.py", "test_answers_table.py", "test_entities.py", "test_page_in_browser.py"),
     *("test_tutorial.py", "test_notebooks.py"),
+    *("test_deaths.py", "test_folding.py", "test_tables_by_workers.py", "test_shards.py"),
 )
 """Files that take long, however few tests they have: a worker that gets one last keeps the others waiting."""
 

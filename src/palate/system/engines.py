@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from palate.errors import OutputError, PalateError
 from palate.system.extras import missing_extra
+from palate.system.machine import describe_machine
 
 EngineName: TypeAlias = Literal["local", "ray"]
 _MOST_DEATHS = 3
@@ -60,7 +61,7 @@ def shard_engine(name: EngineName, workers: int | None = None) -> Iterator[Shard
         with _ray(workers) as engine:
             yield engine
     else:
-        yield _Local(workers or len(os.sched_getaffinity(0)))
+        yield _Local(workers or describe_machine().cores)
 
 
 @contextmanager
