@@ -71,7 +71,7 @@ function showEvents() {
     choice.addEventListener("change", () => { row.event.rating = Number(choice.value); hand = choice.id; changeMade(); });
     cell(line, "rated", choice).hidden = !scaled;
     const found = row.out ? undefined : by.get(id(row));
-    cell(line, "moves", found === undefined ? "–" : meter(found, most, found.toFixed(2).replace("-0.00", "0.00").replace("-", "−"), found < 0)).hidden = !by.size;
+    cell(line, "moves", found === undefined ? "–" : meter(found, most, found.toFixed(Math.abs(found) < 10 ? 2 : 0).replace("-0.00", "0.00").replace("-", "−"), found < 0)).hidden = !by.size;
     const out = made("button", { type: "button", id: `out-${at}`, className: "quiet" }, row.added ? "Remove" : row.out ? "Take back" : "Leave out");
     out.setAttribute("aria-label", `${out.textContent} ${row.title}`);
     out.addEventListener("click", () => { if (row.added) { rows.splice(at, 1); sorted(); $("item").focus({ preventScroll: true }); } else row.out = !row.out; hand = out.id; changeMade(); });
