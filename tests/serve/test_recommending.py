@@ -207,7 +207,8 @@ def test_a_recommender_alone_says_what_it_serves(alone, recommender, tiny_data):
     assert told["recommender"]["data"] == tiny_data.info.name
     assert told["items"] == told["recommender"]["items"] == len(recommender.item_ids)
     alone.post("/users/ann/events", json={"item_id": "1", "rating": 4})
-    assert alone.get("/users/ann/history").json()["events"][0]["title"] == recommender.items["title"][0]
+    title, year = recommender.items.select("title", "year").row(0)
+    assert alone.get("/users/ann/history").json()["events"][0]["title"] == f"{title} ({year})"
     for path, body in (
         ("/answers", {"questions": [{"user_id": "ann"}]}),
         ("/views", {"user_id": "ann"}),

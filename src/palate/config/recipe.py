@@ -6,7 +6,7 @@ A recipe is a YAML file that holds only the settings that differ from the defaul
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -779,6 +779,11 @@ class Recipe(Section):
     """Given, the run is that of a recommender that reads and writes ids as text, and only name, seed, data,
     model.backbone and the steps and the optimizer of train apply of the rest."""
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @field_validator("recommend", mode="before")
+    @classmethod
+    def _as_section(cls, given: Any) -> Any:
+        return given.model_dump() if isinstance(given, RecommendSettings) else given
 
     @property
     def is_recommenders(self) -> bool:
