@@ -13,6 +13,7 @@ from palate.cli.app import app
 from palate.errors import DataError, MismatchError, OutputError, UnknownUserError
 from palate.fold.job import FoldOptions, fold_log
 from palate.fold.manifest import read_fold_manifest
+from palate.fold.projections import builder_of
 from palate.fold.read import load_states
 from palate.fold.state_files import read_columns, read_users
 
@@ -321,3 +322,14 @@ def test_the_command_folds_and_adds_to_a_fold(runs, tmp_path):
 
 def asked(*arguments):
     return CliRunner().invoke(app, ["fold", *map(str, arguments)])
+
+
+def test_threads_of_the_process_do_not_change_what_states_are_made_of():
+    model, before, made = model_of("latent"), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            made.append(builder_of(model).to_bytes())
+    finally:
+        torch.set_num_threads(before)
+    assert made[0] == made[1] == made[2]

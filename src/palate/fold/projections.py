@@ -25,6 +25,7 @@ from palate.fold.state_builder import (
 )
 from palate.items.categories import CategoryTable
 from palate.schema import Ints
+from palate.system.machine import reproducible
 
 if TYPE_CHECKING:
     from palate.encoders.base import KeptState
@@ -59,6 +60,8 @@ def builder_of(model: PersonalizedModel) -> StateBuilder:
     else:
         category = part = member = category_ids = steps = np.zeros(0, dtype=np.int64)
         member = np.zeros(len(table) + 1, dtype=np.int64)
+    with reproducible(1, model.device):  # or another number of threads would be another builder
+        projected = None if latent is None else _projected(latent, model.catalogue)
     return StateBuilder(
         item_ids=list(table.item_ids),
         rating_values=np.asarray(table.rating_values, dtype=np.float32),
@@ -67,7 +70,7 @@ def builder_of(model: PersonalizedModel) -> StateBuilder:
         part=part.astype(np.int16),
         category_ids=category_ids.astype(np.int64),
         steps=steps.astype(np.int64),
-        latent=None if latent is None else _projected(latent, model.catalogue),
+        latent=projected,
     )
 
 
