@@ -13,7 +13,7 @@ from palate.config import registry
 from palate.config.section import KindSettings
 from palate.errors import MismatchError, RecipeError, did_you_mean, fault_message
 from palate.ranking.recommender import TrainedRecommender
-from palate.recommend.files import load_recommender, recommender_beside
+from palate.recommend.files import load_recommender, recommender_run
 from palate.runs.run import RunFolder, load_run, run_folder
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def find_entry(
     if name not in kinds and (run_kind := _run_kind(Path(name).expanduser())) is not None:
         return _run_entry(text, run_kind, load_run(Path(name).expanduser()), given)
     if name not in kinds and ("/" in text or Path(text).is_dir()):
-        place = Path(text).expanduser()
-        run = load_run(recommender_beside(place) or place)
+        run = load_run(recommender_run(text))
         recommender = load_recommender(run.path)
         return RankerEntry.of_ranker(text, lambda: TrainedRecommender(recommender), run)
     kind = kinds.find(name)

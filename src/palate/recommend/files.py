@@ -127,14 +127,19 @@ def load_recommender(run: Path | str) -> Recommender:
         >>> recommender.facts.feedback
         'ratings'
     """
-    place = Path(run).expanduser()
-    return read_recommender(load_run(recommender_beside(place) or place).model)
+    return read_recommender(load_run(recommender_run(run)).model)
 
 
 def is_recommender(run: Path | str) -> bool:
     """Return whether a folder is the run of a recommender alone."""
     found = run_folder(run)
     return found.there and found.recipe.is_recommenders
+
+
+def recommender_run(run: Path | str) -> Path:
+    """Return the run whose recommender a run names: the one beside a language model, or the run itself."""
+    place = Path(run).expanduser()
+    return recommender_beside(place) or place
 
 
 def recommender_beside(run: Path | str) -> Path | None:

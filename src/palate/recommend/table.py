@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from palate.recommend.files import load_recommender
+from palate.recommend.files import load_recommender, recommender_run
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
 from palate.system.engines import ShardEngine
@@ -130,7 +130,7 @@ def write_lists(
     run, data = run.resolve(), None if data is None else data.resolve()
     _, dataset = loaded_recommender(run, data)
     made = {
-        "run": f"{run} {sha256_of(run / 'manifest.json')}",
+        "run": f"{run} {sha256_of(recommender_run(run) / 'manifest.json')}",
         "data": dataset.info.fingerprint,
         "users": hashlib.sha256("\n".join(user_ids).encode()).hexdigest(),
         "lists": asdict(settings),
