@@ -11,7 +11,8 @@ from palate.config.recipe import Recipe
 from palate.data.protocols import make_split
 from palate.errors import DataError, MismatchError, RecipeError, TrainingError
 from palate.generative.files import load_generative
-from palate.generative.p5_training import CHECKPOINT, train_generative
+from palate.generative.p5_training import train_generative
+from palate.generative.staged_training import CHECKPOINT
 from palate.model.prompt import mask_labels
 from sequence_data import sequence_dataset
 
@@ -142,7 +143,7 @@ def broken_off(data, tmp_path, monkeypatch):
         return own(self, *given) if len(asked) < 4 else own(self, *given) * torch.nan
 
     monkeypatch.setattr(IdLanguageModel, "loss", breaks_off)
-    with pytest.raises(TrainingError, match=r"the loss of step 4 is nan; lower train.learning_rate"):
+    with pytest.raises(TrainingError, match=r"the loss of step 4 of the stage p5 is nan; set a lower"):
         train_generative(recipe(tmp_path, steps=4), tmp_path / "parts", dataset=data)
     monkeypatch.undo()
     return tmp_path / "parts"
@@ -159,7 +160,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, broke
     whole = train_generative(recipe(tmp_path, steps=4), tmp_path / "whole", dataset=data)
     said = []
     parts = train_generative(recipe(tmp_path, steps=4), broken_off, said.append, dataset=data)
-    assert "going on from step 2" in said
+    assert "resuming from the checkpoint: stage p5, step 2 of at most 4" in said
     weights = "model/generative.safetensors"
     assert (parts / weights).read_bytes() == (whole / weights).read_bytes()
 

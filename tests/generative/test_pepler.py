@@ -128,7 +128,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(reviews, run, tmp_path
     assert (other / "checkpoints" / CHECKPOINT).is_file()
     said = []
     train_pepler(recipe, other, said.append)
-    assert said[0].startswith("going on at step")
+    assert said[0].startswith("resuming from the checkpoint: stage")
     for name in ("pepler.safetensors", "pepler.json"):
         assert (other / "model" / name).read_bytes() == (run / "model" / name).read_bytes()
 

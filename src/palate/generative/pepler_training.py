@@ -20,7 +20,7 @@ from palate.generative.pepler import Pairs, Pepler, PeplerLoss
 from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, prompt_words, split_texts
 from palate.generative.pepler_files import NewcomerRecord, save_pepler
 from palate.generative.random_causal import random_causal
-from palate.generative.staged_training import Stage, StagedTraining
+from palate.generative.staged_training import Stage, StagedTraining, StageScore
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
 from palate.runs.run import train_once
@@ -146,7 +146,7 @@ def train_newcomers(
         model.parts("newcomers"),
         settings.newcomer_steps,
         loss,
-        lambda: dev_loss(model, dev, read=lambda part: encoder(histories.windows(part))),
+        StageScore(lambda: dev_loss(model, dev, read=lambda part: encoder(histories.windows(part)))),
     )
     StagedTraining(model, [stage], recipe.train, recipe.seed, folder, tell).run()
     return histories
@@ -214,7 +214,7 @@ def pepler_stages(model: Pepler, split: RatedTextSplit, recipe: Recipe) -> list[
             model.parts(name),
             steps,
             lambda step: batch_loss(model, batch(step), alone).whole,
-            lambda: dev_loss(model, dev, alone),
+            StageScore(lambda: dev_loss(model, dev, alone)),
         )
 
     texts = training.texts is not None

@@ -1,4 +1,4 @@
-"""Training in stages, each of other weights: deterministic, stopped by dev loss, and resumed with the same bytes."""
+"""The training loop of generative recommenders: stages, each of other weights, resumed with the same bytes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "stages.safetensors"
 _AGAIN = "remove it to train from the beginning"
+_TOLD = 100
+"""Steps between reports of the training loss."""
 
 
 @contextmanager
@@ -36,16 +38,27 @@ def refusing_damage(checkpoint: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class StageScore:
+    """The score on dev data, by which the best weights are kept."""
+
+    measure: Callable[[], float]
+    name: str = "loss"
+    maximised: bool = False
+
+
+@dataclass(frozen=True)
 class Stage:
-    """A part of a training: which weights it trains, by which loss, and for how long at most."""
+    """A part of a training: which weights it trains, by which loss, and for how many steps at most."""
 
     name: str
     weights: Sequence[nn.Parameter]
     steps: int
     loss: Callable[[int], Tensor]
-    """The loss of a step's batch, from its number; random numbers of torch are seeded by it."""
-    dev: Callable[[], float]
-    """The loss on dev, by which the best weights are kept."""
+    """The loss of a step's batch, from its number, by which torch's random numbers are seeded, too."""
+    dev: StageScore | None
+    """Keeps the weights of the best score; the last ones if None."""
+    rate: Callable[[int], float] = lambda step: 1.0
+    """Factor of the learning rates at a step."""
 
 
 class StageProgress(Frozen):
@@ -57,15 +70,15 @@ class StageProgress(Frozen):
     since: int = 0
     """Evaluations without an improvement."""
     history: tuple[tuple[str, int, float], ...] = ()
-    """Stage, step and dev loss of each evaluation."""
+    """Stage, step and dev score of each evaluation."""
 
 
 class StagedTraining:
     """Trains a module's weights stage by stage.
 
-    Each stage keeps the weights of its best dev loss, its start's included, and ends after its steps or after
-    ``early_stopping_patience`` evaluations without an improvement. At each evaluation everything that the rest depends
-    on is written to one file, from which an interrupted training goes on with the same result.
+    Each stage keeps the weights of its best dev score, its start's included, and ends after its steps or after
+    ``early_stopping_patience`` evaluations without an improvement. At each evaluation a checkpoint is written, from
+    which an interrupted training resumes with the same result.
 
     Args:
         module: What is trained.
@@ -73,7 +86,7 @@ class StagedTraining:
         settings: Rates, clipping, evaluations and patience.
         seed: Seed of all stages.
         folder: Folder of the checkpoint.
-        report: Told of each evaluation.
+        report: Called with a line for each evaluation, and for the training loss of every 100 steps.
     """
 
     def __init__(
@@ -93,6 +106,7 @@ class StagedTraining:
         trained = {id(weight): weight for stage in self.stages for weight in stage.weights}
         self._weights = {names[key]: weight for key, weight in trained.items()}
         self._best: dict[str, Tensor] = {}
+        self._losses: list[float] = []
         self._optimizer: torch.optim.AdamW | None = None
 
     def run(self) -> StageProgress:
@@ -101,7 +115,7 @@ class StagedTraining:
         while self.progress.stage < len(self.stages):
             self._train(self.stages[self.progress.stage])
             self.progress = StageProgress(stage=self.progress.stage + 1, history=self.progress.history)
-            self._optimizer, self._best = None, {}
+            self._optimizer, self._best, self._losses = None, {}, []
             self._keep()
         for weight in self.module.parameters():
             weight.requires_grad_(False)
@@ -112,7 +126,7 @@ class StagedTraining:
         self._only(stage)
         if self._optimizer is None:
             self._optimizer = self._new_optimizer(stage)
-        if self.progress.best is None:
+        if self.progress.step == 0:
             self._evaluate(stage)
         patience = self.settings.early_stopping_patience
         while self.progress.step < stage.steps and (patience is None or self.progress.since < patience):
@@ -132,23 +146,32 @@ class StagedTraining:
         )
         self.module.train()
         assert self._optimizer is not None
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * stage.rate(step)
         self._optimizer.zero_grad(set_to_none=True)
         loss = stage.loss(step)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"the loss of the stage {stage.name} is not finite after {step} steps; set a lower "
-                "train.learning_rate"
+                f"the loss of step {step + 1:,} of the stage {stage.name} is {loss.item()}; set a lower "
+                "train.learning_rate, and train into a new folder"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(list(stage.weights), self.settings.max_grad_norm)
         self._optimizer.step()
         self.progress = self.progress.model_copy(update={"step": step + 1})
+        self._losses.append(loss.item())
+        if (step + 1) % _TOLD == 0:
+            self.report(f"{_place(stage, step + 1)}: training loss {np.mean(self._losses):.4f}")
+            self._losses.clear()
 
     @torch.no_grad()
     def _evaluate(self, stage: Stage) -> None:
+        if stage.dev is None:
+            return
         self.module.eval()
-        loss, before = stage.dev(), self.progress
-        better = before.best is None or loss < before.best
+        score, before = stage.dev.measure(), self.progress
+        sign = -1 if stage.dev.maximised else 1
+        better = before.best is None or sign * score < sign * before.best
         if better:
             own = {id(weight) for weight in stage.weights}
             self._best = {
@@ -156,14 +179,12 @@ class StagedTraining:
             }
         self.progress = before.model_copy(
             update={
-                "best": loss if better else before.best,
+                "best": score if better else before.best,
                 "since": 0 if better else before.since + 1,
-                "history": (*before.history, (stage.name, before.step, loss)),
+                "history": (*before.history, (stage.name, before.step, score)),
             }
         )
-        self.report(
-            f"stage {stage.name}, step {before.step:,} of at most {stage.steps:,}: dev loss {loss:.4f}"
-        )
+        self.report(f"{_place(stage, before.step)}: dev {stage.dev.name} {score:.4f}")
 
     def _only(self, stage: Stage) -> None:
         own = {id(weight) for weight in stage.weights}
@@ -176,12 +197,11 @@ class StagedTraining:
         names = {id(weight): name for name, weight in self._weights.items()}
         of_backbone = [weight for weight in stage.weights if names[id(weight)].startswith("backbone.")]
         others = [weight for weight in stage.weights if not names[id(weight)].startswith("backbone.")]
-        rates = ((others, settings.learning_rate), (of_backbone, settings.backbone_learning_rate))
-        groups = [
-            {"params": weights, "lr": settings.learning_rate if rate is None else rate}
-            for weights, rate in rates
-            if weights
-        ]
+        rates = (
+            (others, settings.learning_rate),
+            (of_backbone, settings.backbone_learning_rate or settings.learning_rate),
+        )
+        groups = [{"params": weights, "lr": rate, "initial_lr": rate} for weights, rate in rates if weights]
         return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
     def _keep(self) -> None:
@@ -212,9 +232,8 @@ class StagedTraining:
                 self._optimizer = self._new_optimizer(stage)
                 self._set_optimizer(tensors)
         if self.progress.stage < len(self.stages):
-            self.report(
-                f"going on at step {self.progress.step:,} of the stage {self.stages[self.progress.stage].name}"
-            )
+            stage = self.stages[self.progress.stage]
+            self.report(f"resuming from the checkpoint: {_place(stage, self.progress.step)}")
 
     def _set_optimizer(self, tensors: dict[str, Tensor]) -> None:
         assert self._optimizer is not None
@@ -226,3 +245,7 @@ class StagedTraining:
                 found.setdefault(int(number), {})[what] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": found, "param_groups": groups})
+
+
+def _place(stage: Stage, step: int) -> str:
+    return f"stage {stage.name}, step {step:,} of at most {stage.steps:,}"
