@@ -1,4 +1,4 @@
-"""New items are scored by what of a history they are described like, as is learned on items that are taken for new."""
+"""New items are scored by their similarity to a history's items, tuned on items that are treated as new."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.held_out import HeldOut
 from palate.recommend.newcomer_placing import FIRST, place_newcomers
-from palate.recommend.newcomer_tuning import TakenForNew, take_for_new, tune_newcomers
+from palate.recommend.newcomer_tuning import SimulatedNewItems, simulate_new_items, tune_newcomers
 from palate.recommend.newcomers import LEAST, NewcomerWeights, likeness, newcomer_scores
 from palate.recommend.relations import PairRelation, VectorRelation
 from palate.recommend.scorer import RelationWeights, Scorer, ScorerWeights
@@ -79,13 +79,18 @@ def test_only_new_items_are_scored_so_and_nobody_without_events_gets_one():
 def test_histories_of_what_is_taken_for_new_hold_none_of_it():
     films = small_dataset()
     events = films.interactions
-    taken = take_for_new(events, films.chosen(events), len(films.items), True, 50, np.random.default_rng(0))
+    taken = simulate_new_items(
+        events, films.chosen(events), len(films.items), True, 50, np.random.default_rng(0)
+    )
     assert len(taken.items) == int(0.1 * len(np.unique(events.item_index)))
     assert np.isin(taken.held_out.target, taken.items).all()
     windows = taken.held_out.windows
     assert not np.isin(windows.item_index[windows.mask], taken.items).any()
     few = events.of_users(np.arange(2))
-    assert take_for_new(few, films.chosen(few), len(films.items), True, 50, np.random.default_rng(0)) is None
+    assert (
+        simulate_new_items(few, films.chosen(few), len(films.items), True, 50, np.random.default_rng(0))
+        is None
+    )
 
 
 def test_the_nearest_item_counts_most_where_it_decides():
@@ -109,12 +114,14 @@ def test_the_nearest_item_counts_most_where_it_decides():
     weights = ScorerWeights(relations={name: RelationWeights(weight=0.1) for name in relations})
     fold = Fold(Scorer(relations, np.ones(160, np.float32), np.zeros(1, np.float32), weights), held_out)
     told = []
-    found = tune_newcomers(TakenForNew(new, held_out), [fold], Grids(False, False, False), rng, told.append)
+    found = tune_newcomers(
+        SimulatedNewItems(new, held_out), [fold], Grids(False, False, False), rng, told.append
+    )
     assert found.power >= 3
     assert found.events.decay == 1
     scores = newcomer_scores(found, relations, windows, np.zeros(1, np.float32), new)
     assert (scores.argmax(axis=1) == target).mean() > 0.9
-    assert "60 interactions with 20 items that are taken for new ones" in told[0]
+    assert "60 interactions with 20 items that are treated as new" in told[0]
 
 
 def placed(related):

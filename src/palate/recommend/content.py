@@ -1,4 +1,4 @@
-"""What is known of an item without any interaction: its categories and texts as vectors, of new items, too."""
+"""Item content: vectors from categories and texts alone, which items without interactions have, too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TextReading(Frozen):
-    """How an item's texts are written and encoded."""
+    """Templates that write an item's texts, and the sentence encoder that encodes them."""
 
     encoder: EncoderIdentity
     texts: ItemTexts
@@ -33,30 +33,30 @@ class TextReading(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class ItemContent:
-    """From categories and texts to vectors, as they were fitted to a catalogue."""
+    """Maps categories and texts to vectors, as fitted to a catalogue."""
 
     categories: tuple[str, ...]
     reading: TextReading | None
-    """None where items have no texts."""
-    rarity: Floats  # [L] what each category counts
-    reduction: Floats  # [L, S] from weighted categories to their principal components
-    mean: Floats  # [E] of the sentence vectors; E is 0 without texts
-    axes: Floats  # [E, S] their principal components
+    """None without texts."""
+    rarity: Floats  # [L] inverse document frequency of each category
+    reduction: Floats  # [L, S] projection of weighted categories to their top singular vectors
+    mean: Floats  # [E] mean sentence vector; E is 0 without texts
+    axes: Floats  # [E, S] principal components of the sentence vectors
 
     def relations(
         self, items: Sequence[Item], encoder: ItemEncoder | None = None
     ) -> dict[str, VectorRelation]:
-        """Make the vectors of items.
+        """Compute the content vectors of items.
 
         Args:
-            items: Items of any catalogue; categories that are not known count nothing.
-            encoder: The encoder that the texts were encoded with, if its files have moved since.
+            items: Items of any catalogue; categories unknown to the fitted one are ignored.
+            encoder: Item encoder; by default the one recorded at fitting. Pass it if its files have moved.
 
         Returns:
-            Relations by name: of ``categories`` and ``texts`` those that were fitted.
+            The fitted ones of the relations ``categories`` and ``texts``.
 
         Raises:
-            MismatchError: The encoder is another one.
+            MismatchError: The encoder is not the one used at fitting.
         """
         found: dict[str, VectorRelation] = {}
         if self.categories:
@@ -77,13 +77,14 @@ class ItemContent:
         return found
 
     def category_vectors(self, membership: Bools) -> sparse.csr_matrix:
-        """Make unit vectors of the items' categories [I, L]; a category counts the more the fewer items have it."""
+        """Compute unit vectors of the items' categories [I, L], weighted by inverse document frequency."""
         return unit_rows(sparse.csr_matrix(membership, dtype=np.float32) @ sparse.diags(self.rarity))
 
     def text_relation(self, vectors: Floats) -> VectorRelation:
-        """Reduce sentence vectors [I, E] to unit vectors of their principal components, [I, S].
+        """Project sentence vectors [I, E] to their principal components and scale them to unit length, [I, S].
 
-        What share of a vector's length these hold is kept: it is more of a text in words that many texts have.
+        The share of each vector's length that the projection keeps is stored as ``kept``; it is larger for texts in
+        words that many texts share.
         """
         centred = vectors - self.mean
         reduced = centred @ self.axes
@@ -93,7 +94,7 @@ class ItemContent:
         return VectorRelation(unit, np.minimum(norm[:, 0] / whole, 1).astype(np.float32))
 
     def dense(self, relations: Mapping[str, VectorRelation], items: int) -> Floats:
-        """Join the vectors of I items, [I, D]; those of categories by their principal components."""
+        """Concatenate the vectors of I items, [I, D]; categories are reduced by :attr:`reduction` first."""
         parts = [np.zeros((items, 0), dtype=np.float32)]
         for name, reduction in (("categories", self.reduction), ("texts", None)):
             if (one := relations.get(name)) is not None:
@@ -104,15 +105,15 @@ class ItemContent:
 def fit_content(
     dataset: Dataset, settings: RecommendSettings, items: ItemSettings
 ) -> tuple[ItemContent, dict[str, VectorRelation]]:
-    """Fit the vectors to a catalogue.
+    """Fit the content vectors to a catalogue.
 
     Args:
-        dataset: The items.
-        settings: Whether texts are read, and the number of principal components.
+        dataset: Dataset whose items are read.
+        settings: Whether texts are used, and the number of components S.
         items: Settings of the item encoder.
 
     Returns:
-        The content, and the relations of the dataset's items.
+        The fitted content, and the content relations of the dataset's items.
     """
     none = np.zeros(0, dtype=np.float32)
     rarity, reduction = none, none[:, None]
@@ -134,7 +135,7 @@ def fit_content(
 
 
 def has_texts(dataset: Dataset) -> bool:
-    """Whether the titles of a dataset's items say more than their ids."""
+    """Return whether any title differs from its item id."""
     return bool((dataset.items["title"] != dataset.items["item_id"]).any())
 
 
@@ -156,11 +157,11 @@ def _fitted_texts(vectors: Floats, size: int) -> tuple[Floats, Floats]:
 
 
 def item_features(items: pl.DataFrame, described: Mapping[str, VectorRelation]) -> sparse.csr_matrix:
-    """Collect what is known of items without ratings: a constant, their year, categories and texts, [I, D].
+    """Build content features of items: a constant, the year, and category and text vectors, [I, D].
 
     Args:
         items: Table of the items.
-        described: Relations of the same items by their categories and texts.
+        described: Content relations of the same items.
     """
     year = items["year"].cast(pl.Float64).to_numpy()
     known = np.isfinite(year)

@@ -1,4 +1,4 @@
-"""How much each event of a history counts, and the sums of that by item."""
+"""Weights of a history's events, and their sums by item."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from palate.system.records import Frozen
 
 DAY = 86_400.0
 LEAST = 1e-4
-"""Weight below which an event of a history counts nothing."""
+"""Absolute weight below which an event is ignored."""
 
 
 class EventWeights(Frozen):
-    """How much an event of a history counts; the newest counts 1 where all have the same rating."""
+    """Parameters that weigh the events of a history by age, time, rating and type."""
 
     decay: float = 0.5
-    """Factor for each newer event."""
+    """Factor for each newer event; 1 ignores order."""
     days: float | None = None
-    """Days before the newest event after which an event counts 1/e; None where time does not matter."""
+    """Time constant: an event this many days older than the newest is weighted by 1/e. None ignores time."""
     rating: float = 0.0
-    """Increase for each standard deviation of the rating above the mean; an event counts at least 0."""
+    """Relative increase per standard deviation of the rating above the mean; clipped so that weights are >= 0."""
     values: tuple[float, ...] = ()
-    """Factor by the event's rating value where events have types; below 0 for what speaks against an item."""
+    """Factor for each rating value where events have types; negative for types that count against an item."""
 
     def of(self, windows: Windows, deviations: Floats) -> Floats:
-        """Compute the weights of the events of B windows, [B, P], from the deviation of each rating value [R]."""
+        """Compute the weights of the events of B windows.
+
+        Args:
+            windows: Histories.
+            deviations: Each rating value in standard deviations from the mean, [R].
+
+        Returns:
+            Weights, [B, P].
+        """
         age = np.maximum(windows.length[:, None] - 1 - np.arange(windows.item_index.shape[1]), 0)
         weight: np.ndarray = np.float32(self.decay) ** age
         if self.days is not None:
@@ -41,7 +49,7 @@ class EventWeights(Frozen):
 
 
 def event_matrix(windows: Windows, weight: Floats | Doubles, items: int) -> sparse.csr_matrix:
-    """Sum the weights [B, P] of the windows' events by item, [B, I]; repeated events of an item add up."""
+    """Sum the weights [B, P] of events by item, [B, I]; repeated events of an item add up."""
     row, at = np.nonzero(windows.mask & (weight != 0))
     entries = (weight[row, at], (row, windows.item_index[row, at]))
     return sparse.csr_matrix(entries, shape=(len(windows), items))

@@ -35,7 +35,7 @@ _RATING_ARRAYS = ("items", "variance", "new", "content", "content_variance", "ce
 
 
 class _Ratings(Frozen):
-    """The numbers of a rating model."""
+    """Scalars of a rating model."""
 
     mean: float
     noise: tuple[float, ...]
@@ -55,7 +55,7 @@ class _Ratings(Frozen):
 
 
 class _Numbered(BaseModel):
-    """What every format of ``recommender.json`` has."""
+    """Reads the format number alone, which every version of ``recommender.json`` has."""
 
     format: int
 
@@ -68,9 +68,9 @@ class _Header(Frozen):
     weights: ScorerWeights
     vector_relations: tuple[str, ...]
     poolings: tuple[EventWeights, ...] | None
-    """How events count in the sums of the network; None without a network."""
+    """Event weights of each of the network's poolings; None without a network."""
     reading: TextReading | None
-    """How texts are written and encoded; None without texts."""
+    """Text templates and encoder; None without texts."""
     ratings: _Ratings | None
 
 
@@ -111,16 +111,16 @@ def save_recommender(recommender: Recommender, folder: Path | str) -> None:
 
 
 def load_recommender(run: Path | str) -> Recommender:
-    """Load the recommender that ``palate train`` wrote by a recipe with a section ``recommend``.
+    """Load the recommender of a run that ``palate train`` wrote from a recipe with a section ``recommend``.
 
     Args:
-        run: The run's folder; also of a language model, beside which the recommender was trained.
+        run: Folder of a recommender's run, or of a language model's run with a recommender beside it.
 
     Returns:
         The recommender.
 
     Raises:
-        DataError: The folder is no run, the run is not a recommender's, or a file is damaged.
+        DataError: The folder is not a run, holds no recommender, or a file is damaged.
 
     Example:
         >>> recommender = palate.load_recommender("runs/recommender")
@@ -131,25 +131,25 @@ def load_recommender(run: Path | str) -> Recommender:
 
 
 def is_recommender(run: Path | str) -> bool:
-    """Return whether a folder is the run of a recommender alone."""
+    """Return whether a folder is the run of a recommender without a language model."""
     found = run_folder(run)
     return found.there and found.recipe.is_recommenders
 
 
 def recommender_run(run: Path | str) -> Path:
-    """Return the run whose recommender a run names: the one beside a language model, or the run itself."""
+    """Return the recommender's run for a run: the one trained beside a language model, or else the run itself."""
     place = Path(run).expanduser()
     return recommender_beside(place) or place
 
 
 def recommender_beside(run: Path | str) -> Path | None:
-    """Find the run of the recommender that was trained beside a language model; None if there is none."""
+    """Return the run of the recommender that was trained beside a language model; None if there is none."""
     folder = run_folder(run).recommender
     return folder if is_recommender(folder) else None
 
 
 def read_recommender(folder: Path) -> Recommender:
-    """Read the files of :func:`save_recommender`; errors as in :func:`load_recommender`."""
+    """Read the files that :func:`save_recommender` wrote; raises as :func:`load_recommender` does."""
     header = _read_header(folder / HEADER)
     arrays = _read_arrays(folder / TENSORS)
     try:

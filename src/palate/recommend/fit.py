@@ -15,7 +15,7 @@ from palate.recommend.event_weights import EventWeights
 from palate.recommend.held_out import HeldOut, hold_out, user_folds
 from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
-from palate.recommend.newcomer_tuning import TakenForNew, take_for_new, tune_newcomers
+from palate.recommend.newcomer_tuning import SimulatedNewItems, simulate_new_items, tune_newcomers
 from palate.recommend.order import COMMON, common_order
 from palate.recommend.progress import (
     FitProgress,
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 
 DEFAULT_RIDGE = 1000.0
 VALIDATED = 1_000
-"""Held-out interactions that stop the training of a network."""
+"""Maximum number of held-out interactions that early stopping of the network is measured on."""
 FEWEST = 20
-"""Held-out interactions below which the weights stay as they are at the start."""
+"""Held-out interactions below which no weights are tuned."""
 
 
 def fit_recommender(
@@ -68,22 +68,22 @@ def fit_recommender(
     report: Callable[[str], None] | None = None,
     progress: Path | None = None,
 ) -> Recommender:
-    """Fit a recommender.
+    """Fit a recommender to the interactions of training users.
 
     Args:
-        dataset: The data.
-        users: Users whose interactions are learned from, [U]; those without any count nothing.
+        dataset: Dataset to learn from.
+        users: Indices of the training users, [U]; users without interactions are ignored.
         settings: Settings of the recommender.
         items: Settings of the item encoder.
-        seed: Seed of the held-out users and of the rating model's start.
-        report: Called with a line for each stage.
-        progress: Folder where the learned weights are kept, and from which an interrupted training goes on after them.
+        seed: Seed of the held-out users and of the rating model's initial values.
+        report: Called with one line per stage.
+        progress: Folder where the tuned weights are saved; an interrupted training resumes from them.
 
     Returns:
-        The recommender.
+        The fitted recommender.
 
     Raises:
-        DataError: There are no interactions to learn from.
+        DataError: No training user has an interaction.
     """
     tell = report or (lambda line: None)
     events = dataset.interactions.of_users(users[dataset.interactions.lengths[users] > 0])
@@ -114,7 +114,7 @@ def fit_recommender(
 def _learned(
     fitting: _Fitting, events: Interactions, rng: np.random.Generator, progress: Path | None
 ) -> _Fitting:
-    """Learn the weights, or take those that an interrupted training has kept."""
+    """Tune the weights, or restore those that an interrupted training saved."""
     kept = None if progress is None else read_progress(progress, RECOMMENDER_FORMAT)
     settings, tell = fitting.settings, fitting.tell
     if kept is not None:
@@ -175,7 +175,7 @@ def _is_ordered(
 
 
 def _deviations(dataset: Dataset, events: Interactions) -> Floats:
-    """Rating values in standard deviations of the interactions' from their mean, [R]; zeros if all are the same."""
+    """Standardise the rating values by mean and standard deviation of the interactions, [R]; 0 if all are equal."""
     values = dataset.rating_values
     found = values[events.rating_index]
     spread = float(found.std())
@@ -185,7 +185,7 @@ def _deviations(dataset: Dataset, events: Interactions) -> Floats:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """What is the same for all folds of the training users; and, once it is tuned, what was learned on them."""
+    """Inputs shared by all folds of the training users, and the tuned weights once known."""
 
     dataset: Dataset
     settings: RecommendSettings
@@ -196,14 +196,14 @@ class _Fitting:
     tell: Callable[[str], None]
     weights: ScorerWeights | None = None
     epochs: int = 0
-    """Epochs after which the network was best; 0 without one."""
+    """Epochs of the best network; 0 without a network."""
 
     @property
     def ordered(self) -> bool:
         return bool(self.settings.ordered)
 
     def scorer(self, events: Interactions) -> Scorer:
-        """Fit all but the network."""
+        """Fit everything but the network."""
         items = len(self.dataset.items)
         events = self.chosen(events)
         relations = {**_relations(events, items, self.settings), **self.described}
@@ -219,16 +219,16 @@ class _Fitting:
         return Scorer(relations, popularity_of(counts), self.deviations, weights, new=after)
 
     def chosen(self, events: Interactions) -> Interactions:
-        """Leave out interactions that speak against their item: nothing is learned of what they would relate."""
+        """Drop interactions that count against their item: relations are not learned from them."""
         return events.where(self.dataset.chosen(events))
 
     def without_skips(self, events: Interactions, held_out: HeldOut) -> tuple[Interactions, HeldOut]:
-        """Leave out what speaks against items from interactions and from the histories of held-out ones."""
+        """Drop events that count against items, from interactions and from held-out histories."""
         windows = chosen_windows(held_out.windows, self.dataset.event_weights)
         return self.chosen(events), replace(held_out, windows=windows)
 
     def targets(self, events: Interactions) -> Bools:
-        """Tell which interactions may be held out, [N]: of events with types, a user's first that chose the item."""
+        """Mask interactions that may be held out, [N]: with event types, a user's first positive one with an item."""
         allowed = self.dataset.chosen(events)
         if self.dataset.event_weights:
             rows = np.flatnonzero(allowed)
@@ -238,7 +238,12 @@ class _Fitting:
         return allowed
 
     def held_out(self, events: Interactions, rng: np.random.Generator) -> list[tuple[Interactions, HeldOut]]:
-        """Hold out an interaction of some users, in turn of all where they are few, from those of the others."""
+        """Split off held-out interactions, one per held-out user.
+
+        Returns:
+            For each fold the other users' interactions and the held-out ones; one fold, or several that hold out every
+            user in turn where users are few.
+        """
         parts = []
         for held in user_folds(
             _read_lengths(self.targets(events), events, self.ordered), self.settings.held_out, rng
@@ -250,10 +255,10 @@ class _Fitting:
             )
         return parts
 
-    def taken_for_new(self, events: Interactions, rng: np.random.Generator) -> TakenForNew | None:
-        """Take some items for new ones, and hold interactions with them out."""
+    def simulated_new_items(self, events: Interactions, rng: np.random.Generator) -> SimulatedNewItems | None:
+        """Treat some items as new, and hold out interactions with them."""
         chosen = self.chosen(events)
-        return take_for_new(
+        return simulate_new_items(
             chosen,
             self.targets(chosen),
             len(self.dataset.items),
@@ -263,7 +268,7 @@ class _Fitting:
         )
 
     def network_data(self, events: Interactions, relations: Mapping[str, Relation]) -> NetworkData:
-        """Collect what a network learns from."""
+        """Collect the network's training data."""
         items = len(self.dataset.items)
         known = [relations[name] for name in ("cooccurrence", "succession") if name in relations]
         related = sparse.csr_matrix(sum(one.matrix for one in known if isinstance(one, PairRelation)))
@@ -272,7 +277,7 @@ class _Fitting:
         return NetworkData(self.chosen(events), related, content, self.deviations, self.ordered, timed)
 
     def fold(self, events: Interactions, held_out: HeldOut) -> tuple[Fold, int]:
-        """Fit to some users, and a network for as many epochs as is best for the held-out interactions."""
+        """Fit to some users; the network trains for the number of epochs that is best on the held-out interactions."""
         scorer = self.scorer(events)
         if not self.settings.network_size:
             return Fold(scorer, held_out), 0
@@ -293,7 +298,7 @@ class _Fitting:
 
 
 def _read_lengths(targets: Bools, events: Interactions, ordered: bool) -> Ints:
-    """Count each user's interactions where one may be held out, [U]: if order counts, those up to the last target."""
+    """Count each user's interactions, [U]: up to the last target if ordered; 0 without a target."""
     rows = np.flatnonzero(targets)
     end = np.searchsorted(rows, events.offsets[1:])
     last = np.concatenate([[-1], rows])[end]
@@ -313,7 +318,7 @@ def _relations(events: Interactions, items: int, settings: RecommendSettings) ->
 
 
 def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) -> _Fitting:
-    """Learn the ridge penalty, the epochs of the network and all weights on held-out users, from the others."""
+    """Tune the ridge penalty, the network's epochs and all weights on held-out users."""
     settings, items, tell = fitting.settings, len(fitting.dataset.items), fitting.tell
     parts = fitting.held_out(events, rng)
     number = sum(len(held_out) for _, held_out in parts)
@@ -330,7 +335,7 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
         fitting.ordered, timed, bool(fitting.deviations.any()) and not fitting.dataset.event_weights
     )
     weights = tune(folds, grids, settings.rounds, rng, tell)
-    if fitting.described and (taken := fitting.taken_for_new(events, rng)) is not None:
+    if fitting.described and (taken := fitting.simulated_new_items(events, rng)) is not None:
         tuned = [Fold(replace(one.scorer, weights=weights), one.held_out) for one in folds]
         newcomers = tune_newcomers(taken, tuned, grids, rng, tell)
         weights = weights.model_copy(update={"newcomers": newcomers})
@@ -342,7 +347,7 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
 def fit_ratings_of(
     dataset: Dataset, users: Ints, settings: RecommendSettings, items: ItemSettings, seed: int = 0
 ) -> RatingModel:
-    """Fit the model of ratings alone; arguments as of :func:`fit_recommender`.
+    """Fit the rating model alone; arguments as of :func:`fit_recommender`.
 
     Raises:
         DataError: The data has no ratings.

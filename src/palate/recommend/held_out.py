@@ -1,4 +1,4 @@
-"""Which interactions are held out of training, to learn a scorer's weights from."""
+"""Held-out interactions of training users, on which the scorer's weights are tuned."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from palate.data.windows import draw_windows
 from palate.schema import Bools, Indices, Interactions, Ints, Windows
 
 ENOUGH = 500
-"""Held-out interactions of one fold that teach the weights; below, all users are held out in turn."""
+"""Held-out interactions that suffice for one fold; with fewer, all users are held out in :data:`FOLDS` folds."""
 FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out interactions of B users: what came before them, and the item."""
+    """One held-out interaction of each of B users: the history before it, and the target item."""
 
     windows: Windows
     target: Indices  # [B]
@@ -25,7 +25,7 @@ class HeldOut:
         return len(self.target)
 
     def limited(self, most: int, rng: np.random.Generator) -> HeldOut:
-        """Draw ``most`` of them where they are more."""
+        """Sample at most ``most`` of them."""
         if len(self) <= most:
             return self
         rows = np.sort(rng.choice(len(self), most, replace=False))
@@ -33,15 +33,15 @@ class HeldOut:
 
 
 def user_folds(lengths: Ints, share: float, rng: np.random.Generator) -> list[Ints]:
-    """Choose users to hold out.
+    """Choose the users to hold out.
 
     Args:
-        lengths: Number of interactions of each user, [U]; it takes two to hold one out.
-        share: Share of the users to hold out where that is enough of them.
+        lengths: Number of interactions of each user, [U]; users with fewer than two are never held out.
+        share: Share of the users to hold out if that gives at least :data:`ENOUGH`.
         rng: Random number generator.
 
     Returns:
-        One group of ``share`` of the users, or, where that is less than :data:`ENOUGH`, a partition of all.
+        One group of ``share`` of the users, or else a partition of all into :data:`FOLDS` groups.
     """
     able = rng.permutation(np.flatnonzero(lengths >= 2))
     number = int(share * len(able))
@@ -55,14 +55,14 @@ def hold_out(
     """Hold out one interaction of each user.
 
     Args:
-        events: Interactions of users with at least two each, of whom each has one that is allowed.
-        ordered: Whether it is the last one; a random one if not, and then all others are its history.
-        most: Newest interactions that a history keeps.
+        events: Interactions of users with at least two each, at least one of which is allowed.
+        ordered: Hold out the last allowed one and keep what came before; otherwise a random one, and keep all others.
+        most: Maximum number of newest interactions in a history.
         rng: Random number generator.
         allowed: Which interactions may be held out, [N]; all if None.
 
     Returns:
-        The histories without it, or where order counts before it, and its item.
+        The remaining histories and the held-out items.
     """
     able = np.arange(len(events)) if allowed is None else np.flatnonzero(allowed)
     first, end = np.searchsorted(able, events.offsets[:-1]), np.searchsorted(able, events.offsets[1:])

@@ -1,8 +1,7 @@
-"""A short list of items for large catalogues, from an index of item vectors by ``faiss``.
+"""Approximate candidate retrieval for large catalogues, from ``faiss`` indices of item vectors.
 
-The items of the list are scored exactly; only what is on it is approximate. It holds the nearest items by the network
-and by each relation of dense vectors, those that a sparse relation speaks for most, the most popular
-ones, and new items.
+Candidates are the nearest items by the network and by each relation of dense vectors, the best items by each sparse
+relation, the most popular items, and new items. Candidates are then scored exactly.
 """
 
 from __future__ import annotations
@@ -23,20 +22,18 @@ if TYPE_CHECKING:
     from palate.recommend.network import ItemNetwork
 
 TRAINED_ON = 64
-"""Items per cluster that the clusters are found on."""
+"""Training items per cluster."""
 PROBED = 1 / 16
-"""Share of the clusters that are searched."""
+"""Share of the clusters that a search probes."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
-    """Short lists for the users of one scorer."""
+    """Retrieves candidate items for the users of one scorer."""
 
     scorer: Scorer
     size: int
-    network: (
-        Any  # faiss index of the network's item vectors, each followed by its bias; None without a network
-    )
+    network: Any  # faiss index of the network's item vectors with the bias appended; None without a network
     relations: dict[str, Any]  # faiss indices of the relations' vectors
     popular: Ints
 
@@ -45,8 +42,8 @@ class ItemIndex:
         """Index the item vectors of a scorer.
 
         Args:
-            scorer: The scorer.
-            size: Number of items that each index and the popularity give.
+            scorer: Scorer to index.
+            size: Number of candidates from each index and from popularity.
 
         Returns:
             The index.
@@ -67,7 +64,7 @@ class ItemIndex:
         return cls(scorer, size, network, {name: _indexed(one) for name, one in dense.items()}, popular)
 
     def items(self, window: Windows) -> Ints:
-        """List the items to score for one user's window, ascending."""
+        """Return the candidate items for one user's window, ascending."""
         scorer, found = self.scorer, [self.popular, self.scorer.new]
         for name, part in scorer.weights.relations.items():
             if part.weight:
@@ -108,7 +105,7 @@ def _with_bias(network: ItemNetwork) -> Floats:
 
 
 def _indexed(vectors: Floats) -> Any:
-    """Index vectors by inner product, in clusters of which a share is searched."""
+    """Build an inverted-file index of vectors by inner product."""
     faiss = _faiss()
     items, size = vectors.shape
     clusters = max(int(np.sqrt(items)), 1)

@@ -1,8 +1,8 @@
-"""A small network from a history to a query, whose products with item vectors are logits of what comes next.
+"""A small network from a history to a query vector, whose inner products with item vectors are next-item logits.
 
-The query is made of sums of the item vectors of a history, each by other weights of the events: only the newest,
-decayed by order or by time, all alike. Such sums have a constant size. An item's vector is learned for the item, plus
-a projection of its texts and categories, which is all that an item without training interactions has.
+The query is computed from sums of the history's item vectors, one for each pooling (weights of the events): the newest
+only, decayed by order or by time, uniform. These sums have a constant size. An item's vector is a learned embedding
+plus a projection of its texts and categories; items without training interactions have the projection alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ITEM_ARRAYS = ("vectors", "bias", "projection", "new_bias")
 
 @dataclass(frozen=True, eq=False)
 class QueryNetwork:
-    """From K sums of D values to a query of D: a linear map of each sum, and a hidden layer of H on all of them."""
+    """Maps K pooled sums of size D to a query of size D: a linear map, plus a hidden layer of size H."""
 
     maps: Floats  # [K * D, D]
     hidden: Floats  # [K * D, H]
@@ -41,15 +41,15 @@ class QueryNetwork:
 
 @dataclass(frozen=True, eq=False)
 class ItemNetwork:
-    """Logits of I items from histories."""
+    """Computes logits of I items from histories."""
 
     poolings: tuple[EventWeights, ...]
-    """How events count in each of the K sums."""
+    """Event weights of each of the K sums."""
     network: QueryNetwork
     vectors: Floats  # [I, D]
     bias: Floats  # [I]
-    projection: Floats  # [S, D] from an item's texts and categories to its vector; S is 0 without these
-    new_bias: Floats  # [1] of an item that nobody has interacted with
+    projection: Floats  # [S, D] from text and category vectors to item vectors; S is 0 without content
+    new_bias: Floats  # [1] bias of items without training interactions
 
     def sums(self, windows: Windows, deviations: Floats) -> Floats:
         """Sum the item vectors of B windows by each pooling, [B, K * D]."""
@@ -62,12 +62,12 @@ class ItemNetwork:
         return self.network(self.sums(windows, deviations))
 
     def logits(self, windows: Windows, deviations: Floats, items: Ints | None = None) -> Floats:
-        """Score items for B windows.
+        """Compute the logits of items for B windows.
 
         Args:
             windows: Histories.
-            deviations: Of each rating value, [R].
-            items: The items, [C]; all if None.
+            deviations: Each rating value in standard deviations from the mean, [R].
+            items: Item indices, [C]; all items if None.
 
         Returns:
             The logits, [B, C] or [B, I].
@@ -80,19 +80,19 @@ class ItemNetwork:
         return logits
 
     def with_items(self, content: Floats) -> ItemNetwork:
-        """Add items that are known by their content [N, S] alone."""
+        """Return a network with additional items, given by their content vectors [N, S]."""
         vectors = np.concatenate([self.vectors, content @ self.projection])
         bias = np.concatenate([self.bias, np.repeat(self.new_bias, len(content))])
         return replace(self, vectors=vectors, bias=bias)
 
     def arrays(self) -> dict[str, Floats]:
-        """Collect the learned arrays by name."""
+        """Return the learned arrays by name."""
         query = {one.name: getattr(self.network, one.name) for one in fields(QueryNetwork)}
         return {**query, **{name: getattr(self, name) for name in _ITEM_ARRAYS}}
 
     @classmethod
     def of_arrays(cls, poolings: tuple[EventWeights, ...], arrays: dict[str, Floats]) -> ItemNetwork:
-        """Make a network of what :meth:`arrays` gave."""
+        """Build a network from the arrays that :meth:`arrays` returned."""
         query = QueryNetwork(*(arrays[one.name] for one in fields(QueryNetwork)))
         return cls(poolings, query, *(arrays[name] for name in _ITEM_ARRAYS))
 
@@ -100,7 +100,7 @@ class ItemNetwork:
 def pooled_events(
     windows: Windows, poolings: tuple[EventWeights, ...], deviations: Floats, items: int
 ) -> sparse.csr_matrix:
-    """Weights of the items of B windows by each of K poolings, [K * B, I]; those of a row have length 1."""
+    """Compute weights of items for B windows by each of K poolings, [K * B, I]; each row has unit length."""
     weight = np.concatenate([one.of(windows, deviations) for one in poolings])
     matrix = event_matrix(repeated(windows, len(poolings)), weight, items)
     square = sparse.csr_matrix((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -110,5 +110,5 @@ def pooled_events(
 
 
 def repeated(windows: Windows, times: int) -> Windows:
-    """All B windows, several times over, [times * B, P]."""
+    """Repeat all B windows, [times * B, P]."""
     return windows[np.tile(np.arange(len(windows)), times)]

@@ -1,7 +1,8 @@
-"""Trains the network by a softmax over all items, on what follows, or on a random part of a history from the others.
+"""Trains the item network by softmax cross-entropy over all items.
 
-The item vectors start from a singular value decomposition of the relations between items, and the projection of texts
-and categories from a ridge regression of these, so that a few epochs are enough.
+With order, the target is the next item; without, a random part of each history, predicted from the rest. Item vectors
+are initialised by a singular value decomposition of the item relations, and the projection of texts and categories by
+ridge regression onto these, so that a few epochs are enough.
 """
 
 from __future__ import annotations
@@ -26,36 +27,36 @@ if TYPE_CHECKING:
 
 BATCH = 256
 PER_EPOCH = 50_000
-"""Histories that an epoch predicts from at most; early stopping looks at the network after each."""
+"""Maximum number of histories per epoch; early stopping validates after each epoch."""
 NEWEST = 50
-"""Interactions before the predicted one that are read in training, where order counts."""
+"""Maximum history length in training, with order."""
 SAMPLED_ABOVE = 100_000
 NEGATIVES = 8_192
-"""Items that the softmax goes over where the catalogue has more than :data:`SAMPLED_ABOVE`."""
+"""Sampled negatives of the softmax where the catalogue has more than :data:`SAMPLED_ABOVE` items."""
 PATIENCE = 2
 ID_DROPOUT = 0.2
-"""Share of the items that a step sees without their learned vectors, where they have texts or categories."""
+"""Share of items whose learned embedding is dropped in a step, where items have texts or categories."""
 PROJECTION_PENALTY = 10.0
 PARTS = 8
-"""Parts of each history that an epoch hides where order means nothing."""
+"""Random parts of each history that an epoch hides, without order."""
 KEPT_SHARES = (0.2, 0.8)
-"""Range of the share of a history that is shown where order means nothing; the rest is predicted."""
+"""Range of the share of a history that is shown, without order; the rest is predicted."""
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkData:
-    """What a network is trained on."""
+    """Training data of the network."""
 
     events: Interactions
-    related: sparse.csr_matrix  # [I, I] relations between items, where the item vectors start from
-    content: Floats  # [I, S] texts and categories as vectors; S is 0 without these
+    related: sparse.csr_matrix  # [I, I] item relations that initialise the item vectors
+    content: Floats  # [I, S] text and category vectors; S is 0 without content
     deviations: Floats  # [R]
     ordered: bool
     timed: bool
 
     @property
     def poolings(self) -> tuple[EventWeights, ...]:
-        """How events count in the sums that a query is made of."""
+        """Event weights of each sum that the query is computed from."""
         if not self.ordered:
             return (EventWeights(decay=1.0),)
         by_order = tuple(EventWeights(decay=decay) for decay in (0.0, 0.5, 0.8, 1.0))
@@ -64,10 +65,10 @@ class NetworkData:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """B histories, and the N items that are to be predicted from them."""
+    """B histories and N targets."""
 
     windows: Windows
-    row: Ints  # [N] into the histories
+    row: Ints  # [N] history of each target
     item: Indices  # [N]
 
 
@@ -78,15 +79,15 @@ def train_network(
     validate: Callable[[ItemNetwork], float] | None = None,
     epochs: int | None = None,
 ) -> tuple[ItemNetwork, int]:
-    """Train a network.
+    """Train a network, with early stopping if it is validated.
 
     Args:
-        data: What to learn from.
-        settings: Size, dropout and learning rate, and the maximum number of epochs.
-        seed: Seed of the order of the data and of dropout.
-        validate: Measures a network, higher is better; training stops when it has not risen for two epochs, and the
-            best is returned.
-        epochs: Number of epochs; the settings' maximum if left out.
+        data: Training data.
+        settings: Size, dropout, learning rate and maximum number of epochs.
+        seed: Seed of data order, initial weights and dropout.
+        validate: Scores a network, higher is better. Training stops after two epochs without a rise, and the best
+            network is returned.
+        epochs: Number of epochs; the maximum of the settings by default.
 
     Returns:
         The network, and the number of epochs that it was trained for.
@@ -99,7 +100,7 @@ def train_network(
 
 
 class _Net(nn.Module):
-    """The network in training; its arrays are those of :class:`ItemNetwork`."""
+    """The network as a torch module; its parameters are the arrays of :class:`ItemNetwork`."""
 
     def __init__(self, data: NetworkData, size: int, dropout: float, seed: int) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class _Net(nn.Module):
         self.dropout = dropout
 
     def vectors(self) -> Tensor:
-        """Item vectors, [I, D]."""
+        """Compute item vectors, [I, D]."""
         ids = self.ids * self.known
         if not self.content.shape[1]:
             return ids
@@ -129,11 +130,11 @@ class _Net(nn.Module):
         return ids + self.content @ self.projection
 
     def bias(self) -> Tensor:
-        """Logit of each item with nothing known of the user, [I]; that of an unknown item is not learned."""
+        """Compute item biases, [I]: log popularity plus a learned offset for items with interactions."""
         return self.shares + self.offsets * self.known[:, 0]
 
     def forward(self, events: sparse.csr_matrix, vectors: Tensor, rows: int) -> Tensor:
-        """Compute queries [B, D] from the weights of their items by each pooling [K * B, I]."""
+        """Compute queries [B, D] from item weights by each pooling [K * B, I]."""
         pooled: Tensor = _Pooled.apply(vectors, events)  # type: ignore[no-untyped-call]
         sums = pooled.view(-1, rows, pooled.shape[1]).transpose(0, 1).flatten(1)  # [B, K * D]
         shown = functional.dropout(sums, self.dropout, self.training)
@@ -142,7 +143,7 @@ class _Net(nn.Module):
         return shown @ self.maps + functional.dropout(active, self.dropout, self.training) @ self.output
 
     def frozen(self, poolings: tuple[EventWeights, ...]) -> ItemNetwork:
-        """Copy what was learned."""
+        """Copy the learned arrays to a network for inference."""
 
         def array(value: Tensor) -> Floats:
             copy: Floats = value.detach().numpy().copy()
@@ -158,7 +159,7 @@ class _Net(nn.Module):
 
 
 class _Pooled(torch.autograd.Function):
-    """Product of a constant sparse matrix and item vectors: scipy's is faster than torch's on one thread."""
+    """Product of a constant sparse matrix and item vectors; scipy is faster than torch on one thread."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, events: sparse.csr_matrix) -> Tensor:
@@ -223,7 +224,7 @@ class _Training:
             )
 
     def _loss(self, batch: _Batch) -> Tensor:
-        """Mean cross-entropy of the items to predict; without order, among those that are not shown."""
+        """Compute mean cross-entropy of the targets; without order, shown items are masked."""
         number = len(batch.windows)
         events = pooled_events(batch.windows, self.data.poolings, self.data.deviations, self.items)
         vectors = self.net.vectors()
@@ -235,7 +236,7 @@ class _Training:
             chosen = torch.from_numpy(columns)
             logits = query @ vectors[chosen].T + self.net.bias()[chosen]
             own = torch.zeros(logits.shape, dtype=torch.bool)
-            own[row, place] = True  # these are there for certain
+            own[row, place] = True  # targets are in the sample with certainty
             logits = logits - torch.where(own, 0.0, torch.from_numpy(np.log(chance).astype(np.float32)))
         else:
             place, logits = item, query @ vectors.T + self.net.bias()
@@ -245,7 +246,7 @@ class _Training:
         return -functional.log_softmax(logits, dim=1)[row, place].mean()
 
     def _sampled(self, batch: _Batch) -> tuple[Ints, Floats]:
-        """Items of a batch and drawn ones, with the chance that each is there."""
+        """Sample negatives and add the targets; returns the items and the probability that each is in the sample."""
         weight = self.share**0.75 + 1e-9
         weight /= weight.sum()
         drawn = self.rng.choice(self.items, NEGATIVES, p=weight)
@@ -255,7 +256,7 @@ class _Training:
 
 
 def windows_before(events: Interactions, rows: Ints, most: int) -> Windows:
-    """Windows of at most ``most`` interactions before each of some rows [B], of the same user."""
+    """Return windows of at most ``most`` interactions before each row [B], of the same user."""
     length = np.minimum(rows - events.offsets[events.owner[rows]], most)
     width = max(int(length.max(initial=0)), 1)
     at = np.clip((rows - length)[:, None] + np.arange(width), 0, len(events) - 1)
@@ -263,7 +264,7 @@ def windows_before(events: Interactions, rows: Ints, most: int) -> Windows:
 
 
 def all_windows(events: Interactions) -> Windows:
-    """Windows of whole histories."""
+    """Return windows of whole histories."""
     width = max(int(events.lengths.max(initial=0)), 1)
     at = np.clip(events.offsets[:-1, None] + np.arange(width), 0, max(len(events) - 1, 0))
     return _windows(events, at, events.lengths)
@@ -280,7 +281,7 @@ def _windows(events: Interactions, at: Ints, length: Ints) -> Windows:
 
 
 def _start(data: NetworkData, size: int, seed: int) -> tuple[Floats, Floats]:
-    """Item vectors [I, D] and the projection [S, D] that training starts from."""
+    """Initialise item vectors [I, D] and the content projection [S, D]."""
     symmetric = data.related + data.related.T
     left, values, _ = randomized_svd(symmetric, min(size, min(symmetric.shape) - 1), random_state=seed)
     vectors = np.zeros((len(data.content), size), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Puts new items among the others: in the first places of lists as often as users choose them.
+"""Calibrates the scores of new items against those of known items, for the top of lists.
 
-A new item is found worse than an item that others have chosen, as less is known of it. So lists that are to hold as
-many held-out items as possible hold no new ones, and nobody ever chooses these. Instead, they get up to the share of
-the first places that they have of the choices, as far as other items are found no worse by it than could be by chance.
-The known items are taken for new ones in turn, a part of them at a time, to learn where that is.
+Less is known of a new item, so weights that maximise NDCG alone would never list one, and nobody could choose it. New
+items therefore get up to the share of the top places that they have of the choices, as long as the NDCG of known items
+falls by less than one standard error. The trade-off is measured on known items that are treated as new, one part of
+the catalogue at a time.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from palate.recommend.tuning import CELLS, Fold, seen_items
 from palate.schema import Bools, Doubles, Floats, Ints
 
 FIRST = 10
-"""First places of a list, which are shared out and in which items are to be found."""
+"""Top places of a list that are allocated, and the cutoff of NDCG."""
 PARTS, MOST_ITEMS = 10, 1_000
-"""Parts of the known items that are taken for new ones in turn, and the largest number of items of one."""
+"""Parts of the known items that are treated as new in turn, and the maximum number of items in one."""
 MOST = 1_000
-"""Held-out interactions that are enough."""
+"""Maximum number of held-out interactions."""
 SLOPES = (0.1, 0.2, 0.35, 0.5, 1.0, 2.0)
 SHARES = (0.1, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Shares of the first places that are tried, where 1 is that of the choices."""
+"""Candidate shares of the top places, relative to the share of choices."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Cases:
-    """Held-out interactions, each with each part of the items taken for new ones, R in all.
+    """Held-out interactions crossed with the parts of the items that are treated as new; R rows.
 
-    Scores of new items are those with a slope of 1 and no offset.
+    Scores of new items are those with slope 1 and offset 0.
     """
 
-    new: Floats  # [R, FIRST] the highest scores of new items, descending; -inf where there are fewer
-    others: Floats  # [R, FIRST] likewise of the other items
-    is_new: Bools  # [R] whether the held-out item is taken for a new one
-    own: Floats  # [R] its score
-    above: Ints  # [R] how many other items are scored above it; 0 where it is taken for a new one
+    new: Floats  # [R, FIRST] highest scores of new items, descending; -inf where there are fewer
+    others: Floats  # [R, FIRST] highest scores of known items, likewise
+    is_new: Bools  # [R] whether the held-out item is treated as new
+    own: Floats  # [R] score of the held-out item
+    above: Ints  # [R] known items with a higher score; 0 where the held-out item is treated as new
     parts: int
-    """Number of parts, which are as many rows of each interaction."""
+    """Number of parts; each interaction has one row per part."""
 
     @classmethod
     def joined(cls, found: Sequence[_Cases]) -> _Cases:
@@ -55,13 +55,13 @@ class _Cases:
 
     @property
     def share(self) -> float:
-        """Share of the choices that are of new items."""
+        """Share of held-out items that are treated as new."""
         return float(self.is_new.mean())
 
     def offset(self, slope: float, share: float) -> float:
-        """Find the offset with which new items have a share of all first places."""
-        with np.errstate(invalid="ignore"):  # of no new item and no other one
-            # The j-th best new item is among the first FIRST if it is above the (FIRST + 1 - j)-th best other one.
+        """Compute the offset that gives new items a share of all top places."""
+        with np.errstate(invalid="ignore"):  # inf - inf where both kinds of items are missing
+            # The j-th best new item is in the top FIRST if it scores above the (FIRST + 1 - j)-th best known item.
             least = np.nan_to_num(
                 self.others[:, ::-1] - np.float32(slope) * self.new, nan=np.inf, posinf=np.inf
             )
@@ -69,11 +69,11 @@ class _Cases:
         return float(np.clip(found, *_bounds(self.others)))
 
     def found(self, slope: float, offset: float) -> tuple[Doubles, Doubles]:
-        """Compute the NDCG of each held-out item that is taken for new, [new R], and of each other one, [other R]."""
+        """Compute the NDCG of held-out items that are treated as new, [new R], and of the others, [other R]."""
         new = np.float32(offset) + np.float32(slope) * self.new
         own = np.where(self.is_new, np.float32(offset) + np.float32(slope) * self.own, self.own)[:, None]
         rank = np.where(self.is_new, (self.others > own).sum(axis=1), self.above) + (new > own).sum(axis=1)
-        tied = np.maximum((new == own).sum(axis=1) - self.is_new, 0)  # counted half
+        tied = np.maximum((new == own).sum(axis=1) - self.is_new, 0)  # ties count half
         gain = np.where(rank + tied / 2 < FIRST, 1 / np.log2(rank + tied / 2 + 2), 0.0)
         return gain[self.is_new], gain[~self.is_new]
 
@@ -84,25 +84,25 @@ def place_newcomers(
     rng: np.random.Generator,
     report: Callable[[str], None],
 ) -> NewcomerWeights:
-    """Choose slope and offset of new items' scores.
+    """Choose the slope and offset of new items' scores.
 
-    Of the slopes and shares of the first places, those are taken with which new items are found best while the NDCG of
-    the others is less than a standard error below what it is without new items.
+    Takes the slope and share of top places with the highest NDCG of new items, among those where the NDCG of the other
+    items is at most one standard error below what it is without new items.
 
     Args:
-        weights: Likeness and weights of the events, which are learned already.
-        folds: Held-out interactions with any item, and scorers with weights that are learned already.
+        weights: Weights with similarity and event weights already tuned.
+        folds: Held-out interactions with any item, and tuned scorers.
         rng: Random number generator.
-        report: Called with a line.
+        report: Called with one line about the result.
 
     Returns:
-        The weights with slope and offset; as they are where no held-out item was taken for new.
+        The weights with slope and offset; unchanged if no held-out item was treated as new.
     """
     cases = _cases(weights.model_copy(update={"offset": 0.0, "slope": 1.0}), folds, rng)
     if not cases.is_new.any():
         return weights
     _, without = cases.found(1.0, -np.inf)
-    least = without.mean() - without.std() / np.sqrt(len(without) / cases.parts)  # each stands for every part
+    least = without.mean() - without.std() / np.sqrt(len(without) / cases.parts)  # rows repeat once per part
     best = _Placing(0.0, SLOPES[0], cases.offset(SLOPES[0], 0.0), 0.0, float(without.mean()))
     for part in SHARES:
         for slope in SLOPES:
@@ -120,7 +120,7 @@ def place_newcomers(
 
 @dataclass(frozen=True)
 class _Placing:
-    """Where new items are put, and the NDCG of these and of others."""
+    """A candidate slope and offset, with the NDCG of new and of other items."""
 
     part: float
     slope: float
@@ -149,7 +149,7 @@ def _cases(plain: NewcomerWeights, folds: Sequence[Fold], rng: np.random.Generat
 def _fold_cases(
     plain: NewcomerWeights, fold: Fold, asked: HeldOut, parts: Sequence[Ints]
 ) -> Iterator[_Cases]:
-    """Score the items of held-out interactions, for each part of new items."""
+    """Score held-out interactions once for each part of new items."""
     scorer, rows = fold.scorer, np.arange(len(asked))
     hidden = seen_items(asked, len(scorer.popularity))
     table = scorer.scores(asked.windows) + hidden
@@ -172,7 +172,7 @@ def _fold_cases(
 
 
 def _highest(scores: Floats) -> Floats:
-    """Return the highest scores of each row, descending, [B, FIRST]."""
+    """Return the highest scores of each row, descending, [B, FIRST]; padded with -inf."""
     if scores.shape[1] < FIRST:
         scores = np.pad(scores, ((0, 0), (0, FIRST - scores.shape[1])), constant_values=-np.inf)
     found: Floats = -np.sort(-np.partition(scores, -FIRST, axis=1)[:, -FIRST:], axis=1)

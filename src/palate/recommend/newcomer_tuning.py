@@ -1,8 +1,8 @@
-"""Learns how new items are scored, on items of the training data that are taken for new ones.
+"""Tunes how new items are scored, on training items that are treated as new.
 
-Likeness comes from texts and categories alone, so that nothing has to be fitted without these items: a user's
-interaction with one of them is predicted from the others, among all of them. Then they are put among the other items
-(:mod:`palate.recommend.newcomer_placing`).
+Similarity is computed from texts and categories alone, so nothing has to be refitted without these items: each
+held-out interaction with one of them is ranked among all of them. Their scores are then calibrated against those of
+known items (:mod:`palate.recommend.newcomer_placing`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from palate.recommend.tuning import DEPTH, Fold, Grids, mean_ndcg
 from palate.schema import Bools, Floats, Interactions, Ints
 
 SHARE, MOST_ITEMS = 0.1, 1_000
-"""Share of the items that are taken for new ones, and the largest number of them."""
+"""Share of the items that are treated as new, and the maximum number of them."""
 FEWEST, MOST = 20, 1_000
-"""Interactions with these below which nothing is learned, and how many are enough."""
+"""Minimum number of interactions with these items for tuning, and the maximum number used."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 LENGTHS = (0.0, 1.0)
 POWERS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -31,33 +31,33 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class TakenForNew:
-    """Interactions of users with items that are taken for new ones, and what came before without such items."""
+class SimulatedNewItems:
+    """Training items that are treated as new, and held-out interactions whose histories lack them."""
 
     items: Ints  # [N] ascending
     held_out: HeldOut
 
 
-def take_for_new(
+def simulate_new_items(
     events: Interactions,
     chosen: Bools,
     items: int,
     ordered: bool,
     history: int,
     rng: np.random.Generator,
-) -> TakenForNew | None:
-    """Draw items that are taken for new ones, and hold an interaction with one of them out of each history.
+) -> SimulatedNewItems | None:
+    """Sample items to treat as new, and hold out one interaction with them per user.
 
     Args:
         events: Interactions of the training users.
-        chosen: Which of them chose their item, [N].
+        chosen: Mask of interactions that count for their item, [N].
         items: Number of items I.
-        ordered: Whether the last such interaction is held out, from what came before; a random one if not.
-        history: Newest interactions that a history keeps.
+        ordered: Hold out the last such interaction and keep what came before; otherwise a random one.
+        history: Maximum number of newest interactions in a history.
         rng: Random number generator.
 
     Returns:
-        The interactions; None where they are too few.
+        The items and interactions; None if there are too few.
     """
     known = np.unique(events.item_index[chosen])
     new = np.sort(rng.permutation(known)[: min(int(SHARE * len(known)), MOST_ITEMS)])
@@ -71,40 +71,40 @@ def take_for_new(
     kept = np.flatnonzero(windows.length > 0)
     if len(kept) < FEWEST or len(new) < 2:
         return None
-    return TakenForNew(new, HeldOut(windows[kept], found.target[kept]))
+    return SimulatedNewItems(new, HeldOut(windows[kept], found.target[kept]))
 
 
 def tune_newcomers(
-    taken: TakenForNew,
+    taken: SimulatedNewItems,
     folds: Sequence[Fold],
     grids: Grids,
     rng: np.random.Generator,
     report: Callable[[str], None],
 ) -> NewcomerWeights:
-    """Learn how new items are scored.
+    """Tune the weights that score new items.
 
     Args:
-        taken: Interactions with items that are taken for new ones.
-        folds: Held-out interactions with any item, and scorers with weights that are learned already.
-        grids: What the data allows.
+        taken: Items that are treated as new, with held-out interactions.
+        folds: Held-out interactions with any item, and tuned scorers.
+        grids: Candidate values that the data allows.
         rng: Random number generator.
-        report: Called with a line.
+        report: Called with one line per stage.
 
     Returns:
-        The weights.
+        The tuned weights.
     """
     weights, found = _alike(taken, folds[0].scorer.deviations, described_by(folds[0].scorer.relations), grids)
     report(
         f"new items: NDCG@{DEPTH} {found:.4f} of {len(taken.held_out):,} interactions with {len(taken.items):,} items "
-        "that are taken for new ones, among these"
+        "that are treated as new, among these"
     )
     return place_newcomers(weights, folds, rng, report)
 
 
 def _alike(
-    taken: TakenForNew, deviations: Floats, described: Mapping[str, VectorRelation], grids: Grids
+    taken: SimulatedNewItems, deviations: Floats, described: Mapping[str, VectorRelation], grids: Grids
 ) -> tuple[NewcomerWeights, float]:
-    """Choose what likeness counts, and the events, by ranks among the new items: coordinate ascent."""
+    """Tune similarity and event weights by coordinate ascent on NDCG among the new items."""
     windows, number = taken.held_out.windows, next(iter(described.values())).vectors.shape[0]
     target = np.searchsorted(taken.items, taken.held_out.target)
     known = np.unique(windows.item_index[windows.mask]).astype(np.int64)

@@ -1,9 +1,8 @@
-"""Scores of items that came after the training, by what in a history they are described like.
+"""Scores of new items (added after training) by their similarity to the items of a history.
 
-Such an item is no item that nobody wanted: it could not be chosen yet. So its score has weights of its own, which are
-learned on items of the training data that are taken for new ones (:mod:`palate.recommend.newcomer_tuning`). The
-likeness of an item to one of the history counts by a power, so that one that is nearly the same counts more than many
-that are a little alike.
+A new item has no interactions because nobody could choose it yet, not because nobody wanted it. Its score therefore
+has separate weights, tuned on training items that are treated as new (:mod:`palate.recommend.newcomer_tuning`).
+Similarities are raised to a power, so that one near-duplicate counts more than many weakly similar items.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from palate.schema import Floats, Ints, Windows
 from palate.system.records import Frozen
 
 LEAST = 1e-3
-"""Added to a sum of likenesses, as a share of the ``level``, before its logarithm."""
+"""Share of ``level`` added to a sum of similarities before its logarithm."""
 
 
 class NewcomerWeights(Frozen):
-    """What training has learned of new items; readable as it is saved."""
+    """Weights that score new items; saved in ``recommender.json``."""
 
     texts: float = 0.5
-    """Share of the texts in the likeness of two items; the rest is that of categories."""
+    """Share of the text similarity between two items; the rest is the category similarity."""
     length: float = 0.0
-    """Power of how much of an item's text vector is kept: one that is said in common words counts more with it."""
+    """Exponent of the kept share of text vectors' lengths: above 0, texts in common words count more."""
     power: float = 4.0
-    """Power of the likeness."""
+    """Exponent of the similarity."""
     events: EventWeights = EventWeights(decay=1.0)
     level: float = 1.0
-    """Sum of likenesses at which a new item's score is ``offset``."""
+    """Sum of similarities at which the score is about ``offset``."""
     offset: float = 0.0
     slope: float = 1.0
-    """Change of the score by the logarithm of the sum."""
+    """Change of the score per unit of the sum's logarithm."""
 
     def scores(self, sums: Floats) -> Floats:
-        """Turn sums of likenesses to scores of the same scale as those of other items."""
+        """Convert sums of similarities to scores on the scale of known items' scores."""
         found: Floats = np.log(np.maximum(sums, 0) / self.level + LEAST).astype(np.float32)
         scores: Floats = np.float32(self.offset) + np.float32(self.slope) * found
         return scores
@@ -54,11 +53,11 @@ def newcomer_scores(
     """Score new items for B windows.
 
     Args:
-        weights: What was learned.
-        relations: Relations between all items, of which those by texts and categories count.
+        weights: Weights that score new items.
+        relations: Relations between all items; only those by texts and categories are used.
         windows: Histories.
-        deviations: Of each rating value, [R].
-        items: The new items, [C].
+        deviations: Each rating value in standard deviations from the mean, [R].
+        items: Indices of the new items, [C].
 
     Returns:
         The scores, [B, C].
@@ -71,7 +70,7 @@ def newcomer_scores(
 
 
 def described_by(relations: Mapping[str, Relation]) -> dict[str, VectorRelation]:
-    """Select the relations that items without interactions have, too: by texts and by categories."""
+    """Select the relations by texts and categories, which items without interactions have, too."""
     return {name: one for name, one in relations.items() if isinstance(one, VectorRelation)}
 
 
@@ -81,16 +80,16 @@ def likeness(
     items: Ints,
     others: Ints,
 ) -> Floats:
-    """Compare items with others by what is known of them, to the power that is learned.
+    """Compute content similarities between items, raised to the tuned power.
 
     Args:
-        described: Relations by ``texts`` and ``categories``, or one of these.
-        weights: What counts how much.
-        items: Items, [C].
-        others: Other items, [N].
+        described: Relations by ``texts``, ``categories`` or both.
+        weights: Weights of the two.
+        items: Item indices, [C].
+        others: Item indices, [N].
 
     Returns:
-        From 0 to 1, [C, N].
+        Similarities from 0 to 1, [C, N].
     """
     shares = {"texts": weights.texts, "categories": 1 - weights.texts}
     if len(described) == 1:

@@ -1,4 +1,4 @@
-"""Whether the order of interactions means anything: a sorted file has an order, too."""
+"""Tests whether the order of interactions carries information: sorted files have an order that does not."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from scipy.stats import spearmanr
 from palate.schema import Doubles, Indices, Interactions
 
 COMMON = 0.7
-"""Rank correlation with one common order of the items from which histories count as sorted by it.
+"""Rank correlation with one common item order from which histories count as sorted by it.
 
-In time order it is .2 to .4 (Beauty, Toys, LastFM, MovieLens 100k); in files that are sorted otherwise it is .8 to .9
-(NCF's MovieLens 1M, anime ratings).
+Histories in time order have 0.2 to 0.4 (Beauty, Toys, LastFM, MovieLens 100K); files sorted by something else have 0.8
+to 0.9 (NCF's MovieLens 1M, anime ratings).
 """
 
 
 def common_order(events: Interactions, items: int, rng: np.random.Generator) -> float:
-    """Measure how far histories follow one order of the items.
+    """Measure how closely histories follow one common order of the items.
 
     Args:
         events: Interactions of U users.
@@ -24,8 +24,8 @@ def common_order(events: Interactions, items: int, rng: np.random.Generator) -> 
         rng: Random number generator.
 
     Returns:
-        The rank correlation, over the interactions of half of the users, of the places in a history with the items'
-        mean places in the histories of the other half; 0 for fewer than two such interactions.
+        Rank correlation between positions in the histories of one half of the users and the items' mean positions in
+        those of the other half; 0 for fewer than two interactions in either half.
     """
     user = events.owner
     place = (np.arange(len(events)) - events.offsets[user] + 0.5) / events.lengths[user]
@@ -40,7 +40,7 @@ def common_order(events: Interactions, items: int, rng: np.random.Generator) -> 
 
 
 def _mean_places(item_index: Indices, place: Doubles, items: int) -> Doubles:
-    """Mean place of each item [I], drawn to the middle where it is seen once or twice."""
+    """Compute the mean position of each item [I], shrunk to the middle where it has few interactions."""
     count = np.bincount(item_index, minlength=items)
     mean: Doubles = (np.bincount(item_index, weights=place, minlength=items) + 0.5) / (count + 1)
     return mean

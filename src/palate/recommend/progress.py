@@ -1,4 +1,4 @@
-"""What a training has learned before its last stages, so that an interrupted one goes on from there."""
+"""Tuned weights of an interrupted training, from which it resumes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PROGRESS = "weights.json"
 
 
 class FitProgress(Frozen):
-    """What was learned on held-out interactions, which takes most of a training's time."""
+    """Weights tuned on held-out interactions, which takes most of a training's time."""
 
     format: int
-    """That of the recommender's files: weights of another version are learned again."""
+    """Format of the recommender's files; weights of another format are tuned again."""
     ordered: bool
     ridge: float | None
     weights: ScorerWeights | None
     epochs: int
     random: str
-    """State of the random number generator after it, as JSON, so that the result is the same."""
+    """State of the random number generator after tuning, as JSON, so that a resumed training gives the same result."""
 
 
 def read_progress(folder: Path, format: int) -> FitProgress | None:
-    """Read what a training has kept; None where it has kept nothing of this format.
+    """Read the saved weights; None if there are none of this format.
 
     Raises:
         DataError: The file is damaged.
@@ -41,15 +41,15 @@ def read_progress(folder: Path, format: int) -> FitProgress | None:
 
 
 def write_progress(folder: Path, progress: FitProgress) -> None:
-    """Keep what was learned, atomically."""
+    """Write the tuned weights atomically."""
     write_json(folder / PROGRESS, progress.model_dump(mode="json"))
 
 
 def generator_state(rng: np.random.Generator) -> str:
-    """Write the state of a generator, which :func:`set_generator_state` sets again."""
+    """Serialise the state of a generator for :func:`set_generator_state`."""
     return json.dumps(rng.bit_generator.state)
 
 
 def set_generator_state(rng: np.random.Generator, state: str) -> None:
-    """Set the state of a generator."""
+    """Restore the state of a generator."""
     rng.bit_generator.state = json.loads(state)

@@ -1,7 +1,7 @@
-"""Calibration of predicted ratings: standard deviations and chances of a like that hold for histories of any length.
+"""Calibration of predicted ratings: standard deviations and like probabilities for histories of any length.
 
-It is learned on training users whose ratings the predictor has not counted: part of each history is shown, and the
-rest is predicted.
+It is fitted on training users that the predictor was not fitted on: part of each history is shown, and the rest is
+predicted.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from palate.schema import Doubles, Indices, Interactions, Ints
 from palate.system.records import Frozen
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 1_000
-"""Share of the training users that are held out, and the largest number of them."""
+"""Share of the training users that are held out, and the maximum number of them."""
 SHOWINGS = 4
-"""Histories of different lengths that are shown of each held-out user."""
+"""Shown histories of different lengths for each held-out user."""
 FEWEST = 50
-"""Held-out ratings below which nothing is learned."""
+"""Held-out ratings below which no calibration is fitted."""
 _LEAST_SD = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class ExpectedRatings:
-    """Distributions of ratings of B users and C items."""
+    """Predicted rating distributions for B users and C items."""
 
     mean: Doubles  # [B, C]
     sd: Doubles  # [B, C]
-    chance: Doubles  # [B, C] that the item is liked
+    chance: Doubles  # [B, C] probability that the item is liked
 
 
 class RatingCalibration(Frozen):
-    """What is learned, in readable form; by ``x``, the logarithm of one more than the number of a user's ratings."""
+    """Calibration parameters; ``x`` is log(1 + number of the user's ratings)."""
 
     spread: tuple[float, float] = (0.0, 0.0)
-    """The standard deviation's logarithm changes by ``spread[0] + spread[1] x``."""
+    """Log of the standard deviation's factor: ``spread[0] + spread[1] x``."""
     chance: tuple[float, float, float, float] = (0.0, 1.702, 0.0, 0.0)
-    """Log-odds of a like: ``chance[0] + chance[1] z + chance[2] x + chance[3] z x``, with z the distance of the
-    expected rating to the threshold in calibrated standard deviations. As given, nearly a normal distribution's."""
+    """Log-odds of a like: ``chance[0] + chance[1] z + chance[2] x + chance[3] z x``, where z is the expected rating
+    minus the threshold in calibrated standard deviations. The default is close to the normal distribution."""
 
     def sd(self, sd: Doubles, count: Doubles | Ints) -> Doubles:
-        """Calibrate standard deviations [...] by the numbers of ratings that they come from."""
+        """Calibrate standard deviations [...] by the number of ratings that each prediction is based on."""
         return np.maximum(sd * np.exp(self.spread[0] + self.spread[1] * np.log1p(count)), _LEAST_SD)
 
     def like(self, z: Doubles, count: Doubles | Ints) -> Doubles:
-        """Compute chances of a like [...] from distances to the threshold."""
+        """Compute like probabilities [...] from standardised distances to the threshold."""
         x = np.log1p(count)
         chance: Doubles = expit(
             self.chance[0] + self.chance[1] * z + self.chance[2] * x + self.chance[3] * z * x
@@ -56,51 +56,51 @@ class RatingCalibration(Frozen):
     def ratings(
         self, mean: Doubles, sd: Doubles, count: Doubles | Ints, like_above: float
     ) -> ExpectedRatings:
-        """Calibrate predictions [B, C] from histories of some lengths [B, 1]."""
+        """Calibrate predictions [B, C] from histories with ``count`` ratings [B, 1]."""
         calibrated = self.sd(sd, count)
         return ExpectedRatings(mean, calibrated, self.like((mean - like_above) / calibrated, count))
 
 
 @dataclass(frozen=True, eq=False)
 class ShownHistories:
-    """Histories of B users that are shown, and ratings to be predicted from them: N of both as flat columns."""
+    """Shown histories of B users (N events), and M held-out ratings to predict from them, as flat columns."""
 
     events: Interactions
     values: Doubles  # [N] ratings of the events
-    wanted_user: Ints  # [M] from 0 to B - 1
+    wanted_user: Ints  # [M] shown history, from 0 to B - 1
     wanted_item: Indices  # [M]
     wanted_rating: Doubles  # [M]
 
     @property
     def wanted_count(self) -> Ints:
-        """Number of shown ratings that each prediction comes from, [M]."""
+        """Number of shown ratings behind each prediction, [M]."""
         return self.events.lengths[self.wanted_user]
 
 
 def held_out_users(users: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Divide U users into those to learn from and those to calibrate on, as indices."""
+    """Split U users into those to fit on and those to calibrate on, as indices."""
     number = min(max(int(HELD_OUT_SHARE * users), 1), MOST_HELD_OUT)
     order = rng.permutation(users)
     return np.sort(order[number:]), np.sort(order[:number])
 
 
 def show_parts(events: Interactions, values: Doubles, rng: np.random.Generator) -> ShownHistories:
-    """Show parts of histories, of lengths from none to most of a history, and hold the rest out.
+    """Split histories several times into a shown part, from nothing to most of it, and a held-out part.
 
     Args:
         events: Histories of U users.
-        values: Their ratings, [N].
+        values: Rating of each event, [N].
         rng: Random number generator.
 
     Returns:
-        Each user's history, shown in part several times.
+        The shown histories, :data:`SHOWINGS` per user, and the held-out ratings.
     """
     shown, wanted, owners = [], [], []
     lengths: list[int] = []
     for user in np.flatnonzero(events.lengths >= 2):
         rows = np.arange(events.offsets[user], events.offsets[user + 1])
         most = np.log(len(rows))
-        for low in np.arange(SHOWINGS) / SHOWINGS:  # lengths are drawn evenly on a logarithmic scale
+        for low in np.arange(SHOWINGS) / SHOWINGS:  # lengths are stratified on a logarithmic scale
             order = rng.permutation(rows)
             length = min(int(np.exp((low + rng.random() / SHOWINGS) * most)) - (low == 0), len(rows) - 1)
             shown.append(np.sort(order[:length]))
@@ -121,17 +121,17 @@ def show_parts(events: Interactions, values: Doubles, rng: np.random.Generator) 
 def fit_calibration(
     shown: ShownHistories, mean: Doubles, sd: Doubles, like_above: float
 ) -> RatingCalibration:
-    """Learn a calibration from predictions of held-out ratings.
+    """Fit a calibration to predictions of held-out ratings.
 
     Args:
-        shown: The histories and ratings.
+        shown: Shown histories and held-out ratings.
         mean: Expected ratings, [M].
         sd: Their standard deviations, [M].
-        like_above: A rating above it is a like.
+        like_above: Ratings above this count as likes.
 
     Returns:
-        The calibration: the spread by least squares of the logarithms of the mean squared deviation, the chances by
-        logistic regression. Where there are too few ratings, or only likes or none, what the normal distribution says.
+        The calibration: the spread by maximum likelihood, like probabilities by logistic regression. With too few
+        ratings, or only likes or none, the default of the normal distribution.
     """
     if len(mean) < FEWEST:
         return RatingCalibration()
@@ -151,7 +151,7 @@ def fit_calibration(
 
 
 def _spread(x: Doubles, squares: Doubles) -> tuple[float, float]:
-    """Fit squared standardised deviations as ``exp(2 (a + b x))``, by the likelihood of a normal distribution."""
+    """Fit squared standardised residuals as ``exp(2 (a + b x))``, by normal maximum likelihood."""
     design = np.stack([np.ones_like(x), x], axis=1)
     weights = np.array([np.log(max(squares.mean(), _LEAST_SD)), 0.0])
     for _ in range(20):  # Fisher scoring

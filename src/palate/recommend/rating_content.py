@@ -1,4 +1,4 @@
-"""What is known of an item's factors and offset from its categories, texts and year alone."""
+"""Priors of items' factors and offsets from content features: categories, texts and year."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 LEAST = 1e-6
 CONTENT_PENALTY = 10.0
-"""Penalty of the squared weights of features."""
+"""L2 penalty of the feature weights."""
 MOST_FEATURES = 1_000
-"""Features that are learned from: those of the most items."""
+"""Maximum number of features used; those of the most items are."""
 FOLDS = 5
-"""Parts of the items that are predicted from the others, to calibrate what is said of new ones."""
+"""Cross-validation folds over items that calibrate predictions of new items."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContentRegression:
-    """Weighted ridge regression of what is known of items on their features, of which the first is a constant."""
+    """Weighted ridge regression of item values on item features, of which the first is a constant."""
 
     features: sparse.csr_matrix  # [I, D]
-    weight: Doubles  # [I] what each item counts, on average 1 of those that count
-    inputs: sparse.csr_matrix  # [I, D'] features that are learned from
-    factor: tuple[Doubles, bool]  # of the inputs' penalised second moments
-    used: Ints  # [D'] which features these are
+    weight: Doubles  # [I] regression weight of each item; the mean of those above 0 is 1
+    inputs: sparse.csr_matrix  # [I, D'] features used
+    factor: tuple[Doubles, bool]  # Cholesky factor of the penalised Gram matrix of the inputs
+    used: Ints  # [D'] indices of the features used
 
     @classmethod
     def of(cls, features: sparse.csr_matrix, weight: Doubles) -> ContentRegression:
-        """Prepare the regression.
+        """Factorise the regression.
 
         Args:
             features: Features of the items, [I, D].
-            weight: What each item counts, [I]; nothing is learned from one with 0.
+            weight: Regression weight of each item, [I]; items with 0 are ignored.
 
         Returns:
-            The regression, for any values of these items.
+            The regression, which can be solved for any values of these items.
         """
         known = weight > 0
         scaled = weight / weight[known].mean()
@@ -63,16 +63,16 @@ class ContentRegression:
 def mean_square_distance(
     item: Doubles | Floats, own: Doubles | Floats, expected: Doubles, weight: Doubles | Ints
 ) -> Doubles:
-    """Average how far items are from what is expected of them.
+    """Compute the weighted mean squared distance of items from their expected values.
 
     Args:
-        item: Values of the items, [I, W].
-        own: Their variances, [I, W].
-        expected: What is expected of the items, [I, W].
-        weight: What each item counts, [I].
+        item: Posterior means of the items' values, [I, W].
+        own: Their posterior variances, [I, W].
+        expected: Expected values, [I, W].
+        weight: Weight of each item, [I].
 
     Returns:
-        The mean squared distances, [W].
+        The expected squared distances, [W].
     """
     found: Doubles = np.maximum(np.average((item - expected) ** 2 + own, axis=0, weights=weight), LEAST)
     return found
@@ -81,19 +81,19 @@ def mean_square_distance(
 def new_item_prior(
     features: sparse.csr_matrix, counts: Ints, items: Floats, variance: Floats
 ) -> tuple[Floats, Floats]:
-    """Learn what features say of an item that nobody has rated yet, and will be rated as others are.
+    """Fit a prior of items without ratings, for items that will be rated as the others are.
 
-    Ratings are mostly of few items, which are liked more than others. So the weights of the features are learned with
-    the square roots of the items' numbers of ratings, and the level with these numbers.
+    Most ratings are of few items, which are liked more than the rest. So the feature weights are fitted with the
+    square roots of the items' numbers of ratings as regression weights, and the intercept with these numbers.
 
     Args:
         features: Features of the items, [I, D].
-        counts: Number of ratings of each item, [I]; some are above 0.
-        items: Factors and offsets by M models, [M, I, K + 1].
+        counts: Number of ratings of each item, [I]; at least one is above 0.
+        items: Factors and offsets of M models, [M, I, K + 1].
         variance: Their variances, [M, I, K + 1].
 
     Returns:
-        The weights [M, D, K + 1], and the variances around what they say, [M, K + 1].
+        The feature weights [M, D, K + 1], and the variances around the prior means, [M, K + 1].
     """
     slopes = ContentRegression.of(features, np.sqrt(counts))
     weights, variances = [], []
@@ -108,16 +108,16 @@ def new_item_prior(
 def as_new_items(
     model: RatingModel, features: sparse.csr_matrix, counts: Ints, rng: np.random.Generator
 ) -> RatingModel | None:
-    """Replace all items by what is said of them if they are new: of each part of the items, by the others.
+    """Replace all items by their priors as new items, cross-validated: each fold by a prior fitted on the others.
 
     Args:
-        model: The models.
+        model: Fitted models.
         features: Features of the items, [I, D].
-        counts: Number of ratings that they were learned from, [I].
-        rng: Random number generator, for the parts.
+        counts: Number of ratings of each item in training, [I].
+        rng: Random number generator of the folds.
 
     Returns:
-        The models with other items; None if there are too few.
+        The models with replaced items; None if there are too few items.
     """
     if (counts > 0).sum() < 2 * FOLDS:
         return None

@@ -1,10 +1,10 @@
-"""Fits the models of ratings by variational Bayes, with priors from the items' content, and calibrates them.
+"""Fits the rating models by variational Bayes, with priors from the items' content, and calibrates them.
 
-Items and users are estimated in turn (Lim and Teh, 2007). The prior of an item's factors and offset has a mean that is
-linear in the item's features, which is learned with them, so that little rated items are near what their categories
-and texts say, and items that were there and that nobody has rated are what these say. Of items that came later another
-regression tells, as they are rated like popular ones: most ratings are of few items, which are liked more than most
-items (:mod:`palate.recommend.rating_content`).
+Items and users are estimated in turn (Lim and Teh, 2007). The prior mean of an item's factors and offset is linear in
+the item's features and is fitted jointly, so that items with few ratings stay near what their content predicts, and
+unrated items of the training catalogue equal it. Items added later have a prior from another regression, because they
+will be rated like popular items: most ratings are of few items, which are liked more than the rest
+(:mod:`palate.recommend.rating_content`).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 PARTS, PART_LENGTHS = 4, (5.0, 200.0)
-"""Parts of each history by which is learned what its items say, and their expected lengths."""
+"""Random parts of each history that the taste regression is fitted on, and the range of their expected lengths."""
 TASTE_PENALTY = 200.0
-"""Penalty of the squared weights of standardised inputs."""
+"""L2 penalty of the taste weights, for standardised inputs."""
 TASTE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of these weights that are tried on held-out ratings."""
+"""Candidate shrinkage factors of the taste weights, chosen on held-out ratings."""
 _AT_ONCE = 1 << 15
-"""Held-out ratings that are predicted at once."""
+"""Held-out ratings per batch of predictions."""
 
 
 def fit_rating_model(
@@ -58,17 +58,17 @@ def fit_rating_model(
     described: Mapping[str, VectorRelation],
     rng: np.random.Generator,
 ) -> RatingModel:
-    """Fit and calibrate the models of a dataset's ratings.
+    """Fit and calibrate the rating models of a dataset.
 
     Args:
-        dataset: The data.
-        events: Interactions of the users that are learned from.
+        dataset: Dataset with ratings.
+        events: Interactions of the training users.
         settings: Number and sizes of the models.
-        described: Relations by what is known of items without any rating.
-        rng: Random number generator, of the starts and of the users that the calibration is learned on.
+        described: Content relations of the items.
+        rng: Random number generator of initial values and of the users held out for calibration.
 
     Returns:
-        The fitted models.
+        The calibrated models.
     """
     features = item_features(dataset.items, described)
     values = dataset.rating_values.astype(np.float64)
@@ -93,14 +93,14 @@ def fit_rating_model(
 
 
 def _with_taste(model: RatingModel, share: float) -> RatingModel:
-    """Let the items of a history count by a share of what was learned."""
+    """Scale the taste weights by a factor."""
     return replace(model, taste=(share * model.taste).astype(np.float32))
 
 
 def _predicted(
     model: RatingModel, shown: ShownHistories, items: RatingModel | None = None
 ) -> tuple[Doubles, Doubles]:
-    """Predict means and standard deviations of the wanted ratings, [M] both; of a model's other items if given."""
+    """Predict mean and standard deviation of the held-out ratings, [M] each, by the items of ``items`` if given."""
     asked = model if items is None else items
     users, covariance = model.posterior(model.states(shown.events, shown.values))
     parts = []
@@ -123,21 +123,21 @@ def fit_ratings(
     rng: np.random.Generator,
     new: Bools | None = None,
 ) -> RatingModel:
-    """Fit models by variational Bayes, from different starts.
+    """Fit M models by variational Bayes from different initial values.
 
     Args:
         events: Interactions of U users.
-        ratings: Rating of each, [N].
+        ratings: Rating of each interaction, [N].
         features: Features of the items, [I, D]; the first is a constant.
-        like_above: A rating above it is a like.
+        like_above: Ratings above this count as likes.
         models: Number of models M.
         rank: Number of factors K.
         iterations: Passes over users and items.
-        rng: Random number generator, for the starts.
-        new: Which items came after all ratings, [I]; none if left out.
+        rng: Random number generator of the initial values.
+        new: Mask of items that were added after all ratings, [I]; none by default.
 
     Returns:
-        The fitted models, not calibrated.
+        The fitted models, uncalibrated.
     """
     mean = float(ratings.mean())
     shape = (len(events.lengths), features.shape[0])
@@ -174,16 +174,16 @@ def fit_ratings(
 def _taste(
     rated: sparse.csr_matrix, item: Doubles, user: Doubles, rng: np.random.Generator
 ) -> tuple[Doubles, Doubles]:
-    """Learn what the items of a history say of the user: ridge regression on parts of histories.
+    """Fit the prior mean of a user vector from the items rated: ridge regression on random parts of histories.
 
     Args:
-        rated: Which user has rated which item, [U, I].
+        rated: Which user rated which item, [U, I].
         item: Factors and offsets of the items, [I, K + 1].
-        user: Means of the user vectors by whole histories, [U, K].
-        rng: Random number generator, for the parts.
+        user: Posterior means of the user vectors from whole histories, [U, K].
+        rng: Random number generator of the parts.
 
     Returns:
-        The mean item of a rating, [K + 1], and the weights, [K + 1, K].
+        The mean item vector over ratings, [K + 1], and the weights, [K + 1, K].
     """
     length = np.diff(rated.indptr)
     centre = (rated @ item).sum(axis=0) / length.sum()
@@ -202,7 +202,7 @@ def _taste(
 
 @dataclass(frozen=True, eq=False)
 class _Ratings:
-    """Deviations from the mean and ones in their places, by user [U, I] and by item [I, U]."""
+    """Ratings minus their mean, and their 0/1 masks, by user [U, I] and by item [I, U]."""
 
     told: sparse.csr_matrix
     rated: sparse.csr_matrix
@@ -211,7 +211,7 @@ class _Ratings:
 
 
 class _Fit:
-    """Working arrays of one fit; the number of values of an item is K + 1 with the offset, called W."""
+    """Working arrays of one fit; W = K + 1 values per item: factors and offset."""
 
     def __init__(self, data: _Ratings, prior: ContentRegression, rank: int, rng: np.random.Generator) -> None:
         self.data, self.prior, self.rank = data, prior, rank
@@ -241,7 +241,7 @@ class _Fit:
         return self
 
     def _users(self) -> tuple[Doubles, Doubles]:
-        """Posterior of the users: means with a constant [U, W], second moments [U, W, W]."""
+        """Update the users: means with a constant appended [U, W], and second moments [U, W, W]."""
         k, users = self.rank, self.data.told.shape[0]
         factors = self.item[:, :k]
         outer = factors[:, :, None] * factors[:, None, :] + self.covariance[:, :k, :k]
@@ -255,7 +255,7 @@ class _Fit:
         return _standardised(user, second)
 
     def _items(self, user: Doubles, second: Doubles) -> None:
-        """Posterior of the items, and their prior."""
+        """Update the items and their prior."""
         items, width = self.item.shape
         moments = (self.data.raters @ second.reshape(len(user), width * width)).reshape(items, width, width)
         self.covariance = np.linalg.inv(moments / self.noise + np.diag(1 / self.prior_variance))
@@ -278,7 +278,7 @@ class _Fit:
 
 
 def _standardised(user: Doubles, second: Doubles) -> tuple[Doubles, Doubles]:
-    """Transform user vectors to mean 0 and covariance 1, as they are a priori: the fit needs fewer passes."""
+    """Whiten the user vectors to mean 0 and covariance 1, which matches their prior and saves iterations."""
     k = user.shape[1] - 1
     mean, spread = user[:, :k].mean(axis=0), second[:, :k, :k].mean(axis=0)
     root = np.linalg.cholesky(spread - np.outer(mean, mean) + LEAST * np.eye(k))

@@ -1,11 +1,10 @@
-"""Ratings of items as Gaussian models: item means, and a low-rank covariance of what users deviate from them by.
+"""Gaussian rating models: item means plus a low-rank covariance of users' deviations.
 
-A rating is mean + item offset + item factors · user vector + noise. The user vector is normal a priori, so that a
-user's own mean, too, is a direction of it, and the posterior of a new user is a sum over events: of two histories'
-states the sum is the state of both. Which items a user has rated, whatever the ratings, says something, too: the mean
-of the prior is linear in the average vector of these items (after Koren, 2008). Several such models that were fitted
-from different starts answer together. A new item gets what its categories and texts say
-(:mod:`palate.recommend.rating_fit`).
+A rating is mean + item offset + item factors · user vector + noise. The user vector has a normal prior; a user's own
+mean rating is one of its directions. The posterior is computed from sums over events, so states of disjoint histories
+add up. The prior mean is linear in the average vector of the rated items, because which items a user rates is
+informative whatever the ratings (after Koren, 2008). Several models fitted from different initial values are averaged.
+New items get priors from their categories and texts (:mod:`palate.recommend.rating_fit`).
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from palate.recommend.rating_calibration import ExpectedRatings, RatingCalibrati
 from palate.schema import Bools, Doubles, Floats, Indices, Interactions, Ints
 
 SEEN_SHRINKAGE = 5.0
-"""Mean items that are added to those of a user."""
+"""Pseudo-count that shrinks a user's average item towards the mean item."""
 
 
 @dataclass(frozen=True, eq=False)
 class RatingState:
-    """Sums over the rated events of B users, which events are added to and removed from exactly, up to rounding."""
+    """Sufficient statistics of B users' rated events; events are added and removed exactly, up to rounding."""
 
-    precision: Doubles  # [B, M, K, K] without the prior's
+    precision: Doubles  # [B, M, K, K] posterior precision without the prior's
     vector: Doubles  # [B, M, K]
-    seen: Doubles  # [B, M, K + 1] of the items' factors and offsets
-    count: Doubles  # [B]
+    seen: Doubles  # [B, M, K + 1] sums of the rated items' factors and offsets
+    count: Doubles  # [B] number of ratings
 
     def __len__(self) -> int:
         return len(self.count)
@@ -43,27 +42,29 @@ class RatingState:
 
     @classmethod
     def stacked(cls, states: Sequence[RatingState]) -> RatingState:
-        """Put states of different users one after the other."""
+        """Concatenate states of different users."""
         return cls(*(np.concatenate([getattr(one, field.name) for one in states]) for field in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
 class RatingModel:
-    """M models of I items with K factors each."""
+    """M rating models of I items with K factors each."""
 
     mean: float
     like_above: float
     noise: Doubles  # [M] variance of a rating around its expectation
-    items: Floats  # [M, I, K + 1] factors, then the offset
-    variance: Floats  # [M, I, K + 1] of these
-    new: Bools  # [I] whether the item came after all ratings; another that nobody has rated is known by its prior
-    content: Floats  # [M, D, K + 1] what a new item's features add to the means of these, before any rating
-    content_variance: Floats  # [M, K + 1] of these around what the features say
-    centre: Floats  # [M, K + 1] mean item of a rating
-    taste: Floats  # [M, K + 1, K] from how a user's items differ from that to the mean of the user's vector
+    items: Floats  # [M, I, K + 1] posterior means: factors, then the offset
+    variance: Floats  # [M, I, K + 1] posterior variances
+    new: (
+        Bools  # [I] whether the item was added after all ratings; other unrated items keep their fitted prior
+    )
+    content: Floats  # [M, D, K + 1] feature weights of a new item's prior mean
+    content_variance: Floats  # [M, K + 1] variances around that mean
+    centre: Floats  # [M, K + 1] mean item vector over ratings
+    taste: Floats  # [M, K + 1, K] from a user's average item minus the centre to the user vector's prior mean
     calibration: RatingCalibration
     new_calibration: RatingCalibration
-    """Of new items."""
+    """Calibration for new items."""
 
     @property
     def rank(self) -> int:
@@ -71,7 +72,7 @@ class RatingModel:
         return int(self.items.shape[2]) - 1
 
     def with_items(self, features: sparse.csr_matrix) -> RatingModel:
-        """Append new items, which nobody has rated, by their features [J, D]."""
+        """Append new, unrated items, given by their features [J, D]."""
         more = features.shape[0]
         room = np.zeros((len(self.items), more, self.rank + 1), dtype=np.float32)
         grown = replace(
@@ -86,16 +87,16 @@ class RatingModel:
     def with_new(
         self, chosen: Bools, features: sparse.csr_matrix, content: Floats, variance: Floats
     ) -> RatingModel:
-        """Replace items by what their features say of new ones.
+        """Replace items by their priors as new items.
 
         Args:
-            chosen: Which items, J of them, [I].
+            chosen: Mask of the J items to replace, [I].
             features: Their features, [J, D].
-            content: Weights of the features, [M, D, K + 1].
-            variance: Variances around what these say, [M, K + 1].
+            content: Feature weights, [M, D, K + 1].
+            variance: Variances around the prior means, [M, K + 1].
 
         Returns:
-            The models with these items.
+            The models with these items replaced.
         """
         items, own = self.items.copy(), self.variance.copy()
         items[:, chosen] = np.stack([features @ one for one in content])
@@ -103,7 +104,7 @@ class RatingModel:
         return replace(self, items=items, variance=own)
 
     def state(self, users: Ints | Indices, item_index: Indices, ratings: Doubles, number: int) -> RatingState:
-        """Sum the events of users.
+        """Compute the states of users from their events.
 
         Args:
             users: The user of each event, [N] from 0 to ``number`` - 1.
@@ -112,7 +113,7 @@ class RatingModel:
             number: Number of users B.
 
         Returns:
-            Their states.
+            The states of B users.
         """
         k = self.rank
         index, place = np.unique(item_index, return_inverse=True)
@@ -130,11 +131,11 @@ class RatingModel:
         return RatingState(np.stack(precision, 1), np.stack(vector, 1), np.stack(seen, 1), count)
 
     def states(self, events: Interactions, ratings: Doubles) -> RatingState:
-        """Sum the histories of users, of ratings [N]."""
+        """Compute the states of users from their histories and ratings [N]."""
         return self.state(events.owner, events.item_index, ratings, len(events.lengths))
 
     def posterior(self, state: RatingState) -> tuple[Doubles, Doubles]:
-        """Compute means [B, M, K] and covariances [B, M, K, K] of the user vectors."""
+        """Compute posterior means [B, M, K] and covariances [B, M, K, K] of the user vectors."""
         covariance: Doubles = np.linalg.inv(np.eye(self.rank) + state.precision).astype(np.float64)
         apart = seen_average(state.seen, state.count[:, None, None], self.centre)
         expected: Doubles = np.einsum("bmw,mwk->bmk", apart, self.taste)
@@ -142,7 +143,7 @@ class RatingModel:
         return mean, covariance
 
     def expected(self, state: RatingState, candidates: Indices) -> ExpectedRatings:
-        """Predict the ratings of candidates [B, C] by users."""
+        """Predict the calibrated ratings of candidates [B, C]."""
         mean, sd = self.moments(*self.posterior(state), candidates)
         known, new = (
             one.ratings(mean, sd, state.count[:, None], self.like_above)
@@ -154,15 +155,15 @@ class RatingModel:
         )
 
     def moments(self, users: Doubles, covariance: Doubles, candidates: Indices) -> tuple[Doubles, Doubles]:
-        """Compute means and standard deviations of ratings, before the calibration.
+        """Compute means and standard deviations of ratings before calibration.
 
         Args:
-            users: Means of the user vectors, [B, M, K].
+            users: Posterior means of the user vectors, [B, M, K].
             covariance: Their covariances, [B, M, K, K].
-            candidates: Items, [B, C].
+            candidates: Item indices, [B, C].
 
         Returns:
-            Both of [B, C]; models that disagree add to the deviation.
+            Both of shape [B, C]; disagreement between models adds to the deviation.
         """
         k = self.rank
         means, variances = [], []
@@ -182,26 +183,26 @@ class RatingModel:
 
 
 def seen_average(seen: Doubles, count: Doubles, centre: Floats | Doubles) -> Doubles:
-    """Average how the items of users differ from the mean item, drawn towards 0 where there are few.
+    """Average users' items relative to the mean item, shrunk to 0 where there are few.
 
     Args:
         seen: Sums of the items' vectors, [..., W].
         count: Numbers of items, [..., 1].
-        centre: The mean item, [W] or of a shape like ``seen``.
+        centre: Mean item vector, [W] or broadcastable to ``seen``.
     """
     apart: Doubles = (seen - count * centre) / (count + SEEN_SHRINKAGE)
     return apart
 
 
 def second_moments(item: Doubles, variance: Doubles | Floats) -> tuple[Doubles, Doubles]:
-    """Compute what a rating of each item adds to a user's precision and takes from the user's vector, times the noise.
+    """Compute each item's contributions to a user's precision and vector, times the noise variance.
 
     Args:
-        item: Factors and offset of I items, [I, K + 1].
+        item: Posterior means of factors and offset of I items, [I, K + 1].
         variance: Their variances, [I, K + 1].
 
     Returns:
-        Expected outer products of the factors, [I, K * K], and of factors and offset, [I, K].
+        Expected outer products of the factors, [I, K * K], and expected products of factors and offset, [I, K].
     """
     k = item.shape[1] - 1
     factors = item[:, :k]

@@ -1,4 +1,4 @@
-"""The recommender: the best items of the catalogue, expected ratings, and choices, from histories or states."""
+"""The recommender: recommends, rates and chooses items of the catalogue for histories or states."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from palate.items.encoder import ItemEncoder
 
 RECOMMENDER_FORMAT = 4
-"""Raised with each change of what a recommender's files mean or hold."""
+"""Format number of a recommender's files; increase it with each change of their content or meaning."""
 KnownUser: TypeAlias = "History | TasteState"
-"""A user as a history, or as the state that :meth:`Recommender.state` made of one."""
+"""A user, given as a history or as a state from :meth:`Recommender.state`."""
 
 
 class CatalogueFacts(Frozen):
-    """What a recommender has to know of its data."""
+    """Facts about the training data that a recommender needs."""
 
     name: str
     feedback: Feedback
     repeats: bool = False
-    """Whether each of a user's interactions with an item counts, not the last alone."""
+    """Whether repeated interactions with an item all count; otherwise only the last."""
     event_types: EventTypes | None = None
     rating_values: tuple[float, ...]
     like_above: float
@@ -47,16 +47,16 @@ class CatalogueFacts(Frozen):
     categories: tuple[str, ...]
     history: int
     missing: tuple[str, ...]
-    """What the data lacks, and what cannot be answered therefore."""
+    """What the data lacks, each with the consequence, as sentences."""
 
     @property
     def unrated(self) -> Unrated:
-        """What an event without a rating weighs."""
+        """Weight of events without a rating: by type, or 1; None if the data has ratings."""
         return None if self.feedback == "ratings" else self.event_types or 1.0
 
     @classmethod
     def of(cls, dataset: Dataset, history: int, missing: tuple[str, ...]) -> CatalogueFacts:
-        """Collect the facts of a dataset."""
+        """Collect the facts about a dataset."""
         info = dataset.info
         return cls(
             name=info.name,
@@ -74,7 +74,7 @@ class CatalogueFacts(Frozen):
 
 @dataclass(frozen=True)
 class RecommendedItem:
-    """An item of a list, with its score and its share of the odds among all items that were allowed."""
+    """A recommended item with its score, and its softmax probability among all allowed items."""
 
     item_id: str
     title: str
@@ -84,7 +84,7 @@ class RecommendedItem:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """A user's list, best first. Without interactions it is the population's: ``personal`` is False."""
+    """One user's recommendations, best first; ``personal`` is False if the history is empty (most popular items)."""
 
     user_id: str
     personal: bool
@@ -104,7 +104,7 @@ class RatedItem:
 
 @dataclass(frozen=True)
 class Ratings:
-    """A user's expected ratings, in the order that was asked for."""
+    """One user's expected ratings, in the requested order."""
 
     user_id: str
     personal: bool
@@ -113,19 +113,19 @@ class Ratings:
 
 @dataclass(frozen=True)
 class ItemChoice:
-    """The item that a user would choose, and the probability of each."""
+    """The item that a user would most likely choose, and the probability of each."""
 
     user_id: str
     personal: bool
     item_id: str
     probabilities: Mapping[str, float]
     by: Literal["ratings", "next item"]
-    """What decides: which is rated highest, or which comes next."""
+    """Basis of the choice: expected ratings, or next-item scores where the data has no ratings."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a list is asked to be."""
+    """Constraints of a recommendation list."""
 
     k: int
     seen: bool
@@ -135,7 +135,7 @@ class _Asked:
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """Answers from the catalogue that it was trained on.
+    """Recommends, rates and chooses among the items that it was trained on.
 
     Example:
         >>> recommender = palate.load_recommender("runs/recommender")
@@ -150,7 +150,7 @@ class Recommender:
     ratings: RatingModel | None
     content: ItemContent
     index: ItemIndex | None = None
-    """Finds the items to score in large catalogues; all are scored without one."""
+    """Retrieves candidates in large catalogues; without it all items are scored."""
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -163,21 +163,21 @@ class Recommender:
         return self.items["title"].to_list()
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """Look up items [C]; raises :class:`DataError` for unknown ones."""
+        """Look up item indices [C]; raises :class:`DataError` for unknown ids."""
         return index_of(self._index, item_ids)
 
     def state(self, history: History) -> TasteState:
-        """Convert a history to a state, from which an answer takes as long however long the history was.
+        """Summarise a history as a state; answers from a state take constant time, whatever the history's length.
 
         Args:
-            history: All of a user's interactions, or those after a state that this one is to be added to. Only the
-                last one with each item counts, unless the data keeps repeated ones.
+            history: All of a user's interactions, or later ones to add to another state. Only the last one with each
+                item counts, unless the data keeps repeated interactions.
 
         Returns:
             The state.
 
         Raises:
-            DataError: An item is unknown, or a rating is not on the scale.
+            DataError: An item is unknown, or a rating is off the scale.
         """
         history = history.latest(repeats=self.facts.repeats)
         index = index_of(self._index, history.item_ids)
@@ -196,32 +196,32 @@ class Recommender:
         )
 
     def added(self, state: TasteState, later: History) -> TasteState:
-        """Add later interactions to a state; the result is the state of the whole history."""
+        """Add later interactions to a state; equals the state of the whole history."""
         return state.followed_by(self.state(later), self.facts.history)
 
     def removed(self, state: TasteState, past: History) -> TasteState:
-        """Remove interactions from a state; the result is the state of the history without them.
+        """Remove interactions from a state; equals the state of the history without them.
 
         Raises:
-            DataError: An interaction is not among those of the state, or the state no longer holds all of them.
+            DataError: An interaction is not in the state, or the state holds only its newest interactions.
         """
         return state.without(self.state(past))
 
     def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> Recommender:
-        """Return a recommender with additional items, which are known by their texts and categories alone.
+        """Return a recommender with additional items, known by their texts and categories alone.
 
-        Nothing is trained, and this recommender is not changed. States of one are states of the other.
+        Nothing is trained, and this recommender is unchanged. States of either work with the other.
 
         Args:
-            items: New items; categories that the catalogue does not have count nothing.
-            encoder: The item encoder of the training, if its files have moved since.
+            items: New items; categories unknown to the catalogue are ignored.
+            encoder: The training's item encoder; pass it if its files have moved.
 
         Returns:
-            The recommender of all items.
+            A recommender of all items.
 
         Raises:
-            DataError: An item is known already.
-            MismatchError: ``encoder`` is not the encoder of the training.
+            DataError: An item id is already known.
+            MismatchError: ``encoder`` is not the training's encoder.
         """
         names = [item.item_id for item in items]
         if known := [
@@ -238,16 +238,16 @@ class Recommender:
         return replace(self, items=table, scorer=scorer, ratings=ratings, index=None)
 
     def with_index(self, size: int = 1000) -> Recommender:
-        """Return a recommender whose lists are of the items that an index finds, for catalogues of millions.
+        """Return a recommender that retrieves candidates by an index, for catalogues of millions of items.
 
-        Such lists are approximate, and shares are of the found items; scores are exact, and everything else is as
-        before. A new item needs a new index.
+        Recommendations are then approximate, and probabilities are among the candidates; all else, scores included,
+        is the same. The result of :meth:`with_items` has no index.
 
         Args:
-            size: Items that each part of the index finds; more cost time and miss less.
+            size: Candidates from each part of the index; more take longer and miss fewer.
 
         Returns:
-            The recommender.
+            A recommender with an index.
 
         Raises:
             MissingExtraError: ``faiss`` is not installed.
@@ -255,7 +255,7 @@ class Recommender:
         return replace(self, index=ItemIndex.of(self.scorer, size))
 
     def scores(self, users: Sequence[KnownUser]) -> Floats:
-        """Score all items for B users, [B, I]; the highest comes next, and only the order has a meaning."""
+        """Score all items for B users, [B, I]; only the order within a row has a meaning."""
         return self.scorer.scores(newest_windows(self._states(users)))
 
     def recommend(
@@ -272,17 +272,18 @@ class Recommender:
 
         Args:
             users: Histories or states.
-            k: Length of a list; it is shorter where fewer items are allowed.
-            seen: Also items of the history.
-            categories: Only items with one of these; all if empty.
+            k: Length of each list; shorter if fewer items are allowed.
+            seen: Also recommend items of the history.
+            categories: Only items with one of these categories; all if empty.
             since: Only items of this year or later.
-            diversity: From 0, the best items, towards 1, items unlike each other (maximal marginal relevance).
+            diversity: Weight of dissimilarity in maximal marginal relevance, from 0 (best items) to 1.
 
         Returns:
-            A list for each user. A user without interactions gets the most popular items.
+            One list per user; a user without interactions gets the most popular items.
 
         Raises:
             DataError: An item or category is unknown, or items have no years to filter by.
+            PalateError: ``k`` or ``diversity`` is out of range.
         """
         if k < 1:
             raise PalateError(f"k is {k}; expected at least 1 item")
@@ -299,14 +300,14 @@ class Recommender:
         return found
 
     def rate(self, users: Sequence[KnownUser], item_ids: Sequence[str]) -> list[Ratings]:
-        """Predict ratings of items by each user.
+        """Predict each user's ratings of items.
 
         Args:
             users: Histories or states.
-            item_ids: The items, [C].
+            item_ids: Item ids, [C].
 
         Returns:
-            Ratings for each user, in the items' order. A user without interactions gets the population's.
+            Ratings for each user, in the items' order; a user without interactions gets the population's.
 
         Raises:
             DataError: An item is unknown, or the data has no ratings.
@@ -332,17 +333,18 @@ class Recommender:
         ]
 
     def choose(self, users: Sequence[KnownUser], item_ids: Sequence[str]) -> list[ItemChoice]:
-        """Choose one of several items for each user: by expected ratings, or without ratings by what comes next.
+        """Choose one of several items for each user, by expected ratings, or by next-item scores without ratings.
 
         Args:
             users: Histories or states.
-            item_ids: The items, at least two different ones.
+            item_ids: At least two different item ids.
 
         Returns:
-            A choice for each user, with the probability of each item.
+            One choice per user, with the probability of each item.
 
         Raises:
             DataError: An item is unknown.
+            PalateError: There are fewer than two items, or one twice.
         """
         if len(set(item_ids)) < 2 or len(set(item_ids)) < len(item_ids):
             raise PalateError(f"a choice between {list(item_ids)}; expected at least two different items")
@@ -371,7 +373,7 @@ class Recommender:
         ]
 
     def _shortlisted(self, state: TasteState, asked: _Asked, index: ItemIndex) -> Recommendations:
-        """List the best of the items that the index finds; of all items where those are too few."""
+        """Recommend among the index's candidates; among all items if too few of these are allowed."""
         window = newest_windows([state])
         items = index.items(window)
         found = self._list(state, self.scorer.of_items(window, items)[0], asked, items)
@@ -382,9 +384,9 @@ class Recommender:
     def _list(
         self, state: TasteState, scores: Floats, asked: _Asked, items: Ints | None = None
     ) -> Recommendations:
-        """List the best by scores of all items [I], or of the ``items`` [C] that these belong to.
+        """List the best items by scores of all items [I], or of candidates ``items`` [C].
 
-        What may not be listed gets -inf, in place: a large catalogue has many scores to copy.
+        Scores of excluded items are set to -inf in place, which saves a copy of a large catalogue's scores.
         """
         if asked.allowed is not None:
             scores[~(asked.allowed if items is None else asked.allowed[items])] = -np.inf
@@ -414,7 +416,7 @@ class Recommender:
         )
 
     def _allowed(self, categories: Collection[str], since: int | None) -> Bools | None:
-        """Which items pass the filters, [I]; None where there is no filter."""
+        """Mask the items that pass the filters, [I]; None without filters."""
         if categories and not self.facts.categories:
             raise DataError(
                 f"the items of {self.facts.name} have no categories; leave the filter by category out, or prepare the "
@@ -436,7 +438,7 @@ class Recommender:
         return passed
 
     def _similarity(self, pool: Ints) -> Floats:
-        """Likeness of items [C, C]: by their texts, categories, or who interacts with both."""
+        """Compute similarities of items [C, C] by texts, else categories, else co-occurrence."""
         for name in ("texts", "categories"):
             if (relation := self.scorer.relations.get(name)) is not None:
                 return relation.among(pool)
@@ -455,7 +457,7 @@ class Recommender:
 
     @property
     def rating_model(self) -> RatingModel:
-        """The model of ratings; raises :class:`DataError` where there is none."""
+        """The rating model; raises :class:`DataError` where the data has no ratings."""
         if self.ratings is None:
             raise DataError(
                 f"{self.facts.name} has no ratings, so that none can be predicted; choose or recommend, or train on "
@@ -473,7 +475,7 @@ class Recommender:
 
 
 _LOGISTIC = 1.702
-"""Slope at which the logistic function is closest to the normal distribution's."""
+"""Scale of the logistic function that best approximates the normal distribution function."""
 
 
 def _stacked(states: Sequence[TasteState]) -> RatingState:

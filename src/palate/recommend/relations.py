@@ -1,7 +1,7 @@
-"""Relations between items: how much an event with one item speaks for another.
+"""Relations between items: how much an event with one item raises the score of another.
 
-A relation is a matrix of items by items, of which each row may keep only its largest entries, or the inner products of
-item vectors, which items that nobody has interacted with have, too.
+A relation is either a matrix of items by items, of which each row may keep only its largest entries, or the inner
+products of item vectors, which items without interactions have, too.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from scipy.linalg import lapack
 from palate.schema import Floats, Interactions, Ints
 
 REACH = 10
-"""Interactions after an item that still count as following it."""
+"""Maximum distance in a history at which an item counts as following another."""
 FOLLOWING_DECAY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class PairRelation:
-    """Relation of items of the training data, as a matrix [I, I], sparse or dense: rows are a history's items."""
+    """Relation between items of the training data, as a sparse or dense matrix [I, I]; rows are a history's items."""
 
     matrix: sparse.csr_matrix | Floats
 
     def product(self, events: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
-        """Score every item, [B, I], sparse where the matrix is."""
+        """Score every item, [B, I]; sparse if the matrix is."""
         return events @ self.matrix
 
     def scores(self, events: sparse.csr_matrix) -> Floats:
-        """Score every item, [B, I], from the weights of the events' items [B, I]."""
+        """Score every item, [B, I], from the event weights of items [B, I]."""
         return _dense(self.product(events))
 
     def of_items(self, events: sparse.csr_matrix, items: Ints) -> Floats:
-        """Score some items, [B, C], as :meth:`scores` does."""
+        """Score the given items [C], [B, C], as :meth:`scores` does."""
         if isinstance(self.matrix, np.ndarray):
             return _dense(events @ self.matrix[:, items])
         return _dense(self.product(events)[:, items])
 
     def padded(self, new: int) -> PairRelation:
-        """Add ``new`` items that nothing is related to."""
+        """Append ``new`` items that are related to none."""
         if isinstance(self.matrix, np.ndarray):
             return PairRelation(np.pad(self.matrix, (0, new)))
         items = self.matrix.shape[0] + new
@@ -51,33 +51,33 @@ class PairRelation:
         )
 
     def among(self, items: Ints) -> Floats:
-        """Relate some items to each other, [C, C]."""
+        """Return the relations among the given items, [C, C]."""
         return _dense(self.matrix[items][:, items])
 
 
 @dataclass(frozen=True, eq=False)
 class VectorRelation:
-    """Relation by the inner product of item vectors [I, S], dense or sparse."""
+    """Relation by inner products of item vectors [I, S], dense or sparse."""
 
     vectors: Floats | sparse.csr_matrix
     kept: Floats | None = (
-        None  # [I] lengths that vectors had before they were made 1; None if that says nothing
+        None  # [I] lengths of the vectors before they were scaled to 1; None if not meaningful
     )
 
     def product(self, events: sparse.csr_matrix) -> sparse.csr_matrix | Floats:
-        """Score every item, [B, I], sparse where the vectors are."""
+        """Score every item, [B, I]; sparse if the vectors are."""
         return (events @ self.vectors) @ self.vectors.T
 
     def scores(self, events: sparse.csr_matrix) -> Floats:
-        """Score every item, [B, I], from the weights of the events' items [B, I]."""
+        """Score every item, [B, I], from the event weights of items [B, I]."""
         return _dense(self.product(events))
 
     def of_items(self, events: sparse.csr_matrix, items: Ints) -> Floats:
-        """Score some items, [B, C], as :meth:`scores` does."""
+        """Score the given items [C], [B, C], as :meth:`scores` does."""
         return _dense((events @ self.vectors) @ self.vectors[items].T)
 
     def followed_by(self, other: VectorRelation) -> VectorRelation:
-        """Append the vectors of other items."""
+        """Append the vectors of further items."""
         kept = None
         if self.kept is not None and other.kept is not None:
             kept = np.concatenate([self.kept, other.kept])
@@ -86,11 +86,11 @@ class VectorRelation:
         return VectorRelation(sparse.vstack([self.vectors, other.vectors], format="csr"), kept)
 
     def among(self, items: Ints) -> Floats:
-        """Relate some items to each other, [C, C]."""
+        """Return the relations among the given items, [C, C]."""
         return self.between(items, items)
 
     def between(self, items: Ints, others: Ints) -> Floats:
-        """Relate some items to others, [C, N]."""
+        """Return the relations of items to others, [C, N]."""
         return _dense(self.vectors[items] @ self.vectors[others].T)
 
 
@@ -98,19 +98,19 @@ Relation: TypeAlias = "PairRelation | VectorRelation"
 
 
 def membership_matrix(events: Interactions, items: int) -> sparse.csr_matrix:
-    """Which user has interacted with which item, [U, I], as zeros and ones."""
+    """Build the user-item matrix, [U, I], of zeros and ones."""
     content = (np.ones(len(events), dtype=np.float32), events.item_index, events.offsets)
     shape = (len(events.offsets) - 1, items)
     matrix = sparse.csr_matrix(
         content, shape=shape, copy=True
-    )  # its indices are sorted in place, and order counts
+    )  # sum_duplicates sorts the indices in place, and the events must keep their order
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
 
 
 def cooccurrence(events: Interactions, items: int, damping: float, keep: int) -> PairRelation:
-    """Cosine of the sets of users of two items, with ``damping`` added to its denominator."""
+    """Compute the cosine of two items' sets of users, with ``damping`` added to the denominator."""
     matrix = membership_matrix(events, items)
     together = (matrix.T @ matrix).tocsr()
     together.setdiag(0)
@@ -119,7 +119,7 @@ def cooccurrence(events: Interactions, items: int, damping: float, keep: int) ->
 
 
 def succession(events: Interactions, items: int, damping: float, keep: int) -> PairRelation:
-    """How often the column's item followed the row's soon after: the next counts 1, each later one half as much."""
+    """Count how often the column's item follows the row's, each step of distance counting half, damped as a cosine."""
     user = events.owner
     total = sparse.csr_matrix((items, items), dtype=np.float32)
     for distance in range(1, REACH + 1):
@@ -133,7 +133,7 @@ def succession(events: Interactions, items: int, damping: float, keep: int) -> P
 
 
 def regression(events: Interactions, items: int, penalty: float) -> PairRelation:
-    """Ridge regression of each item on all others (EASE, Steck 2019), in memory for a square of the items."""
+    """Fit a ridge regression of each item on all others (EASE, Steck 2019); memory grows with the items squared."""
     matrix = membership_matrix(events, items)
     gram = (matrix.T @ matrix).toarray(order="F")
     gram[np.diag_indices(items)] += penalty
@@ -149,7 +149,9 @@ def keep_largest(matrix: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
     """Drop all but the ``keep`` entries of each row with the largest absolute value."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((-np.abs(matrix.data), rows))
-    place = np.arange(len(order)) - matrix.indptr[rows]  # rows are sorted already: the order keeps them
+    place = (
+        np.arange(len(order)) - matrix.indptr[rows]
+    )  # position within the row: lexsort keeps rows together
     chosen = np.sort(order[place < keep])
     found = (matrix.data[chosen], (rows[chosen], matrix.indices[chosen]))
     kept = sparse.csr_matrix(found, shape=matrix.shape, dtype=np.float32)
@@ -170,15 +172,15 @@ def _dense(matrix: sparse.csr_matrix | Floats) -> Floats:
 
 
 def add_scores(total: Floats, scores: sparse.csr_matrix | Floats) -> None:
-    """Add the product of a relation to ``total`` [B, I], in place."""
+    """Add a relation's product to ``total`` [B, I], in place."""
     if isinstance(scores, np.ndarray):
         total += scores
-    else:  # few entries in a large catalogue: only those are touched
+    else:  # sparse scores of a large catalogue: touch their entries only
         rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
         total[rows, scores.indices] += scores.data
 
 
 def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Scale the rows of a matrix to length 1; rows of zeros stay."""
+    """Scale the rows of a matrix to unit length; rows of zeros stay zero."""
     norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return (sparse.diags(1.0 / np.maximum(norm, 1e-6)) @ matrix).tocsr().astype(np.float32)

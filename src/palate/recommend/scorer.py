@@ -1,4 +1,4 @@
-"""Scores of all items from a history: what its events say by each relation, by a network, and popularity."""
+"""The scorer: item scores from a history by relations, the network and popularity."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ if TYPE_CHECKING:
     from palate.recommend.network import ItemNetwork
 
 BATCH_CELLS = 20_000_000
-"""Scores that are held at a time where users are many."""
+"""Maximum number of scores in memory per batch."""
 
 
 class RelationWeights(Frozen):
-    """Weight of a relation's scores, and of the events that they come from."""
+    """Weight of a relation's scores, and of the events that they are computed from."""
 
     weight: float
     events: EventWeights = EventWeights()
 
 
 class ScorerWeights(Frozen):
-    """What training has learned; readable as it is saved."""
+    """Tuned weights of a scorer; saved in ``recommender.json``."""
 
     relations: dict[str, RelationWeights]
     popularity: float = 1e-4
-    """Weight of log(1 + number of the item's interactions) over that of the most popular item."""
+    """Weight of popularity: log(1 + an item's interactions) relative to the most popular item."""
     floor: float = 1e-3
-    """Where the relations' sum turns from linear, below, to logarithmic, above, as the network's logits are."""
+    """Scale at which the relations' sum is compressed: linear below, logarithmic above, to match the logits' scale."""
     network: float = 0.0
     """Weight of the network's logits."""
     sharpness: float = 1.0
-    """Factor of the scores as logits of a softmax over items."""
+    """Inverse temperature of the softmax over items."""
     types: tuple[float, ...] = ()
-    """What events of each rating value weigh as given, where they have types; at most 0, their item was not chosen."""
+    """Weight of events by rating value, where events have types; an event of weight <= 0 did not choose its item."""
     newcomers: NewcomerWeights | None = None
-    """How new items are scored; None where there was nothing to learn it from, and they are scored as the others."""
+    """Weights for new items; None scores them as the others, where training had too little to tune."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Scores of I items by relations that are known by name."""
+    """Scores I items for histories."""
 
-    relations: Mapping[str, Relation]
+    relations: Mapping[str, Relation]  # by name
     popularity: Floats  # [I] from 0 to 1
     deviations: Floats  # [R] rating values in standard deviations from the mean
     weights: ScorerWeights
     network: ItemNetwork | None = None
     new: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """[N] items that came after the training, ascending."""
+    """Indices of items that were added after the training, [N] ascending."""
 
     def scores(self, windows: Windows) -> Floats:
-        """Score all items for B windows, [B, I]; an empty window gets the popularity alone."""
+        """Score all items for B windows, [B, I]; an empty window gets popularity alone."""
         scores = compressed(self._related(windows), self.weights.floor)
         self._add_logits(scores, windows)
         self._set_newcomers(scores, windows, self.new, self.new)
         return self._skips_last(scores, windows)
 
     def _add_logits(self, scores: Floats, windows: Windows, items: Ints | None = None) -> None:
-        """Add the network's logits to scores [B, C] of the items, in place; not for windows without a chosen item."""
+        """Add the network's logits to the scores [B, C] in place, for windows with a positive event."""
         if self.network is None or not self.weights.network:
             return
         chosen = self.chosen(windows)
         personal = chosen.length > 0
         logits = self.network.logits(chosen[personal], self.deviations, items)
         logits *= np.float32(self.weights.network)
-        if personal.all():  # without a copy of all scores, of which a large catalogue has many
+        if personal.all():  # avoids a copy of a large catalogue's scores
             scores += logits
         else:
             scores[personal] += logits
 
     def _set_newcomers(self, scores: Floats, windows: Windows, items: Ints, columns: Ints) -> None:
-        """Set the scores of new items [C], which stand in these columns, for windows with events."""
+        """Overwrite the scores of new items [C] in the given columns, for windows with a positive event."""
         if self.weights.newcomers is None or not len(items):
             return
         chosen = self.chosen(windows)
@@ -90,11 +90,11 @@ class Scorer:
         scores[np.ix_(personal, columns)] = found
 
     def chosen(self, windows: Windows) -> Windows:
-        """Leave out events that speak against their item, which the network does not read."""
+        """Drop events that count against their item, which the network does not read."""
         return chosen_windows(windows, self.weights.types)
 
     def _skips_last(self, scores: Floats, windows: Windows, items: Ints | None = None) -> Floats:
-        """Score items that a user's events speak against in sum below all others."""
+        """Move items whose events sum to less than 0 below all others."""
         types = np.array(self.weights.types, dtype=np.float32)
         if len(types) and types.min() < 0:
             found = event_matrix(windows, types[windows.rating_index], len(self.popularity))
@@ -105,11 +105,11 @@ class Scorer:
         return scores
 
     def with_items(self, described: Mapping[str, VectorRelation], content: Floats) -> Scorer:
-        """Add N items that nobody has interacted with.
+        """Return a scorer with N additional items without interactions.
 
         Args:
-            described: Their relations by what is known of them.
-            content: The same as one matrix, [N, S].
+            described: Content relations of the new items.
+            content: Their content vectors, [N, S].
 
         Returns:
             A scorer of all items.
@@ -135,7 +135,7 @@ class Scorer:
         return total
 
     def of_items(self, windows: Windows, items: Ints) -> Floats:
-        """Score some items for B windows, [B, C], as :meth:`scores` does."""
+        """Score the given items for B windows, [B, C], as :meth:`scores` does."""
         popularity = np.float32(self.weights.popularity) * self.popularity[None, items]
         total = np.repeat(popularity, len(windows), axis=0)
         for name, part in self.weights.relations.items():
@@ -149,7 +149,7 @@ class Scorer:
         return self._skips_last(scores, windows, items)
 
     def in_batches(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
-        """Yield the scores of parts of the windows, as rows and scores [rows, I]."""
+        """Yield rows and their scores [rows, I], in batches that bound memory."""
         step = max(BATCH_CELLS // max(len(self.popularity), 1), 1)
         for start in range(0, len(windows), step):
             rows = slice(start, min(start + step, len(windows)))
@@ -162,18 +162,18 @@ class Scorer:
 
 
 def chosen_windows(windows: Windows, types: tuple[float, ...]) -> Windows:
-    """Leave out events that weigh at most 0 by their rating value, where ``types`` says what each weighs."""
+    """Drop events of rating values with weight <= 0, where ``types`` gives the weights; [B, P]."""
     return windows.where((np.array(types) > 0)[windows.rating_index]) if types else windows
 
 
 def compressed(total: Floats, floor: float) -> Floats:
-    """Make log-odds of the relations' sums: the logarithm far above ``floor``, and linear about zero."""
+    """Compress the relations' sums by arcsinh: linear near zero, logarithmic far above ``floor``."""
     found: Floats = total * np.float32(1 / (2 * floor))
     return np.arcsinh(found, out=found)
 
 
 def popularity_of(counts: Floats) -> Floats:
-    """Scale numbers of interactions [I] logarithmically to at most 1."""
+    """Scale numbers of interactions [I] logarithmically to the range 0 to 1."""
     logs = np.log1p(counts).astype(np.float32)
     scaled: Floats = logs / max(float(logs.max(initial=0.0)), 1.0)
     return scaled
@@ -182,7 +182,7 @@ def popularity_of(counts: Floats) -> Floats:
 def popularity_weights(popularity: Floats) -> Doubles:
     """Invert :func:`popularity_of` up to a factor: weights about proportional to numbers of interactions, [I].
 
-    The least popular item that anyone has interacted with stands for one interaction.
+    The least popular item with interactions is assumed to have one.
     """
     least = float(popularity[popularity > 0].min(initial=1.0))
     weights: Doubles = np.expm1(popularity.astype(np.float64) * np.log(2) / least) + 1e-6

@@ -1,4 +1,4 @@
-"""The best items of scores: exact top-k, and maximal marginal relevance for lists that are less alike."""
+"""Selection of the best items: exact top-k, and maximal marginal relevance for diverse lists."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from palate.schema import Floats, Ints
 
 POOL = 10
-"""Items per place of the list between which diversity chooses."""
+"""Candidates per place of a diverse list."""
 
 
 def best_items(scores: Floats, k: int) -> Ints:
-    """Return the indices of the k highest scores [I], best first; ties by index, and none at -inf."""
+    """Return the indices of the k highest scores [I], best first; ties by index, -inf excluded."""
     k = min(k, len(scores))
     if k == 0:
         return np.empty(0, dtype=np.int64)
@@ -29,8 +29,8 @@ def diverse_items(scores: Floats, k: int, diversity: float, similarity: Callable
     Args:
         scores: Scores of all items, [I].
         k: Number of items to choose.
-        diversity: Share of the penalty for likeness to an item that was chosen before, from 0 to 1.
-        similarity: Function from indices [C] to their likeness [C, C], at most about 1.
+        diversity: Weight of the highest similarity to an already chosen item, from 0 to 1.
+        similarity: Function from indices [C] to similarities [C, C], at most about 1.
 
     Returns:
         Indices of the chosen items, in the order of choice.

@@ -1,4 +1,4 @@
-"""What is kept of a user: the newest interactions, the items that were seen, and the sums of the rating model."""
+"""State of a user: the newest interactions, the seen items, and the sums of the rating model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from palate.schema import Indices, Ints, RatingIndices, Windows
 
 @dataclass(frozen=True, eq=False)
 class TasteState:
-    """State of one user for a :class:`Recommender`; its size does not grow but for the set of seen items."""
+    """State of one user for a :class:`Recommender`; of constant size but for the set of seen items."""
 
     user_id: str
     item_index: Indices  # [P] the newest interactions, oldest first
     rating_index: RatingIndices  # [P]
     timestamp: Ints  # [P]
-    seen: frozenset[int]
-    ratings: RatingState | None  # of one user; None where the data has no ratings
-    count: int
+    seen: frozenset[int]  # item indices
+    ratings: RatingState | None  # B = 1; None where the data has no ratings
+    count: int  # of all interactions
 
     @property
     def personal(self) -> bool:
-        """Whether anything is known of the user."""
+        """Whether the user has interactions."""
         return self.count > 0
 
     def followed_by(self, later: TasteState, most: int) -> TasteState:
-        """Append the state of later interactions, keeping the ``most`` newest ones.
+        """Append the state of later interactions.
 
         Args:
-            later: State of interactions that came after all of these.
-            most: Number of newest interactions to keep.
+            later: State of interactions after all of these.
+            most: Maximum number of newest interactions to keep.
 
         Returns:
-            The state of both; the rating sums are those of the whole history.
+            The combined state; its rating sums are those of the whole history.
         """
 
         def newest(name: str) -> np.ndarray:
@@ -58,16 +58,16 @@ class TasteState:
         )
 
     def without(self, past: TasteState) -> TasteState:
-        """Remove the interactions of a state, each once; exact, up to rounding of the rating sums.
+        """Remove the interactions of another state, each once; exact up to rounding of the rating sums.
 
         Args:
-            past: State of interactions that are part of these.
+            past: State of interactions that this state contains.
 
         Returns:
-            The state of the others.
+            The state of the remaining interactions.
 
         Raises:
-            DataError: An interaction is none of these, or this state holds only its newest ones.
+            DataError: An interaction is not in this state, or this state holds only its newest interactions.
         """
         if self.count > len(self.item_index):
             raise DataError(
@@ -105,7 +105,7 @@ def _rows(state: TasteState) -> Iterator[tuple[int, int, int]]:
 
 
 def newest_windows(states: Sequence[TasteState]) -> Windows:
-    """Collect the newest interactions of B users as windows [B, P]."""
+    """Stack the newest interactions of B users as windows [B, P]."""
     length = np.array([len(state.item_index) for state in states], dtype=np.int64)
     shape = (len(states), max(int(length.max(initial=0)), 1))
     found = Windows(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64), length)

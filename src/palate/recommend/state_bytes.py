@@ -1,4 +1,4 @@
-"""States of a recommender as bytes, in safetensors' format."""
+"""Serialises recommender states to bytes in safetensors format."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from palate.recommend.state import TasteState
 _SCALARS = "scalars"
 _hints = cache(get_type_hints)
 STATE_FIELDS = tuple(one.name for one in fields(TasteState))
-"""What a state holds; bytes that hold something else are of another version."""
+"""Fields of a state; bytes with other fields are of another version."""
 
 
 def pack_state(state: TasteState) -> bytes:
-    """Serialise a state; :func:`unpack_state` reads it."""
+    """Serialise a state for :func:`unpack_state`."""
     arrays: dict[str, np.ndarray] = {}
     scalars: dict[str, Any] = {}
     for name, value in _parts(state, ""):
@@ -38,10 +38,10 @@ def pack_state(state: TasteState) -> bytes:
 
 
 def unpack_state(data: bytes) -> TasteState:
-    """Read what :func:`pack_state` wrote.
+    """Deserialise a state that :func:`pack_state` wrote.
 
     Raises:
-        DataError: It is damaged, or of another version.
+        DataError: The bytes are damaged, or of another version.
     """
     try:
         arrays = load(data)
@@ -55,7 +55,7 @@ def unpack_state(data: bytes) -> TasteState:
 
 
 def _parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a dataclass and of those that it holds, by their path."""
+    """Yield the values of a dataclass, nested ones included, by dotted path."""
     for one in fields(value):
         part = getattr(value, one.name)
         if is_dataclass(part):
@@ -65,12 +65,12 @@ def _parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _made(kind: type, values: Mapping[str, Any], name: str) -> Any:
-    """Make a dataclass of the values of :func:`_parts`."""
+    """Rebuild a dataclass from the values of :func:`_parts`."""
     made: dict[str, Any] = {}
     for part, hint in _hints(kind).items():
         path = f"{name}{part}"
         held = next((one for one in (hint, *get_args(hint)) if is_dataclass(one)), None)
-        if held is not None and path not in values:  # or it is None
+        if held is not None and path not in values:  # an optional one that is None has a value at its path
             made[part] = _made(held, values, f"{path}.")  # type: ignore[arg-type]
         elif hint == frozenset[int]:
             made[part] = frozenset(values[path].tolist())

@@ -1,4 +1,4 @@
-"""Tables of recommendations for many users, written in parts by one process or several."""
+"""Tables of recommendations for many users, written in resumable parts by one process or several."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from palate.schema import History
 
 LISTS_AT_ONCE = 256
-"""Users that are answered together."""
+"""Users per batch."""
 LISTS_A_PART = 8_192
-"""Users of a part, the most whose lists an interruption loses."""
+"""Users per part; an interruption loses at most one part per worker."""
 LIST_COLUMNS = {
     "user_id": pl.String,
     "place": pl.Int32,
@@ -41,7 +41,7 @@ LIST_COLUMNS = {
 
 @dataclass(frozen=True)
 class ListSettings:
-    """What is listed: the arguments of :meth:`palate.recommend.recommender.Recommender.recommend`."""
+    """Arguments of :meth:`palate.recommend.recommender.Recommender.recommend`."""
 
     k: int = 10
     seen: bool = False
@@ -50,7 +50,7 @@ class ListSettings:
     diversity: float = 0.0
 
     def ask(self, recommender: Recommender, histories: Sequence[History]) -> list[Recommendations]:
-        """List items for users."""
+        """Recommend items for users."""
         return recommender.recommend(
             histories,
             self.k,
@@ -63,7 +63,7 @@ class ListSettings:
 
 @dataclass(frozen=True)
 class ListPart:
-    """A part of a table of recommendations."""
+    """One part of a table of recommendations."""
 
     run_folder: Path
     data: Path | None
@@ -73,11 +73,11 @@ class ListPart:
 
     @property
     def done(self) -> bool:
-        """Whether the part is there."""
+        """Whether the part is written."""
         return self.file.is_file()
 
     def run(self) -> int:
-        """Write the part; returns its number of users."""
+        """Write the part; return its number of users."""
         recommender, dataset = loaded_recommender(self.run_folder, self.data)
         rows: list[tuple[object, ...]] = []
         for start in range(0, len(self.user_ids), LISTS_AT_ONCE):
@@ -94,7 +94,7 @@ class ListPart:
 
 @lru_cache(maxsize=1)
 def loaded_recommender(run: Path, data: Path | None) -> tuple[Recommender, Dataset]:
-    """Load a recommender and the dataset of its users, once in each process."""
+    """Load a recommender and its users' dataset, cached per process."""
     return load_recommender(run), dataset_of(load_run(run) if data is None else None, data)
 
 
@@ -107,24 +107,24 @@ def write_lists(
     engine: ShardEngine,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the recommendations for many users as a table, an item a row.
+    """Write the recommendations for many users as a table with one row per item.
 
-    Parts lie in a folder beside ``out`` until all are there; the same call goes on with them.
+    Parts are kept in a folder beside ``out`` until all are written; the same call resumes an interrupted one.
 
     Args:
-        run: The recommender's run.
-        data: Dataset of the users; the run's own if None.
-        user_ids: The users.
-        settings: What is listed.
-        out: The table: Parquet, CSV or JSON lines by its suffix.
-        engine: Writes the parts; the table does not depend on it.
-        progress: Callback (done, total) with numbers of users.
+        run: Run of the recommender.
+        data: Dataset of the users; the run's dataset if None.
+        user_ids: Ids of the users.
+        settings: What to recommend.
+        out: Output file: Parquet, CSV or JSON lines by suffix.
+        engine: Runs the parts; it does not affect the result.
+        progress: Callback (done, total) in users.
 
     Returns:
         The number of rows.
 
     Raises:
-        OutputError: The table cannot be written, or another process writes it.
+        OutputError: The table cannot be written, or another process is writing it.
         DataError: The run or the data cannot be read.
     """
     run, data = run.resolve(), None if data is None else data.resolve()

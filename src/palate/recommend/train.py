@@ -1,4 +1,4 @@
-"""Trains a recommender by a recipe, into a run's folder."""
+"""Trains a recommender from a recipe into a run's folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def quick_settings() -> RecommendSettings:
-    """Return settings that fit a recommender in seconds, for a first answer: relations and one model of ratings."""
+    """Return settings that fit a recommender in seconds, for a first answer: relations and one rating model."""
     return RecommendSettings(
         texts=False, ridge=500.0, rounds=1, network_size=0, rating_models=1, rating_iterations=10
     )
 
 
 def without_missing_encoder(recipe: Recipe, dataset: Dataset, tell: Callable[[str], None]) -> Recipe:
-    """Leave texts out of a recommender's recipe where they cannot be encoded, and say so."""
+    """Return the recipe without item texts if these cannot be encoded, and report it."""
     settings = recipe.recommend
     if settings is None or not settings.texts or not has_texts(dataset):
         return recipe
@@ -52,15 +52,15 @@ def train_recommender(
 ) -> Path:
     """Train the recommender of a recipe and return the run's folder.
 
-    The training is deterministic. One that was interrupted goes on after the weights, if it had learned these, with
-    the same result; one that is finished is left as it is. With ``data.protocol`` it learns from what that protocol of
-    ``palate rank`` lets be learned from, and from nothing else, so that the run can be ranked by it.
+    The training is deterministic. An interrupted one resumes after the weights, if these were tuned, with the same
+    result; a finished one is left as it is. With ``data.protocol``, it trains only on what that protocol of ``palate
+    rank`` allows, so that ``palate rank`` can evaluate the run.
 
     Args:
-        recipe: A recipe with a section ``recommend``.
-        out: The run's folder, new or of the same recipe.
-        report: Called with a line for each stage.
-        dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+        recipe: Recipe with a section ``recommend``.
+        out: Folder of the run: new, or of the same recipe.
+        report: Called with one line per stage.
+        dataset: The dataset at the recipe's ``data.path``, if it is already loaded.
 
     Returns:
         The run's folder.
@@ -68,7 +68,7 @@ def train_recommender(
     Raises:
         RecipeError: The recipe has no section ``recommend``.
         DataError: The data cannot be read, or has no training interactions.
-        OutputError: The folder holds something else, or cannot be written.
+        OutputError: The folder holds something else, or is not writable.
         MismatchError: The run was trained on other data.
     """
     recipe, out = rooted(recipe), Path(out).expanduser()

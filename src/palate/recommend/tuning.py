@@ -1,7 +1,7 @@
-"""Learns the scorer's weights by the ranks of held-out items: coordinate ascent on NDCG over fixed grids.
+"""Tunes the scorer's weights by coordinate ascent over fixed grids, on the NDCG of held-out items.
 
-The held-out users' interactions are not counted in the relations, so that the weights are those for new data. Where
-users are few, all are held out in turn, by folds.
+The relations are fitted without the held-out users, so that the weights hold for new users. Where users are few, all
+are held out in turn, by folds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from palate.recommend.scorer import (
 from palate.schema import Floats, Indices, Interactions, Ints
 
 DEPTH = 50
-"""Ranks below this one count nothing."""
+"""Cutoff of NDCG."""
 COLUMNS = 20_000
-"""Items that the held-out ones are ranked among; a sample of the catalogue where it has more."""
+"""Maximum number of items that held-out ones are ranked among; a sample of larger catalogues."""
 CELLS = 16_000_000
-"""Scores of one relation that are held in memory."""
+"""Maximum number of scores per relation in memory."""
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DECAYS = (1.0, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2)
 DAYS = (None, 1000.0, 200.0, 50.0, 10.0)
@@ -41,12 +41,12 @@ AGAINST = (0.0, -0.1, -0.3, -1.0)
 FLOORS = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SHARPNESS = (0.5, 0.75, 1.0, 1.5, 2.0)
 SMALL = 1e-5
-"""Gain in NDCG for which a weight is changed."""
+"""Minimum gain in NDCG for which a weight is changed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Held-out interactions, and a scorer of relations that did not count their users."""
+    """Held-out interactions, and a scorer whose relations were fitted without their users."""
 
     scorer: Scorer
     held_out: HeldOut
@@ -54,14 +54,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class Grids:
-    """Values that are tried, by what the data allows."""
+    """Candidate values of event weights, by what the data allows: order, times, ratings."""
 
     ordered: bool
     timed: bool
     rated: bool
 
     def of(self, events: EventWeights) -> Iterable[tuple[str, tuple[object, ...]]]:
-        """List the fields of the events' weights with their values."""
+        """Return the fields of event weights with their candidate values."""
         return (
             ("decay", DECAYS if self.ordered else (1.0,)),
             ("days", DAYS if self.timed else (None,)),
@@ -76,17 +76,17 @@ def tune(
     rng: np.random.Generator,
     report: Callable[[str], None],
 ) -> ScorerWeights:
-    """Learn the weights of a scorer.
+    """Tune the weights of a scorer.
 
     Args:
-        folds: At least one; the weights of their scorers are the same, and are where the search starts.
-        grids: What the data allows.
-        rounds: Passes over all weights.
+        folds: At least one; their scorers share the weights from which the search starts.
+        grids: Candidate values that the data allows.
+        rounds: Maximum number of passes over all weights.
         rng: Random number generator.
-        report: Called with a line for each round.
+        report: Called with one line per round.
 
     Returns:
-        The weights with the highest NDCG that the search has found.
+        The weights with the highest NDCG found.
     """
     cases = _Cases(folds, rng)
     weights = folds[0].scorer.weights
@@ -118,7 +118,7 @@ _Change = Callable[[ScorerWeights], ScorerWeights]
 
 
 def _changes(weights: ScorerWeights, name: str, unit: float, grids: Grids) -> Iterable[_Change]:
-    """All changes of one relation's weights: each is applied to the best weights so far."""
+    """Yield all changes of one relation's weights; each is applied to the best weights so far."""
 
     def reweighted(value: float) -> _Change:
         return lambda w: _with(
@@ -143,7 +143,7 @@ def _changes(weights: ScorerWeights, name: str, unit: float, grids: Grids) -> It
 
 
 def _retyped(name: str, place: int, value: float) -> _Change:
-    """Change what events of one rating value weigh in a relation."""
+    """Change the event weight of one rating value in a relation."""
 
     def change(w: ScorerWeights) -> ScorerWeights:
         part = w.relations[name]
@@ -174,16 +174,16 @@ def _better(
 
 
 def _effective(weights: ScorerWeights) -> ScorerWeights:
-    """Leave out the relations that count nothing."""
+    """Drop relations of weight 0, for comparison."""
     used = {name: part for name, part in weights.relations.items() if part.weight}
     return weights.model_copy(update={"relations": used})
 
 
 def best_penalty(folds: Sequence[tuple[Interactions, HeldOut]], items: int) -> float:
-    """Choose the penalty of the ridge regression by the held-out interactions' ranks by it alone.
+    """Choose the penalty of the ridge regression by the NDCG of held-out items under it alone.
 
     Args:
-        folds: Interactions to learn from, and those that are held out of them.
+        folds: Training interactions, and those held out of them.
         items: Number of items I.
 
     Returns:
@@ -201,22 +201,22 @@ def best_penalty(folds: Sequence[tuple[Interactions, HeldOut]], items: int) -> f
 
 
 def mean_ndcg(scores: Floats, target: Ints | Indices) -> float:
-    """Mean NDCG of targets [B] among scores [B, C]; ties count half, and a place beyond :data:`DEPTH` nothing."""
+    """Compute mean NDCG of targets [B] among scores [B, C]; ties count half, ranks beyond :data:`DEPTH` nothing."""
     own = scores[np.arange(len(scores)), target][:, None]
     rank = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
     return float(np.where(rank < DEPTH, 1 / np.log2(rank + 2), 0.0).mean())
 
 
 def seen_items(held_out: HeldOut, items: int, columns: Ints | None = None) -> Floats:
-    """Mark the items of each history by -inf, and the others and the held-out one, which may come again, by 0.
+    """Build a mask to add to scores: -inf for items of the history, 0 for others and for the held-out item.
 
     Args:
-        held_out: B held-out interactions.
+        held_out: B held-out interactions; the held-out item may repeat one of the history.
         items: Number of items I.
-        columns: Items to mark, ascending, [C]; all if None.
+        columns: Item indices, ascending, [C]; all if None.
 
     Returns:
-        The marks, [B, C] or [B, I].
+        The mask, [B, C] or [B, I].
     """
     windows = held_out.windows
     seen = event_matrix(windows, np.ones_like(windows.item_index, dtype=np.float32), items)
@@ -227,7 +227,7 @@ def seen_items(held_out: HeldOut, items: int, columns: Ints | None = None) -> Fl
 
 
 class _Cases:
-    """Held-out interactions with the scores of the items that they are ranked among."""
+    """Held-out interactions, with cached scores of the items that they are ranked among."""
 
     def __init__(self, folds: Sequence[Fold], rng: np.random.Generator) -> None:
         items = len(folds[0].scorer.popularity)
@@ -247,12 +247,12 @@ class _Cases:
 
     @property
     def common(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
-        """Fields of the weights that are no relation's, with the values to try."""
+        """Fields of the weights that belong to no relation, with their candidate values."""
         popularity = (("popularity", POPULARITIES),)
         return popularity if self.logits is None else (*popularity, ("network", NETWORKS), ("floor", FLOORS))
 
     def _logits(self) -> Floats | None:
-        """Logits of the columns by each fold's network, [B, columns]; None if there is none."""
+        """Compute the columns' logits by each fold's network, [B, columns]; None without networks."""
         parts = [
             network.logits(one.scorer.chosen(one.held_out.windows), one.scorer.deviations, self.columns)
             for one in self.folds
@@ -261,7 +261,7 @@ class _Cases:
         return np.concatenate(parts) if parts else None
 
     def part(self, name: str, events: EventWeights) -> Floats:
-        """Scores by one relation, [B, columns]; those of its last events' weights are kept."""
+        """Compute scores by one relation, [B, columns]; the last event weights' scores are cached."""
         known = self._kept.get(name)
         if known is None or known[0] != events:
             parts = [self._fold_part(fold, name, events) for fold in self.folds]
@@ -275,13 +275,13 @@ class _Cases:
         return scorer.relations[name].of_items(matrix, self.columns)
 
     def unit(self, name: str, events: EventWeights) -> float:
-        """Find the weight with which a relation's highest scores are 1 on average."""
+        """Return the weight at which a relation's highest scores are 1 on average."""
         return float(1 / max(self.part(name, events).max(axis=1).mean(), 1e-6))
 
     def scores(self, weights: ScorerWeights, varied: str = "") -> Floats:
-        """Scores of the columns, [B, columns]; -inf for items that were seen.
+        """Compute scores of the columns, [B, columns]; -inf for seen items.
 
-        The sum of all relations but the one that is varied is kept for the next call.
+        The sum over all relations but ``varied`` is cached for the next call.
         """
         others = {name: part for name, part in weights.relations.items() if name != varied and part.weight}
         fixed = weights.model_copy(update={"relations": others, "network": 0.0, "floor": 1.0})
@@ -305,7 +305,7 @@ class _Cases:
         return total
 
     def ndcg(self, weights: ScorerWeights, varied: str = "") -> float:
-        """Mean NDCG of the held-out items."""
+        """Compute the mean NDCG of the held-out items."""
         return mean_ndcg(self.scores(weights, varied), self.target)
 
     def calibrated(self, weights: ScorerWeights) -> ScorerWeights:
