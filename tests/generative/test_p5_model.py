@@ -181,7 +181,7 @@ def test_a_run_that_has_learned_from_other_data_or_from_targets_is_refused(runs,
         palate.rank([str(runs["p5"])], other)
     split = data.holding_out(np.arange(5))
     split.split_of_user[5:9] = 1
-    with pytest.raises(MismatchError, match=r"has learned from targets of new-users"):
+    with pytest.raises(MismatchError, match=r"was trained on targets of new-users"):
         palate.rank([str(runs["p5"])], split, protocol="new-users")
 
 

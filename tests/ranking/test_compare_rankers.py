@@ -98,8 +98,8 @@ def test_drawn_candidates_are_unseen_distinct_and_come_with_a_warning():
         assert not {*row.tolist()} & {*history[:5].tolist(), *targets.tolist()}
     assert len(np.unique(drawn)) == 12
     table = palate.rank(["popularity"], DATA, candidates=4)
-    assert "ranked among 4 drawn items and the target" in table.warnings[0]
-    with pytest.raises(DataError, match="100 candidates are to be drawn, but only 7 of 12 items are left"):
+    assert "ranked among 4 sampled items and the target" in table.warnings[0]
+    with pytest.raises(DataError, match="100 candidates are requested, but only 7 of 12 items are left"):
         palate.rank(["popularity"], DATA, candidates=100)
 
 
@@ -133,8 +133,11 @@ def test_seen_items_are_ranked_only_if_asked_for():
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (lambda history, items: np.full(items, np.nan), "gave a score that is not finite"),
-        (lambda history, items: np.zeros(items + 1), r"gave scores of shape \(60, 13\), expected \(60, 12\)"),
+        (lambda history, items: np.full(items, np.nan), "returned a score that is not finite"),
+        (
+            lambda history, items: np.zeros(items + 1),
+            r"returned scores of shape \(60, 13\), expected \(60, 12\)",
+        ),
     ],
 )
 def test_scores_are_checked(score, said):

@@ -101,7 +101,7 @@ def test_nothing_of_a_test_user_is_learned_from():
         ),
         (["item-mean"], {"versus": "ease"}, RecipeError, "no rating predictor 'ease' to compare with"),
         (["item-mean"], {"visible": [5, 5]}, PalateError, "expected different numbers from 0"),
-        ([("mine", Always(np.nan))], {}, PalateError, "mine gave an expectation that is not finite"),
+        ([("mine", Always(np.nan))], {}, PalateError, "mine returned a mean that is not finite"),
         ([("mine", Always(3.0, 0.0))], {}, PalateError, "or a standard deviation that is not above 0"),
     ],
 )
@@ -118,9 +118,9 @@ def test_a_run_predicts_as_the_recommender_that_is_trained_on_the_same_users(pre
     run = found.predictors[0]
     assert (run.name, run.trials, run.dev) == (str(tmp_path / "run"), 1, None)
     assert 0.5 < run.metrics["4 visible"]["rmse"].value < 2
-    with pytest.raises(MismatchError, match="has learned from targets of future"):
+    with pytest.raises(MismatchError, match="was trained on targets of future"):
         palate.score_ratings([tmp_path / "run"], prepared, protocol="future")
-    with pytest.raises(RecipeError, match="has not learned by these periods; leave them out"):
+    with pytest.raises(RecipeError, match="was not trained with these periods; leave them out"):
         palate.score_ratings([tmp_path / "run"], prepared, protocol="future", periods=(9_000_000, 20_000_000))
 
 

@@ -117,6 +117,6 @@ def test_what_the_data_lacks_is_said():
     with pytest.raises(DataError, match="no test ratings to predict by the protocol future"):
         make_rating_split(timed([[0, 1]], [[1, 2]]), "future", periods=(1, 10))
     with pytest.raises(
-        DataError, match="there is no protocol 'past'; expected one of new-users, future, cold-items"
+        DataError, match="unknown protocol 'past'; expected one of new-users, future, cold-items"
     ):
         make_rating_split(FILMS, "past")

@@ -77,7 +77,7 @@ def test_a_run_that_has_learned_from_targets_is_refused(made):
     with pytest.raises(MismatchError) as refused:
         palate.rank(["popularity", place / "run-None"], data)
     assert str(refused.value).removeprefix(str(place)) == (
-        "/run-None has learned from targets of leave-last-out: its recipe has data.protocol null; train it with --set "
+        "/run-None was trained on targets of leave-last-out: its recipe has data.protocol null; train it with --set "
         "data.protocol=leave-last-out into a new folder, or name the ranker recommender, which is trained here"
     )
 
@@ -86,7 +86,7 @@ def test_a_run_of_training_users_is_ranked_for_new_users(made):
     place, data = made
     assert palate.rank([place / "run-None"], data, protocol="new-users").users > 0
     with pytest.raises(
-        MismatchError, match=r"has learned from targets of new-users: .* leave-last-out; train it"
+        MismatchError, match=r"was trained on targets of new-users: .* leave-last-out; train it"
     ):
         palate.rank([place / "run-leave-last-out"], data, protocol="new-users")
 
@@ -95,7 +95,8 @@ def test_a_run_on_other_data_is_refused(made):
     place, _ = made
     other = sequence_dataset(walks(users=90), items=20)
     with pytest.raises(
-        MismatchError, match=r"was trained on walks0-walks \(sha256:.*\), and what is ranked is made-up"
+        MismatchError,
+        match=r"was trained on walks0-walks \(sha256:.*\), but the data to evaluate on is made-up",
     ):
         palate.rank([place / "run-leave-last-out"], other)
 
@@ -119,6 +120,6 @@ def test_a_run_without_other_cold_items_than_those_that_are_ranked_is_refused(ma
     palate.train({"recommend": SETTINGS, "data": {"protocol": "cold-items"}}, data, place / "run-cold")
     assert palate.rank([place / "run-cold"], data, protocol="cold-items").cold_items == 2
     with pytest.raises(
-        MismatchError, match=r"without the cold items of seed 0, and those of seed 4 are ranked"
+        MismatchError, match=r"without the cold items of seed 0, but those of seed 4 are ranked"
     ):
         palate.rank([place / "run-cold"], data, protocol="cold-items", seed=4)

@@ -1,4 +1,4 @@
-"""Ranking of items: protocols without leakage, metrics of ranks, and references that every ranker is compared with.
+"""Ranking of items: leakage-free protocols, rank metrics, and references that every ranker is compared with.
 
 Public names: ``base.Ranker``, ``compare.rank``.
 """

@@ -1,4 +1,4 @@
-"""Candidates of a ranking: all items, some sampled ones, or those of a file."""
+"""Candidates of a ranking: all items, a sample, or those listed in a file."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 ALL = "all"
 Candidates: TypeAlias = Indices | None
-"""Items beside the targets that are ranked, [B, C], -1 where a user has fewer; None for all items."""
+"""Item indices to rank beside the targets, [B, C]; -1 is padding. None for all items."""
 
 
 def find_candidates(
     asked: str | int | Path, dataset: Dataset, cases: RankingCases, keep_seen: bool, seed: int
 ) -> tuple[RankingCases, Candidates]:
-    """Find the items that each user's targets are ranked among.
+    """Determine the items that each user's targets are ranked among.
 
     Args:
-        asked: ``all``, a number of items to draw, or a file: a user and items on each line, separated by blanks.
-        dataset: The dataset.
-        cases: The cases.
-        keep_seen: Whether drawn items may be part of the history.
-        seed: Seed of drawn items.
+        asked: ``all``, a number of items to sample, or a file whose lines hold a user and items, separated by blanks.
+        dataset: Dataset of the cases.
+        cases: Test or dev cases.
+        keep_seen: Whether sampled items may be part of the history.
+        seed: Seed of the sample.
 
     Returns:
-        The cases, those of users in the file alone, and the candidates without targets.
+        The cases (with a file, only those of users in it), and the candidates without the targets.
 
     Raises:
-        DataError: The file cannot be read, or names an unknown user or item; or more items are drawn than there are.
+        DataError: The file is unreadable or names an unknown user or item, or the sample exceeds the catalogue.
     """
     text = str(asked)
     if text == ALL:
@@ -49,14 +49,14 @@ def find_candidates(
 
 
 def only_among(items: Indices, cases: RankingCases) -> Indices:
-    """List these items for each of B cases, but for its targets, as candidates [B, C]."""
+    """Return these items as candidates [B, C] of each case, with its targets masked by -1."""
     among = np.tile(items, (len(cases), 1))
     among[(among[:, :, None] == cases.targets[:, None, :]).any(axis=2)] = -1
     return among
 
 
 def _drawn(number: int, dataset: Dataset, cases: RankingCases, keep_seen: bool, seed: int) -> Indices:
-    """Draw items uniformly without replacement, neither targets nor, unless kept, seen."""
+    """Sample items uniformly without replacement, excluding targets and, unless kept, seen items."""
     rng = np.random.default_rng(seed)
     items = len(dataset.items)
     found = np.empty((len(cases), number), dtype=np.int32)
@@ -66,12 +66,12 @@ def _drawn(number: int, dataset: Dataset, cases: RankingCases, keep_seen: bool, 
         barred = barred[barred >= 0]
         if number > items - len(barred):
             raise DataError(
-                f"{number:,} candidates are to be drawn, but only {items - len(barred):,} of {items:,} items are "
-                f"left for user {dataset.user_ids[int(cases.user_index[row])]!r}; take fewer, or all",
+                f"{number:,} candidates are requested, but only {items - len(barred):,} of {items:,} items are "
+                f"left for user {dataset.user_ids[int(cases.user_index[row])]!r}; request fewer, or all",
                 dataset.path,
             )
         drawn = rng.choice(items - len(barred), number, replace=False)
-        # The n-th item that is not barred: each barred item at or below it moves it one up.
+        # Map sampled numbers to items that are not excluded: each excluded item at or below shifts them up by one.
         found[row] = drawn + np.searchsorted(barred - np.arange(len(barred)), drawn, side="right")
     return found
 
@@ -80,9 +80,7 @@ def _of_file(path: Path, dataset: Dataset, cases: RankingCases) -> tuple[Ranking
     lists = dict(_lines(path, dataset))
     kept = np.array([int(user) in lists for user in cases.user_index], dtype=np.bool_)
     if not kept.any():
-        raise DataError(
-            "no line is about a user whose items are ranked; name users as the dataset does", path
-        )
+        raise DataError("no line names a user of the ranking; write user ids as the dataset does", path)
     chosen = cases[kept]
     rows = [
         [item for item in lists[int(user)] if item not in targets]
@@ -95,7 +93,7 @@ def _of_file(path: Path, dataset: Dataset, cases: RankingCases) -> tuple[Ranking
 
 
 def _lines(path: Path, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
-    """Yield each line's user and distinct items as indices."""
+    """Yield each line's user and distinct items, as indices."""
     if not path.exists():
         raise DataError("no such file of candidates; expected a file, a number, or all", path)
     place = {item_id: index for index, item_id in enumerate(dataset.item_ids)}

@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class RankOptions:
-    """Options of a comparison of rankers."""
+    """Options of :func:`rank`, which describes them."""
 
     protocol: RankingProtocol = "leave-last-out"
     candidates: str | int | Path = "all"
@@ -61,31 +61,31 @@ def rank(
     seeds: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> RankingTable:
-    """Rank the items that users chose next, by several rankers on the same users.
+    """Compare rankers by how highly they rank the items that users chose next.
 
     Args:
-        entries: Registered rankers by name, with settings like ``item-knn:decay=0.8`` or tuned on dev without; folders
-            of recommenders' runs that were trained with ``data.protocol``; and rankers of your own with a name.
-        data: The dataset, or its folder.
+        entries: Names of registered rankers, tuned on dev unless settings are given (``item-knn:decay=0.8``); folders
+            of recommender runs that were trained with ``data.protocol``; or pairs of a name and your own ranker.
+        data: Dataset or its folder.
         protocol: ``leave-last-out``, ``future``, ``new-users`` or ``cold-items``; see
             :func:`palate.data.protocols.make_split`.
-        candidates: Items that are ranked: ``all``, a number of drawn ones beside the targets, or a file of lines with
-            a user and items.
-        trials: How many settings of each ranker are tried on dev.
-        seed: Seed of cold items, drawn candidates and intervals.
-        keep_seen: Rank items of the history, too, as for repeated purchases.
-        versus: Ranker that the others are compared with; the best of the others for each if None.
-        seeds: How often a ranker with a setting ``seed`` is trained with its best settings, from that seed on; scores
-            are means, and intervals over users and seeds.
+        candidates: Items to rank: ``all``, a number of sampled items beside the targets, or a file whose lines hold a
+            user and items.
+        trials: Maximum number of settings tried per ranker on dev.
+        seed: Seed of cold items, sampled candidates and bootstrap intervals.
+        keep_seen: Also rank items of the history, as for repeated purchases.
+        versus: Name of the ranker that the others are compared with; by default, each one's best competitor.
+        seeds: Number of trainings of each ranker with a setting ``seed``, at its best settings and from that seed
+            on; scores are means, and intervals are over users and seeds.
         report: Called with progress messages.
 
     Returns:
-        Scores with 95% intervals over users.
+        Scores with 95% bootstrap intervals over users.
 
     Raises:
         DataError: The data lacks what the protocol or a ranker needs.
-        RecipeError: A ranker is not registered, is named twice, or its settings are invalid.
-        MismatchError: A run was trained on other data, or on targets.
+        RecipeError: A ranker is not registered or named twice, or its settings are invalid.
+        MismatchError: A run was trained on other data, or on test targets.
         PalateError: A ranker's scores are not finite.
 
     Example:
@@ -111,7 +111,7 @@ def _entry(entry: str | Path | tuple[str, Ranker], options: RankOptions) -> Rank
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A ranker with the best of its settings."""
+    """A fitted ranker with its best settings."""
 
     ranker: Ranker
     settings: KindSettings
@@ -122,7 +122,7 @@ class _Fitted:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A ranker's scores of B users by M metrics from S seeds."""
+    """A ranker's metrics: M of B users, from S seeds."""
 
     entry: RankerEntry
     fitted: _Fitted
@@ -134,7 +134,7 @@ class _Scored:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Everything but the rankers."""
+    """Inputs shared by all rankers of a comparison."""
 
     dataset: Dataset
     options: RankOptions
@@ -142,7 +142,7 @@ class _Comparison:
     dev: RankingTest
     test: RankingTest
     cold: RankingTest | None
-    """The test among cold items alone; None for protocols without."""
+    """Test among cold items alone; None for other protocols."""
     say: Callable[[str], None]
 
     @classmethod
@@ -162,7 +162,7 @@ class _Comparison:
         return cls(dataset, options, split, test_of(split.dev), test_of(split.test), cold, say)
 
     def check(self, entries: Sequence[RankerEntry]) -> None:
-        """Check that no run has learned from targets; raises :class:`MismatchError`."""
+        """Check that no run was trained on targets; raises :class:`MismatchError`."""
         for entry in entries:
             if entry.run is not None:
                 check_trained_on(
@@ -209,7 +209,7 @@ class _Comparison:
         )
 
     def _of_seeds(self, entry: RankerEntry, fitted: _Fitted) -> Iterator[Ranker]:
-        """Yield the ranker, and those of the same settings from further seeds where it has any."""
+        """Yield the ranker, then refits of it from further seeds if it has a seed."""
         yield fitted.ranker
         first = getattr(fitted.settings, "seed", None)
         for seed in () if first is None else range(first + 1, first + self.options.seeds):
@@ -242,7 +242,7 @@ class _Comparison:
         return ChoicesOnly(ranker, weights) if weights and not reads_types else ranker
 
     def _told_ndcg(self, name: str) -> DevNdcg:
-        """Return the dev score for early stopping, which is told each time that it is asked for."""
+        """Return the dev score for early stopping, which reports each value."""
 
         def ndcg(ranker: Ranker) -> float:
             found = self.dev.ndcg(ranker, name)
@@ -283,7 +283,7 @@ class _Comparison:
     def _difference(
         self, one: _Scored, scored: Sequence[_Scored], values: Callable[[_Scored], Doubles | None]
     ) -> RankerDifference | None:
-        """Compare a ranker by its ``values`` [S, B, M] with the best other one, or with the named one."""
+        """Compare a ranker's ``values`` [S, B, M] with those of ``versus``, or of its best competitor."""
 
         def primary(of: _Scored) -> Doubles:
             found = values(of)
@@ -296,9 +296,7 @@ class _Comparison:
         if not others:
             return None
         other = max(others, key=lambda other: float(primary(other).mean()))
-        differences = primary(one) - primary(
-            other
-        )  # one of a single seed is compared with each of the other's
+        differences = primary(one) - primary(other)  # a single seed broadcasts to the other's seeds
         [mean] = score_means_of_seeds(differences[:, :, None], self.options.seed)
         return RankerDifference(
             to=other.entry.name,
@@ -312,8 +310,8 @@ class _Comparison:
         found = []
         if self.test.candidates is not None and str(self.options.candidates).isdecimal():
             found.append(
-                f"ranked among {self.test.candidates.shape[1]} drawn items and the target: such scores are far above "
-                "those among all items, and may order rankers otherwise (Krichene and Rendle, 2020)"
+                f"ranked among {self.test.candidates.shape[1]} sampled items and the target: such scores are far "
+                "above those among all items, and may order rankers differently (Krichene and Rendle, 2020)"
             )
         return found
 

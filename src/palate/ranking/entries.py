@@ -1,4 +1,4 @@
-"""Rankers by name, with settings like ``item-knn:decay=0.8``, and the settings that tuning tries."""
+"""Parses rankers given by name, by name with settings (``item-knn:decay=0.8``), or as a run's folder."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankerEntry:
-    """A ranker to compare: its name, its kind and the settings to choose from."""
+    """A ranker to compare: its name, kind, and candidate settings."""
 
     name: str
     kind: registry.RankerKind
     settings: tuple[KindSettings, ...]
     run: RunFolder | None = None
-    """The run of a recommender that is trained already."""
+    """Run of an already trained recommender."""
 
     @classmethod
     def of_ranker(cls, name: str, build: Callable[[], Any], run: RunFolder | None = None) -> RankerEntry:
-        """Make the entry of a ranker or rating predictor without settings."""
+        """Build the entry of a ranker or rating predictor without settings."""
         kind = registry.RankerKind(KindSettings, lambda settings: build())
         return cls(name, kind, (KindSettings(kind=name),), run)
 
@@ -41,18 +41,17 @@ class RankerEntry:
 def find_entry(
     text: str, trials: int, kinds: registry.Registry[registry.RankerKind] = registry.rankers
 ) -> RankerEntry:
-    """Look up a ranker or rating predictor.
+    """Parse an entry and look up its ranker or rating predictor.
 
     Args:
-        text: Its kind, or its kind with settings: ``item-knn:decay=0.8,shrinkage=20``. Given settings are not tuned.
-            Or the folder of a recommender's run; after that of a generative one, how it is asked:
-            ``runs/p5:decoding=beams``.
-        trials: How many settings tuning may try.
-        kinds: The registry: of rankers, or of rating predictors.
+        text: Name of a kind, with settings or tuned without: ``item-knn:decay=0.8,shrinkage=20``. Or the folder of a
+            recommender's run; of a generative one also with decoding settings: ``runs/p5:decoding=beams``.
+        trials: Maximum number of settings that tuning may try.
+        kinds: Registry of rankers or of rating predictors.
 
     Raises:
-        RecipeError: There is no such kind or setting, or a value is invalid.
-        DataError: The folder is no finished run of a recommender.
+        RecipeError: The kind or setting does not exist, or a value is invalid.
+        DataError: The folder is not a finished run of a recommender.
     """
     name, colon, given = text.partition(":")
     if name not in kinds and (run_kind := _run_kind(Path(name).expanduser())) is not None:
@@ -69,7 +68,7 @@ def find_entry(
 
 
 def _run_kind(folder: Path) -> registry.RunKind | None:
-    """Find the registered kind of a run by the section of its recipe; None for all others."""
+    """Return the registered kind of a run by its recipe's section; None for other runs."""
     run = run_folder(folder)
     if not run.there:
         return None
@@ -79,7 +78,7 @@ def _run_kind(folder: Path) -> registry.RunKind | None:
 
 
 def _run_entry(text: str, kind: registry.RunKind, run: RunFolder, given: str) -> RankerEntry:
-    """Load a run, with how it is asked as its settings."""
+    """Load a run of a registered kind, with its decoding settings."""
     question = _settings(text, kind.settings, given) if given else kind.settings.model_validate({})
     loaded = kind.load(run.path, question)
     return RankerEntry(text, registry.RankerKind(kind.settings, lambda settings: loaded), (question,), run)
@@ -88,17 +87,17 @@ def _run_entry(text: str, kind: registry.RunKind, run: RunFolder, given: str) ->
 def check_trained_on(
     run: RunFolder, dataset: Dataset, training: Dataset, protocol: RankingProtocol, seed: int
 ) -> None:
-    """Check that a run has learned from nothing but what a protocol lets be learned from.
+    """Check that a run was trained only on what a protocol allows.
 
     Args:
-        run: The run.
-        dataset: The data that is ranked.
-        training: What of it may be learned from.
-        protocol: The protocol.
-        seed: Seed of its draws.
+        run: Run to check.
+        dataset: Dataset to evaluate on.
+        training: The protocol's training view of that dataset.
+        protocol: Protocol of the evaluation.
+        seed: Seed of the protocol's random choices.
 
     Raises:
-        MismatchError: The run was trained on other data, or on targets.
+        MismatchError: The run was trained on other data, or on test targets.
     """
     trained_on, recipe = run.manifest.data_fingerprint, run.recipe
     if trained_on == training.info.fingerprint:
@@ -106,30 +105,30 @@ def check_trained_on(
     again = f"train it with --set data.protocol={protocol}"
     if trained_on != dataset.info.fingerprint:
         raise MismatchError(
-            f"{run.path} was trained on {run.manifest.data_name} ({trained_on[:14]}), and what is ranked is "
+            f"{run.path} was trained on {run.manifest.data_name} ({trained_on[:14]}), but the data to evaluate on is "
             f"{dataset.info.name} ({dataset.info.fingerprint[:14]}); {again} on this data"
         )
-    learned_by = recipe.data.protocol or "new-users"  # without, it learns from the training users alone
+    learned_by = recipe.data.protocol or "new-users"  # the default trains on the training users alone
     if protocol == "cold-items" and learned_by == protocol and recipe.seed != seed:
         raise MismatchError(
-            f"{run.path} was trained without the cold items of seed {recipe.seed}, and those of seed {seed} are "
+            f"{run.path} was trained without the cold items of seed {recipe.seed}, but those of seed {seed} are "
             f"ranked; rank with --seed {recipe.seed}, or train it with --set seed={seed} into a new folder"
         )
     if learned_by != protocol:
         raise MismatchError(
-            f"{run.path} has learned from targets of {protocol}: its recipe has data.protocol "
+            f"{run.path} was trained on targets of {protocol}: its recipe has data.protocol "
             f"{recipe.data.protocol or 'null'}; {again} into a new folder, or name the ranker recommender, which is "
             "trained here"
         )
 
 
 def settings_in_words(settings: KindSettings) -> str:
-    """Write settings as they are given: ``shrinkage=5, decay=0.5``."""
+    """Format settings as they are given: ``shrinkage=5, decay=0.5``."""
     return written_settings(settings.model_dump(exclude={"kind"}))
 
 
 def written_settings(values: Mapping[str, Any]) -> str:
-    """Write the values of settings as they are given."""
+    """Format the values of settings as they are given."""
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -152,13 +151,13 @@ def _settings(name: str, settings: type[KindSettings], given: str) -> KindSettin
 
 
 def check_named_once(entries: Sequence[RankerEntry], versus: str | None, noun: str, example: str) -> None:
-    """Raise :class:`RecipeError` unless there are entries, each named once, and ``versus`` is one of them.
+    """Raise :class:`RecipeError` if there are no entries, a name repeats, or ``versus`` is not one of the names.
 
     Args:
-        entries: What is to be compared.
-        versus: Name of the one that the others are compared with, if it is given.
-        noun: What the entries are called in messages.
-        example: Name of one that there could be.
+        entries: Entries to compare.
+        versus: Name of the entry that the others are compared with, if given.
+        noun: Noun for an entry in messages.
+        example: Example of a valid name, for messages.
     """
     names = [one.name for one in entries]
     if not names:

@@ -1,4 +1,4 @@
-"""Tables of PEPLER's scores."""
+"""Tables of PEPLER's text and rating scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from palate.generative.pepler_scores import PeplerScores
 
 NOT_COMPUTED = (
-    "In brackets: 95% bootstrap intervals over interactions. The data has no feature words, so that FMR, FCR and DIV "
-    "are not computed."
+    "In brackets: 95% bootstrap intervals over interactions. FMR, FCR and DIV are not computed, because the data has "
+    "no feature words."
 )
 _HEAD = ("system", "BLEU-1", "BLEU-4", "USR", "ROUGE-1", "ROUGE-2", "ROUGE-L", "RMSE", "MAE")
 
 
 def pepler_sheet(scores: Sequence[PeplerScores], title: str) -> Sheet:
-    """Make the table of systems."""
+    """Build the table of scores, one row per system."""
     return Sheet(
         title, _HEAD, [_row(one) for one in scores], NOT_COMPUTED, spare=("ROUGE-1", "ROUGE-2", "MAE")
     )

@@ -1,4 +1,4 @@
-"""Scores of PEPLER on the interactions that its run held out, beside what learns no language model."""
+"""Evaluation of PEPLER on its run's held-out interactions, with references that need no language model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutScores:
-    """Scores of a run and of references, and what was written."""
+    """Scores of a run and of references, and the generated texts."""
 
     data: str
     scores: list[PeplerScores]
@@ -47,16 +47,16 @@ def score_held_out(
     """Score a run's explanations and ratings on the interactions that it held out.
 
     Args:
-        trained: The model.
-        run: Its run.
-        part: ``dev`` or ``test``; the references are beside ``test``.
-        data: The dataset's folder, if it has moved.
+        trained: Trained model.
+        run: Folder of its run.
+        part: Held-out part; references are scored on ``test`` only.
+        data: Folder of the dataset, if it has moved.
 
     Returns:
-        The scores and the texts.
+        The scores and the generated texts.
 
     Raises:
-        MismatchError: The data is not what the run was trained on.
+        MismatchError: The data is not the run's training data.
     """
     folder = load_run(run)
     dataset = dataset_of(folder, data)
@@ -67,7 +67,7 @@ def score_held_out(
     split = split_texts(dataset, trained.record.settings, folder.recipe.seed)
     cases = split.test if part == "test" else split.dev
     values = dataset.info.rating_values
-    if trained.record.settings.protocol == "new-users":  # nobody has a vector that was trained
+    if trained.record.settings.protocol == "new-users":  # test users have no trained id vectors
         own, texts, ratings = score_pepler(
             trained.model, cases, values, "PEPLER, mean id", _mean_users(trained, cases)
         )
@@ -99,7 +99,7 @@ def _mean_users(trained: TrainedPepler, cases: RatedTexts) -> torch.Tensor | Non
 def _without_ids(
     trained: TrainedPepler, recipe: Recipe, dataset: Dataset, split: RatedTextSplit, cases: RatedTexts
 ) -> list[PeplerScores]:
-    """Score vectors in the place of ids: the mean one, and those that a user encoder reads from histories."""
+    """Score the model with vectors in place of user ids: the mean one, and a user encoder's from histories."""
     model, values, found = trained.model, dataset.info.rating_values, []
     if model.newcomers is None:
         return []
@@ -112,17 +112,17 @@ def _without_ids(
 
 @torch.no_grad()
 def history_vectors(model: Pepler, histories: KnownHistories, cases: RatedTexts) -> torch.Tensor:
-    """Read the vectors of the users of N interactions from their histories, [N, E]."""
+    """Encode the users of N interactions from their histories, [N, E]."""
     assert model.newcomers is not None
     parts = [cases.of(np.arange(start, min(start + 256, len(cases)))) for start in range(0, len(cases), 256)]
     return torch.cat([model.newcomers(histories.windows(part)) for part in parts])
 
 
 def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> list[PeplerScores]:
-    """Score what learns no language model on the test interactions.
+    """Score references without a language model on the test interactions.
 
-    Ratings: the item's mean with the user's offset, and biased matrix factorisation with users folded in, from what is
-    known. Texts: the most common training text, and a training text of the same item, drawn at random.
+    Ratings: the item's mean with the user's offset, and biased matrix factorisation with users folded in from their
+    histories. Texts: the most common training text, and a random training text of the same item.
     """
     cases, found = split.test, []
     view = training_view(dataset, split.known)

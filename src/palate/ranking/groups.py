@@ -1,4 +1,4 @@
-"""Groups of cases: by the length of the history, and by how long and how well the target is known."""
+"""Groups of cases: by length of the history, and by age and popularity of the target."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _DAY = 86_400
 
 @dataclass(frozen=True, eq=False)
 class CaseGroups:
-    """Groups of B cases, by name; a case is in one group of each kind."""
+    """Groups of B cases by kind and name; a case is in at most one group of each kind."""
 
     members: dict[str, dict[str, Bools]]  # kind -> name -> [B]
 
     @property
     def sizes(self) -> dict[str, dict[str, int]]:
-        """Numbers of cases by kind and name."""
+        """Numbers of cases, by kind and name."""
         return {
             kind: {name: int(of.sum()) for name, of in named.items()} for kind, named in self.members.items()
         }
 
     def means(self, values: Doubles) -> dict[str, dict[str, float]]:
-        """Average values [B] by kind and name."""
+        """Average values [B], by kind and name."""
         return {
             kind: {name: float(values[of].mean()) for name, of in named.items()}
             for kind, named in self.members.items()
@@ -41,14 +41,14 @@ class CaseGroups:
 
 
 def case_groups(training: Dataset, cases: RankingCases) -> CaseGroups:
-    """Group cases by the length of the history and by the first target: its training interactions and its age.
+    """Group cases by length of the history, and by training interactions and age of the first target.
 
     Args:
-        training: The dataset with the training interactions alone.
-        cases: The cases.
+        training: Dataset with the training interactions alone.
+        cases: Cases to group.
 
     Returns:
-        The groups that are not empty; those by age where there are times.
+        The non-empty groups; those by age only if the data has times.
     """
     events, target = training.interactions, cases.targets[:, 0]
     counts = np.bincount(events.item_index, minlength=len(training.items))
@@ -67,7 +67,7 @@ def case_groups(training: Dataset, cases: RankingCases) -> CaseGroups:
 
 
 def _binned(values: Ints, edges: tuple[int, ...], unit: str) -> dict[str, Bools]:
-    """Divide values [B] at edges; those below the first belong to no group."""
+    """Bin values [B] at edges; values below the first edge are in no bin."""
     found = {}
     for low, high in zip(edges, (*edges[1:], None), strict=True):
         inside = (values >= low) & (True if high is None else values < high)

@@ -1,4 +1,4 @@
-"""Metrics of ranks: hit rate, recall, NDCG and MRR per user, coverage and novelty of lists."""
+"""Ranking metrics: hit rate, recall, NDCG and MRR per user, coverage and novelty of lists."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import torch
 from palate.schema import Bools, Doubles, Floats, Indices, Ints
 
 CUTOFFS = (5, 10, 20)
-"""Lengths of the lists that are scored."""
+"""Cutoffs k of the metrics."""
 LISTED = 10
-"""Length of the lists whose coverage and novelty are told."""
+"""Length of the lists for coverage and novelty."""
 METRICS = (*(f"{name}@{k}" for name in ("hr", "recall", "ndcg") for k in CUTOFFS), "mrr")
-"""Names of the metrics of :func:`rank_metrics`, in its order."""
+"""Names of the metrics, in the order of :func:`rank_metrics`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Places of B users' targets among the ranked items.
+    """Ranks of B users' targets among the ranked items.
 
-    Items with the score of a target share its places in any order, each as likely: metrics are expectations over the
-    order of ties. A ranker that scores all items alike thus finds what a random order finds, whatever the items' ids.
+    Ties are broken at random: metrics are expectations over all orders of items with equal scores. A ranker that gives
+    all items the same score thus performs as a random order, whatever the item indices.
     """
 
-    above: Ints  # [B, T] ranked items with a higher score; -1 where a user has fewer targets
+    above: Ints  # [B, T] ranked items with a higher score; -1 is padding
     tied: Ints  # [B, T] ranked items with the same score, the target included
 
     @property
     def wanted(self) -> Bools:
-        """Where there is a target, [B, T]."""
+        """Mask of the targets, [B, T]."""
         return self.above >= 0
 
 
 def target_ranks(scores: Floats, target_scores: Floats, wanted: Bools) -> Ranks:
-    """Find the places of targets among the ranked items.
+    """Compute the ranks of targets among the ranked items.
 
     Args:
-        scores: Scores of the ranked items, targets included, -inf where an item is left out, [B, I].
+        scores: Scores of the ranked items, targets included, [B, I]; -inf excludes an item.
         target_scores: Scores of the targets, [B, T].
-        wanted: Where there is a target, [B, T].
+        wanted: Mask of the targets, [B, T].
     """
     above = np.full(wanted.shape, -1, dtype=np.int64)
     tied = np.zeros(wanted.shape, dtype=np.int64)
@@ -53,13 +53,13 @@ def target_ranks(scores: Floats, target_scores: Floats, wanted: Bools) -> Ranks:
 
 
 def rank_metrics(ranks: Ranks) -> Doubles:
-    """Compute the metrics of B users, which are averaged over users.
+    """Compute the metrics per user, [B, M].
 
-    A hit rate is 1 if any target is in the list, recall the share of the targets that are; NDCG has gains of 0 and 1
-    and the ideal of as many targets as fit into the list; MRR is that of the first target, however far down.
+    Hit rate is 1 if any target is in the list, recall the share of targets in the list. NDCG has binary gains and is
+    normalised by the ideal list. MRR is the reciprocal rank of the first target, without a cutoff.
 
     Returns:
-        The metrics in the order of :data:`METRICS`, [B, M].
+        Metrics in the order of :data:`METRICS`, [B, M].
     """
     wanted, tied = ranks.wanted, np.maximum(ranks.tied, 1)
     above = np.where(wanted, ranks.above, np.iinfo(np.int32).max)
@@ -77,7 +77,7 @@ def rank_metrics(ranks: Ranks) -> Doubles:
 
 @dataclass(frozen=True, eq=False)
 class _FirstPlaces:
-    """Where the first target of each of B users may stand: ``targets`` of ``tied`` places after ``above`` items."""
+    """Distribution of the first target's rank of B users: ``targets`` among ``tied`` places after ``above`` items."""
 
     above: Ints  # [B]
     tied: Ints  # [B]
@@ -90,18 +90,18 @@ class _FirstPlaces:
         return cls(best, np.where(in_best, tied, 0).max(axis=1), in_best.sum(axis=1))
 
     def within(self, places: int) -> Doubles:
-        """Return the chance that the first target is among the first ``places``, [B]."""
+        """Return the probability that the first target is among the first ``places``, [B]."""
         tried = np.clip(places - self.above, 0, self.tied)
         missed = np.ones(len(tried))
         for target in range(
             int(self.targets.max(initial=0))
-        ):  # drawn one after the other without replacement
+        ):  # targets occupy the tied places without replacement
             factor = np.maximum(self.tied - tried - target, 0) / np.maximum(self.tied - target, 1)
             missed *= np.where(target < self.targets, factor, 1.0)
         return 1 - missed
 
     def reciprocal(self) -> Doubles:
-        """Return the expected reciprocal of the first target's place, [B]."""
+        """Return the expected reciprocal rank of the first target, [B]."""
         last = int((self.above + self.tied).max(initial=0))
         harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, last + 1))])
         found = (harmonic[self.above + self.tied] - harmonic[self.above]) / self.tied
@@ -115,34 +115,34 @@ class _FirstPlaces:
 
 
 def top_items(scores: Floats, count: int) -> Indices:
-    """Return the best items of B users, best first; which of equal scores comes first is left open.
+    """Return the best items of B users, best first; the order of ties is unspecified.
 
     Args:
-        scores: Scores, -inf where an item is left out, [B, I].
-        count: How many to return, K.
+        scores: Item scores, [B, I]; -inf excludes an item.
+        count: Maximum number of items, K.
 
     Returns:
-        Items, [B, K]; -1 where fewer are ranked.
+        Item indices, [B, K]; -1 is padding.
     """
     best = torch.from_numpy(scores).topk(min(count, scores.shape[1]), dim=1)
     return np.where(np.isfinite(best.values.numpy()), best.indices.numpy(), -1).astype(np.int32)
 
 
 def coverage(lists: Indices, items: int) -> float:
-    """Compute the share of the items that are in anyone's list [B, K]."""
+    """Compute the share of items that are in at least one list [B, K]."""
     return len(np.unique(lists[lists >= 0])) / items
 
 
 def novelty(lists: Indices, users_of_item: Ints, users: int) -> float:
-    """Compute the mean self-information of the listed items in bits, -log2 of the share of users who have one.
+    """Compute the mean self-information of the listed items in bits: -log2 of the share of users with an item.
 
     Args:
-        lists: Items of B users, [B, K]; -1 where a list is shorter.
-        users_of_item: Number of training users with each item, [I]; an item of nobody's counts as of half a user's.
+        lists: Item indices of B users, [B, K]; -1 is padding.
+        users_of_item: Number of training users with each item, [I]; 0 counts as 0.5.
         users: Number of training users.
 
     Returns:
-        The mean over all listed items.
+        Mean over all listed items.
     """
     bits = -np.log2(np.maximum(users_of_item, 0.5) / max(users, 1))
     return float(bits[lists[lists >= 0]].mean())

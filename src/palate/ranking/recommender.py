@@ -1,4 +1,4 @@
-"""palate's recommender as a ranker: trained on what a protocol lets be learned from, here or in a run of its own."""
+"""The recommender as a ranker: fitted to a protocol's training data, or loaded from a run trained on it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RecommenderRankerSettings(KindSettings, RecommendSettings):
 
     kind: str = "recommender"
     rating_models: int = 0
-    """Ratings are not ranked by."""
+    """0, because ratings are not used for ranking."""
     seed: int = 0
     """Seed of the held-out users."""
 
 
 class TrainedRecommender:
-    """Scores items as a trained :class:`palate.recommend.recommender.Recommender` does."""
+    """Ranks and rates with a trained :class:`palate.recommend.recommender.Recommender`."""
 
     reads_event_types = True
 
@@ -38,15 +38,15 @@ class TrainedRecommender:
         self._recommender = recommender
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg | None = None) -> None:
-        """Do nothing: it is trained."""
+        """Do nothing; the recommender is already trained."""
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Score by the newest interactions of the windows."""
+        """Score from the windows' newest interactions, as many as the recommender's history holds."""
         most = self._recommender.facts.history
         return picked(self._recommender.scorer.scores(newest(windows, most)), candidates)
 
     def predict(self, windows: Windows, candidates: Indices, times: Ints) -> ExpectedRatings:
-        """Predict ratings from all of the windows; raises :class:`DataError` where the recommender has none."""
+        """Predict ratings from whole windows; raises :class:`DataError` if the recommender has no rating model."""
         facts, model = self._recommender.facts, self._recommender.rating_model
         return expected_ratings(model, np.asarray(facts.rating_values), windows, candidates)
 
@@ -54,13 +54,13 @@ class TrainedRecommender:
 def expected_ratings(
     model: RatingModel, values: Doubles, windows: Windows, candidates: Indices
 ) -> ExpectedRatings:
-    """Predict ratings of candidates [B, C] from windows of rating values [R]."""
+    """Predict ratings of candidates [B, C] from windows with rating values [R]."""
     events = windows.interactions()
     return model.expected(model.states(events, values[events.rating_index]), candidates)
 
 
 class RecommenderRanker:
-    """A recommender that is trained as the ranking asks."""
+    """Fits a recommender to the training data of the ranking."""
 
     reads_event_types = True
 
@@ -69,14 +69,14 @@ class RecommenderRanker:
         self._trained: TrainedRecommender | None = None
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Fit the relations, and learn their weights on held-out users of these interactions."""
+        """Fit the relations, and tune their weights on held-out training users."""
         settings, users = self._settings, dataset.users("train")
         self._trained = TrainedRecommender(
             fit_recommender(dataset, users, settings, ItemSettings(), settings.seed)
         )
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Score as the trained recommender."""
+        """Score with the fitted recommender."""
         assert self._trained is not None, "fit first"
         return self._trained.scores(windows, candidates)
 

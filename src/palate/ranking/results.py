@@ -1,4 +1,4 @@
-"""Scores of rankers on the same cases, as they are printed and saved."""
+"""Results of a comparison of rankers, as printed and saved."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from palate.schema import RankingProtocol
 from palate.system.records import Frozen
 
 PRIMARY = "ndcg@10"
-"""The metric that tuning maximises and rankers are compared by."""
+"""Metric that is tuned on dev and that rankers are compared by."""
 
 
 class RankerDifference(Frozen):
-    """A ranker's NDCG@10 minus the compared one's, on the same users."""
+    """Paired difference: a ranker's NDCG@10 minus another's, on the same users."""
 
     to: str
     value: float
     low: float
     high: float
     p: float
-    """Of a paired two-sided t-test over users."""
+    """p-value of a two-sided paired t-test over users."""
 
 
 class ColdScores(Frozen):
-    """Scores of one ranker where only items are ranked that nothing was learned of."""
+    """Scores of one ranker among cold items alone, which training had no interactions of."""
 
     metrics: dict[str, Score]
     difference: RankerDifference | None
@@ -37,9 +37,9 @@ class RankerScores(Frozen):
     name: str
     settings: dict[str, Any]
     trials: int
-    """How many settings were tried on dev."""
+    """Number of settings tried on dev."""
     dev: float
-    """NDCG@10 of the dev cases with these settings."""
+    """NDCG@10 on dev with the best settings."""
     metrics: dict[str, Score]
     coverage: float
     novelty: float
@@ -47,17 +47,17 @@ class RankerScores(Frozen):
     """NDCG@10 by group of cases."""
     difference: RankerDifference | None
     seeds: int = 1
-    """How many trainings from different seeds the scores are means of."""
+    """Number of trainings from different seeds that scores are averaged over."""
     seed_sd: dict[str, float] | None = None
-    """Standard deviation of each metric's means over seeds; None for one."""
+    """Standard deviation of each metric over seeds; None for one seed."""
     cold: ColdScores | None = None
-    """Scores among the cold items alone; None for protocols without."""
+    """Scores among cold items alone; None for other protocols."""
     fit_seconds: float
     seconds: float
 
 
 class RankingTable(Frozen):
-    """Scores of rankers on the same cases.
+    """Results of a comparison of rankers.
 
     Example:
         >>> table = palate.rank(["popularity", "item-knn"], data)
@@ -77,9 +77,9 @@ class RankingTable(Frozen):
     items: int
     left_out: dict[str, int]
     groups: dict[str, dict[str, int]]
-    """Numbers of users by group of cases."""
+    """Number of users by group of cases."""
     cold_items: int | None = None
-    """Number of items of the test targets that nothing was learned of; None for protocols without."""
+    """Number of cold items in the test; None for other protocols."""
     warnings: tuple[str, ...]
     rankers: tuple[RankerScores, ...]
 
@@ -91,7 +91,7 @@ class RankingTable(Frozen):
         raise RecipeError(f"no ranker {name!r}; there are {', '.join(one.name for one in self.rankers)}")
 
     def score(self, name: str, metric: str = PRIMARY) -> Score:
-        """Return a ranker's score by the metric's name, such as ``hr@10``."""
+        """Return a ranker's score by metric name, such as ``hr@10``; raises :class:`RecipeError` for unknown names."""
         metrics = self.of(name).metrics
         if metric not in metrics:
             raise RecipeError(f"no metric {metric!r}; there are {', '.join(metrics)}")

@@ -1,4 +1,4 @@
-"""Scores rankers on cases: ranks of the targets, and the best items of each user."""
+"""Scores a ranker on cases: ranks of the targets, and each user's best items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.ranking.metrics import LISTED, METRICS, Ranks, rank_metrics, target_
 from palate.schema import Floats, Indices
 
 _SCORES_AT_ONCE = 1 << 21
-"""Scores in memory: a batch has as many users as fit."""
+"""Maximum number of scores per batch, which limits the users in it."""
 Progress = Callable[[int, int], None]
 
 
@@ -29,20 +29,20 @@ class RankedCases:
 
 @dataclass(frozen=True, eq=False)
 class RankingTest:
-    """Cases with the items that are ranked."""
+    """Cases, with the candidates that their targets are ranked among."""
 
     cases: RankingCases
     candidates: Candidates
     items: int
-    """Number of items, I."""
+    """Number of items I."""
     keep_seen: bool = False
-    """Rank items of the history, too."""
+    """Also rank items of the history."""
 
     def ranked(self, ranker: Ranker, name: str, progress: Progress = lambda done, total: None) -> RankedCases:
         """Rank the targets of all cases.
 
         Raises:
-            PalateError: Scores are not finite or of the wrong shape.
+            PalateError: Scores are not finite, or of the wrong shape.
         """
         ranks, lists = [], []
         for rows in self._batches():
@@ -53,7 +53,7 @@ class RankingTest:
         return RankedCases(_joined(ranks), np.concatenate(lists))
 
     def ndcg(self, ranker: Ranker, name: str) -> float:
-        """Return the mean NDCG@10; errors as in :meth:`ranked`."""
+        """Return the mean NDCG@10; raises as :meth:`ranked` does."""
         ranks = [
             target_ranks(*self._scores(ranker, name, rows), self.cases.targets[rows] >= 0)
             for rows in self._batches()
@@ -67,7 +67,7 @@ class RankingTest:
             yield slice(start, min(start + size, len(self.cases)))
 
     def _scores(self, ranker: Ranker, name: str, rows: slice) -> tuple[Floats, Floats]:
-        """Score what is ranked, -inf where an item is left out, [B, I or T + C], and the targets, [B, T]."""
+        """Score the ranked items, [B, I or T + C] with -inf for excluded ones, and the targets, [B, T]."""
         cases = self.cases[rows]
         windows = cases.windows.trimmed()
         ranker = bound_to(ranker, cases.user_index)
@@ -84,12 +84,12 @@ class RankingTest:
         return scores, wanted
 
     def _listed(self, rows: slice) -> Indices:
-        """Targets and candidates, [B, T + C]."""
+        """Concatenate targets and candidates, [B, T + C]."""
         assert self.candidates is not None
         return np.concatenate([self.cases.targets[rows], self.candidates[rows]], axis=1)
 
     def _lists(self, scores: Floats, rows: slice) -> Indices:
-        """Find the best items by the scores of what is ranked, [B, LISTED]; -1 where a list is shorter."""
+        """Return the best ranked items, [B, LISTED]; -1 is padding."""
         best = top_items(scores, LISTED)
         if self.candidates is not None:
             items = np.take_along_axis(self._listed(rows), np.maximum(best, 0), axis=1)
@@ -105,7 +105,7 @@ def _checked(scores: Floats, shape: tuple[int, ...], name: str) -> Floats:
     """Copy scores; raises :class:`PalateError` unless they are finite and of this shape."""
     found = np.array(scores)
     if found.shape != shape:
-        raise PalateError(f"{name} gave scores of shape {found.shape}, expected {shape}")
+        raise PalateError(f"{name} returned scores of shape {found.shape}, expected {shape}")
     if not np.isfinite(found).all():
-        raise PalateError(f"{name} gave a score that is not finite; expected finite numbers")
+        raise PalateError(f"{name} returned a score that is not finite; expected finite numbers")
     return found

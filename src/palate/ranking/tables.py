@@ -1,4 +1,4 @@
-"""Tables of rankings, for terminals and documents."""
+"""Tables of ranking results, for terminals and documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEAD = {"hr": "HR", "recall": "recall", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 def ranking_sheets(table: RankingTable) -> Iterator[Sheet]:
-    """Make the table of scores, and one of NDCG@10 for each kind of groups."""
+    """Yield the table of scores, one among cold items if there are any, and NDCG@10 by each kind of group."""
     yield rank_sheet(table)
     if table.cold_items is not None:
         yield _cold_sheet(table, table.cold_items)
@@ -27,7 +27,7 @@ def ranking_sheets(table: RankingTable) -> Iterator[Sheet]:
 
 
 def rank_sheet(table: RankingTable) -> Sheet:
-    """Make the table of scores, one row per ranker."""
+    """Build the table of scores, one row per ranker."""
     several = table.targets > table.users
     shown = [*_SHOWN[:4], *(["recall@10", "recall@20"] if several else []), _SHOWN[4]]
     head = [
@@ -59,7 +59,7 @@ def _row(one: RankerScores, shown: list[str]) -> list[str]:
 
 
 def _compared(difference: RankerDifference | None) -> tuple[str, str]:
-    """Write a difference with its interval, and p."""
+    """Format a difference with its interval, and the p-value."""
     if difference is None:
         return "", ""
     p = f"{difference.p:.1e}" if difference.p < 0.001 else f"{difference.p:.3f}"
@@ -67,7 +67,7 @@ def _compared(difference: RankerDifference | None) -> tuple[str, str]:
 
 
 def _cold_sheet(table: RankingTable, items: int) -> Sheet:
-    """Make the table of scores among cold items alone."""
+    """Build the table of scores among cold items alone."""
     rows = []
     for one in table.rankers:
         assert one.cold is not None
@@ -101,19 +101,19 @@ def _candidates(table: RankingTable) -> str:
     if table.candidates == "all":
         return f"among all {counted(table.items, 'item')}"
     if table.candidates.isdecimal():
-        return f"among {table.candidates} drawn items"
+        return f"among {table.candidates} sampled items"
     return f"among the items of {table.candidates}"
 
 
 def _note(table: RankingTable) -> str:
     notes = [f"Warning: {warning}." for warning in table.warnings]
     notes.append(
-        "Means over users, with 95% bootstrap intervals over users; differences of NDCG@10 are paired by user, p is "
-        "of a paired t-test. Ties count by their expectation over all orders."
+        "Means over users, with 95% bootstrap intervals over users; differences of NDCG@10 are paired by user, with "
+        "the p-value of a paired t-test. Ties count by their expectation over all orders."
     )
     notes += [
-        f"{one.name}: means of {one.seeds} seeds, whose NDCG@10 has a standard deviation of "
-        f"{one.seed_sd['ndcg@10']:.4f}; its intervals are over users and seeds."
+        f"{one.name}: means of {one.seeds} seeds; the standard deviation of NDCG@10 over seeds is "
+        f"{one.seed_sd['ndcg@10']:.4f}, and intervals are over users and seeds."
         for one in table.rankers
         if one.seed_sd is not None
     ]

@@ -1,4 +1,4 @@
-"""Comparison of predicted ratings: who predicts held-out stars best, and whose chances of a like are true.
+"""Comparison of rating predictors on held-out ratings: errors, order and calibration.
 
 Public names: ``base.RatingPredictor``, ``protocols.make_rating_split``, ``compare.score_ratings``.
 """

@@ -1,4 +1,4 @@
-"""Interface of rating predictors: histories and items to expected ratings."""
+"""Interface of rating predictors, which predict ratings of items from histories."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 
 class RatingPredictor(Protocol):
-    """Predicts ratings by users' histories alone."""
+    """Predicts ratings from users' histories alone."""
 
     def fit(self, dataset: Dataset) -> None:
-        """Learn from training interactions.
+        """Fit to training interactions.
 
         Args:
-            dataset: Items, and only the interactions that may be learned from.
+            dataset: Dataset that holds all items and only the training interactions.
 
         Raises:
-            DataError: It cannot learn from this dataset, with what the dataset lacks.
+            DataError: The dataset lacks what the predictor needs; the message names it.
         """
 
     def predict(self, windows: Windows, candidates: Indices, times: Ints) -> ExpectedRatings:
-        """Predict ratings by B users.
+        """Predict ratings for B users.
 
         Args:
-            windows: Their histories, oldest first; a window may be empty.
-            candidates: Items, [B, C]; -1 where a user has fewer.
-            times: When each is rated, in seconds since 1970, [B, C]; the row's number where the data has no times.
+            windows: Histories, oldest interaction first; a window may be empty.
+            candidates: Item indices, [B, C]; -1 is padding.
+            times: Times of the ratings, in seconds since 1970, [B, C]; row numbers if the data has no times.
 
         Returns:
-            Finite expectations, standard deviations above 0 and chances of a like, [B, C]; whatever at -1.
+            Finite means, standard deviations above 0 and like probabilities, [B, C], with any value at padding.
         """
         ...

@@ -18,23 +18,23 @@ class BiasedMfSettings(KindSettings):
     kind: str = "biased-mf"
     factors: int = Field(16, ge=1)
     regularization: float = Field(8.0, gt=0)
-    """Penalty of squared factors of users and items."""
+    """L2 penalty of user and item factors."""
     offset_regularization: float = Field(6.0, gt=0)
-    """Penalty of squared offsets of users and items."""
+    """L2 penalty of user and item offsets."""
     iterations: int = Field(15, ge=1)
     seed: int = Field(0, ge=0)
-    """Seed of the start."""
+    """Seed of the initial factors."""
 
 
 class BiasedMf(LinearReference):
-    """Predicts mean + offsets + product of factors; those of a user are solved for from the history alone."""
+    """Predicts mean + offsets + product of factors; a user's factors are solved for from the history alone."""
 
     def __init__(self, settings: BiasedMfSettings) -> None:
         super().__init__()
         self._settings = settings
 
     def learn(self, events: Interactions, values: Doubles, items: int) -> LinearRatings:
-        """Solve for users and items in turn, each a ridge regression with the others fixed."""
+        """Solve for users and items alternately, by ridge regressions with the other side fixed."""
         settings = self._settings
         users, k = len(events.lengths), settings.factors
         mean = float(values.mean())

@@ -31,15 +31,15 @@ from palate.system.records import Frozen
 
 
 class ShownRatings(Frozen):
-    """What is shown of the users in one part of a comparison, and what is predicted."""
+    """Counts of one part of a comparison: the histories shown, and the ratings predicted."""
 
     shown: str
     users: int
     ratings: int
     pairs: int
-    """Pairs of one user's items with different ratings."""
+    """Pairs of items with different ratings by the same user."""
     users_with_both: int
-    """Users who like some of the items and not others: those that count for the UAUC."""
+    """Users with both liked and other items, over whom UAUC is averaged."""
     liked: float
     """Share of the ratings that are likes."""
 
@@ -50,25 +50,25 @@ class RatingScores(Frozen):
     name: str
     settings: dict[str, Any]
     trials: int
-    """How many settings were tried on dev."""
+    """Number of settings tried on dev."""
     dev: float | None
-    """RMSE on dev with these settings; None where there was nothing to choose."""
+    """RMSE on dev with the best settings; None if there was only one choice."""
     metrics: dict[str, dict[str, Score]]
-    """Scores by what is shown and by metric; a metric that is undefined is left out."""
+    """Scores by part and metric; undefined metrics are left out."""
     differences: dict[str, dict[str, Score]]
-    """Scores minus those of the compared predictor."""
+    """Paired differences from the predictor in ``to``, by part and metric."""
     to: dict[str, str]
-    """The compared predictor, by what is shown."""
+    """Name of the predictor compared with, by part."""
     seeds: int = 1
-    """How many trainings from different seeds the scores are means of."""
+    """Number of trainings from different seeds that scores are averaged over."""
     seed_sd: dict[str, dict[str, float]] | None = None
-    """Standard deviations of the scores over seeds; None for one."""
+    """Standard deviations of the scores over seeds; None for one seed."""
     fit_seconds: float
     seconds: float
 
 
 class RatingTable(Frozen):
-    """Scores of rating predictors on the same ratings.
+    """Results of a comparison of rating predictors.
 
     Example:
         >>> table = palate.score_ratings(["item-mean"], data, visible=[5])
@@ -81,14 +81,14 @@ class RatingTable(Frozen):
     fingerprint: str
     protocol: RatingProtocol
     kind: WindowKind
-    """Which of a new user's ratings are shown."""
+    """Which of a new user's ratings are shown: ``random`` or ``recent``."""
     seed: int
     like_above: float
     parts: tuple[ShownRatings, ...]
     predictors: tuple[RatingScores, ...]
 
     def score(self, name: str, shown: str, metric: str = "rmse") -> Score:
-        """Return a predictor's score by what is shown, such as ``10 visible``, and the metric's name."""
+        """Return a score by predictor, part (``10 visible``) and metric; raises :class:`RecipeError` if unknown."""
         found = next((one for one in self.predictors if one.name == name), None)
         if found is None or metric not in found.metrics.get(shown, {}):
             raise RecipeError(
@@ -100,7 +100,7 @@ class RatingTable(Frozen):
 
 @dataclass(frozen=True)
 class RatingOptions:
-    """Options of a comparison of rating predictors."""
+    """Options of :func:`score_ratings`, which describes them."""
 
     protocol: RatingProtocol = "new-users"
     visible: tuple[int, ...] = (10, 20, 50, 100)
@@ -126,31 +126,32 @@ def score_ratings(
     seeds: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> RatingTable:
-    """Predict held-out ratings by several predictors from the same histories.
+    """Compare rating predictors on held-out ratings, from the same histories.
 
     Args:
-        entries: Registered predictors by name, ``item-mean``, ``biased-mf`` or ``recommender``, with settings like
-            ``biased-mf:factors=8`` or tuned on dev without, folders of recommenders' runs, and predictors of your own
-            with a name.
-        data: The dataset, or its folder.
-        protocol: ``new-users`` or ``future``; see :func:`palate.ranking.ratings.protocols.make_rating_split`.
-        visible: Numbers of ratings that are shown of a new user.
-        kind: Which ones: random or the newest (``recent``).
-        periods: Times in seconds at which the dev and the test period of ``future`` begin; the newest tenths if None.
-        trials: How many settings of each predictor are tried on dev.
-        seed: Seed of random choices and intervals.
-        versus: Predictor that the others are compared with; the best of the others for each if None.
-        seeds: How often a predictor with a setting ``seed`` is fitted with its settings, from that seed on; scores are
-            means, and intervals over users and seeds.
+        entries: Names of registered predictors (``item-mean``, ``biased-mf``, ``recommender``), tuned on dev unless
+            settings are given (``biased-mf:factors=8``); folders of recommender runs; or pairs of a name and your own
+            predictor.
+        data: Dataset or its folder.
+        protocol: ``new-users``, ``future`` or ``cold-items``; see
+            :func:`palate.ranking.ratings.protocols.make_rating_split`.
+        visible: Numbers of ratings shown of a new user; one part of the comparison each.
+        kind: Which ratings are shown: random or the newest (``recent``).
+        periods: Start of the dev and of the test period of ``future``, in seconds; the newest tenths if None.
+        trials: Maximum number of settings tried per predictor on dev.
+        seed: Seed of random choices and bootstrap intervals.
+        versus: Name of the predictor that the others are compared with; by default, each one's best competitor.
+        seeds: Number of trainings of each predictor with a setting ``seed``, from that seed on; scores are means, and
+            intervals are over users and seeds.
         report: Called with progress messages.
 
     Returns:
-        Scores with 95% intervals over users.
+        Scores with 95% bootstrap intervals over users.
 
     Raises:
         DataError: The data lacks what the protocol or a predictor needs.
-        RecipeError: A predictor is not registered, is named twice, or its settings are invalid.
-        MismatchError: A run was trained on other data, or on ratings that are predicted.
+        RecipeError: A predictor is not registered or named twice, or its settings are invalid.
+        MismatchError: A run was trained on other data, or on test ratings.
         PalateError: A prediction is not finite.
 
     Example:
@@ -168,7 +169,7 @@ def score_ratings(
     for run in [one.run for one in found if one.run is not None]:
         if periods is not None:
             raise RecipeError(
-                f"{run.path} has not learned by these periods; leave them out, or name the predictor recommender, "
+                f"{run.path} was not trained with these periods; leave them out, or name the predictor recommender, "
                 "which is trained here"
             )
         check_trained_on(run, dataset, split.training, protocol, seed)
@@ -184,13 +185,13 @@ def _entry(entry: str | Path | tuple[str, RatingPredictor], options: RatingOptio
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A predictor's ratings of all parts, with each metric for all users and for the resampled ones, of S seeds."""
+    """A predictor's ratings of all parts, with each metric for all users and for resampled users, of S seeds."""
 
     entry: RankerEntry
     settings: KindSettings
     dev: float | None
     parts: dict[str, PredictedRatings]
-    """Of the first seed."""
+    """Predictions of the first seed, by part."""
     values: dict[str, dict[str, Doubles]]  # [S, 1 + R]
     fit_seconds: float
     seconds: float
@@ -198,7 +199,7 @@ class _Predicted:
 
 @dataclass(frozen=True)
 class _RatingComparison:
-    """Everything but the predictors."""
+    """Inputs shared by all predictors of a comparison."""
 
     dataset: Dataset
     options: RatingOptions
@@ -241,19 +242,19 @@ class _RatingComparison:
         )
 
     def _of_seeds(self, settings: KindSettings) -> Iterator[KindSettings]:
-        """Yield the settings, and the same ones with further seeds where they have any."""
+        """Yield the settings, then copies with further seeds if they have a seed."""
         yield settings
         first = getattr(settings, "seed", None)
         for seed in () if first is None else range(first + 1, first + self.options.seeds):
             yield settings.model_copy(update={"seed": seed})
 
     def _values(self, predicted: Sequence[PredictedRatings]) -> dict[str, Doubles]:
-        """Compute each metric by each seed's predictions, for all users and for the resampled ones, [S, 1 + R]."""
+        """Compute each metric per seed, for all users and for resampled users, [S, 1 + R]."""
         by_seed = [self._resamples(one).values(one) for one in predicted]
         return {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
 
     def _tuned(self, entry: RankerEntry) -> tuple[KindSettings, float | None]:
-        """Find the settings of the lowest RMSE on dev."""
+        """Return the settings with the lowest RMSE on dev."""
         if not entry.settings:
             raise PalateError(f"{entry.name} has no settings to try; expected at least one")
         if len(entry.settings) == 1:
@@ -292,7 +293,7 @@ class _RatingComparison:
             said = [np.asarray(one)[batch.wanted] for one in (expected.mean, expected.sd, expected.chance)]
             if not all(np.isfinite(one).all() for one in said) or (said[1] <= 0).any():
                 raise PalateError(
-                    f"{name} gave an expectation that is not finite, or a standard deviation that is not above 0"
+                    f"{name} returned a mean that is not finite, or a standard deviation that is not above 0"
                 )
             rating = self.dataset.rating_values[batch.rating_index[batch.wanted]]
             columns.append((batch.user_index[row], rating, *said))

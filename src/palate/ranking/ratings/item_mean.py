@@ -1,4 +1,4 @@
-"""Item mean: smoothed means of items plus a smoothed offset of the user."""
+"""Item mean: smoothed item means plus a smoothed offset of the user."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class ItemMeanSettings(KindSettings):
 
     kind: str = "item-mean"
     shrinkage: float = Field(5.0, gt=0)
-    """Ratings of the overall mean that are added to each item's."""
+    """Pseudo-ratings of the overall mean added to each item's ratings."""
     offset_shrinkage: float = Field(5.0, gt=0)
-    """Deviations of 0 that are added to those of the user from the items' means."""
+    """Pseudo-deviations of 0 added to the user's deviations from the item means."""
 
 
 class ItemMean(LinearReference):
-    """Predicts an item's mean rating plus how far the user's other ratings are from their items' means."""
+    """Predicts an item's mean rating plus the user's mean deviation from item means."""
 
     def __init__(self, settings: ItemMeanSettings) -> None:
         super().__init__()
         self._settings = settings
 
     def learn(self, events: Interactions, values: Doubles, items: int) -> LinearRatings:
-        """Average the ratings of each item."""
+        """Compute the smoothed item means."""
         base = smoothed_means(events, values, items, self._settings.shrinkage)
         return LinearRatings(base, np.ones((items, 1)), np.array([self._settings.offset_shrinkage]))
 
 
 def smoothed_means(events: Interactions, values: Doubles, items: int, shrinkage: float) -> Doubles:
-    """Average the ratings [N] of I items with ``shrinkage`` ratings of the overall mean added to each, [I]."""
+    """Average the ratings [N] of I items, with ``shrinkage`` pseudo-ratings of the overall mean each, [I]."""
     mean = float(values.mean())
     count = np.bincount(events.item_index, minlength=items)
     total = np.bincount(events.item_index, values - mean, minlength=items)

@@ -1,4 +1,4 @@
-"""Registers palate's rating predictors with the settings that tuning tries, the likeliest first."""
+"""Registers palate's rating predictors, with the settings that tuning tries, in that order."""
 
 from __future__ import annotations
 

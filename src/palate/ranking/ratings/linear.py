@@ -1,4 +1,4 @@
-"""References that are linear in what is learned of a user: a base, and the product of item and user vectors."""
+"""Linear rating predictors: a base rating plus an item vector times a user vector from ridge regression."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LinearRatings:
-    """Ratings of I items as base + design · user, with the penalties of the user's ridge regression."""
+    """Ratings of I items as base + design · user, with the penalties of the ridge regression for users."""
 
     base: Doubles  # [I]
     design: Doubles  # [I, W]
     penalty: Doubles  # [W]
 
     def users(self, events: Interactions, values: Doubles) -> Doubles:
-        """Solve for the vectors of B users by their ratings [N] alone, [B, W]."""
+        """Solve for the vectors of B users from their ratings [N], [B, W]."""
         residual = values - self.base[events.item_index]
         shape = (len(events.lengths), len(self.base))
         rated = sparse.csr_matrix((np.ones(len(values)), events.item_index, events.offsets), shape=shape)
@@ -40,13 +40,13 @@ class LinearRatings:
 
 
 def ridge_rows(rated: sparse.csr_matrix, told: Doubles, design: Doubles, penalty: Doubles) -> Doubles:
-    """Solve a ridge regression for each row.
+    """Solve one ridge regression per row.
 
     Args:
-        rated: How often each column is an observation of the row, [R, C].
-        told: Sums of design times what is explained, [R, W].
-        design: Inputs of the columns, [C, W].
-        penalty: Penalty of each squared coefficient, [W].
+        rated: Number of observations of each column in each row, [R, C].
+        told: Design times response, summed over observations, [R, W].
+        design: Inputs of each column, [C, W].
+        penalty: L2 penalty of each coefficient, [W].
 
     Returns:
         The coefficients, [R, W].
@@ -59,7 +59,7 @@ def ridge_rows(rated: sparse.csr_matrix, told: Doubles, design: Doubles, penalty
 
 
 class LinearReference(ABC):
-    """Predicts by :class:`LinearRatings`; intervals and chances are calibrated on held-out training users."""
+    """Predicts by :class:`LinearRatings`, with spread and like probabilities calibrated on held-out training users."""
 
     def __init__(self) -> None:
         self._model: LinearRatings | None = None
@@ -69,10 +69,10 @@ class LinearReference(ABC):
 
     @abstractmethod
     def learn(self, events: Interactions, values: Doubles, items: int) -> LinearRatings:
-        """Learn from ratings [N] of I items."""
+        """Fit to ratings [N] of I items."""
 
     def fit(self, dataset: Dataset) -> None:
-        """Learn from all users of the dataset, after a calibration on some of them."""
+        """Calibrate on held-out users, then fit to all users of the dataset."""
         self._like_above = dataset.info.like_above
         self._values = dataset.rating_values.astype(np.float64)
         items, events = len(dataset.items), dataset.interactions
@@ -89,7 +89,7 @@ class LinearReference(ABC):
         self._model = self.learn(events, self._values[events.rating_index], items)
 
     def predict(self, windows: Windows, candidates: Indices, times: Ints) -> ExpectedRatings:
-        """Fold the users in, and predict."""
+        """Predict ratings, with users folded in from their windows."""
         model = self._model
         assert model is not None, "fit first"
         events = windows.interactions()

@@ -1,4 +1,4 @@
-"""Metrics of predicted ratings: errors, order and calibration, with intervals and differences over resampled users."""
+"""Metrics of predicted ratings: errors, order and calibration, with intervals and paired differences over users."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from palate.evaluation.metrics import COVERAGE, RESAMPLES, Score, area_under_cur
 from palate.schema import Bools, Doubles, Ints
 
 RATING_METRICS = ("rmse", "mae", "pairs", "auc", "uauc", "like_ece", "interval_ece")
-"""Names of the metrics of :meth:`PredictedRatings.values`, in its order.
+"""Names of the metrics, in the order of :meth:`PredictedRatings.values`.
 
-``pairs`` is the share of pairs of one user's items with different ratings that are in the right order, ties half;
-``uauc`` the mean AUC of the users who like some items and not others; ``like_ece`` the expected calibration error of
-the chance of a like; ``interval_ece`` the mean distance of the intervals' coverage to what they promise.
+``pairs`` is the share of pairs of one user's items with different ratings that are ordered correctly, ties counting
+half; ``uauc`` the mean AUC of users with both liked and other items; ``like_ece`` the expected calibration error of
+the like probability; ``interval_ece`` the mean distance between the coverage of intervals and their level.
 """
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Coverage that is promised by the intervals that are checked."""
+"""Levels of the intervals whose coverage is checked."""
 _CELLS = 1 << 22
-"""Numbers of a chunk of resamples."""
+"""Maximum number of array elements per chunk of resamples."""
 
 Metrics: TypeAlias = dict[str, Score]
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedRatings:
-    """N ratings of U users, and what a predictor said of them."""
+    """N ratings of U users, with a predictor's distributions of them."""
 
     users: int
     user: Ints  # [N] from 0 to U - 1
     rating: Doubles  # [N]
     liked: Bools  # [N]
-    mean: Doubles  # [N]; it orders items as it is, and errors are those of the nearest rating on the scale
+    mean: Doubles  # [N] used unclipped for order, clipped to the scale for errors
     sd: Doubles  # [N]
-    chance: Doubles  # [N] that the item is liked
+    chance: Doubles  # [N] probability that the item is liked
     scale: tuple[float, float]
-    """The lowest and the highest rating."""
+    """Lowest and highest rating."""
 
     def values(self, weights: Doubles) -> Doubles:
-        """Compute the metrics with weighted users; NaN where one is undefined.
+        """Compute the metrics with users weighted; NaN where a metric is undefined.
 
         Args:
-            weights: How often each user counts, [R, U].
+            weights: Weight of each user in each of R weightings, [R, U].
 
         Returns:
-            The metrics of each weighting, [R, M].
+            Metrics in the order of :data:`RATING_METRICS`, [R, M].
         """
         number = weights @ self._sum(np.ones(len(self.user)))
         error = self.error
@@ -71,18 +71,18 @@ class PredictedRatings:
 
     @property
     def error(self) -> Doubles:
-        """Ratings minus expected ones, [N]."""
+        """Ratings minus clipped predictions, [N]."""
         error: Doubles = self.rating - np.clip(self.mean, *self.scale)
         return error
 
     @property
     def pairs(self) -> int:
-        """Number of pairs of one user's items with different ratings."""
+        """Number of pairs of items with different ratings by the same user."""
         return int(self._pairs[:, 1].sum())
 
     @property
     def users_with_both(self) -> int:
-        """Number of users who like some items and not others: those that count for ``uauc``."""
+        """Number of users with both liked and other items, over whom ``uauc`` is averaged."""
         return int(self._curves[:, 1].sum())
 
     def _sum(self, values: Doubles) -> Doubles:
@@ -98,7 +98,7 @@ class PredictedRatings:
 
     @cached_property
     def _pairs(self) -> Doubles:
-        """Pairs in the right order and all pairs with different ratings, [U, 2]."""
+        """Count correctly ordered pairs, and all pairs with different ratings, by user, [U, 2]."""
         found = np.zeros((self.users, 2))
         for user, rows in enumerate(self._rows):
             higher = self.rating[rows, None] > self.rating[rows]
@@ -109,7 +109,7 @@ class PredictedRatings:
 
     @cached_property
     def _curves(self) -> Doubles:
-        """AUC of each user and 1, or zeros for users with one class, [U, 2]."""
+        """Compute each user's AUC and 1, or zeros for users with one class, [U, 2]."""
         found = np.zeros((self.users, 2))
         for user, rows in enumerate(self._rows):
             area = area_under_curve(self.liked[rows], self.chance[rows])
@@ -118,7 +118,7 @@ class PredictedRatings:
         return found
 
     def _area(self, weights: Doubles) -> Doubles:
-        """AUC over the ratings of all users, [R]."""
+        """Compute the AUC over all users' ratings, [R]."""
         order = np.argsort(self.chance, kind="stable")
         sorted_chance, liked = self.chance[order], self.liked[order]
         starts = np.flatnonzero(np.r_[True, sorted_chance[1:] > sorted_chance[:-1]])
@@ -133,7 +133,7 @@ class PredictedRatings:
         return np.concatenate(found)
 
     def _like_error(self, weights: Doubles, number: Doubles) -> Doubles:
-        """Compute the expected calibration error over bins of equally many chances, [R]."""
+        """Compute the expected calibration error over bins of equal size, [R]."""
         apart = np.zeros((len(self.user), min(BINS, len(self.user))))
         for place, rows in enumerate(np.array_split(np.argsort(self.chance, kind="stable"), apart.shape[1])):
             apart[rows, place] = self.chance[rows] - self.liked[rows]
@@ -141,7 +141,7 @@ class PredictedRatings:
         return error
 
     def _interval_error(self, weights: Doubles, number: Doubles) -> Doubles:
-        """Mean distance of the intervals' coverage to their level, [R]."""
+        """Compute the mean distance between the intervals' coverage and their level, [R]."""
         width = ndtri(0.5 + np.array(LEVELS) / 2) * self.sd[:, None]
         inside = np.abs(self.rating - self.mean)[:, None] <= width
         covered = weights @ self._sum(inside.astype(np.float64)) / number[:, None]
@@ -151,25 +151,25 @@ class PredictedRatings:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """Users drawn with replacement, the same for all predictors, so that differences are paired."""
+    """Bootstrap resamples of users, shared by all predictors, so that differences are paired."""
 
-    weights: Doubles  # [R, U]
+    weights: Doubles  # [R, U] number of times that each user is drawn
 
     @classmethod
     def drawn(cls, users: int, seed: int) -> Resamples:
-        """Draw the users of a bootstrap of U users."""
+        """Draw bootstrap resamples of U users."""
         rng = np.random.default_rng(seed)
         return cls(rng.multinomial(users, np.full(users, 1 / users), RESAMPLES).astype(np.float64))
 
     def scores(self, values: Mapping[str, Doubles]) -> Metrics:
-        """Make scores with percentile intervals.
+        """Compute scores with percentile intervals.
 
         Args:
-            values: By name, of S trainings [S, 1 + R], the first of each that of all users. Each resample is of the
-                mean over as many drawn trainings.
+            values: Values by metric of S trainings, [S, 1 + R]; the first column is of all users. Each resample
+                averages S trainings drawn with replacement.
 
         Returns:
-            The scores; a metric that is not finite is left out.
+            Scores by metric; metrics that are not finite are left out.
         """
         found = {}
         for name, one in values.items():
@@ -182,7 +182,7 @@ class Resamples:
         return found
 
     def values(self, predicted: PredictedRatings) -> dict[str, Doubles]:
-        """Compute each metric for all users, and for each resample: [1 + R] by name."""
+        """Compute each metric for all users and for each resample, [1 + R] by name."""
         whole = np.ones((1, predicted.users))
         table = np.concatenate([predicted.values(whole), predicted.values(self.weights)])
         return dict(zip(RATING_METRICS, table.T, strict=True))

@@ -1,6 +1,6 @@
-"""Protocols of rating: what is learned from, what is shown of a user, and what is predicted. The leakage boundary.
+"""Protocols of rating prediction: training data, shown histories and held-out ratings. The leakage boundary.
 
-A predictor gets a dataset that holds the training interactions alone, and histories. Ratings to be predicted stay with
+A predictor receives a dataset with the training interactions alone, and histories. The ratings to predict stay with
 the evaluator.
 """
 
@@ -30,33 +30,33 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 RatingProtocol: TypeAlias = Literal["new-users", "future", "cold-items"]
-"""Which ratings are predicted: those of users or items that nothing is learned of, or those of the newest period."""
+"""Which ratings are predicted: of new users, of the newest period, or of cold items."""
 RATING_PROTOCOLS: tuple[RatingProtocol, ...] = get_args(RatingProtocol)
 MOST_HELD_OUT = 50
-"""Ratings that are held out of a new user at most; half of them where there are fewer than twice as many."""
+"""Maximum number of held-out ratings of a new user, and at most half of them."""
 _CELLS, _MOST_USERS = 1 << 20, 1024
-"""Interactions and users of a batch."""
+"""Maximum number of interactions and of users per batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class RatingBatch:
-    """B histories, and ratings to be predicted from each; a user may have several histories."""
+    """B histories, and ratings to predict from each; a user may have several histories."""
 
     user_index: Ints  # [B] into the dataset's users
     windows: Windows
-    item_index: Indices  # [B, T]; -1 where there are fewer
+    item_index: Indices  # [B, T]; -1 is padding
     rating_index: RatingIndices  # [B, T]
     time: Ints  # [B, T]
 
     @property
     def wanted(self) -> Bools:
-        """Where there is a rating to predict, [B, T]."""
+        """Mask of the ratings to predict, [B, T]."""
         return self.item_index >= 0
 
 
 @dataclass(frozen=True, eq=False)
 class RatingCases:
-    """Rows of a dataset's interactions: what is shown of a user, and what is predicted from that; B of both."""
+    """B cases, each with the rows of a dataset's interactions that are shown and those to predict from them."""
 
     events: Interactions
     user_index: Ints  # [B] into the dataset's users
@@ -67,7 +67,7 @@ class RatingCases:
         return len(self.user_index)
 
     def batches(self) -> Iterator[RatingBatch]:
-        """Yield the cases in parts that fit in memory, those with short histories first."""
+        """Yield batches that fit in memory, cases with short histories first."""
         order = np.argsort([len(one) for one in self.shown], kind="stable")
         while len(order):
             width = len(self.shown[order[min(len(order), _MOST_USERS) - 1]])
@@ -93,14 +93,14 @@ class RatingCases:
 
 @dataclass(frozen=True, eq=False)
 class RatingSplit:
-    """A dataset by a protocol: cases by the name of what is shown."""
+    """A dataset split by a protocol; cases are keyed by the name of what is shown."""
 
     training: Dataset
-    """Items and users of the dataset with the training interactions alone; all users are training users."""
+    """All items and users with the training interactions alone; all users are training users."""
     dev: dict[str, RatingCases]
     test: dict[str, RatingCases]
     final: Dataset
-    """What is learned from by the settings that dev has chosen: training and dev interactions."""
+    """Training and dev interactions, which the chosen settings are fitted to for the test."""
 
 
 def make_rating_split(
@@ -111,23 +111,21 @@ def make_rating_split(
     periods: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> RatingSplit:
-    """Divide a dataset into what is learned from and what is predicted.
+    """Split a dataset into training data and ratings to predict.
 
-    - ``new-users``: of each dev and test user 50 ratings, or half of them if that is less, are held out at random.
-      They are predicted from N of the others, random or the newest ones, or all where there are fewer. The held-out
-      ratings are the same for each N.
+    - ``new-users``: a random 50 ratings of each dev and test user, or half if there are fewer, are predicted from N of
+      the others, random or newest, or all if there are fewer. The held-out ratings are the same for each N.
     - ``future``: the ratings of the newest tenth of all time are predicted, and those of the tenth before it for dev,
-      or those since given times. They are predicted from what the user did before the period, and again, each from
-      what the user did before its time.
-    - ``cold-items``: the ratings of a tenth of the items are predicted, and those of another tenth for dev, from what
-      the same users rated of the others.
+      or of the given periods: once from the user's ratings before the period, and once each from those before it.
+    - ``cold-items``: the ratings of a random tenth of the items are predicted, and those of another tenth for dev,
+      from the same users' ratings of the other items.
 
     Args:
-        dataset: The dataset.
-        protocol: The protocol.
-        visible: Numbers of ratings that are shown of a new user.
-        kind: Which ones: random or the newest (``recent``).
-        periods: Times in seconds at which the dev and the test period begin; tenths if None.
+        dataset: Dataset to split.
+        protocol: Which ratings are predicted.
+        visible: Numbers N of ratings shown of a new user.
+        kind: Which ratings are shown: random or the newest (``recent``).
+        periods: Start of the dev and of the test period, in seconds; tenths if None.
         seed: Seed of the random choices.
 
     Returns:
@@ -137,7 +135,7 @@ def make_rating_split(
         DataError: The data has no ratings, or no times where they are needed, or there is nothing to predict.
     """
     if protocol not in RATING_PROTOCOLS:
-        raise DataError(f"there is no protocol {protocol!r}; expected one of {', '.join(RATING_PROTOCOLS)}")
+        raise DataError(f"unknown protocol {protocol!r}; expected one of {', '.join(RATING_PROTOCOLS)}")
     if dataset.info.feedback != "ratings":
         raise DataError(
             f"{dataset.info.name} has no ratings to predict; rank its items (without --task ratings), or prepare it "
@@ -178,11 +176,11 @@ def _new_users(dataset: Dataset, visible: tuple[int, ...], kind: WindowKind, see
 
 
 def _shuffled(dataset: Dataset, users: Ints, seed: int) -> dict[int, Ints]:
-    """Shuffle the rows of each user who has at least two, by the user's index."""
+    """Shuffle each user's rows, for users with at least two; by user index."""
     events = dataset.interactions
     found = {}
     for user in users.tolist():
-        if events.lengths[user] >= 2:  # an order of each user's own: it does not depend on who else is there
+        if events.lengths[user] >= 2:  # seeded by user, so that the order does not depend on the other users
             rng = np.random.default_rng([seed, user])
             found[user] = rng.permutation(np.arange(events.offsets[user], events.offsets[user + 1]))
     return found
@@ -213,10 +211,10 @@ def _future(dataset: Dataset, periods: tuple[int, int] | None) -> RatingSplit:
 
 
 def _between(dataset: Dataset, start: int, stop: int) -> dict[str, RatingCases]:
-    """Predict the ratings of a period from what was before it, and from what was before the time of each."""
+    """Predict a period's ratings from what came before the period, and from what came before each of them."""
     events = dataset.interactions
     users, shown, held_out = [], [], []
-    moving = []  # of each user, and for each time
+    moving = []  # one case per user and time
     for user in range(len(events.lengths)):
         rows = np.arange(events.offsets[user], events.offsets[user + 1])
         times = events.timestamp[rows]  # ascending
@@ -258,7 +256,7 @@ def _cold_items(dataset: Dataset, seed: int) -> RatingSplit:
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Bools]:
-    """Make a table of rows [B, most], 0 at padding, and where it has some."""
+    """Pad rows to a table [B, most] with 0, and return its mask."""
     length = np.array([len(one) for one in rows], dtype=np.int64)
     mask = np.arange(max(int(length.max(initial=0)), 1)) < length[:, None]
     table = np.zeros(mask.shape, dtype=np.int64)

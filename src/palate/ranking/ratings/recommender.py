@@ -1,4 +1,4 @@
-"""palate's own model of ratings as a rating predictor."""
+"""The recommender's rating model as a rating predictor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RecommenderRatingsSettings(KindSettings, RecommendSettings):
 
     kind: str = "recommender"
     seed: int = 0
-    """Seed of the start and of held-out users."""
+    """Seed of the initial values and of held-out users."""
 
 
 class RecommenderRatings:
@@ -35,7 +35,7 @@ class RecommenderRatings:
         self._values = np.empty(0)  # [R]
 
     def fit(self, dataset: Dataset) -> None:
-        """Fit the model of ratings."""
+        """Fit the rating model."""
         settings = self._settings
         self._values = dataset.rating_values.astype(np.float64)
         self._model = fit_ratings_of(dataset, dataset.users("train"), settings, ItemSettings(), settings.seed)

@@ -1,4 +1,4 @@
-"""Tables of predicted ratings, for terminals and documents."""
+"""Tables of rating prediction results, for terminals and documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMPARED = RATING_METRICS[:5]
 
 
 def rating_sheets(table: RatingTable) -> Iterator[Sheet]:
-    """Make a table of scores and one of paired differences for each part."""
+    """Yield a table of scores and one of paired differences for each part."""
     for part in table.parts:
         rows = [
             [
@@ -63,8 +63,8 @@ def _title(table: RatingTable, part: ShownRatings) -> str:
 
 def _note(table: RatingTable, part: ShownRatings) -> str:
     seeds = [
-        f"{one.name}: means of {one.seeds} seeds, whose RMSE has a standard deviation of "
-        f"{one.seed_sd[part.shown]['rmse']:.4f}; its intervals are over users and seeds."
+        f"{one.name}: means of {one.seeds} seeds; the standard deviation of RMSE over seeds is "
+        f"{one.seed_sd[part.shown]['rmse']:.4f}, and intervals are over users and seeds."
         for one in table.predictors
         if one.seed_sd is not None
     ]

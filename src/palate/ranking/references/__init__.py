@@ -1,4 +1,4 @@
-"""References of a ranking: rules and small models without a language model, each tuned with the same budget.
+"""Reference rankers: rules and small models without a language model, each tuned with the same budget.
 
-They are registered in ``kinds.py`` and found by name.
+``kinds.py`` registers them by name.
 """

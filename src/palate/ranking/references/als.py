@@ -1,4 +1,4 @@
-"""ALS: factors of choices by alternating least squares (Hu, Koren and Volinsky, 2008), by ``implicit``."""
+"""ALS: matrix factorisation of implicit feedback (Hu, Koren and Volinsky, 2008), by ``implicit``."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class AlsSettings(KindSettings):
     factors: int = Field(64, ge=1)
     regularization: float = Field(0.1, ge=0)
     alpha: float = Field(10.0, gt=0)
-    """Weight of a chosen item beside those not chosen."""
+    """Confidence of chosen items relative to the others."""
     iterations: int = Field(15, ge=1)
     decay: float = Field(1.0, gt=0, le=1)
-    """Factor of a history item's weight for each newer one, when a user's factors are solved for."""
+    """Factor of a history item's weight for each newer one, in solving for a user's factors."""
     seed: int = Field(0, ge=0)
 
 
 class Als:
-    """Scores an item by the product of its factors with the user's, which are solved for from the history alone."""
+    """Scores an item by the product of its factors and the user's, which are solved for from the history alone."""
 
     def __init__(self, settings: AlsSettings) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Als:
             settings.regularization,
             settings.alpha,
             iterations=settings.iterations,
-            num_threads=1,  # sums of several threads differ from run to run
+            num_threads=1,  # with several threads, sums differ from run to run
             random_state=settings.seed,
         )
         chosen = membership_matrix(dataset.interactions, len(dataset.items))

@@ -1,4 +1,4 @@
-"""Content kNN: items whose texts and categories are like those of the history."""
+"""Content kNN: items whose texts and categories are similar to those of the history."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from palate.recommend.relations import VectorRelation
 
 _ALL_COMPONENTS = 10_000
-"""More than any text encoder has: none is dropped."""
+"""More components than any text encoder has, so that none is dropped."""
 _ITEMS_AT_ONCE = 2_000
-"""Items whose cosines to a batch's items are in memory at a time."""
+"""Items per chunk of the cosine matrix."""
 
 
 class ContentKnnSettings(KindSettings):
@@ -32,18 +32,18 @@ class ContentKnnSettings(KindSettings):
 
     kind: str = "content-knn"
     by: Literal["both", "texts", "categories"] = "both"
-    """What items are alike in; of both, what there is."""
+    """Which similarity is used; ``both`` uses those that the data has."""
     decay: float = Field(1.0, ge=0, le=1)
     """Factor of a history item's weight for each newer one."""
     power: float = Field(1.0, ge=1)
-    """Power of the cosines, of which none is below 0 then: the higher, the more the nearest items count."""
+    """Power of the cosines, clipped at 0 if it is above 1; higher values favour the nearest items."""
 
 
 class ContentKnn:
-    """Scores an item by the cosines of its text and of its categories to those of the history's items.
+    """Scores an item by the cosines of its text and categories to those of the history's items.
 
-    It learns nothing of who chose what, so that an item without interactions is scored as any other. Vectors of texts
-    are those of the packaged sentence encoder, without their mean; a category counts the more the fewer items have it.
+    It learns nothing from interactions, so items without any are scored like the others. Texts are encoded by the
+    packaged sentence encoder and centred; categories are weighted by inverse document frequency.
     """
 
     def __init__(self, settings: ContentKnnSettings) -> None:
@@ -52,7 +52,7 @@ class ContentKnn:
         self._items = 0
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Read texts and categories; raises :class:`DataError` where items have none of what is asked for."""
+        """Encode texts and categories; raises :class:`DataError` if items have none of those asked for."""
         by = self._settings.by
         wanted = RecommendSettings(texts=by != "categories", text_size=_ALL_COMPONENTS)
         _, found = fit_content(dataset, wanted, ItemSettings())
@@ -67,7 +67,7 @@ class ContentKnn:
             )
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Sum the cosines to the history's items by their weights, the mean of texts and categories."""
+        """Sum the cosines to the history's items, weighted by order, and average over texts and categories."""
         weights = decayed_histories(windows, self._items, self._settings.decay)
         found: Floats = np.mean([self._by(relation, weights) for relation in self._relations], axis=0)
         return picked(found, candidates)

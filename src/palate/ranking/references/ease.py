@@ -1,4 +1,4 @@
-"""EASE: a linear model from items to items with a closed form (Steck, 2019)."""
+"""EASE: a linear item-to-item model with a closed-form solution (Steck, 2019)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 MOST_ITEMS = 30_000
-"""Items whose square matrix still fits into memory: 3.6 GB, a few times."""
+"""Maximum number of items: a square matrix of so many takes 3.6 GB, and several are needed."""
 
 
 class EaseSettings(KindSettings):
@@ -27,7 +27,7 @@ class EaseSettings(KindSettings):
 
     kind: str = "ease"
     regularization: float = Field(1000.0, gt=0)
-    """Strength of the ridge penalty, called lambda in the paper."""
+    """L2 penalty, called lambda in the paper."""
     decay: float = Field(1.0, ge=0, le=1)
     """Factor of a history item's weight for each newer one; 1 as in the paper."""
 
@@ -40,7 +40,7 @@ class Ease:
         self._weights: Floats = np.empty((0, 0), dtype=np.float32)  # [I, I]
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Solve for the matrix; raises :class:`DataError` for more items than fit into memory."""
+        """Solve for the matrix; raises :class:`DataError` for more than :data:`MOST_ITEMS` items."""
         items = len(dataset.items)
         if items > MOST_ITEMS:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Cross-entropy over all items in chunks that stay in the processor's cache."""
+"""Cross-entropy over all items, in chunks that fit in the processor's cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LOGITS_AT_ONCE = 1 << 20
 
 
 class _FullCrossEntropy(torch.autograd.Function):
-    """Computes the gradient beside the loss, so that no matrix of all logits is kept, as in fused kernels."""
+    """Computes the gradient in the forward pass, so that all logits are never stored at once, as in fused kernels."""
 
     @staticmethod
     def forward(
@@ -43,16 +43,16 @@ class _FullCrossEntropy(torch.autograd.Function):
 def full_cross_entropy(states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Compute the mean cross-entropy of targets under a softmax of inner products with all items.
 
-    Equals ``functional.cross_entropy(states @ items.T, targets)`` in value and gradient, and takes a fraction of its
-    time and memory on a CPU.
+    Equals ``functional.cross_entropy(states @ items.T, targets)`` in value and gradient, at a fraction of its time and
+    memory on a CPU.
 
     Args:
-        states: States, [N, H].
+        states: Hidden states, [N, H].
         items: Vectors of all items, [I, H].
-        targets: The true items, [N].
+        targets: Item indices of the targets, [N].
 
     Returns:
-        The mean, [].
+        The mean loss, [].
     """
     loss: torch.Tensor = _FullCrossEntropy.apply(states, items, targets)  # type: ignore[no-untyped-call]
     return loss

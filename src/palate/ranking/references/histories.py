@@ -1,4 +1,4 @@
-"""Histories as sparse matrices of users and items, weighted by order."""
+"""Histories as sparse user-item matrices with weights by order."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def decayed_histories(windows: Windows, items: int, decay: float) -> sparse.csr_matrix:
-    """Weight the items of B histories by their order.
+    """Weight the items of B histories by order.
 
     Args:
-        windows: The histories, oldest first.
-        items: Number of items, I.
-        decay: Factor of an item's weight for each newer one, from 0 to 1: the newest item weighs 1. Repeated items
-            add up.
+        windows: Histories, oldest interaction first.
+        items: Number of items I.
+        decay: Factor of an item's weight for each newer one, from 0 to 1; the newest item has weight 1. Weights of
+            repeated items add up.
 
     Returns:
         A sparse matrix, [B, I].

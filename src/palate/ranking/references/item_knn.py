@@ -1,4 +1,4 @@
-"""Item kNN, newest first: items that were chosen together with those of a history."""
+"""Item kNN: items with the same users as those of a history, which are weighted by recency."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ItemKnnSettings(KindSettings):
 
     kind: str = "item-knn"
     shrinkage: float = Field(5.0, ge=0)
-    """Added to the cosine's denominator, so that items of few users are less similar."""
+    """Added to the cosine's denominator, which lowers the similarity of items with few users."""
     decay: float = Field(0.5, ge=0, le=1)
     """Factor of a history item's weight for each newer one."""
 

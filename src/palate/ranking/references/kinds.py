@@ -1,4 +1,4 @@
-"""Registers palate's references and its recommender with the settings that tuning tries, the likeliest first."""
+"""Registers palate's rankers, with the settings that tuning tries, in that order."""
 
 from __future__ import annotations
 

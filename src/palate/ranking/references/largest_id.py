@@ -1,4 +1,4 @@
-"""The largest id: a control for ids that tell what comes next."""
+"""The largest id: a control that detects item ids which leak what comes next."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class LargestIdSettings(KindSettings):
 
     kind: str = "largest-id"
     ids: Literal["file", "training"] = "file"
-    """Ids as the data has them, or numbers by first appearance in the training interactions."""
+    """Ids as in the data, or numbers by first appearance in the training interactions."""
 
 
 class LargestId:
-    """Says that the next item is the one with the smallest id above all ids of the history.
+    """Predicts the item with the smallest id above all ids of the history.
 
-    Where items were numbered by first appearance and test items included, it finds what no rule could know: the
-    numbers leak the order of the test data. With numbers from training interactions alone it finds next to nothing.
+    If items were numbered by first appearance, test items included, the numbers leak the order of the test data, and
+    this scores far above chance. With numbers from training interactions alone it finds next to nothing.
     """
 
     def __init__(self, settings: LargestIdSettings) -> None:
@@ -35,14 +35,14 @@ class LargestId:
         self._number: Ints = np.empty(0, dtype=np.int64)  # [I]
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Read the items' numbers; raises :class:`DataError` where ids are not whole numbers."""
+        """Read the items' numbers; raises :class:`DataError` if ids are not whole numbers."""
         if self._settings.ids == "training":
             self._number = first_appearances(dataset.interactions, len(dataset.items))
             return
         self._number = file_numbers(dataset)
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Score the ids above the largest seen by how near they are, and those below it lowest."""
+        """Score ids above the largest one seen, nearest first; all others get the lowest score."""
         seen = np.where(windows.mask, self._number[windows.item_index], np.iinfo(np.int64).min)
         beyond = self._number[None, :] - seen.max(axis=1, keepdims=True)
         lowest = np.ptp(self._number) + 1.0

@@ -1,4 +1,4 @@
-"""Popularity: the items of most training interactions, for everybody."""
+"""Popularity: the items with the most training interactions, the same for every user."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ class Popularity:
         self._counts = counts.astype(np.float32)
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Return the counts, for all users alike."""
+        """Return the counts, the same for all users."""
         assert self._counts is not None, "fit first"
         return picked(np.broadcast_to(self._counts, (len(windows), len(self._counts))), candidates)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 _DROP = 0.1
-"""Factor of the learning rate where it drops."""
+"""Factor of a learning rate drop."""
 _POOL = 20
-"""Batches among whose users those of similar lengths are put together."""
+"""Batches per pool within which users are sorted by length."""
 
 
 class SasRecSettings(KindSettings):
@@ -35,24 +35,23 @@ class SasRecSettings(KindSettings):
     heads: int = Field(2, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     max_length: int = Field(50, ge=1)
-    """How many of a history's newest items are read."""
+    """Maximum number of newest history items read."""
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     batch_size: int = Field(128, ge=1)
     max_epochs: int = Field(200, ge=1)
     early_stopping_patience: int = Field(3, ge=1)
-    """Epochs without a higher dev NDCG@10 after which the learning rate drops, or training ends."""
+    """Epochs without a higher dev NDCG@10 after which the learning rate drops or training ends."""
     learning_rate_drops: int = Field(1, ge=0)
-    """How often training goes on from the best weights with a tenth of the learning rate before it ends."""
+    """Number of times that training resumes from the best weights with a tenth of the learning rate."""
     seed: int = Field(0, ge=0)
 
 
 class SasRec:
     """Scores an item by the inner product of its embedding with the transformer's state at the newest item.
 
-    Every position of a training history predicts the next item by a softmax over all items. When dev NDCG@10 has not
-    risen for some epochs, training goes on from the best weights at a lower learning rate, and ends when that does not
-    help any more.
+    Every position of a training history predicts the next item by a softmax over all items. When dev NDCG@10 plateaus,
+    training resumes from the best weights at a lower learning rate, and ends when that no longer helps.
     """
 
     def __init__(self, settings: SasRecSettings) -> None:
@@ -60,7 +59,7 @@ class SasRec:
         self._network: _Transformer | None = None
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg) -> None:
-        """Train from the seed; the number of epochs depends on dev scores alone."""
+        """Train from the seed; dev scores alone determine the number of epochs."""
         settings = self._settings
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng(devices=[]):
@@ -95,7 +94,7 @@ class SasRec:
 
     @torch.inference_mode()
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
-        """Read the newest items of each history."""
+        """Score from the newest items of each history."""
         assert self._network is not None, "fit first"
         network = self._network.eval()
         width = min(int(windows.length.max(initial=1)), self._settings.max_length)
@@ -114,7 +113,7 @@ class _Transformer(nn.Module):
         size = settings.hidden_size
         self.padding, self.heads = items, settings.heads
         self.items = nn.Embedding(items + 1, size, padding_idx=items)
-        self.positions = nn.Embedding(settings.max_length, size)  # from the newest
+        self.positions = nn.Embedding(settings.max_length, size)  # index 0 is the newest item
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -129,7 +128,7 @@ class _Transformer(nn.Module):
             self.items.weight[items] = 0
 
     def forward(self, sequences: torch.Tensor) -> torch.Tensor:
-        """Turn items [B, P] into states [B, P, H]."""
+        """Encode items [B, P] to hidden states [B, P, H]."""
         width = sequences.shape[1]
         from_newest = torch.arange(width - 1, -1, -1)
         states = self.dropout(
@@ -137,7 +136,7 @@ class _Transformer(nn.Module):
         )
         padded = sequences == self.padding
         later = torch.ones(width, width, dtype=torch.bool).triu(1)
-        # A padded position reads itself, so that no row of the attention is empty.
+        # A padded position attends to itself, so that no row of the attention is empty.
         barred = (later | padded[:, None, :]) & ~torch.eye(width, dtype=torch.bool)
         mask = barred.repeat_interleave(self.heads, dim=0)
         for block in self.blocks:
@@ -150,7 +149,7 @@ class _Transformer(nn.Module):
         return states @ self.items.weight[: self.padding].T
 
     def loss(self, sequences: torch.Tensor) -> torch.Tensor:
-        """Compute the mean cross-entropy of each next item, over all items; sequences are [B, P + 1]."""
+        """Compute the mean cross-entropy of next items over all items; sequences are [B, P + 1]."""
         states, following = self(sequences[:, :-1]), sequences[:, 1:]
         asked = (following != self.padding) & (sequences[:, :-1] != self.padding)
         chosen: torch.Tensor = full_cross_entropy(
@@ -162,7 +161,7 @@ class _Transformer(nn.Module):
 def _batches(
     dataset: Dataset, settings: SasRecSettings, generator: torch.Generator
 ) -> Iterator[torch.Tensor]:
-    """Yield the newest items of training histories in random order, padded on the left, [B, P + 1]."""
+    """Yield the newest items of training histories in random order, left-padded, [B, P + 1]."""
     events = dataset.interactions
     users = np.flatnonzero(events.lengths >= 2)
     for batch in _by_length(users, events.lengths[users], settings.batch_size, generator):
@@ -174,7 +173,7 @@ def _batches(
 
 
 def _by_length(users: Ints, lengths: Ints, size: int, generator: torch.Generator) -> Iterator[Ints]:
-    """Yield batches of users in random order, those of one batch with similar lengths [U], which saves padding."""
+    """Yield batches of users in random order, grouped by similar lengths [U] to save padding."""
     order = torch.randperm(len(users), generator=generator).numpy()
     pools = [order[start : start + _POOL * size] for start in range(0, len(order), _POOL * size)]
     ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
