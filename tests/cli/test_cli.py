@@ -174,7 +174,7 @@ def test_references_alone_need_data(palate):
     done = palate("evaluate", "rule")
     assert (done.exit_code, done.stderr) == (
         2,
-        "palate: references and loaded models have no data of their own; name the dataset with --data, or give it\n",
+        "palate: references and loaded models do not name a dataset; name it with --data, or pass it\n",
     )
 
 

@@ -141,23 +141,23 @@ def test_answers_of_another_evaluation_are_not_taken_for_its_own(evaluation, tmp
     changed = (first.model_copy(update={"answer": "no"}), *others)
     write_evaluation(evaluation.model_copy(update={"predictions": changed}), tmp_path / "other")
     (tmp_path / "other" / "predictions.jsonl").replace(tmp_path / "predictions.jsonl")
-    with pytest.raises(DataError, match=r"predictions\.jsonl: not the answers that metrics\.json is of"):
+    with pytest.raises(DataError, match=r"predictions\.jsonl: does not match the digest in metrics\.json"):
         read_evaluation(tmp_path)
 
 
 def test_examples_of_another_split_are_refused(dataset, task):
     others = make_examples(dataset, task, "train", 10, "random", 0)
-    message = r"120 of 120 examples are not of the test split \(the first: user 'u\d+'\)"
+    message = r"120 of 120 examples are not from the test split \(the first: user 'u\d+'\)"
     with pytest.raises(LeakageError, match=message):
         ask(dataset, task, others, Says("War"))
 
 
 def test_what_cannot_be_scored_is_refused(dataset, task, examples):
-    with pytest.raises(PalateError, match=r"2 predictors are called 'says'"):
+    with pytest.raises(PalateError, match=r"2 predictors are named 'says'"):
         ask(dataset, task, examples, Says("War"), Says("Noir"))
     with pytest.raises(PalateError, match=r"no predictor was given"):
         ask(dataset, task, examples)
-    with pytest.raises(PalateError, match=r"knows: gave 1 answers for 40 users"):
+    with pytest.raises(PalateError, match=r"knows: returned 1 answers for 40 users"):
         ask(dataset, task, examples, Knows(["War"]))
     nobody = Examples(examples.user_index[:0], examples.windows[:0], examples.truth[np.arange(0)])
     with pytest.raises(PalateError, match=r"the test split of small has no users"):

@@ -94,9 +94,9 @@ def test_what_cannot_be_evaluated_is_told(run, references):
         evaluate([{}], small_dataset())
     with pytest.raises(DataError, match="or the name of a reference: population"):
         evaluate(["rul"], small_dataset())
-    with pytest.raises(DataError, match="have no data of their own"):
+    with pytest.raises(DataError, match="do not name a dataset"):
         evaluate(["rule"])
-    with pytest.raises(MismatchError, match=r"a model was trained on raw, and small is other data"):
+    with pytest.raises(MismatchError, match=r"a model was trained on raw, but the data is small"):
         evaluate([load_model(run)], small_dataset())
     for ask in (lambda: references.score("nobody"), lambda: references.compare("rule", "nobody")):
         with pytest.raises(PalateError, match="no predictor 'nobody'; there are 'rule'"):

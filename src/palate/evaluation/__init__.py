@@ -1,4 +1,4 @@
-"""The evaluator, the metrics, and the comparison of models, references and controls on the same examples.
+"""The evaluator, its metrics, and comparisons of models, references and controls on the same examples.
 
 Public names: ``results.evaluate``, ``compare.prepare_comparison``, ``evaluate.Evaluation``,
 ``evaluate.score_predictors``, ``evaluate.ask``, ``questions.questions_of_run``, ``metrics.Score``,

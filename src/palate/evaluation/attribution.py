@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 AT_ONCE = 32
-"""Histories per forward pass."""
+"""Maximum number of histories per forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """An answer, its log-probability, and the influence of each of the P interactions that were read.
+    """An answer, its log-probability, and the influence of each of the P interactions read.
 
     The influence is the decrease of the log-probability without the interaction: positive if it supports the answer.
     """
@@ -40,30 +40,30 @@ def attribute(
     """Compute the influence of each interaction on an answer, by leaving it out.
 
     Args:
-        model: The model.
+        model: Model to explain.
         history: Oldest interaction first; ``model.visible`` shows which part is read. A left-out interaction is not
             replaced by an older one.
-        instruction: The question; the trained one if None.
-        answer: The answer to explain; the model's own if None.
+        instruction: Question to answer; the trained one if None.
+        answer: Answer to explain; the model's own if None.
 
     Returns:
         The attribution.
 
     Raises:
-        DataError: The model does not know an item or a rating.
+        DataError: An item or a rating is unknown to the model.
     """
     passes = (model.encode(some) for some in in_passes(left_out(model.visible(history))))
     return attribute_prompts(model, passes, instruction, answer)
 
 
 def left_out(history: History) -> list[History]:
-    """List the history of P interactions, then the P histories without one of them."""
+    """Return the history of P interactions, then the P histories with one interaction left out."""
     rows = range(len(history))
     return [history, *(history.take(row for row in rows if row != out) for out in rows)]
 
 
 def in_passes(histories: Sequence[History], most: int | None = None) -> Iterator[Sequence[History]]:
-    """Split histories into forward passes of at most ``most``, and of :data:`AT_ONCE`."""
+    """Split histories into forward passes of at most ``most`` and at most :data:`AT_ONCE`."""
     size = min(AT_ONCE, most or AT_ONCE)
     for start in range(0, len(histories), size):
         yield histories[start : start + size]
@@ -77,7 +77,7 @@ def attribute_prompts(
 ) -> Attribution:
     """Compute an attribution from the user prompts of :func:`left_out`, in passes.
 
-    A pass is requested after the previous one has been scored, so that the iterable can stop the computation.
+    The next pass is requested only after the last one is scored, so the iterable can cancel the computation.
     """
     scored = []
     for prompts in passes:

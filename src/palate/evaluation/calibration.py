@@ -1,4 +1,4 @@
-"""Calibration of probabilities: expected calibration error, Brier score and skill, and promised F1."""
+"""Calibration of probabilities: expected calibration error, Brier score and skill, and F1 under a promised minimum."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from palate.system.records import Frozen
 from palate.tasks.targets import answer_f1
 
 BINS = 15
-"""Bins of equally many probabilities."""
+"""Bins of the expected calibration error; each has the same number of probabilities."""
 
 
 class ReliabilityBin(Frozen):
-    """Probabilities of similar size: their mean, and the frequency of true labels among them."""
+    """One bin: mean predicted probability and observed frequency of true labels."""
 
     predicted: float
     observed: float
@@ -24,15 +24,15 @@ class HalfCalibration(Frozen):
     """Calibration of the probabilities of the liked or the disliked labels."""
 
     error: float
-    """Expected calibration error: mean distance of predicted and observed over the bins, weighted by number."""
+    """Expected calibration error: mean distance between predicted and observed over the bins, weighted by size."""
     brier: float
     """Brier score: mean squared difference of probability and label."""
     population_brier: float
-    """Brier score of the frequencies among training users, the same probabilities for everybody."""
+    """Brier score of the labels' frequencies among training users, as constant probabilities."""
     skill: float
-    """Brier skill score: the share of the population's Brier score that is avoided; 1 is perfect."""
+    """Brier skill score: 1 minus the Brier score over the population's; 1 is perfect."""
     bins: tuple[ReliabilityBin, ...]
-    """From the lowest probabilities to the highest."""
+    """Bins in order of probability, lowest first."""
 
 
 class Calibration(Frozen):
@@ -43,25 +43,25 @@ class Calibration(Frozen):
 
 
 class KeptPromise(Frozen):
-    """Answers of a predictor that withholds those whose expected F1 is below a promise.
+    """Scores of a predictor that abstains where an answer's expected F1 is below a promised minimum.
 
-    An answer's F1 is that of its liked labels, and 1 if there are none to name and it names none.
+    An answer's F1 is that of its liked labels; it is 1 if there are none and none are named.
     """
 
     least: float
     """Promised minimum of an answer's expected F1."""
     answered: int
-    """Number of users who are answered."""
+    """Number of users with an answer."""
     coverage: float
-    """Share of users who are answered."""
+    """Share of users with an answer."""
     promised: float | None
-    """Mean expected F1 of the answers; None without any."""
+    """Mean expected F1 of the answers; None without answers."""
     reached: float | None
-    """Mean F1 of the answers; None without any."""
+    """Mean true F1 of the answers; None without answers."""
 
 
 def calibration_of(chances: Doubles, truth: Bools, frequency: Doubles) -> Calibration:
-    """Compare probabilities with labels.
+    """Compute the calibration of probabilities against labels.
 
     Args:
         chances: Probabilities that each label is liked and disliked, [B, L, 2].
@@ -69,7 +69,7 @@ def calibration_of(chances: Doubles, truth: Bools, frequency: Doubles) -> Calibr
         frequency: Frequencies of the labels among training users, [L, 2].
 
     Returns:
-        The calibration of both halves, over all B·L probabilities of each.
+        The calibration of the liked and of the disliked labels, each over B·L probabilities.
     """
     liked, disliked = (_half(chances[..., half], truth[..., half], frequency[:, half]) for half in range(2))
     return Calibration(liked=liked, disliked=disliked)

@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from palate.system.engines import ShardEngine
 
 Entry: TypeAlias = "str | Path | PersonalizedModel | Predictor"
-"""A run's folder, ``packaged``, the name of a registered reference, a loaded model, or a predictor."""
+"""A run's folder, ``packaged``, the name of a registered reference, a loaded model, or a predictor object."""
 BESIDE_A_RUN = ("counting", "rule", "shrinkage")
 """References that are included with every run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a comparison; None takes the value of the first run's recipe, or the default."""
+    """Options of a comparison; None takes the value from the first run's recipe, or else the default."""
 
     data: Path | Dataset | None = None
     split: Split = "test"
@@ -57,7 +57,7 @@ class Options:
     window_kind: WindowKind | None = None
     seed: int = 0
     transfer: bool = False
-    """Allow data that the runs were not trained on."""
+    """Allow data other than the runs' training data."""
     bare: bool = False
     """Omit the controls and references that are included with a run."""
     backbone: str | None = None
@@ -67,21 +67,21 @@ class Options:
     device: str | torch.device = "auto"
     """Device of the runs' models; a loaded model stays on its device."""
     users: UserChoice = "partly"
-    """Users that are scored: those with more interactions than the window, for whom the rule is no oracle, or all."""
+    """``partly`` scores users with more interactions than the window, for whom the rule is no oracle; ``all`` all."""
     truths: tuple[Truth, ...] = ("labels",)
-    """Interactions that the true labels come from; the first is that of the comparison."""
+    """Interactions that the true labels are computed from; :attr:`Comparison.setting` has the first."""
     rule: LabelRule | None = None
-    """Label rule; that of the runs, or the dataset's, if None."""
+    """Label rule; by default that of the runs, or else the dataset's."""
     calibration: bool = False
-    """Compare the probabilities of predictors that have them with the labels."""
+    """Whether to compute the calibration of predictors with probabilities."""
     promise: float | None = None
-    """Expected F1 below which predictors with probabilities say that not enough is known."""
+    """Expected F1 below which predictors with probabilities abstain; None to never abstain."""
     tests: bool = False
-    """Compare any two predictors by a paired randomisation test."""
+    """Whether to compare all pairs of predictors by paired randomisation tests."""
     constrained: bool | None = None
-    """Whether the runs' answers are constrained to what the task allows; as each was saved if None."""
+    """Whether decoding is constrained to the task's grammar; by default as saved with each run."""
     engine: ShardEngine | None = None
-    """Processes that the runs' models answer by; this process if None."""
+    """Engine that distributes the runs' predictions over processes; None predicts in this process."""
 
     def __post_init__(self) -> None:
         if self.users not in ("partly", "all"):
@@ -105,7 +105,7 @@ class Comparison:
     task: CategoryPreference
     setting: Setting
     seeds: dict[str, list[str]] = field(default_factory=dict)
-    """Names of predictors that differ only in the seed of their training, by the name of the group."""
+    """Groups of predictors that differ only in the training seed: member names by group name."""
     warnings: tuple[str, ...] = ()
     """Warnings about the training of the runs."""
     device: str | None = None
@@ -114,9 +114,9 @@ class Comparison:
     promise: float | None = None
 
     def at_window(self, window: int, seed: int | None = None, truth: Truth | None = None) -> Comparison:
-        """Return the comparison at another window size and, if given, on other random windows or with another truth.
+        """Return the comparison at another window size and, if given, with another window seed or truth.
 
-        References that learn from labels are fitted to those of the new truth.
+        Predictors that are fitted to labels are refitted to those of the new truth.
         """
         setting = self.setting.model_copy(
             update={
@@ -153,20 +153,20 @@ class Comparison:
 
 
 def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequence[int] = ()) -> Comparison:
-    """Load the runs and fit the references.
+    """Load runs, fit references and check all settings.
 
     Args:
         entries: Runs, references, models and predictors.
         options: Data, split, windows and device.
-        windows: All window sizes that will be asked for, whose examples are checked before a model is loaded.
+        windows: Window sizes used later, whose examples are checked before any model is loaded.
 
     Returns:
-        The comparison.
+        The comparison, ready to evaluate.
 
     Raises:
-        DataError: An entry is neither a run nor the name of a reference, or a window or truth leaves no user.
-        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data; or there is no
-            such device.
+        DataError: An entry is neither a run nor a registered reference, or a window or truth leaves no user.
+        MismatchError: Runs have different tasks or, without ``transfer``, were trained on other data; or the device
+            does not exist.
         PalateError: An object has no ``name`` or ``predict``.
     """
     asked = _Asked.of(entries)
@@ -195,7 +195,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         other = setting.model_copy(update={"window": window, "truth": truth})
         if other != setting:
             _examples(dataset, task, other)
-    if runs:  # before references are fitted, which may take long
+    if runs:  # checked before the references are fitted, which can take long
         from palate.system.device import find_device
 
         options = replace(options, device=find_device(options.device))
@@ -232,7 +232,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
 
 @dataclass(frozen=True)
 class _Asked:
-    """Entries of a comparison by type."""
+    """Entries of a comparison, by type."""
 
     references: tuple[str, ...]
     runs: tuple[RunFolder, ...]
@@ -261,23 +261,23 @@ class _Asked:
 
 
 def _check_models(asked: _Asked, dataset: Dataset) -> None:
-    """Check that loaded models have the runs' task and were trained on this data."""
+    """Check that loaded models share the runs' task and were trained on this data."""
     tasks = [run.recipe.task for run in asked.runs] + [model.settings.task for model in asked.models]
     if any(task != tasks[0] for task in tasks):
         raise MismatchError("the models have different tasks; evaluate them one by one")
     for model in asked.models:
         if model.settings.data_fingerprint != dataset.info.fingerprint:
             raise MismatchError(
-                f"a model was trained on {model.settings.data_name}, and {dataset.info.name} is other data; give the "
-                "data that it was trained on, or the run's folder and transfer=True"
+                f"a model was trained on {model.settings.data_name}, but the data is {dataset.info.name}; give the "
+                "model's training data, or the run's folder and transfer=True"
             )
 
 
 def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
-    """Map each run to the folder of its backbone; None for a run that saved its own."""
+    """Map each run to its backbone's folder; None for a run that saved its own."""
     wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
     if backbone is not None and not wanting:
-        raise MismatchError("no run here needs a backbone from elsewhere; leave --backbone out")
+        raise MismatchError("all runs here have their backbone saved with them; leave --backbone out")
     places = {run.path: backbone if run in wanting else None for run in runs}
     for run in runs:
         if run.model.is_dir():
@@ -286,7 +286,7 @@ def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, st
 
 
 def _with_rule(settings: TaskSettings, rule: LabelRule | None) -> TaskSettings:
-    """Replace the label rule, and with it the thresholds that were given for the old one."""
+    """Replace the label rule, and drop the thresholds given for the old one."""
     if rule is None:
         return settings
     return settings.model_copy(update={"rule": rule, "like_above": None, "dislike_below": None})
@@ -298,7 +298,7 @@ def _examples(dataset: Dataset, task: CategoryPreference, setting: Setting) -> E
 
 
 def find_run(entry: str) -> RunFolder:
-    """Find a run by its folder; raises :class:`DataError`, which also lists the references."""
+    """Load a run by its folder; raises :class:`DataError`, which also lists the references."""
     try:
         return load_run(entry)
     except DataError as error:
@@ -311,14 +311,12 @@ def _dataset(runs: Sequence[RunFolder], options: Options) -> Dataset:
     if options.data is not None:
         return load_dataset(options.data.expanduser()) if isinstance(options.data, Path) else options.data
     if not runs:
-        raise DataError(
-            "references and loaded models have no data of their own; name the dataset with --data, or give it"
-        )
+        raise DataError("references and loaded models do not name a dataset; name it with --data, or pass it")
     return dataset_of(runs[0])
 
 
 def _with_texts(dataset: Dataset, runs: Sequence[RunFolder], models: Sequence[PersonalizedModel]) -> Dataset:
-    """Return the dataset with what users wrote of events, where a model reads that."""
+    """Add the users' texts about events to the dataset, if a model reads them."""
     reading = next((run.recipe.items for run in runs if run.recipe.model.event_texts), None)
     reader = next((model for model in models if model.settings.event_texts), None)
     if reading is None and reader is None:
@@ -331,7 +329,7 @@ def _with_texts(dataset: Dataset, runs: Sequence[RunFolder], models: Sequence[Pe
 
 
 def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> None:
-    """Check the runs before a model is loaded."""
+    """Check that runs are trained, share a task, and match the dataset."""
     for run in runs:
         if not run.model.is_dir():
             raise DataError("holds no trained model; finish its training with 'palate train'", run.path)
@@ -344,9 +342,9 @@ def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> 
         trained_on, fingerprint = run.trained_on
         if fingerprint != dataset.info.fingerprint:
             raise MismatchError(
-                f"{run.path} was trained on {trained_on} ({fingerprint[:14]}), "
-                f"and {dataset.path} is {dataset.info.name} ({dataset.info.fingerprint[:14]}); "
-                "name the data that it was trained on, or add --transfer"
+                f"{run.path} was trained on {trained_on} ({fingerprint[:14]}), but {dataset.path} is "
+                f"{dataset.info.name} ({dataset.info.fingerprint[:14]}); name the run's training data, or add "
+                "--transfer"
             )
 
 
@@ -356,7 +354,7 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _seeds(runs: Sequence[RunFolder], names: Sequence[str]) -> dict[str, list[str]]:
-    """Group the runs whose recipes differ only in seed and name; of runs with the same seed only the first counts."""
+    """Group runs whose recipes differ only in seed and name; of runs with the same seed, only the first is kept."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     called: dict[tuple[str, str], str] = {}
     for run, name in zip(runs, names, strict=True):
@@ -403,7 +401,7 @@ def _view(
 
 
 def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
-    """Format the devices of the models, each once."""
+    """Format the distinct devices of the models."""
     if not trained:
         return None
     from palate.system.device import describe_device
@@ -432,7 +430,7 @@ def _load(
 def _predictor(
     model: PersonalizedModel, name: str, recipe: Recipe, dataset: Dataset, kind: WindowKind
 ) -> PersonalizedPredictor:
-    """Create a model's predictor, whose decisions are calibrated on the windows that are asked about, if at all."""
+    """Build a model's predictor; a model without a catalogue is calibrated on windows of the evaluated kind."""
     if model.settings.binds and model.summary.windows not in (None, kind):
         model = model.with_summary(model.summarised(dataset, kind=kind))
     return PersonalizedPredictor.by_recipe(model, name, recipe, dataset, kind)

@@ -1,4 +1,4 @@
-"""The evaluator: scores all predictors on the same examples in the same way."""
+"""The evaluator: scores predictors on the same examples."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ _MISSING = f"the file is missing; {_AGAIN}"
 
 
 class Setting(Frozen):
-    """Choice of examples: the arguments of :func:`palate.data.windows.make_examples`."""
+    """Which examples are evaluated: arguments of :func:`palate.data.windows.make_examples`."""
 
     split: Split
     window: int = Field(ge=1)
-    """Maximum number of interactions that a predictor reads."""
+    """Maximum number of interactions per window."""
     kind: WindowKind
     seed: int
     users: UserChoice = "all"
-    """Users that are scored; ``all`` in files of earlier versions."""
+    """Users that are scored, ``partly`` or ``all``; files of earlier versions lack it and mean ``all``."""
     truth: Truth = "labels"
-    """Interactions that the true labels come from; ``labels`` in files of earlier versions."""
+    """Interactions that the true labels are computed from; ``labels`` in files of earlier versions."""
 
 
 class LeftOutUsers(Frozen):
     """Numbers of users of the split that are not scored, by reason."""
 
     seen_whole: int = 0
-    """Their history is no longer than the window."""
+    """Users whose history is no longer than the window."""
     too_few_outside: int = 0
-    """Fewer interactions outside the window, or after it, than a label needs."""
+    """Users with too few interactions outside the window, or after it, for a label."""
 
 
 class CategoryScores(Frozen):
@@ -78,23 +78,23 @@ class CategoryScores(Frozen):
 
 
 class PredictorScores(Frozen):
-    """Scores of a predictor."""
+    """Scores of one predictor."""
 
     name: str
     scores: PreferenceScores
     per_category: dict[str, CategoryScores]
     unreadable: float
-    """Fraction of answers that neither contain a label nor state that there is none."""
+    """Fraction of answers that can be parsed neither to labels nor to the statement that there are none."""
     seconds: float
-    """Seconds to answer for all users."""
+    """Wall time in seconds for all users' answers."""
     calibration: Calibration | None = None
-    """Of its probabilities, if asked for and it has any."""
+    """Calibration, if requested and the predictor has probabilities."""
     promise: KeptPromise | None = None
-    """If one is made and it has probabilities: answers below it are withheld."""
+    """Scores with abstention, if a minimum F1 was promised and the predictor has probabilities."""
 
 
 class Prediction(Frozen):
-    """An answer, the labels parsed from it, and the true labels; by name, best and worst first."""
+    """An answer, the labels parsed from it, and the true labels; names in order of rank."""
 
     predictor: str
     user_id: str
@@ -115,15 +115,15 @@ class Evaluation(Frozen):
     users: int
     left_out: LeftOutUsers = LeftOutUsers()
     label_rule: str = ""
-    """Label rule in words; empty in files of earlier versions."""
+    """Label rule as a sentence; empty in files of earlier versions."""
     predictors: tuple[PredictorScores, ...]
     device: str | None = None
-    """Device of the models; None if there are none, and in files of earlier versions."""
+    """Device of the models; None without models, and in files of earlier versions."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the training of the scored models."""
+    """Warnings about the training of the evaluated models."""
     predictions: tuple[Prediction, ...] = Field((), exclude=True, repr=False)
     predictions_digest: str | None = None
-    """sha256 of ``predictions.jsonl``, which detects a process that was killed between writing the two files."""
+    """sha256 of ``predictions.jsonl``; detects a process that was killed between writing the two files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ class ReadAnswers:
 
     @property
     def unreadable(self) -> float:
-        """Fraction of answers that neither contain a label nor state that there is none, or too little known."""
+        """Fraction of answers parsed neither to labels, nor as saying that there are none or too little is known."""
         empty = np.concatenate([self.said.liked, self.said.disliked], axis=1).max(axis=1) < 0
         empty &= ~self.task.declines(self.texts)
         of_nothing = self.task.target_texts(self.said[empty])
@@ -162,11 +162,11 @@ class ReadAnswers:
 
     @property
     def likes(self) -> Bools:
-        """The liked labels that are named, [B, L]."""
+        """Liked labels in the answers, [B, L]."""
         return membership(self.said.liked, len(self.task.label_names))
 
     def withheld(self, expected: Doubles, promise: float) -> tuple[ReadAnswers, KeptPromise]:
-        """Withhold the answers whose liked labels have an expected F1 [B] below a promise."""
+        """Replace answers whose expected F1 [B] is below ``promise`` by an abstention, and score the others."""
         texts = [
             text if enough else NO_ANSWER
             for text, enough in zip(self.texts, expected >= promise, strict=True)
@@ -183,15 +183,15 @@ class ReadAnswers:
 
 
 def read_answers(texts: Sequence[str], truth: Preferences, task: Task) -> ReadAnswers:
-    """Parse B answers, for comparison with the true labels."""
+    """Parse B answers for comparison with the true labels."""
     return ReadAnswers(texts, task.parse(texts), truth, task)
 
 
 def ask(predictor: Predictor, examples: Examples, task: Task) -> ReadAnswers:
-    """Get a predictor's answers for all examples; raises :class:`PalateError` if it skips a user."""
+    """Get a predictor's answers for all examples; raises :class:`PalateError` if their number differs."""
     texts = predictor.predict(examples.user_index, examples.windows)
     if len(texts) != len(examples):
-        raise PalateError(f"{predictor.name}: gave {len(texts)} answers for {len(examples)} users")
+        raise PalateError(f"{predictor.name}: returned {len(texts)} answers for {len(examples)} users")
     return read_answers(texts, examples.truth, task)
 
 
@@ -204,22 +204,21 @@ def score_predictors(
     frequency: Doubles | None = None,
     promise: float | None = None,
 ) -> Evaluation:
-    """Score the answers of all predictors for the same examples.
+    """Score all predictors on the same examples.
 
     Args:
-        predictors: The predictors.
+        predictors: Predictors to score.
         examples: Windows and true labels of a split's users.
-        task: The task.
-        dataset: The dataset.
-        setting: The choice of examples.
-        frequency: Frequencies of the labels among training users, [L, 2], to which probabilities are compared; None
-            for no calibration.
-        promise: Expected F1 below which a predictor with probabilities says that not enough is known; None to answer
-            everybody.
+        task: Task that parses answers.
+        dataset: Dataset of the examples.
+        setting: Which examples these are.
+        frequency: Frequencies of the labels among training users, [L, 2], as the baseline of calibration; None for no
+            calibration.
+        promise: Expected F1 below which a predictor with probabilities abstains; None to never abstain.
 
     Raises:
-        LeakageError: The examples are not of the setting's split.
-        PalateError: There are no users or no predictors, two predictors have the same name, or one skips a user.
+        LeakageError: The examples are not from the setting's split.
+        PalateError: There are no users or predictors, two predictors share a name, or one returns too few answers.
     """
     _check(predictors, examples, dataset, setting)
     scores: list[PredictorScores] = []
@@ -269,7 +268,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         for prediction in evaluation.predictions
     ]
     answers = "".join(lines)
-    with locked(folder / METRICS_FILE, wait=True):  # of two evaluations at once one pair stays
+    with locked(folder / METRICS_FILE, wait=True):  # so that concurrent evaluations do not mix their files
         write_text(folder / PREDICTIONS_FILE, answers)
         metrics = evaluation.model_copy(update={"predictions_digest": _digest(answers)})
         write_text(folder / METRICS_FILE, metrics.model_dump_json(indent=2) + "\n")
@@ -283,7 +282,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     rows = enumerate(answers.removesuffix("\n").split("\n"), start=1)
     predictions = tuple(parse_record(Prediction, row, lines, _AGAIN, number) for number, row in rows)
     if evaluation.predictions_digest not in (None, _digest(answers)):
-        raise DataError(f"not the answers that {METRICS_FILE} is of; {_AGAIN}", lines)
+        raise DataError(f"does not match the digest in {METRICS_FILE}; {_AGAIN}", lines)
     return evaluation.model_copy(update={"predictions": predictions, "predictions_digest": None})
 
 
@@ -295,12 +294,12 @@ def _check(predictors: Sequence[Predictor], examples: Examples, dataset: Dataset
     names = [predictor.name for predictor in predictors]
     for name in names:
         if names.count(name) > 1:
-            raise PalateError(f"{names.count(name)} predictors are called {name!r}; give each its own name")
+            raise PalateError(f"{names.count(name)} predictors are named {name!r}; give each a unique name")
     others = np.setdiff1d(examples.user_index, dataset.users(setting.split))
     if len(others):
         raise LeakageError(
-            f"{len(others)} of {len(examples)} examples are not of the {setting.split} split "
-            f"(the first: user {dataset.user_ids[int(others[0])]!r}); make the examples of that split"
+            f"{len(others)} of {len(examples)} examples are not from the {setting.split} split "
+            f"(the first: user {dataset.user_ids[int(others[0])]!r}); make examples of that split"
         )
 
 

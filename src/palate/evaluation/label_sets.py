@@ -1,4 +1,4 @@
-"""Predictions as sets of labels, for scores and tests that need each user's."""
+"""Predictions as boolean label sets, for scores and tests per user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALVES = ("liked", "disliked")
 
 
 def predictions_by_predictor(evaluation: Evaluation) -> dict[str, list[Prediction]]:
-    """Group an evaluation's predictions by the name of the predictor, in the order of the users."""
+    """Group an evaluation's predictions by predictor name; each group is in the order of the users."""
     found: dict[str, list[Prediction]] = {}
     for one in evaluation.predictions:
         found.setdefault(one.predictor, []).append(one)
@@ -29,7 +29,7 @@ def true_sets(predictions: Sequence[Prediction], labels: Sequence[str]) -> Bools
 
 
 def named_sets(predictions: Sequence[Prediction], labels: Sequence[str]) -> Bools:
-    """Return the liked and disliked labels that B answers name, [B, L, 2]."""
+    """Return the predicted liked and disliked labels of B answers, [B, L, 2]."""
     return _sets(predictions, labels, "")
 
 

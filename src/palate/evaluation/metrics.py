@@ -121,15 +121,15 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
 
 
 def score_means(values: Doubles, seed: int = 0) -> list[Score]:
-    """Average M values over B users [B, M], each with a percentile bootstrap interval over users, the same for all."""
+    """Average M values over B users [B, M], with percentile bootstrap intervals from shared resamples of users."""
     resampled = resampled_sums(values, np.random.default_rng(seed)) / len(values)
     return _with_intervals(values.mean(axis=0), resampled)
 
 
 def score_means_of_seeds(values: Doubles, seed: int = 0) -> list[Score]:
-    """Average M values over S trainings and B users [S, B, M], with bootstrap intervals over both.
+    """Average M values over S trainings and B users [S, B, M], with intervals of a bootstrap over both.
 
-    Each resample draws users, the same for all trainings, and trainings. With one training it is
+    Each resample draws users, shared by all trainings, and trainings. With one training it equals
     :func:`score_means`.
     """
     trainings, users, _ = values.shape
@@ -141,7 +141,7 @@ def score_means_of_seeds(values: Doubles, seed: int = 0) -> list[Score]:
 
 
 def paired_p_value(differences: Doubles) -> float:
-    """Test that the mean of B users' differences [B] is 0, two-sided, by Student's t; 1 where all are 0."""
+    """Compute the p-value of a two-sided t-test that B users' differences [B] have mean 0; 1 if all are 0."""
     return float(ttest_1samp(differences, 0.0).pvalue) if differences.any() else 1.0
 
 
@@ -155,7 +155,7 @@ def _with_intervals(means: Doubles, resampled: Floats | Doubles) -> list[Score]:
 
 
 def outcomes_of(truth: Bools, predicted: Bools) -> Bools:
-    """Compute true positives, predicted and true labels, [B, 3, L]."""
+    """Stack true positives, predicted labels and true labels, [B, 3, L]."""
     return np.stack([truth & predicted, predicted, truth], axis=1)
 
 

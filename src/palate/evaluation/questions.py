@@ -1,4 +1,4 @@
-"""Evaluation of all kinds of questions and wordings, with a control and references."""
+"""Evaluation of all kinds and wordings of questions, with a control and references."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 QUESTIONS_FILE = "questions.json"
 PRIOR = 5.0
-"""Weight of the overall mean relative to an item's, a category's or a user's, in ratings."""
+"""Pseudo-ratings of the overall mean in means of items, categories and users."""
 
 
 class WordingScores(Frozen):
@@ -43,7 +43,7 @@ class WordingScores(Frozen):
     kind: QuestionKind
     wording: str
     held_out: bool
-    """Whether this wording is held out from training."""
+    """Whether the wording was held out from training."""
     predictor: str
     scores: dict[str, float]
     """Metrics of the kind: ``liked_f1``, ``disliked_f1``, ``auc``, ``accuracy``, ``mae``, ``rmse``."""
@@ -64,10 +64,10 @@ class QuestionEvaluation(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Replies:
-    """Replies to B questions: texts that name categories, or probabilities of choices."""
+    """Replies to B questions: texts that name categories, or numbers from the probabilities of choices."""
 
     texts: list[str]
-    numbers: Doubles  # [B] the chance of "yes", the chance of the second choice, the rating expected
+    numbers: Doubles  # [B] P(yes), P(second choice), or the expected rating
 
 
 def score_questions(
@@ -80,13 +80,26 @@ def score_questions(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> QuestionEvaluation:
-    """Evaluate all kinds of questions in all wordings on a split's users.
+    """Evaluate kinds of questions in all their wordings on a split's users.
 
-    All wordings of a kind have the same questions. As a control, the model is also given another user's history, in
-    the first wording; the references predict from the window and from the training users, and from what a user encoder
-    that decides itself makes of the categories.
+    All wordings of a kind share the same questions. For the first wording, other predictors reply, too: the model
+    with another user's history (a control), references based on the window and the training users, and the user
+    encoder's category logits, if it has any.
+
+    Args:
+        model: Model to evaluate.
+        dataset: Dataset of the users.
+        task: Task that parses answers and defines true labels.
+        setting: Split, windows and seed.
+        kinds: Kinds of questions.
+        max_users: Maximum number of users; all if None.
+        batch_size: Users per batch.
+        progress: Callback (done, total) in wordings.
+
+    Raises:
+        DataError: The split has no users.
     """
-    from palate.system.device import describe_device  # torch is loaded only when all else is there
+    from palate.system.device import describe_device  # loads torch, so it comes after all checks
 
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
     questioner, preferences = (
@@ -143,20 +156,22 @@ def questions_of_run(
     backbone: str | None = None,
     device: str | torch.device = "auto",
 ) -> QuestionEvaluation:
-    """Evaluate a run's model; None takes values from its recipe, and the kinds that it was trained on.
+    """Evaluate a run's model; arguments that are None take the recipe's value, ``kinds`` those trained on.
 
     All checks precede the loading of the model.
 
     Raises:
         RecipeError: A kind does not exist, or the data cannot answer it.
-        MismatchError: The run was trained on other data or with another backbone, or there is no such device.
+        MismatchError: The run was trained on other data or with another backbone, or the device does not exist.
     """
     run = load_run(path)
     recipe = run.recipe
     named = find_model(path, backbone, data)
     dataset = named.dataset or dataset_of(run, data)
     if run.trained_on is not None and dataset.info.fingerprint != run.trained_on[1]:
-        raise MismatchError(f"{path} was trained on other data than {dataset.path}; name its own with --data")
+        raise MismatchError(
+            f"{path} was trained on other data than {dataset.path}; name the run's training data with --data"
+        )
     setting = Setting(
         split=split, window=window or recipe.evaluate.window, kind=recipe.windows.kind, seed=seed
     )
@@ -183,7 +198,7 @@ def write_questions(evaluation: QuestionEvaluation, path: Path) -> None:
 
 
 def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> Replies:
-    """Get a model's replies, ``batch_size`` users at a time."""
+    """Get a model's replies, in batches of ``batch_size`` users."""
     texts, numbers = [], []
     for start in range(0, len(asked.asked), batch_size):
         rows = slice(start, start + batch_size)
@@ -199,10 +214,10 @@ def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> R
 def view_of(
     model: PersonalizedModel, kind: QuestionKind, asked: Questions, batch_size: int
 ) -> list[tuple[str, Replies]]:
-    """Reply to questions about categories by what the user encoder makes of them, without the language model.
+    """Reply to questions about categories from the user encoder's logits, without the language model.
 
-    Yes by the log-odds that the category is liked, the second of a pair by the difference of two categories' log-odds
-    of being liked rather than disliked. Other kinds, and encoders that do not decide on categories, have no reply.
+    P(yes) is the sigmoid of the category's liked logit; P(second choice) is the sigmoid of the difference between the
+    two categories' liked minus disliked logits. Returns nothing for other kinds, and for encoders without logits.
     """
     if kind not in ("yes-no", "pair") or not model.settings.binds:
         return []
@@ -222,7 +237,7 @@ def view_of(
 
 
 class References:
-    """References without a language model, from the means of the window and of the training users.
+    """References without a language model, from means of the window and of the training users.
 
     ``statistics`` are those of all users' full histories, of which only the training users' are used.
     """
@@ -239,7 +254,7 @@ class References:
         self._item = (total + PRIOR * ratings.mean()) / (number + PRIOR)  # [I]
 
     def replies(self, kind: QuestionKind, asked: Questions) -> list[tuple[str, Replies]]:
-        """Compute reference predictions for this kind of question, keyed by predictor."""
+        """Compute reference predictions for this kind of question, by predictor name."""
         seen = category_statistics(
             asked.windows.interactions(), self._dataset.category_matrix, self._dataset.rating_values
         )
@@ -251,7 +266,9 @@ class References:
                 ("item mean", Replies([], mean)),
                 ("item mean and user's offset", Replies([], mean + self._offset(asked))),
             ]
-        own = (seen.total + PRIOR * self._category) / (seen.count + PRIOR)  # [B, L] towards everybody's
+        own = (seen.total + PRIOR * self._category) / (
+            seen.count + PRIOR
+        )  # [B, L] shrunk to the population's
         everybody = np.broadcast_to(self._category, own.shape)
         return [
             ("population", self._chosen(kind, everybody, asked, np.full(len(own), self._task.like_above))),
@@ -259,7 +276,7 @@ class References:
         ]
 
     def _chosen(self, kind: QuestionKind, score: Doubles, asked: Questions, like_above: Doubles) -> Replies:
-        """Reply above one half for "yes", a score above ``like_above`` [B], or for the second choice."""
+        """Convert scores [B, L] to numbers, above 0.5 for yes (score over ``like_above`` [B]) or the second choice."""
         rows = np.arange(len(score))
         first = score[rows, asked.categories[:, 0]]
         if kind == "pair":
@@ -280,7 +297,7 @@ def _asked(
     preferences: Preferences,
     seed: int,
 ) -> Iterator[tuple[QuestionKind, str, str, Questions]]:
-    """Draw questions of each kind in each wording, and the first wording with other users' histories."""
+    """Yield questions by kind and wording; for each kind's first wording also with other users' histories."""
     for number, kind in enumerate(kinds):
         for wording in WORDINGS[kind].all:
             rng = np.random.default_rng([seed, number])

@@ -1,4 +1,4 @@
-"""Reliability curves: an HTML page of how often probabilities come true, without any outside host."""
+"""Reliability curves as a self-contained HTML page: observed frequency by predicted probability."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 RELIABILITY_FILE = "calibration.html"
 _TONES = 5
-"""Lines that the style sheet tells apart."""
+"""Number of line styles in the style sheet."""
 
 
 @dataclass(frozen=True)
 class ReliabilityCurves:
-    """The curves of one evaluation and half, in a wide and a narrow cut."""
+    """Curves of one evaluation and half, drawn wide and narrow."""
 
     caption: str
     pictures: Sequence[Picture]
 
 
 def write_reliability(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """Write the page of all evaluations whose predictors have calibrated probabilities."""
+    """Write the page for all evaluations whose predictors have calibrations."""
     page = render_page(
         "calibration.html",
         title=f"{evaluations[0].dataset}: calibration",
@@ -40,7 +40,7 @@ def write_reliability(evaluations: Sequence[Evaluation], path: Path) -> None:
 
 
 def reliability_curves(evaluations: Sequence[Evaluation]) -> Iterator[ReliabilityCurves]:
-    """Draw the curves of each evaluation and half; predictors without probabilities are left out."""
+    """Draw the curves of each evaluation and half; predictors without calibration are skipped."""
     for evaluation in evaluations:
         for half in ("liked", "disliked"):
             if series := list(_series(evaluation, half)):

@@ -1,4 +1,4 @@
-"""Evaluation from Python: :func:`palate.evaluate`."""
+"""Evaluation from Python: :func:`palate.evaluate` and its result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EvaluationTable:
     """
 
     evaluations: tuple[Evaluation, ...]
-    """Evaluations, one per truth and window size, in the requested order, all sizes of a truth together."""
+    """One evaluation per truth and window size, in the requested order, grouped by truth."""
     label_names: tuple[str, ...]
 
     @property
@@ -57,7 +57,7 @@ class EvaluationTable:
 
     @property
     def truths(self) -> tuple[Truth, ...]:
-        """Interactions that the true labels come from."""
+        """Truths: which interactions the true labels are computed from."""
         return tuple(dict.fromkeys(one.setting.truth for one in self.evaluations))
 
     def score(
@@ -66,13 +66,13 @@ class EvaluationTable:
         """Return one score with its 95% interval.
 
         Args:
-            name: The predictor's name.
-            metric: "liked", "disliked" or "joint", then "precision", "recall" or "f1".
-            window: One of :attr:`windows`; the first if not given.
-            truth: One of :attr:`truths`; the first if not given.
+            name: Name of a predictor.
+            metric: "liked", "disliked" or "joint", then "precision", "recall" or "f1" (the default) after a dot.
+            window: One of :attr:`windows`; the first if None.
+            truth: One of :attr:`truths`; the first if None.
 
         Raises:
-            PalateError: There is no such predictor, metric, window or truth.
+            PalateError: The predictor, metric, window or truth does not exist.
         """
         evaluation = self._at(window, truth)
         scores = {one.name: one.scores for one in evaluation.predictors}
@@ -105,10 +105,10 @@ class EvaluationTable:
 
         Returns:
             The first's F1 minus the second's, with a 95% interval of a paired bootstrap over users. An interval
-                without 0 indicates a difference that holds for other users, too.
+                without 0 suggests a difference that holds for other users, too.
 
         Raises:
-            PalateError: There is no such predictor, metric, window or truth.
+            PalateError: The predictor, metric, window or truth does not exist.
 
         Example:
             >>> table = palate.evaluate(["rule", SaysNothing()], data, windows=5)
@@ -124,13 +124,13 @@ class EvaluationTable:
         return paired_difference(true, one, other, evaluation.setting.seed)
 
     def to_polars(self) -> pl.DataFrame:
-        """Return a data frame with one row per predictor, window and truth, with all scores and their intervals."""
+        """Return a data frame with one row per predictor, window and truth: all scores with their intervals."""
         import polars as pl
 
         return pl.DataFrame([row for evaluation in self.evaluations for row in _rows(evaluation)])
 
     def to_markdown(self) -> str:
-        """Return the table as Markdown, with those of calibration and promises if these were asked for."""
+        """Return the table as Markdown, followed by calibration and abstention tables if requested."""
         return "\n".join(sheet.markdown() for sheet in sheets(self._scores))
 
     def to_latex(self) -> str:
@@ -196,35 +196,33 @@ def evaluate(
     """Score predictors on the same examples.
 
     Args:
-        entries: Models, run folders, names of registered references ("rule", "population", …), and own predictors with
-            ``name`` and ``predict(user_index, windows)``.
-        data: The dataset or its folder; that of the first run if None.
+        entries: Models, run folders, names of registered references ("rule", "population", …), and your own predictors
+            with ``name`` and ``predict(user_index, windows)``.
+        data: Dataset or its folder; by default that of the first run.
         split: Split of the users.
-        windows: Window size in interactions, or several; the first run's if None.
-        window_kind: "recent" or "random" interactions; the first run's if None.
+        windows: Window size or sizes in interactions; by default the first run's.
+        window_kind: "recent" or "random" interactions; by default the first run's.
         seed: Seed of random choices.
-        bare: Omit the references and the control that are included with a run or model.
-        controls: Include all controls of a run or model, not only another user's history.
-        transfer: Allow data that the models were not trained on.
-        device: Device of the runs' models: "auto" for the first GPU if there is one, else the CPU; or a torch device
-            such as "cpu" or "cuda:1". Loaded models stay on theirs.
-        users: "partly" for the users with more interactions than the window, or "all". Where the window shows the
-            whole history, the label rule is right by definition.
+        bare: Leave out the references and the control that are added to runs and models.
+        controls: Add all controls of runs and models, not only another user's history.
+        transfer: Allow data other than the models' training data.
+        device: Device of the runs' models: "auto" for the first GPU, or the CPU without one; or a torch device such as
+            "cpu" or "cuda:1". Loaded models stay on theirs.
+        users: "partly" for users with more interactions than the window, or "all". If the window shows the whole
+            history, the label rule is right by definition.
         truth: Interactions that the true labels are computed from, or several: "labels" for the full history, which
             includes the window; "unseen" for those outside the window; "future" for those after the window's newest,
             with windows drawn from the older half of each history.
-        rule: Label rule: "thresholds", "own-mean" or "quantiles"; that of the models or the dataset if None.
-        calibration: Compare the probabilities of predictors that have ``probabilities(user_index, windows)`` with the
-            labels.
-        promise: Expected F1 of an answer below which such predictors say that not enough is known; None to answer
-            everybody.
+        rule: Label rule: "thresholds", "own-mean" or "quantiles"; by default that of the models or the dataset.
+        calibration: Compute the calibration of predictors with ``probabilities(user_index, windows)``.
+        promise: Expected F1 below which such predictors abstain; None to never abstain.
 
     Returns:
-        The scores.
+        Scores of all predictors.
 
     Raises:
-        DataError: An entry is neither a run nor a registered name, there is no dataset, or nobody is left to score.
-        MismatchError: A model was trained on other data, models have different tasks, or there is no such device.
+        DataError: An entry is neither a run nor a registered name, no dataset is given, or no user can be scored.
+        MismatchError: A model was trained on other data, tasks differ, or the device does not exist.
 
     Example:
         >>> table = palate.evaluate([model, "rule", SaysNothing()], data, windows=[5, 10])

@@ -1,4 +1,4 @@
-"""Means over trainings and users with intervals, and paired tests between two predictors."""
+"""Means over seeds and users with intervals, and paired tests between predictors."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from palate.evaluation.evaluate import Evaluation
 
 SWAPS = 9_999
-"""Random swaps of a randomisation test; with what was observed, 10,000 assignments."""
+"""Random permutations of a randomisation test; 10,000 with the observed one."""
 SIGNIFICANT = 0.05
-"""Corrected p-value below which a difference is said to hold."""
-_AT_ONCE = 1_000  # bounds the memory of a chunk of swaps
+"""Corrected p-value below which a difference is significant."""
+_AT_ONCE = 1_000  # permutations per chunk, which bounds memory
 
 
 @dataclass(frozen=True)
 class PairDifference:
-    """Difference of two predictors' mean F1, and the p-value of the test, as it is and corrected."""
+    """Difference of two predictors' mean F1, with the p-value before and after correction."""
 
     difference: float
     p_value: float
@@ -42,14 +42,14 @@ class PairDifference:
 
 
 def mean_scores(truth: Bools, named: Bools, seed: int = 0) -> SetScores:
-    """Average weighted precision, recall and F1 over trainings, with intervals of these means.
+    """Average weighted precision, recall and F1 over trainings, with intervals.
 
-    A hierarchical bootstrap: each resample draws trainings, and users, which are the same for all trainings, because
-    the same users are asked. With one training it is a bootstrap over users.
+    Uses a hierarchical bootstrap: each resample draws trainings, and users that are shared by all trainings. With one
+    training it is a bootstrap over users.
 
     Args:
         truth: True labels of B users, [B, L].
-        named: Labels that S trainings name, [S, B, L].
+        named: Predicted labels of S trainings, [S, B, L].
         seed: Seed of the bootstrap.
 
     Returns:
@@ -69,22 +69,22 @@ def mean_scores(truth: Bools, named: Bools, seed: int = 0) -> SetScores:
 
 
 def randomisation_p_value(truth: Bools, first: Bools, second: Bools, seed: int = 0) -> float:
-    """Test that two predictors have the same weighted F1, by paired randomisation over users (Fisher; Noreen 1989).
+    """Test whether two predictors differ in weighted F1, by paired randomisation over users (Fisher; Noreen 1989).
 
-    If they were the same, the answers about a user could be exchanged between them. The test counts how often the
-    difference of the mean F1 after random exchanges is at least as large as it is, on either side. All trainings'
-    answers about a user are exchanged together: the test is about other users, with these trainings.
+    Under the null hypothesis, a user's answers could be swapped between the predictors. The p-value is the share of
+    random swaps whose difference of mean F1 is at least as large as the observed one, in absolute value. A user's
+    answers from all trainings are swapped together: the test generalises to other users, not to other trainings.
 
     Args:
         truth: True labels of B users, [B, L].
-        first: Labels that a predictor names in S trainings, [S, B, L].
-        second: Those of another one, [S', B, L].
-        seed: Seed of the exchanges.
+        first: Predicted labels of one predictor's S trainings, [S, B, L].
+        second: Predicted labels of the other predictor's S' trainings, [S', B, L]; the larger of S and S' is cut.
+        seed: Seed of the swaps.
 
     Returns:
         The two-sided p-value, at least 1 / (:data:`SWAPS` + 1).
     """
-    if len(first) != len(second):  # only as many trainings of each can be exchanged
+    if len(first) != len(second):  # swapping needs equal numbers of trainings
         least = min(len(first), len(second))
         first, second = first[:least], second[:least]
     one, other = (
@@ -92,7 +92,7 @@ def randomisation_p_value(truth: Bools, first: Bools, second: Bools, seed: int =
         for several in (first, second)
     )  # [B, S·3·L]
     shape = (len(first), 3, truth.shape[1])
-    moved = other.astype(np.float32) - one.astype(np.float32)  # what an exchange adds to the first's sums
+    moved = other.astype(np.float32) - one.astype(np.float32)  # change of the first's sums by a swap
     start, total = (
         one.sum(axis=0, dtype=np.float64),
         (one.astype(np.int8) + other).sum(axis=0, dtype=np.float64),
@@ -116,15 +116,15 @@ def randomisation_p_value(truth: Bools, first: Bools, second: Bools, seed: int =
 def compared_pairs(
     truth: Bools, named: Mapping[str, Bools], seed: int = 0
 ) -> dict[tuple[str, str], PairDifference]:
-    """Compare any two predictors about the same users, with Holm's correction for all pairs.
+    """Compare all pairs of predictors on the same users, with Holm's correction.
 
     Args:
         truth: True labels of B users, [B, L].
-        named: Labels that each predictor names in its trainings, [S, B, L] by name.
+        named: Predicted labels of each predictor's trainings, [S, B, L] by name.
         seed: Seed of the tests.
 
     Returns:
-        The differences of the first's mean F1 and the second's, by the two names.
+        The first's mean F1 minus the second's, by pair of names.
     """
     pairs = list(combinations(named, 2))
     means = {name: float(np.mean([weighted_f1(truth, one) for one in sets])) for name, sets in named.items()}
@@ -138,16 +138,16 @@ def compared_pairs(
 def tested_pairs(
     evaluation: Evaluation, seeds: Mapping[str, Sequence[str]], labels: Sequence[str]
 ) -> dict[tuple[str, str], PairDifference]:
-    """Compare the liked F1 of any two predictors of an evaluation.
+    """Compare the liked F1 of all pairs of predictors of an evaluation.
 
     Args:
-        evaluation: The answers of all predictors.
-        seeds: Names of predictors that differ in the seed of their training alone, by the name of the group, which
-            is compared in their place.
+        evaluation: Answers of all predictors.
+        seeds: Groups of predictors that differ only in the training seed, as member names by group name; a group is
+            compared in place of its members.
         labels: Names of the labels.
 
     Returns:
-        As :func:`compared_pairs`.
+        Differences as of :func:`compared_pairs`.
     """
     answers = predictions_by_predictor(evaluation)
     truth = true_sets(next(iter(answers.values())), labels)[..., 0]
@@ -161,14 +161,14 @@ def tested_pairs(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct the p-values of several tests for their number, by Holm's step-down method (1979).
+    """Correct p-values for multiple tests by Holm's step-down method (1979).
 
     Args:
-        p_values: One for each test.
+        p_values: One p-value per test.
 
     Returns:
-        The corrected p-values, in the same order: where all below a level are taken as differences, the probability
-            that any of them is none is at most that level.
+        The corrected p-values, in the same order. Rejecting those below a level bounds the probability of any false
+            rejection by that level.
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")

@@ -36,11 +36,11 @@ _NOTE = (
     "P, R and F1 are weighted by category; the interval is a bootstrap over users; not read: share of answers "
     "without a label."
 )
-_WINDOW_NOTE = "Liked F1, weighted by category, by the window's length."
+_WINDOW_NOTE = "Liked F1, weighted by category, by window size."
 _METRICS = {"liked_f1": "liked F1", "disliked_f1": "disliked F1", "auc": "AUC", "mae": "MAE", "rmse": "RMSE"}
 _QUESTION_NOTE = (
-    "F1 is weighted by category; yes-no, pair and rating are read from the probabilities of the answers. A new "
-    "wording was in no training."
+    "F1 is weighted by category; yes-no, pair and rating are scored by the answers' probabilities. New wordings were "
+    "held out from training."
 )
 _SOURCES = {
     "labels": "of the full history",
@@ -59,22 +59,22 @@ _CALIBRATION_HEAD = (
     "disliked\nskill",
 )
 _CALIBRATION_NOTE = (
-    f"ECE is the expected calibration error over {BINS} bins of equally many probabilities; Brier the mean squared "
-    "error of the probabilities; skill the share of the Brier score of the training users' frequencies that is saved."
+    f"ECE is the expected calibration error over {BINS} bins of equal size; Brier the mean squared error of the "
+    "probabilities; skill 1 minus the Brier score over that of the training users' frequencies."
 )
 _PROMISE_HEAD = ("predictor", "window", "truth", "promise", "coverage", "promised\nF1", "reached\nF1")
 _PROMISE_NOTE = (
     "Where an answer's expected F1 is below the promise, it says that not enough is known. Coverage is the share of "
     "the other users; promised and reached F1 are the means of their answers' expected and true F1 of liked labels, 1 "
-    "where there are none and none is named. In the table of scores no answer counts as naming no label."
+    "if there are none and none are named. In the table of scores, an abstention counts as naming no label."
 )
 _SEEDS_NOTE = (
-    " Of several seeds the mean, with the 95% interval of a bootstrap over seeds and users, and their sample standard "
-    "deviation; every other row is a single run or a reference."
+    " For several seeds: the mean, with the 95% interval of a bootstrap over seeds and users, and the sample standard "
+    "deviation over seeds; every other row is a single run or a reference."
 )
 _TESTS_NOTE = (
-    "Each row's liked F1 less that of each column. p-values are of paired randomisation tests over users, with Holm's "
-    "correction for all pairs; * marks those below .05. Runs that differ in the seed alone stand as their mean."
+    "Each row's liked F1 minus that of each column. p-values are of paired randomisation tests over users, with "
+    "Holm's correction for all pairs; * marks those below .05. Runs that differ only in the seed are shown as a mean."
 )
 
 
@@ -83,7 +83,7 @@ def evaluation_sheet(
     seeds: Mapping[str, Sequence[str]] = MappingProxyType({}),
     labels: Sequence[str] = (),
 ) -> Sheet:
-    """Make the table of scores at one window size, one row per truth and predictor, and one per group of seeds."""
+    """Build the table of scores at one window size, with a row per truth and predictor, and per group of seeds."""
     several = len(evaluations) > 1
     rows = [
         [one.name, *([evaluation.setting.truth] if several else []), *_cells(one)]
@@ -104,7 +104,7 @@ def evaluation_sheet(
 
 
 def window_sheet(scores: WindowScores) -> Sheet:
-    """Make the table of liked F1 at several window sizes, one row per truth and predictor, one column per size."""
+    """Build the table of liked F1 by window size, with a row per truth and predictor, and a column per size."""
     several = len(scores.truths) > 1
     rows, sizes = [], []
     for truth, evaluations in scores.truths.items():
@@ -121,7 +121,7 @@ def window_sheet(scores: WindowScores) -> Sheet:
 
 
 def calibration_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
-    """Make the table of calibration, one row per predictor with probabilities, window size and truth."""
+    """Build the table of calibration, with a row per predictor with probabilities, window size and truth."""
     rows = [
         [
             one.name,
@@ -141,7 +141,7 @@ def calibration_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
 
 
 def promise_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
-    """Make the table of promised and reached F1, one row per predictor with probabilities, window size and truth."""
+    """Build the table of promised and reached F1, with a row per predictor with probabilities, window and truth."""
     rows = [
         [
             one.name,
@@ -161,7 +161,7 @@ def promise_sheet(evaluations: Sequence[Evaluation]) -> Sheet:
 
 
 def sheets(scores: WindowScores) -> Iterator[Sheet]:
-    """Make all tables of a comparison: scores, then calibration and promises if asked for."""
+    """Yield all tables of a comparison: scores, then calibration, promises and tests if requested."""
     evaluations = scores.evaluations
     several = len({one.setting.window for one in evaluations}) > 1
     if several:
@@ -180,11 +180,11 @@ def sheets(scores: WindowScores) -> Iterator[Sheet]:
 def difference_sheet(
     evaluation: Evaluation, seeds: Mapping[str, Sequence[str]], labels: Sequence[str]
 ) -> Sheet:
-    """Make the table of differences between any two predictors, with corrected p-values.
+    """Build the table of pairwise differences, with corrected p-values.
 
     Args:
-        evaluation: The answers of all predictors.
-        seeds: Names of predictors that differ in the seed of their training alone, by the name of the group.
+        evaluation: Answers of all predictors.
+        seeds: Groups of predictors that differ only in the training seed, as member names by group name.
         labels: Names of the labels.
     """
     found = tested_pairs(evaluation, seeds, labels)
@@ -208,7 +208,7 @@ def _difference(found: Mapping[tuple[str, str], PairDifference], row: str, colum
 
 
 def question_sheet(evaluation: QuestionEvaluation) -> Sheet:
-    """Make the table of questions, one row per wording and predictor."""
+    """Build the table of questions, with a row per wording and predictor."""
     setting = evaluation.setting
     rows = [
         (
@@ -236,7 +236,7 @@ def _title(evaluations: Sequence[Evaluation | QuestionEvaluation], window: str =
 
 
 def _labels_note(evaluations: Sequence[Evaluation]) -> str:
-    """Say by which rule and from which interactions there are labels, and who is left out."""
+    """Describe the label rule, the interactions that labels come from, and the users left out."""
     truths = list(dict.fromkeys(one.setting.truth for one in evaluations))
     sources = [_SOURCES[one] if len(truths) == 1 else f"{_SOURCES[one]} ({one})" for one in truths]
     notes = [f"Labels {', '.join(sources)}.", _rule_note(evaluations)]
@@ -256,7 +256,7 @@ def _rule_note(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _number(users: Sequence[int]) -> str:
-    """Format the number of users if it is the same in all evaluations."""
+    """Format the number of users, if all evaluations share it."""
     return counted(users[0], "user") if len(set(users)) == 1 else "users"
 
 
@@ -265,14 +265,14 @@ def _setting_cells(evaluation: Evaluation) -> list[str]:
 
 
 def _mean_of_seeds(evaluation: Evaluation, names: Sequence[str], labels: Sequence[str]) -> str:
-    """Format the mean liked F1 of several seeds, with its interval and their deviation."""
+    """Format the mean liked F1 of several seeds, with its interval and the standard deviation."""
     f1 = _liked_of_seeds(evaluation, names, labels).f1
     each = [one.scores.liked.f1.value for one in evaluation.predictors if one.name in names]
     return f"{f1.value:.3f} ({f1.low:.2f}–{f1.high:.2f})\n± {stdev(each):.3f}"
 
 
 def _cells_of_seeds(evaluation: Evaluation, names: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Format the means of several seeds like the cells of one predictor."""
+    """Format the means of several seeds as the cells of one predictor."""
     liked = _liked_of_seeds(evaluation, names, labels)
     several = [one for one in evaluation.predictors if one.name in names]
     return [

@@ -1,4 +1,4 @@
-"""Runs a comparison at one or several window sizes and writes its results."""
+"""Runs comparisons at one or several window sizes, and writes the results."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def compare_and_write(
     show: Callable[[WindowScores], None] = lambda scores: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Run a comparison and write scores and answers to a new folder, or to that of a single run.
+    """Run a comparison and write scores and answers, to a new folder or to that of a single run.
 
     Args:
-        entries: Runs by folder and references by name.
+        entries: Runs by folder, and references by name.
         options: Options of the comparison.
-        out: The new folder.
+        out: New folder for the results; by default the folder of the only run.
         show: Called with the scores before they are written, so that a write error does not hide them.
-        tell: Called early if a run's folder is not writable, in which case the scores are only shown.
+        tell: Called at the start if a run's folder is not writable; the scores are then only shown.
 
     Returns:
-        The scores.
+        The evaluation.
 
     Raises:
-        OutputError: Before the evaluation if ``out`` is not free; after it if the results cannot be written.
-        PalateError: The errors of :func:`prepare_comparison`.
+        OutputError: ``out`` already exists (checked before the evaluation), or the results cannot be written.
+        PalateError: As :func:`prepare_comparison` raises it.
     """
     if out is not None:
         with fresh_folder(out) as folder:
@@ -64,14 +64,14 @@ def compare_and_write(
 
 
 def _scored(entries: Sequence[str], options: Options, show: Callable[[WindowScores], None]) -> Evaluation:
-    """Score at one window size, and show it."""
+    """Score at one window size, and show the result."""
     scores = score_windows(entries, options)
     show(scores)
     return scores.evaluations[0]
 
 
 def _write(evaluations: Sequence[Evaluation], folders: Sequence[Path], together: Path) -> None:
-    """Write each evaluation to its folder, and the curves of calibrated probabilities to a common one."""
+    """Write each evaluation to its folder, and reliability curves to a common one."""
     for evaluation, folder in zip(evaluations, folders, strict=True):
         write_evaluation(evaluation, folder)
     if any(one.calibration is not None for evaluation in evaluations for one in evaluation.predictors):
@@ -83,23 +83,23 @@ class WindowScores:
     """Evaluations at several window sizes or with several truths."""
 
     evaluations: list[Evaluation]
-    """One per truth and window size, in the requested order, all sizes of a truth together."""
+    """One evaluation per truth and window size, in the requested order, grouped by truth."""
     seeds: dict[str, list[str]]
-    """Names of predictors that differ only in the seed of their training, by the name of the group."""
+    """Groups of predictors that differ only in the training seed: member names by group name."""
     label_names: tuple[str, ...] = ()
     tests: bool = False
-    """Whether any two predictors are compared by a test."""
+    """Whether all pairs of predictors are compared by tests."""
 
     @property
     def truths(self) -> dict[Truth, list[Evaluation]]:
-        """The evaluations of each truth."""
+        """The evaluations by truth."""
         found: dict[Truth, list[Evaluation]] = {}
         for one in self.evaluations:
             found.setdefault(one.setting.truth, []).append(one)
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Return the scores as one JSON document: contents of ``metrics.json``, one per truth and window size."""
+        """Return all scores as one JSON document: the contents of ``metrics.json`` per truth and window size."""
         scores = {
             "format": 1,
             "seeds": self.seeds,
@@ -119,9 +119,9 @@ def score_windows(
     windows: Sequence[int] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> WindowScores:
-    """Run a comparison at several window sizes, or at that of the options, and with all its truths.
+    """Run a comparison at several window sizes, by default the options', and with all truths of the options.
 
-    Raises the errors of :func:`prepare_comparison`, all of them before anything is scored.
+    All errors of :func:`prepare_comparison` are raised before anything is scored.
     """
     at = prepare_comparison(
         entries, replace(options, window=windows[0] if windows else options.window), windows
@@ -144,12 +144,11 @@ def compare_windows(
     progress: bool = False,
     show: Callable[[WindowScores], None] = lambda scores: None,
 ) -> WindowScores:
-    """Run :func:`score_windows` and write its scores; each evaluation gives the results of a single one.
+    """Run :func:`score_windows` and write its results, each as :func:`compare_and_write` would.
 
-    ``out`` is a new folder for ``windows.md`` and one folder per
-    window size, such as ``window-50``, or per window size and truth where there are several, such as
-    ``window-50-unseen``, created atomically; ``show`` is called with the scores before. Raises the errors of
-    :func:`compare_and_write`.
+    ``out`` is a new folder for ``windows.md`` and one folder per window size (``window-50``), or per window size and
+    truth if there are several (``window-50-unseen``); it is created atomically. ``show`` is called with the scores
+    before they are written. Raises as :func:`compare_and_write` does.
     """
     place = nullcontext() if out is None else fresh_folder(out)
     with place as folder:

@@ -1,4 +1,4 @@
-"""Everything that answers: references, controls and models behind one protocol.
+"""Predictors: references, controls and models behind one protocol.
 
 Public names: ``base.Predictor``, ``personalized.PersonalizedPredictor``, ``references.references``.
 """

@@ -1,4 +1,4 @@
-"""Protocol of predictors."""
+"""Protocols of predictors: answers, and optionally probabilities and expected F1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from palate.tasks.targets import expected_f1
 
 
 class Predictor(Protocol):
-    """Predicts answers about users from their windows; the true labels are never passed."""
+    """Predicts answers about users from their windows; it never receives the true labels."""
 
     @property
     def name(self) -> str:
@@ -21,51 +21,51 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class LearnsTruth(Protocol):
-    """A predictor that learns from training users' labels, and can learn those of another truth."""
+    """A predictor that is fitted to training users' labels, and can be refitted to another truth."""
 
     def with_truth(self, truth: Truth) -> Predictor:
-        """Return the predictor that learns from labels of this truth."""
+        """Return the predictor fitted to labels of this truth."""
 
 
 @runtime_checkable
 class GivesProbabilities(Protocol):
-    """A predictor that may tell how sure it is."""
+    """A predictor that can give probabilities of labels."""
 
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
-        """Predict the probabilities that B users like and dislike each label, [B, L, 2]; None if it has none."""
+        """Predict the probabilities that B users like and dislike each label, [B, L, 2]; None if unavailable."""
 
 
 @runtime_checkable
 class ExpectsF1(Protocol):
-    """A predictor with probabilities that may know better how good its answers are than these say."""
+    """A predictor with a better estimate of its answers' F1 than its probabilities give."""
 
     def expected_f1(self, windows: Windows, named: Bools, most: int) -> Doubles | None:
-        """Estimate the F1 of the liked labels that B answers name [B, L], of at most ``most``; [B], or None."""
+        """Estimate the F1 of liked labels named by B answers [B, L], with at most ``most`` true ones; [B], or None."""
 
 
 def expected_f1_of(
     predictor: Predictor, windows: Windows, named: Bools, chances: Doubles, most: int
 ) -> Doubles:
-    """Estimate the F1 of the liked labels that a predictor's B answers name, [B].
+    """Estimate the F1 of the liked labels in a predictor's B answers, [B].
 
     Args:
-        predictor: The predictor.
-        windows: Its windows.
-        named: Liked labels that its answers name, [B, L].
-        chances: Its probabilities that a label is liked, [B, L].
-        most: Maximum number of true labels of a user.
+        predictor: Predictor that gave the answers.
+        windows: Windows of the B users.
+        named: Liked labels named by the answers, [B, L].
+        chances: Predicted probabilities that each label is liked, [B, L].
+        most: Maximum number of true labels per user.
     """
     found = predictor.expected_f1(windows, named, most) if isinstance(predictor, ExpectsF1) else None
     return expected_f1(chances, named, most) if found is None else found
 
 
 def probabilities_of(predictor: Predictor, user_index: Ints, windows: Windows) -> Doubles | None:
-    """Return a predictor's probabilities for B users, [B, L, 2]; None if it offers none."""
+    """Return a predictor's probabilities for B users, [B, L, 2]; None if it has none."""
     if not isinstance(predictor, GivesProbabilities):
         return None
     return predictor.probabilities(user_index, windows)
 
 
 def fitted_to(predictor: Predictor, truth: Truth) -> Predictor:
-    """Return the predictor that learns from labels of this truth; one that learns none is returned as it is."""
+    """Return the predictor fitted to labels of this truth; unchanged if it is not fitted to labels."""
     return predictor.with_truth(truth) if isinstance(predictor, LearnsTruth) else predictor

@@ -1,4 +1,4 @@
-"""Gradient boosting on category counts and means, a learned reference that knows the categories."""
+"""Gradient boosting on category counts and means: a learned reference that knows the categories."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 MOST_WINDOWS = 16_000
-"""Training windows per window size."""
+"""Maximum number of training windows per window size."""
 TREES = 150
-"""Trees of a classifier."""
+"""Trees per classifier."""
 HELD_OUT = 5
-"""One training user in this many is held out, to select how probabilities become answers."""
+"""One in so many training users is held out, to tune how probabilities become answers."""
 RARE = 20
-"""Minimum number of windows with a label for a classifier; its frequency is predicted otherwise."""
+"""Minimum number of windows with and without a label for a classifier; below, its frequency is predicted."""
 _GRID = list(product((0.0, 0.15, 0.3, 0.5), np.linspace(0.05, 0.6, 23)))
-"""Grid of the preference for rare labels and the minimum probability of a label."""
+"""Grid of the bonus for rare labels and the minimum probability of a label."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """Classifiers (or constant probabilities) of the liked or disliked labels, and how they become answers."""
+    """Classifiers (or constant probabilities) of liked or disliked labels, and the thresholds of their answers."""
 
     classifiers: list[HistGradientBoostingClassifier | float]  # [L]
     frequency: Doubles  # [L]
@@ -44,13 +44,12 @@ class _Half:
 
 
 class Boosting:
-    """Gradient-boosted trees, one classifier per liked and per disliked category.
+    """Gradient-boosted trees, with one classifier per liked and per disliked category.
 
-    Features are those of the label rule on the window: each category's count and mean rating over
-    the user's threshold, and the overall mean.
-    For each window size, the classifiers are fitted to windows of training users with labels of the truth that the
-    answers are compared with; how probabilities become answers is selected on held-out training users by weighted F1.
-    Windows that contain the whole history use the label rule.
+    Features are those of the label rule on the window: each category's count and its mean rating minus the user's
+    threshold, and the overall mean. For each window size, the classifiers are fitted to windows of training users,
+    with labels of the evaluated truth; the rule from probabilities to answers is tuned on held-out training users by
+    weighted F1. Windows that contain the whole history use the label rule.
     """
 
     name = "boosting"
@@ -68,11 +67,11 @@ class Boosting:
         self._fitted: dict[int, tuple[_Half, _Half]] = {}
 
     def with_truth(self, truth: Truth) -> Boosting:
-        """Return the predictor that learns from labels of this truth."""
+        """Return the predictor fitted to labels of this truth."""
         return Boosting(self._dataset, self._task, self._kind, truth)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """Predict from windows [B, P]; the first call for a window size takes about a minute."""
+        """Predict from windows [B, P]; the first call for a window size fits the classifiers (about a minute)."""
         size = windows.item_index.shape[1]
         seen, most = self._statistics(windows), self._task.settings.max_labels
         (liked, disliked), rule = self._at(size), self._task.labels(seen)
@@ -86,7 +85,7 @@ class Boosting:
         return self._task.target_texts(answers)
 
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles:
-        """Predict the probabilities of the labels from windows [B, P], [B, L, 2]; certain where all is seen."""
+        """Predict label probabilities from windows [B, P], [B, L, 2]; 0 or 1 if a window holds the whole history."""
         size, seen = windows.item_index.shape[1], self._statistics(windows)
         rule, labels = self._task.labels(seen), len(self._task.label_names)
         certain = rule.membership(labels)
@@ -99,9 +98,7 @@ class Boosting:
 
     def _at(self, size: int) -> tuple[_Half, _Half]:
         if size not in self._fitted:
-            with threadpool_limits(
-                1
-            ):  # so small a problem's threads would wait for each other most of the time
+            with threadpool_limits(1):  # on so small a problem, threads would mostly wait for each other
                 self._fitted[size] = self._fit(size)
         return self._fitted[size]
 
@@ -123,7 +120,7 @@ class Boosting:
         return liked, disliked
 
     def _features(self, seen: CategoryStatistics) -> Doubles:
-        """Compute each category's count, its mean over the user's threshold, and the overall mean, [B, 2·L + 1].
+        """Compute each category's count, its mean minus the user's threshold, and the overall mean, [B, 2·L + 1].
 
         Means without ratings are NaN.
         """
@@ -139,7 +136,7 @@ class Boosting:
 
 
 def _fit_half(features: Doubles, truth: Bools, held_out: Bools, most: int) -> _Half:
-    """Fit a classifier for each of L labels, with ``truth`` [B, L], and select how probabilities become answers."""
+    """Fit a classifier for each of L labels, ``truth`` [B, L], and tune the rule from probabilities to answers."""
     fitted = _Half(list(_classifiers(features[~held_out], truth[~held_out])), truth.mean(axis=0), 0.0, 0.5)
     chances, labels = _chances(fitted, features[held_out]), truth.shape[1]
 

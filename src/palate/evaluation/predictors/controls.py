@@ -1,4 +1,4 @@
-"""Controls: predictions without the user's own history."""
+"""Controls: predictions without the user's own history, or with parts of it destroyed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 TINY = 1e-6
-"""Frequency of a label that no training user has."""
+"""Frequency assumed for labels that no training user has."""
 POWERS: tuple[float, ...] = tuple(power / 4 for power in range(17))
-"""Powers of the frequencies that are tried; 0 draws all labels alike."""
+"""Candidate exponents of the frequencies; 0 draws uniformly."""
 
 
 class Population:
-    """Predicts the training users' most common labels, of their full histories, for all users."""
+    """Predicts the most common labels of the training users' full histories, for all users."""
 
     name = "population"
 
@@ -49,11 +49,11 @@ class Population:
 
 
 class DrawnByFrequency:
-    """Draws labels for each user by how frequent they are among training users: the floor for all predictions.
+    """Draws labels by their frequency among training users: the floor of all predictions.
 
-    It is what can be said without the user: as many labels as an answer may hold, drawn without replacement with
-    probabilities that are the frequencies to a power. Of all powers the one is taken that scores best on training
-    users; weighted F1 rewards spread, so that it is above :class:`Population`.
+    It predicts without the user: as many labels as an answer may hold, drawn without replacement with probabilities
+    proportional to a power of the frequencies. The power is tuned on training users; because weighted F1 rewards
+    spread, this scores above :class:`Population`.
     """
 
     name = "floor"
@@ -65,10 +65,10 @@ class DrawnByFrequency:
         truth = labels.membership(len(task.label_names))
         self._log = np.log(np.maximum(frequency, TINY))  # [2, L]
         self.powers = tuple(self._best_power(half, truth[..., half]) for half in range(2))
-        """Powers for the liked and for the disliked labels."""
+        """Exponents for the liked and for the disliked labels."""
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """Draw labels for each of B users; the same for the same user and window."""
+        """Draw labels for each of B users; deterministic by user and window."""
         liked, disliked = (
             np.stack(
                 [self._drawn(half, self._rng(user, windows, row)) for row, user in enumerate(user_index)]
@@ -80,7 +80,7 @@ class DrawnByFrequency:
 
     def _best_power(self, half: int, truth: Bools) -> float:
         rng = np.random.default_rng(half)
-        noise = rng.gumbel(size=truth.shape)  # the same for all powers, which steadies their comparison
+        noise = rng.gumbel(size=truth.shape)  # shared by all powers, for a steadier comparison
         drawn = {power: self._top(power * self._log[half] + noise) for power in POWERS}
         labels = truth.shape[1]
         return max(POWERS, key=lambda power: weighted_f1(truth, membership(drawn[power], labels)))
@@ -90,7 +90,7 @@ class DrawnByFrequency:
         return np.asarray(self._top((scores + rng.gumbel(size=scores.shape))[None])[0])
 
     def _top(self, scores: Doubles) -> Ints:
-        """Return the labels of the highest scores [B, L], as many as an answer may hold."""
+        """Return the highest-scoring labels [B, L], as many as an answer may hold."""
         return np.asarray(np.argsort(-scores, axis=1, kind="stable")[:, : self._task.settings.max_labels])
 
     @staticmethod
@@ -100,7 +100,7 @@ class DrawnByFrequency:
 
 
 class AnotherUsersHistory:
-    """A predictor with another user's history, whose score is not due to the user's own."""
+    """A predictor given another user's history: what it scores is not due to the user's own history."""
 
     def __init__(self, predictor: Predictor, seed: int = 0) -> None:
         self.name = f"{predictor.name}, another user's history"
@@ -108,7 +108,7 @@ class AnotherUsersHistory:
         self._seed = seed
 
     def with_truth(self, truth: Truth) -> AnotherUsersHistory:
-        """Return the control of the predictor that learns from labels of this truth."""
+        """Return the control of the predictor fitted to labels of this truth."""
         return AnotherUsersHistory(fitted_to(self._predictor, truth), self._seed)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
@@ -124,7 +124,7 @@ class AnotherUsersHistory:
             )
         shuffled = np.random.default_rng(self._seed).permutation(len(user_index))
         other = np.empty_like(shuffled)
-        other[shuffled] = np.roll(shuffled, 1)  # one cycle through everybody: nobody keeps their own
+        other[shuffled] = np.roll(shuffled, 1)  # a single cycle, so that no user keeps the own history
         return self._predictor.predict(user_index[other], windows[other])
 
 
@@ -142,7 +142,7 @@ class NoHistory:
 
 
 class ShuffledRatings:
-    """A predictor with the ratings of each window permuted, whose score is due to the items only."""
+    """A predictor given windows with permuted ratings: what it scores is due to the items alone."""
 
     def __init__(self, predictor: Predictor, seed: int = 0) -> None:
         self.name = f"{predictor.name}, ratings shuffled"
@@ -152,12 +152,12 @@ class ShuffledRatings:
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict from windows with permuted ratings."""
         place = np.random.default_rng(self._seed).random(windows.item_index.shape)
-        place[~windows.mask] = 2.0  # padding stays behind
+        place[~windows.mask] = 2.0  # keeps padding at the end
         order = place.argsort(axis=1)
         shuffled = np.take_along_axis(windows.rating_index, order, axis=1)
         return self._predictor.predict(user_index, replace(windows, rating_index=shuffled))
 
 
 def _gathered(ranked: Ints) -> Ints:
-    """Move the labels of each row [B, R] before its empty ranks, which are -1."""
+    """Move the labels of each row [B, R] before the padding (-1)."""
     return np.take_along_axis(ranked, np.argsort(ranked < 0, axis=1, kind="stable"), axis=1)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from palate.schema import Ints, Windows
 
 AVERAGED = 512
-"""Number of training users over which user prompts are averaged."""
+"""Maximum number of training users in the mean user prompt."""
 AT_ONCE = 64
 
 
 class PopulationPrompt:
-    """A model with the mean user prompt of training users, for all users."""
+    """A model given the training users' mean user prompt, for all users."""
 
     def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> None:
         self.name = f"{predictor.name}, population prompt"
@@ -50,9 +50,10 @@ class PopulationPrompt:
 
 
 def controls(predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> list[Predictor]:
-    """Create all controls of a trained model, whose scores are not due to the user's own ratings.
+    """Build all controls of a trained model, whose scores are not due to the user's own ratings.
 
-    Identical ratings cannot be permuted. The mean user prompt needs a user encoder: text histories have no mean.
+    Shuffled ratings are left out if the data has a single rating value, and the mean user prompt for text histories,
+    which have no mean.
     """
     wrong: list[Predictor] = [AnotherUsersHistory(predictor, setting.seed), NoHistory(predictor)]
     if len(dataset.rating_values) > 1:

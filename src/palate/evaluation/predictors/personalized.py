@@ -25,13 +25,13 @@ class PersonalizedPredictor:
     """Predicts with a :class:`PersonalizedModel`, in batches of windows of similar length.
 
     Args:
-        model: The model.
+        model: Model that answers.
         name: Name in tables and files.
         batch_size: Maximum number of windows per batch.
-        dataset: Data whose training users the decisions of a model without a catalogue are calibrated on.
-        kind: Windows that they are calibrated on for another truth.
-        batch_tokens: Maximum number of vectors per batch that the model reads, padding included; a window that is
-            longer stands alone. None for no limit.
+        dataset: Dataset on whose training users a model without a catalogue is calibrated.
+        kind: Kind of windows for that calibration.
+        batch_tokens: Maximum number of input vectors per batch, padding included; a longer window is a batch alone.
+            None for no limit.
         bf16: Compute in bfloat16 mixed precision, as the model was trained.
     """
 
@@ -49,9 +49,9 @@ class PersonalizedPredictor:
         self._kind, self.batch_tokens, self.bf16 = kind, batch_tokens, bf16
         self._of_truth: dict[Truth, PersonalizedPredictor] = {"labels": self}
         self.engine: ShardEngine | None = None
-        """Answers by processes of its own; this process does if None."""
+        """Engine that distributes batches over processes; None answers in this process."""
         self.backbone: str | None = None
-        """Folder of a backbone that is not saved with the model, for these processes."""
+        """Folder of a backbone that is not saved with the model, for the engine's processes."""
 
     @classmethod
     def by_recipe(
@@ -62,7 +62,7 @@ class PersonalizedPredictor:
         dataset: Dataset | None = None,
         kind: WindowKind = "random",
     ) -> PersonalizedPredictor:
-        """Create the predictor of a model with the batches and the precision of the recipe that trained it."""
+        """Build a model's predictor with the batch sizes and precision of its recipe."""
         asked = recipe.evaluate
         return cls(model, name, asked.batch_size, dataset, kind, asked.batch_tokens, bf16=recipe.train.bf16)
 
@@ -73,7 +73,7 @@ class PersonalizedPredictor:
         return other
 
     def with_truth(self, truth: Truth) -> PersonalizedPredictor:
-        """Return the predictor whose model decides by labels of this truth, if its decisions are calibrated at all."""
+        """Return the predictor calibrated on labels of this truth, or this one if its model is not calibrated."""
         if self._dataset is None or not self.model.settings.binds:
             return self
         if truth not in self._of_truth:
@@ -92,14 +92,14 @@ class PersonalizedPredictor:
         return answers
 
     def _answered(self, windows: Windows) -> Iterator[tuple[Ints, list[str]]]:
-        """Answer windows in batches: the rows of each, and their answers."""
+        """Answer windows in batches; yields the rows of each batch and their answers."""
         batches = [(rows, windows[rows].trimmed()) for rows in self._batches(windows)]
         if self.engine is None:
             for rows, some in batches:
                 with mixed_precision(self.model, self.bf16):
                     yield rows, self.model.answer(some)
             return
-        with tempfile.TemporaryDirectory(prefix=".palate-", dir=Path.cwd()) as folder:  # all nodes see it
+        with tempfile.TemporaryDirectory(prefix=".palate-", dir=Path.cwd()) as folder:  # visible to all nodes
             saved = SavedModel(
                 Path(folder) / "model", self.backbone, str(self.model.device), self.model.constrained
             )
@@ -132,8 +132,8 @@ class PersonalizedPredictor:
         return lengths
 
     def encoded(self, windows: Windows) -> Iterator[tuple[Ints, UserPrompt]]:
-        """Encode windows [B] in batches: the rows of each batch, and their user prompts."""
-        from torch import inference_mode  # which the model has loaded
+        """Encode windows [B] in batches; yields the rows of each batch and their user prompts."""
+        from torch import inference_mode  # already loaded by the model
 
         for rows in self._batches(windows):
             with inference_mode(), mixed_precision(self.model, self.bf16):

@@ -30,10 +30,10 @@ predictors.register(Boosting.name, Boosting)
 def references(
     dataset: Dataset, task: CategoryPreference, names: Iterable[str], kind: WindowKind = "recent"
 ) -> list[Predictor]:
-    """Fit registered references for windows of this kind.
+    """Fit registered references, for windows of this kind.
 
     Raises:
-        RecipeError: A name is not registered; nothing has been fitted then.
+        RecipeError: A name is not registered; raised before anything is fitted.
     """
     factories = [predictors.find(name) for name in names]
     return [build(dataset, task, kind) for build in factories]

@@ -1,4 +1,4 @@
-"""The rule: the label rule applied to the window, the main reference."""
+"""The main reference: the label rule applied to the window."""
 
 from __future__ import annotations
 

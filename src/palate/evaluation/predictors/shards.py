@@ -1,4 +1,4 @@
-"""Answers of a model to batches of windows by several processes, each of which loads the model once."""
+"""Batches of windows answered by several processes, each of which loads the model once."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 def mixed_precision(model: PersonalizedModel, bf16: bool) -> AbstractContextManager[Any]:
-    """Compute in bfloat16 mixed precision during a block, if it is asked for."""
+    """Return a context of bfloat16 mixed precision, or a no-op context if ``bf16`` is false."""
     if not bf16:
         return nullcontext()
-    from torch import autocast, bfloat16  # which the model has loaded
+    from torch import autocast, bfloat16  # already loaded by the model
 
     return autocast(model.device.type, bfloat16)
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model in a folder that all processes see."""
+    """A saved model in a folder that all processes can read."""
 
     folder: Path
     backbone: str | None
     device: str
     constrained: bool
 
-    @lru_cache(maxsize=1)  # noqa: B019 - a process answers by one model at a time
+    @lru_cache(maxsize=1)  # noqa: B019 - a process needs one model at a time
     def loaded(self) -> PersonalizedModel:
-        """Load the model, once in each process."""
+        """Load the model, once per process."""
         from palate.model.model import load_model
 
         return load_model(self.folder, self.backbone, device=self.device, constrained=self.constrained)
@@ -42,20 +42,20 @@ class SavedModel:
 
 @dataclass(frozen=True, eq=False)
 class BatchOfWindows:
-    """A batch of windows [B'] to be answered, the same whoever does it."""
+    """A batch of windows [B'] to answer; the result does not depend on the process."""
 
     model: SavedModel
     bf16: bool
-    rows: Ints  # [B'] among all windows
+    rows: Ints  # [B'] indices among all windows
     windows: Windows
 
     @property
     def done(self) -> bool:
-        """Whether the answers are known: never, as they are not kept."""
+        """False, because answers are not stored."""
         return False
 
     def run(self) -> tuple[Ints, list[str]]:
-        """Answer; returns the rows and their answers."""
+        """Answer the batch; returns its rows and their answers."""
         model = self.model.loaded()
         with mixed_precision(model, self.bf16):
             return self.rows, model.answer(self.windows)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.tasks.category_preference import CategoryPreference
 
-SHARE_DAMPING = 10.0  # interactions that a share is shrunk by for each rating that a mean would be
-OFFSET_DAMPING = 8  # ratings that a user's overall offset is shrunk by
-CHANCE_DAMPING = 5.0  # users that a category's chance is shrunk to the categories' common one by
-MOST_COUNTED = 12  # interactions of a category in a window from which on its chance is one and the same
-MOST_TUNED = 4_000  # training users that the strengths are chosen on
+SHARE_DAMPING = 10.0  # pseudo-interactions of a share for each pseudo-rating of a mean
+OFFSET_DAMPING = 8  # pseudo-ratings that shrink a user's overall offset
+CHANCE_DAMPING = 5.0  # pseudo-users that shrink a category's probability to that of all categories
+MOST_COUNTED = 12  # a category's interactions in a window, above which its probability is constant
+MOST_TUNED = 4_000  # maximum number of training users that the strengths are tuned on
 
 
 class _Strengths(NamedTuple):
@@ -43,7 +43,7 @@ _GRID = [
 class _Fitted:
     """Parameters fitted for one window size."""
 
-    chance: Doubles  # [N, L] that a category seen so often can carry a label
+    chance: Doubles  # [N, L] probability that a category with n interactions can have a label
     liked: _Strengths
     disliked: _Strengths
 
@@ -52,11 +52,11 @@ class Shrinkage:
     """Applies the label rule to estimated means of categories that probably have a label.
 
     A category's mean is shrunk toward the training users' mean plus the user's overall offset. For each window size,
-    two strengths and a margin are selected on windows of training users by weighted F1, with labels of the truth that
-    the answers are compared with. Windows that contain the whole history use the label rule.
+    two strengths and a margin are tuned on windows of training users by weighted F1, with labels of the evaluated
+    truth. Windows that contain the whole history use the label rule.
 
     Raises:
-        LeakageError: ``users`` [B], by default all training users, contains others.
+        LeakageError: ``users`` [B], by default all training users, includes other users.
     """
 
     name = "shrinkage"
@@ -74,20 +74,22 @@ class Shrinkage:
         self._dataset, self._task, self._kind, self._truth = dataset, task, kind, truth
         self._full = dataset.statistics[self._users]
         self._mean = _category_means(self._full)
-        self._weight = float(self._full.whole.sum() / max(self._full.length.sum(), 1))  # of one interaction
+        self._weight = float(
+            self._full.whole.sum() / max(self._full.length.sum(), 1)
+        )  # mean of an interaction
         if task.shares is not None:
             often = self._full.length[:, None] * task.shares >= task.settings.min_count
-            self._chance_to_lack = np.maximum(often.mean(axis=0), 1e-6)  # [L] that a dislike could be told
-        # The strengths are for ratings from 1 to 5, or for shares as multiples of the training users'.
+            self._chance_to_lack = np.maximum(often.mean(axis=0), 1e-6)  # [L] that a dislike can be detected
+        # Strengths are in ratings on a scale from 1 to 5, or in shares relative to the training users'.
         self._unit = 1.0 if task.shares is not None else float(np.ptp(dataset.rating_values)) / 4
         self._fitted: dict[int, _Fitted] = {}
 
     def with_truth(self, truth: Truth) -> Shrinkage:
-        """Return the estimator that is tuned to labels of this truth."""
+        """Return the estimator tuned to labels of this truth."""
         return Shrinkage(self._dataset, self._task, self._kind, self._users, truth)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """Predict from windows [B, P]; the first call for a window size takes a few seconds."""
+        """Predict from windows [B, P]; the first call for a window size tunes it (a few seconds)."""
         size = windows.item_index.shape[1]
         if size not in self._fitted:
             self._fitted[size] = self._fit(size)
@@ -130,14 +132,14 @@ class Shrinkage:
         return self._task.best(score, seen.count, score > least)
 
     def _disliked(self, seen: CategoryStatistics, chance: Doubles, strengths: _Strengths) -> Ints:
-        if self._task.shares is not None:  # not having been met is no reason against a dislike
+        if self._task.shares is not None:  # a category without interactions can still be disliked
             chance = self._chance_to_lack
         score = strengths.caution * self._unit * np.log(chance) - self._estimate(seen, strengths.damping)
         least = -self._bounds(seen)[:, 1:] - strengths.margin * self._unit
         return self._task.best(score, seen.count, score > least)
 
     def _bounds(self, seen: CategoryStatistics) -> Doubles:
-        """Estimate the thresholds of the full history, [B, 2]: a user's own mean is drawn to the training users'."""
+        """Estimate the thresholds of the full history, [B, 2], with a user's mean shrunk to the training users'."""
         drawn = replace(
             seen,
             length=seen.length + OFFSET_DAMPING,
@@ -155,10 +157,10 @@ class Shrinkage:
         return np.asarray((seen.total + damping * (self._mean + offset)) / (seen.count + damping))
 
     def _chances(self, shown: CategoryStatistics, told: CategoryStatistics) -> Doubles:
-        """Estimate how often a category with 0, 1, … interactions in a window may have a label, [N, L].
+        """Estimate the probability that a category with n interactions in a window can have a label, [N, L].
 
-        It may if it has enough interactions of those that labels come from, which is certain where these include the
-        window and it has enough there. The last row is of all larger numbers.
+        It can if it has enough interactions among those that labels come from; if these include the window, enough
+        interactions there make it certain. The last row is for all larger n.
         """
         least = self._task.settings.min_count
         carried = told.count >= least
@@ -185,5 +187,5 @@ def _category_means(statistics: CategoryStatistics) -> Doubles:
 
 
 def _chance(table: Doubles, count: Ints) -> Doubles:
-    """Look up the probability of each count, [B, L]."""
+    """Look up the probability for each count, [B, L]."""
     return np.asarray(table[np.minimum(count, len(table) - 1), np.arange(table.shape[1])])

@@ -1,4 +1,4 @@
-"""The view in a template: what a user encoder has decided, said without a language model."""
+"""The view in a template: a user encoder's decisions, put into words without a language model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class ViewInTemplate:
-    """A model's user encoder without its language model: the decided names, written by the task's template.
+    """A model's user encoder without its language model: the decided labels, written by the task's template.
 
-    The difference between it and the model is what the language model adds or loses. Where the user encoder decides on
-    names itself, these are said; otherwise the answer with the highest expected F1 under its probabilities.
+    The difference to the model's score is what the language model adds or loses. Uses the user encoder's own choice
+    of labels if it makes one; otherwise the answer with the highest expected F1 under its probabilities.
 
     Args:
-        predictor: The model's predictor.
-        dataset: The dataset, of whose training users the labels' frequencies are read.
-        task: The task.
+        predictor: Predictor of the model.
+        dataset: Dataset that provides label frequencies of training users.
+        task: Task whose template is used.
     """
 
     def __init__(self, predictor: PersonalizedPredictor, dataset: Dataset, task: CategoryPreference) -> None:
@@ -36,7 +36,7 @@ class ViewInTemplate:
         self._predictor, self._dataset, self._task = predictor, dataset, task
 
     def with_truth(self, truth: Truth) -> ViewInTemplate:
-        """Return the view of the model whose decisions are calibrated on labels of this truth."""
+        """Return the view of the model calibrated on labels of this truth."""
         return ViewInTemplate(self._predictor.with_truth(truth), self._dataset, self._task)
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
@@ -52,7 +52,7 @@ class ViewInTemplate:
         return self._predictor.probabilities(user_index, windows)
 
     def expected_f1(self, windows: Windows, named: Bools, most: int) -> Doubles | None:
-        """Estimate the F1 of answers as the model does, [B]."""
+        """Estimate the F1 of answers as the model's predictor does, [B]."""
         return self._predictor.expected_f1(windows, named, most)
 
     def _decided(self, user: UserPrompt) -> Preferences:
@@ -64,12 +64,12 @@ class ViewInTemplate:
 
     @cached_property
     def _frequency(self) -> Doubles:
-        """Share of training users who like and who dislike each label, [2, L]."""
+        """Shares of training users who like and dislike each label, [2, L]."""
         training = self._dataset.statistics[self._dataset.users("train")]
         return np.asarray(label_frequencies(self._task.labels(training), len(self._task.label_names)).T)
 
 
 def has_view(predictor: PersonalizedPredictor, windows: Windows) -> bool:
-    """Return whether a model's user encoder says which categories a user likes, by encoding the first window."""
+    """Return whether a model's user encoder has category logits, by encoding the first window."""
     _, user = next(predictor.encoded(windows[:1]))
     return user.category_logits is not None
