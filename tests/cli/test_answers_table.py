@@ -119,8 +119,8 @@ def test_wrong_questions_are_told_by_their_line_before_anything_is_written(shop,
 
 def test_the_output_is_checked_first(shop, questions, tmp_path):
     for out, said in (
-        ("a.xlsx", "expected a name that ends in .parquet or .csv or .jsonl"),
-        ("q.csv", "is there already"),
+        ("a.xlsx", "expected a file name that ends in .parquet or .csv or .jsonl"),
+        ("q.csv", "already exists"),
     ):
         (tmp_path / "q.csv").touch()
         done = run("answers", shop, "--users", "all", "--questions", questions, "--out", tmp_path / out)

@@ -33,7 +33,7 @@ def test_lists_of_all_users_are_those_of_each(shop, tmp_path, monkeypatch):
     assert found["place"].to_list() == [1, 2, 3] * (len(found) // 3)
     assert not list(tmp_path.glob("*.parts"))
     again = run("recommend", shop, "--all", "--out", out)
-    assert (again.exit_code, "is there already" in again.stderr) == (2, True)
+    assert (again.exit_code, "already exists" in again.stderr) == (2, True)
     alone = run("recommend", shop, "--user", "reader-3", "--out", tmp_path / "one.parquet")
     assert (alone.exit_code, "a table is of --users FILE or --all" in alone.output) == (2, True)
 

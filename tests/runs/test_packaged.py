@@ -70,7 +70,7 @@ def test_it_asks_for_data():
         assert done.exit_code == 2
         assert "name a dataset with --data" in done.output
     done = CliRunner().invoke(app, ["evaluate", "packaged"])
-    assert (done.exit_code, "no data of its own; name a dataset with --data" in done.output) == (2, True)
+    assert (done.exit_code, "no training data; name a dataset with --data" in done.output) == (2, True)
     with pytest.raises(MismatchError, match="knows no catalogue; name a dataset with --data"):
         find_model("packaged")
 

@@ -124,7 +124,9 @@ def test_a_recipe_of_ones_own_is_no_run(tmp_path):
 def test_a_recipe_that_is_cut_is_not_filled_with_defaults(tmp_path):
     run = open_run(tmp_path / "run", Recipe(seed=3), dataset_info())
     run.recipe_file.write_text(run.recipe_file.read_text().split("train:")[0])
-    with pytest.raises(DataError, match=r"recipe\.yaml: not the whole recipe of a run: it has no 'evaluate'"):
+    with pytest.raises(
+        DataError, match=r"recipe\.yaml: incomplete recipe of a run: section 'evaluate' is missing"
+    ):
         load_run(run.path).recipe  # noqa: B018
 
 
@@ -170,7 +172,7 @@ def test_what_is_no_run_cannot_be_loaded(tmp_path):
 def test_a_damaged_manifest_is_named(tmp_path):
     run = open_run(tmp_path / "run", Recipe(), dataset_info())
     run.manifest_file.write_text("{")
-    with pytest.raises(DataError, match=r"manifest\.json: not a run's manifest"):
+    with pytest.raises(DataError, match=r"manifest\.json: not the manifest of a run"):
         open_run(tmp_path / "run", Recipe(), dataset_info())
 
 

@@ -196,9 +196,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_a_folder_that_another_process_builds_is_refused_at_once(tmp_path):
     out = tmp_path / "out"
     with held_elsewhere(out) as process:
-        refused = (
-            rf"out is in use by process {process.pid} on .* since \d{{4}}-.* UTC .*; wait until that is done"
-        )
+        refused = rf"out is in use by process {process.pid} on .* since \d{{4}}-.* UTC .*; wait until it ends"
         with pytest.raises(OutputError, match=refused), fresh_folder(out):
             pytest.fail("the block ran")
         assert listed(tmp_path) == [".out.lock"]
@@ -279,7 +277,7 @@ def test_what_a_library_says_of_a_disk_is_told_in_one_way(tmp_path, error, said)
 def test_a_file_that_is_not_there_is_another_fault_than_one_that_is_barred(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"file: make it$"):
         read_bytes(tmp_path / "file", "make it")
-    with pytest.raises(DataError, match="is a folder, and a file is expected"):
+    with pytest.raises(DataError, match="is a folder, but a file is expected"):
         check_readable(tmp_path, "make it")
     (tmp_path / "file").touch()
     monkeypatch.setattr("pathlib.Path.open", fail_with(errno.EACCES))  # root may read everything

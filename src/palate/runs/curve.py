@@ -1,4 +1,4 @@
-"""The course of a training: its loss and its dev score by step."""
+"""Training curve: loss and dev score by step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from palate.system.records import Frozen
 
 
 class LossPoint(Frozen):
-    """The mean loss of the steps since the last one."""
+    """Mean loss over the steps since the previous point."""
 
     step: int
     loss: float
@@ -17,22 +17,22 @@ class DevPoint(Frozen):
 
     step: int
     minutes: float
-    """Training time so far."""
+    """Training time until this step."""
     f1: float | None
-    """Liked F1; None while the user encoder is trained alone."""
+    """Liked F1; None while only the user encoder is trained."""
     norms: dict[str, float]
-    """Mean length of tokens, of the task prompt's and of the user prompts' vectors."""
+    """Mean norm of token embeddings, of task-prompt vectors and of user-prompt vectors."""
 
 
 class Curve(Frozen):
-    """What ``logs/curve.json`` of a run holds."""
+    """Contents of a run's ``logs/curve.json``."""
 
     seconds: float
-    """Training time of all processes that worked on it."""
+    """Training time, summed over resumed processes."""
     losses: tuple[LossPoint, ...]
     scores: tuple[DevPoint, ...]
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that were taken."""
+        """Number of optimizer steps at the last dev score."""
         return self.scores[-1].step if self.scores else 0

@@ -16,21 +16,21 @@ def dataset_of(run: RunFolder | None, given: Path | None = None) -> Dataset:
     """Load the dataset of a run.
 
     Args:
-        run: The run; not needed if ``given`` is.
-        given: The dataset's folder; None for the run's own: its recipe's ``data.path``, or else the same place
-            relative to the run, where it is if both were moved together.
+        run: Run; may be None if ``given`` is not.
+        given: Folder of the dataset; by default the recipe's ``data.path``, or else the same path relative to the
+            run, which finds it if both were moved together.
 
     Returns:
         The dataset.
 
     Raises:
-        DataError: The dataset cannot be read, or is in neither place; the message names them.
+        DataError: The dataset cannot be read, or is in neither place; the message names both.
     """
     if given is not None:
         return load_dataset(given.expanduser())
     assert run is not None
     if run.trained_on is None:
-        raise DataError("the packaged model has no data of its own; name a dataset with --data")
+        raise DataError("the packaged model has no training data; name a dataset with --data")
     places = list(dict.fromkeys(_places(run)))
     there = [place for place in places if (place / INFO_FILE).is_file()]
     if not there:
@@ -49,7 +49,7 @@ def _places(run: RunFolder) -> Iterator[Path]:
         yield Path(os.path.normpath(here / beside))
     elif (
         not path.is_absolute()
-    ):  # runs of earlier versions: relative to the folder that they were trained from
+    ):  # runs of earlier versions: relative to the working directory of the training
         yield from (folder / path for folder in here.parents if (folder / path).is_dir())
 
 

@@ -1,4 +1,4 @@
-"""Run folders and their manifests."""
+"""Run folders and manifests: created, resumed, checked and loaded."""
 
 from __future__ import annotations
 
@@ -39,25 +39,23 @@ if TYPE_CHECKING:
 
 PACKAGED_FOLDER = Path(__file__).parents[1] / "packaged"
 COMPLETE = "complete.json"
-"""File that is written last into a checkpoint; without it the checkpoint is incomplete."""
+"""File that is written last into a checkpoint; without it, the checkpoint is incomplete."""
 
 
 class Manifest(Frozen):
-    """Contents of ``manifest.json``: what is needed to reproduce the run, besides its recipe."""
+    """Contents of ``manifest.json``: what it takes to reproduce a run, besides its recipe."""
 
     format: int = 1
     command: str
     commit: str | None  # of the palate checkout; None for an installed package
     versions: dict[str, str]
     machine: Machine
-    device: str | None = None  # where the training computed, last if it was resumed
+    device: str | None = None  # device of the training; of the last process if it was resumed
     seed: int
     data_name: str
     data_fingerprint: str
     data_checksums: dict[str, str]
-    data_from_run: str | None = (
-        None  # the dataset's folder as seen from the run's, for both when they are moved
-    )
+    data_from_run: str | None = None  # path of the dataset relative to the run, for when both are moved
     started: datetime
     resumed: tuple[datetime, ...] = ()
     ended: datetime | None = None
@@ -65,13 +63,13 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths in a run folder."""
+    """Paths and records of a run's folder."""
 
     path: Path
 
     @property
     def recipe_file(self) -> Path:
-        """Path of the recipe, with every setting."""
+        """Path of the recipe, with all settings."""
         return self.path / "recipe.yaml"
 
     @property
@@ -81,17 +79,17 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """Folder of the curve, and of TensorBoard's event files where that is installed."""
+        """Folder of the training curve, and of TensorBoard event files if TensorBoard is installed."""
         return self.path / "logs"
 
     @property
     def curve_file(self) -> Path:
-        """The loss and the dev score by step, as a :class:`Curve`."""
+        """Path of the training :class:`Curve`."""
         return self.logs / "curve.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints from which an interrupted training resumes."""
+        """Folder of checkpoints, from which an interrupted training resumes."""
         return self.path / "checkpoints"
 
     @property
@@ -101,7 +99,7 @@ class RunFolder:
 
     @property
     def recommender(self) -> Path:
-        """Folder of the recommender that is trained beside a language model, a run of its own."""
+        """Run folder of the recommender that is trained beside a language model."""
         return self.path / "recommender"
 
     @property
@@ -109,8 +107,8 @@ class RunFolder:
         """The recipe, read from its file.
 
         Raises:
-            DataError: The file is truncated, so that defaults would replace the missing sections.
-            RecipeError: It cannot be read or is not a recipe.
+            DataError: The file is truncated; defaults would silently replace the missing sections.
+            RecipeError: The file cannot be read or is not a recipe.
         """
         try:
             recipe = load_recipe(self.recipe_file)
@@ -119,7 +117,7 @@ class RunFolder:
         needed = {name for name, field in Recipe.model_fields.items() if field.default is not None}
         if absent := needed - read_yaml(self.recipe_file).keys():
             raise DataError(
-                f"not the whole recipe of a run: it has no {min(absent)!r}; copy the run again",
+                f"incomplete recipe of a run: section {min(absent)!r} is missing; copy the run again",
                 self.recipe_file,
             )
         return recipe
@@ -127,15 +125,15 @@ class RunFolder:
     @property
     def manifest(self) -> Manifest:
         """The manifest, read from its file; raises :class:`DataError` if it is damaged."""
-        content = read_bytes(self.manifest_file, "the run cannot be used without it; copy it again")
+        content = read_bytes(self.manifest_file, "the manifest is missing; copy the run again")
         try:
             return Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise DataError("not a run's manifest; the run cannot be used", self.manifest_file) from error
+            raise DataError("not the manifest of a run; copy the run again", self.manifest_file) from error
 
     @property
     def curve(self) -> Curve | None:
-        """The course of the training, read anew; None where no step was trained to its end."""
+        """The training curve, read from its file; None if it does not exist yet."""
         if not self.curve_file.is_file():
             return None
         return read_record(Curve, self.curve_file, "the file is missing", "train into a new folder")
@@ -152,11 +150,11 @@ class RunFolder:
 
     @property
     def trained_on(self) -> tuple[str, str] | None:
-        """Name and fingerprint of the training data; None for a model that knows no data."""
+        """Name and fingerprint of the training data; None for a model without a dataset."""
         return self.manifest.data_name, self.manifest.data_fingerprint
 
     def discard(self) -> None:
-        """Remove a run without a model or checkpoint, unless the folder holds other files."""
+        """Remove a run without a model or checkpoint, unless the folder contains other files."""
         ours = (self.checkpoints, self.logs, self.manifest_file, self.recipe_file)
         if self.begun or not self.manifest_file.is_file() or {*self.path.iterdir()} - {*ours}:
             return
@@ -176,7 +174,7 @@ class RunFolder:
 
 
 class PackagedRun(RunFolder):
-    """The model that comes with palate: it knows no data, and nothing is written beside it."""
+    """The packaged model as a run without a dataset; nothing is written to its folder."""
 
     @property
     def model(self) -> Path:
@@ -185,34 +183,34 @@ class PackagedRun(RunFolder):
 
     @property
     def recipe(self) -> Recipe:
-        """The defaults, with the windows that it was trained on."""
+        """Default recipe, with the window kind that the model was trained on."""
         return Recipe(name=PACKAGED, windows=WindowSettings(kind="random"))
 
     @property
     def trained_on(self) -> None:
-        """No data."""
+        """None, because the model has no dataset."""
         return None
 
 
 def run_folder(name: Path | str) -> RunFolder:
-    """Return the run that a name stands for: a folder, or ``packaged``, for which another folder is ``./packaged``."""
+    """Return the run of a folder, or of the name ``packaged`` (write ``./packaged`` for a folder of that name)."""
     return PackagedRun(PACKAGED_FOLDER) if str(name) == PACKAGED else RunFolder(Path(name))
 
 
 def default_run(recipe: Recipe) -> Path:
-    """Where a recipe's run lies when no folder is named: ``runs/NAME``."""
+    """Return the default folder of a recipe's run: ``runs/NAME``."""
     return Path("runs") / recipe.name
 
 
 def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | None = None) -> RunFolder:
-    """Make a run's folder, or go on with the one that is there; one with a trained model is left as it is.
+    """Create a run's folder, or resume the run in it; a finished run is returned unchanged.
 
-    A run in which training has made nothing yet, neither a checkpoint nor a model, makes room for another one.
-    What a killed training has left half written is removed. ``device`` says where the training computes.
+    A run without a checkpoint or model is replaced. Partial files of killed processes are removed. ``device`` is
+    recorded in the manifest.
 
     Raises:
-        OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
-        MismatchError: The run was made from other data.
+        OutputError: ``path`` holds something else or a run of another recipe, or another process is training there.
+        MismatchError: The run was trained on other data.
     """
     with locked(path):
         check_run(path, recipe, data)
@@ -223,7 +221,7 @@ def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | 
             if not run.model.is_dir():
                 resumed = (*run.manifest.resumed, _now())
                 run._update(resumed=resumed, ended=None, device=device, data_from_run=_way(run, recipe))
-                write_text(run.recipe_file, dump_recipe(rooted(recipe)))  # the data may lie elsewhere now
+                write_text(run.recipe_file, dump_recipe(rooted(recipe)))  # the data may have moved
             return run
         with fresh_folder(path) as partial:
             new = RunFolder(partial)
@@ -244,22 +242,22 @@ def train_once(
     report: Callable[[str], None],
     train: Callable[[RunFolder], None],
 ) -> Path:
-    """Open a run as :func:`open_run` does, and train it by a function unless it is finished already.
+    """Open a run as :func:`open_run` does, and train it unless it is finished.
 
     Args:
-        path: The run's folder.
-        recipe: Its recipe.
-        data: Facts of the dataset.
-        device: Where the training computes.
-        report: Told where there is nothing to train.
-        train: Trains and saves the model of the run that it is given, whose folder no other process trains in.
+        path: Folder of the run.
+        recipe: Recipe of the run.
+        data: Facts about the dataset.
+        device: Device of the training, for the manifest.
+        report: Called with a message if the run is already finished.
+        train: Trains and saves the model of the given run, whose folder is locked.
 
     Returns:
-        The run's folder.
+        The folder of the run.
 
     Raises:
-        OutputError: ``path`` holds something else or a run of another recipe, or another process trains there.
-        MismatchError: The run was made from other data.
+        OutputError: ``path`` holds something else or a run of another recipe, or another process is training there.
+        MismatchError: The run was trained on other data.
     """
     run = open_run(path, recipe, data, device)
     with locked(path):
@@ -286,7 +284,7 @@ def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def load_run(path: Path | str) -> RunFolder:
-    """Open an existing run, or the packaged one; raises :class:`DataError` if the folder is none."""
+    """Open an existing run or the packaged one; raises :class:`DataError` if the folder is not a run."""
     run = run_folder(path)
     if isinstance(run, PackagedRun):
         return run
@@ -300,9 +298,7 @@ def load_run(path: Path | str) -> RunFolder:
 
 def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
     keys = differing_keys(rooted(run.recipe), rooted(recipe))
-    if keys := [
-        key for key in keys if key != "data.path"
-    ]:  # the fingerprint tells whether the data is the same
+    if keys := [key for key in keys if key != "data.path"]:  # data is compared by fingerprint
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         raise OutputError(f"{run.path} holds a run of another recipe (differs in {shown}); name a new folder")
     if (made_from := run.manifest.data_fingerprint) != data.fingerprint:
@@ -313,7 +309,7 @@ def _check_same(run: RunFolder, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def _way(run: RunFolder, recipe: Recipe) -> str | None:
-    """Path of the dataset relative to the run; None if there is none, as between drives."""
+    """Return the dataset's path relative to the run; None if there is none, as across Windows drives."""
     try:
         return Path(os.path.relpath(recipe.data.path.resolve(), run.path.resolve())).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Folders of what palate keeps between runs, and of the model hub's downloads."""
+"""Cache folders of palate and of the model hub."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ CACHES = {
     "gguf": "language models converted from GGUF files",
     "movielens": "downloaded MovieLens releases",
 }
-"""What each folder of the user's cache holds."""
+"""Folders of palate's user cache, and what each holds."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache folder and what it takes."""
+    """A cache folder and its size on disk."""
 
     holds: str
     path: str
     size_bytes: int | None
-    """None where there is no such folder."""
+    """None if the folder does not exist."""
     free_bytes: int | None
-    """Free space on its disk; None where that cannot be read."""
+    """Free space on its disk; None if unknown."""
 
 
 def cache_folder(name: str) -> Path:
-    """Return the user's cache folder for one of :data:`CACHES`."""
+    """Return the path of one of :data:`CACHES`."""
     assert name in CACHES, name
     return platformdirs.user_cache_path("palate") / name
 
 
 def list_caches() -> tuple[Cache, ...]:
-    """Measure palate's caches, and the model hub's, which other programs share."""
+    """Return palate's caches and the model hub's, which other programs share, with their sizes."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     places = [(holds, cache_folder(name)) for name, holds in CACHES.items()]
@@ -46,13 +46,13 @@ def list_caches() -> tuple[Cache, ...]:
 
 
 def _size(folder: Path) -> int | None:
-    """Add up the bytes of the files below a folder; links are not followed, as the hub's point to its own files."""
+    """Sum the sizes of the files below a folder; links are not followed, because the hub's point to its own files."""
     if not folder.is_dir():
         return None
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # removed meanwhile
+            with suppress(OSError):  # removed by another process
                 total += (Path(parent) / name).lstat().st_size
     return total
 

@@ -1,4 +1,4 @@
-"""Devices and number formats by name."""
+"""Devices and floating-point types by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from palate.errors import MismatchError
 
 
 def find_device(name: str | torch.device = "auto") -> torch.device:
-    """Find a device that is there.
+    """Find an available device.
 
     Args:
-        name: "auto" for the first GPU if there is one, else the CPU; or a device as torch names it, like "cuda:1".
+        name: "auto" for the first GPU, or the CPU without one; or a torch device such as "cuda:1".
 
     Returns:
-        The device, with its number where it is a GPU.
+        The device; that of a GPU has an index.
 
     Raises:
-        MismatchError: There is no such device.
+        MismatchError: The device does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -32,15 +32,15 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device as a person would: with the GPU's name."""
+    """Format a device for display, with the GPU's name."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def dtype_of(name: str | torch.dtype) -> torch.dtype:
-    """Find a floating-point format by its name in torch.
+    """Return a floating-point dtype by its torch name.
 
     Raises:
-        MismatchError: There is none of that name.
+        MismatchError: There is no such floating-point dtype.
     """
     found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:

@@ -1,4 +1,4 @@
-"""Diagnosis of an installation: versions, devices, extras, caches, and what is wrong."""
+"""Diagnosis of an installation: versions, devices, extras, caches and problems."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _OWN_MODEL = ("config.json", "model.safetensors", "backbone")
 
 @dataclass(frozen=True)
 class InstalledPackage:
-    """A package that palate always needs."""
+    """A package that palate requires without any extra."""
 
     name: str
     version: str | None
     """None if it is not installed."""
     expected: str
-    """The range of versions, as in pyproject.toml."""
+    """Version range, as in pyproject.toml."""
     fits: bool
 
 
@@ -44,49 +44,49 @@ class FoundDevice:
     """A device that models can compute on."""
 
     name: str
-    """As ``--device`` takes it."""
+    """Value for ``--device``."""
     what: str
 
 
 @dataclass(frozen=True)
 class FoundExtra:
-    """An extra, and what of it is missing."""
+    """An extra and its missing modules."""
 
     name: str
     needed_for: str
     installed: bool
     missing: tuple[str, ...]
-    """Its modules that are not installed."""
+    """Modules of the extra that are not installed."""
     install: str
-    """The command that installs it here."""
+    """Command that installs the extra here."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What there is, what is missing for what, and what is wrong."""
+    """Result of :func:`diagnose`."""
 
     palate: str | None
     installed_from: str
     commit: str | None
-    """The git commit of a checkout."""
+    """Git commit of a checkout; None for an installed package."""
     python: str
     machine: str
     packages: tuple[InstalledPackage, ...]
     devices: tuple[FoundDevice, ...]
     default_device: str | None
-    """What ``--device auto`` takes; None if torch cannot be loaded."""
+    """Device of ``--device auto``; None if torch cannot be loaded."""
     extras: tuple[FoundExtra, ...]
     caches: tuple[Cache, ...]
     hub: str
-    """Address of the model hub, or that it is switched off."""
+    """URL of the model hub, or that it is switched off."""
     notes: tuple[str, ...]
-    """What works, and could be better."""
+    """Suggestions about what works, but not optimally."""
     problems: tuple[str, ...]
-    """What does not work, and what to do about it."""
+    """What does not work, each with a remedy."""
 
 
 def diagnose() -> Diagnosis:
-    """Look at this installation; loads torch, contacts nobody and changes nothing."""
+    """Diagnose this installation; loads torch, opens no connection and changes nothing."""
     packages = tuple(_packages())
     devices, notes, problems = _devices()
     problems = [*_wrong_packages(packages), *problems, *_own_model()]
@@ -110,7 +110,7 @@ def diagnose() -> Diagnosis:
 
 
 def _packages() -> Iterator[InstalledPackage]:
-    """Check what palate requires without any extra against what is installed."""
+    """Compare palate's required packages with the installed ones."""
     try:
         wanted = map(Requirement, importlib.metadata.requires(DISTRIBUTION) or ())
     except importlib.metadata.PackageNotFoundError:
@@ -131,10 +131,10 @@ def _wrong_packages(packages: tuple[InstalledPackage, ...]) -> Iterator[str]:
 
 
 def _devices() -> tuple[list[FoundDevice], list[str], list[str]]:
-    """Return the devices, the CPU first, with notes and problems; the default is the first GPU if there is one."""
+    """Return devices (the CPU first), notes and problems."""
     try:
         import torch
-    except (ImportError, OSError) as error:  # missing, or a library that it needs is
+    except (ImportError, OSError) as error:  # torch or one of its libraries is missing
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return [], [], [f"torch cannot be loaded ({reason}); install it again"]
     found = [FoundDevice("cpu", f"{torch.get_num_threads()} threads")]

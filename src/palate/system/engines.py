@@ -1,4 +1,4 @@
-"""Engines that run tasks which leave their results in files: processes of this machine, or a Ray cluster."""
+"""Process engines: run idempotent tasks in processes of this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from palate.system.machine import describe_machine
 
 EngineName: TypeAlias = Literal["local", "ray"]
 _MOST_DEATHS = 3
-"""Deaths of workers in a row, without a task that ends, after which it is given up."""
+"""Consecutive worker deaths without a finished task, after which the engine gives up."""
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
 
 class ShardTask(Protocol[Result_co]):
-    """A task that may be run twice, and leaves its result in files."""
+    """An idempotent task: running it twice does no harm."""
 
     @property
     def done(self) -> bool:
-        """Whether the result is there."""
+        """Whether the result is stored, so that the task need not run."""
 
     def run(self) -> Result_co:
-        """Do it, unless it is done."""
+        """Run the task and return its result."""
 
 
 class ShardEngine(Protocol):
-    """Runs tasks, each until it is done, in any order."""
+    """Runs tasks in any order, each until it succeeds or fails with an error."""
 
     def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         """Yield the results in any order.
 
         Raises:
-            PalateError: Of the first task that fails.
+            PalateError: The error of the first task that fails.
         """
 
 
@@ -50,9 +50,9 @@ def shard_engine(name: EngineName, workers: int | None = None) -> Iterator[Shard
     """Start an engine.
 
     Args:
-        name: ``local`` for processes of this machine; ``ray`` for the Ray cluster that ``RAY_ADDRESS`` names or that
-            this process is connected to, or else one on this machine.
-        workers: Number of processes; one for each CPU if None.
+        name: ``local`` for processes of this machine; ``ray`` for the Ray cluster that ``RAY_ADDRESS`` names or this
+            process is connected to, or else a new one on this machine.
+        workers: Number of processes; one per CPU core if None.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -66,7 +66,7 @@ def shard_engine(name: EngineName, workers: int | None = None) -> Iterator[Shard
 
 @contextmanager
 def engine_beside(name: EngineName, workers: int) -> Iterator[ShardEngine | None]:
-    """Start an engine, or none where this process is to do the work by itself: one worker of this machine."""
+    """Start an engine; yields None for a single local worker, which needs no other process."""
     if name == "local" and workers == 1:
         yield None
     else:
@@ -75,7 +75,7 @@ def engine_beside(name: EngineName, workers: int) -> Iterator[ShardEngine | None
 
 
 class _Local:
-    """Processes of this machine; where one dies, its task is run again by another."""
+    """Runs tasks in processes of this machine; the task of a dead worker is run again by another."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -97,8 +97,8 @@ class _Local:
                 if deaths >= _MOST_DEATHS:
                     raise OutputError(
                         f"workers were killed {deaths} times, with {len(left) - len(done)} of {len(tasks)} tasks "
-                        "left; where the system ran out of memory, take fewer --workers or smaller parts, and "
-                        "run it again"
+                        "left; if the system ran out of memory, use fewer --workers or smaller parts, and run it "
+                        "again"
                     ) from None
             left = [task for task in left if not any(task is one for one in done)]
 
@@ -127,7 +127,7 @@ class _Local:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let processes that are started compute on one thread: there is one for each CPU."""
+    """Limit worker processes to one thread each, because there is one worker per core."""
     names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -146,7 +146,7 @@ def _run(task: ShardTask[Result]) -> Result:
 
 
 def _begin_worker() -> None:
-    """Leave interrupts to the process that started this one, and end with it."""
+    """Ignore interrupts, which the parent process handles, and exit when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
@@ -160,7 +160,7 @@ def _begin_worker() -> None:
 
 
 class _OnRay:
-    """Ray Data over the tasks, a row each; a task of a worker or node that dies is run again by another."""
+    """Runs tasks as rows of a Ray dataset; the task of a dead worker or node is run again by another."""
 
     def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         import ray.data
@@ -175,7 +175,7 @@ class _OnRay:
 
 
 def _run_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Run a task; its error is a result, as Ray would wrap it."""
+    """Run a task; its error is returned, because Ray would wrap a raised one."""
     try:
         return {"result": row["task"].run(), "error": None}
     except PalateError as error:

@@ -1,4 +1,4 @@
-"""Optional dependencies: what each extra is for, what of it is missing, and the command that installs it."""
+"""Optional dependencies: purpose and missing modules of each extra, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Extra:
 
     needed_for: str
     modules: tuple[str, ...]
-    """Modules that it brings; it is installed if all of them can be found."""
+    """Modules of the extra; it counts as installed if all of them are found."""
 
 
 EXTRAS = {
@@ -45,7 +45,7 @@ EXTRAS = {
     "datasets": Extra("a dataset as the library datasets holds it: to_datasets", ("datasets",)),
     "tensorboard": Extra("TensorBoard's event files of a training", ("tensorboard",)),
 }
-"""The extras that users install, by name."""
+"""Extras for users, by name."""
 
 
 def missing_modules(extra: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def missing_modules(extra: str) -> tuple[str, ...]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found, without importing it."""
+    """Return whether a module can be found, without importing it."""
     try:
         return find_spec(module) is not None
     except (
@@ -65,10 +65,10 @@ def is_installed(module: str) -> bool:
 
 
 def missing_extra(need: str, extra: str) -> MissingExtraError:
-    """Make the error for an extra that is not installed.
+    """Build the error for an extra that is not installed.
 
     Args:
-        need: What needs it, such as "LoRA needs peft".
+        need: Feature that needs the extra, such as "LoRA needs peft".
         extra: One of :data:`EXTRAS`.
     """
     return MissingExtraError(f"{need}, which is not installed; run  {install_line(extra)}")
@@ -80,12 +80,12 @@ def install_line(extra: str) -> str:
 
 
 def add_line(requirement: str, *options: str) -> str:
-    """Return the command that installs a package beside palate, with these options."""
+    """Return the command that installs a package into palate's environment, with these pip options."""
     return " ".join((_installer(), "install", *options, f'"{requirement}"'))
 
 
 def reinstall_line(requirement: str) -> str:
-    """Return the command that installs a package again whose files were changed."""
+    """Return the command that reinstalls a package whose files were changed."""
     return add_line(requirement, "--force-reinstall")
 
 
@@ -98,13 +98,13 @@ def installed_version(distribution: str) -> str | None:
 
 
 def installed_from() -> str:
-    """Return where this palate was installed from: a folder, a URL, or "an index"."""
+    """Return where palate was installed from: a folder, a URL, or "an index"."""
     folder, _, url = _origin()
     return str(folder) if folder else url or "an index"
 
 
 def _target(extra: str) -> str:
-    """Name palate with an extra as pip takes it; relative in the checkout itself."""
+    """Return palate with an extra as a pip requirement; a relative path in the checkout itself."""
     folder, editable, url = _origin()
     if folder is not None:
         place = "." if folder == Path.cwd() else str(folder)
@@ -114,9 +114,9 @@ def _target(extra: str) -> str:
 
 @lru_cache(maxsize=1)
 def _origin() -> tuple[Path | None, bool, str | None]:
-    """Return the folder of the checkout or None, whether it is editable, and the URL if there is no folder.
+    """Return the checkout's folder or None, whether it is editable, and the URL if there is no folder.
 
-    pip and uv note the origin in ``direct_url.json`` (PEP 610), unless it is an index.
+    pip and uv record the origin in ``direct_url.json`` (PEP 610), unless it is an index.
     """
     try:
         text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
@@ -142,7 +142,7 @@ def _checkout(folder: Path) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _installer() -> str:
-    """Return pip, or uv where it installed palate: its environments may have no pip."""
+    """Return "pip", or "uv pip" if uv installed palate: its environments may have no pip."""
     try:
         name = importlib.metadata.distribution(DISTRIBUTION).read_text("INSTALLER")
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Atomic file and folder writes: content is written beside its place and then renamed."""
+"""Atomic file and folder writes: content is written beside its destination and then renamed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from palate.system.locks import LOCK, beside, locked, place_of
 
 PARTIAL = "partial"
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
-"""Matches the error number in messages of safetensors and tokenizers."""
+"""Finds the error number in messages of safetensors and tokenizers."""
 _OF_TORCH = ("PytorchStreamWriter failed writing", "basic_ios::clear: iostream error")
-"""Beginnings of torch's messages for a failed write."""
+"""Parts of torch's messages for a failed write."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Replace a file atomically, creating its parent folders.
 
-    Yields the path at which the block, or a library that it calls, writes the new content. The file is renamed into
-    place if the block ends without an error. Its permissions follow the umask, whatever the library sets.
+    Yields a temporary path for the new content. The file is renamed into place if the block ends without an error.
+    Its permissions follow the umask, whatever a library sets.
 
     Raises:
         OutputError: The path is not writable or the disk is full; the old file is kept.
@@ -38,7 +38,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     with locked(path, wait=True), telling_failed_writes(path):
         scratch = beside(path, PARTIAL)
         try:
-            _remove(scratch)  # what a killed process left
+            _remove(scratch)  # left by a killed process
             scratch.mkdir()
             partial = scratch / path.name
             partial.touch()
@@ -51,7 +51,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             try:
                 partial.chmod(mode)
                 _to_disk(partial)
-                os.replace(partial, path)  # noqa: PTH105 - one name for the rename that tests make fail
+                os.replace(partial, path)  # noqa: PTH105 - tests patch this function to make renames fail
             except OSError as error:
                 raise output_error(error, path) from error
         finally:
@@ -59,7 +59,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
-    """Write a file atomically, see :func:`replacing`."""
+    """Write a file atomically; see :func:`replacing`."""
     with replacing(path) as partial:
         try:
             partial.write_bytes(data)
@@ -68,12 +68,12 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write text atomically as UTF-8, without translating line ends."""
+    """Write text atomically as UTF-8, without newline translation."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write indented JSON atomically; raises ValueError for NaN and infinity, which JSON does not have."""
+    """Write indented JSON atomically; raises ValueError for NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -85,7 +85,7 @@ def check_fresh(path: Path | str) -> None:
             if path.exists():
                 raise OutputError(f"{path} is a file; name a new folder")
         elif any(path.iterdir()):
-            _remove_leftovers_of(path.resolve())  # of a process that was killed when all was done
+            _remove_leftovers_of(path.resolve())  # of a process that was killed after the rename
             raise OutputError(f"{path} is not empty; name a new folder, or remove this one first")
         elif path.is_mount():
             raise OutputError(f"{path} is a mount point, which cannot be replaced; name a folder inside it")
@@ -94,8 +94,8 @@ def check_fresh(path: Path | str) -> None:
 
 
 def check_writable(folder: Path | str) -> None:
-    """Raise :class:`OutputError` unless files can be created in a folder, or in its nearest existing parent."""
-    place = Path(folder).absolute()  # links are not followed: one may lead to itself
+    """Raise :class:`OutputError` unless a file can be created in a folder, or in its nearest existing parent."""
+    place = Path(folder).absolute()  # does not follow links, which may be cyclic
     while not place.exists() and place != place.parent:
         place = place.parent
     try:
@@ -110,17 +110,17 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
     """Create a folder atomically: it is filled beside ``path`` and renamed if the block ends without an error.
 
     Yields the folder to write into. A failed block leaves nothing behind; leftovers of a killed process are removed by
-    the next one. With ``resumable`` they are kept and yielded again, unless the block failed because of its input.
-    Permissions follow the umask.
+    the next call. With ``resumable``, the partial folder is kept and yielded again, unless the block raised an error
+    about its input. Permissions follow the umask.
 
     Raises:
-        OutputError: Before the block, if ``path`` is not free, cannot be created or is being created by another
-            process; after it, if the disk is full.
+        OutputError: Before the block if ``path`` is not free, cannot be created or is being created by another
+            process; after it if the disk is full.
     """
     check_fresh(path)
     place = Path(path).resolve()
     with locked(place):
-        check_fresh(path)  # whoever held it may have filled it
+        check_fresh(path)  # another process may have created it while this one waited
         partial = beside(place, PARTIAL)
         try:
             if not resumable:
@@ -146,7 +146,7 @@ def fresh_folder(path: Path | str, resumable: bool = False) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path | str) -> None:
-    """Remove the partial files that killed processes left in a folder; those of running processes stay."""
+    """Remove partial files of killed processes from a folder; those of running processes stay."""
     with suppress(OSError):
         for path in Path(folder).iterdir():
             if place := place_of(path, PARTIAL) or place_of(path, LOCK):
@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path | str) -> None:
 
 @contextmanager
 def telling_failed_writes(path: Path | str) -> Iterator[None]:
-    """Convert the errors of libraries for a full or read-only disk to :class:`OutputError`."""
+    """Convert libraries' errors about a full or read-only disk to :class:`OutputError`."""
     try:
         yield
     except PalateError:
@@ -175,14 +175,14 @@ def read_bytes(path: Path | str, missing: str) -> bytes:
     """Read a file.
 
     Args:
-        path: The file.
-        missing: Message if the file does not exist: what was expected and what to do.
+        path: File to read.
+        missing: Error message if the file does not exist: what was expected and what to do.
 
     Returns:
-        Its content.
+        The content.
 
     Raises:
-        DataError: The file does not exist or may not be read.
+        DataError: The file does not exist or is not readable.
     """
     try:
         return Path(path).read_bytes()
@@ -191,7 +191,7 @@ def read_bytes(path: Path | str, missing: str) -> bytes:
 
 
 def read_text(path: Path | str, missing: str) -> str:
-    """Read a file as UTF-8, like :func:`read_bytes`; also raises :class:`DataError` for invalid UTF-8."""
+    """Read a file as UTF-8; raises as :func:`read_bytes` does, and :class:`DataError` for invalid UTF-8."""
     try:
         return read_bytes(path, missing).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -199,7 +199,7 @@ def read_text(path: Path | str, missing: str) -> str:
 
 
 def check_readable(path: Path | str, missing: str) -> None:
-    """Raise the errors of :func:`read_bytes` before a library opens the file and words them differently."""
+    """Raise the errors of :func:`read_bytes` before a library opens the file and raises different ones."""
     try:
         with Path(path).open("rb"):
             pass
@@ -208,7 +208,7 @@ def check_readable(path: Path | str, missing: str) -> None:
 
 
 def iterated(folder: Path | str, missing: str) -> list[Path]:
-    """List a folder, sorted by name; raises :class:`DataError` like :func:`read_bytes`."""
+    """List a folder, sorted by name; raises as :func:`read_bytes` does."""
     try:
         return sorted(Path(folder).iterdir())
     except OSError as error:
@@ -216,7 +216,7 @@ def iterated(folder: Path | str, missing: str) -> list[Path]:
 
 
 def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
-    """Convert the OSError of a failed read; a missing file and a forbidden one get different messages."""
+    """Convert the OSError of a failed read to a :class:`DataError` with a remedy."""
     if isinstance(error, PermissionError):
         return DataError(
             f"cannot be read ({error.strerror}); let this user read it (chmod), or run as its owner", path
@@ -224,12 +224,12 @@ def unreadable(error: OSError, path: Path | str, missing: str) -> DataError:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return DataError(missing, path)
     if isinstance(error, IsADirectoryError):
-        return DataError("is a folder, and a file is expected", path)
+        return DataError("is a folder, but a file is expected", path)
     return DataError(f"cannot be read ({error.strerror or error})", path)
 
 
 def sha256_of(path: Path | str) -> str:
-    """Return the checksum of a file as ``sha256:…``."""
+    """Compute the SHA-256 checksum of a file, as ``sha256:…``."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -243,7 +243,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _follow_umask(folder: Path) -> None:
-    """Set the permissions of a folder's files by the umask: some libraries create private files."""
+    """Set the permissions of a folder's files by the umask, because some libraries create private files."""
     probe = folder / f".{PARTIAL}"
     probe.touch()
     mode = probe.stat().st_mode

@@ -1,4 +1,4 @@
-"""The model hub: names of models, downloads and uploads, with errors in one line."""
+"""The model hub: model names, downloads and uploads, with errors in one line."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
     HFValidationError,
     OSError,
 )
-"""What the hub's client raises: its own errors, those of its HTTP library, whichever it is, and missing files."""
+"""Errors that the hub's client raises: its own, those of its HTTP library (whichever it is), and missing files."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_name(name: Path | str) -> bool:
-    """Whether ``OWNER/NAME`` can only be a name on the hub: there is no folder of that name, nor one called OWNER."""
+    """Return whether ``OWNER/NAME`` can only be a hub name: no folder of that name exists, nor one called OWNER."""
     text = str(name)
     return _NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text).parent.exists()
 
 
 def download_model(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Download a model of the hub unless it is cached.
+    """Download a model from the hub, unless it is cached.
 
     Args:
         name: ``OWNER/NAME`` on the hub.
-        revision: A branch, tag or commit; the main branch if None.
-        patterns: The files that are wanted, as ``"*.json"``.
+        revision: Branch, tag or commit; the main branch if None.
+        patterns: Glob patterns of the files to download, such as ``"*.json"``.
 
     Returns:
-        The folder in the hub's cache.
+        Its folder in the hub's cache.
 
     Raises:
-        DataError: There is no such model, or the hub cannot be reached and has not been before.
+        DataError: The model does not exist, or it is not cached and the hub is unreachable.
     """
     with _telling(lambda reason: DataError(f"no folder, and not loaded from the hub ({reason})", name)):
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
@@ -55,21 +55,21 @@ def upload_model(
     message: str = "Upload a palate model",
     token: str | None = None,
 ) -> str:
-    """Upload a folder as a model of the hub, in one commit.
+    """Upload a folder as a model to the hub, in one commit.
 
     Args:
-        folder: The folder.
-        name: ``OWNER/NAME``; made if it does not exist.
-        private: Whether a new one is private; as the owner's settings say if None.
-        revision: The branch, made if it does not exist; the main branch if None.
-        message: The commit's message.
-        token: Token of the hub; the one of ``hf auth login`` if None.
+        folder: Folder to upload.
+        name: ``OWNER/NAME``; created if it does not exist.
+        private: Whether a new model is private; as the owner's settings say if None.
+        revision: Branch, created if it does not exist; the main branch if None.
+        message: Commit message.
+        token: Access token; that of ``hf auth login`` if None.
 
     Returns:
-        The commit's URL.
+        URL of the commit.
 
     Raises:
-        OutputError: The hub cannot be reached, or refuses it.
+        OutputError: The hub is unreachable, or refuses the upload.
     """
     api = HfApi(token=token)
     with _telling(
@@ -85,7 +85,7 @@ def upload_model(
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of an error, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Locks of the operating system that allow one process at a time to write a file or folder."""
+"""Operating-system locks that let one process at a time write a file or folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from palate.errors import OutputError, output_error
 LOCK = "lock"
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _LONGEST = 200
-"""Maximum bytes kept of a name to which a suffix is added; file systems allow 255."""
+"""Maximum bytes kept of a name before a suffix is added; file systems allow 255."""
 
 
 class Holder(BaseModel):
@@ -48,16 +48,16 @@ _HELD = _Held()
 def locked(path: Path | str, *, wait: bool = False) -> Iterator[None]:
     """Lock a path during the block, against other processes and other threads.
 
-    The lock is the operating system's, on a file beside the path: it is released when the process ends, however it
-    ends, and the file is removed. It is reentrant in a thread. On a file system without locks a warning is given and
-    the block runs without one.
+    The operating system's lock is on a file beside the path. It is released when the process ends, for whatever
+    reason, and the file is removed. It is reentrant within a thread. On a file system without locks, a warning is
+    issued and the block runs unlocked.
 
     Args:
-        path: The file or folder, which need not exist.
-        wait: Wait until the lock is free, for short operations; otherwise a locked path is refused.
+        path: File or folder to lock; it need not exist.
+        wait: Wait for the lock, for short operations; otherwise raise if it is taken.
 
     Raises:
-        OutputError: Another process holds the lock (the message names it), or the lock file cannot be written.
+        OutputError: Another process holds the lock (the message names it), or the lock file is not writable.
     """
     place = Path(path).resolve()
     file = beside(place, LOCK)
@@ -72,19 +72,19 @@ def locked(path: Path | str, *, wait: bool = False) -> Iterator[None]:
         finally:
             _HELD.files.discard(file)
             if lock is not None:
-                with suppress(OSError):  # Windows removes no file that is open
-                    file.unlink()  # while it is held: who waits for it sees that it is gone, and makes it anew
+                with suppress(OSError):  # Windows cannot remove an open file
+                    file.unlink()  # while locked: a waiting process notices, and creates the file again
                 lock.release()
 
 
 def beside(place: Path, kind: str) -> Path:
-    """Return the path of the temporary file beside a path, such as ``.out.lock``; long names are truncated."""
+    """Return the path of a temporary file beside a path, such as ``.out.lock``; long names are truncated."""
     name = place.name.encode()[:_LONGEST].decode(errors="ignore")
     return place.parent / f".{name}.{kind}"
 
 
 def place_of(path: Path, kind: str) -> Path | None:
-    """Invert :func:`beside`; None for a file that it did not name."""
+    """Invert :func:`beside`; None for a name of another form."""
     begin, end = ".", f".{kind}"
     name = path.name
     if not (name.startswith(begin) and name.endswith(end) and len(name) > len(begin) + len(end)):
@@ -96,17 +96,18 @@ def _acquired(file: Path, path: Path | str, wait: bool) -> FileLock | None:
     lock = FileLock(file)
     try:
         lock.acquire(blocking=wait)
-        with suppress(OSError):  # a full disk keeps nobody from a lock
+        with suppress(OSError):  # a full disk does not prevent the lock
             file.write_text(_this_process().model_dump_json() + "\n", encoding="utf-8")
     except Timeout:
         raise OutputError(
-            f"{path} is in use by {_holder(file)}; wait until that is done, or name another place"
+            f"{path} is in use by {_holder(file)}; wait until it ends, or name another place"
         ) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise output_error(error, path) from error
         warnings.warn(
-            f"{path} lies on a file system without locks: start nothing else that writes there", stacklevel=4
+            f"{path} is on a file system without locks: start no other process that writes there",
+            stacklevel=4,
         )
         return None
     return lock
@@ -121,7 +122,7 @@ def _this_process() -> Holder:
 def _holder(file: Path) -> str:
     try:
         holder = Holder.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):  # it has only just been taken
+    except (OSError, ValidationError):  # taken a moment ago, and not written yet
         return "another process"
     since = holder.since.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"process {holder.pid} on {holder.host} since {since} ({holder.command[:200]})"
@@ -129,7 +130,7 @@ def _holder(file: Path) -> str:
 
 @contextmanager
 def _parents(place: Path) -> Iterator[None]:
-    """Create parent folders; those that are still empty afterwards are removed."""
+    """Create parent folders; new ones that are still empty afterwards are removed."""
     missing = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

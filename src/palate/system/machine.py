@@ -1,4 +1,4 @@
-"""Package versions, the git commit, and the machine of a result."""
+"""Package versions, git commit and machine, as recorded with results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _PACKAGES = ("palate", "torch", "transformers", "sentence-transformers", "numpy"
 
 
 class Machine(Frozen):
-    """The machine of a run."""
+    """The machine of a result."""
 
     system: str
     processor: str
-    cores: int  # that this process may use
+    cores: int  # available to this process
     memory_gib: float | None
     gpu: str | None
     threads: int | None = None
@@ -37,7 +37,7 @@ class Machine(Frozen):
 
 
 def describe_machine() -> Machine:
-    """Describe this machine; a GPU only if torch is loaded, as looking for one would load it."""
+    """Describe this machine; its GPU only if torch is already loaded, because detection would load it."""
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
@@ -54,7 +54,7 @@ def peak_memory_gib() -> float:
         import resource
     except ImportError:  # Windows
         return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return most * unit / 2**30
 
@@ -62,8 +62,8 @@ def peak_memory_gib() -> float:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of returning it to the system.
 
-    A training step on the CPU allocates the same large blocks as the one before. Returned blocks come back as zeroed
-    pages, which takes a fifth of the time for large blocks.
+    Each training step on the CPU allocates the same large blocks. Blocks that were returned to the system come back as
+    zeroed pages, which takes a fifth of the time for large blocks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -75,8 +75,8 @@ def keep_freed_memory() -> None:
 def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
     """Make CPU computations bit-reproducible during the block.
 
-    Sums in another order round differently: the numerical libraries of numpy and scikit-learn are limited to the same
-    number of threads, and torch uses deterministic algorithms. On a GPU, where some operations have no such variant,
+    Summation order affects rounding, so the thread pools of numpy and scikit-learn are limited to the same number of
+    threads, and torch uses deterministic algorithms. On a GPU, where some operations have no deterministic variant,
     only the number of threads is set.
 
     Args:
@@ -92,7 +92,7 @@ def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
     threads = threads or before
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(fixed or device.type == "cpu")
-    deterministic.fill_uninitialized_memory = False  # nothing reads what it has not written
+    deterministic.fill_uninitialized_memory = False  # saves time; no code reads uninitialised memory
     try:
         with threadpool_limits(limits=threads):
             yield
@@ -103,13 +103,13 @@ def reproducible(threads: int | None, device: torch.device) -> Iterator[None]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on, without importing them."""
+    """Return the versions of Python and of packages that affect results, without importing them."""
     found = {name: installed_version(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | {name: one for name, one in found.items() if one}
 
 
 def checkout_commit() -> str | None:
-    """Return the git commit of this code, with ``-dirty`` if modified; None for an installed package."""
+    """Return the git commit of this code, with ``-dirty`` if it is modified; None for an installed package."""
     here = Path(__file__)
     if _git("ls-files", "--error-unmatch", here.name) is None:
         return None  # a repository around the installed package is not palate's

@@ -1,4 +1,4 @@
-"""Tables about many users that are written in parts, so that an interrupted job goes on, and joined at the end."""
+"""Tables with rows for many users: written in parts, so that an interrupted job resumes, and joined at the end."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ SETTINGS = "settings.json"
 
 
 class TablePart(ShardTask[int], Protocol):
-    """Writes a part of a table as a Parquet file."""
+    """Task that writes one part of a table as a Parquet file, and returns its number of users."""
 
     @property
     def user_ids(self) -> Sequence[str]:
-        """Users of the part."""
+        """Users in this part."""
 
 
 def check_table(out: Path, endings: Sequence[str] = TABLE_ENDINGS) -> None:
-    """Check early that a table can be written.
+    """Check that a table can be written, before any work starts.
 
     Raises:
-        OutputError: There is a file already, the suffix is not known, or the folder cannot be written.
+        OutputError: The file exists, its suffix is unknown, or the folder is not writable.
     """
     if out.suffix not in endings:
-        raise OutputError(f"{out}: expected a name that ends in {' or '.join(endings)}")
+        raise OutputError(f"{out}: expected a file name that ends in {' or '.join(endings)}")
     if out.exists():
-        raise OutputError(f"{out} is there already; name a new file, or remove it first")
+        raise OutputError(f"{out} already exists; name a new file, or remove it first")
     check_writable(out.resolve().parent)
 
 
 def write_parted_table(out: Path, settings: str, write: Callable[[Path], Sequence[Path]]) -> int:
-    """Write a table in parts, which lie in a folder beside it until all are there.
+    """Write a table in parts, which are kept in a folder beside it until all are written.
 
     Args:
-        out: The table: Parquet, CSV or JSON lines by its suffix.
-        settings: What parts of an interrupted table must have been made with to be gone on with.
-        write: Writes the parts that are missing from a folder, and returns all in their order.
+        out: Output file: Parquet, CSV or JSON lines by suffix.
+        settings: Settings of the job as text; an interrupted job resumes only if they are equal.
+        write: Writes the missing parts to a folder, and returns the files of all parts in order.
 
     Returns:
         The number of rows.
 
     Raises:
-        OutputError: The table cannot be written, or another process writes it.
+        OutputError: The table cannot be written, or another process is writing it.
     """
     parts = out.with_name(f"{out.name}.parts")
     with locked(out):
@@ -65,7 +65,7 @@ def write_parted_table(out: Path, settings: str, write: Callable[[Path], Sequenc
 def run_parts(
     engine: ShardEngine, parts: Sequence[TablePart], total: int, progress: Callable[[int, int], None]
 ) -> None:
-    """Write the parts that are missing by an engine; ``progress`` is told the numbers of users."""
+    """Write the missing parts by an engine; ``progress`` is called with (done, total) in users."""
     left = [part for part in parts if not part.done]
     done = total - sum(len(part.user_ids) for part in left)
     progress(done, total)
@@ -75,7 +75,7 @@ def run_parts(
 
 
 def _begin(parts: Path, settings: str) -> None:
-    """Keep the parts of an interrupted job of the same settings, and remove those of another."""
+    """Prepare the parts' folder: keep parts of an interrupted job with equal settings, remove others."""
     there = parts / SETTINGS
     if parts.exists() and (not there.is_file() or there.read_text(encoding="utf-8") != settings):
         shutil.rmtree(parts)
@@ -85,7 +85,7 @@ def _begin(parts: Path, settings: str) -> None:
 
 
 def _joined(files: list[Path], out: Path) -> int:
-    """Join parts into the table; returns its number of rows."""
+    """Join the parts into the table; return its number of rows."""
     with replacing(out) as partial:
         if out.suffix == ".parquet":
             pl.scan_parquet(files).sink_parquet(partial)

@@ -1,4 +1,4 @@
-"""Paths in settings: expansion of ``~``, and absolute paths for what a run stores."""
+"""Paths in settings: expansion of ``~``, and absolute paths for stored recipes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _name_at_home(name: str) -> str:
 
 
 PACKAGED = "packaged"
-"""Name of the model that comes with palate, wherever a run is named."""
+"""Name of the packaged model, in place of a run's folder."""
 LocalPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
 """A local path, relative to the working directory."""
 LocalName: TypeAlias = Annotated[str, AfterValidator(_name_at_home)]
@@ -35,7 +35,7 @@ LocalName: TypeAlias = Annotated[str, AfterValidator(_name_at_home)]
 def rooted(recipe: Recipe) -> Recipe:
     """Make the paths of a recipe absolute, so that they do not depend on the working directory.
 
-    Hub names stay as they are, unless a file or folder of that name exists.
+    Hub names are kept, unless a file or folder of that name exists.
     """
     items, model = recipe.items, recipe.model
     items = items.model_copy(
@@ -60,7 +60,7 @@ def rooted(recipe: Recipe) -> Recipe:
 
 
 def _rooted(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which may be moved
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, whose targets may change
 
 
 def _rooted_name(name: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def new_bar() -> Progress:
-    """Create a bar with percentage, a note (the task's field ``note``), elapsed and remaining time."""
+    """Create a bar with percentage, note (the task field ``note``), elapsed and remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -28,7 +28,7 @@ def new_bar() -> Progress:
 
 @contextmanager
 def counting_bar(description: str, watched: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback (done, total) that draws a bar if ``watched``."""
+    """Yield a callback (done, total), which draws a progress bar if ``watched``."""
     if not watched:
         yield lambda done, total: None
         return

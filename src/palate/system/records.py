@@ -1,4 +1,4 @@
-"""Pydantic models of JSON files, settings and requests, and the metadata of tensors."""
+"""Pydantic records: base class, validation of JSON files, and metadata of safetensors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def read_record(kind: type[_Record], path: Path, missing: str, again: str) -> _R
     """Read and validate a JSON file.
 
     Args:
-        kind: Type of its content: a pydantic model, or any type that pydantic validates.
-        path: The file.
-        missing: Message if the file does not exist.
-        again: What to do about a damaged file, for the message.
+        kind: Type of the content: a pydantic model, or any type that pydantic validates.
+        path: File to read.
+        missing: Error message if the file does not exist.
+        again: Remedy for a damaged file, which ends the message.
 
     Returns:
         The validated content.
@@ -41,7 +41,7 @@ def read_record(kind: type[_Record], path: Path, missing: str, again: str) -> _R
 def parse_record(
     kind: type[_Record], content: bytes | str, path: Path, again: str, line: int | None = None
 ) -> _Record:
-    """Validate JSON; arguments and errors as in :func:`read_record`."""
+    """Validate JSON; arguments and errors as of :func:`read_record`."""
     try:
         validate = getattr(kind, "model_validate_json", None) or TypeAdapter(kind).validate_json
         record: _Record = validate(content)
@@ -51,7 +51,7 @@ def parse_record(
 
 
 def tensor_metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of safetensors as bytes, for which the library has no function; empty if there is none."""
+    """Return the metadata of safetensors bytes, which the library cannot read from memory; empty if there is none."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata: dict[str, str] = header.get("__metadata__", {})
     return metadata

@@ -14,7 +14,7 @@ from palate.system.records import read_record
 
 
 class Stages:
-    """File of the wall time, CPU time and peak memory of each stage, summed over resumed processes."""
+    """A JSON file of each stage's wall time, CPU time and peak memory, summed over resumed processes."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -38,23 +38,23 @@ class Stages:
             write_json(self._file, self._spent)
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of each stage, in seconds."""
+        """Return the wall time of each stage, in seconds."""
         return {name: spent["seconds"] for name, spent in self._spent.items()}
 
     def processor_seconds(self) -> dict[str, float]:
-        """CPU time of each stage in seconds, on which the machine's load has little influence."""
+        """Return the CPU time of each stage in seconds, which depends little on the machine's load."""
         return {name: spent.get("processor_seconds", 0.0) for name, spent in self._spent.items()}
 
     def peak_memory_gib(self) -> float:
-        """Peak memory of a process, in GiB."""
+        """Return the highest peak memory of a process over all stages, in GiB."""
         return max(spent["peak_memory_gib"] for spent in self._spent.values())
 
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
-    again = "remove it, and what was spent is counted anew"
+    again = "remove it to start the accounting anew"
     return read_record(dict[str, dict[str, float]], file, "the file is missing", again)
 
 
 def _processor_seconds() -> float:
-    """CPU seconds of this process and its ended children."""
+    """Return the CPU seconds of this process and its ended children."""
     return sum(os.times()[:4])
