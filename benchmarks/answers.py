@@ -1,11 +1,11 @@
-"""What a whole answer costs from a stored user state, against the same backbone asked without any personalisation.
+"""Measures the time of an answer from a stored user state, relative to the bare backbone without personalisation.
 
     python benchmarks/answers.py [--backbone base] [--run runs/movielens-1m] [--tokens 20] [--out answers.json]
 
-The bare backbone reads the instruction alone; palate makes the user prompt from a state and answers from it; the
-paper's encoder reads its window of 50 again. All write equally many tokens and take turns, so that a busy machine
-slows them alike. Weights and histories are random; --run takes a trained model. The target is 1.15 times the bare
-backbone's.
+The bare backbone reads the instruction alone; palate builds the user prompt from a state and answers with it; the
+paper's encoder re-encodes its window of 50. All write the same number of tokens and take turns, so that other load on
+the machine affects them equally. Weights and histories are random; --run loads a trained model. The target is 1.15
+times the bare backbone's time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from palate.tasks import CategoryPreference
 from streaming import milliseconds
 
 DEMO = ModelSettings(backbone=RandomT5Settings(), user_encoder=StreamingSettings(), task_prompt=8)
-"""A streaming model as small as one that trains in minutes."""
+"""Layer sizes of a streaming model that trains in minutes."""
 BASE = RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12)
 BASE_VOCABULARY = 32_128
-"""T5 base has more tokens than a tokenizer of our own finds in so few texts."""
+"""T5 base has more tokens than a tokenizer trained on so few texts would."""
 BATCHES = {"demo": (1, 32), "base": (1,)}
 REPEATS = {"demo": 20, "base": 5}
 LENGTHS = (10, 1_000, 100_000)
@@ -59,7 +59,7 @@ def made_up_table(rng: np.random.Generator) -> ItemTable:
 
 
 def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedModel:
-    """A streaming model with random weights, on a small backbone or on one as large as T5 base."""
+    """Build a streaming model with random weights, on a small backbone or one with the sizes of T5 base."""
     task = CategoryPreference(GENRES, "genre", TaskSettings())
     each = np.arange(len(GENRES))[:, None]
     texts = [task.instruction, *task.target_texts(Preferences(each, each))]
@@ -84,13 +84,13 @@ def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedM
 
 
 def with_uem(model: PersonalizedModel) -> PersonalizedModel:
-    """The same backbone and items behind the paper's user encoder, in its sizes and with random weights."""
+    """Return the same backbone and items with the paper's user encoder, in its sizes and with random weights."""
     settings = model.settings.model_copy(update={"user_encoder": UEMSettings(), "window": WINDOW})
     return PersonalizedModel(settings, Backbone(model.backbone, model.tokenizer), model.table).eval()
 
 
 def write_exactly(model: PersonalizedModel, tokens: int) -> None:
-    """Let every answer of this model's backbone be ``tokens`` long."""
+    """Fix the length of all answers of this model's backbone to ``tokens``."""
     model.settings = model.settings.model_copy(update={"max_new_tokens": tokens})
     model.backbone.generation_config.min_new_tokens = tokens
 
@@ -105,7 +105,7 @@ def made_up_history(table: ItemTable, length: int, rng: np.random.Generator) -> 
 
 
 def bare_answers(model: PersonalizedModel, users: int) -> list[str]:
-    """What the backbone says to the instruction alone, asked for ``users`` at a time."""
+    """Generate from the instruction alone, for ``users`` rows at a time."""
     asked = model.tokenizer([model.settings.instruction] * users, return_tensors="pt")
     token_ids = model.backbone.generate(
         input_ids=asked["input_ids"],
@@ -117,14 +117,14 @@ def bare_answers(model: PersonalizedModel, users: int) -> list[str]:
 
 
 def from_state(model: PersonalizedModel, encoder: StreamingEncoder, states: UserState) -> list[str]:
-    """What palate answers for the users of these states."""
+    """Generate answers for the users of these states."""
     return model.generate_from(encoder.prompt(states))
 
 
 def answering(
     model: PersonalizedModel, users: int, rng: np.random.Generator
 ) -> dict[str, Callable[[], object]]:
-    """What is timed, for ``users`` at a time: the bare backbone first."""
+    """Return the systems to time, for ``users`` at a time, the bare backbone first."""
     encoder = model.user_encoder
     if not isinstance(encoder, StreamingEncoder):
         raise SystemExit(f"a user state needs a streaming encoder, this model has {type(encoder).__name__}")
@@ -132,7 +132,9 @@ def answering(
     for length in LENGTHS:
         history = made_up_history(model.table, length, rng)
         state = encoder.add(encoder.init_state(1), model.events([history]))
-        states = state[torch.zeros(users, dtype=torch.int64)]  # sums of one size, whoever's they are
+        states = state[
+            torch.zeros(users, dtype=torch.int64)
+        ]  # states have a constant size, so one is repeated
         jobs[f"from the state of {length:,} events"] = partial(from_state, model, encoder, states)
     windows = [made_up_history(model.table, WINDOW, rng) for _ in range(users)]
     uem = with_uem(model)
@@ -145,11 +147,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbone", choices=BATCHES, default="demo", help="the demo's sizes, or T5 base's")
-    parser.add_argument("--run", type=Path, help="a trained run or model in place of random weights")
-    parser.add_argument("--tokens", type=int, default=20, help="length of every answer")
-    parser.add_argument("--repeats", type=int, help="rounds in which all take turns; 20, and 5 for base")
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument(
+        "--backbone", choices=BATCHES, default="demo", help="sizes of the demo's backbone, or of T5 base"
+    )
+    parser.add_argument("--run", type=Path, help="trained run or model, instead of random weights")
+    parser.add_argument("--tokens", type=int, default=20, help="tokens per answer")
+    parser.add_argument("--repeats", type=int, help="measurements per system; default 20, or 5 for base")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

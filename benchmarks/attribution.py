@@ -1,9 +1,9 @@
-"""Whether the items that an attribution names drive the answer: they are removed, against as many random ones.
+"""Tests leave-one-out attribution: removes the items of highest influence, and as many random ones.
 
     python benchmarks/attribution.py RUN --data data/ml-1m [--users 60] [--window 50] [--seed 0]
 
-Test users, their most recent window. For each k the k items of highest influence are taken out of the window together,
-or k random ones; counted is how often the answer changes, and what its log-probability loses.
+Uses test users and their most recent window. For each k, the k items of highest influence are removed from the window
+together, or k random ones; reported are how often the answer changes and the decrease of its log-probability.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="the dataset that the run was trained on")
-    parser.add_argument("--users", type=int, default=60, help="test users, drawn by the seed")
-    parser.add_argument("--window", type=int, default=50, help="most recent interactions of each")
+    parser.add_argument("--data", type=Path, required=True, help="the run's dataset")
+    parser.add_argument("--users", type=int, default=60, help="number of test users, sampled by the seed")
+    parser.add_argument("--window", type=int, default=50, help="most recent interactions per user")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)

@@ -1,8 +1,8 @@
-"""Fits the constants of decisions that are not calibrated (palate.tasks.decisions) to random populations.
+"""Fits the constants of uncalibrated decisions (palate.tasks.decisions) to random populations.
 
     python benchmarks/bare_decisions.py [POPULATIONS]
 
-Only the estimates without a network are used, and no label: cutoffs are those that the probabilities reach themselves.
+Uses only the estimates without a network, and no labels: cutoffs are set by the probabilities themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palate.tasks.decisions import BARE_LENGTHS
 
 WINDOWS, FEWEST = 300, 40
 EXPECTED = 3.0
-"""Labels that a category needs in the windows to be counted."""
+"""Minimum number of labels of a category in the windows, for it to be included."""
 
 
 def main() -> None:

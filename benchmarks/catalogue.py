@@ -1,4 +1,4 @@
-"""Time of ten recommendations from a stored state, by the size of the catalogue, exact and by an index.
+"""Measures the time of ten recommendations from a stored state by catalogue size, exact and with an index.
 
 python benchmarks/catalogue.py --items 10000 1000000 --threads 2
 """
@@ -25,12 +25,12 @@ from palate.schema import History
 
 SIZE, NEIGHBOURS, EVENTS = 64, 50, 200
 PER_GROUP = 100
-"""Items of a made-up group, whose vectors are near each other."""
+"""Items per synthetic group; a group's vectors are close to each other."""
 DECAYS = (0.0, 0.5, 0.8, 1.0)
 
 
 def made_up(items: int, texts: bool, rng: np.random.Generator) -> Recommender:
-    """A recommender of made-up relations and network, with or without texts."""
+    """Build a recommender with random relations and a random network, with or without texts."""
     groups = items // PER_GROUP
 
     def pairs() -> PairRelation:
@@ -43,7 +43,7 @@ def made_up(items: int, texts: bool, rng: np.random.Generator) -> Recommender:
         return rng.normal(0, SIZE**-0.5, shape).astype(np.float32)
 
     def vectors() -> np.ndarray:
-        """Vectors about the centres of the items' groups."""
+        """Draw vectors around the centres of the items' groups."""
         return array(groups, SIZE)[np.arange(items) % groups] + 0.5 * array(items, SIZE)
 
     relations: dict[str, Relation] = {"cooccurrence": pairs(), "succession": pairs()}
@@ -82,7 +82,7 @@ def made_up(items: int, texts: bool, rng: np.random.Generator) -> Recommender:
 
 
 def timed(action: Callable[[], object], repeats: int) -> str:
-    """Median and least time of an action, and the median of the processor time that it took."""
+    """Return the median and minimum wall time of an action, and its median CPU time."""
     times, busy = [], []
     for _ in range(repeats):
         start, used = time.perf_counter(), time.process_time()
@@ -93,7 +93,7 @@ def timed(action: Callable[[], object], repeats: int) -> str:
 
 
 def found_share(exact: Recommender, indexed: Recommender, items: int, rng: np.random.Generator) -> float:
-    """Share of the exact best ten that the index finds, for fifty users."""
+    """Return the index's recall of the exact top ten, over fifty users."""
     users = []
     for user in range(50):
         chosen = [str(item) for item in rng.integers(0, items, 20)]
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--index", action="store_true", help="measure an index, too (needs faiss)")
+    parser.add_argument("--index", action="store_true", help="also measure an index (needs faiss)")
     parser.add_argument("--repeats", type=int, default=30)
     given = parser.parse_args()
     rng = np.random.default_rng(0)

@@ -1,10 +1,10 @@
-"""Yes or no about a category, and pairs of categories, from a recommender's states, beside references.
+"""Scores yes-no and pair questions about categories, answered from recommender states, against references.
 
     python benchmarks/categories_by_scores.py RUN [RUN ...] --window 50 --seed 0
 
-Test users are seen by their newest ratings; whether they like a category, and which of two more, is known by all of
-them. The same questions are answered from the recommender's state of the window, from the window's means drawn towards
-everybody's, and from everybody's alone.
+The window holds a test user's newest ratings; the true answers come from all of the user's ratings. The same questions
+are answered from the recommender's state of the window, from category means of the window shrunk towards the
+population's, and from the population's means alone.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from palate.tasks.wordings import WORDINGS
 
 
 def main() -> None:
-    """Measure runs and print a row for each kind and predictor."""
+    """Evaluate runs and print a row per kind and predictor."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--window", type=int, default=50)
-    parser.add_argument("--draws", type=int, default=5, help="questions of each kind about each user")
+    parser.add_argument("--draws", type=int, default=5, help="questions per kind and user")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print("| run | kind | questions | predictor | AUC, accuracy of pairs | of yes said | of yes true |")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(run: Path, window: int, draws: int, seed: int) -> None:
-    """Measure one run."""
+    """Evaluate one run."""
     tastes, dataset = CategoryTastes(load_recommender(run)), dataset_of(load_run(run))
     task = load_task(TaskSettings(), dataset.info)
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
@@ -72,7 +72,7 @@ def measure(run: Path, window: int, draws: int, seed: int) -> None:
 
 
 def by_scores(tastes: CategoryTastes, item_ids: list[str], asked: Questions) -> Doubles:
-    """Answer from states: the chance of yes, or one half and the difference of the second's mean to the first's."""
+    """Answer from states: P(yes), or 0.5 plus the second category's mean minus the first's."""
     values = tastes.recommender.facts.rating_values
     found = []
     for row in range(len(asked.asked)):

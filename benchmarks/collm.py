@@ -1,11 +1,11 @@
-"""CoLLM's split of MovieLens 1M by time as files for `palate prepare` and `palate rank --task ratings`.
+"""Converts CoLLM's split of MovieLens 1M by time to files for `palate prepare` and `palate rank --task ratings`.
 
 python benchmarks/collm.py interactions.parquet items.csv movies.dat data/collm
 palate prepare data/collm/events.csv --items data/collm/items.csv --min-ratings 1 --out data/collm/data
 palate rank item-mean --data data/collm/data --task ratings --protocol future --periods 2002-04-01,2002-09-01
 
-The ratings are CoLLM's labels: 1 above three stars, otherwise 0. Its valid part begins on 2002-04-01, its test part on
-2002-09-01. Genres are those of the films with the same title in movies.dat.
+Ratings are CoLLM's labels: 1 above three stars, else 0. CoLLM's validation period starts on 2002-04-01, its test
+period on 2002-09-01. Genres are those of the movies with the same title in movies.dat.
 """
 
 from __future__ import annotations

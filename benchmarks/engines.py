@@ -1,10 +1,10 @@
-"""Answers a second of 64 clients: through an engine, through palate's batcher, and of the model asked in a loop.
+"""Measures answers per second with 64 clients: through an inference engine, palate's batcher, and a sequential loop.
 
     python benchmarks/engines.py RUN --data DATA --engine http://127.0.0.1:8001 [--clients 64] [--seconds 30]
 
-RUN has a decoder-only backbone, and the engine serves its weights (``palate export RUN --weights backbone``). Start it
-with as many threads as this process. Each way answers the same users of DATA, so writes the same tokens; texts are
-compared. Clients, server and engine share the machine's cores.
+RUN has a decoder-only backbone, whose weights the engine serves (``palate export RUN --weights backbone``). Start the
+engine with as many threads as this process. All three answer the same users of DATA with the same number of tokens;
+their texts are compared. Clients, server and engine share the machine's cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serving_parts.raw import drive_apart
 
 
 def fill(client: palate.Client, people: list[History]) -> None:
-    """Send the histories of users."""
+    """Upload the histories of users."""
     for one in people:
         columns = zip(one.item_ids, one.ratings, one.timestamps, strict=True)
         fields = ("item_id", "rating", "timestamp")
@@ -31,7 +31,7 @@ def fill(client: palate.Client, people: list[History]) -> None:
 
 
 def main() -> None:
-    """Measure the three ways in turn, and print what they give."""
+    """Measure the three in turn, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
-"""What users' own words are worth: PEPLER asked with vectors that a user encoder reads with and without review texts.
+"""Measures the value of users' own texts: PEPLER with user vectors encoded with and without review texts.
 
     python benchmarks/event_texts.py RUN [--seeds 3] [--steps 300] [--encoder pooled]
 
-RUN is a run of a recipe with a section ``pepler`` and continuous prompts. Everything of it stays frozen; for each seed
-two user encoders are trained on the same batches, for as many steps. They are compared on the run's held-out test
-interactions with the trained ids and with the mean id, paired.
+RUN is a run of a recipe with a section ``pepler`` and continuous prompts. Its weights stay frozen; for each seed, two
+user encoders are trained on the same batches for the same number of steps. On the run's held-out test interactions,
+they are compared with the trained ids and with the mean id, paired.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENCODERS = {
 
 
 def main() -> None:
-    """Train, score and print."""
+    """Train, score and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path)

@@ -1,4 +1,4 @@
-"""How fast a log is folded, in how much memory, and what a user's state takes: on a made-up log."""
+"""Measures folding of a synthetic event log: events per second, peak memory, and bytes per user state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCALE = np.arange(1, 6)
 
 
 def main() -> None:
-    """Make a log, fold it, add a day to it, and print the figures as JSON."""
+    """Write a log, fold it, add a day to it, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--events", type=int, default=2_000_000)
@@ -35,16 +35,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--engine", choices=["local", "ray"], default="local")
     parser.add_argument("--blocks", type=int)
-    parser.add_argument(
-        "--folder", type=Path, help="Where files are written; a temporary folder if not given."
-    )
+    parser.add_argument("--folder", type=Path, help="folder for the files; a temporary one by default")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         print(json.dumps(measured(asked, Path(name)), indent=2))
 
 
 def measured(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Fold a log of the size that was asked for."""
+    """Fold a log of the requested size."""
     run = model_over(folder, asked.items)
     rng = np.random.default_rng(0)
     each = asked.events // asked.files
@@ -103,7 +101,7 @@ def options_without_blocks(options: FoldOptions) -> FoldOptions:
 
 
 def model_over(folder: Path, items: int) -> Path:
-    """Bind the packaged model to a small dataset over a catalogue of some size."""
+    """Bind the packaged model to a small dataset over a catalogue of the given size."""
     rng = np.random.default_rng(1)
     numbers = np.arange(items)
     catalogue = pl.DataFrame(
@@ -155,7 +153,7 @@ def write_events(
 
 
 def processor_seconds() -> float:
-    """Return the processor's time of this process and of those that it started and that have ended."""
+    """Return the CPU time of this process and its ended children, in seconds."""
     return sum(os.times()[:4])
 
 
@@ -164,7 +162,7 @@ def size_of(folder: Path) -> int:
 
 
 class Memory:
-    """The most memory of this process's tree, by the kernel's proportional count, looked at twice a second."""
+    """Peak memory of this process and its descendants (proportional set size), sampled twice a second."""
 
     def __init__(self) -> None:
         self.largest = self.all = 0
@@ -186,12 +184,12 @@ class Memory:
 
 
 def tree(process: str) -> list[str]:
-    """List a process and those that it started."""
+    """List a process and its descendants."""
     found = [process]
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         try:
             children = task.read_text().split()
-        except OSError:  # it ended
+        except OSError:  # the process has ended
             continue
         for child in children:
             found += tree(child)
@@ -199,7 +197,7 @@ def tree(process: str) -> list[str]:
 
 
 def held_by(process: str) -> int:
-    """Return the memory of a process in bytes, pages that are shared by their share."""
+    """Return the proportional set size of a process in bytes: shared pages are divided among their processes."""
     try:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,9 +1,9 @@
-"""What a question costs in a training step beside a frozen backbone: rounds of questions, and a sampled vocabulary.
+"""Measures the training cost per question with a frozen backbone: rounds of questions, and a sampled vocabulary.
 
     python benchmarks/frozen.py [RECIPE] [--set key=value] [--repeats 3] [--out frozen.json]
 
-Forward and backward passes of the same windows take turns in four forms: one question a window or as many as the
-recipe's ``train.rounds``, scored against all tokens or against ``train.sampled_tokens``.
+Forward and backward passes over the same windows take turns in four variants: one question per window or the recipe's
+``train.rounds``, scored against all tokens or against ``train.sampled_tokens``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "gemma3-270m-frozen.yaml"
 
 
 def measured(recipe: Recipe, repeats: int) -> dict[str, float]:
-    """Seconds a question in each form, the median of the repeats after a first that does not count."""
+    """Return seconds per question of each variant: the median over the repeats after a warm-up."""
     dataset = load_dataset(recipe.data.path)
     task = load_task(recipe.task, dataset.info)
     model = build_model(recipe, dataset, task, build_table(recipe, dataset)).train()
@@ -47,7 +47,7 @@ def measured(recipe: Recipe, repeats: int) -> dict[str, float]:
             for tokens in ("all", "sampled"):
                 drawn = partial(sampler.draw, repeat + 1) if tokens == "sampled" else None
                 start = time.perf_counter()
-                # each kind of question in its turn, so that both forms ask the same ones
+                # alternate between the kinds of questions, so that all variants ask the same ones
                 asked = [rounds] if some > 1 else [[one] for one in rounds]
                 for these in asked:
                     output = model(**batch, rounds=these, sampled=drawn)
@@ -67,9 +67,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", nargs="?", type=Path, default=RECIPE)
-    parser.add_argument("--set", action="append", default=[], help="change the recipe, as palate train does")
+    parser.add_argument(
+        "--set", action="append", default=[], help="override of a recipe setting, as in palate train"
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     found = measured(load_recipe(arguments.recipe, arguments.set), arguments.repeats)
     first = next(iter(found.values()))

@@ -1,17 +1,17 @@
-"""What palate reaches on a GPU: the paper's training step, the UEM against text, frozen decoders, the CPU's results.
+"""Benchmarks palate on a GPU: the paper's training step, the UEM against text, frozen decoders, parity with the CPU.
 
     python benchmarks/gpu.py --data data/ml-1m [--vectors FOLDER] [--parts 4,1,3,2] [--out docs/results-gpu.json]
-    python benchmarks/gpu.py --smoke --device cpu --out smoke.json      # tiny sizes: does everything run?
+    python benchmarks/gpu.py --smoke --device cpu --out smoke.json      # smoke test with tiny sizes
 
-1. A step of the paper's UEM (65.5M parameters) on a T5 of Flan-T5 base's sizes, 128 windows of 50, bfloat16: its
-   speed, memory and share of the GPU's peak, where its time goes, and what changes to it bring.
-2. The UEM and the history as text (title, genres, rating) on the same random T5 of 60M parameters, trained for the
-   same time and scored on the same users, beside what needs no training and beside another user's history.
-3. The streaming user encoder, trained through frozen decoders of Gemma 3's sizes.
+1. A training step of the paper's UEM (65.5M parameters) on a T5 with Flan-T5 base's sizes, 128 windows of 50,
+   bfloat16: throughput, memory and share of the GPU's peak, a profile, and the effect of changes to it.
+2. The UEM and the history as text (title, genres, rating) on the same randomly initialised T5 of 60M parameters,
+   trained for the same time and evaluated on the same users, with references and another user's history as control.
+3. The streaming user encoder, trained through frozen decoders with Gemma 3's sizes.
 4. Training, encoding, generation, evaluation, questions and export: the GPU's results against the CPU's.
 
-All weights of backbones are random: no hub is needed, and no score says what a pretrained backbone would reach.
-Each part has its own time limit and is written as soon as it is there; what fails is recorded as "error".
+All backbone weights are random: no hub is needed, and scores say nothing about pretrained backbones.
+Each part has a time limit, and its results are written when it ends; a failure is recorded as "error".
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[str, Callable[[Bench, Found], None], float]] = {
     "3": ("frozen_decoders", decoders.measure, 110.0),
     "4": ("as_on_the_cpu", same.measure, 80.0),
 }
-"""Each part's name in the file, what measures it, and the most seconds that it may take."""
+"""Each part's name in the file, its function, and its time limit in seconds."""
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -78,7 +78,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def run_part(bench: Bench, number: str, left: float) -> None:
-    """Run one part within its limit and what is left of all time; a part that fails ends nothing else."""
+    """Run one part within its own and the remaining time limit; an error does not stop the other parts."""
     name, measure, seconds = PARTS[number]
     print(f"part {number}, {name}", flush=True)
     found = bench.results["parts"][name] = {}
@@ -94,7 +94,7 @@ def run_part(bench: Bench, number: str, left: float) -> None:
 
 
 def described(bench: Bench, arguments: argparse.Namespace) -> Found:
-    """What all figures were measured with."""
+    """Describe the setup of the measurements."""
     return {
         "format": 1,
         "commit": arguments.commit,
@@ -119,7 +119,7 @@ def described(bench: Bench, arguments: argparse.Namespace) -> Found:
 
 
 def driver() -> str | None:
-    """The GPU driver's version."""
+    """Return the version of the GPU driver."""
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
@@ -128,7 +128,7 @@ def driver() -> str | None:
 
 
 def made_up(work: Path) -> Dataset:
-    """A small dataset that nobody rated."""
+    """Build a small synthetic dataset."""
     make_ratings(work / "raw", users=60, items=120, ratings=2400, seed=SEED)
     return prepare(work / "raw", work / "data", dev_share=0.2, test_share=0.2)
 
@@ -140,7 +140,7 @@ def device_of(name: str) -> torch.device:
 
 
 def markdown(results: Found) -> str:
-    """The main figures as Markdown tables."""
+    """Format the main figures as Markdown tables."""
     parts = results["parts"]
     lines = [f"## {results['gpu'] or results['machine']['processor']}, torch {results['versions']['torch']}"]
     lines += _table(
@@ -262,22 +262,22 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder that palate prepare wrote; made up if not given")
-    parser.add_argument("--vectors", type=Path, help="folder of the data's item table; random if not given")
+    parser.add_argument("--data", type=Path, help="folder written by palate prepare; synthetic by default")
+    parser.add_argument("--vectors", type=Path, help="folder of the data's item table; random by default")
     parser.add_argument(
-        "--tokenizer", type=Path, help="folder of Gemma 3's; built from the data if not given"
+        "--tokenizer", type=Path, help="folder of Gemma 3's tokenizer; trained on the data by default"
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results-gpu.json")
     parser.add_argument("--parts", type=lambda text: text.split(","), default=["4", "1", "3", "2"])
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes and a few steps of everything")
+    parser.add_argument("--smoke", action="store_true", help="run everything with tiny sizes and few steps")
     parser.add_argument(
-        "--seconds", type=float, default=470.0, help="the most that all parts may take together"
+        "--seconds", type=float, default=470.0, help="time limit of all parts together, in seconds"
     )
-    parser.add_argument("--train-seconds", type=float, default=45.0, help="of each training in part 2")
-    parser.add_argument("--uem-steps", type=int, help="steps of part 2's UEM, to repeat a run exactly")
-    parser.add_argument("--text-steps", type=int, help="likewise of the history as text")
-    parser.add_argument("--commit", help="of this code, where git is not there to say it")
+    parser.add_argument("--train-seconds", type=float, default=45.0, help="time of each training in part 2")
+    parser.add_argument("--uem-steps", type=int, help="steps of the UEM in part 2, to repeat a run exactly")
+    parser.add_argument("--text-steps", type=int, help="steps of the history as text in part 2, likewise")
+    parser.add_argument("--commit", help="commit of this code, if git is unavailable")
     arguments = parser.parse_args(given)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"--parts: {', '.join(sorted(unknown))} is no part; expected some of {', '.join(PARTS)}")

@@ -1,9 +1,9 @@
-"""A frozen language model with user prompts, against the same one with the history as text: quality and cost.
+"""Compares a frozen language model with user prompts and with the history as text, in quality and cost.
 
     python benchmarks/history_as_text.py RUN TEXT_RUN... [--users 64] [--window 50] [--out FILE.json]
 
-Every run answers the task's own instruction about the same test users and windows, and about another user in the
-place of each, beside the references. Its cost is that of single users, one after the other, each run in its turn.
+All runs answer the task's instruction for the same test users and windows, and with another user's history as control,
+with references beside them. Cost is measured for single users, one after the other, with the runs taking turns.
 """
 
 from __future__ import annotations

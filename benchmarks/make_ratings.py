@@ -1,4 +1,4 @@
-"""Writes raw files in the layout of MovieLens 20M, of any size: for measuring, not for learning from."""
+"""Writes synthetic files in the layout of MovieLens 20M, of any size: for measuring, not for training."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ HALF_STAR_SHARES = (
     0.278,
     0.077,
     0.143,
-)  # of MovieLens 20M
+)  # as in MovieLens 20M
 SHORTEST = 20
-LONGEST_SHARE = 0.5  # of the catalogue
-MEDIAN_FACTOR, SPREAD = 0.45, 1.05  # a lognormal tail: the median history is about half of the mean
+LONGEST_SHARE = 0.5  # longest history, as a share of the catalogue
+MEDIAN_FACTOR, SPREAD = 0.45, 1.05  # lognormal lengths: the median is about half of the mean
 
 
 def history_lengths(users: int, ratings: int, items: int, rng: np.random.Generator) -> np.ndarray:
-    """Long-tailed lengths, at least 20 each, that sum to ``ratings``, [U]."""
+    """Draw long-tailed history lengths, at least 20 each, that sum to ``ratings``, [U]."""
     if not SHORTEST * users <= ratings <= LONGEST_SHARE * items * users:
         raise SystemExit(f"{ratings} ratings do not fit {users} users of {items} items")
     tail = rng.lognormal(np.log(MEDIAN_FACTOR * ratings / users), SPREAD, users)
     room = LONGEST_SHARE * items - SHORTEST
-    for _ in range(50):  # scale and cut until the cut no longer changes the sum
+    for _ in range(50):  # rescale and clip until clipping no longer changes the sum
         tail = np.minimum(tail * (ratings - SHORTEST * users) / tail.sum(), room)
     lengths = SHORTEST + tail.astype(np.int64)
     lengths[rng.choice(users, ratings - lengths.sum(), replace=False)] += 1
@@ -60,14 +60,14 @@ def history_lengths(users: int, ratings: int, items: int, rng: np.random.Generat
 
 
 def histories(lengths: np.ndarray, items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """User and item numbers, [N] each: distinct items within a user, popular ones more often."""
+    """Draw user and item numbers, [N] each: items are distinct within a user, popular ones more frequent."""
     log_popularity = -0.9 * np.log(np.arange(1, items + 1) + 20)
     user = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     item = np.empty(len(user), dtype=np.int32)
     ends = np.cumsum(lengths)
     block = max(1, (1 << 22) // items)
     for first in range(0, len(lengths), block):
-        # Sampling without replacement by popularity: the largest Gumbel-perturbed weights.
+        # Sample by popularity without replacement: the top Gumbel-perturbed weights.
         keys = log_popularity + rng.gumbel(size=(min(block, len(lengths) - first), items))
         for row, key in enumerate(keys, start=first):
             top = np.argpartition(key, items - lengths[row])[items - lengths[row] :]
@@ -76,7 +76,7 @@ def histories(lengths: np.ndarray, items: int, rng: np.random.Generator) -> tupl
 
 
 def make_ratings(folder: Path, users: int, items: int, ratings: int, seed: int) -> None:
-    """Write ``ratings.csv`` (by user, then by movie, as 20M is) and ``movies.csv``."""
+    """Write ``ratings.csv`` (sorted by user, then movie, like 20M's) and ``movies.csv``."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     movie_ids = np.sort(rng.choice(np.arange(1, 131_263), items, replace=False)).astype(np.int32)

@@ -1,11 +1,11 @@
-"""How well free questions are matched to kinds: held-out wordings, and questions that are out of scope.
+"""Evaluates the matching of free questions to kinds, on held-out wordings and on out-of-scope questions.
 
     python benchmarks/matching.py RUN [RUN ...] --seed 0
 
-The held-out wordings of ``palate.tasks.asked`` are filled with names drawn from the catalogue of each recommender, and
-so are the questions of ``benchmarks/out_of_scope/own.txt``, which were written before anything was measured; those of
-``public.txt`` are of the sort that public sets of intents, trivia, code and prompts for language models hold. Both are
-matched as ``palate answers`` does, with the sentence encoder and without.
+The held-out wordings of ``palate.tasks.asked`` are filled with names drawn from each recommender's catalogue, and so
+are the questions of ``benchmarks/out_of_scope/own.txt``, which were written before any measurement. Those of
+``public.txt`` resemble public datasets of intents, trivia, code and prompts for language models. All are matched as
+``palate answers`` does, with the sentence encoder and without.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SETS = Path(__file__).parent / "out_of_scope"
 
 
 def main() -> None:
-    """Measure runs and print a row for each way of matching."""
+    """Evaluate runs and print a row per matcher."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", action="store_true", help="print what is wrong")
+    parser.add_argument("--show", action="store_true", help="print the errors")
     given = parser.parse_args()
     print("| run | matched by | held-out wordings | right | refused | own: answered | public: answered |")
     print("|---|---|---:|---:|---:|---:|---:|")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measured(run: Path, name: str, matcher: QuestionMatcher, seed: int, show: bool) -> list[str]:
-    """Measure one way of matching on the catalogue of a run."""
+    """Evaluate one matcher on a run's catalogue."""
     recommender, info = load_recommender(run), dataset_of(load_run(run)).info
     answerer = Answerer(recommender, lambda: matcher, field=info.category_field)
     fill = Filling(answerer, info.category_field, recommender.facts.item_noun, seed)
@@ -72,7 +72,7 @@ def measured(run: Path, name: str, matcher: QuestionMatcher, seed: int, show: bo
 
 
 class Filling:
-    """Fills templates with names of a catalogue."""
+    """Fills templates with names from a catalogue."""
 
     def __init__(self, answerer: Answerer, field: str, thing: str, seed: int) -> None:
         self._names, self._rng = answerer.names, np.random.default_rng(seed)
@@ -93,14 +93,14 @@ class Filling:
 
 
 def questions(path: Path) -> Iterator[str]:
-    """Read the questions of a file, a line each, without comments."""
+    """Read the questions of a file, one per line, without comments."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             yield line.strip()
 
 
 def matched(answerer: Answerer, text: str) -> str | None:
-    """Match a question; None where it is refused."""
+    """Match a question; None if it is refused."""
     try:
         return answerer.matched(text).kind
     except PalateError:

@@ -1,13 +1,13 @@
-"""How much of a history can be read back from a state and from a user prompt: whether an item is in it.
+"""Measures how well a state or a user prompt reveals whether an item is in the user's history (membership inference).
 
     python benchmarks/membership.py data/ml-1m [--window 50] [--users 400]
 
-An attacker who holds parts of a user's state, or the user prompt, is asked of pairs of items, one of the window and
-one that the user never rated and that as many others did (so that popularity says nothing): which is in it? He knows
-the catalogue, and the histories of as many other users to learn from. "AUC" is how often he is right, 0.5 by guessing,
-with the 95% interval of a bootstrap over users. "found at 1%" is which share of the window's items he names when he is
-wrong about 1 of 100 others. Noise (Laplace, of a scale in ratings) is added to counts, totals and sums of squares by
-category; rounding is to multiples. "liked F1" is what the packaged model's decisions are worth from such counts, with
+The attacker has parts of a user's state, or the user prompt, and gets pairs of items: one in the window, and one that
+the user never rated and that is equally popular (so popularity does not help). Which one is in the window? The
+attacker knows the catalogue, and the histories of as many other users for training. "AUC" is the share of correct
+answers, 0.5 by chance, with the 95% interval of a bootstrap over users. "found at 1%" is the true positive rate at a
+false positive rate of 1%. Noise (Laplace, its scale in ratings) is added to counts, totals and sums of squares by
+category; rounding is to multiples. "liked F1" is the score of the packaged model's decisions from such counts, against
 the labels of the full history.
 """
 
@@ -40,13 +40,13 @@ from palate.tasks.decisions import decide
 from palate.tasks.statistics import category_statistics
 
 PAIRS = 20
-"""Pairs of items that are asked about for each user."""
+"""Pairs of items per user."""
 COMPONENTS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Pairs of B users: an item of the window and another one, [B, PAIRS, 2]."""
+    """Pairs of B users: an item of the window and another item, [B, PAIRS, 2]."""
 
     users: np.ndarray  # [B]
     windows: Windows
@@ -64,16 +64,16 @@ def asked_of(dataset: Dataset, users: np.ndarray, size: int, rng: np.random.Gene
         start, stop = dataset.interactions.offsets[user : user + 2]
         rated = np.zeros(len(order), dtype=np.bool_)
         rated[dataset.interactions.item_index[start:stop]] = True
-        free = np.flatnonzero(~rated[order])  # ranks of what the user never rated
+        free = np.flatnonzero(~rated[order])  # popularity ranks of items that the user never rated
         members = rng.choice(windows.item_index[row, : windows.length[row]], PAIRS)
         at = np.searchsorted(free, rank[members]).clip(max=len(free) - 1)
-        at = np.where((at > 0) & (rng.random(PAIRS) < 0.5), at - 1, at)  # the one below or the one above
+        at = np.where((at > 0) & (rng.random(PAIRS) < 0.5), at - 1, at)  # the nearest rank below or above
         items[row] = np.stack([members, order[free[at]]], axis=1)
     return Asked(users, windows, items)
 
 
 def count_features(counts: CategoryCounts, asked: Asked, matrix: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """What counts say of each item, [B * PAIRS * 2, F]."""
+    """Compute features of each item from category counts, [B * PAIRS * 2, F]."""
     count = counts.count.numpy() / MEMBER
     total = counts.total.numpy() / MEMBER
     length = counts.length.numpy()[:, None]
@@ -90,13 +90,13 @@ def count_features(counts: CategoryCounts, asked: Asked, matrix: np.ndarray, sha
 
 
 class Attack:
-    """Learns from the pairs of some users, and is asked of those of others."""
+    """Classifier that is trained on some users' pairs and applied to others'."""
 
     def __init__(self, learned: Asked, asked: Asked, matrix: np.ndarray, share: np.ndarray) -> None:
         self.learned, self.asked, self.matrix, self.share = learned, asked, matrix, share
 
     def by_counts(self, first: CategoryCounts, second: CategoryCounts) -> np.ndarray:
-        """Score [B, PAIRS, 2] by counts."""
+        """Score [B, PAIRS, 2] from counts."""
         known, given = (
             count_features(counts, one, self.matrix, self.share)
             for counts, one in ((first, self.learned), (second, self.asked))
@@ -106,7 +106,7 @@ class Attack:
         return self._shaped(model.fit(known, truth).predict_proba(given)[:, 1])
 
     def by_prompts(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Score by user prompts [B, M * E]: their components times the categories of the item."""
+        """Score from user prompts [B, M * E]: their components times the item's categories."""
         components = PCA(min(COMPONENTS, len(first) - 1), whiten=True, random_state=0).fit(first)
         known, given = (
             (
@@ -123,7 +123,7 @@ class Attack:
 
 
 def told(score: np.ndarray) -> str:
-    """Word the AUC over the pairs, and the share that is found at 1% of false ones."""
+    """Format the AUC over the pairs, and the true positive rate at a false positive rate of 1%."""
     users = len(score)
     truth = np.broadcast_to([1, 0], score.shape)
     rng = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def told(score: np.ndarray) -> str:
 
 
 def with_noise(counts: CategoryCounts, scale: float, multiple: int, seed: int) -> CategoryCounts:
-    """Add noise of a scale, in events, to what is counted by category, or round it to multiples."""
+    """Add noise of a scale, in events, to the category counts, or round them to multiples."""
     rng = np.random.default_rng(seed)
 
     def changed(column: torch.Tensor, each: float) -> torch.Tensor:
@@ -157,7 +157,7 @@ def with_noise(counts: CategoryCounts, scale: float, multiple: int, seed: int) -
 
 
 def prompts_of(model: PersonalizedModel, windows: Windows) -> np.ndarray:
-    """User prompts as rows, padded to one length, [B, M * E]."""
+    """Encode windows to user prompts as rows, padded to equal length, [B, M * E]."""
     rows = []
     with torch.inference_mode():
         for start in range(0, len(windows), 64):

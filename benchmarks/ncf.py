@@ -1,9 +1,9 @@
-"""NCF's protocol on MovieLens 1M as a sequence file and a file of candidates, for `palate rank --candidates FILE`.
+"""Converts NCF's protocol on MovieLens 1M to a sequence file and a candidate file for `palate rank --candidates FILE`.
 
 python benchmarks/ncf.py pairs.parquet ml-1m.test.rating ml-1m.test.negative.gz data/ncf
 
-The pairs are the users and movies of ratings.dat in its order. NCF numbers both by first appearance; its test item,
-the true last one, is put last. The order of the others is that of the file, which is not that of time.
+The pairs are the users and movies of ratings.dat in its order. NCF numbers both by first appearance. Its test item,
+the true last one, is put last; the other items keep the file's order, which is not chronological.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much of a training batch is padding: users drawn batch by batch, or by groups of batches of about one length.
+"""Measures the share of padding in training batches, with and without grouping users by length.
 
     python benchmarks/padding.py --data data/ml-1m [--window 100] [--batches 64]
 
-Counts interactions, and tokens where the history is text; nothing is timed. With ``train.length_groups`` the users of
-several batches are drawn at once and shared out by the lengths of their histories.
+Counts interactions, and tokens where the history is text; measures no time. With ``train.length_groups``, the users of
+several batches are drawn at once and divided by the lengths of their histories.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def made(data: Path, window: int, groups: int) -> Recipe:
 
 
 def padding(recipe: Recipe, dataset: Dataset, batches: int) -> tuple[float, float]:
-    """The share of padding among interactions and among tokens."""
+    """Return the share of padding among interactions and among tokens."""
     task = load_task(recipe.task, dataset.info)
     model = build_model(recipe, dataset, task, build_table(recipe, dataset))
     drawn = TrainingBatches(recipe, dataset, task, model, Clock(recipe.train))

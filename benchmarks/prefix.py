@@ -1,10 +1,10 @@
-"""Several instructions about one user: [K; U_e] read once for all of them, against once for each.
+"""Measures several instructions about one user with the prefix [K; U_e] encoded once, against once per instruction.
 
     python benchmarks/prefix.py RUN [--users 1] [--instructions 5] [--repeats 5] [--out prefix.json]
 
-RUN is the folder of a trained decoder-only model; its dataset must still be where its recipe says. The answers of
-both ways are compared first: they must be the same. Both take turns, so that a busy machine slows them alike. The
-gain grows with the user prompt's length (a history as text) and falls with the answers' (``--tokens``).
+RUN is the folder of a trained decoder-only model whose dataset is still at the recipe's path. First, the answers of
+both ways are checked to be equal. Both take turns, so that other load on the machine affects them equally. The speedup
+grows with the length of the user prompt (a history as text) and falls with that of the answers (``--tokens``).
 """
 
 from __future__ import annotations

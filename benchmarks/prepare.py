@@ -1,8 +1,8 @@
-"""Measures ``palate prepare`` and ``load_dataset``: seconds, processor time, peak memory, each in a fresh process.
+"""Measures ``palate prepare`` and ``load_dataset``: wall time, CPU time and peak memory, each in a new process.
 
-python benchmarks/prepare.py                    # MovieLens 20M's layout at the paper's size, generated
-python benchmarks/prepare.py --own              # the same files by the reader of event files
-python benchmarks/prepare.py path/to/ml-1m ...  # folders or zips of one's own
+python benchmarks/prepare.py                    # synthetic files in MovieLens 20M's layout and size
+python benchmarks/prepare.py --own              # the same files, read as event files
+python benchmarks/prepare.py path/to/ml-1m ...  # your own folders or zips
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ print(json.dumps({"step": sys.argv[1], **counts, **measured}))
 
 
 def measure(step: str, source: Path, out: Path, own: bool) -> dict[str, object]:
-    """One step in a fresh Python; its imports count in processor seconds and memory, not in the seconds."""
+    """Run one step in a new process; its imports count for CPU time and memory, not for wall time."""
     command = [sys.executable, "-c", WORK, step, str(source), str(out), *(["own"] if own else [])]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {"source": source.name, **json.loads(result.stdout)}
@@ -69,9 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", nargs="*", type=Path, help="MovieLens folders or zips; none: generate one")
     parser.add_argument(
-        "--own", action="store_true", help="read ratings.csv and movies.csv as one's own files"
+        "sources", nargs="*", type=Path, help="MovieLens folders or zips; synthetic by default"
+    )
+    parser.add_argument(
+        "--own", action="store_true", help="read ratings.csv and movies.csv as event and item files"
     )
     parser.add_argument("--users", type=int, default=127_000)
     parser.add_argument("--items", type=int, default=8_200)

@@ -1,11 +1,11 @@
-"""Measures whether the packaged network's answers reach the F1 that is promised for them, on users of five folds.
+"""Measures whether answers of the packaged network reach the F1 promised for them, on users of five folds.
 
     python benchmarks/promises.py DATA... [--shops NAME...] [--least 0.3] [--truth unseen] [--folds 5]
 
 Every user is answered once, as in benchmarks/universal.py, with decisions calibrated on the other folds' users and
-labels of the truth. Answers whose expected liked F1 is below --least are withheld. "independent" expects the F1 of
-independent labels; "kept" is what answers to the training users have reached at such an expectation. Differences are
-reached minus promised, with the 95% interval of a bootstrap over users.
+labels of the given truth. Answers whose expected liked F1 is below --least are withheld. "independent" is the expected
+F1 if labels were independent; "kept" is the F1 that training users' answers with such an expectation have reached.
+Differences are reached minus promised F1, with the 95% interval of a bootstrap over users.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESAMPLES = 2_000
 def answered(
     network: UniversalNetwork, folds: list[Dataset], task: CategoryPreference, truth: Truth
 ) -> dict[int, Doubles]:
-    """Answer for all users: expected F1 of independent labels, as kept, and reached, [3, B] by window size."""
+    """Answer for all users: expected F1 if independent, as kept, and reached F1, [3, B] by window size."""
     found: dict[int, list[Doubles]] = {size: [] for size in SIZES}
     for dataset in folds:
         summary = calibrated(network, summarise(dataset, task), dataset, task, truth=truth)
@@ -47,7 +47,7 @@ def answered(
         for size in SIZES:
             try:
                 examples = make_examples(dataset, task, "test", size, "random", 0, "partly", truth)
-            except DataError:  # nobody's history is that long
+            except DataError:  # no history is that long
                 continue
             windows = examples.windows
             counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
@@ -66,7 +66,7 @@ def answered(
 
 
 def report(name: str, found: dict[int, Doubles], least: float) -> None:
-    """Print what was promised and reached."""
+    """Print promised and reached F1."""
     for size, (*promises, reached) in found.items():
         for kind, promised in zip(("independent", "kept"), promises, strict=True):
             given = promised >= least

@@ -1,12 +1,11 @@
-"""Whether the reasons of recommendations are true: removing the named items lowers the score more than others would.
+"""Tests the reasons of recommendations: does removing the named items lower the score more than removing others?
 
     python benchmarks/reasons.py RUN [RUN ...] --users 100 --seed 0
 
-Each test user's first recommendation is explained, and where the data has ratings the expected rating of it, too. The
-named items are removed from the state, and so are, ten times, as many others of the same ratings, drawn at random. Two
-controls: the explanation that another user got, which fails where this user does not have its items; and another
-user's reasons for the same item, as far as this user has its items. A user whose history has too few others of the
-same ratings is left out.
+Each test user's first recommendation is explained, and its expected rating, too, if the data has ratings. The named
+items are removed from the state, and, ten times, as many random others with the same ratings. Two controls: another
+user's explanation, of which this user has no items; and another user's reasons for the same item, restricted to items
+that this user has. Users with too few other items of the same ratings are left out.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from palate.schema import Bools, Doubles
 
 ALTERNATIVES = 10
 LEAST = 8
-"""Fewest events of a user who is asked."""
+"""Minimum number of events of a user."""
 
 
 def main() -> None:
-    """Measure runs and print a row for each score."""
+    """Evaluate runs and print a row per score."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--users", type=int, default=100)
@@ -48,7 +47,7 @@ def main() -> None:
 
 
 def measured(run: Path, by: str, most: int, seed: int) -> list[str]:
-    """Measure the reasons of one score."""
+    """Evaluate the reasons of one score."""
     recommender = load_recommender(run)
     if by == "ratings" and recommender.ratings is None:
         return []
@@ -88,7 +87,7 @@ def measured(run: Path, by: str, most: int, seed: int) -> list[str]:
 
 
 def _places(recommender: Recommender, state: TasteState, item_ids: list[str]) -> list[int]:
-    """Find the newest event of each item in a state."""
+    """Return the newest event of each item in a state."""
     index = recommender.index_of(item_ids)
     rows = (np.flatnonzero(state.item_index == one) for one in index)
     return [int(row[-1]) for row in rows if len(row)]
@@ -97,7 +96,7 @@ def _places(recommender: Recommender, state: TasteState, item_ids: list[str]) ->
 def _beaten(
     score: Callable[[Bools], Doubles], state: TasteState, chosen: list[int], rng: np.random.Generator
 ) -> list[bool]:
-    """Tell of each alternative whether the score is lower without the chosen events."""
+    """Compare each alternative: is the score lower without the chosen events?"""
     if not chosen:
         return []
     others = alternatives(state, chosen, np.ones(len(state.item_index), dtype=np.bool_), ALTERNATIVES, rng)

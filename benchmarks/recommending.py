@@ -1,10 +1,10 @@
-"""Time of a recommendation from a stored user's state, over HTTP and without, and of loading a dataset's users.
+"""Measures recommendations from stored states, over HTTP and in process, and the loading of a dataset's users.
 
     python benchmarks/recommending.py --run runs/recommend --data data/mine [--users 200] [--seconds 10]
 
-``palate store load`` fills the store of a server of the run, then one client asks about stored users whose states are
-kept; then it sends an event before each request, so that each state is advanced. Without HTTP the same recommender
-lists items from states in memory: the ratio is what a server adds. Client and server share the machine's cores.
+``palate store load`` fills the store of the run's server. One client then requests recommendations for stored users
+with cached states; then it sends an event before each request, so that each state is updated. In process, the same
+recommender lists items from states in memory; the ratio is the server's overhead. Client and server share the cores.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from serving_parts.load import load, server
 
 
 def milliseconds(work: Any, rounds: int) -> dict[str, float]:
-    """Median and 95th percentile of the time that ``work`` takes with each of the numbers from 0.
+    """Return median and 95th percentile of the wall time that ``work`` takes for the numbers from 0, in milliseconds.
 
-    Also the median of the processor's time, which does not depend on what else the machine does.
+    Also the median CPU time, which does not depend on other load on the machine.
     """
     times, computed = [], []
     for number in range(rounds):
@@ -45,7 +45,7 @@ def milliseconds(work: Any, rounds: int) -> dict[str, float]:
 
 
 def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All figures."""
+    """Measure everything."""
     data, store = palate.load_dataset(arguments.data), folder / "users.sqlite"
     started, before = time.monotonic(), time.process_time()
     opened = UserStore(store, data.info.repeats)
@@ -95,8 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", type=Path, required=True, help="a recommender's run")
-    parser.add_argument("--data", type=Path, required=True, help="the dataset that it was trained on")
+    parser.add_argument("--run", type=Path, required=True, help="run of a recommender")
+    parser.add_argument("--data", type=Path, required=True, help="the run's dataset")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=10)
     arguments = parser.parse_args()

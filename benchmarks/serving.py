@@ -1,11 +1,11 @@
-"""What a server answers under load, against the same model asked about one user after the other.
+"""Load test of a server, relative to the same model in a sequential loop.
 
     python benchmarks/serving.py [--run runs/demo/main] [--clients 16] [--seconds 20] [--out serving.json]
 
-Clients ask a server on a loopback address, each its next question when it has its answer, about stored users of 50
-events; then they send events, each of which is on disk when it is acknowledged. The naive loop calls
-``model.generate([history])`` for the same users in this process, without HTTP and without a store. Weights and
-histories are random unless --run names a trained model. Clients and server share the machine's cores.
+Clients on a loopback address each send the next question when they have an answer, about stored users with 50 events;
+then they send events, each of which is on disk when it is acknowledged. The naive loop calls
+``model.generate([history])`` for the same users in this process, without HTTP and store. Weights and histories are
+random unless --run names a trained model. Clients and server share the machine's cores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ USERS, EVENTS, TOKENS, SAMPLES = 200, 50, 20, 10
 
 
 def memory_mib(pid: int) -> float:
-    """What a process and its children have in memory."""
+    """Return the resident memory of a process and its children."""
     found = subprocess.run(
         ["ps", "-o", "rss=", "-p", str(pid), "--ppid", str(pid)], capture_output=True, text=True, check=True
     )
@@ -42,7 +42,7 @@ def memory_mib(pid: int) -> float:
 
 @contextmanager
 def memory_over_time(pid: int, seconds: float) -> Iterator[list[float]]:
-    """What a process has in memory at the start, ``SAMPLES`` times during ``seconds`` and at the end."""
+    """Sample a process's resident memory at the start, ``SAMPLES`` times during ``seconds`` and at the end."""
     found, done = [memory_mib(pid)], threading.Event()
 
     def sample() -> None:
@@ -60,14 +60,14 @@ def memory_over_time(pid: int, seconds: float) -> Iterator[list[float]]:
 
 
 def measured(run: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
-    """All figures, with the answers compared."""
+    """Measure everything, and compare the answers."""
     model, rng = load_model(run), np.random.default_rng(0)
     histories = [made_up_history(model.table, EVENTS, rng) for _ in range(USERS)]
     last = [
         dict(zip(one.item_ids, zip(one.ratings, one.timestamps, strict=True), strict=True))
         for one in histories
     ]
-    histories = [  # a store keeps the last rating of an item
+    histories = [  # a store keeps an item's last rating
         History(f"u{row}", list(one), [pair[0] for pair in one.values()], [pair[1] for pair in one.values()])
         for row, one in enumerate(last)
     ]
@@ -111,16 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", type=Path, help="a trained run or model in place of random weights")
+    parser.add_argument("--run", type=Path, help="trained run or model, instead of random weights")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
         "--seconds",
         type=float,
         default=20,
-        help="of answers to many clients; the other measurements last a fifth",
+        help="duration of the load test in seconds; the other measurements take a fifth",
     )
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:

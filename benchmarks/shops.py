@@ -1,15 +1,14 @@
-"""Writes made-up shops that no encoder was pretrained on: other families of users than the pretraining's.
+"""Generates synthetic shops with other kinds of users than those that encoders are pretrained on.
 
     python benchmarks/shops.py OUT     writes OUT/NAME/events.csv and items.csv of each shop
 
-sessions: items lie in a latent space and tags are regions of it; a user walks from item to item by likeness and
-popularity, and gives 1 to 5 stars, many of them 5 or 1, by the distance from two or three favourite places.
+sessions: items are in a latent space, tags are regions of it; a user walks from item to item by similarity and
+popularity, and rates with 1 to 5 stars, often 5 or 1, by the distance from two or three favourite points.
 taxonomy: 6 departments with 4 aisles of 3 shelves each, and 30 attributes; an item has all three levels and 1 to 3
-attributes; a few likes and dislikes, at any level, decide what is bought and its half stars.
-groceries: 12 aisles and 4 labels, no ratings; a household fills baskets by its needs, mostly with what it has bought
-before.
-books: genre, mood and era, 30 tags; a few bestsellers are read by most, tastes drift with the years, and 1 to 5 stars
-depend on the reader's severity.
+attributes; a few likes and dislikes at any level determine purchases and half-star ratings.
+groceries: 12 aisles and 4 labels, no ratings; a household fills baskets by its needs, mostly with earlier purchases.
+books: genre, mood and era, 30 tags; a few bestsellers are read by most users, tastes drift over the years, and 1 to 5
+stars depend on the reader's severity.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from palate.schema import Bools
 def sessions(
     users: int = 2000, items: int = 1200, tags: int = 26, seed: int = 11
 ) -> tuple[Bools, pl.DataFrame]:
-    """Make the session shop: which item has which tag [I, L], and the events."""
+    """Generate the session shop: item tags [I, L], and the events."""
     rng = np.random.default_rng(seed)
     size = 8
     place = rng.standard_t(6, (items, size)) / 1.5
@@ -81,7 +80,7 @@ def sessions(
 
 
 def taxonomy(users: int = 1500, items: int = 2500, seed: int = 12) -> tuple[Bools, pl.DataFrame]:
-    """Make the shop with nested tags: which item has which tag [I, L], and the events."""
+    """Generate the shop with nested tags: item tags [I, L], and the events."""
     rng = np.random.default_rng(seed)
     shelves, attributes = 72, 30
     weight = rng.dirichlet(np.full(shelves, 0.8))
@@ -122,7 +121,7 @@ def taxonomy(users: int = 1500, items: int = 2500, seed: int = 12) -> tuple[Bool
 
 
 def groceries(users: int = 1600, items: int = 900, seed: int = 13) -> tuple[Bools, pl.DataFrame]:
-    """Make the shop of groceries: which item has which tag [I, L], and the purchases, without ratings."""
+    """Generate the grocery shop: item tags [I, L], and the purchases, without ratings."""
     rng = np.random.default_rng(seed)
     aisles, labels, known = 12, 4, 0.65
     aisle = rng.choice(aisles, items, p=rng.dirichlet(np.full(aisles, 3.0)))
@@ -149,7 +148,7 @@ def groceries(users: int = 1600, items: int = 900, seed: int = 13) -> tuple[Bool
 
 
 def books(users: int = 1500, items: int = 3000, seed: int = 14) -> tuple[Bools, pl.DataFrame]:
-    """Make the shop of books: which item has which tag [I, L], and the events."""
+    """Generate the book shop: item tags [I, L], and the events."""
     rng = np.random.default_rng(seed)
     facets = (14, 10, 6)  # genres, moods and eras
     tags, blocks = sum(facets), []
@@ -210,7 +209,7 @@ def write_shop(folder: Path, has: Bools, events: pl.DataFrame) -> None:
 
 
 def prepared_shops(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Make and prepare shops below a folder; their datasets by name."""
+    """Generate and prepare shops below a folder; return their datasets' folders by name."""
     places = {}
     for name in names:
         shop = folder / name

@@ -1,16 +1,16 @@
-"""How well the packaged model says names that it has never seen, and what an answer from a stored state costs.
+"""Measures how well the packaged model says names it has never seen, and the cost of an answer from a stored state.
 
     python benchmarks/spoken.py [--model packaged] [--catalogues 20] [--categories 30] [--repeats 30] [--lists 20]
 
-Speech: random catalogues of names in many scripts, none of which was in the training, each with made-up users of its
-own. The named categories are drawn at random, so that no state explains them, and the model decodes freely and under
-the grammar. Read back: the answer can be parsed and says nothing else; exact: it says what was decided, in order;
-swapped: two names change places in the prompt, and so they do in the answer. --lists asks the three questions that
-are answered with names about lists of names of one kind instead, that many times each, in free decoding.
+Speech: random catalogues with names in many scripts, none of them from training, each with synthetic users. The
+categories to name are random, so that no state explains them; the model decodes freely and constrained by the grammar.
+Parsed: the answer can be parsed and says nothing else; exact: it names what was decided, in order; swapped: if two
+names change places in the prompt, they do in the answer. --lists instead asks the three kinds of questions about
+confusable lists of names, that many times each, with free decoding.
 
-Costs: an answer from the state of 10 to 1,000 events, against the same backbone that reads the instruction alone,
-writes the same tokens under the same grammar, and reads no user. They take turns. Targets: 1.05 times alone, 1.15
-times 32 at a time.
+Costs: an answer from the state of 10 to 1,000 events, relative to the same backbone that reads the instruction alone
+and writes the same tokens under the same grammar. Both take turns. Targets: 1.05 times for a single user, 1.15 times
+for 32 at a time.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ USERS, ITEMS, EVENTS = 60, 120, 40
 ASKED = 32
 LENGTHS = (10, 100, 1_000)
 SEED = 20_000
-"""Far from the seeds of the training."""
+"""Seed far from those of the training."""
 TARGETS = {1: 1.05, 32: 1.15}
 
 
 def lists_of_one_kind(rng: np.random.Generator) -> dict[str, list[str]]:
-    """Lists of names that are hard to say, or to tell apart."""
+    """Return lists of names that are hard to say or to tell apart."""
     long = [" ".join(random_catalogue(rng, int(size))) for size in rng.integers(5, 9, 60)]
     letters = [chr(one) for one in rng.integers(0x4E00, 0x9FA5, 400)]
     return {
@@ -85,7 +85,7 @@ def lists_of_one_kind(rng: np.random.Generator) -> dict[str, list[str]]:
 def made_up_data(
     rng: np.random.Generator, categories: int, events: int = EVENTS, called: Sequence[str] = ()
 ) -> Dataset:
-    """A dataset over random names, or those given, of users with tastes."""
+    """Build a dataset with random or given names, and users with tastes."""
     names = tuple(called) or tuple(random_catalogue(rng, categories))
     has = np.zeros((ITEMS, categories), dtype=bool)
     for row in has:
@@ -131,7 +131,7 @@ def made_up_data(
 
 
 def random_decisions(rng: np.random.Generator, users: int, labels: int, most: int) -> np.ndarray:
-    """Any names in any order, [B, 2, most]."""
+    """Draw any names in any order, [B, 2, most]."""
     named = np.full((users, 2, most), -1)
     for row in named:
         order = rng.permutation(labels)
@@ -141,7 +141,7 @@ def random_decisions(rng: np.random.Generator, users: int, labels: int, most: in
 
 
 def swapped(named: np.ndarray) -> np.ndarray:
-    """The first two liked names in the other order; where there are none, the two halves."""
+    """Swap the first two liked names; if there are none, the two halves."""
     other = named.copy()
     for row in other:
         if row[0, 1] >= 0:
@@ -153,7 +153,7 @@ def swapped(named: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def said_exactly(model: PersonalizedModel, answers: int) -> dict[str, tuple[int, int]]:
-    """Ask about lists of names of one kind, and count the answers that say what was decided, and all of them."""
+    """Ask about confusable lists of names; count the answers that say what was decided, and all answers."""
     found = {}
     for number, (called, names) in enumerate(lists_of_one_kind(np.random.default_rng(SEED)).items()):
         rng = np.random.default_rng([SEED, 1, number])
@@ -183,7 +183,7 @@ def said_exactly(model: PersonalizedModel, answers: int) -> dict[str, tuple[int,
 
 @dataclass
 class Speech:
-    """Counts of answers."""
+    """Counts of answers by correctness."""
 
     answers: int = 0
     read_back: int = 0
@@ -205,7 +205,7 @@ class Speech:
 
 @torch.inference_mode()
 def speech(model: PersonalizedModel, catalogues: int, categories: int) -> dict[str, dict[str, float]]:
-    """Ask about random decisions over random catalogues, freely and under the grammar."""
+    """Ask about random decisions over random catalogues, with free and constrained decoding."""
     counts = {"free": Speech(), "constrained": Speech()}
     for number in range(catalogues):
         rng = np.random.default_rng([SEED, number])
@@ -239,7 +239,7 @@ def speech(model: PersonalizedModel, catalogues: int, categories: int) -> dict[s
 
 
 def read(encoder: UniversalEncoder, events: object) -> tuple[Tensor, Tensor]:
-    """What the network makes of events: log-odds and hidden states."""
+    """Compute the network's log-odds and hidden states of events."""
     found: list[tuple[Tensor, Tensor]] = []
     hook = encoder.network.register_forward_hook(lambda module, given, result: found.append(result))
     encoder(events)
@@ -248,13 +248,13 @@ def read(encoder: UniversalEncoder, events: object) -> tuple[Tensor, Tensor]:
 
 
 class Forced(LogitsProcessor):
-    """Lets an answer be given tokens, so that both sides of a comparison write equally many."""
+    """Forces given tokens, so that both sides of a comparison write the same number."""
 
     def __init__(self, tokens: list[list[int]]) -> None:
         self._tokens, self._at = torch.tensor(tokens), 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Leave one token each."""
+        """Mask all but the next given token."""
         forced = torch.full_like(scores, -torch.inf)
         forced.scatter_(1, self._tokens[:, self._at : self._at + 1], 0.0)
         self._at += 1
@@ -262,7 +262,7 @@ class Forced(LogitsProcessor):
 
 
 def bare_answers(model: PersonalizedModel, tokens: list[list[int]]) -> list[str]:
-    """The backbone reads the instruction alone and writes these tokens under the grammar."""
+    """Generate these tokens from the instruction alone, under the grammar."""
     users = len(tokens)
     asked = model.tokenizer([model.settings.instruction] * users, return_tensors="pt")
     constraint = GrammarProcessor(model.grammar, [model.grammar.start("preference")] * users)
@@ -277,7 +277,7 @@ def bare_answers(model: PersonalizedModel, tokens: list[list[int]]) -> list[str]
 
 
 def costs(model: PersonalizedModel, categories: int, repeats: int) -> list[dict[str, object]]:
-    """Time answers from stored states against the bare backbone."""
+    """Time answers from stored states, relative to the bare backbone."""
     rng = np.random.default_rng(SEED)
     data = made_up_data(rng, categories)
     bound = model.bind(data)
@@ -310,7 +310,7 @@ def costs(model: PersonalizedModel, categories: int, repeats: int) -> list[dict[
 
 
 def from_state(model: PersonalizedModel, state: object, drafts: bool) -> list[str]:
-    """What palate answers for the users of a state."""
+    """Generate answers for the users of a state."""
     with torch.inference_mode():
         user = model.keeper.user_prompt(state)
     return model.generate_from(user if drafts else UserPrompt(user.embeddings, user.mask))
@@ -320,12 +320,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="packaged", help="packaged, or a folder of a model of its kind")
-    parser.add_argument("--catalogues", type=int, default=20, help="random catalogues")
-    parser.add_argument("--categories", type=int, default=30, help="categories of each")
-    parser.add_argument("--repeats", type=int, default=30, help="rounds in which all take turns")
-    parser.add_argument("--lists", type=int, help="ask about lists of one kind alone, so often each question")
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--model", default="packaged", help="packaged, or the folder of a model of that kind")
+    parser.add_argument("--catalogues", type=int, default=20, help="number of random catalogues")
+    parser.add_argument("--categories", type=int, default=30, help="categories per catalogue")
+    parser.add_argument("--repeats", type=int, default=30, help="measurements per system")
+    parser.add_argument(
+        "--lists", type=int, help="test confusable lists only, with this many of each question"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     model = load_model(arguments.model, device="cpu")
     if arguments.lists:

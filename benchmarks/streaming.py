@@ -1,10 +1,10 @@
-"""What one more event and one user prompt cost, by the length of the history.
+"""Measures the cost of one more event and of a user prompt, by the length of the history.
 
     python benchmarks/streaming.py [--repeats 30] [--out streaming.json]
 
-A state of the streaming encoder against the resampler and the paper's encoder, which read the history again at every
-event. All weights are random and all events are made here; the lengths take turns, so that a busy machine slows them
-alike. Whole answers are in answers.py.
+Compares a state of the streaming encoder with the resampler and the paper's encoder, which re-encode the history at
+every event. Weights and events are random; the lengths take turns, so that other load on the machine affects them
+equally. Whole answers are measured in answers.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from palate.system.machine import describe_machine
 LENGTHS = (10, 1_000, 100_000)
 ITEMS, FIELDS, VECTOR, CATEGORIES, WIDTH = 4_000, 2, 384, 18, 128
 MOST_READ_AGAIN = 1_000
-"""The paper's encoder attends from every item to every other: 100,000 items would need 40 GB a head."""
+"""The paper's encoder has full self-attention: 100,000 items would need 40 GB per head."""
 
 Key = TypeVar("Key")
 
@@ -47,7 +47,7 @@ class Events:
         self.ratings = torch.randn(5, VECTOR, generator=self.rng)
 
     def draw(self, count: int) -> EventBatch:
-        """``count`` events of one user, with the vectors of the items that they name."""
+        """Draw ``count`` events of one user, with their items' vectors."""
         named, item = torch.randint(ITEMS, (1, count), generator=self.rng).unique(return_inverse=True)
         return EventBatch(
             self.vectors[named],
@@ -61,7 +61,7 @@ class Events:
 
 
 def milliseconds(jobs: Mapping[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
-    """Median time of each job; they take turns."""
+    """Return the median time of each job in milliseconds; jobs take turns."""
     times: dict[Key, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats + 2):
         for name, job in jobs.items():
@@ -86,7 +86,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     events, sizes = Events(), EncoderSizes(FIELDS, VECTOR, WIDTH, CATEGORIES)

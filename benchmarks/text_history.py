@@ -1,11 +1,11 @@
-"""The User Embedding Module against the history as text, on the same backbone and the same 50 items.
+"""Compares the User Embedding Module with the history as text, on the same backbone and the same 50 items.
 
     python benchmarks/text_history.py --data data/ml-1m [--batch 8] [--repeats 5] [--out text.json]
 
-Text is measured with the items' descriptions and without; with them an answer only, for a training step on
-thousands of tokens takes more memory than small machines have. A step is a whole training step of random weights
-(draw, forward, backward, AdamW); an answer is one user's, alone, of 20 tokens. The systems take turns, so that a busy
-machine slows them alike. Expected: at least ten times fewer vectors for the backbone to read.
+Text is measured with and without item descriptions; with them only for answers, because a training step on thousands
+of tokens needs more memory than small machines have. A step is a full training step with random weights (draw,
+forward, backward, AdamW); an answer is for a single user, with 20 tokens. The systems take turns, so that other load
+on the machine affects them equally. Expected: at least ten times fewer input vectors for the backbone.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How many windows a second a training step reads, and which part of the step takes how much of the time.
+"""Measures windows per second of a training step, and the time of each part of the step.
 
     python benchmarks/training.py --data data/ml-1m [RECIPE] [--set key=value] [--batches 16] [--out training.json]
 
-A step of the user encoder alone and a whole step take turns on the same batches, from the middle of the recipe's
-training. It then looks into a step: whether each distinct item of a batch is projected once, and whether item vectors
-are copied anywhere. The recipe is recipes/movielens-1m.yaml unless another is given.
+Steps of the user encoder alone and full steps take turns on the same batches, from the middle of the recipe's
+training. A step is then inspected: is each distinct item of a batch projected once, and are item vectors copied
+anywhere? The recipe is recipes/movielens-1m.yaml by default.
 
-A training that starts from a model without a catalogue (recipes/own-data.yaml) has steps of the user encoder alone and
-reads no item vectors. Its batches are drawn in groups, so that whole groups are timed, new ones in each round.
+A training that starts from a model without a catalogue (recipes/own-data.yaml) has only steps of the user encoder, and
+no item vectors. Its batches are drawn in groups, so whole groups are timed, with new ones in each round.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ DRAW, READ, WRITE, BACK_WRITE, BACK_READ, UPDATE = PARTS = (
 
 
 class Stopwatch:
-    """Seconds since the last lap, added to a part."""
+    """Adds the seconds since the last lap to a part."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._last = time.perf_counter()
 
     def lap(self, part: str) -> None:
-        """What has passed since the last one went into ``part``."""
+        """Add the time since the last lap to ``part``."""
         now = time.perf_counter()
         self.seconds[part] += now - self._last
         self._last = now
 
 
 class Steps:
-    """Training steps of a new model, as the trainer takes them."""
+    """Training steps of a new model, as the trainer runs them."""
 
     def __init__(self, recipe: Recipe) -> None:
         dataset = load_dataset(recipe.data.path)
@@ -76,24 +76,24 @@ class Steps:
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
         self.processor: dict[str, float] = {}
-        """Processor seconds of a round of each kind of step."""
+        """CPU seconds of a round of each kind of step."""
 
     @property
     def forms(self) -> dict[str, bool]:
-        """Kinds of steps, and whether they are of the user encoder alone."""
+        """Kinds of steps, and whether each trains the user encoder alone."""
         if self.prepared:
             return {"alone": True}
         return {"alone": True, "whole": False} if self.settings.auxiliary_weight else {"whole": False}
 
     def batch(self, number: int) -> dict[str, Any]:
-        """A batch from the middle of the training, where labels are those of full histories."""
+        """Return a batch from the middle of the training, whose labels are of full histories."""
         middle = len(self.batches) // 2
         if self.prepared:
             middle -= middle % (BATCHES_A_GROUP * EPOCHS)
         return self.batches[middle + number]
 
     def take(self, number: int, alone: bool) -> list[float]:
-        """Take one step, of the user encoder ``alone`` or whole; the seconds of its parts, in their order."""
+        """Run one step, of the user encoder ``alone`` or full; return the seconds of its parts, in order."""
         watch = Stopwatch()
         batch = self.batch(number)
         watch.lap(DRAW)
@@ -101,7 +101,7 @@ class Steps:
         loss, user = self.loss(batch, alone, watch)
         reading.remove()
         if user.requires_grad:
-            user.register_hook(lambda _: watch.lap(BACK_WRITE))  # the backbone's part of it is over
+            user.register_hook(lambda _: watch.lap(BACK_WRITE))  # the backbone's backward pass is done
         loss.backward()
         watch.lap(BACK_READ)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -111,7 +111,7 @@ class Steps:
         return list(watch.seconds.values())
 
     def loss(self, batch: dict[str, Any], alone: bool, watch: Stopwatch) -> tuple[Tensor, Tensor]:
-        """The loss, and the user prompts [B, M, E] that lie between the two parts of the model."""
+        """Compute the loss, and the user prompts [B, M, E] between the two parts of the model."""
         liked, disliked, _ = batch.pop("liked"), batch.pop("disliked"), batch.pop("kinds")
         output = self.model(**batch) if self.prepared else self.model(**batch, user_encoder_alone=alone)
         loss: Tensor = output["loss"]
@@ -124,21 +124,21 @@ class Steps:
 
 
 def timed(steps: Steps, batches: int, repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each part in a step of the user encoder alone and in a whole one, means over the batches, [6]."""
+    """Time each part in steps of the user encoder alone and in full ones: means over the batches in seconds, [6]."""
     forms = steps.forms
     taken: dict[str, list[list[list[float]]]] = {form: [] for form in forms}
     processor = {form: np.zeros(repeats + 1) for form in forms}
     for repeat in range(repeats + 1):
         for form in forms:
             taken[form].append([])
-        first = repeat * batches if steps.prepared else 0  # a group that was drawn is kept
+        first = repeat * batches if steps.prepared else 0  # drawn groups are cached
         for number in range(first, first + batches):
             for form, alone in forms.items():
                 start = time.process_time()
                 taken[form][repeat].append(steps.take(number, alone))
                 processor[form][repeat] += time.process_time() - start
     steps.processor = {form: float(np.median(each[1:])) for form, each in processor.items()}
-    # the first round warms up; the median over rounds leaves out what disturbed one of them
+    # the first round is a warm-up; the median over rounds ignores disturbances
     return {form: np.median(np.array(rounds[1:]), axis=0).mean(axis=0) for form, rounds in taken.items()}
 
 
@@ -147,13 +147,13 @@ def tensors(batch: dict[str, Any]) -> list[Tensor]:
 
 
 def looked_into(steps: Steps, batches: int) -> dict[str, Any]:
-    """What whole steps read: rows that are projected, and the operations that item vectors pass through."""
+    """Inspect full steps: rows that are projected, and operations on item vectors."""
     model = steps.model
     items, fields, size = model.catalogue.item_vectors.shape
     projected: Counter[str] = Counter()
 
     def count(name: str, read: Tensor) -> None:
-        if not read.requires_grad:  # item vectors are constants, what other layers read is not
+        if not read.requires_grad:  # item vectors are constants; inputs of other layers are not
             projected[name] += read.shape[:-1].numel()
 
     hooks = [
@@ -211,11 +211,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", nargs="?", type=Path, default=RECIPE)
-    parser.add_argument("--data", type=Path, required=True, help="folder that palate prepare wrote")
-    parser.add_argument("--set", action="append", default=[], help="change the recipe, as palate train does")
+    parser.add_argument("--data", type=Path, required=True, help="folder written by palate prepare")
+    parser.add_argument(
+        "--set", action="append", default=[], help="override of a recipe setting, as in palate train"
+    )
     parser.add_argument("--batches", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     start = time.perf_counter()
     steps = Steps(load_recipe(arguments.recipe, [*arguments.set, f"data.path={arguments.data}"]))

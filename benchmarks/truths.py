@@ -1,9 +1,9 @@
-"""Measures the references under every truth and label rule.
+"""Evaluates the references under every truth and label rule.
 
     python benchmarks/truths.py DATASET... [--window 5,20,50,100,200] [--boosting]
 
-Prints a table for each dataset and rule: liked and disliked F1 of test users with more interactions than the window,
-random windows, by truth; windows that leave nobody show a dash. Data without times has no future.
+Prints a table per dataset and rule: liked and disliked F1 of test users with more interactions than the window, from
+random windows, by truth; a dash if a window leaves no user. Data without times has no truth "future".
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main() -> None:
     )
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--window", default="5,20,50,100,200")
-    parser.add_argument("--boosting", action="store_true", help="with gradient boosting, a minute a window")
+    parser.add_argument(
+        "--boosting", action="store_true", help="include gradient boosting (a minute per window)"
+    )
     arguments = parser.parse_args()
     windows = [int(one) for one in arguments.window.split(",")]
     names = [*REFERENCES, *(["boosting"] if arguments.boosting else [])]
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def sheet(dataset: Dataset, rule: LabelRule, names: list[str], windows: list[int]) -> Sheet:
-    """Score the references by one rule, with all truths that the dataset has."""
+    """Score the references under one rule, with all truths that the dataset supports."""
     rows: list[list[str]] = []
     for truth in TRUTHS:
         if truth == "future" and not dataset.info.has_times:
@@ -60,7 +62,7 @@ def sheet(dataset: Dataset, rule: LabelRule, names: list[str], windows: list[int
 def scored(
     dataset: Dataset, rule: LabelRule, truth: Truth, names: list[str], window: int
 ) -> Evaluation | None:
-    """Score the references at one window; None if nobody has more interactions."""
+    """Score the references at one window size; None if no user has more interactions."""
     task = load_task(TaskSettings(rule=rule), dataset.info)
     try:
         make_examples(dataset, task, "test", window, "random", 0, "partly", truth)

@@ -3,13 +3,13 @@
     python benchmarks/universal.py DATA... [--shops [NAME...]] [--network FOLDER] [--folds 5] [--seeds 3]
         [--rule own-mean] [--training-users N] [--window-kind recent]
 
-DATA are folders that `palate prepare` wrote. Every user is scored once a seed: the users of one fold from summaries,
-calibration and shrinkage of the other folds' users; the network's weights never change. Windows are random, of users
-with more interactions than the window. "bare" is the network with the population's summary alone, "calibrated" with
-decisions fitted on the training users, as shrinkage's strengths are. Differences are calibrated minus shrinkage, with
-the 95% interval of a paired bootstrap over users, averaged over the seeds. --shops adds shops of benchmarks/shops.py,
-all without names; --network takes a saved model in the place of the packaged one, and --estimates none at all;
---training-users keeps so many of each fold's training users.
+DATA are folders written by `palate prepare`. Every user is scored once per seed: the users of a fold with summaries,
+calibration and shrinkage from the other folds' users; the network's weights never change. Windows are random, of users
+with more interactions than the window. "bare" is the network with the population's summary only, "calibrated" also
+with decisions fitted to the training users, as shrinkage's strengths are. Differences are calibrated minus shrinkage,
+with the 95% interval of a paired bootstrap over users, averaged over the seeds. --shops adds shops of
+benchmarks/shops.py, all by default; --network loads a saved model instead of the packaged one, --estimates uses no
+network; --training-users limits each fold's training users.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from shops import SHOPS, prepared_shops
 
 SIZES = (5, 20, 50, 100, 200)
 FEWEST = 10
-"""Users of a fold that a window's length needs."""
+"""Minimum number of users in a fold for a window size."""
 BINS = 10
 """Bins of the expected calibration error."""
 HALVES = ("liked", "disliked")
 
 
 def folds_of(dataset: Dataset, folds: int, most: int | None = None) -> list[Dataset]:
-    """Divide all users at random: each part is the test users of one dataset, whose other users are for training.
+    """Split all users at random: each fold is the test users of one dataset, with the other users for training.
 
-    Of these at most ``most`` are kept.
+    At most ``most`` training users are kept.
     """
     order = np.random.default_rng(0).permutation(len(dataset.user_ids))
     train, dev, test = (SPLITS.index(name) for name in ("train", "dev", "test"))
@@ -73,7 +73,7 @@ def _said(
     summary: PopulationSummary,
     windows: Windows,
 ) -> tuple[Preferences, Doubles]:
-    """Name the labels of B windows, and their probabilities, [B, L, 2]."""
+    """Predict the labels of B windows and their probabilities, [B, L, 2]."""
     counts = counts_of(windows.interactions(), dataset.category_matrix, dataset.info.rating_values)
     inputs = PopulationInputs.of([summary])
     logits, marks = read_in_batches(network, counts, inputs), window_marks(Seen.of(counts, inputs), inputs)
@@ -87,7 +87,7 @@ def answers(
     seeds: int,
     kind: WindowKind = "random",
 ) -> dict:
-    """Answer for the test users of all folds: by window size and seed, the sets [B, L, 2], and the truth."""
+    """Predict for the test users of all folds: label sets [B, L, 2] by window size and seed, and the truth."""
     whole = folds[0]
     labels = len(whole.categories)
     found: dict = defaultdict(lambda: defaultdict(list))
@@ -170,7 +170,7 @@ def report(name: str, found: dict, seeds: int) -> None:
 
 
 def network_of(folder: str | None, untrained: bool) -> UniversalNetwork:
-    """Load the network of a saved model, of the packaged one if none is named, or make an untrained one."""
+    """Load the network of a saved model, by default the packaged one, or build an untrained one."""
     if untrained:
         torch.manual_seed(0)
         return UniversalNetwork(UniversalSettings()).eval()

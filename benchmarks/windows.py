@@ -1,8 +1,8 @@
-"""How many training windows a second one core draws, recent and random, by size.
+"""Measures training windows per second on one core, recent and random, by size.
 
     python benchmarks/windows.py [--users 20000] [--out windows.json]
 
-Histories are made here: long-tailed lengths from 20, like MovieLens. The target is 50,000 windows of 50 a second.
+Histories are synthetic, with long-tailed lengths from 20 like MovieLens. The target: 50,000 windows of 50 per second.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     interactions = made_histories(arguments.users, rng)

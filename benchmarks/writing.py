@@ -1,12 +1,12 @@
-"""How many events a second a server commits: single ones of many clients, an event and its answer, and many at once.
+"""Measures events per second that a server commits: single ones, an event with an answer, and many per request.
 
     python benchmarks/writing.py [--clients 64] [--seconds 10] [--store postgresql://…] [--source OTHER/src …]
 
 Each event is on disk when it is acknowledged. Servers of several source trees are measured in turn, three times each,
-so that a busy machine slows them alike. Clients are sockets of one process that does little else; palate.Client takes
-longer than the server. They share the machine's cores with the server, whose own processor time for a request stands
-beside the rate: an idle core serves a thousand milliseconds of it a second. The first row is a route
-that does nothing, the most that the framework serves.
+so that other load on the machine affects them equally. Clients are sockets of one lean process, because palate.Client
+takes longer than the server. They share the machine's cores with the server; the server's CPU time per request is
+reported beside the rate (an idle core provides a thousand milliseconds per second). The first row is a route that does
+nothing: the framework's maximum.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from serving_parts.raw import drive_apart
 
 USERS, TOKENS, ROUNDS, BULK = 200, 20, 3, 5_000
 TURNS = 4_000
-"""Turns that are made beforehand; each is sent as often as the time allows, as a new event."""
+"""Requests that are built beforehand; each is sent repeatedly, as a new event."""
 Turn = list[tuple[str, str]]
 
 
@@ -51,12 +51,12 @@ def event_and_answer(number: int) -> Turn:
 
 
 def nothing(_number: int) -> Turn:
-    """A route that does nothing: what HTTP and the framework alone take of the same cores."""
+    """A request to a route that does nothing: the cost of HTTP and the framework alone."""
     return [("/health", "")]
 
 
 def bulk(url: str, seconds: float, first: int) -> dict[str, float]:
-    """Send many events in each request, one request after the other."""
+    """Send many events per request, one request after the other."""
     connection, times, failed = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60), [], 0
     started = time.monotonic()
     for number in itertools.count(first):
@@ -79,12 +79,12 @@ def bulk(url: str, seconds: float, first: int) -> dict[str, float]:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time of a process and its children."""
+    """Return the CPU time of a process and its children, in seconds."""
     found = 0
     for place in Path("/proc").glob("[0-9]*"):
         try:
             fields = (place / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         if int(place.name) == pid or int(fields[1]) == pid:
             found += int(fields[11]) + int(fields[12])
@@ -93,7 +93,7 @@ def processor_seconds(pid: int) -> float:
 
 @contextmanager
 def servers(run: Path, folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, tuple[str, int]]]:
-    """A server of each source tree: its address and its process."""
+    """Start a server of each source tree; yields their addresses and processes."""
     with ExitStack() as stack:
         found = {}
         for number, source in enumerate(arguments.source):
@@ -108,10 +108,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=10, help="of each of three rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="duration of each of three rounds, in seconds"
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
-        "--store", help="PostgreSQL URL, to which the number of the source tree is added: 0, 1, …"
+        "--store", help="PostgreSQL URL, to which the number of the source tree is appended: 0, 1, …"
     )
     parser.add_argument(
         "--source",
