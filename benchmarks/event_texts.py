@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,6 +31,12 @@ from palate.runs.run import load_run
 from palate.schema import Doubles
 
 Answers: TypeAlias = tuple[PeplerScores, list[str] | None, Doubles | None]
+MEASURES: dict[str, Callable[[Doubles], float]] = {
+    "RMSE": lambda error: float(np.sqrt((error**2).mean())),
+    "MAE": lambda error: float(np.abs(error).mean()),
+}
+RESAMPLES = 1000
+"""Of the bootstrap over interactions."""
 ENCODERS = {
     "pooled": PooledSettings(d_ff=128),
     "mlp": MLPSettings(d_ff=128),
@@ -94,13 +100,13 @@ def _compare(name: str, first: Answers, second: Answers, cases: RatedTexts, valu
     if first[2] is not None and second[2] is not None:
         errors = [np.clip(one, min(values), max(values)) - cases.rating for one in (first[2], second[2])]
         rng = np.random.default_rng(0)
-        drawn = []
-        for _ in range(1000):
-            rows = rng.integers(len(cases), size=len(cases))
-            drawn.append(np.diff([np.sqrt((error[rows] ** 2).mean()) for error in errors])[0])
-        value = np.diff([np.sqrt((error**2).mean()) for error in errors])[0]
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        parts.append(f"RMSE {value:+.4f} ({low:+.4f} to {high:+.4f})")
+        draws = [rng.integers(len(cases), size=len(cases)) for _ in range(RESAMPLES)]
+        for measure, of in MEASURES.items():
+            value = of(errors[1]) - of(errors[0])
+            low, high = np.percentile(
+                [of(errors[1][rows]) - of(errors[0][rows]) for rows in draws], [2.5, 97.5]
+            )
+            parts.append(f"{measure} {value:+.4f} ({low:+.4f} to {high:+.4f})")
     print(f"{name}: {'; '.join(parts)}")
 
 

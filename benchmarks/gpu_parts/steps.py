@@ -16,9 +16,9 @@ from transformers import TrainerCallback, TrainingArguments
 
 from gpu_parts.bench import GIB, SEED, Bench, Found
 from palate.config.recipe import Recipe
+from palate.evaluation.dev import DevScore
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
-from palate.training.dev import DevScore
 from palate.training.trainer import PersonalizedTrainer
 
 if TYPE_CHECKING:

@@ -316,3 +316,23 @@ def test_two_processes_train_a_cell_as_one_does(cells, finished, tmp_path):
 def test_all_cells_of_the_smoke_preset(tiny_data, tmp_path):
     plan = make_plan(["all"], "smoke", tiny_data.path)
     assert len(run_cells(plan.cells, tmp_path, Places(2, 1, "cpu"), lambda line: None)) == len(plan.cells)
+
+
+def test_p5_stands_in_the_table_of_methods(plan, tiny_data, tmp_path):
+    """Its ids read no item vectors, and it has no user prompt to average."""
+    cell = next(cell for cell in plan.cells if cell.system == "p5-items-50" and cell.size == "base")
+    found = run_cells([cell], tmp_path, ALONE, lambda line: None)[cell.name]
+    assert found.scores.name == "run"
+    assert set(found.controls) == {"another user's history", "no history", "ratings shuffled"}
+    assert found.training.steps == cell.recipe.train.max_steps
+    assert min(found.training.model_dump().values()) > 0
+    assert min(found.answer.model_dump().values()) > 0
+    lengths = tiny_data.interactions.lengths[tiny_data.users("test")]
+    assert found.users == len(lengths)
+    assert found.answer.input_vectors > 2 * lengths.mean()  # an id and a rating of each item
+    references = ask_references(
+        plan.references, tiny_data.path, plan.window_kind, tmp_path / "references", print
+    )
+    results = gather(plan, {cell.name: found}, references, tmp_path, tiny_data.path)
+    row = next(row for row in results.tables["table1"].beside if row.name == "P5, 50")
+    assert row.ours["base"].everybody.users == len(lengths)

@@ -7,12 +7,12 @@ from palate.backbones.spelling import spelled
 from palate.config.recipe import ModelSettings
 from palate.encoders.estimates import PopulationInputs, Reading
 from palate.errors import RecipeError
+from palate.evaluation.dev import DevUsers
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.config import model_settings
 from palate.model.model import load_model
 from palate.tasks import load_task
-from palate.training.dev import DevUsers
 from palate.training.train import _trained_part, train_run
 from tiny import tiny_recipe, unbound_model
 from tiny_causal import save_causal
@@ -86,7 +86,7 @@ def test_weights_are_chosen_by_what_the_user_encoder_decides_and_the_record_is_o
 
 
 def _score(f1):
-    from palate.training.dev import DevScore
+    from palate.evaluation.dev import DevScore
 
     return DevScore(f1, 0.0)
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from palate.cli import app
 from palate.config.load import dump_recipe
 from palate.errors import DataError, TrainingError
+from palate.evaluation.dev import DevUsers
 from palate.model.model import PersonalizedModel, load_model
 from palate.runs.run import RunFolder
-from palate.training.dev import DevUsers
 from palate.training.train import train_run
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe

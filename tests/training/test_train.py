@@ -19,6 +19,7 @@ from palate.config.load import dump_recipe, load_recipe
 from palate.config.recipe import SimulationSettings, TrainSettings, UEMSettings
 from palate.data.dataset import load_dataset
 from palate.errors import DataError, MismatchError, OutputError, RecipeError
+from palate.evaluation.dev import DevScore, DevUsers
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.model.build import build_model, build_table
 from palate.model.model import PersonalizedModel, load_model
@@ -29,7 +30,6 @@ from palate.tasks.statistics import category_statistics
 from palate.training import batches
 from palate.training import train as training
 from palate.training.clock import Clock
-from palate.training.dev import DevScore, DevUsers
 from palate.training.train import train_run
 from palate.training.trainer import PersonalizedTrainer
 from tiny import tiny_recipe

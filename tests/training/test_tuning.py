@@ -11,11 +11,11 @@ from palate.data.population import summaries_without
 from palate.encoders.calibration import counts_of
 from palate.encoders.estimates import PopulationInputs
 from palate.errors import RecipeError
+from palate.evaluation.dev import DevUsers
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.model import load_model
 from palate.tasks import load_task
-from palate.training.dev import DevUsers
 from palate.training.train import _trained_part
 from palate.training.tuning import BATCHES_A_GROUP, EPOCHS, TuningBatches
 from small_dataset import small_dataset

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from palate.config.section import Section
 
 IdKind: TypeAlias = Literal["sequential", "random", "collaborative", "leaking"]
-Family: TypeAlias = Literal["sequential", "direct", "rating", "explanation", "review"]
+Family: TypeAlias = Literal["sequential", "direct", "rating", "explanation", "review", "categories"]
 """A kind of task with several prompts."""
 
 

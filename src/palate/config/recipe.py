@@ -777,7 +777,8 @@ class Recipe(Section):
     threads, batches, rates, clipping and evaluations apply of the rest."""
     generative: AnyGenerativeSettings | None = None
     """Given, the run is that of a recommender that reads and writes ids as text, and only name, seed, data,
-    model.backbone and the steps and the optimizer of train apply of the rest."""
+    model.backbone and the steps and the optimizer of train apply of the rest; with the family ``categories`` also
+    task, windows, model.grammar, train.window_labels and evaluate.window."""
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @field_validator("recommend", mode="before")
@@ -824,6 +825,11 @@ class Recipe(Section):
         if self.recommend is not None or self.pepler is not None:
             raise ValueError(
                 "'recommend', 'pepler' and 'generative' make runs of their own; leave all but one out"
+            )
+        if "categories" in self.generative.families and self.data.protocol not in (None, "new-users"):
+            raise ValueError(
+                f"data.protocol is {self.data.protocol!r}, by which test users are learned from, and the family "
+                "'categories' is evaluated on users who are not; set data.protocol to new-users, or leave it out"
             )
         backbone = self.model.backbone
         if isinstance(backbone, CausalSettings) or getattr(backbone, "train", "full") != "full":

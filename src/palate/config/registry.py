@@ -23,12 +23,15 @@ from palate.config.section import KindSettings
 from palate.errors import ConflictError, RecipeError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
+    from palate.config.recipe import Recipe
     from palate.data.dataset import Dataset
     from palate.encoders.base import EncoderSizes
-    from palate.evaluation.predictors.base import Predictor
+    from palate.evaluation.predictors.base import ModelPredictor, Predictor
     from palate.ranking.base import Ranker
+    from palate.runs.run import RunFolder
     from palate.schema import WindowKind
     from palate.tasks.category_preference import CategoryPreference
 
@@ -134,6 +137,26 @@ class RunKind:
     settings: type[KindSettings]
     load: Callable[[Path, Any], Any]
     """From a run's folder and the settings to a ranker or rating predictor, or both."""
+    answers: Callable[[RunFolder, str, Dataset, CategoryPreference, AnswerOptions], ModelPredictor] | None = (
+        None
+    )
+    """From a run, its name in tables, the data, the task and options to its answers about categories; None where such
+    runs never answer. Raises :class:`RecipeError` for a run that was not trained to."""
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a run of :class:`RunKind` answers about categories."""
+
+    device: str | torch.device = "auto"
+    constrained: bool | None = None
+    """Whether answers are constrained to what the task allows; as the run's recipe says if None."""
+
+
+def run_kind_of(recipe: Recipe) -> RunKind | None:
+    """Find the registered kind of a run by the section of its recipe; None for all others."""
+    found = next((kind for kind in run_kinds.kinds if getattr(recipe, kind, None) is not None), None)
+    return None if found is None else run_kinds.find(found)
 
 
 PredictorFactory = Callable[["Dataset", "CategoryPreference", "WindowKind"], "Predictor"]

@@ -6,6 +6,7 @@ example belongs to one split. All of that is decided here and nowhere else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,14 @@ from palate.tasks.statistics import CategoryStatistics, category_statistics
 from palate.words import counted
 
 if TYPE_CHECKING:
+    from palate.config.recipe import WindowSettings
     from palate.data.dataset import Dataset
     from palate.tasks.category_preference import CategoryPreference
+
+
+def window_size(windows: WindowSettings, rng: np.random.Generator) -> int:
+    """Draw the size of training windows log-uniformly."""
+    return round(math.exp(rng.uniform(math.log(windows.shortest), math.log(windows.longest))))
 
 
 def draw_windows(

@@ -13,10 +13,10 @@ from palate.config.load import dump_recipe
 from palate.config.recipe import ItemSettings, Recipe, TaskSettings
 from palate.data.dataset import Dataset, DatasetInfo, load_dataset
 from palate.data.windows import make_examples
-from palate.errors import DataError, MismatchError, PalateError
+from palate.errors import DataError, MismatchError, PalateError, RecipeError
 from palate.evaluation.evaluate import Evaluation, Setting, score_predictors
 from palate.evaluation.metrics import label_frequencies
-from palate.evaluation.predictors.base import Predictor, fitted_to
+from palate.evaluation.predictors.base import ModelPredictor, Predictor, fitted_to
 from palate.evaluation.predictors.controls import AnotherUsersHistory
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.references import references
@@ -204,8 +204,8 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         named += BESIDE_A_RUN
     predictors = references(dataset, task, dict.fromkeys(named), setting.kind)
     names = _names(runs)
-    trained = [
-        _load(run, name, dataset, options, places[run.path], setting.kind)
+    trained: list[ModelPredictor] = [
+        _load(run, name, dataset, task, options, places.get(run.path), setting.kind)
         for name, run in zip(names, runs, strict=True)
     ]
     for number, model in enumerate(models, start=1):
@@ -213,7 +213,7 @@ def prepare_comparison(entries: Sequence[Entry], options: Options, windows: Sequ
         trained.append(_predictor(model, name, recipe, dataset, setting.kind))
     for predictor in trained:
         predictors += _controls(predictor, dataset, setting, options)
-        if not options.bare:
+        if not options.bare and isinstance(predictor, PersonalizedPredictor):
             predictors += _view(predictor, dataset, task, examples.windows)
         predictors.append(predictor)
     return Comparison(
@@ -275,6 +275,7 @@ def _check_models(asked: _Asked, dataset: Dataset) -> None:
 
 def _backbones(runs: Sequence[RunFolder], backbone: str | None) -> dict[Path, str | None]:
     """Map each run to its backbone's folder; None for a run that saved its own."""
+    runs = [run for run in runs if registry.run_kind_of(run.recipe) is None]
     wanting = [run for run in runs if run.model.is_dir() and model_settings(run.path).backbone is not None]
     if backbone is not None and not wanting:
         raise MismatchError("all runs here have their backbone saved with them; leave --backbone out")
@@ -375,16 +376,14 @@ def _warnings(
     runs: Sequence[RunFolder], names: Sequence[str], info: DatasetInfo, scored: LabelRule | None
 ) -> Iterator[str]:
     for run, name in zip(runs, names, strict=True):
-        if (record := model_settings(run.path).training) is not None:
+        if registry.run_kind_of(run.recipe) is None and (record := model_settings(run.path).training):
             yield from (f"{name}: {warning}" for warning in record.warnings())
         trained = run.recipe.task.rule or info.rule
         if run.trained_on is not None and trained != scored:
             yield f"{name}: it was trained with the label rule {trained!r} and is scored with {scored!r}"
 
 
-def _controls(
-    predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting, options: Options
-) -> list[Predictor]:
+def _controls(predictor: Predictor, dataset: Dataset, setting: Setting, options: Options) -> list[Predictor]:
     if options.controls:
         from palate.evaluation.predictors.model_controls import controls
 
@@ -400,7 +399,7 @@ def _view(
     return [ViewInTemplate(predictor, dataset, task)] if has_view(predictor, windows) else []
 
 
-def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
+def _where(trained: Sequence[ModelPredictor]) -> str | None:
     """Format the distinct devices of the models."""
     if not trained:
         return None
@@ -410,8 +409,16 @@ def _where(trained: Sequence[PersonalizedPredictor]) -> str | None:
 
 
 def _load(
-    run: RunFolder, name: str, dataset: Dataset, options: Options, backbone: str | None, kind: WindowKind
-) -> PersonalizedPredictor:
+    run: RunFolder,
+    name: str,
+    dataset: Dataset,
+    task: CategoryPreference,
+    options: Options,
+    backbone: str | None,
+    kind: WindowKind,
+) -> ModelPredictor:
+    if (run_kind := registry.run_kind_of(run.recipe)) is not None:
+        return _answers(run_kind, run, name, dataset, task, options)
     from palate.model.build import build_table
     from palate.model.model import load_model
 
@@ -425,6 +432,20 @@ def _load(
     predictor = _predictor(model, name, recipe, dataset, kind)
     predictor.engine, predictor.backbone = options.engine, backbone
     return predictor
+
+
+def _answers(
+    kind: registry.RunKind,
+    run: RunFolder,
+    name: str,
+    dataset: Dataset,
+    task: CategoryPreference,
+    options: Options,
+) -> ModelPredictor:
+    """Load what a run of another kind answers."""
+    if kind.answers is None:
+        raise RecipeError(f"{run.path} answers nothing about categories; rank its items with palate rank")
+    return kind.answers(run, name, dataset, task, registry.AnswerOptions(options.device, options.constrained))
 
 
 def _predictor(

@@ -16,6 +16,7 @@ from palate.schema import Interactions, Ints
 if TYPE_CHECKING:
     from palate.config.generative import Family, GenerativeSettings
     from palate.data.dataset import Dataset
+    from palate.generative.categories import LabelledWindows
     from palate.generative.wording import Wording
 
 _TEXT_CHARACTERS = 400
@@ -37,6 +38,8 @@ class Corpus:
     training: Dataset
     wording: Wording
     settings: GenerativeSettings
+    labelled: LabelledWindows | None = None
+    """What the family ``categories`` is drawn from."""
 
     @cached_property
     def chosen(self) -> Interactions:
@@ -65,9 +68,36 @@ class Corpus:
                     self.training.path,
                 )
 
-    def batch(self, family: Family, size: int, rng: np.random.Generator) -> list[Example]:
-        """Draw examples of a family, each with one of its training prompts."""
+    def batch(
+        self, family: Family, size: int, rng: np.random.Generator, window_labels: bool = False
+    ) -> list[Example]:
+        """Draw examples of a family, each with one of its training prompts.
+
+        Args:
+            family: The family.
+            size: Number of examples.
+            rng: Random number generator.
+            window_labels: Of ``categories``: learn the labels of the window alone, not those of the whole history.
+
+        Returns:
+            The examples.
+        """
+        if family == "categories":
+            return self._category_batch(size, rng, window_labels)
         return [self._drawn(family, rng) for _ in range(size)]
+
+    def _category_batch(self, size: int, rng: np.random.Generator, window_labels: bool) -> list[Example]:
+        assert self.labelled is not None, "the family categories is drawn from labelled windows"
+        users, windows, answers = self.labelled.draw(size, rng, window_labels)
+        texts, found = PROMPTS["categories"][0].trained, []
+        for row, (user, answer) in enumerate(zip(users.tolist(), answers, strict=True)):
+            text = texts[int(rng.integers(len(texts)))]
+            named = (
+                not self._anonymous(rng) and not window_labels
+            )  # an id does not tell which window was drawn
+            who = self.wording.who(user) if named else self.wording.of_window(windows, row)
+            found.append(Example(text.format(who=who, fields=self.labelled.fields), answer))
+        return found
 
     def _drawn(self, family: Family, rng: np.random.Generator) -> Example:
         forms = PROMPTS[family]

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from palate.backbones.base import generation_settings
 from palate.encoders.base import UserPrompt
 from palate.generative.pod import TaskVectors
 from palate.generative.trie import Trie
 from palate.generative.whole_words import whole_word_indices
+from palate.model.generation import write
 from palate.model.prompt import Prompt, inject, mask_labels
 from palate.schema import Floats
 
 if TYPE_CHECKING:
+    from transformers import LogitsProcessor
+
     from palate.backbones.base import Backbone
     from palate.config.generative import AnyGenerativeSettings, Family
+    from palate.model.generation import TokenStreamer
 
 _CELLS = 1 << 24
 """Logits in memory at once, while all items are scored."""
@@ -65,6 +68,11 @@ class IdLanguageModel(nn.Module):
         self.vectors = TaskVectors(settings, size)
         self.trie = Trie.of(self._tokens(item_names))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.whole_words.weight.device
+
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return found
@@ -74,23 +82,24 @@ class IdLanguageModel(nn.Module):
         read = self.tokenizer(list(texts), padding=True, return_offsets_mapping=True, return_tensors="pt")
         words = [
             whole_word_indices(text, spans)
-            for text, spans in zip(texts, read["offset_mapping"].tolist(), strict=True)
+            for text, spans in zip(texts, read.pop("offset_mapping").tolist(), strict=True)
         ]
-        places = torch.tensor(words).clamp(max=self.settings.whole_words)  # [B, T]
+        read = read.to(self.device)
+        places = torch.tensor(words, device=self.device).clamp(max=self.settings.whole_words)  # [B, T]
         embedded = self.backbone.token_embeddings(read["input_ids"]) + self.whole_words(places)
         nobody = UserPrompt(embedded[:, :0], read["attention_mask"][:, :0].bool())
         return inject(self.vectors(family), nobody, embedded, read["attention_mask"])
 
     def loss(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Tensor:
-        """Mean cross-entropy of the answers' tokens, each answer with its end token."""
+        """Compute the mean cross-entropy of the answers' tokens, each answer with its end token.
+
+        Users' own texts are truncated to ``max_text_tokens``; ids, stars and names of categories never are.
+        """
         prompt = self.prompts(prompts, family)
+        most = self.settings.max_text_tokens if family == "explanation" else None
         wanted = self.tokenizer(
-            list(answers),
-            padding=True,
-            truncation=True,
-            max_length=self.settings.max_text_tokens,
-            return_tensors="pt",
-        )
+            list(answers), padding=True, truncation=most is not None, max_length=most, return_tensors="pt"
+        ).to(self.device)
         found: Tensor = self.model(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,
@@ -119,7 +128,7 @@ class IdLanguageModel(nn.Module):
     def answer_scores(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Floats:
         """Score the same C answers after each of B prompts by their log-probability, end token included, [B, C]."""
         read = self._read(prompts, family)
-        wanted = self.tokenizer(list(answers), padding=True, return_tensors="pt")
+        wanted = self.tokenizer(list(answers), padding=True, return_tensors="pt").to(self.device)
         labels, mask = wanted["input_ids"], wanted["attention_mask"]
         columns = []
         for answer in range(len(answers)):
@@ -128,7 +137,7 @@ class IdLanguageModel(nn.Module):
             logits = self._decoded(read, self.model._shift_right(tokens))
             chances = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
             columns.append(chances.sum(1))
-        return torch.stack(columns, dim=1).numpy()
+        return torch.stack(columns, dim=1).cpu().numpy()
 
     @torch.inference_mode()
     def beam_items(self, prompts: Sequence[str], family: Family, beams: int) -> tuple[np.ndarray, Floats]:
@@ -143,9 +152,9 @@ class IdLanguageModel(nn.Module):
             Items, the likeliest first, and their log-probabilities, both [B, K]; -1 where fewer were found.
         """
         read, trie = self._read(prompts, family), self.trie
-        tokens, targets = (torch.from_numpy(column) for column in trie.children)  # [M, C]
-        state = torch.zeros(len(prompts), 1, dtype=torch.long)  # a node, or M + an item
-        score = torch.zeros(len(prompts), 1)
+        tokens, targets = (self._here(column) for column in trie.children)  # [M, C]
+        score = torch.zeros(len(prompts), 1, device=self.device)
+        state = torch.zeros_like(score, dtype=torch.long)  # a node, or M + an item
         for depth in range(int(trie.depth.max()) + 1):
             done = state >= len(trie)  # [B, K]
             node = torch.where(done, 0, state)
@@ -159,17 +168,32 @@ class IdLanguageModel(nn.Module):
             best = reached.flatten(1).topk(min(beams, reached[0].numel()), dim=1)
             score, state = best.values, follows.flatten(1).gather(1, best.indices)
         items = torch.where(score.isfinite() & (state >= len(trie)), state - len(trie), -1)
-        return items.numpy(), score.numpy()
+        return items.cpu().numpy(), score.cpu().numpy()
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[str], family: Family) -> list[str]:
-        """Write an answer to each prompt, greedily."""
+    def write(
+        self,
+        prompts: Sequence[str],
+        family: Family,
+        most: int | None = None,
+        streamer: TokenStreamer | None = None,
+        constraint: LogitsProcessor | None = None,
+    ) -> list[str]:
+        """Generate an answer to each prompt by greedy decoding.
+
+        Args:
+            prompts: B prompts.
+            family: Their family.
+            most: Maximum length of an answer in tokens; ``max_text_tokens`` if None.
+            streamer: Receives the tokens as they are generated.
+            constraint: Constrains which tokens may follow.
+
+        Returns:
+            B answers.
+        """
         prompt = self.prompts(prompts, family)
-        written = self.model.generate(
-            inputs_embeds=prompt.embeddings,
-            attention_mask=prompt.mask,
-            **generation_settings(self.settings.max_text_tokens),
-        )
+        most = most or self.settings.max_text_tokens
+        written = write(self.model, None, prompt, most, streamer=streamer, constraint=constraint)
         found: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in found]
 
@@ -193,11 +217,16 @@ class IdLanguageModel(nn.Module):
     def _next_chances(self, read: _Read, nodes: Tensor, depth: int) -> Tensor:
         """Log-probabilities of the tokens after nodes [B, K] of at most this depth, [B, K, V]."""
         prefixes = [[self._start, *self.trie.prefix(node)] for node in nodes.flatten().tolist()]
-        rows = torch.tensor([one + [self._start] * (depth + 1 - len(one)) for one in prefixes])
-        last = torch.tensor([len(one) - 1 for one in prefixes])
-        users = torch.arange(len(nodes)).repeat_interleave(nodes.shape[1])
-        logits = self._decoded(read[users], rows)[torch.arange(len(rows)), last]
+        padded = [one + [self._start] * (depth + 1 - len(one)) for one in prefixes]
+        rows = torch.tensor(padded, device=self.device)
+        last = torch.tensor([len(one) - 1 for one in prefixes], device=self.device)
+        users = torch.arange(len(nodes), device=self.device).repeat_interleave(nodes.shape[1])
+        logits = self._decoded(read[users], rows)[torch.arange(len(rows), device=self.device), last]
         return logits.log_softmax(-1).view(*nodes.shape, -1)
+
+    def _here(self, column: np.ndarray) -> Tensor:
+        """Copy an array to the device of the weights."""
+        return torch.from_numpy(column).to(self.device)
 
     @property
     def _start(self) -> int:
@@ -207,22 +236,22 @@ class IdLanguageModel(nn.Module):
         """Score all items in one pass: the decoder reads all prefixes at once, each seeing its ancestors alone."""
         trie = self.trie
         chances = self.model.lm_head(self._tree_states(read)).log_softmax(-1)  # [B, M, V]
-        source, token = (torch.from_numpy(one) for one in (trie.edge_source, trie.edge_token))
+        source, token = self._here(trie.edge_source), self._here(trie.edge_token)
         along = chances[:, source, token]  # [B, D]
         total = along.new_zeros(len(along), len(trie) + trie.items)  # of nodes, then of items
-        target = torch.from_numpy(trie.edge_target)
-        depth = torch.from_numpy(trie.depth)[source]
+        target = self._here(trie.edge_target)
+        depth = self._here(trie.depth)[source]
         for level in range(int(trie.depth.max()) + 1):
             here = depth == level
             total[:, target[here]] = total[:, source[here]] + along[:, here]
-        return np.asarray(total[:, len(trie) :].numpy())
+        return np.asarray(total[:, len(trie) :].cpu().numpy())
 
     def _tree_states(self, read: _Read) -> Tensor:
         """Compute the decoder's states at all nodes of the trie, as the output layer takes them, [B, M, E]."""
         decoder, trie = self.model.decoder, self.trie
-        token = torch.from_numpy(np.where(trie.token < 0, self._start, trie.token))
+        token = self._here(np.where(trie.token < 0, self._start, trie.token))
         hidden = decoder.embed_tokens(token).expand(len(read.states), -1, -1)
-        depth = torch.from_numpy(trie.depth)
+        depth = self._here(trie.depth)
         attention = decoder.block[0].layer[0].SelfAttention
         buckets = attention._relative_position_bucket(
             depth[None, :] - depth[:, None],
@@ -231,8 +260,8 @@ class IdLanguageModel(nn.Module):
             max_distance=attention.relative_attention_max_distance,
         )
         bias = attention.relative_attention_bias(buckets).permute(2, 0, 1)[None]  # [1, H, M, M]
-        seen = torch.from_numpy(trie.ancestors)
-        mask = torch.zeros(seen.shape).masked_fill(~seen, _FAR)[None, None]  # [1, 1, M, M]
+        seen = self._here(trie.ancestors)
+        mask = hidden.new_zeros(seen.shape).masked_fill(~seen, _FAR)[None, None]  # [1, 1, M, M]
         outside = (1.0 - read.mask[:, None, None, :].float()) * _FAR  # [B, 1, 1, N]
         outside = outside.expand(-1, -1, len(trie), -1)
         for block in decoder.block:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from palate.config.recipe import RandomT5Settings, Recipe
 from palate.data.dataset import load_dataset
 from palate.data.protocols import RankingCases, make_split
 from palate.errors import RecipeError
+from palate.evaluation.dev import DevUsers
+from palate.generative.categories import CategoryAnswers, LabelledWindows
 from palate.generative.corpus import Corpus, Example
 from palate.generative.files import save_generative
 from palate.generative.ids import NUMBER_PIECES, ItemIds, known_users, make_item_ids, user_names
@@ -27,8 +30,10 @@ from palate.generative.recommender import GenerativeFacts, GenerativeRecommender
 from palate.generative.staged_training import Stage, StagedTraining, StageScore
 from palate.recommend.tuning import mean_ndcg
 from palate.runs.run import train_once
+from palate.system.device import find_device
 from palate.system.machine import reproducible
 from palate.system.places import rooted
+from palate.tasks import load_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from palate.config.generative import AnyGenerativeSettings, Family
     from palate.config.recipe import TrainSettings
     from palate.data.dataset import Dataset
+    from palate.generative.wording import Wording
     from palate.runs.run import RunFolder
 
 _SAMPLED = 2_000
@@ -49,18 +55,21 @@ def train_generative(
     out: Path | str,
     report: Callable[[str], None] | None = None,
     dataset: Dataset | None = None,
+    device: str | torch.device = "auto",
 ) -> Path:
     """Train the generative recommender of a recipe and return the run's folder.
 
-    It learns from what ``data.protocol`` lets be learned from, or from the training users. Where the families rank
-    items, the weights of the highest dev NDCG@10 are kept; otherwise the last. A batch is a function of the seed and
-    its number, so that a training that was interrupted goes on from its checkpoint with the same result.
+    It learns from what ``data.protocol`` lets be learned from, or from the training users. The weights of the best dev
+    score are kept: NDCG@10 where ``sequential`` or ``direct`` is the first family that has a score, liked F1 where
+    ``categories`` is; the last weights without either. A batch is a function of the seed and its number, so that an
+    interrupted training resumes from its checkpoint with the same result on the CPU.
 
     Args:
         recipe: A recipe with a section ``generative``.
         out: The run's folder, new or of the same recipe.
         report: Called with progress messages, one line each.
         dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+        device: Device of the training.
 
     Returns:
         The run's folder.
@@ -77,30 +86,49 @@ def train_generative(
     if settings is None:
         raise RecipeError("the recipe has no section 'generative'; add one, such as {kind: p5}")
     tell = report or (lambda line: None)
-    with reproducible(recipe.train.threads, torch.device("cpu")):
+    place = find_device(device)
+    with reproducible(recipe.train.threads, place):
         dataset = dataset or load_dataset(recipe.data.path)
         split = make_split(dataset, recipe.data.protocol or "new-users", seed=recipe.seed)
         training = split.training
         ids = make_item_ids(training, settings, recipe.seed)
         facts = _facts(training, ids)
-        corpus = Corpus(training, facts.wording, settings)
+        corpus = _corpus(recipe, training, facts.wording)
         corpus.check()
 
         def train(run: RunFolder) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
                 backbone = _backbone(recipe, corpus, ids)
-                model = IdLanguageModel(backbone, settings, facts.item_names)
+                model = IdLanguageModel(backbone, settings, facts.item_names).to(place)
                 recommender = GenerativeRecommender(model, facts)
                 tell(
                     f"{sum(weight.numel() for weight in model.parameters()):,} weights, {len(model.trie):,} prefixes "
                     f"of {len(facts.item_names):,} ids"
                 )
-                stage = _Families(recipe, settings, recommender, corpus, split.dev).stage()
-                StagedTraining(model, [stage], recipe.train, recipe.seed, run.checkpoints, tell).run()
-            save_generative(recommender, run.model)
+                stage = _Families(recipe, settings, recommender, corpus, dataset, split.dev).stage()
+                progress = StagedTraining(
+                    model, [stage], recipe.train, recipe.seed, run.checkpoints, tell
+                ).run()
+            save_generative(recommender, run.model, progress.steps)
 
-        return train_once(out, recipe, dataset.info, "cpu", tell, train)
+        return train_once(out, recipe, dataset.info, str(place), tell, train)
+
+
+def first_loss(recipe: Recipe, dataset: Dataset, recommender: GenerativeRecommender) -> Tensor:
+    """Compute the loss of a training's first batch."""
+    assert recipe.generative is not None
+    split = make_split(dataset, recipe.data.protocol or "new-users", seed=recipe.seed)
+    corpus = _corpus(recipe, split.training, recommender.facts.wording)
+    return _Families(recipe, recipe.generative, recommender, corpus, dataset, split.dev).loss(0)
+
+
+def _corpus(recipe: Recipe, training: Dataset, wording: Wording) -> Corpus:
+    assert recipe.generative is not None
+    labelled = None
+    if "categories" in recipe.generative.families:
+        labelled = LabelledWindows(training, load_task(recipe.task, training.info), recipe.windows)
+    return Corpus(training, wording, recipe.generative, labelled)
 
 
 def _facts(training: Dataset, ids: ItemIds) -> GenerativeFacts:
@@ -147,17 +175,29 @@ class _Families:
     settings: AnyGenerativeSettings
     recommender: GenerativeRecommender
     corpus: Corpus
+    dataset: Dataset
     dev: RankingCases
 
     def stage(self) -> Stage:
         """Return the only stage of the training, which trains all weights."""
         train, model = self.recipe.train, self.recommender.model
-        dev = StageScore(self._dev_ndcg, "NDCG@10", maximised=True) if ranks_items(self.settings) else None
+        scores = (self._score(family) for family in self.settings.families)
+        dev = next((one for one in scores if one is not None), None)
         return Stage(
-            self.settings.kind, [*model.parameters()], train.max_steps, self._loss, dev, _schedule(train)
+            self.settings.kind, [*model.parameters()], train.max_steps, self.loss, dev, _schedule(train)
         )
 
-    def _loss(self, step: int) -> Tensor:
+    def _score(self, family: Family) -> StageScore | None:
+        if family in ("sequential", "direct"):
+            return StageScore(self._dev_ndcg, "NDCG@10", maximised=True)
+        if family == "categories":
+            assert self.corpus.labelled is not None
+            users = DevUsers(self.recipe, self.dataset, self.corpus.labelled.task)
+            return StageScore(partial(self._dev_f1, users), "liked F1", maximised=True)
+        return None
+
+    def loss(self, step: int) -> Tensor:
+        """Compute the loss of a step's batch."""
         family = family_at(self.settings, step, np.random.default_rng([self.recipe.seed, 1, step]))
         examples = self._examples(family, step)
         return self.recommender.model.loss(
@@ -168,9 +208,16 @@ class _Families:
         """Draw the examples of several batches, and take those of similar lengths, which reduces padding."""
         size, groups = self.recipe.train.per_device_train_batch_size, self.recipe.train.length_groups
         rng = np.random.default_rng([self.recipe.seed, 3, step // groups, *family.encode()])
-        drawn = sorted(self.corpus.batch(family, size * groups, rng), key=lambda one: len(one.prompt))
+        early = step // groups * groups < self.recipe.train.window_labels * self.recipe.train.max_steps
+        drawn = self.corpus.batch(family, size * groups, rng, window_labels=early)
+        drawn.sort(key=lambda one: len(one.prompt))
         at = int(rng.permutation(groups)[step % groups]) * size
         return drawn[at : at + size]
+
+    def _dev_f1(self, users: DevUsers) -> float:
+        recipe, task = self.recipe, users.task
+        field, constrained = self.dataset.info.category_field, recipe.model.grammar
+        return users.score(CategoryAnswers(self.recommender, recipe.name, task, field, constrained)).f1
 
     def _dev_ndcg(self) -> float:
         number = min(self.recipe.train.eval_users, len(self.dev))
@@ -196,8 +243,3 @@ def _schedule(train: TrainSettings) -> Callable[[int], float]:
     )
     rate: Callable[[int], float] = schedule.lr_lambdas[0]
     return lambda step: max(rate(step), 1e-3)
-
-
-def ranks_items(settings: AnyGenerativeSettings) -> bool:
-    """Tell whether a family is trained by which items are ranked."""
-    return bool({"sequential", "direct"} & set(settings.families))

@@ -22,20 +22,22 @@ class TaskVectors(nn.Module):
         size: Length E of a vector.
     """
 
+    nothing: Tensor  # [0, E] of a family without vectors
+
     def __init__(self, settings: AnyGenerativeSettings, size: int) -> None:
         super().__init__()
-        self.size = size
         count = settings.prompt_vectors if isinstance(settings, PODSettings) else 0
         self.of_family = nn.ParameterDict(
             {family: nn.Parameter(torch.randn(count, size) * 0.05) for family in settings.families if count}
         )
+        self.register_buffer("nothing", torch.zeros(0, size), persistent=False)
 
     def forward(self, family: Family) -> Tensor:
         """Return the vectors of a family, [K, E]."""
         if family in self.of_family:
             vectors: Tensor = self.of_family[family]
             return vectors
-        return torch.zeros(0, self.size)
+        return self.nothing
 
 
 def family_at(settings: AnyGenerativeSettings, step: int, rng: np.random.Generator) -> Family:

@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias
 
 from palate.config.generative import Family
 
-Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text"]
+Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text", "labels"]
 """What is asked and answered: an item after a history, any item, one of several; yes or no about an item; stars, a
-like; a text."""
+like; a text; liked and disliked categories."""
 YES, NO = "yes", "no"
 
 
@@ -114,6 +114,18 @@ PROMPTS: dict[Family, tuple[PromptForm, ...]] = {
                 "somebody wrote : {text} . how many stars go with that ?",
                 "read this review and guess its stars : {text}",
                 "{text} . that is a review of how many stars ?",
+            ),
+        ),
+    ),
+    "categories": (
+        PromptForm(
+            "labels",
+            (
+                "which {fields} does {who} like and dislike ?",
+                "name the {fields} that {who} likes , and those that are not liked",
+                "what are the best and the worst {fields} for {who} ?",
+                "{who} likes some {fields} and avoids others . which ?",
+                "describe the taste of {who} : favourite {fields} , and {fields} to avoid",
             ),
         ),
     ),

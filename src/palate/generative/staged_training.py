@@ -66,6 +66,8 @@ class StageProgress(Frozen):
 
     stage: int = 0
     step: int = 0
+    steps: int = 0
+    """Steps of all stages so far."""
     best: float | None = None
     since: int = 0
     """Evaluations without an improvement."""
@@ -114,7 +116,9 @@ class StagedTraining:
         self._resume()
         while self.progress.stage < len(self.stages):
             self._train(self.stages[self.progress.stage])
-            self.progress = StageProgress(stage=self.progress.stage + 1, history=self.progress.history)
+            self.progress = StageProgress(
+                stage=self.progress.stage + 1, steps=self.progress.steps, history=self.progress.history
+            )
             self._optimizer, self._best, self._losses = None, {}, []
             self._keep()
         for weight in self.module.parameters():
@@ -158,7 +162,7 @@ class StagedTraining:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(list(stage.weights), self.settings.max_grad_norm)
         self._optimizer.step()
-        self.progress = self.progress.model_copy(update={"step": step + 1})
+        self.progress = self.progress.model_copy(update={"step": step + 1, "steps": self.progress.steps + 1})
         self._losses.append(loss.item())
         if (step + 1) % _TOLD == 0:
             self.report(f"{_place(stage, step + 1)}: training loss {np.mean(self._losses):.4f}")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from palate.schema import Windows
 
 SEPARATOR = " "
 # A comma would be one token more for each item, and the whole-word embeddings tell the ids apart.
@@ -27,6 +31,12 @@ class Wording:
         """Write items, each with its rating value's place on the scale."""
         pairs = zip(items, ratings, strict=True)
         return SEPARATOR.join(f"{self.items[item]} {self.stars[rating]}" for item, rating in pairs)
+
+    def of_window(self, windows: Windows, row: int) -> str:
+        """Name a user by the interactions of a window, with their rating values where there are several."""
+        shown = slice(0, int(windows.length[row]))
+        items, ratings = windows.item_index[row, shown].tolist(), windows.rating_index[row, shown].tolist()
+        return self.who(None, self.rated(items, ratings) if len(self.stars) > 1 else self.listed(items))
 
     def who(self, user: int | None, chosen: str = "") -> str:
         """Name a user by the id or, if it is None, by what was ``chosen``, if anything."""

@@ -36,9 +36,11 @@ class AnsweringModel(ReadingModel):
         self._grammar: tuple[tuple[tuple[str, ...], str, int, tuple[str, ...]], Grammar] | None = None
 
     @torch.inference_mode()
-    def answer(self, windows: Windows, instruction: Instruction = None) -> list[str]:
+    def answer(
+        self, windows: Windows, instruction: Instruction = None, *, streamer: TokenStreamer | None = None
+    ) -> list[str]:
         """Generate an answer for each of B windows, whose indices refer to :attr:`table`."""
-        return self._answer(self.user_prompt(windows), instruction) if len(windows) else []
+        return self._answer(self.user_prompt(windows), instruction, streamer) if len(windows) else []
 
     @torch.inference_mode()
     def generate(self, histories: Sequence[History], instruction: Instruction = None) -> list[str]:

@@ -72,9 +72,7 @@ def _run_kind(folder: Path) -> registry.RunKind | None:
     run = run_folder(folder)
     if not run.there:
         return None
-    recipe = run.recipe
-    found = next((kind for kind in registry.run_kinds.kinds if getattr(recipe, kind, None) is not None), None)
-    return None if found is None else registry.run_kinds.find(found)
+    return registry.run_kind_of(run.recipe)
 
 
 def _run_entry(text: str, kind: registry.RunKind, run: RunFolder, given: str) -> RankerEntry:

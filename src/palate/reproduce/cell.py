@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelerate.utils import send_to_device
 
 from palate.config.load import load_recipe
 from palate.evaluation.compare import Comparison, Options, prepare_comparison
 from palate.evaluation.evaluate import PredictorScores, Setting, write_evaluation
 from palate.evaluation.predictors.model_controls import controls
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
+from palate.generative.categories import CategoryAnswers
+from palate.generative.files import trained_steps
+from palate.generative.p5_training import first_loss
 from palate.reproduce.cost import AnswerCost, TrainingCost, answer_cost, step_multiply_adds
 from palate.runs.run import RunFolder
 from palate.system.files import sha256_of, write_text
@@ -19,7 +26,13 @@ from palate.system.records import Frozen, read_record
 from palate.system.stages import Stages
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
-from palate.training.train import train_run
+from palate.training.start import train_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from palate.config.recipe import Recipe
+    from palate.model.model import PersonalizedModel
 
 RECIPE, RUN, STAGES, RESULT = "recipe.yaml", "run", "stages-{rank}.json", "result.json"
 
@@ -49,12 +62,14 @@ class CellResult(Frozen):
 def train_cell(folder: Path, device: str = "auto") -> None:
     """Train the recipe that lies in ``folder``, going on where an earlier process stopped.
 
-    Each of the processes that train it together keeps a record of its own.
+    Each of the processes that train it together keeps a record of its own. P5 is trained by the first of them alone.
     """
     recipe = load_recipe(folder / RECIPE)
+    if recipe.generative is not None and os.environ.get("RANK", "0") != "0":
+        return
     stages = Stages(folder / STAGES.format(rank=os.environ.get("RANK", "0")))
     with stages.timed("training"):
-        train_run(recipe, folder / RUN, report=_log, device=device)
+        train_recipe(recipe, folder / RUN, report=_log, device=device)
 
 
 def measure_cell(folder: Path, device: str = "auto") -> None:
@@ -66,8 +81,9 @@ def measure_cell(folder: Path, device: str = "auto") -> None:
     options = Options(bare=True, device=device, users="all", seed=recipe.seed)
     it = prepare_comparison([str(run.path)], options)
     predictor = it.predictors[0]
-    assert isinstance(predictor, PersonalizedPredictor)
-    answer = answer_cost(predictor.model, it.examples.windows)  # first, while the process is small
+    assert isinstance(predictor, PersonalizedPredictor | CategoryAnswers)
+    system = predictor.model if isinstance(predictor, PersonalizedPredictor) else predictor
+    answer = answer_cost(system, it.examples.windows)  # first, while the process is small
     asked = [predictor, *controls(predictor, it.dataset, it.setting)]
     evaluation = replace(it, predictors=asked).evaluate()
     write_evaluation(evaluation, folder)
@@ -90,21 +106,34 @@ def measure_cell(folder: Path, device: str = "auto") -> None:
     write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
 
 
-def _training_cost(folder: Path, it: Comparison, predictor: PersonalizedPredictor) -> TrainingCost:
-    recipe = load_recipe(folder / RECIPE)
+def _training_cost(
+    folder: Path, it: Comparison, predictor: PersonalizedPredictor | CategoryAnswers
+) -> TrainingCost:
+    recipe, run = load_recipe(folder / RECIPE), RunFolder(folder / RUN)
     stages = [Stages(path) for path in sorted(folder.glob(STAGES.format(rank="*")))]
-    batches = TrainingBatches(recipe, it.dataset, it.task, predictor.model, Clock(recipe.train))
-    curve = RunFolder(folder / RUN).curve
-    steps = 0 if curve is None else curve.steps
+    if isinstance(predictor, PersonalizedPredictor):
+        steps = 0 if run.curve is None else run.curve.steps
+        loss = partial(_batch_loss, recipe, it, predictor.model)
+    else:
+        steps = trained_steps(run.path)
+        loss = partial(first_loss, recipe, it.dataset, predictor.recommender)
     return TrainingCost(
         steps=steps,
         windows=steps * recipe.train.windows_per_step,
         minutes=max(one.seconds()["training"] for one in stages) / 60,
         processor_minutes=sum(one.processor_seconds()["training"] for one in stages) / 60,
-        step_multiply_adds=step_multiply_adds(predictor.model, batches) if steps else 0.0,
+        step_multiply_adds=step_multiply_adds(predictor.model, loss) if steps else 0.0,
         memory_gib=max(one.peak_memory_gib() for one in stages),
         processes=len(stages),
     )
+
+
+def _batch_loss(recipe: Recipe, it: Comparison, model: PersonalizedModel) -> Tensor:
+    """Compute the loss of the first training batch."""
+    batch = TrainingBatches(recipe, it.dataset, it.task, model, Clock(recipe.train))[0]
+    del batch["liked"], batch["disliked"], batch["kinds"]
+    loss: Tensor = model(**send_to_device(batch, model.device))["loss"]
+    return loss
 
 
 def _log(line: str) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from accelerate.utils import send_to_device
 from torch.utils.flop_counter import FlopCounterMode
 
 from palate.system.machine import peak_memory_gib
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from palate.model.model import PersonalizedModel
+    from palate.model.generation import TokenStreamer
+    from palate.model.prompt import Prompt
     from palate.schema import Windows
-    from palate.training.batches import TrainingBatches
 
 TIMED = 10
 """Users who are answered one by one."""
@@ -59,7 +58,20 @@ class AnswerCost(Frozen):
     """Peak of a process that has loaded the model and answered these users."""
 
 
-def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
+class AnswersWindows(Protocol):
+    """A trained model that answers about windows."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over its weights."""
+
+    def prompt(self, windows: Windows) -> Prompt:
+        """Assemble the prompts of B windows."""
+
+    def answer(self, windows: Windows, *, streamer: TokenStreamer | None = None) -> list[str]:
+        """Generate an answer for each of B windows."""
+
+
+def answer_cost(model: AnswersWindows, windows: Windows) -> AnswerCost:
     """Answer the first users of B windows [B, P] one by one; the process should not have done much before."""
     users = min(len(windows), TIMED + 1)
     alone = [windows[user : user + 1] for user in range(users)]
@@ -67,7 +79,7 @@ def answer_cost(model: PersonalizedModel, windows: Windows) -> AnswerCost:
     for one in alone:
         told = _Steps()
         start = time.perf_counter()
-        model.generate_from(model.user_prompt(one), streamer=told)
+        model.answer(one, streamer=told)
         seconds.append(time.perf_counter() - start)
         steps.append(told.number)
     memory = peak_memory_gib()
@@ -102,8 +114,8 @@ class _Steps:
 
 
 @contextmanager
-def _nothing_learns(model: PersonalizedModel) -> Iterator[None]:
-    """No weight asks for gradients: the counter would look for the graph, which an answer does not have."""
+def _nothing_learns(model: AnswersWindows) -> Iterator[None]:
+    """Set ``requires_grad`` to False during the block; the FLOP counter needs no graph."""
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in learning:
         weight.requires_grad_(False)
@@ -114,13 +126,11 @@ def _nothing_learns(model: PersonalizedModel) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def step_multiply_adds(model: PersonalizedModel, batches: TrainingBatches) -> float:
-    """Multiply-adds of the forward and backward pass of the first batch."""
-    batch = batches[0]
-    del batch["liked"], batch["disliked"], batch["kinds"]
+def step_multiply_adds(model: nn.Module, loss: Callable[[], Tensor]) -> float:
+    """Count the multiply-adds of the forward and backward pass of a batch, whose loss is given."""
     model.train()
     with FlopCounterMode(display=False) as counter:
-        model(**send_to_device(batch, model.device))["loss"].backward()
+        loss().backward()  # type: ignore[no-untyped-call]
     model.zero_grad()
     model.eval()
     return float(counter.get_total_flops() / 2)

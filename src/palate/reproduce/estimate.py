@@ -44,6 +44,8 @@ that of Sentence-T5."""
 SENTENCE_T5 = 768
 BLOCK_TOKENS = {True: 320.0, False: 40.0}
 """Tokens of an item's block with and without its description, where there is no data yet: those of the paper."""
+ID_TOKENS = 5.0
+"""Tokens of an item's id and rating in a prompt of P5."""
 T5_SIZES = {
     "base": RandomT5Settings(d_model=768, d_ff=2048, num_heads=12, num_layers=12, vocab_size=32128),
     "large": RandomT5Settings(d_model=1024, d_ff=2816, num_heads=16, num_layers=24, vocab_size=32128),
@@ -94,7 +96,9 @@ def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
     encoder = 0.0  # parameters, each used once an item; not known of a kind that is not palate's own
-    if isinstance(settings, TextSettings):
+    if recipe.generative is not None:
+        history = items * ID_TOKENS
+    elif isinstance(settings, TextSettings):
         tokens = BLOCK_TOKENS[settings.descriptions]
         if dataset is not None:
             tokens = _block_tokens(dataset, settings.descriptions)
@@ -110,7 +114,8 @@ def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
         encoder = settings.d_model * (3 * vector + 12 * settings.d_model * settings.num_layers)
     else:
         history = items
-    read = recipe.model.task_prompt + history + INSTRUCTION
+    task_prompt = recipe.model.task_prompt if recipe.generative is None else 0
+    read = task_prompt + history + INSTRUCTION
     seen = read if backbone.attention == "full" else min(read, 3 * backbone.local_radius)
     width, layers = backbone.d_model, backbone.num_layers
     attention, feed_forward = 4 * width * width, 3 * width * backbone.d_ff
@@ -165,7 +170,7 @@ def _training_bytes(
     else:
         kept = backbone.num_layers * layer
     settings = recipe.model.user_encoder
-    if isinstance(settings, UEMSettings):
+    if isinstance(settings, UEMSettings) and recipe.generative is None:
         width = settings.d_model or 3 * vector
         kept += items * (settings.num_layers * 68 * width + 12 * vector)
     logits = 3 * 4 * TARGET * backbone.vocab_size
@@ -181,7 +186,8 @@ def _sizes(recipe: Recipe) -> RandomT5Settings:
     """Return the backbone's sizes, with the small vocabulary of a tokenizer trained on the task's texts only."""
     settings = recipe.model.backbone
     if isinstance(settings, RandomT5Settings):
-        if settings.item_texts or isinstance(recipe.model.user_encoder, TextSettings):
+        of_texts = isinstance(recipe.model.user_encoder, TextSettings) or recipe.generative is not None
+        if settings.item_texts or of_texts:
             return settings
         return settings.model_copy(update={"vocab_size": min(settings.vocab_size, TASK_VOCABULARY)})
     if not isinstance(settings, PretrainedT5Settings):

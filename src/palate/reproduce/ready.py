@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from palate.config.recipe import RandomT5Settings
+from palate.config.recipe import RandomT5Settings, Recipe
 from palate.config.registry import user_encoders
 from palate.data.dataset import INFO_FILE, Dataset, load_dataset
 from palate.data.movielens.fetch import RELEASES
@@ -39,11 +39,7 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
     for settings in dict.fromkeys(recipe.model.backbone for recipe in recipes):
         if not isinstance(settings, RandomT5Settings):
             check_backbone(settings)
-    vectors = [
-        recipe.items
-        for recipe in recipes
-        if "vectors" in user_encoders.find(recipe.model.user_encoder.kind).reads
-    ]
+    vectors = [recipe.items for recipe in recipes if _reads_vectors(recipe)]
     for items in {settings.encoder: settings for settings in vectors}.values():
         assert ItemEncoder(items).identity
 
@@ -61,11 +57,17 @@ def missing(cells: Sequence[Cell]) -> Iterator[str]:
         model, items = cell.recipe.model, cell.recipe.items
         if not isinstance(model.backbone, RandomT5Settings):
             names[model.backbone.name] = None
-        if "vectors" in user_encoders.find(model.user_encoder.kind).reads:
+        if _reads_vectors(cell.recipe):
             names[items.encoder] = None
     for name in names:
         if not name.startswith("packaged:") and not Path(name).exists() and not _in_cache(name):
             yield f"missing: {name}; get it with  hf download {name}"
+
+
+def _reads_vectors(recipe: Recipe) -> bool:
+    """Tell whether a recipe's system reads item vectors; P5 reads ids."""
+    reads = user_encoders.find(recipe.model.user_encoder.kind).reads
+    return recipe.generative is None and "vectors" in reads
 
 
 def _in_cache(name: str) -> bool:

@@ -266,6 +266,7 @@ def train_once(
         else:
             train(run)
             run.finish()
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from palate.backbones.tokens import padded_tokens
 from palate.config.recipe import Recipe
 from palate.data.simulate import fit_population, simulate_users
-from palate.data.windows import draw_windows, require_training_users
+from palate.data.windows import draw_windows, require_training_users, window_size
 from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
 from palate.evaluation.metrics import label_frequencies
@@ -125,7 +124,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.recipe.seed, 2, index])
-        size = self._window_size(rng)
+        size = window_size(self.recipe.windows, rng)
         early = self.clock.progress(index // self.batches_a_step) < self.recipe.train.window_labels
         drawn = [
             self._draw(source, self._users(number, count, index, rng), size, early, rng)
@@ -175,10 +174,6 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         places = (rng.random() + np.arange(settings.rounds)) / settings.rounds
         names = [*settings.questions]
         return [names[at] for at in np.searchsorted(ends / ends[-1], places, side="right")]
-
-    def _window_size(self, rng: np.random.Generator) -> int:
-        windows = self.recipe.windows
-        return round(math.exp(rng.uniform(math.log(windows.shortest), math.log(windows.longest))))
 
     def _counts(self) -> list[int]:
         """Count the windows of a batch from each source."""

@@ -31,7 +31,7 @@ def train_recipe(
         out: The run's folder, new or of the same recipe.
         report: Called with progress messages, one line each.
         progress: Show progress bars on stderr. Recommenders have none.
-        device: Where a model is trained; a recommender is trained on the CPU.
+        device: Device of the training; a recommender (``recommend``) is trained on the CPU.
         dataset: What lies at the recipe's ``data.path``, where that is loaded already.
 
     Returns:
@@ -55,7 +55,7 @@ def train_recipe(
     if recipe.generative is not None:
         from palate.generative.p5_training import train_generative
 
-        return train_generative(recipe, out, report, dataset)
+        return train_generative(recipe, out, report, dataset, device)
     from palate.training.train import train_run
 
     return train_run(recipe, out, report, progress, device, dataset)

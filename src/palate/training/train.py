@@ -21,6 +21,7 @@ from palate.config.registry import user_encoders
 from palate.data.dataset import load_dataset
 from palate.encoders.catalogue_free import UniversalEncoder
 from palate.errors import PalateError, RecipeError
+from palate.evaluation.dev import DevUsers
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
 from palate.items.encoder import ItemEncoder
@@ -41,7 +42,6 @@ from palate.tasks import load_task
 from palate.tasks.questions import check_kinds
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
-from palate.training.dev import DevUsers
 from palate.training.devices import OneDevice, training_device
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport

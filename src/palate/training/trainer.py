@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from palate.config.recipe import TrainSettings
 from palate.encoders.base import BindsToData, UserPrompt
 from palate.errors import TrainingError
+from palate.evaluation.dev import DevScore
 from palate.model.config import WEIGHTS
 from palate.model.generation import Round
 from palate.model.model import PersonalizedModel
@@ -32,7 +33,6 @@ from palate.schema import QuestionKind
 from palate.system.files import sha256_of, write_json
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
-from palate.training.dev import DevScore
 from palate.training.sharding import divided_state, set_weights, whole_state
 from palate.training.token_sampler import TokenSampler
 from palate.training.tuning import TuningBatches

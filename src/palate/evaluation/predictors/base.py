@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from palate.schema import Bools, Doubles, Ints, Truth, Windows
 from palate.tasks.targets import expected_f1
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Predictor(Protocol):
@@ -17,6 +20,22 @@ class Predictor(Protocol):
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
         """Predict an answer for each of B users from their windows [B, P]."""
+
+
+class OnDevice(Protocol):
+    """A model that is on a device."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device."""
+
+
+class ModelPredictor(Predictor, Protocol):
+    """A predictor that a trained model answers for."""
+
+    @property
+    def model(self) -> OnDevice:
+        """The model."""
 
 
 @runtime_checkable

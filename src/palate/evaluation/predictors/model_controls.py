@@ -11,11 +11,11 @@ from torch import Tensor
 from palate.data.windows import draw_windows
 from palate.evaluation.predictors.base import Predictor
 from palate.evaluation.predictors.controls import AnotherUsersHistory, NoHistory, ShuffledRatings
+from palate.evaluation.predictors.personalized import PersonalizedPredictor
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import Setting
-    from palate.evaluation.predictors.personalized import PersonalizedPredictor
     from palate.schema import Ints, Windows
 
 AVERAGED = 512
@@ -49,15 +49,15 @@ class PopulationPrompt:
         return (torch.stack(sums).sum(dim=0) / torch.stack(users).sum(dim=0)[:, None])[None]
 
 
-def controls(predictor: PersonalizedPredictor, dataset: Dataset, setting: Setting) -> list[Predictor]:
+def controls(predictor: Predictor, dataset: Dataset, setting: Setting) -> list[Predictor]:
     """Build all controls of a trained model, whose scores are not due to the user's own ratings.
 
-    Shuffled ratings are left out if the data has a single rating value, and the mean user prompt for text histories,
-    which have no mean.
+    Shuffled ratings are left out if the data has a single rating value, and the mean user prompt for
+    models that read text, which have no mean.
     """
     wrong: list[Predictor] = [AnotherUsersHistory(predictor, setting.seed), NoHistory(predictor)]
     if len(dataset.rating_values) > 1:
         wrong.append(ShuffledRatings(predictor, setting.seed))
-    if not predictor.model.reads_text:
+    if isinstance(predictor, PersonalizedPredictor) and not predictor.model.reads_text:
         wrong.append(PopulationPrompt(predictor, dataset, setting))
     return wrong

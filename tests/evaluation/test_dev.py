@@ -4,10 +4,10 @@ import pytest
 
 from palate.config.recipe import Recipe
 from palate.data.windows import make_examples
+from palate.evaluation.dev import DevUsers
 from palate.evaluation.evaluate import Setting, score_predictors
 from palate.evaluation.predictors.controls import Population
 from palate.tasks import load_task
-from palate.training.dev import DevUsers
 from small_dataset import small_dataset
 
 
