@@ -145,6 +145,54 @@ def test_the_next_head_of_a_connection_must_come_as_well(guarded):
             pass
 
 
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"GET /", b"a"),
+        (HEAD + b"X-Long: ", b"a"),
+        (HEAD, b"X-Many: a\r\n"),
+        (CHUNKED + b"1;", b"extension"),
+        (CHUNKED + b"1\r\na\r\n0\r\n", b"X-Trailer: a\r\n"),
+    ],
+    ids=["path", "a header", "headers", "a chunk's extension", "trailers"],
+)
+def test_what_a_request_has_besides_its_body_is_bounded(guarded, monkeypatch, begins, goes_on):
+    monkeypatch.setattr(connections, "SECONDS", 60.0)
+    monkeypatch.setattr(connections, "HEAD_BYTES", 4_000)
+    part = goes_on * 100
+    with socket.create_connection(guarded) as connection:
+        connection.settimeout(30)
+        connection.sendall(begins)
+        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe: the server has closed the connection
+            for _ in range(200_000):
+                connection.sendall(part)
+
+
+def test_small_chunks_of_a_large_body_are_taken(guarded):
+    with socket.create_connection(guarded) as connection:
+        connection.settimeout(30)
+        connection.sendall(CHUNKED)
+        for _ in range(200):
+            connection.sendall(b"1\r\na\r\n" * 500)
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_upgrade_is_answered_as_if_it_were_not_asked_for(guarded):
+    with socket.create_connection(guarded) as connection:
+        connection.settimeout(30)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        said = b""
+        while part := connection.recv(1_000):
+            said += part
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"alive" in said
+
+
 def test_those_that_say_nothing_cannot_keep_out_one_that_asks(guarded, monkeypatch):
     monkeypatch.setattr(connections, "SECONDS", 60.0)
     monkeypatch.setattr(connections, "most_connections", lambda: 20)

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 resource: Any = None
 with suppress(ImportError):  # Windows does not have it
@@ -19,6 +19,10 @@ log = logging.getLogger("palate.serve")
 
 SECONDS = 10.0
 """How long a connection may wait for the end of a request's head: a new one, and one that has begun a next head."""
+HEAD_BYTES = 1 << 16
+"""Bytes that a request may have besides its body: request line, headers, chunk framing and trailers."""
+FRAMING = 8
+"""Bytes of chunk framing allowed for each byte of a chunked body; chunks of one byte take five."""
 BACKLOG = 128
 """Connections that the system holds until they are accepted, and at most as many are accepted at a time."""
 RESERVED = 64
@@ -36,48 +40,80 @@ def most_connections() -> int:
     return max(soft - BACKLOG - RESERVED, 16)
 
 
-class GuardedProtocol(H11Protocol):
-    """HTTP/1.1 of uvicorn whose connections are bounded in time and number.
+class GuardedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 protocol of uvicorn, parsed by httptools, with limits on the time, size and number of connections.
 
-    A connection that has no whole head of a request after :data:`SECONDS` is closed. When there are too many, the
-    connection is closed that has waited for longest: so many that say nothing cannot keep out one that asks at once.
-    The time that a body takes is the :class:`~palate.serve.gate.Gate`'s.
+    A connection without a complete request head after :data:`SECONDS` is closed. When there are too many connections,
+    the one that has waited longest is closed, so that idle connections cannot keep out new ones. A request with more
+    than :data:`HEAD_BYTES` besides its body is refused. :class:`~palate.serve.gate.Gate` limits the time and size of
+    the body.
     """
 
     waiting: ClassVar[dict[GuardedProtocol, float]] = {}
-    """When each connection without a request under way began to wait, oldest first."""
+    """When each connection without a request in progress began to wait, oldest first."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head, and make room."""
+        """Start the timeout of the first head, and close the longest waiting connections if there are too many."""
         super().connection_made(transport)
+        self._begins = False
+        self._framing = self._body = 0
         self._wait()
         while len(self.connections) > most_connections() and self.waiting:
             oldest = next(iter(self.waiting))
             oldest.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a whole head ends the waiting, and the first byte of a next one begins it."""
+        """Parse; a complete head stops the timeout, and the first byte of the next one starts it again."""
+        self._begins = False
         super().data_received(data)
-        if self.asks:
+        if not self._begins:  # what began in this part is small, as the part is
+            self._framing += len(data)
+        if self._framing - self._body > HEAD_BYTES + FRAMING * self._body:
+            self._refuse()
+        elif self.asks:
             self.waiting.pop(self, None)
         elif self not in self.waiting and not self.transport.is_closing():
             self._wait()
 
+    def on_message_begin(self) -> None:
+        """Count the bytes of a request from here."""
+        super().on_message_begin()
+        self._begins = True
+        self._framing = self._body = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, which :data:`HEAD_BYTES` do not include."""
+        super().on_body(body)
+        if not self._begins:
+            self._body += len(body)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Stop tracking the connection."""
         self.waiting.pop(self, None)
         super().connection_lost(exc)
 
     @property
     def asks(self) -> bool:
-        """Whether a request has come whose response is not complete."""
+        """Whether a request is in progress."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self.waiting.pop(self, None)
         self.connections.discard(self)
         self.transport.abort()
+
+    def _refuse(self) -> None:
+        """Respond with status 400 where no response is in progress, and close the connection."""
+        if self.asks:
+            self.abort()
+        elif not self.transport.is_closing():
+            self.send_400_response(f"The request has more than {HEAD_BYTES} bytes besides its body.")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer as if no upgrade were asked for; the parser reads nothing after it, so the connection is closed."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def _wait(self) -> None:
         self.waiting[self] = time.monotonic()

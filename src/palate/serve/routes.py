@@ -74,7 +74,7 @@ EVENT_SCHEMA = {
 }
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     found: Service = request.app.state.service
     return found
 
@@ -91,7 +91,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "What is wrong", "content": content} for status in statuses}
 
 
-def _asker(request: Request) -> str | None:
+async def _asker(request: Request) -> str | None:
     """Name the API key of a request; None without keys."""
     return request.scope.get(ASKER)
 
