@@ -1,4 +1,4 @@
-"""An app that listens on a port of this machine, in a thread."""
+"""Runs an ASGI app on a local port, in a thread."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import uvicorn
 
 @contextmanager
 def app_in_thread(app, port=0):
-    """The address at which it listens, a free port if none is given; it has ended afterwards."""
+    """Serve the app during the block and yield its address; picks a free port by default."""
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()

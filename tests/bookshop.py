@@ -1,4 +1,4 @@
-"""A bookshop made up: readers with tastes, books with authors and subjects, ratings from 1 to 10 or purchases."""
+"""A synthetic bookshop: readers with tastes, books with authors and subjects, ratings from 1 to 10 or purchases."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ def books(number: int = 80, seed: int = 0) -> list[dict]:
 
 
 def ratings(catalogue: list[dict], readers: int = 60, seed: int = 1) -> list[dict]:
-    """Each reader rates 20 to 40 books from 1 to 10, by a taste for some subjects."""
+    """Generate ratings: each reader rates 20 to 40 books from 1 to 10, by a taste for some subjects."""
     rng = np.random.default_rng(seed)
     events = []
     for reader in range(readers):
@@ -52,7 +52,7 @@ def ratings(catalogue: list[dict], readers: int = 60, seed: int = 1) -> list[dic
 
 
 def purchases(catalogue: list[dict], readers: int = 60, seed: int = 1) -> list[dict]:
-    """Each reader buys 30 times, some books more than once, and favourite subjects more often."""
+    """Generate purchases: 30 per reader, some of the same book, and more often of favourite subjects."""
     rng = np.random.default_rng(seed)
     events = []
     for reader in range(readers):
@@ -65,7 +65,7 @@ def purchases(catalogue: list[dict], readers: int = 60, seed: int = 1) -> list[d
 
 
 def write_rows(rows: list[dict], path: Path) -> Path:
-    """As CSV, JSON lines or Parquet, by the name; lists as text with ``;`` where the format has none."""
+    """Write CSV, JSON lines or Parquet by suffix; lists are joined by ``;`` in formats without lists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""The bookshop's files given to palate's commands."""
+"""Runs palate's commands on the bookshop's files."""
 
 from typer.testing import CliRunner
 
@@ -11,12 +11,12 @@ COLUMNS = [
 
 
 def run(*arguments):
-    """The outcome of a command."""
+    """Run a command and return its result."""
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 def trained_recommender(folder, settings):
-    """The run of a recommender that is trained, with the settings as YAML, on the shop's data in the folder."""
+    """Train a recommender on the shop's data in the folder, with settings in YAML; return its run."""
     catalogue = books()
     events = write_rows(ratings(catalogue), folder / "events.csv")
     items = write_rows(catalogue, folder / "items.csv")

@@ -1,4 +1,4 @@
-"""Settings of all tests, and the tiny world that tests of model and training share."""
+"""Pytest configuration, and fixtures of the tiny dataset shared by tests of model and training."""
 
 import gc
 import os
@@ -33,12 +33,12 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """Start with the long files."""
+    """Run the slowest files first."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_collection_finish():
-    """Leave what was imported out of later collections, which every training asks for."""
+    """Freeze imported objects, so that the garbage collections of each training skip them."""
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -62,7 +62,7 @@ def tiny_sentence_encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def new_items_read(monkeypatch):
-    """The new items that an export lets the model read, each time that it does; the model stays as it is."""
+    """Record the new items that an export passes to the model; the model is unchanged."""
     read = []
 
     def with_items(model, items):
@@ -76,7 +76,7 @@ def new_items_read(monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def small_boosting():
-    """The reference ``boosting`` is fitted in a moment, but in the tests of what it learns."""
+    """Shrink the reference ``boosting`` so that fitting is fast, except in its own tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"MOST_WINDOWS": 400, "TREES": 10}.items():
             patch.setattr(f"palate.evaluation.predictors.boosting.{name}", value)

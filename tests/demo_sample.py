@@ -1,4 +1,4 @@
-"""A tiny source and tiny recipes, on which the demo and the README run in seconds."""
+"""A tiny dataset and tiny recipes, with which the demo and the README run in seconds."""
 
 from importlib import resources
 
@@ -22,7 +22,7 @@ evaluate: {{window: 8, max_new_tokens: 40}}
 
 
 def small_recipes(folder, steps=4):
-    """The demo's two recipes, in sizes that train in a second."""
+    """Return the demo's two recipes, in sizes that train in a second."""
     shared = {"package": resources.files("palate.demo"), "cache": folder / "cache", "steps": steps}
     main, paper = folder / f"main-{steps}.yaml", folder / f"paper-{steps}.yaml"
     main.write_text(SMALL.format(**shared))
@@ -31,7 +31,7 @@ def small_recipes(folder, steps=4):
 
 
 def write_movielens(folder, films=30):
-    """45 users, 30 films or more in the layout of the newer releases; a user likes dramas or comedies, by number."""
+    """Write 45 users and 30 or more movies in the newer releases' layout; a user likes dramas or comedies, by number."""
     folder.mkdir()
     rows = [
         f"{user},{film},{4 - 2 * ((user + film) % 2) + (film % 3 == 0)},{film}"

@@ -1,4 +1,4 @@
-"""An engine for the tests: what it reads of an export, and a backbone that knows nothing of palate."""
+"""Reads exports as an inference engine does, with a backbone that does not depend on palate."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ import torch
 
 
 def as_vllm_reads(text, config, dtype):
-    """What vLLM's ``safe_load_prompt_embeds`` does and refuses, without the engine."""
+    """Load prompt embeddings with the checks of vLLM's ``safe_load_prompt_embeds``, without vLLM."""
     tensor = torch.load(
         io.BytesIO(base64.b64decode(text, validate=True)), weights_only=True, map_location="cpu"
     )
@@ -19,7 +19,7 @@ def as_vllm_reads(text, config, dtype):
 
 
 def engine_answer(prompts, user_id, instruction, backbone, tokenizer):
-    """The answer of a backbone that knows nothing of palate."""
+    """Generate an answer from prompt embeddings with a bare backbone."""
     prompt = as_vllm_reads(prompts.prompt_embeds(user_id, instruction), backbone.config, backbone.dtype)[None]
     asked = prompts.manifest.generation
     ids = backbone.generate(

@@ -1,4 +1,4 @@
-"""A small engine for the tests: the completions API of vLLM as palate uses it, over a tiny backbone."""
+"""A small fake inference engine: vLLM's completions API as far as palate uses it, over a tiny backbone."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from engine import as_vllm_reads
 
 
 class FakeEngine:
-    """What it serves, and what the tests let it do wrong."""
+    """The fake engine's model, and the faults that tests switch on."""
 
     def __init__(self, folder, name="tiny"):
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -30,7 +30,7 @@ class FakeEngine:
         self._changing = threading.Lock()
 
     def steps(self, body):
-        """The tokens with the log-probabilities of each place."""
+        """Yield the tokens, with the log-probabilities at each position."""
         read = as_vllm_reads(body["prompt_embeds"], self.model.config, torch.float32)[None]
         for _ in range(body["max_tokens"]):
             chances = self.chances(read, body.get("allowed_token_ids"))
@@ -43,7 +43,7 @@ class FakeEngine:
 
     @torch.no_grad()
     def chances(self, read, allowed):
-        """Log-probabilities of the next token."""
+        """Compute log-probabilities of the next token."""
         chances = self.model(inputs_embeds=read).logits[0, -1].log_softmax(-1)
         if allowed is None:
             return chances
@@ -111,7 +111,7 @@ class FakeEngine:
 
 @contextmanager
 def engine_listening(folder, name="tiny", port=0):
-    """A fake engine on a port of this machine, in a thread."""
+    """Run a fake engine on a local port, in a thread."""
     engine = FakeEngine(folder, name)
     with app_in_thread(engine.app(), port) as engine.url:
         try:

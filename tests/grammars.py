@@ -1,8 +1,8 @@
-"""What a grammar allows, token by token."""
+"""Checks which token sequences a grammar accepts."""
 
 
 def accepts(grammar, token_ids, kind=None, decided=None):
-    """Whether tokens, with the end token, are a whole answer."""
+    """Return whether tokens, followed by the end token, are a complete answer."""
     state = grammar.start(kind, decided)
     for token in token_ids:
         if token not in state.allowed.tolist():

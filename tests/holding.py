@@ -1,4 +1,4 @@
-"""A process that holds a place as a training holds its run's folder."""
+"""A process that locks a path, as a training locks its run's folder."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ HOLD = (
 
 @contextmanager
 def held_elsewhere(place):
-    """Another process that holds a place for the time of the block, unless it is ended before."""
+    """Lock a path from another process during the block, unless that process is ended before."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""A stand-in for the model hub on this machine: repositories in memory, with the routes that its client asks."""
+"""A local fake of the model hub: repositories in memory, with the routes that the hub's client uses."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 
 
 class HubServer:
-    """Repositories as {name: {revision: {path: bytes}}}, and every request that came."""
+    """Repositories as {name: {revision: {path: bytes}}}, and a log of all requests."""
 
     def __init__(self):
         self.repositories = {}
@@ -120,7 +120,7 @@ def handler_of(hub):
 
 @contextmanager
 def hub_server():
-    """Serve a hub without models; yields it and its address."""
+    """Serve an empty hub; yields it and its address."""
     hub = HubServer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""Writes one small catalogue and its ratings in the layout of every MovieLens release."""
+"""Writes a small catalogue with ratings in the layout of every MovieLens release."""
 
 import csv
 import zipfile
@@ -29,7 +29,7 @@ class Content:
 
 
 def content(users=12, movies=40, least=22, seed=0):
-    """Accents, articles, colons, a movie without a genre; tied times; ids that sort differently as text."""
+    """Return accents, articles, colons, a movie without a genre, tied times, and ids that sort differently as text."""
     rng = np.random.default_rng(seed)
     titles = ["Cité des enfants perdus, La", "Star Trek: First Contact", "Matrix, The", "Seven (Se7en)"]
     catalogue = []

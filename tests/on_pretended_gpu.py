@@ -1,4 +1,4 @@
-"""What a model does on a GPU, as a process of its own: python on_pretended_gpu.py FOLDER; see pretended_gpu."""
+"""Runs a model on a simulated GPU, in a process: python on_pretended_gpu.py FOLDER; see pretended_gpu."""
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def models(data, folder):
 
 
 def asked(model, data, gpu):
-    """All that can be asked of a model, in numbers and texts."""
+    """Compute every kind of output of a model, as numbers and texts."""
     task, users = load_task(TaskSettings(), data.info), data.users("test")[:4]
     histories = data.histories([data.user_ids[user] for user in users])
     windows = draw_windows(data.interactions, users, 8, "random", np.random.default_rng(0))

@@ -1,6 +1,6 @@
-"""A GPU that is pretended: tensors that say that they are on it compute on the CPU, and mix with no others.
+"""A simulated GPU: its tensors are computed on the CPU, but report the GPU's device and cannot mix with CPU tensors.
 
-Whatever forgets to move a tensor, or asks one on the GPU for its numbers, fails as it would on a real one.
+Code that forgets to move a tensor, or reads the numbers of a GPU tensor directly, fails as on a real GPU.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 
 class _Backend(_DummyBackendModule):
-    """What torch asks of a backend."""
+    """Backend interface that torch requires."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
@@ -28,7 +28,7 @@ MAY_MIX = (torch.ops.aten.copy_, torch.ops.aten._to_copy, torch.ops.aten.index, 
 
 
 class _OnGPU(torch.Tensor):
-    """A tensor that says that it is on the GPU."""
+    """A tensor that reports the GPU as its device."""
 
     held: torch.Tensor
 
@@ -47,7 +47,7 @@ class _OnGPU(torch.Tensor):
         return made
 
     def tolist(self) -> Any:
-        """As of a tensor of any device."""
+        """Return the values, as for a tensor on any device."""
         return self.held.tolist()
 
     @classmethod
@@ -56,7 +56,7 @@ class _OnGPU(torch.Tensor):
 
 
 class _Mode(TorchDispatchMode):
-    """Makes what is asked for on the GPU."""
+    """Creates requested tensors on the simulated GPU."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _computed(function, args, kwargs or {})
@@ -92,7 +92,7 @@ def _computed(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _register(name: str, function: Any) -> None:
-    """What torch asks of the backend itself, past all modes: torch.tensor makes an empty one and copies into it."""
+    """Register kernels that torch calls below all modes: torch.tensor creates an empty tensor and copies into it."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         return _computed(function, args, kwargs)
@@ -113,6 +113,6 @@ def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = 
 
 @contextmanager
 def pretended_gpu() -> Iterator[torch.device]:
-    """Let there be a GPU while the block runs."""
+    """Simulate a GPU during the block."""
     with _Mode():
         yield GPU

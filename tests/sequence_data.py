@@ -1,4 +1,4 @@
-"""Datasets in memory from sequences of items, with or without times."""
+"""In-memory datasets from item sequences, with or without times."""
 
 import numpy as np
 import polars as pl
@@ -9,7 +9,7 @@ from palate.schema import SPLITS, Interactions, Item
 
 
 def sequence_dataset(sequences, items=None, times=None, splits=None):
-    """Of one list of item indices per user; ``times`` and ``splits`` are lists like it, by user."""
+    """Build a dataset from a list of item indices per user; ``times`` and ``splits`` are given per user, too."""
     count = items or 1 + max(max(one) for one in sequences if one)
     flat = [item for one in sequences for item in one]
     when = [time for one in times for time in one] if times else range(len(flat))

@@ -1,4 +1,4 @@
-"""A small dataset in memory: users with tastes, so that a window says something about the whole history."""
+"""A small in-memory dataset of users with tastes, so that a window is informative about the full history."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""A tiny world for the tests of model and training: a dataset, its item vectors, a sentence encoder, a recipe."""
+"""Tiny fixtures for tests of model and training: a dataset, its item vectors, a sentence encoder and a recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ WORDS = ["the", "movie", "film", "is", "listed", "with", "no", "genres", "rated"
 
 
 def with_own_registries(patch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
+    """Undo a test's registrations afterwards."""
     for one in (
         registry.user_encoders,
         registry.tasks,
@@ -43,7 +43,7 @@ def with_own_registries(patch: pytest.MonkeyPatch) -> None:
 
 
 def write_movielens(folder: Path, users: int = 50, movies: int = 60, seed: int = 0) -> Path:
-    """Users with a taste for some genres, in the layout of MovieLens 100K; 20 to 40 ratings each."""
+    """Write users with a taste for some genres, in the layout of MovieLens 100K; 20 to 40 ratings each."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     has = rng.random((movies, len(GENRES))) < 0.3
@@ -68,13 +68,13 @@ def write_movielens(folder: Path, users: int = 50, movies: int = 60, seed: int =
 
 
 def prepare_tiny(folder: Path, **sizes: int) -> Dataset:
-    """A prepared dataset in ``folder/data``: most users train, a few each are dev and test."""
+    """Prepare a dataset in ``folder/data``; most users are for training, a few each for dev and test."""
     raw = write_movielens(folder / "raw", **sizes)
     return prepare(raw, folder / "data", dev_share=0.2, test_share=0.2)
 
 
 def made_up_table(dataset: Dataset, size: int = 16, seed: int = 0) -> ItemTable:
-    """Item vectors in which the categories can be found, without a sentence encoder."""
+    """Build item vectors from which the categories can be decoded, without a sentence encoder."""
     rng = np.random.default_rng(seed)
     items, values = len(dataset.items), len(dataset.rating_values)
     directions = rng.normal(size=(len(dataset.categories), 2 * size))
@@ -93,7 +93,7 @@ TEXTS = [f"The user likes {a}, {b} and doesn't like {c}" for a in GENRES for b i
 
 
 def asked(instruction: Any, target: Any) -> Round:
-    """A round of what a tokenizer gave for instructions and targets."""
+    """Build a round of questions from tokenized instructions and targets."""
     return {
         "instruction": instruction["input_ids"],
         "instruction_mask": instruction["attention_mask"],
@@ -115,7 +115,7 @@ def tiny_backbone(seed: int = 0, layers: int = 1) -> Backbone:
 
 
 def tiny_settings(dataset: Dataset, user_encoder: Any, **changes: Any) -> PersonalizedSettings:
-    """What the tests' models are made by, whatever their backbone."""
+    """Return the settings of the tests' models, for any backbone."""
     content: dict[str, Any] = {
         "user_encoder": user_encoder,
         "task_prompt": 4,
@@ -132,7 +132,7 @@ def tiny_settings(dataset: Dataset, user_encoder: Any, **changes: Any) -> Person
 
 
 def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: Any) -> PersonalizedModel:
-    """A composed model with random weights over made-up vectors, in evaluation mode."""
+    """Build a model with random weights over synthetic item vectors, in evaluation mode."""
     import torch
 
     backbone = tiny_backbone(seed)
@@ -142,7 +142,7 @@ def tiny_model(dataset: Dataset, user_encoder: Any, seed: int = 0, **settings: A
 
 
 def unbound_model(seed: int = 0, **changes: Any) -> PersonalizedModel:
-    """A model that was made for no data, with random weights, in evaluation mode."""
+    """Build a model without a dataset, with random weights, in evaluation mode."""
     import torch
 
     backbone = tiny_backbone(seed)
@@ -171,7 +171,7 @@ def unbound_model(seed: int = 0, **changes: Any) -> PersonalizedModel:
 def pretrained_model(
     dataset: Dataset, backbone: Any, user_encoder: Any, **settings: Any
 ) -> PersonalizedModel:
-    """A composed model around the backbone that some settings name, in evaluation mode."""
+    """Build a model around the backbone that the settings name, in evaluation mode."""
     import torch
 
     made, source = load_backbone(backbone)
@@ -184,7 +184,7 @@ def pretrained_model(
 def assert_only_its_backbone_is_taken(
     model: PersonalizedModel, histories: list[History], backbone: Path, other: Path, refusal: str
 ) -> Path:
-    """A saved model comes back with its ``backbone`` alone, wherever that lies; gives where it was saved."""
+    """Check that a saved model loads only with its own ``backbone``, from any path; return where it was saved."""
     saved, moved = (backbone.with_name(f"{backbone.name}-{name}") for name in ("saved", "moved"))
     answers = model.generate(histories)
     model.save_pretrained(saved)
@@ -200,7 +200,7 @@ def assert_only_its_backbone_is_taken(
 
 
 def save_tiny_encoder(folder: Path) -> Path:
-    """A BERT of hidden size 16 with mean pooling and normalisation, saved by sentence-transformers."""
+    """Save a BERT of hidden size 16 with mean pooling and normalisation, by sentence-transformers."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
@@ -230,7 +230,7 @@ def save_tiny_encoder(folder: Path) -> Path:
 
 
 def tiny_recipe(data: Path, encoder: Path, cache: Path, /, **sections: dict[str, Any]) -> Recipe:
-    """A recipe that trains in a second or two; ``sections`` are merged into its sections."""
+    """Return a recipe that trains in a second or two; ``sections`` are merged into its sections."""
     content: dict[str, dict[str, Any]] = {
         "data": {"path": data},
         "items": {"encoder": str(encoder), "max_seq_length": 32, "cache": cache},

@@ -1,4 +1,4 @@
-"""Tiny random decoder-only models in the hub's layout, and palate models over them."""
+"""Tiny, randomly initialised decoder-only models in the hub's layout, and palate models over them."""
 
 from functools import cache
 
@@ -48,7 +48,7 @@ OTHER_FAMILIES = {
 
 @cache
 def tokenizer_with_a_beginning():
-    """As Llama's and Gemma's: a text begins with <s>, has no end, and padding is on the left."""
+    """Build a tokenizer like Llama's and Gemma's: texts begin with <s>, have no end token, and are left-padded."""
     made = build_tokenizer(TEXTS, 400)
     made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<turn>", "</turn>"]})
     begin = processors.TemplateProcessing(
@@ -66,7 +66,7 @@ def tokenizer_with_a_beginning():
 
 
 def save_causal(folder, family="llama", seed=0, template=None, layers=2, head_dim=8):
-    """A tiny random model in the hub's layout, with weights sharp enough for answers to differ."""
+    """Save a tiny random model in the hub's layout, with weights large enough for answers to differ."""
     torch.manual_seed(seed)
     tokenizer = tokenizer_with_a_beginning()
     sizes = {"num_key_value_heads": 2, "head_dim": head_dim, "num_attention_heads": 4, "hidden_size": 32}

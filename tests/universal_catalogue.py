@@ -1,4 +1,4 @@
-"""The same data over a catalogue of other names."""
+"""The same data with renamed categories."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def renamed(dataset, names):
-    """A dataset whose categories are called differently, in the order of the old names."""
+    """Return a dataset with renamed categories, in the order of the old names."""
     new = dict(zip(dataset.categories, names, strict=True))
     listed = [[new[name] for name in row] for row in dataset.items["categories"].to_list()]
     items = dataset.items.with_columns(categories=np.array(listed, dtype=object))

@@ -1,4 +1,4 @@
-"""Films with a small recommender."""
+"""Fixtures: a small movie dataset and a recommender fitted to it."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from small_dataset import small_dataset
 
 @pytest.fixture(scope="session")
 def settings():
-    """Settings of a recommender that is fitted in a second."""
+    """Return settings with which a recommender is fitted in a second."""
     return RecommendSettings(
         texts=False, rounds=1, rating_rank=3, rating_iterations=4, rating_models=2, network_size=0, ridge=50.0
     )

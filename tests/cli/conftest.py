@@ -1,4 +1,4 @@
-"""A small model in the place of the packaged one."""
+"""Fixture: a small model in place of the packaged one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Random windows as user encoders read them, and parts of them."""
+"""Random event batches for user encoders, and selections from them."""
 
 import torch
 
@@ -12,7 +12,7 @@ EVENTS = ("item", "rating", "mask", "time")
 
 
 def events(lengths, width=None, items=30, seed=0):
-    """Random windows of these lengths, padded to ``width``."""
+    """Draw random windows of the given lengths, padded to ``width``."""
     rng = torch.Generator().manual_seed(seed)
     width = max(lengths) if width is None else width
     shape = (len(lengths), width)
@@ -33,12 +33,12 @@ def changed(batch, **columns):
 
 
 def part(batch, chosen):
-    """Some of the events of every window, by position."""
+    """Select events of every window by position."""
     return changed(batch, **{name: getattr(batch, name)[:, chosen] for name in EVENTS})
 
 
 def cut(batch, row):
-    """One row alone, without its padding."""
+    """Select one row, without its padding."""
     length = int(batch.mask[row].sum())
     columns = {name: getattr(batch, name)[row : row + 1, :length] for name in EVENTS}
     return changed(batch, **columns)

@@ -1,4 +1,4 @@
-"""A world that commands have been through undisturbed, and new ones to disturb."""
+"""Fixtures: a world whose commands ran without a fault, and new worlds to inject faults into."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from tiny import write_movielens
 
 @pytest.fixture(scope="session")
 def new_world(tmp_path_factory, tiny_sentence_encoder):
-    """A function that gives worlds with the same source, encoder and recipe."""
+    """Return a function that creates worlds with the same source, encoder and recipe."""
     base = tmp_path_factory.mktemp("worlds")
     source = write_movielens(base / "source", users=30, movies=30)
     (base / "logs").mkdir()
@@ -21,7 +21,7 @@ def new_world(tmp_path_factory, tiny_sentence_encoder):
 
 @pytest.fixture(scope="session")
 def whole(new_world):
-    """A world in which nothing went wrong, and how many operations on files each of its commands took."""
+    """A world without faults, and the number of file operations of each of its commands."""
     world = new_world()
     operations = {}
     for name in NAMES:

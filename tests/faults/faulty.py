@@ -1,7 +1,6 @@
-"""Commands that are run with a fault: killed, or told that the disk is full, at a given operation on a file.
+"""Fault injection: runs commands that are killed, or get a disk-full error, at a given file operation.
 
-Each runs in a process of its own, forked from one that has imported everything and done nothing, so that a hundred of
-them are cheap.
+Each command runs in a process that is forked from one with all imports done, so that a hundred of them are cheap.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ PRELOADED = [
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong at operation ``at`` on a file below ``under``, counted from 1; 0 counts alone."""
+    """A fault at file operation ``at`` below ``under``, counted from 1; 0 only counts operations."""
 
     under: Path
     at: int = 0
@@ -57,7 +56,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Setting:
-    """In what circumstances a command runs."""
+    """Conditions under which a command runs."""
 
     fault: Fault | None = None
     largest: int | None = None
@@ -69,7 +68,7 @@ class Setting:
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     output: str
@@ -77,20 +76,20 @@ class Ended:
 
     @property
     def said(self) -> str:
-        """Its last line."""
+        """Last line of the output."""
         lines = self.output.strip().splitlines()
         return lines[-1] if lines else ""
 
     @property
     def in_order(self) -> bool:
-        """Whether it succeeded, or was refused in one line."""
+        """Whether the command succeeded, or failed with a single line."""
         refused = self.code == 2 and self.said.startswith("palate: ")
         return "Traceback" not in self.output and (self.code == 0 or refused)
 
 
 @dataclass
 class Commands:
-    """Runs commands of palate's command line, whose output and counts go to files in ``folder``."""
+    """Runs palate commands; their output and operation counts go to files in ``folder``."""
 
     folder: Path
     started: int = 0
@@ -100,11 +99,11 @@ class Commands:
         self.processes.set_forkserver_preload(PRELOADED)
 
     def run(self, *arguments: object, setting: Setting = Setting()) -> Ended:
-        """A command to its end."""
+        """Run a command to its end."""
         return self.ended(self.start(*arguments, setting=setting))
 
     def start(self, *arguments: object, setting: Setting = Setting()) -> Any:
-        """A command, which runs on."""
+        """Start a command without waiting for it."""
         self.started += 1
         log = self.folder / f"{self.started}.log"
         log.touch()
@@ -115,14 +114,14 @@ class Commands:
         return process
 
     def ended(self, process: Any) -> Ended:
-        """How a command that was started ends."""
+        """Wait for a started command and return its result."""
         process.join()
         count = process.log.with_suffix(".count")
         output = process.log.read_text(errors="replace")
         return Ended(process.exitcode, output, int(count.read_text()) if count.exists() else 0)
 
     def call(self, function: Callable[..., None], *arguments: object) -> None:
-        """A function in such a process."""
+        """Run a function in such a process."""
         process = self.processes.Process(target=function, args=arguments)
         process.start()
         process.join()
@@ -159,7 +158,7 @@ def _run_command(arguments: list[str], log: Path, setting: Setting) -> None:
 
 
 class _Listener:
-    """Hears from Python of each operation on a file before it happens."""
+    """Audit hook that sees each file operation before it happens."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault, self.under, self.done = fault, str(fault.under.resolve()), 0

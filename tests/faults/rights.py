@@ -1,4 +1,4 @@
-"""What root may do is bound like anybody's, for a while."""
+"""Drops root's file privileges temporarily."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERSION = 0x20080522
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """Let the modes of files bind this thread, whoever runs the tests."""
+    """Enforce file permissions on this thread, even if the tests run as root."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""A place for commands: a source, a sentence encoder and a recipe, and what each command makes of them."""
+"""A world of commands: source data, sentence encoder and recipe, and the outputs of each command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = ("prepare", "train", "export")
 
 @dataclass
 class World:
-    """A folder in which ``data``, ``run`` and ``prompts`` come to be, from the same files as in any other."""
+    """A folder for ``data``, ``run`` and ``prompts``, created from the same inputs as in any other world."""
 
     folder: Path
     commands: Commands
@@ -49,7 +49,7 @@ class World:
         return self.folder / "prompts"
 
     def arguments(self, name: str) -> list[object]:
-        """One of the commands by name."""
+        """Return the arguments of a command by name."""
         return {
             "prepare": ["prepare", self.source, "--out", self.data, "--dev-share", 0.2, "--test-share", 0.2],
             "train": ["train", self.folder / "recipe.yaml", "--out", self.run_folder],
@@ -69,17 +69,17 @@ class World:
         }[name]
 
     def start(self, name: str, at: int, *signals: int) -> Any:
-        """A command that gets signals before an operation on a file and those after it, and runs on."""
+        """Start a command that receives signals from a given file operation on."""
         setting = Setting(Fault(self.folder, at, signals=signals))
         return self.commands.start(*self.arguments(name), setting=setting)
 
     def do(self, name: str, at: int | None = None, error: int = 0, **circumstances: Any) -> Ended:
-        """A command, with a fault at an operation on a file, or with all operations counted (0)."""
+        """Run a command with a fault at a file operation, or count all operations (0)."""
         fault = None if at is None else Fault(self.folder, at, error)
         return self.commands.run(*self.arguments(name), setting=Setting(fault, **circumstances))
 
     def take(self, other: World, *names: str) -> World:
-        """Copy what another world's commands have made."""
+        """Copy the outputs of another world's commands."""
         for name in names:
             for made in {"prepare": ["data"], "train": ["run", "cache"], "export": ["prompts"]}[name]:
                 shutil.copytree(other.folder / made, self.folder / made)
@@ -89,7 +89,7 @@ class World:
         return self
 
     def made_by(self, name: str) -> dict[str, Any]:
-        """Every file that a command has made, by its place, without what tells of times, places and later exports."""
+        """Return all output files by path, without recorded times, paths and later exports."""
         place = {"prepare": self.data, "train": self.run_folder, "export": self.prompts}[name]
         return {
             str(path.relative_to(place)): _content(path)
@@ -103,17 +103,17 @@ class World:
         return {f"cache/{path.name}": path.read_bytes() for path in self.folder.glob("cache/*/*.safetensors")}
 
     def differs_from(self, other: World, name: str) -> str:
-        """What is not as another world's command made it; nothing where all is."""
+        """Return the differences from another world's output; empty if there are none."""
         own, others = self.made_by(name), other.made_by(name)
         wrong = [place for place in own.keys() | others.keys() if own.get(place) != others.get(place)]
         return ", ".join(sorted(wrong) + self.leftovers())
 
     def remove(self) -> None:
-        """Free the room that it takes."""
+        """Remove the folder to free its disk space."""
         shutil.rmtree(self.folder)
 
     def leftovers(self) -> list[str]:
-        """Files that nobody should see when all is done."""
+        """Return temporary files that should be gone when all is done."""
         return [
             str(path.relative_to(self.folder))
             for path in self.folder.rglob("*")

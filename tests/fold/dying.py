@@ -1,4 +1,4 @@
-"""Tasks that kill who runs them, and folds that die on the way."""
+"""Tasks that kill their worker, and folds that die halfway."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DiesOnce:
-    """A task that leaves its number in a file, and of which some kill their worker the first time."""
+    """A task that writes its number to a file; some kill their worker the first time."""
 
     folder: Path
     number: int
@@ -29,14 +29,14 @@ class DiesOnce:
 
 
 class DiesAlways(DiesOnce):
-    """A task that kills its worker each time."""
+    """A task that always kills its worker."""
 
     def run(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main():
-    """Fold, and die when some number of tasks is done."""
+    """Fold, and die after a number of tasks."""
     from palate.fold.job import FoldOptions, fold_log
 
     engine, when, run, out, *logs = sys.argv[1:]

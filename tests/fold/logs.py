@@ -1,4 +1,4 @@
-"""Made-up event logs, and what a fold of them must be, computed row by row."""
+"""Synthetic event logs, and a row-by-row oracle of their fold."""
 
 import csv
 from typing import NamedTuple
@@ -19,7 +19,7 @@ FIELDS = ("user_id", "item_id", "rating", "timestamp", "event_id", "deleted")
 
 
 class Row(NamedTuple):
-    """A row of a log; ``value`` is an index into the scale."""
+    """A row of a log; ``value`` is an index into the rating scale."""
 
     user: str
     item: int
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def model_of(kind, repeats=False):
-    """A model with random weights: ``counts``, ``latent`` beside counts, or ``streaming`` with recency."""
+    """Build a model with random weights: ``counts``, ``latent`` (with counts), or ``streaming`` with recency."""
     if kind == "streaming":
         encoder = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2, recency=True)
         model = tiny_model(DATA, encoder, repeats=repeats)
@@ -52,7 +52,7 @@ def model_of(kind, repeats=False):
 
 
 def write_log(path, rows):
-    """Write rows as CSV, with ids and deletions where there are some."""
+    """Write rows as CSV, with ids and deletions if there are any."""
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(FIELDS)
@@ -72,7 +72,7 @@ def write_log(path, rows):
 
 
 def last_rows(rows, repeats=False):
-    """The rows that count, user by user, oldest first: a fold, one row after the other."""
+    """Fold row by row: return the effective rows by user, oldest first."""
     rank = lambda row: (row.time, row.deleted, 0 if row.deleted else row.value)  # noqa: E731
     kept = {}
     for row in rows:
@@ -98,7 +98,7 @@ def last_rows(rows, repeats=False):
 
 
 def history_of(user, rows):
-    """The history of rows that count."""
+    """Return the history of effective rows."""
     ids = [row.event for row in rows] if any(row.event for row in rows) else ()
     return History(
         user,

@@ -1,4 +1,4 @@
-"""A tiny sentence encoder with random weights, in the real folder format."""
+"""Fixture: a tiny sentence encoder with random weights, in the real folder format."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A made-up report: the numbers are plausible and mean nothing."""
+"""A synthetic report; its numbers are plausible but meaningless."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""User stores, and servers of a tiny trained run."""
+"""Fixtures: user stores, and servers of a tiny trained run."""
 
 import shutil
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ _number = count()
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def store_name(request, tmp_path):
-    """What a store is opened by: a path, or a URL."""
+    """Where to open the store: a path, or a URL."""
     if request.param == "sqlite":
         return tmp_path / "users.sqlite"
     return request.getfixturevalue("postgres").new_database(f"store{next(_number)}")
@@ -37,7 +37,7 @@ def store(store_name):
 
 
 def sharpen(run):
-    """Let a run's model give different answers to different users, which two steps do not teach it."""
+    """Make a run's model answer differently for different users, which its few training steps do not achieve."""
     model = load_model(run)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -53,7 +53,7 @@ LIKE_TOKENS = "like-tokens"
 
 @pytest.fixture(scope="session")
 def run_of(tiny_data, tiny_sentence_encoder, tmp_path_factory):
-    """A tiny run by the kind of its user encoder, trained when it is first asked for."""
+    """A tiny run by kind of user encoder, trained on first use."""
     folder, made = tmp_path_factory.mktemp("served"), {}
 
     def trained(kind):
@@ -83,13 +83,13 @@ def run(run_of):
 
 @pytest.fixture(scope="session")
 def recommender_run(tiny_data, tmp_path_factory):
-    """The run of a recommender of the tiny data, as that of the language models."""
+    """The run of a recommender on the same tiny data."""
     return train_small_recommender(tiny_data.path, tmp_path_factory.mktemp("recommender") / "run")
 
 
 @pytest.fixture(scope="session")
 def events(tiny_data):
-    """Eight events of a user of the data, as the API takes them."""
+    """Eight events of a user, in the API's format."""
     (history,) = tiny_data.histories(tiny_data.user_ids[:1])
     columns = zip(history.item_ids, history.ratings, history.timestamps, strict=True)
     return [dict(zip(("item_id", "rating", "timestamp"), row, strict=True)) for row in columns][:8]
@@ -97,7 +97,7 @@ def events(tiny_data):
 
 @pytest.fixture
 def serve(run, tmp_path):
-    """Starts servers in this process, with other settings than usual where they are given."""
+    """Start servers in this process, optionally with other settings."""
     opened = []
 
     def start(*, of=run, limits=None, **settings):
@@ -121,7 +121,7 @@ def server(serve):
 
 @pytest.fixture
 def listening(run, recommender_run, tmp_path):
-    """Starts servers of both models on free ports of this machine, in threads; gives their addresses."""
+    """Start servers of both models on free local ports, in threads; return their addresses."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(
             serving.listening(run, tmp_path / "users.sqlite", recommender=recommender_run, **settings)
@@ -130,5 +130,5 @@ def listening(run, recommender_run, tmp_path):
 
 @pytest.fixture(scope="session")
 def model(run):
-    """The model that the servers answer with."""
+    """The model behind the servers."""
     return load_model(run)

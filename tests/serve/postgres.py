@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from the system's packages, that can be stopped and started."""
+"""A temporary PostgreSQL server from the system's packages, which tests can stop and start."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ PLACES = ":".join(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), rev
 
 
 class Postgres:
-    """A cluster in a folder of its own, on a free port of the loopback address."""
+    """A cluster in a temporary folder, on a free port of the loopback address."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self.folder, self.binaries = folder, binaries
@@ -38,7 +38,7 @@ class Postgres:
 
     @contextmanager
     def database_in(self, place: Path, name: str) -> Iterator[str]:
-        """A database whose tables lie in a folder of their own, for the time of the block."""
+        """Create a database whose tablespace is in a given folder, during the block."""
         if os.geteuid() == 0:
             shutil.chown(place, "postgres")
         self._do(f"CREATE TABLESPACE {name} LOCATION '{place}'")
@@ -64,7 +64,7 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A running server; skips where PostgreSQL is not installed."""
+    """Yield a running server; skips the test if PostgreSQL is not installed."""
     found = shutil.which("initdb", path=f"{PLACES}:{os.environ['PATH']}")
     if found is None:
         pytest.skip("PostgreSQL is not installed: no initdb; apt-get install postgresql")

@@ -1,4 +1,4 @@
-"""Servers that listen, in a thread of this process and in processes of their own, and what they say and should say."""
+"""Starts servers in threads and in separate processes, and computes their expected responses."""
 
 import asyncio
 import os
@@ -48,20 +48,20 @@ SRC = Path(palate.__file__).parents[1]
 
 
 def bytes_of(folder):
-    """All that lies in its files."""
+    """Return the bytes of all files in the folder."""
     return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
 
 
 @contextmanager
 def listening(run, store, **settings):
-    """A server on a free port, in a thread; gives its address."""
+    """Serve on a free port, in a thread; return the address."""
     app = create_app(ServeSettings(run=run, store=str(store), **settings))
     with app_in_thread(app) as url:
         yield url
 
 
 class Server:
-    """``palate serve`` in a process of its own."""
+    """``palate serve`` in a separate process."""
 
     def __init__(self, process, url, log):
         self.process, self.url, self.log = process, url, log
@@ -75,7 +75,7 @@ class Server:
         self.process.wait()
 
     def stop(self):
-        """SIGTERM, as an orchestrator sends it; returns the exit status."""
+        """Send SIGTERM, as an orchestrator does; return the exit status."""
         self.process.terminate()
         return self.process.wait(60)
 
@@ -86,7 +86,7 @@ def command(*arguments):
 
 @contextmanager
 def started(run, folder, *arguments, port=0, files=None):
-    """A server that answers; killed at the end, if it still lives. It may open ``files`` files."""
+    """Start a server and wait until it answers; it is killed at the end. ``files`` limits its open files."""
     log = folder / f"log-{time.monotonic_ns()}"
     environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "PALATE_STORE": ""}
     with log.open("w") as out:
@@ -126,7 +126,7 @@ def append(users, sent):
 
 
 def refusal(response, status):
-    """The detail of a problem, whose form is checked."""
+    """Check the format of an error response, and return its detail."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     said = response.json()
@@ -142,7 +142,7 @@ def sent(history):
 
 
 def prompts_of(model, histories):
-    """User prompts from scratch: a streaming encoder's of whole histories, as it was trained to read them."""
+    """Compute user prompts from scratch; a streaming encoder reads whole histories, as in training."""
     if hasattr(model.user_encoder, "init_state"):
         with torch.no_grad():
             return [model.user_encoder(model.events([one])).embeddings[0] for one in histories]
@@ -160,6 +160,6 @@ def ask(server, *questions):
 
 
 def train_small_recommender(data, folder):
-    """A recommender's run on a dataset, in a second."""
+    """Train a recommender's run on a dataset, in a second."""
     settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
     return train_recommender(Recipe(data={"path": data}, recommend=settings, train={"threads": 1}), folder)

@@ -1,4 +1,4 @@
-"""Clients of a server in processes of their own: good ones, hostile ones, and one that asks whether it is alive."""
+"""Clients in separate processes: well-behaved ones, hostile ones, and one that polls the server's health."""
 
 import multiprocessing
 import random
@@ -21,7 +21,7 @@ KINDS = (*BODIES, "half", "slow", "items", "delete", "gone", "prefix", "proxy")
 
 
 class Visitor(threading.Thread):
-    """Works until it is told to stop; notes when each request began, its seconds and its status."""
+    """Sends requests until told to stop; records each request's start, duration and status."""
 
     def __init__(self, url, number):
         super().__init__(daemon=True)
@@ -45,7 +45,7 @@ class Visitor(threading.Thread):
 
 
 class Good(Visitor):
-    """Sends events of a user of its own and asks about them; knows which were acknowledged."""
+    """Sends events of one user and asks about that user; remembers which events were acknowledged."""
 
     def __init__(self, url, number):
         super().__init__(url, number)
@@ -63,7 +63,7 @@ class Good(Visitor):
 
 
 class Hostile(Visitor):
-    """Does one after the other of what servers have been taken down by."""
+    """Cycles through attacks that have taken servers down."""
 
     def act(self, http):
         with suppress(httpx.TransportError, OSError):
@@ -109,7 +109,7 @@ class Hostile(Visitor):
 
 
 class Health(Visitor):
-    """Asks four times a second whether the server is alive."""
+    """Polls the server's health four times a second."""
 
     def act(self, http):
         with httpx.Client(base_url=self.url, timeout=60) as anew:
@@ -118,7 +118,7 @@ class Health(Visitor):
 
 
 def visiting(kind, url, count, line):
-    """Run visitors in this process, as the other end of the line says: go, rest, or end and tell."""
+    """Run visitors in this process, on commands from a pipe: go, rest, or end and report."""
     visitors = [kind(url, number) for number in range(count)]
     for one in visitors:
         one.start()
@@ -134,7 +134,7 @@ def visiting(kind, url, count, line):
 
 
 class Crowd:
-    """Visitors in a process of their own."""
+    """Visitors in a separate process."""
 
     def __init__(self, kind, url, count):
         self.line, other = multiprocessing.Pipe()
@@ -148,7 +148,7 @@ class Crowd:
         self.line.send(what)
 
     def end(self):
-        """Stop; gives what each visitor has asked, and how many events of it were acknowledged."""
+        """Stop; return each visitor's requests, and its number of acknowledged events."""
         self.tell("end")
         found = self.line.recv()
         self.process.join()

@@ -1,4 +1,4 @@
-"""vLLM for the tests: a process of its own, in an environment of its own, on a free port of this machine."""
+"""Runs vLLM for tests: a separate process and environment, on a free local port."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SETTINGS = {
 
 @contextmanager
 def vllm(model, dtype, log, *arguments):
-    """An engine that answers; gives its address."""
+    """Start an engine and wait until it answers; return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

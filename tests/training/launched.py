@@ -1,4 +1,4 @@
-"""A training process: says which part of the parameters it holds, and may die after the first checkpoint."""
+"""A training process that reports which parameter shard it holds, and can die after the first checkpoint."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""What files of events and items say, read with ``csv`` and ``json`` alone: the contract that the reader is held to.
+"""Test oracle of event and item files, which uses only ``csv`` and ``json``: the contract of palate's reader.
 
-Written from docs/data.md and common sense, and from nothing in ``palate.data``. The contract:
+It is written from docs/data.md and common sense, not from ``palate.data``. The contract:
 
 1.  **Every row is accounted for.** The rows of the event files are the interactions, plus what the report counts:
     ``bad_rows`` (left out with ``skip_bad_rows``), ``ratings_of_unknown_items``, ``duplicate_ratings`` (of several
@@ -52,7 +52,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Fault:
-    """What cannot be read, and the lines on which it stands."""
+    """A reason why the files cannot be read, and the lines concerned."""
 
     path: Path | None  # None where no single file is to blame
     what: str
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass
 class Told:
-    """All that the files say."""
+    """Everything that the files contain: rows and faults."""
 
     interactions: dict[tuple[str, str], tuple[float, Fraction]] = field(default_factory=dict)
     items: dict[str, tuple[str, int | None, tuple[str, ...], str | None]] = field(default_factory=dict)
@@ -90,19 +90,19 @@ class Told:
     strict: frozenset[str] = frozenset()  # doubts that are faults
 
     def doubt(self, what: str) -> None:
-        """Note what is odd; raises :class:`NoValueError` where it counts as a fault."""
+        """Note a doubt; raises :class:`NoValueError` if it counts as a fault."""
         self.doubts.append(what)
         if what in self.strict:
             raise NoValueError(what)
 
 
 class NoValueError(ValueError):
-    """A cell that is no id, number or time."""
+    """Raised for a cell that is not an id, number or time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and what its bytes alone do not tell."""
+    """A file, with the facts that its bytes do not show."""
 
     path: Path
     format: str  # csv, jsonl or parquet
@@ -112,7 +112,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column plays which part."""
+    """Column names by role."""
 
     user: str = "user_id"
     item: str = "item_id"
@@ -126,12 +126,12 @@ class Columns:
 
     @property
     def of_events(self) -> list[str]:
-        """The columns that an event cannot do without."""
+        """Required columns of events."""
         return [name for name in (self.user, self.item, self.value, self.time) if name is not None]
 
     @property
     def of_items(self) -> list[str]:
-        """All columns that items may have."""
+        """Possible columns of items."""
         names = (self.item_key, self.title, self.category, self.description, self.year)
         return [name for name in names if name is not None]
 
@@ -146,7 +146,7 @@ def read_all(
     skip_bad_rows: bool = False,
     strict: frozenset[str] = frozenset(),
 ) -> Told:
-    """All that the files say of events and items; ``strict`` are the doubts that count as faults of an event's row."""
+    """Read all events and items; ``strict`` lists the doubts that count as faults of an event's row."""
     told = Told(strict=strict)
     used = columns.of_events + (columns.of_items if items is None else [])
     rows = [row for source in events for row in read_rows(source, told, columns.of_events, used)]
@@ -168,7 +168,7 @@ def read_all(
 
 
 def read_rows(source: Source, told: Told, needed: list[str], used: list[str]) -> list[Row]:
-    """The records of one file; what is wrong with the file goes into ``told``."""
+    """Read the records of one file; faults of the file are added to ``told``."""
     if source.format == "parquet":
         return [Row(source.path, None, None, cells) for cells in source.table]
     text = _text(source.path, told)
@@ -245,12 +245,12 @@ def _csv_rows(source: Source, text: str, told: Told, needed: list[str], used: li
 
 
 def not_utf8(text: str) -> bool:
-    """Whether some of it was bytes that are not UTF-8."""
+    """Return whether the text contains bytes that are not UTF-8."""
     return re.search("[\udc80-\udcff]", text) is not None
 
 
 def _csv_records(source: Source, text: str, told: Told):
-    """First and last line and the fields of each record; quotes that RFC 4180 has not are a doubt or a break."""
+    """Yield first line, last line and fields of each record; quotes that violate RFC 4180 are a doubt or a break."""
     lines = list(io.StringIO(text, newline=""))
     csv.field_size_limit(1 << 30)
     reader = csv.reader(lines, delimiter=source.delimiter)
@@ -375,7 +375,7 @@ def _take(user: str, item: str, value: float, time: Fraction, *, implicit: bool,
 
 
 def _check_whole(told: Told, implicit: bool) -> None:
-    """What no single row is to blame for: too little of something to make a dataset of."""
+    """Add faults of the files as a whole: too little data for a dataset."""
     values = {value for value, _ in told.interactions.values()}
     if not implicit and len(values) < 2:  # a rating that was replaced may have made them two
         told.doubts.append("one rating value")
@@ -426,7 +426,7 @@ def _read_items(rows: list[Row], columns: Columns, separator: str | None, told: 
 
 
 def read_text(cell: Any, told: Told) -> str | None:
-    """Blanks run together; None for nothing."""
+    """Collapse blanks; None for an empty text."""
     if cell is None:
         return None
     if isinstance(cell, float):
@@ -440,7 +440,7 @@ def _year(cell: Any) -> int | None:
 
 
 def read_categories(cell: Any, separator: str | None, told: Told) -> tuple[str, ...]:
-    """The names in ascending order, each once."""
+    """Return the distinct names in ascending order."""
     if isinstance(cell, str) and separator is None and cell.lstrip().startswith("["):
         try:
             cell = json.loads(cell)
@@ -462,7 +462,7 @@ def read_categories(cell: Any, separator: str | None, told: Told) -> tuple[str, 
 
 
 def read_id(cell: Any, told: Told) -> str:
-    """Text without blanks around it, or a whole number."""
+    """Return text without surrounding blanks, or a whole number."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         raise NoValueError("missing")
     if isinstance(cell, str):
@@ -480,7 +480,7 @@ def read_id(cell: Any, told: Told) -> str:
 
 
 def read_number(cell: Any, told: Told) -> float:
-    """A finite number, or true and false, up and down."""
+    """Parse a finite number, or a boolean word as 1 or 0."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         raise NoValueError("missing")
     if isinstance(cell, str):
@@ -522,7 +522,7 @@ def _number_of_time(cell: Any) -> Fraction | None:
 
 
 def read_time(cell: Any, unit: int, told: Told) -> Fraction:
-    """Seconds since 1970, exactly."""
+    """Parse a time as exact seconds since 1970."""
     number = _number_of_time(cell)
     if number is not None:
         if isinstance(cell, str) and not PLAIN.fullmatch(cell.strip()):

@@ -1,7 +1,7 @@
-"""Tables of events and items as files, well-formed and not: what :mod:`file_oracle` and palate are given to read.
+"""Random event and item files, well-formed and malformed, for comparing :mod:`file_oracle` with palate.
 
-A world is made from a seed alone. It holds its files as tables of written cells, so that one that fails can be made
-smaller: rows, columns and files can be taken away one at a time.
+A world is a function of its seed. It holds its files as tables of written cells, so that a failing one can be shrunk
+by removing rows, columns and files one at a time.
 """
 
 import gzip
@@ -44,7 +44,7 @@ BASE = 1_600_000_000
 
 @dataclass(frozen=True)
 class Sheet:
-    """One file: its columns, and rows of cells as they are written (of Parquet, as values)."""
+    """One file: its columns, and rows of cells as written (for Parquet, as values)."""
 
     name: str
     format: str
@@ -60,7 +60,7 @@ class Sheet:
     breaks: str = ""  # what is done to the bytes
 
     def bytes(self) -> bytes:
-        """The content of a text file."""
+        """Return the bytes of a text file."""
         lines = [self._line(row) for row in self.rows]
         if self.format == "csv":
             lines.insert(0, self.delimiter.join(self.header))
@@ -85,7 +85,7 @@ class Sheet:
         )
 
     def write(self, folder: Path) -> Source:
-        """Write the file; gives what the oracle needs of it."""
+        """Write the file; return what the oracle needs to know about it."""
         path = folder / self.name
         if self.format != "parquet":
             path.write_bytes(self.bytes())
@@ -101,7 +101,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class World:
-    """Files of events, perhaps one of items, and the settings that they are read with."""
+    """Event files, possibly an item file, and the settings for reading them."""
 
     seed: int
     events: tuple[Sheet, ...]
@@ -112,16 +112,16 @@ class World:
 
     @property
     def files(self) -> int:
-        """How many files it has."""
+        """Number of files."""
         return len(self.events) + (self.items is not None)
 
     @property
     def rows(self) -> int:
-        """How many rows its files have."""
+        """Number of rows in all files."""
         return sum(len(sheet.rows) for sheet in (*self.events, *([self.items] if self.items else [])))
 
     def smaller(self):
-        """Worlds with one thing less."""
+        """Yield worlds with one thing removed."""
         if len(self.events) > 1:
             for at in range(len(self.events)):
                 yield replace(self, events=self.events[:at] + self.events[at + 1 :])
@@ -133,7 +133,7 @@ class World:
                 yield replace(self, items=less)
 
     def shown(self) -> str:
-        """Files and settings, to be read."""
+        """Format files and settings for reading."""
         parts = [f"seed {self.seed}, settings {self.settings}"]
         for sheet in (*self.events, *([self.items] if self.items else [])):
             said = sheet.bytes() if sheet.format != "parquet" and not sheet.packed else sheet
@@ -167,12 +167,12 @@ def _less(sheet: Sheet):
 
 
 def make_world(seed: int) -> World:
-    """The world of a seed."""
+    """Generate the world of a seed."""
     return _Maker(seed).world()
 
 
 class _Maker:
-    """Draws a world; what is drawn depends on the seed alone."""
+    """Generates a world; all draws depend on the seed alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -273,7 +273,7 @@ class _Maker:
         return rows, separator if separator in ("|", ";", " > ", "/", ",") else None
 
     def _write_categories(self, rows: list[dict[str, Any]], form: str) -> None:
-        """Lists stay for now; the files that have none get them as text."""
+        """Write category lists in the given form; formats without lists convert ``list`` later."""
         write: dict[str, Callable[[list[str]], Any]] = {
             "list": lambda names: list(names),
             "json": lambda names: json.dumps(names, ensure_ascii=self.chance(0.5)),
@@ -419,7 +419,7 @@ class _Maker:
         return self._broken(replace(sheet, rows=tuple(written)), needed)
 
     def _broken(self, sheet: Sheet, needed: set[Any]) -> Sheet:
-        """With a fault of the file as a whole, or of a row's form."""
+        """Introduce a fault in the file as a whole, or in a row's form."""
         rows = list(sheet.rows)
         at = self.random.randrange(len(rows))
         if self.fault(0.04):
@@ -494,7 +494,7 @@ class _Maker:
         return json.dumps(value, ensure_ascii=self.chance(0.5))
 
     def _types(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """A type for each column of Parquet; where its values are of several kinds they become text."""
+        """Choose a Parquet type for each column; values of mixed kinds become text."""
         types = {}
         for key in dict.fromkeys(key for row in rows for key in row):
             kinds = {type(row.get(key)) for row in rows} - {type(None)}
