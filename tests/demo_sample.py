@@ -31,7 +31,7 @@ def small_recipes(folder, steps=4):
 
 
 def write_movielens(folder, films=30):
-    """Write 45 users and 30 or more movies in the newer releases' layout; a user likes dramas or comedies, by number."""
+    """Write 45 users and 30 or more movies in newer releases' layout; users like dramas or comedies, by number."""
     folder.mkdir()
     rows = [
         f"{user},{film},{4 - 2 * ((user + film) % 2) + (film % 3 == 0)},{film}"

@@ -1,4 +1,4 @@
-"""The package is built as docs/architecture.md says: its layers, who imports whom, and one name for one thing."""
+"""The package follows docs/architecture.md: layers, imports, and unique names."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""palate as it is installed from its wheel: extended by the documents' code, and by a package with entry points."""
+"""palate installed from its wheel: extended by the documents' code, and by a package with entry points."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom: their cells in this process, and one in a Jupyter kernel."""
+"""The notebooks run from top to bottom, in this process and one in a Jupyter kernel."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""The package as it is installed: light to import, complete in the wheel, pinned by the constraints."""
+"""The installed package: fast to import, complete in the wheel, pinned by the constraints."""
 
 import importlib.metadata
 import re

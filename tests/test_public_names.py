@@ -1,4 +1,4 @@
-"""The public names: what they take, what their docstrings say, and that the docstrings' examples are true."""
+"""Public names: signatures, docstrings, and working examples in docstrings."""
 
 import doctest
 import inspect

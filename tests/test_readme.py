@@ -1,4 +1,4 @@
-"""What the documents say is true: snippets run, commands exist, tables are in step, every recipe is read."""
+"""The documents are true: snippets run, commands exist, generated tables are current, every recipe loads."""
 
 import re
 import shlex

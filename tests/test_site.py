@@ -1,4 +1,4 @@
-"""What the site is built from: every page is in its navigation, every public name and command in its reference."""
+"""The docs site: every page is in the navigation, every public name and command in the reference."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""docs/tutorial.md is true: its files, commands and snippets, one after the other, and what it says that comes out."""
+"""docs/tutorial.md is true: files, commands and snippets in order, and their stated output."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""English words that sentences are made of."""
+"""English words in generated sentences."""
 
 import subprocess
 import sys

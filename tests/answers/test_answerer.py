@@ -1,4 +1,4 @@
-"""Answers to free questions: the right kind, from the scores that the recommender itself gives, or a refusal."""
+"""Free questions: matched to the right kind and answered with the recommender's own scores, or refused."""
 
 import numpy as np
 import pytest

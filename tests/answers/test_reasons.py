@@ -1,4 +1,4 @@
-"""Reasons are what the score is lower without, by leaving it out: oracles are histories that are scored anew."""
+"""Reasons are what lowers the score when left out; the oracle scores shortened histories from scratch."""
 
 import itertools
 

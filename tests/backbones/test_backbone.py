@@ -1,4 +1,4 @@
-"""Backbones: checkpoints in the hub's layouts, random ones, and the tokenizer built from the data."""
+"""Backbones: checkpoints in the hub's layouts, random weights, and tokenizers trained on the data."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Decoder-only backbones behind the one door: the bare model's numbers, alone, in a batch and after a prefix."""
+"""Decoder-only backbones give the bare model's numbers through prompt assembly: alone, in a batch, after a prefix."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Cross-attention conditioning: the user's vectors beside the prompt, in every backbone's layers."""
+"""Cross-attention conditioning: every backbone's layers attend to the user's vectors beside the prompt."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A T5 that is not trained, or by LoRA alone: the bare model's numbers, and no more saved than was trained."""
+"""A frozen T5, or one with LoRA only: equals the bare model, and saves only what was trained."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A backbone that lies in bfloat16: what is trained around it stays in float32, and an engine answers as it does."""
+"""A backbone in bfloat16: trained parts stay in float32, and an engine's answers are equal."""
 
 import json
 

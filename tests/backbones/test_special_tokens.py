@@ -1,4 +1,4 @@
-"""Tokenizers without a pad or an end, with one outside of the embedding, or of another model altogether."""
+"""Tokenizers without pad or end token, with tokens outside the embedding, or of another model."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Texts of a batch are padded as the tokenizer itself would, and threads that share it do not disturb each other."""
+"""Batches of texts are padded as the tokenizer does it, and threads can share a tokenizer."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs on a CPU, too, in its smoke form; and a part that fails costs no other part."""
+"""The GPU benchmark runs on a CPU in its smoke form; a part that fails does not stop the others."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""``palate answers``: a table of answers for many users, which goes on where it was interrupted."""
+"""``palate answers``: a resumable table of answers for many users."""
 
 import json
 

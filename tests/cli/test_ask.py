@@ -1,4 +1,4 @@
-"""``palate ask``: an answer from event files at once, in memory, with what it rests on."""
+"""``palate ask``: answers a question from event files in memory, with its evidence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command line: what it passes on, what it prints where, and how errors reach the user."""
+"""The command line: arguments passed on, stdout and stderr, and error messages."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is printed arrives whatever the terminal or the pipe can show, and whoever stops reading."""
+"""Console output works on any terminal and pipe, even one that is closed early."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Data with and without ratings, times, categories, texts and titles, from prepare to answers by the command line."""
+"""From prepare to answers by the command line, for data with and without ratings, times, categories, texts, titles."""
 
 import json
 

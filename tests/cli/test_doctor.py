@@ -1,4 +1,4 @@
-"""``palate doctor``: what there is, what is missing for what, and what is wrong."""
+"""``palate doctor``: versions, missing extras, and problems of the installation."""
 
 import importlib.metadata
 import json

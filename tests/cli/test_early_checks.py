@@ -1,4 +1,4 @@
-"""What can be wrong with a command is found before its model is loaded, and named with what to do."""
+"""Invalid arguments are reported with a remedy before a model is loaded."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every argument of every command that takes a file, given what is none: one line that names it, and exit code 2."""
+"""Every file argument of every command, given a wrong file: one line that names it, and exit code 2."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""``recipes/own-data.yaml`` trains all that palate answers from: a model, and a recommender beside it."""
+"""``recipes/own-data.yaml`` trains a model, and a recommender beside it."""
 
 import json
 from pathlib import Path

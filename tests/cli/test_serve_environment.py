@@ -1,4 +1,4 @@
-"""Every option of ``palate serve`` may stand in the environment, under its own name."""
+"""Every option of ``palate serve`` can be set by an environment variable."""
 
 import sys
 from types import SimpleNamespace

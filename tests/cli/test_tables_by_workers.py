@@ -1,4 +1,4 @@
-"""Tables about many users are the same whoever writes their parts, also when some are killed."""
+"""Tables for many users do not depend on the number of workers, even if some are killed."""
 
 import multiprocessing
 import os

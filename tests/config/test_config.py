@@ -1,4 +1,4 @@
-"""Recipes: layers, overrides, and errors that name the file, the key and the nearest known one."""
+"""Recipes: inheritance, overrides, and errors that name the file, the key and the nearest valid one."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Kinds from outside: registered, trained, saved, loaded, compared and refused without an edit inside the package."""
+"""Registered kinds from outside palate: trained, saved, loaded, compared and refused."""
 
 import json
 

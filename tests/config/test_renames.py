@@ -1,4 +1,4 @@
-"""Keys and options by their old names: refused everywhere, with the new name."""
+"""Renamed keys and options are refused everywhere, with the new name."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Variants of a recipe: every combination of a grid, with every seed, all checked before anything is trained."""
+"""Variants of a recipe: the product of grid and seeds, validated before any training."""
 
 import pytest
 

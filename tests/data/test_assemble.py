@@ -1,4 +1,4 @@
-"""Which ratings are kept, in which order, and in which split their users are."""
+"""Filtering, order and splits of a dataset."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""A dataset on disk and in memory: looked up, and refused where it is damaged."""
+"""Datasets on disk and in memory: lookups, and errors for damaged files."""
 
 import json
 

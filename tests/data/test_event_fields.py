@@ -1,4 +1,4 @@
-"""What may stand in an event's fields: ids, ratings, times and texts, and what is said of anything else."""
+"""Event fields: valid ids, ratings, times and texts, and errors for all others."""
 
 from datetime import date, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What events weigh by their type and dwell time."""
+"""Weights of events by type and dwell time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The made-up shop that comes with palate."""
+"""The bundled synthetic shop."""
 
 import csv
 import subprocess

@@ -1,4 +1,4 @@
-"""Tables of other libraries are read as files are, and a dataset is given as tables of them."""
+"""Tables of other libraries are read like files, and datasets are returned as such tables."""
 
 from pathlib import Path
 

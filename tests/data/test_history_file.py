@@ -1,4 +1,4 @@
-"""A user's history from JSON, JSON lines and CSV, and errors that name the line and field."""
+"""History files in CSV, JSON and JSON lines, and errors that name the line and field."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""From files of one's own to answers: prepare, inspect, train, evaluate and generate, with ratings and without."""
+"""From event files to answers: prepare, inspect, train, evaluate and generate, with and without ratings."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A population's summary: what it holds, whom it may be of, and its file."""
+"""Population summaries: contents, permitted users, and files."""
 
 from dataclasses import replace
 

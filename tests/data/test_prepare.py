@@ -1,4 +1,4 @@
-"""palate prepare as a whole: nothing half written, whatever happens."""
+"""palate prepare end to end: atomic output under every failure."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What is learned from, tuned on and ranked by each protocol, and that nothing leaks."""
+"""Ranking protocols: training, tuning and test data, without leakage."""
 
 from dataclasses import replace
 

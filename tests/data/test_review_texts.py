@@ -1,4 +1,4 @@
-"""Texts that users wrote of items: kept beside the interactions, in a file that nothing else reads."""
+"""Users' texts about items: stored with the interactions, in a separate file."""
 
 from collections import Counter
 

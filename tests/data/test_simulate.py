@@ -1,4 +1,4 @@
-"""Simulated users: made from training users alone, alike in their statistics, the same by the seed."""
+"""Simulated users: derived from training users alone, with similar statistics, reproducible by seed."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""Compressed files are read whole or refused in one line, and unpack to a bounded size."""
+"""Compressed files are read completely or refused in one line, and decompress to a bounded size."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Windows, statistics and examples: what a model may see of a user, and of whom."""
+"""Windows, statistics and examples: which interactions and users a model may read."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""palate demo as a whole, on a tiny dataset: what it writes and prints, and that it goes on where it stopped."""
+"""palate demo end to end on a tiny dataset: its output, and resumption."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Counts by category: whole numbers that are exact to add, to remove and to merge."""
+"""Category counts: exact addition, removal and merging."""
 
 from dataclasses import fields
 

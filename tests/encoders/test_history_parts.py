@@ -1,4 +1,4 @@
-"""The stored state of a history: exact counts, the newest events, and how many bytes a user takes."""
+"""Stored history states: exact counts, the newest events, and bytes per user."""
 
 import json
 

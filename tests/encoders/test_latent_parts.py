@@ -1,4 +1,4 @@
-"""Latent sums in a user's state: as exact as the streaming encoder's, saved by themselves, silent until trained."""
+"""Latent sums in user states: exact as the streaming encoder's, stored separately, a no-op until trained."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""Marks of what the label rule names by a window alone."""
+"""Marks of the labels that the label rule gives for a window alone."""
 
 from dataclasses import replace
 

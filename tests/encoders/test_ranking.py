@@ -1,4 +1,4 @@
-"""Vectors that name a user's likeliest categories in order: which are chosen, what is said, and what is kept of it."""
+"""Vectors that name a user's top categories in order: selection, answers, and storage."""
 
 import pytest
 import torch

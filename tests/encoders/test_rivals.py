@@ -1,4 +1,4 @@
-"""The rivals' user encoders, plain as in their papers and with what palate's own has."""
+"""The rivals' user encoders, as in their papers and with palate's additions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""User prompts that spell the decided names: which vectors stand in them, for which catalogues, and what trains."""
+"""User prompts that spell the decided names: their vectors, for any catalogue, and their training."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The history as text: the paper's blocks, cut by tokens and never inside an item, through any T5."""
+"""Histories as text: the paper's format, truncated at item boundaries, through any T5."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The universal network and its estimates: no catalogue, scale or order of categories is in the weights."""
+"""The universal network and its estimates: weights do not depend on catalogue, scale or category order."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""User encoders: what the paper's counts, what padding must not do, and what pooling promises."""
+"""User encoders: parameter counts, invariance to padding, and pooling."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A user's state: events go in and out, parts merge, and what is left is what one batch would give."""
+"""User states: adding, removing and merging events equals encoding one batch."""
 
 import re
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Calibration of probabilities, and answers that are withheld below a promised F1."""
+"""Calibration of probabilities, and abstention below a promised F1."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The dev score of a training is the evaluator's."""
+"""The dev score of a training equals the evaluator's."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The evaluator: everybody is asked the same, scored the same, and written down."""
+"""The evaluator: the same questions and scores for all predictors, and files of results."""
 
 import io
 import json

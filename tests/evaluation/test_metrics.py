@@ -1,4 +1,4 @@
-"""Scores against scikit-learn's, and intervals against what is known of them."""
+"""Metrics against scikit-learn's, and properties of their intervals."""
 
 import numpy as np
 import pytest

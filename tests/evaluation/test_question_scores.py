@@ -1,4 +1,4 @@
-"""Scores of questions: what is asked is the same for everybody who answers, and the scores are right."""
+"""Scores of questions: the same questions for all predictors, and correct scores."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Evaluation from Python: what may be named, and what the table gives."""
+"""Evaluation from Python: valid arguments, and the resulting table."""
 
 import numpy as np
 import pytest

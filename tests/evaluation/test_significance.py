@@ -1,4 +1,4 @@
-"""Means over trainings and users, and tests between two rows, held to other libraries and to cases by hand."""
+"""Means over trainings and users, and paired tests, against other libraries and manual calculations."""
 
 import numpy as np
 import pytest

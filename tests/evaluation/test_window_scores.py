@@ -1,4 +1,4 @@
-"""Several windows in one command: the numbers of separate evaluations, and the spread over seeds."""
+"""Several windows in one command equal separate evaluations; spread over seeds."""
 
 import io
 import json

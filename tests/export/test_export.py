@@ -1,4 +1,4 @@
-"""Exported prompts: what an engine decodes gives the bare backbone the model's own answer; whole or not there."""
+"""Exported prompts: the bare backbone decodes them to the model's own answers; atomic output."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""An export that was interrupted goes on where it stopped: the same files in the end, finished ones not anew."""
+"""An interrupted export resumes: same files, finished ones not rewritten."""
 
 import json
 from pathlib import Path

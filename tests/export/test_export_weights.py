@@ -1,4 +1,4 @@
-"""Weights beside exported prompts: a trained backbone answers for an engine as it does inside palate."""
+"""Weights beside exported prompts: a trained backbone answers in an engine as in palate."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run notes the exports that were made of it, and a deleted user is taken out of them."""
+"""A run records its exports, and a deleted user is removed from them."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Exported prompts, read: every damaged file, foreign model or unknown name has its error, and nothing is executed."""
+"""Reading exported prompts: an error for every damaged file, foreign model and unknown name; no code execution."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""The processes of an experiment end with the one that started them."""
+"""Processes of an experiment end with their parent."""
 
 import os
 import signal

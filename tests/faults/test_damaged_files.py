@@ -1,4 +1,4 @@
-"""Every file of a dataset, a run and an export, damaged in every way: told in one line, or of no consequence."""
+"""Every file of a dataset, run and export, damaged in every way: an error in one line, or no effect."""
 
 import shutil
 import warnings

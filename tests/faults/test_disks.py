@@ -1,4 +1,4 @@
-"""A disk that is full or barred: one line says so, nothing is half written, and the next command succeeds."""
+"""Full and read-only disks: an error in one line, no partial output, and the next command succeeds."""
 
 import errno
 import random

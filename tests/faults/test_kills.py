@@ -1,4 +1,4 @@
-"""A command that is killed at any moment and given again ends as if nothing had happened."""
+"""A command that is killed at any moment and run again gives the same result as an undisturbed one."""
 
 import random
 

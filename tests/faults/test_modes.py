@@ -1,4 +1,4 @@
-"""Who may read what palate writes follows the umask, whichever library writes it."""
+"""File permissions follow the umask, whichever library writes."""
 
 import pytest
 from world import NAMES

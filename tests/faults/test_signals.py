@@ -1,4 +1,4 @@
-"""A command that is stopped ends in order: one line that says how to go on, and the next one does."""
+"""Signals stop a command cleanly: one line that says how to resume, and resuming works."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Two commands at once: into one place the second is refused, and what may be shared is shared."""
+"""Two commands at once: the second is refused the same destination, and shares what can be shared."""
 
 import os
 import signal

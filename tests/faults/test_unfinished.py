@@ -1,4 +1,4 @@
-"""What a training goes on from, damaged: it goes on from what is whole, and ends as if nothing had happened."""
+"""Damaged checkpoints: training resumes from intact ones, with the same result as an undisturbed one."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A worker, a node or the driver that is killed costs what it was at, and nothing else."""
+"""Killing a worker, a node or the driver loses only the task in progress."""
 
 import multiprocessing
 import os

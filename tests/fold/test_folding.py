@@ -1,4 +1,4 @@
-"""A fold of a log is what the model reads of each user's events, however the log is cut and whoever does it."""
+"""A folded log equals the model's states of each user's events, for any partition and engine."""
 
 from dataclasses import fields, replace
 

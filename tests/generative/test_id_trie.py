@@ -1,4 +1,4 @@
-"""The trie admits the catalogue's ids, all of them and nothing else."""
+"""The trie accepts exactly the catalogue's ids."""
 
 import pytest
 from hypothesis import given, settings

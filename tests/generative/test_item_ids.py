@@ -1,4 +1,4 @@
-"""Ids of items come from training interactions alone, and none begins another."""
+"""Item ids are derived from training interactions alone, and are prefix-free."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""P5 and POD: scores of items, beams, the prompt's embeddings, training and ranking."""
+"""P5 and POD: item scores, beam search, prompt embeddings, training and ranking."""
 
 from dataclasses import replace
 

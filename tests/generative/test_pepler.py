@@ -1,4 +1,4 @@
-"""PEPLER on a few reviews: losses by hand, what a stage trains, resuming, files, and what is held out."""
+"""PEPLER on a few reviews: losses by hand, trained weights by stage, resumption, files and held-out data."""
 
 import json
 from dataclasses import replace

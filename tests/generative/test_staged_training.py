@@ -1,4 +1,4 @@
-"""The training loop of generative recommenders on one number: which weights are kept, rates, patience, resumption."""
+"""The training loop of generative recommenders, on a single parameter: checkpoints, rates, patience, resumption."""
 
 import pytest
 import torch

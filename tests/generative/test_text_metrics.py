@@ -1,4 +1,4 @@
-"""Scores of written texts, against sums by hand and sacrebleu's own corpus score."""
+"""Text metrics against manual calculations and sacrebleu's corpus score."""
 
 import math
 

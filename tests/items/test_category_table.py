@@ -1,4 +1,4 @@
-"""Items by the names of their categories: looked up, extended, saved, and told apart by digests."""
+"""Item tables by category names: lookup, extension, files and digests."""
 
 import json
 

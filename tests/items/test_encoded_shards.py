@@ -1,4 +1,4 @@
-"""Item texts that several processes encode have the vectors that one process gives them."""
+"""Item texts encoded by several processes have the vectors of a single one."""
 
 import numpy as np
 

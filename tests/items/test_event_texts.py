@@ -1,4 +1,4 @@
-"""What users wrote of events is one more field of their vectors, for every user encoder that reads vectors."""
+"""Users' texts about events as an additional field, for every user encoder that reads vectors."""
 
 from dataclasses import replace
 

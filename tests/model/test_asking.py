@@ -1,4 +1,4 @@
-"""Categories in questions: a name, and beside it a vector of what the category is to the user."""
+"""Categories in questions: the name, followed by a vector of the user's relation to the category."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Answers to choose from: their probabilities are what the backbone alone gives for the same embeddings."""
+"""Choices: their probabilities equal the backbone's for the same embeddings."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The conformance suite of backbones: green on families that palate reads, red where a model reads otherwise."""
+"""The conformance suite of backbones passes supported families and fails deviating models."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Models whose answers are constrained: T5 and decoder-only, alone and in batches, streamed and after a prefix."""
+"""Constrained answers: T5 and decoder-only, alone and in batches, streamed and after a prefix."""
 
 import pytest
 import torch

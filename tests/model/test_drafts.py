@@ -1,4 +1,4 @@
-"""Answers drafted from what the user encoder decided: kept only where the backbone would write the same."""
+"""Drafted answers are kept only if the backbone would write the same."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Decoding constrained to the task's answers: what is accepted, what is not, with which tokenizers and backbones."""
+"""The grammar of the task's answers: accepted and rejected tokens, by tokenizer and backbone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models on the hub: uploaded, loaded by name, and refused in one line; against a stand-in on this machine."""
+"""Models on the hub: uploaded, loaded by name, and refused in one line; against a local fake."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a model does on a GPU, which is pretended where there is none: no tensor is left behind on the CPU."""
+"""A model on a GPU, simulated if there is none: no tensor stays on the CPU."""
 
 import os
 import subprocess

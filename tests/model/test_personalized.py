@@ -1,4 +1,4 @@
-"""The composed model: saved and loaded, damaged, asked about strange histories, given another catalogue."""
+"""The personalized model: save and load, damaged files, unusual histories, other catalogues."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What items are called is read as the history alone: it ends no turn, and changes nothing of what is asked."""
+"""Item titles cannot inject instructions: they end no turn, and do not change the question."""
 
 from dataclasses import replace
 

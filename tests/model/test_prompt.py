@@ -1,4 +1,4 @@
-"""The one door: what the backbone reads, alone and in a batch, and what it is scored on."""
+"""Prompt assembly: embeddings, masks and labels, alone and in a batch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a model keeps of its training, and the sentences that say what went wrong."""
+"""The training record of a model, and its warnings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A user encoder that starts from another run's: what is taken, and what is refused."""
+"""Initialising a user encoder from another run: weights taken, and mismatches refused."""
 
 import pytest
 import torch

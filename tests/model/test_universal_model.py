@@ -1,4 +1,4 @@
-"""A model whose weights know no catalogue: bound to data of any names and scale, saved, extended, summarised anew."""
+"""A model without a catalogue: bound to any data, saved, extended, and summarised again."""
 
 from dataclasses import replace
 

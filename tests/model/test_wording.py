@@ -1,4 +1,4 @@
-"""Names that a backbone cannot say, titles that it cannot read, and answers and prompts that are too long."""
+"""Names that a backbone cannot write, titles that it cannot read, and texts that are too long."""
 
 import numpy as np
 import pytest

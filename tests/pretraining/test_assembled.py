@@ -1,4 +1,4 @@
-"""The shipped model is composed of its pretrained parts, and names the categories of any data."""
+"""The packaged model is assembled from pretrained parts, and names the categories of any data."""
 
 import pytest
 import torch

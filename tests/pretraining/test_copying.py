@@ -1,4 +1,4 @@
-"""The packaged backbone's start: before any training it counts, and finds each name that it has to say."""
+"""The packaged backbone's initial weights count and copy names before any training."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The packaged backbone's pretraining: what is asked, what is the answer, and that training goes on as it began."""
+"""Pretraining of the packaged backbone: questions, answers, and exact resumption."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Random names: of many scripts, all different, and fit for a sentence."""
+"""Random names: in many scripts, distinct, and usable in a sentence."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Random wordings of questions: varied, complete, and none that is kept to see whether new ones are understood."""
+"""Random wordings of questions: varied, complete, and disjoint from held-out ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Random populations: valid data of every kind, a function of the seed alone."""
+"""Random populations: valid data of every kind, determined by the seed."""
 
 import numpy as np
 import pytest

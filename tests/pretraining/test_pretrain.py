@@ -1,4 +1,4 @@
-"""palate pretrain: the shipped model from a recipe, the same bytes each time, and nothing half written."""
+"""palate pretrain: reproducible to the byte, with atomic output."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Users whom a network has read: what it knows of them, and what is true of them."""
+"""Encoded users of random populations: the network's estimates, and the truth."""
 
 import numpy as np
 import pytest

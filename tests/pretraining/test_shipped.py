@@ -1,4 +1,4 @@
-"""The model that comes with palate: small, of no data, and as good as its estimates on users it has never met."""
+"""The packaged model: small, without a dataset, and as good as its estimates on unseen users."""
 
 import numpy as np
 import pytest

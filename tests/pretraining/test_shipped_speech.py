@@ -1,4 +1,4 @@
-"""The model that comes with palate says names that it has never seen, in order, each once."""
+"""The packaged model says unseen names in order, each once."""
 
 import numpy as np
 import pytest

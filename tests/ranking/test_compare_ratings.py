@@ -1,4 +1,4 @@
-"""Rating predictors on the same held-out ratings: tuning, differences, the command line."""
+"""Comparison of rating predictors: tuning, differences, the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Metrics of ranks, against scikit-learn and by trying all orders of ties."""
+"""Ranking metrics against scikit-learn's, and against all orders of ties."""
 
 from itertools import pairwise, permutations
 

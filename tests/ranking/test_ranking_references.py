@@ -1,4 +1,4 @@
-"""References of a ranking, by hand."""
+"""Reference rankers against manual calculations."""
 
 from dataclasses import replace
 

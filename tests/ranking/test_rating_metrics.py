@@ -1,4 +1,4 @@
-"""Metrics of predicted ratings, beside scikit-learn's and by hand."""
+"""Rating metrics against scikit-learn's and manual calculations."""
 
 import numpy as np
 import pytest

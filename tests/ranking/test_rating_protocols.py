@@ -1,4 +1,4 @@
-"""What is learned from, shown and predicted when ratings are compared."""
+"""Protocols of rating prediction: training data, shown histories and held-out ratings."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""References of predicted ratings, beside regressions that are solved one user at a time."""
+"""Reference rating predictors against regressions solved per user."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Items by what is known of them without interactions, and new ones in a recommender."""
+"""Item content vectors, and new items in a recommender."""
 
 import numpy as np
 import polars as pl

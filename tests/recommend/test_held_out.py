@@ -1,4 +1,4 @@
-"""Interactions that are held out of training."""
+"""Held-out training interactions."""
 
 import numpy as np
 

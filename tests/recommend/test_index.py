@@ -1,4 +1,4 @@
-"""Lists from an index of item vectors."""
+"""Candidates from an index of item vectors."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The network: what it learns, and that it answers as it was trained."""
+"""The item network: training, and equality of inference with training."""
 
 import numpy as np
 import pytest

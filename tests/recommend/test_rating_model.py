@@ -1,4 +1,4 @@
-"""The Gaussian models of ratings."""
+"""The Gaussian rating models."""
 
 import numpy as np
 import polars as pl

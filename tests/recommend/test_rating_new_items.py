@@ -1,4 +1,4 @@
-"""What is said of items that nobody has rated: level, uncertainty and calibration."""
+"""Ratings of new items: mean, uncertainty and calibration."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The recommender: fitted, asked, saved and read back."""
+"""The recommender: fitting, requests, saving and loading."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Relations between items, by hand."""
+"""Item relations against manual calculations."""
 
 import numpy as np
 import pytest

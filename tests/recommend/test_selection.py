@@ -1,4 +1,4 @@
-"""The best items of scores."""
+"""Top-k and diverse selection."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A recommender of events with types: what it learns from views, purchases and skips."""
+"""A recommender on event types: views, purchases and skips."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tables that fit a terminal of any width, with names that stay readable."""
+"""Tables fit a terminal of any width, with readable names."""
 
 import io
 

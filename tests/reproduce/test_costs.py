@@ -1,4 +1,4 @@
-"""What cells will cost, and what they did cost."""
+"""Estimated and actual costs of cells."""
 
 import re
 from functools import partial

@@ -1,4 +1,4 @@
-"""Which process of a reproduction uses which GPU, or which share of the threads."""
+"""Assignment of GPUs and threads to the processes of a reproduction."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Which cells and references the paper's tables need."""
+"""Cells and references that the paper's tables need."""
 
 from typing import get_args
 

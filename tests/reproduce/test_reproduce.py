@@ -1,4 +1,4 @@
-"""The paper's tables: how cells are trained once, and what is written of them."""
+"""The paper's tables: cells are trained once, and their results written."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""PEPLER's table on a few reviews and ratings: cells, published numbers beside, and going on."""
+"""PEPLER's table on a few reviews and ratings: cells, published numbers, and resumption."""
 
 import json
 

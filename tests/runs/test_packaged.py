@@ -1,4 +1,4 @@
-"""The packaged model: named as a run is, for any data, and leaving nothing in palate's own folder."""
+"""The packaged model: used like a run, for any data, without writing to palate's own folder."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The data of a run is found from every folder, also when both were moved together; or it is asked for."""
+"""A run's dataset is found from any folder, also if both were moved together; otherwise an error asks for it."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Runs: what made them is written down, and only the same recipe and data go on with one."""
+"""Runs: their manifest, and resumption with the same recipe and data only."""
 
 import errno
 import subprocess

@@ -1,4 +1,4 @@
-"""Answers over HTTP are the model's own: stored or given, alone or in a batch, and never of an older history."""
+"""Answers over HTTP equal the model's: stored or given, alone or batched, and never from an older history."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The API at its edges: what is refused and how, what is limited, who is let in, and what the log holds."""
+"""The API's limits: refusals, quotas, authentication and the log."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The client reaches every route, and gives what the server says."""
+"""The client covers every route, and returns the server's responses."""
 
 import re
 from datetime import date, datetime, timedelta, timezone

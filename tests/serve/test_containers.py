@@ -1,4 +1,4 @@
-"""The Dockerfiles and compose.yaml name what is there: files, extras, options, services, networks."""
+"""The Dockerfiles and compose.yaml refer to existing files, extras, options, services and networks."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Deleting events for good: what is left is as if they had never come, in tables, prompts, states and files."""
+"""Deletion of events: the state of tables, prompts, states and files as if they had never been sent."""
 
 import random
 import threading

@@ -1,4 +1,4 @@
-"""Deleting added items: they and the events about them are gone, from every server of the store."""
+"""Deletion of added items, with all events about them, on every server of the store."""
 
 import threading
 from contextlib import suppress

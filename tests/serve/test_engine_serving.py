@@ -1,4 +1,4 @@
-"""An engine writes the model's own answers, within the grammar, in pieces; its faults are told apart."""
+"""Serving through an engine: the model's own answers, constrained and streamed; engine errors."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""A model that decides on names itself answers over HTTP as it does directly: drafts, and vectors of categories."""
+"""A model with its own decisions over HTTP: drafts, and vectors of categories."""
 
 from concurrent.futures import ThreadPoolExecutor
 

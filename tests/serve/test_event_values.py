@@ -1,4 +1,4 @@
-"""What events that are sent to a server count: by their rating, or by their type where the data has types."""
+"""Weights of events sent to a server: by rating, or by type if the data has event types."""
 
 import pytest
 

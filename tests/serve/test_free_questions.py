@@ -1,4 +1,4 @@
-"""Free questions over HTTP: answered from the recommender's scores, by the language model, or refused with 422."""
+"""Free questions over HTTP: answered from the recommender, by the language model, or refused with 422."""
 
 import pytest
 

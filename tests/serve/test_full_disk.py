@@ -1,4 +1,4 @@
-"""A disk that is full: what cannot be kept is refused whole, what was kept stays, and it goes on with room again."""
+"""A full disk: requests are refused completely, stored data stays, and the server recovers."""
 
 import os
 import subprocess

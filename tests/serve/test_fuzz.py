@@ -1,4 +1,4 @@
-"""Whatever is sent that the OpenAPI document allows, or does not, the server answers as the document says."""
+"""Fuzzing: any request, valid by the OpenAPI document or not, gets a documented response."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A history in a file, in a request and on lines: read the same, or refused in the same words at the same event."""
+"""A history from a file, a request or NDJSON: parsed the same, or refused with the same message."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Hostile bodies, slow sockets and long work keep no one else waiting, and change nothing behind a refusal."""
+"""Hostile bodies, slow sockets and long requests neither block others nor leave partial changes."""
 
 import importlib.util
 import json

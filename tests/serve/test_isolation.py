@@ -1,4 +1,4 @@
-"""One user's events never move another's answer: a server of many users beside one that has only ever had one."""
+"""One user's events never affect another's answer: a server with many users against one with a single user."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

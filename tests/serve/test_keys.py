@@ -1,4 +1,4 @@
-"""API keys: what they may, how often, and what a key file may say."""
+"""API keys: permissions, rate limits, and the key file."""
 
 import json
 

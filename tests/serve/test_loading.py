@@ -1,4 +1,4 @@
-"""``palate store load``: a dataset's users in the store, all of them once, whatever interrupts it."""
+"""``palate store load``: loads each user exactly once, even if interrupted."""
 
 import json
 from dataclasses import replace

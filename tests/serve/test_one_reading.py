@@ -1,4 +1,4 @@
-"""A history is read in one way: by generate, export, evaluate and the server, for every kind of user encoder."""
+"""generate, export, evaluate and the server encode a history the same way, for every user encoder."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Any OpenAI client asks about a stored user without new code: the package ``openai``, and what is refused to it."""
+"""The OpenAI-compatible routes, with the package ``openai``, and refusals."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Several processes open one fresh SQLite store at the same moment: none of them fails."""
+"""Several processes can open a new SQLite store at the same moment."""
 
 import multiprocessing
 

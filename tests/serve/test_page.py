@@ -1,4 +1,4 @@
-"""What the page asks for, views and attributions, and the files that it is made of."""
+"""Endpoints of the page, views and attributions, and its static files."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""All that is kept about a user can be had, whole or refused; what was deleted is noted without saying what it was."""
+"""Export of a user's data, completely or not at all; the deletion log does not reveal content."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Servers in processes of their own: killed under load, told to stop, several workers, and started wrongly."""
+"""Server processes: killed under load, stopped, with several workers, and started with invalid options."""
 
 import random
 import socket

@@ -1,4 +1,4 @@
-"""Recommendations, ratings and choices over HTTP are the recommender's own, for stored users and given histories."""
+"""Recommendations, ratings and choices over HTTP equal the recommender's, for stored and given histories."""
 
 import random
 import subprocess

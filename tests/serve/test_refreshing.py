@@ -1,4 +1,4 @@
-"""docs/refreshing.md from end to end: what a store holds becomes the next model, which takes over under load."""
+"""docs/refreshing.md end to end: a store becomes the next model's data, which is swapped in under load."""
 
 import re
 import threading

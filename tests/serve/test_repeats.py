@@ -1,4 +1,4 @@
-"""Repeated purchases: where the data keeps them, the store's history holds each, and states grow by each."""
+"""Repeated purchases: the store keeps each, and states count each, if the data does."""
 
 import pytest
 from alembic import command

@@ -1,4 +1,4 @@
-"""Events above an age go for good, as any deleted event does, and are refused from then on."""
+"""Retention: events above an age are deleted like any other, and refused afterwards."""
 
 import json
 import time

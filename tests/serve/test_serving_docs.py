@@ -1,4 +1,4 @@
-"""docs/serving.md is true: its commands, its snippet and its statuses, on a server that listens."""
+"""docs/serving.md is true: commands, snippet and status codes, on a running server."""
 
 import contextlib
 import io

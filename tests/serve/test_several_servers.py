@@ -1,4 +1,4 @@
-"""Several servers over one PostgreSQL: what one takes in, all know; one after the other can be restarted."""
+"""Several servers on one PostgreSQL: shared events, and rolling restarts."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Ten minutes of good and hostile traffic: what the good ones get, and what it costs the server.
+"""Ten minutes of well-behaved and hostile traffic: responses, and the server's resources.
 
 Slices of time with the hostile clients and without them alternate, so that what else the machine does weighs on both
 alike. Good clients, hostile ones and the one that asks ``/health`` run in processes of their own: none waits for

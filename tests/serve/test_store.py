@@ -1,4 +1,4 @@
-"""The user store: what a history is, what an id stands for, and what is left after a deletion."""
+"""The user store: histories, ids, and deletion."""
 
 import random
 import threading

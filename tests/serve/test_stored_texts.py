@@ -1,4 +1,4 @@
-"""What users write of events is stored with them, read by a model that reads texts, and deleted with them."""
+"""Users' texts about events: stored, read by models that use texts, and deleted with the events."""
 
 import pytest
 

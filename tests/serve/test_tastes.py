@@ -1,4 +1,4 @@
-"""What the page shows of tastes and of the catalogue: estimates with intervals, items by words, whom to open on."""
+"""Tastes and catalogue on the page: estimates with intervals, text search, and the initial user."""
 
 import pytest
 import torch

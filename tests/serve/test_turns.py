@@ -1,4 +1,4 @@
-"""What takes long or is large leaves room to the rest: turns in threads, and the pace of large bodies."""
+"""Slow and large requests leave room for others: turns of threads, and the rate at which large bodies are read."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A model takes another's place under live users: prepared in the background, compared, and taken back."""
+"""Upgrading the model of a running server: prepared in the background, compared, and rolled back."""
 
 import time
 

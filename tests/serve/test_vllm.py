@@ -1,4 +1,4 @@
-"""What docs/engines.md says of vLLM is true of the real one, on trained runs:  make test-engine.
+"""docs/engines.md's statements about vLLM hold for the real engine, on trained runs:  make test-engine.
 
 PALATE_ENGINE_RUN and PALATE_ENGINE_DATA name a run of one's own and its data, in the place of the first trained here.
 """

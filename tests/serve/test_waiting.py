@@ -1,4 +1,4 @@
-"""An attribution that nobody waits for any more ends, and the next one is worked on."""
+"""An attribution whose client disconnects is cancelled, and the next one starts."""
 
 import time
 

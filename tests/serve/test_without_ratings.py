@@ -1,4 +1,4 @@
-"""Events of a model whose data has no ratings: they need not be given, and mean the same in every place."""
+"""Events of data without ratings: ratings may be omitted, with the same effect everywhere."""
 
 import json
 

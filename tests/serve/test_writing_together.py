@@ -1,4 +1,4 @@
-"""Events of concurrent requests are committed together, and each is answered for itself."""
+"""Events of concurrent requests are committed together, with a response for each."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Extras: known by name as in pyproject.toml, and named with a command that works wherever palate came from."""
+"""Extras: names as in pyproject.toml, and install commands for every origin of palate."""
 
 import importlib.metadata
 import json

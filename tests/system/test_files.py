@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there, whatever goes wrong in the middle."""
+"""Atomic writes of files and folders, under every failure."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""A place is held by one at a time, by name, and free again when its holder is gone, however that ended."""
+"""Locks: exclusive, reported by holder, and released however the holder ends."""
 
 import errno
 import threading

@@ -1,4 +1,4 @@
-"""Places in settings: the home folder, and what a recipe means from another working directory."""
+"""Paths in settings: the home folder, and independence from the working directory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Records: read whole from JSON, and refused with the field, the fault and what to do."""
+"""JSON records: validated, or refused with the field, the fault and a remedy."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which categories are named: by worth and cutoff, likeliest first, none in both halves."""
+"""Decided categories: by score and cutoff, likeliest first, none in both halves."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Calibration of log-odds and cutoffs on users whose labels are known."""
+"""Calibration of log-odds and cutoffs on users with known labels."""
 
 import numpy as np
 import pytest

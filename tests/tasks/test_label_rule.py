@@ -1,4 +1,4 @@
-"""The label rule against a plain reading of it, one user and one category at a time."""
+"""The label rule against a direct implementation, per user and category."""
 
 import numpy as np
 import pytest

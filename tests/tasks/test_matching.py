@@ -1,4 +1,4 @@
-"""Questions in other words are matched to kinds, and what is of no kind is refused."""
+"""Paraphrased questions are matched to kinds, and out-of-scope ones refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Names of categories and items in questions: exact, shortened or nearly right, and never one of several."""
+"""Category and item names in questions: exact, shortened or misspelt, and never ambiguous."""
 
 import pytest
 

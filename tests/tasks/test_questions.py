@@ -1,4 +1,4 @@
-"""Questions of every kind: their truth comes from full histories, and nothing that is asked for is shown."""
+"""Questions of every kind: truth from full histories, and no leakage of the answer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Label rules beside the paper's: relative to the user's own mean, and by quantiles of the population."""
+"""Label rules besides the paper's: relative to the user's mean, and by population quantiles."""
 
 from dataclasses import replace
 

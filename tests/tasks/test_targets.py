@@ -1,4 +1,4 @@
-"""The answers that promise the highest F1: against all others, and what they may never do."""
+"""Answers that maximise expected F1: against all alternatives, and their constraints."""
 
 from itertools import combinations
 

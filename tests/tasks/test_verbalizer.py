@@ -1,4 +1,4 @@
-"""Labels to text and back, and the reading of what a language model makes of it."""
+"""Labels to text and back, and parsing of a language model's output."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Training batches: a function of the seed and the index, from training users, with the truth kept apart."""
+"""Training batches: determined by seed and index, from training users, without truth in the input."""
 
 from dataclasses import replace
 

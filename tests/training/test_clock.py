@@ -1,4 +1,4 @@
-"""The clock: progress and learning rates by steps, and by minutes where those run out first."""
+"""The training clock: progress and learning rates by steps, or by minutes if those end first."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""One process, one GPU: never DataParallel; several processes share the global batch."""
+"""One GPU per process, never DataParallel; several processes share the global batch."""
 
 import pytest
 import torch

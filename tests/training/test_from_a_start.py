@@ -1,4 +1,4 @@
-"""A training that starts from a model whose weights know no catalogue: better on dev users, or the start is kept."""
+"""Training from a model without a catalogue: improves on dev users, or keeps the initial weights."""
 
 import pytest
 import torch

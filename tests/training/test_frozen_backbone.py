@@ -1,4 +1,4 @@
-"""Training around a backbone that is not trained, from recipe to answers."""
+"""Training around a frozen backbone, from recipe to answers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A training that comes apart stops at that step, says what to try, and leaves no model behind."""
+"""A diverging training stops at that step with a remedy, and saves no model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The same recipe gives the same weights, bit for bit: whatever the clock says, whoever works beside it."""
+"""Training is bit-reproducible, whatever the time and the machine's load."""
 
 import itertools
 import multiprocessing

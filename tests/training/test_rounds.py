@@ -1,4 +1,4 @@
-"""Training beside a frozen decoder-only backbone: rounds of questions, a sampled vocabulary, another run's encoder."""
+"""Training with a frozen decoder-only backbone: rounds of questions, a sampled vocabulary, another run's encoder."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Training by several processes: the losses are one process's, and any number of them goes on with a checkpoint."""
+"""Training in several processes: the losses of one process, and resumption with any number of them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Trainings side by side: what each says is told by name, and where one ends badly the others end, too."""
+"""Concurrent trainings: prefixed output, and all end if one fails."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Scoring against a sample of the vocabulary: what is in it, and how near its loss is to that of all tokens."""
+"""Sampled softmax over the vocabulary: the sample, and the error of its loss."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Experiment trackers of transformers: what a training tells them, and those that cannot be used."""
+"""Experiment trackers of transformers: logged values, and unusable trackers."""
 
 import json
 import sys

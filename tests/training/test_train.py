@@ -1,4 +1,4 @@
-"""Training end to end: what a run holds, that it learns, and that a killed run ends as if nothing had happened."""
+"""Training end to end: the run's files, learning, and resumption after a kill."""
 
 import json
 import shutil

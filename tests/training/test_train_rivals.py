@@ -1,4 +1,4 @@
-"""Trainings of the rivals' encoders with what palate's own has: simulated users, the view, names, pretraining."""
+"""Trainings of rivals' encoders with palate's additions: simulated users, category logits, names, pretraining."""
 
 import pytest
 import torch

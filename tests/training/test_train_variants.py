@@ -1,4 +1,4 @@
-"""`palate train --seeds --grid`: a run for each, and a table of dev scores to choose by."""
+"""`palate train --seeds --grid`: one run per variant, and a table of dev scores."""
 
 from typer.testing import CliRunner
 

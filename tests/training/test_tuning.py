@@ -1,4 +1,4 @@
-"""A start is trained on parts of histories, each read with a summary of other users, on every window twice."""
+"""Fine-tuning on parts of histories, each with a summary of other users, and on every window twice."""
 
 from dataclasses import replace
 

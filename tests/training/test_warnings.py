@@ -1,4 +1,4 @@
-"""What went wrong with a training is said in the same words wherever its model is used."""
+"""Warnings about a training are the same wherever its model is used."""
 
 import json
 from types import SimpleNamespace

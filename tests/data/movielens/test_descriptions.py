@@ -1,4 +1,4 @@
-"""Descriptions find their films, and no others."""
+"""Descriptions are joined to the right movies only."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fetching: resumed, checked, cached; a server on this machine stands in for GroupLens."""
+"""Downloads: resumed, verified and cached, from a local server in place of GroupLens."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Item files: titles, years, genres, encodings, and what is wrong with them."""
+"""Item files: titles, years, genres, encodings, and errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Rating files: what is written comes back, and what is wrong is named by its line."""
+"""Rating files: round trips, and errors that name the line."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every release in, one dataset out."""
+"""Every MovieLens release gives the same dataset."""
 
 import zipfile
 

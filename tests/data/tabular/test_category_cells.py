@@ -1,4 +1,4 @@
-"""The names in a cell: every form that files write them in gives the same names, or is refused with a reason."""
+"""Category cells: every notation gives the same names, or is refused with a reason."""
 
 import csv
 import io

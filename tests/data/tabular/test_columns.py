@@ -1,4 +1,4 @@
-"""Which column plays which part: the names that public data sets have, what they look like, and what they are not."""
+"""Inference of column roles, on the column names of public datasets and on misleading ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""CSV files mean what Python's csv module reads in them, or are refused with the line."""
+"""CSV files are parsed as Python's csv module does, or refused with the line."""
 
 import csv
 import gzip

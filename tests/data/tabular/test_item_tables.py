@@ -1,4 +1,4 @@
-"""Items from files: categories and texts of every type, and rows whose id stands twice."""
+"""Item files: categories and texts of every type, and duplicate ids."""
 
 import json
 from datetime import date

@@ -1,4 +1,4 @@
-"""palate prepare with files of one's own: every format, any scale or none, and errors that name the line."""
+"""palate prepare with event files: every format, any rating scale or none, and errors that name the line."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Files of rows of every format: which are read, what their rows hold, and what is said of those that cannot be."""
+"""Files of rows in every format: what is read, and the errors for what cannot be read."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Times of events: every spelling of an instant gives it, and what is no time says why."""
+"""Event times: every notation of an instant gives the same time, and other values are refused with a reason."""
 
 from datetime import date, datetime, timezone
 

@@ -1,4 +1,4 @@
-"""palate prepare with events of several types: views, purchases, skips, and how long they lasted."""
+"""palate prepare with event types: views, purchases, skips, and dwell times."""
 
 import numpy as np
 import pytest

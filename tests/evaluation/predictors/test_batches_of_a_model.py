@@ -1,4 +1,4 @@
-"""How a model's predictor batches windows: by a budget of what the backbone reads, in the training's precision."""
+"""Batches of a model's predictor: limited by input vectors, in the training's precision."""
 
 import numpy as np
 import pytest

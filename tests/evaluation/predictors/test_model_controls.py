@@ -1,4 +1,4 @@
-"""The controls of a trained model: what each shows it."""
+"""Controls of a trained model: the input that each passes on."""
 
 from dataclasses import replace
 

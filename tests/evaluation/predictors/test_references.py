@@ -1,4 +1,4 @@
-"""The references: what each may look at, and what it says."""
+"""References: their inputs and predictions."""
 
 import re
 from dataclasses import replace

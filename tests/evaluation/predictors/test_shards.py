@@ -1,4 +1,4 @@
-"""Answers of a model that several processes give are those of one, and so are the scores."""
+"""Answers and scores from several processes equal those of one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The view in a template: what a user encoder has decided, without the language model."""
+"""The view in a template: a user encoder's decisions, without the language model."""
 
 import numpy as np
 import pytest

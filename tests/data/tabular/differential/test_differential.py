@@ -1,4 +1,4 @@
-"""Whatever a file holds, palate reads what ``csv`` and ``json`` read, or refuses it by name: see file_oracle.
+"""Palate reads any file as ``csv`` and ``json`` do, or refuses it by name; see file_oracle.
 
 A few hundred files always; ``pytest -m slow tests/data/tabular/differential`` reads 100,000, or as many as the
 environment variable PALATE_DIFFERENTIAL_FILES says, from the seed PALATE_DIFFERENTIAL_SEED on, and prints what they
