@@ -1,4 +1,4 @@
-"""The page in a browser: every response of the server, by mouse and by keyboard, at several sizes and colour schemes."""
+"""The page in a browser: every response of the server, by mouse and keyboard, at several sizes and colour schemes."""
 
 import json
 import re
