@@ -172,6 +172,17 @@ def test_discrete_prompts_are_words_before_the_text(reviews):
     assert model.parts("prompt") == []
 
 
+def test_words_without_end_are_cut_and_a_prompt_that_has_no_room_is_refused(reviews):
+    model, split, _ = model_of(reviews, prompt="discrete", rating="none")
+    model.words.users[0] = model.words.items[0] = "-".join(map(str, range(900)))
+    pairs = Pairs(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    assert model.prompt(pairs).mask.sum(dim=1).max() <= 2 * 3 * model.settings.prompt_words + 2
+    links = ["http://" + "/".join(map(str, range(900)))] * 2
+    assert torch.isfinite(model.loss(pairs, links, None).whole)
+    with pytest.raises(RecipeError, match=r"may have 51\d tokens, 3 a word, and the backbone reads 256"):
+        model_of(reviews, prompt="discrete", rating="none", prompt_words=82)
+
+
 def test_new_users_have_no_vector_and_the_mean_is_of_those_trained_on(reviews):
     model, split, _ = model_of(reviews, protocol="new-users")
     trained = np.unique(split.training.user)

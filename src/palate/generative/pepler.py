@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SPREAD = 0.1
 """Vectors of users and items begin uniformly between this and its negative."""
+TOKENS_A_WORD = 3
+"""Most tokens of a text, or of words in a prompt, for each of their words; what is longer, like a link, is cut off."""
 _SAMPLE = 4096
 """Tokens by which the size of a backbone's embeddings is measured."""
 
@@ -148,7 +150,7 @@ class Pepler(nn.Module):
         vectors, words = nothing, nothing
         mask = torch.zeros(batch, 0, dtype=torch.bool, device=self.device)
         if pairs is not None and self.settings.prompt == "discrete":
-            tokens, mask = self.tokens(self._words(pairs))
+            tokens, mask = self._words(pairs)
             words = self._embed(tokens)
         elif pairs is not None:
             vectors = self.gain * torch.stack(self.pair_vectors(pairs), dim=1)  # [B, 2, E]
@@ -160,18 +162,26 @@ class Pepler(nn.Module):
     def _framed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.frame.opening, self.frame.closing
 
-    def _words(self, pairs: Pairs) -> list[str]:
-        """Words of the users, then of the items; nothing is known of a user without an index."""
+    def _words(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Tokenize words of the users, then of the items; nothing is known of a user without an index."""
         assert self.words is not None, "discrete prompts are of words"
-        known = self.words
+        known, most = self.words, self.settings.prompt_words
         users = [known.users[number] if number >= 0 else "" for number in pairs.user.tolist()]
-        return [
-            f"{user} | {known.items[item]}" for user, item in zip(users, pairs.item.tolist(), strict=True)
-        ]
+        items = [f"| {known.items[item]}" for item in pairs.item.tolist()]
+        user, of_user = self.tokens(users, most)
+        item, of_item = self.tokens(items, most)
+        return torch.cat([user, item], dim=1), torch.cat([of_user, of_item], dim=1)
 
-    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokenize B texts to ids and a mask, right-padded, [B, N'] each."""
-        found = self.tokenizer(list(texts), padding=True, return_tensors="pt", add_special_tokens=False)
+    def tokens(self, texts: Sequence[str], words: int) -> tuple[Tensor, Tensor]:
+        """Tokenize B texts of at most so many words to ids and a mask, right-padded, [B, N'] each."""
+        found = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=TOKENS_A_WORD * words,
+            return_tensors="pt",
+            add_special_tokens=False,
+        )
         return found["input_ids"].to(self.device), found["attention_mask"].to(self.device)
 
     def ratings(self, pairs: Pairs) -> Tensor:
@@ -193,7 +203,7 @@ class Pepler(nn.Module):
         """
         language = None
         if texts is not None:
-            target, mask = self.tokens(texts)
+            target, mask = self.tokens(texts, self.settings.max_words)
             prompt = self.prompt(pairs, len(texts))
             language = cross_entropy(*score(self.backbone, self.frame, prompt, target, mask))
         error = None

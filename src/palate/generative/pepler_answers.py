@@ -8,8 +8,7 @@ import torch
 
 from palate.encoders.batch import windows_of
 from palate.errors import DataError, MismatchError, did_you_mean, unknown_items
-from palate.generative.pepler import Pairs
-from palate.generative.pepler_scores import TOKENS_A_WORD
+from palate.generative.pepler import TOKENS_A_WORD, Pairs
 from palate.items.encoder import ItemEncoder
 from palate.system.records import Frozen
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from palate.generative.pepler import Pairs, Pepler
+from palate.generative.pepler import TOKENS_A_WORD, Pairs, Pepler
 from palate.generative.text_metrics import TextScore, TextScores, score_texts
 from palate.schema import Doubles
 from palate.system.records import Frozen
@@ -16,8 +16,6 @@ from palate.system.records import Frozen
 if TYPE_CHECKING:
     from palate.generative.pepler_cases import RatedTexts
 
-TOKENS_A_WORD = 3
-"""Tokens that are written for each of ``max_words`` at most; what is longer is cut to that many words."""
 _BATCH = 128
 _RESAMPLES = 1000
 

@@ -16,13 +16,14 @@ from palate.config.recipe import PeplerSettings, RandomCausalSettings, Recipe
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import RecipeError
 from palate.generative.newcomers import KnownHistories, new_newcomer_encoder, newcomer_histories
-from palate.generative.pepler import Pairs, Pepler, PeplerLoss
+from palate.generative.pepler import TOKENS_A_WORD, Pairs, Pepler, PeplerLoss
 from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, prompt_words, split_texts
 from palate.generative.pepler_files import NewcomerRecord, save_pepler
 from palate.generative.random_causal import random_causal
 from palate.generative.staged_training import Stage, StagedTraining, StageScore
 from palate.items.encoder import ItemEncoder
 from palate.items.table import build_item_table
+from palate.model.positions import max_positions
 from palate.runs.run import train_once
 from palate.system.device import find_device
 from palate.system.machine import reproducible
@@ -181,12 +182,26 @@ def new_pepler(
         texts += [*words.users, *words.items]
     torch.manual_seed(seed)
     backbone, source = _backbone(settings, texts)
+    _check_room(settings, backbone)
     mean = float(split.training.rating.mean())
     model = Pepler(settings, backbone, len(dataset.user_ids), len(dataset.items), mean)
     model.words = words
     model.trained[:] = False
     model.trained[torch.from_numpy(split.training.user)] = True
     return model, source
+
+
+def _check_room(settings: PeplerSettings, backbone: Backbone) -> None:
+    """Raise :class:`RecipeError` if the longest prompt and text are too long for a backbone."""
+    most, frame = max_positions(backbone.model.config), backbone.frame
+    edges = 0 if frame is None else len(frame.opening) + len(frame.closing)
+    words = settings.max_words + (2 * settings.prompt_words if settings.prompt == "discrete" else 0)
+    needed = TOKENS_A_WORD * words + edges + 2
+    if most is not None and needed > most:
+        raise RecipeError(
+            f"a prompt and its text may have {needed:,} tokens, {TOKENS_A_WORD} a word, and the backbone reads {most:,}; "
+            "lower pepler.max_words or pepler.prompt_words"
+        )
 
 
 def _backbone(settings: PeplerSettings, texts: list[str]) -> tuple[Backbone, BackboneSource | None]:
