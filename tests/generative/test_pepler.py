@@ -173,7 +173,7 @@ def test_discrete_prompts_are_words_before_the_text(reviews):
 
 
 def test_words_without_end_are_cut_and_a_prompt_that_has_no_room_is_refused(reviews):
-    model, split, _ = model_of(reviews, prompt="discrete", rating="none")
+    model, _, _ = model_of(reviews, prompt="discrete", rating="none")
     model.words.users[0] = model.words.items[0] = "-".join(map(str, range(900)))
     pairs = Pairs(torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert model.prompt(pairs).mask.sum(dim=1).max() <= 2 * 3 * model.settings.prompt_words + 2

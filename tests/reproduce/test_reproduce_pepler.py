@@ -41,7 +41,7 @@ def test_a_smoke_cell_is_trained_scored_and_not_trained_again(tmp_path):
     assert json.loads((cell / "result.json").read_text())["scores"][0]["texts"]["texts"] == 10
     assert len((cell / "texts.jsonl").read_text().splitlines()) == 10
     again = run(*asked)
-    assert "cell mlp" not in again.output
+    assert "1 of 1 cells are finished already" in again.output
     assert (cell / "result.json").stat().st_mtime_ns == before
     other = run(*asked, "--seeds", 1, "--out", tmp_path / "out", "--preset", "mini")
     assert other.exit_code == 2
@@ -51,7 +51,7 @@ def test_a_smoke_cell_is_trained_scored_and_not_trained_again(tmp_path):
 def test_data_without_reviews_is_rated_alone(tmp_path):
     data = data_of(tmp_path, reviewed=False)
     cells = pepler_cells("smoke", [data.path])
-    assert [cell.system for cell in cells] == ["mf", "mlp"]
+    assert [cell.name for cell in cells] == ["mf-data-seed0", "mlp-data-seed0"]
     said = run("--data", data.path, "--out", tmp_path / "out", "--seeds", 1, "--only", "mf")
     assert said.exit_code == 0, said.output
     result = json.loads((tmp_path / "out" / "cells" / "mf-data-seed0" / "result.json").read_text())

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, tell, watched
 from palate.cli.options import DeviceOption
 from palate.errors import RecipeError
 from palate.system.progress import counting_bar
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palate.config.recipe import Recipe
+    from palate.report.sheet import Sheet
+
 
 def reproduce(
     tables: Annotated[
         list[str],
         Argument(
-            metavar="TABLE...", help="table1 to table4, figure2, all of these, or rivals; or pepler alone."
+            metavar="TABLE...",
+            help="table1 to table4, figure2, all of these, or rivals; or one of pepler, p5 and pod alone.",
         ),
     ],
     preset: Annotated[
@@ -54,8 +61,13 @@ def reproduce(
 
     Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
     """
-    if tables == ["pepler"]:
-        _pepler(preset, data, out, seeds, only, device, output, dry_run)
+    if tables in (["pepler"], ["p5"], ["pod"]):
+        if window_kind is not None or processes != 1:
+            raise BadParameter(
+                "--window-kind and --processes are options for the paper's tables; leave them out",
+                param_hint="'TABLE...'",
+            )
+        _generative(tables[0], preset, data, out, seeds, jobs, only, device, output, dry_run)
         return
     from palate.reproduce.plan import make_plan
 
@@ -102,29 +114,61 @@ def reproduce(
         show(documents.get(output, str(folder / PAGE)))
 
 
-def _pepler(
+def _generative(
+    table: str,
     preset: Literal["paper", "mini", "smoke"],
     data: Path | None,
     out: Path | None,
     seeds: int,
+    jobs: int,
     only: str | None,
     device: str,
     output: str,
     dry_run: bool,
 ) -> None:
-    from palate.reproduce.pepler import pepler_cells, reproduce_pepler
+    """Rebuild the table of PEPLER, P5 or POD."""
+    from palate.reproduce.engine import Measurement, run_cells
+    from palate.reproduce.p5 import p5_cells, p5_measurement, write_p5_results
+    from palate.reproduce.pepler import pepler_cells, pepler_measurement, write_pepler_results
+    from palate.reproduce.places import Places
+    from palate.reproduce.ready import dataset_at, missing_data
     from palate.system.locks import locked
 
-    named = pepler_cells(preset, () if data is None else [data], seeds)
+    named: list[Any]
+    measurement: Measurement[Any]
+    write: Callable[..., list[Sheet]]
+    if table == "pepler":
+        named = list(pepler_cells(preset, () if data is None else [data], seeds))
+        measurement, write = pepler_measurement(), write_pepler_results
+    else:
+        kind: Literal["p5", "pod"] = "p5" if table == "p5" else "pod"
+        named, measurement, write = (
+            list(p5_cells(kind, preset, data, seeds)),
+            p5_measurement(),
+            write_p5_results,
+        )
     cells = [cell for cell in named if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+    paths = list(dict.fromkeys(cell.recipe.data.path for cell in cells))
     if dry_run:
-        for cell in cells:
-            show(cell.name)
+        for line in (*missing_data(paths), *(f"{one.name}: {_steps(one.recipe)}" for one in cells)):
+            show(line)
         return
-    folder = out or Path(f"runs/reproduce-pepler-{preset}")
+    places = Places.of(device, jobs)
+    folder = out or Path(f"runs/reproduce-{table}-{preset}")
+    for path in paths:
+        dataset_at(path, tell)
     with locked(folder), counting_bar("training cells", watched()) as counted:
-        sheets = reproduce_pepler(cells, preset, folder, tell, device, counted)
+        results = run_cells(cells, folder / "cells", places, tell, counted, measurement)
+        sheets = write([results[cell.name] for cell in cells], preset, folder)
     documents = {"markdown": [one.markdown() for one in sheets], "latex": [one.latex() for one in sheets]}
     show("\n".join(documents.get(output, [str(folder / "results.md")])))
+
+
+def _steps(recipe: Recipe) -> str:
+    """Tell how long a recipe trains."""
+    if (pepler := recipe.pepler) is not None:
+        return f"at most {pepler.language_steps + pepler.prompt_steps + pepler.tuning_steps:,} steps"
+    assert recipe.generative is not None
+    return f"{recipe.train.max_steps:,} steps, {', '.join(recipe.generative.families)}"

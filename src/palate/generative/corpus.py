@@ -116,6 +116,7 @@ class Corpus:
             "stars": self._stars,
             "like": self._like,
             "text": self._explanation,
+            "text of stars": self._explanation,
         }
 
     def _next(self, rng: np.random.Generator) -> tuple[dict[str, str], str]:

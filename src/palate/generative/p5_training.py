@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,8 @@ class _Families:
     corpus: Corpus
     dataset: Dataset
     dev: RankingCases
+    drawn: dict[Family, tuple[int, list[Example]]] = field(default_factory=dict)
+    """The newest draw of each family, by its number: examples of several batches, short prompts first."""
 
     def stage(self) -> Stage:
         """Return the only stage of the training, which trains all weights."""
@@ -207,12 +209,15 @@ class _Families:
     def _examples(self, family: Family, step: int) -> list[Example]:
         """Draw the examples of several batches, and take those of similar lengths, which reduces padding."""
         size, groups = self.recipe.train.per_device_train_batch_size, self.recipe.train.length_groups
-        rng = np.random.default_rng([self.recipe.seed, 3, step // groups, *family.encode()])
-        early = step // groups * groups < self.recipe.train.window_labels * self.recipe.train.max_steps
-        drawn = self.corpus.batch(family, size * groups, rng, window_labels=early)
-        drawn.sort(key=lambda one: len(one.prompt))
-        at = int(rng.permutation(groups)[step % groups]) * size
-        return drawn[at : at + size]
+        draw = step // groups
+        rng = np.random.default_rng([self.recipe.seed, 3, draw, *family.encode()])
+        order = rng.permutation(groups)
+        if self.drawn.get(family, (None,))[0] != draw:
+            early = draw * groups < self.recipe.train.window_labels * self.recipe.train.max_steps
+            examples = self.corpus.batch(family, size * groups, rng, window_labels=early)
+            self.drawn[family] = draw, sorted(examples, key=lambda one: len(one.prompt))
+        at = int(order[step % groups]) * size
+        return self.drawn[family][1][at : at + size]
 
     def _dev_f1(self, users: DevUsers) -> float:
         recipe, task = self.recipe, users.task

@@ -199,8 +199,8 @@ def _check_room(settings: PeplerSettings, backbone: Backbone) -> None:
     needed = TOKENS_A_WORD * words + edges + 2
     if most is not None and needed > most:
         raise RecipeError(
-            f"a prompt and its text may have {needed:,} tokens, {TOKENS_A_WORD} a word, and the backbone reads {most:,}; "
-            "lower pepler.max_words or pepler.prompt_words"
+            f"a prompt and its text may have {needed:,} tokens, {TOKENS_A_WORD} a word, and the backbone reads "
+            f"{most:,}; lower pepler.max_words or pepler.prompt_words"
         )
 
 

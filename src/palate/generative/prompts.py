@@ -11,9 +11,11 @@ from typing import Literal, TypeAlias
 
 from palate.config.generative import Family
 
-Form: TypeAlias = Literal["next", "open", "pick", "yes-no", "stars", "like", "text", "labels"]
+Form: TypeAlias = Literal[
+    "next", "open", "pick", "yes-no", "stars", "like", "text", "text of stars", "labels"
+]
 """What is asked and answered: an item after a history, any item, one of several; yes or no about an item; stars, a
-like; a text; liked and disliked categories."""
+like; a text, from the user and the item alone or for given stars; liked and disliked categories."""
 YES, NO = "yes", "no"
 
 
@@ -99,6 +101,15 @@ PROMPTS: dict[Family, tuple[PromptForm, ...]] = {
     "explanation": (
         PromptForm(
             "text",
+            (
+                "what does {who} say of {item} ?",
+                "{who} on {item} :",
+                "write to {who} about {item}",
+                "explain {item} to {who}",
+            ),
+        ),
+        PromptForm(
+            "text of stars",
             (
                 "why did {who} give {stars} stars to {item} ?",
                 "{who} explains {stars} stars for {item} :",

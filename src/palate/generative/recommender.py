@@ -116,10 +116,19 @@ class GenerativeRecommender:
                 text.format(noun=wording.noun, who=who[user], item=wording.items[item])
                 for user, item in zip(rows, candidates[rows, columns].tolist(), strict=True)
             ]
-            scores = self.model.answer_scores(prompts, wording.stars, "rating").astype(np.float64)
-            likely = np.exp(scores - scores.max(axis=1, keepdims=True))
-            chances[rows, columns] = likely / likely.sum(axis=1, keepdims=True)
+            chances[rows, columns] = _chances(self.model.answer_scores(prompts, wording.stars, "rating"))
         return chances
+
+    def ratings_of_reviews(self, texts: Sequence[str]) -> Doubles:
+        """Predict the ratings that N reviews go with, [N]."""
+        text, wording = form_of("review", "stars").held_out, self.facts.wording
+        prompts = [text.format(noun=wording.noun, text=one) for one in texts]
+        parts = [
+            _chances(self.model.answer_scores(prompts[at : at + 4 * _AT_ONCE], wording.stars, "review"))
+            for at in range(0, len(prompts), 4 * _AT_ONCE)
+        ]
+        found: Doubles = np.concatenate(parts) @ np.array(self.facts.rating_values)
+        return found
 
     def expected_ratings(self, windows: Windows, users: Ints | None, candidates: Indices) -> ExpectedRatings:
         """Predict ratings of candidates [B, C] by the distribution over rating values."""
@@ -236,6 +245,13 @@ class GenerativeRecommender:
         )
         items, ratings = windows.item_index[row, shown].tolist(), windows.rating_index[row, shown].tolist()
         return wording.who(None, wording.rated(items, ratings))
+
+
+def _chances(scores: Floats) -> Doubles:
+    """Turn log-probabilities of answers [N, C] into chances that add up to 1."""
+    likely = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    found: Doubles = likely / likely.sum(axis=1, keepdims=True)
+    return found
 
 
 def known_flags(known: Bools) -> tuple[bool, ...]:

@@ -267,6 +267,9 @@ class _Comparison:
             novelty=float(np.mean([novelty(each, holders, users) for each in lists])),
             groups=groups.means(one.values.mean(axis=0)[:, _AT]),
             difference=self._difference(one, scored, lambda of: of.values),
+            differences=tuple(
+                self._paired(one, other, lambda of: of.values) for other in scored if other is not one
+            ),
             seeds=len(by_seed),
             seed_sd=_named(by_seed.std(axis=0, ddof=1).tolist()) if len(by_seed) > 1 else None,
             cold=self._cold_scores(one, scored),
@@ -284,19 +287,19 @@ class _Comparison:
         self, one: _Scored, scored: Sequence[_Scored], values: Callable[[_Scored], Doubles | None]
     ) -> RankerDifference | None:
         """Compare a ranker's ``values`` [S, B, M] with those of ``versus``, or of its best competitor."""
-
-        def primary(of: _Scored) -> Doubles:
-            found = values(of)
-            assert found is not None
-            return found[:, :, _AT]
-
         others = [other for other in scored if other is not one]
         if self.options.versus is not None:
             others = [other for other in others if other.entry.name == self.options.versus]
         if not others:
             return None
-        other = max(others, key=lambda other: float(primary(other).mean()))
-        differences = primary(one) - primary(other)  # a single seed broadcasts to the other's seeds
+        best = max(others, key=lambda other: float(_primary(values(other)).mean()))
+        return self._paired(one, best, values)
+
+    def _paired(
+        self, one: _Scored, other: _Scored, values: Callable[[_Scored], Doubles | None]
+    ) -> RankerDifference:
+        """Subtract the other ranker's NDCG@10; one of a single seed is compared with each of the other's."""
+        differences = _primary(values(one)) - _primary(values(other))  # [S, B]
         [mean] = score_means_of_seeds(differences[:, :, None], self.options.seed)
         return RankerDifference(
             to=other.entry.name,
@@ -314,6 +317,13 @@ class _Comparison:
                 "above those among all items, and may order rankers differently (Krichene and Rendle, 2020)"
             )
         return found
+
+
+def _primary(values: Doubles | None) -> Doubles:
+    """Select NDCG@10 of values [S, B, M], [S, B]."""
+    assert values is not None
+    found: Doubles = values[:, :, _AT]
+    return found
 
 
 def _named(values: Sequence[Value]) -> dict[str, Value]:

@@ -46,6 +46,9 @@ class RankerScores(Frozen):
     groups: dict[str, dict[str, float]]
     """NDCG@10 by group of cases."""
     difference: RankerDifference | None
+    """To the best other ranker, or to the named one."""
+    differences: tuple[RankerDifference, ...] = ()
+    """To each of the others."""
     seeds: int = 1
     """Number of trainings from different seeds that scores are averaged over."""
     seed_sd: dict[str, float] | None = None

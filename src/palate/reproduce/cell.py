@@ -69,7 +69,7 @@ def train_cell(folder: Path, device: str = "auto") -> None:
         return
     stages = Stages(folder / STAGES.format(rank=os.environ.get("RANK", "0")))
     with stages.timed("training"):
-        train_recipe(recipe, folder / RUN, report=_log, device=device)
+        train_recipe(recipe, folder / RUN, report=log, device=device)
 
 
 def measure_cell(folder: Path, device: str = "auto") -> None:
@@ -106,11 +106,21 @@ def measure_cell(folder: Path, device: str = "auto") -> None:
     write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
 
 
+def training_minutes(folder: Path) -> float:
+    """Return the processor time of a cell's training, in minutes, the longest of its processes."""
+    return max(one.processor_seconds()["training"] for one in _stages(folder)) / 60
+
+
+def _stages(folder: Path) -> list[Stages]:
+    """Load the records of a cell's training processes."""
+    return [Stages(path) for path in sorted(folder.glob(STAGES.format(rank="*")))]
+
+
 def _training_cost(
     folder: Path, it: Comparison, predictor: PersonalizedPredictor | CategoryAnswers
 ) -> TrainingCost:
     recipe, run = load_recipe(folder / RECIPE), RunFolder(folder / RUN)
-    stages = [Stages(path) for path in sorted(folder.glob(STAGES.format(rank="*")))]
+    stages = _stages(folder)
     if isinstance(predictor, PersonalizedPredictor):
         steps = 0 if run.curve is None else run.curve.steps
         loss = partial(_batch_loss, recipe, it, predictor.model)
@@ -136,7 +146,8 @@ def _batch_loss(recipe: Recipe, it: Comparison, model: PersonalizedModel) -> Ten
     return loss
 
 
-def _log(line: str) -> None:
+def log(line: str) -> None:
+    """Write a line to the log of the cell's process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

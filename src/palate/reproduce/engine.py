@@ -7,30 +7,63 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
 
 from palate.config.load import differing_keys, dump_recipe, load_recipe
+from palate.config.recipe import Recipe
 from palate.errors import OutputError, PalateError
 from palate.reproduce.cell import RECIPE, RESULT, RUN, CellResult, measure_cell, read_result, train_cell
 from palate.reproduce.places import Places
-from palate.reproduce.plan import Cell
 from palate.system.files import write_text
 
 LOG = "log.txt"
+Result = TypeVar("Result")
+
+
+class AnyCell(Protocol):
+    """A cell of any table: its folder's name and its recipe."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe that is trained."""
+
+
+@dataclass(frozen=True)
+class Measurement(Generic[Result]):
+    """How trained cells of a table are measured, in a process of their own, and their results read."""
+
+    measure: Callable[..., None]
+    """Called with the cell's folder and ``device``; writes the result."""
+    read: Callable[[Path], Result | None]
+    """Loads the result from the cell's folder; None if unfinished."""
+    told: Callable[[Result], str]
+    """Words a result in one line."""
+
+
+def of_the_paper() -> Measurement[CellResult]:
+    """Return how cells of the paper's tables are measured."""
+    return Measurement(measure_cell, read_result, _line)
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    cells: Sequence[AnyCell],
     out: Path,
     places: Places,
     tell: Callable[[str], None],
     counted: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, CellResult]:
+    measurement: Measurement[Any] | None = None,
+) -> dict[str, Any]:
     """Train and measure all cells; finished ones are skipped, interrupted ones resumed.
 
     A cell that fails does not keep the others from being trained.
@@ -41,17 +74,19 @@ def run_cells(
         places: How many cells run at a time, and where.
         tell: Told of each cell that is done.
         counted: Told how many of all are done.
+        measurement: How they are measured; as those of the paper's tables if None.
 
     Returns:
-        The results by cell.
+        The results by cell, as ``measurement`` reads them.
 
     Raises:
         OutputError: A cell's folder holds another recipe; before any work.
         PalateError: Cells failed; at the end.
     """
+    of = measurement or of_the_paper()
     for cell in cells:
         _open(cell, out / cell.name)
-    results = {cell.name: found for cell in cells if (found := read_result(out / cell.name))}
+    results = {cell.name: found for cell in cells if (found := of.read(out / cell.name))}
     if results:
         tell(f"{len(results)} of {len(cells)} cells are finished already")
     counted(len(results), len(cells))
@@ -62,17 +97,19 @@ def run_cells(
         free.put(job)
     with ThreadPoolExecutor(places.jobs) as pool:
         waiting = [cell for cell in cells if cell.name not in results]
-        running = {pool.submit(_run, out / cell.name, places, free, processes): cell for cell in waiting}
+        running = {
+            pool.submit(_run, out / cell.name, places, free, processes, of.measure): cell for cell in waiting
+        }
         try:
             for done in as_completed(running):
                 cell = running[done]
-                result = read_result(out / cell.name) if done.result() == 0 else None
+                result = of.read(out / cell.name) if done.result() == 0 else None
                 if result is None:
                     failed.append(cell.name)
                     tell(f"{cell.name} FAILED: {_last_line(out / cell.name / LOG)}")
                     continue
                 results[cell.name] = result
-                tell(_line(result, f"{len(results)}/{len(cells)}"))
+                tell(f"{len(results)}/{len(cells)} {cell.name}: {of.told(result)}")
                 counted(len(results), len(cells))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -87,7 +124,7 @@ def run_cells(
     return results
 
 
-def _open(cell: Cell, folder: Path) -> None:
+def _open(cell: AnyCell, folder: Path) -> None:
     """Write the cell's recipe, or check that it is the one that lies there."""
     path = folder / RECIPE
     begun = (folder / RUN).exists() or (folder / RESULT).exists()
@@ -99,7 +136,13 @@ def _open(cell: Cell, folder: Path) -> None:
         )
 
 
-def _run(folder: Path, places: Places, free: SimpleQueue[int], started: list[BaseProcess]) -> int:
+def _run(
+    folder: Path,
+    places: Places,
+    free: SimpleQueue[int],
+    started: list[BaseProcess],
+    measure: Callable[..., None],
+) -> int:
     """Train a cell and measure it in processes of their own; returns the exit status of the first that failed.
 
     The processes are added to the list, by which another thread can end them.
@@ -108,7 +151,7 @@ def _run(folder: Path, places: Places, free: SimpleQueue[int], started: list[Bas
     try:
         for step, environments in (
             (train_cell, list(places.environments(job))),
-            (measure_cell, [places.alone(job)]),
+            (measure, [places.alone(job)]),
         ):
             work = partial(step, device=places.device)
             several = [_process(work, folder, places.threads, one) for one in environments]
@@ -182,9 +225,9 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "no output"
 
 
-def _line(result: CellResult, count: str) -> str:
+def _line(result: CellResult) -> str:
     wrong = ", ".join(f"{one.scores.liked.f1.value:.3f} with {name}" for name, one in result.controls.items())
     return (
-        f"{count} {result.cell}: F1 {result.scores.scores.liked.f1.value:.3f} ({wrong}), "
+        f"F1 {result.scores.scores.liked.f1.value:.3f} ({wrong}), "
         f"{result.training.minutes:.1f} minutes, {result.answer.input_vectors:.0f} input vectors"
     )

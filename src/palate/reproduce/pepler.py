@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from palate.config.load import Layer, differing_keys, load_recipe, recipe_from
+from palate.config.load import Layer, load_recipe, recipe_from
 from palate.config.recipe import Recipe
 from palate.config.yaml_file import read_yaml
 from palate.data.dataset import load_dataset
-from palate.errors import OutputError, RecipeError, faults
+from palate.errors import RecipeError, faults
 from palate.generative.pepler_files import load_pepler
 from palate.generative.pepler_scores import PeplerScores
 from palate.ranking.explanation_tables import pepler_sheet
 from palate.ranking.explanations import score_held_out
 from palate.report.sheet import Sheet
+from palate.reproduce.cell import RECIPE, RESULT, RUN, training_minutes
+from palate.reproduce.engine import Measurement
 from palate.reproduce.plan import HERE, Preset
-from palate.system.files import write_text
+from palate.system.device import find_device
+from palate.system.files import write_json_lines, write_text
 from palate.system.records import Frozen, read_record
-from palate.training.start import train_recipe
 
 PEPLER = "pepler"
 """What the tables are called on the command line."""
-RECIPE, RUN, RESULT, TEXTS = "recipe.yaml", "run", "result.json", "texts.jsonl"
+TEXTS = "texts.jsonl"
 PUBLISHED = (
     "Published numbers are of TripAdvisor, which cannot be had: read them as an order of systems, never as a target. "
     "Published MF predicts ratings from vectors near zero, without the mean: its RMSE of 1.563 is above a constant's."
@@ -62,6 +63,8 @@ class PeplerCellResult(Frozen):
     data: str
     seed: int
     scores: tuple[PeplerScores, ...]
+    minutes: float
+    """Processor time of the training."""
     data_fingerprint: str
 
 
@@ -70,9 +73,6 @@ class PeplerCell:
     """A system on a dataset with a seed."""
 
     name: str
-    system: str
-    title: str
-    data: str
     recipe: Recipe
 
 
@@ -113,43 +113,44 @@ def pepler_cells(preset: Preset, data: Sequence[Path] = (), seeds: int = 1) -> l
     ]
 
 
-def reproduce_pepler(
-    cells: Sequence[PeplerCell],
-    preset: Preset,
-    out: Path,
-    tell: Callable[[str], None],
-    device: str = "auto",
-    counted: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Sheet]:
-    """Train and score all cells, one after the other, and write the results; finished cells are skipped.
-
-    Args:
-        cells: The cells.
-        preset: Their preset.
-        out: Folder of cells and results.
-        tell: Told of each evaluation and cell.
-        device: Where models are trained.
-        counted: Told how many of all cells are done.
-
-    Returns:
-        A table for each dataset.
-
-    Raises:
-        OutputError: A cell's folder holds another recipe; before any work.
-        DataError: A dataset cannot be read; likewise.
-    """
-    for path in {cell.recipe.data.path for cell in cells}:
-        load_dataset(path)
-    for cell in cells:
-        _open_cell(cell, out / "cells" / cell.name)
-    results = []
-    for cell in cells:
-        results.append(_result(cell, out / "cells" / cell.name, tell, device))
-        counted(len(results), len(cells))
-    write_text(
-        out / "results.json",
-        PeplerResults(preset=preset, cells=tuple(results)).model_dump_json(indent=2) + "\n",
+def measure_pepler(folder: Path, device: str = "auto") -> None:
+    """Score a trained cell on the interactions that it held out, and write ``result.json`` and the texts."""
+    recipe, run = load_recipe(folder / RECIPE), folder / RUN
+    trained = load_pepler(run)
+    trained.model.to(find_device(device))
+    found = score_held_out(trained, run, "test", recipe.data.path)
+    write_json_lines(folder / TEXTS, found.answers)
+    result = PeplerCellResult(
+        cell=folder.name,
+        system=_system_of(recipe),
+        data=recipe.data.path.name,
+        seed=recipe.seed,
+        scores=tuple(found.scores),
+        data_fingerprint=trained.record.data_fingerprint,
+        minutes=training_minutes(folder),
     )
+    write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
+
+
+def read_pepler(folder: Path) -> PeplerCellResult | None:
+    """Load the result of a cell; None if unfinished. Raises :class:`DataError` if it is damaged."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    return read_record(
+        PeplerCellResult, path, "the file is missing", "remove it, and the cell is scored again"
+    )
+
+
+def pepler_measurement() -> Measurement[PeplerCellResult]:
+    """Return how PEPLER's cells are measured."""
+    return Measurement(measure_pepler, read_pepler, _told)
+
+
+def write_pepler_results(results: Sequence[PeplerCellResult], preset: Preset, out: Path) -> list[Sheet]:
+    """Write results and tables, and return the tables: one for each dataset, and one of the published numbers."""
+    record = PeplerResults(preset=preset, cells=tuple(results))
+    write_text(out / "results.json", record.model_dump_json(indent=2) + "\n")
     sheets = pepler_sheets(results)
     write_text(out / "results.md", "\n".join(sheet.markdown() for sheet in sheets))
     write_text(out / "results.tex", "\n".join(sheet.latex() for sheet in sheets))
@@ -195,41 +196,27 @@ def _cell(spec: _Spec, recipe: dict[str, Any], system: str, data: str, path: Pat
         Layer(f"the system {system}", {PEPLER: dict(spec.systems[system].pepler)}),
         Layer(f"the cell {name}", {"name": name, "seed": seed, "data": {"path": path}}),
     ]
-    return PeplerCell(name, system, spec.systems[system].title, data, recipe_from(layers))
+    return PeplerCell(name, recipe_from(layers))
 
 
-def _open_cell(cell: PeplerCell, folder: Path) -> None:
-    """Check that a cell's folder is free, or holds a run of the same recipe."""
-    path = folder / RUN / RECIPE
-    if path.is_file():
-        keys = [key for key in differing_keys(load_recipe(path), cell.recipe) if not key.endswith("path")]
-        if keys:
-            raise OutputError(
-                f"{folder} holds a cell of another recipe (differs in {', '.join(keys[:5])}); name a new folder"
-            )
-
-
-def _result(cell: PeplerCell, folder: Path, tell: Callable[[str], None], device: str) -> PeplerCellResult:
-    path = folder / RESULT
-    if path.is_file():
-        return read_record(
-            PeplerCellResult, path, "the file is missing", "remove it, and the cell is scored again"
-        )
-    tell(f"cell {cell.name}")
-    run = train_recipe(cell.recipe, folder / RUN, tell, device=device)
-    trained = load_pepler(run)
-    found = score_held_out(trained, run, "test", cell.recipe.data.path)
-    write_text(folder / TEXTS, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found.answers))
-    result = PeplerCellResult(
-        cell=cell.name,
-        system=cell.system,
-        data=cell.data,
-        seed=cell.recipe.seed,
-        scores=tuple(found.scores),
-        data_fingerprint=trained.record.data_fingerprint,
+def _system_of(recipe: Recipe) -> str:
+    """Find the system that a recipe trains."""
+    assert recipe.pepler is not None
+    settings = recipe.pepler.model_dump()
+    return next(
+        name
+        for name, one in _spec().systems.items()
+        if all(settings[key] == value for key, value in one.pepler.items())
     )
-    write_text(path, result.model_dump_json(indent=2) + "\n")
-    return result
+
+
+def _told(one: PeplerCellResult) -> str:
+    own, said = one.scores[0], []
+    if own.texts is not None:
+        said.append(f"BLEU-4 {own.texts.bleu4.value:.2f}")
+    if own.ratings is not None:
+        said.append(f"RMSE {own.ratings.rmse.value:.3f}")
+    return f"{', '.join(said)}; {one.minutes:.1f} processor minutes"
 
 
 def _spec() -> _Spec:

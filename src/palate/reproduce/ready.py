@@ -26,7 +26,7 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
         MismatchError: For a backbone that cannot be had.
         PalateError: For an item encoder that cannot be had.
     """
-    dataset = _dataset(cells[0].recipe.data.path, tell)
+    dataset = dataset_at(cells[0].recipe.data.path, tell)
     for split in SPLITS:
         if not len(dataset.users(split)):
             raise DataError(
@@ -46,12 +46,7 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
 
 def missing(cells: Sequence[Cell]) -> Iterator[str]:
     """Tell what the cells need and is not there, with the command that makes it; nothing is asked of a network."""
-    path = cells[0].recipe.data.path
-    if not (path / INFO_FILE).is_file():
-        if path.name in HAD_BY_ITSELF and not path.exists():
-            yield f"missing: {path}, which the first start fetches and prepares"
-        else:
-            yield f"missing: {path}; make it with  {preparing(path)}"
+    yield from missing_data([cells[0].recipe.data.path])
     names: dict[str, None] = {}
     for cell in cells:
         model, items = cell.recipe.model, cell.recipe.items
@@ -70,6 +65,17 @@ def _reads_vectors(recipe: Recipe) -> bool:
     return recipe.generative is None and "vectors" in reads
 
 
+def missing_data(paths: Sequence[Path]) -> Iterator[str]:
+    """Tell which datasets are not there, each with the command that prepares it."""
+    for path in paths:
+        if (path / INFO_FILE).is_file():
+            continue
+        if path.name in HAD_BY_ITSELF and not path.exists():
+            yield f"missing: {path}, which the first start fetches and prepares"
+        else:
+            yield f"missing: {path}; make it with  {preparing(path)}"
+
+
 def _in_cache(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
@@ -84,7 +90,12 @@ def preparing(path: Path) -> str:
     return f"palate prepare {path.name} {described} --out {path}"
 
 
-def _dataset(path: Path, tell: Callable[[str], None]) -> Dataset:
+def dataset_at(path: Path, tell: Callable[[str], None]) -> Dataset:
+    """Load a dataset, or prepare it where it can be had.
+
+    Raises:
+        DataError: It is not there, or cannot be read.
+    """
     if (path / INFO_FILE).is_file():
         return load_dataset(path)
     if path.name in HAD_BY_ITSELF and not path.exists():

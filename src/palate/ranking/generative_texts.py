@@ -1,0 +1,159 @@
+"""Scores of P5 and POD on held-out interactions: ratings, explanations, and the ratings of reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import RidgeCV
+
+from palate.config.recipe import PeplerSettings
+from palate.data.windows import draw_windows
+from palate.errors import RecipeError
+from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, split_texts
+from palate.generative.pepler_scores import PeplerScores, score_errors
+from palate.generative.text_metrics import score_texts
+from palate.ranking.explanations import HeldOutScores, reference_scores
+from palate.schema import Doubles
+
+if TYPE_CHECKING:
+    from palate.config.recipe import Recipe
+    from palate.data.dataset import Dataset
+    from palate.generative.recommender import GenerativeRecommender
+
+RATED, EXPLAINED, EXPLAINED_STARS, REVIEWED = (
+    "rating",
+    "explanation",
+    "explanation of the true stars",
+    "stars of the review",
+)
+
+
+def held_out_of(dataset: Dataset, recipe: Recipe) -> RatedTextSplit:
+    """Divide interactions as PEPLER does by ``leave-last-out``: both are scored on the same ones.
+
+    Raises:
+        RecipeError: The run was trained by another protocol.
+        DataError: The data has no ratings, or a part is empty.
+    """
+    if recipe.data.protocol != "leave-last-out":
+        raise RecipeError(
+            f"the run was trained with data.protocol={recipe.data.protocol or 'null'}, and held-out texts are those "
+            "of leave-last-out; train it so, or score it with palate rank"
+        )
+    return split_texts(dataset, PeplerSettings(protocol="leave-last-out"), recipe.seed)
+
+
+def score_generative_texts(
+    recommender: GenerativeRecommender, recipe: Recipe, dataset: Dataset, seed: int = 0
+) -> HeldOutScores:
+    """Score what a run was trained for, of rating, explanation and review, on each user's last interaction.
+
+    Explanations are written from the user and the item alone, as PEPLER's are, and in a row of their own from the true
+    stars too, as P5's published ones are.
+
+    Args:
+        recommender: The model.
+        recipe: Its recipe.
+        dataset: Its dataset.
+        seed: Seed of the intervals and of drawn references.
+
+    Returns:
+        A row of scores for each of the questions, then those of references; and the answers.
+
+    Raises:
+        RecipeError: The run was trained by another protocol, or for none of the three families.
+        DataError: The data has no ratings.
+    """
+    split = held_out_of(dataset, recipe)
+    cases, values = split.test, dataset.info.rating_values
+    families = recommender.model.settings.families
+    asked = _Asked(recommender, dataset, cases)
+    scores, answers = [], [asked.case(row) for row in range(len(cases))]
+
+    def rated(name: str, ratings: Doubles) -> None:
+        errors = score_errors(ratings, cases.rating, values, seed)
+        scores.append(PeplerScores(name=name, texts=None, ratings=errors))
+        for answer, rating in zip(answers, ratings.tolist(), strict=True):
+            answer[name] = round(rating, 3)
+
+    def written(name: str, texts: Sequence[str]) -> None:
+        assert cases.texts is not None
+        scores.append(PeplerScores(name=name, texts=score_texts(texts, cases.texts, seed), ratings=None))
+        for answer, text in zip(answers, texts, strict=True):
+            answer[name] = text
+
+    if "rating" in families:
+        rated(RATED, asked.ratings())
+    if "explanation" in families:
+        written(EXPLAINED, asked.explanations(with_stars=False))
+        written(EXPLAINED_STARS, asked.explanations(with_stars=True))
+    if "review" in families:
+        rated(REVIEWED, asked.ratings_of_reviews())
+    if not scores:
+        raise RecipeError(
+            f"the run was trained on {', '.join(families)}, and held-out interactions are scored for rating, "
+            "explanation and review; rank items with palate rank"
+        )
+    scores += reference_scores(dataset, split, seed)
+    if "review" in families:
+        name = "ridge regression of the review's words"
+        errors = score_errors(_ridge_of_words(split), cases.rating, values, seed)
+        scores.append(PeplerScores(name=name, texts=None, ratings=errors))
+    return HeldOutScores(dataset.info.name, scores, answers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Questions about N held-out interactions."""
+
+    recommender: GenerativeRecommender
+    dataset: Dataset
+    cases: RatedTexts
+
+    def case(self, row: int) -> dict[str, Any]:
+        """Name an interaction, its rating and its text."""
+        found: dict[str, Any] = {
+            "user_id": self.dataset.user_ids[self.cases.user[row]],
+            "item_id": self.dataset.item_ids[self.cases.item[row]],
+            "stars": float(self.cases.rating[row]),
+        }
+        return found if self.cases.texts is None else found | {"review": self.cases.texts[row]}
+
+    def ratings(self) -> Doubles:
+        """Predict the ratings [N]; all users are known by their ids, so that windows are not read."""
+        users = self.cases.user
+        windows = draw_windows(self.dataset.interactions, users, 1, "recent", np.random.default_rng(0))
+        items = self.cases.item[:, None].astype(np.int32)
+        return self.recommender.expected_ratings(windows, users, items).mean[:, 0]
+
+    def explanations(self, with_stars: bool) -> list[str]:
+        """Write a text about each interaction."""
+        wording = self.recommender.facts.wording
+        fields = [
+            {"who": wording.who(int(user)), "item": wording.items[item], "stars": f"{stars:g}"}
+            for user, item, stars in zip(
+                self.cases.user.tolist(), self.cases.item.tolist(), self.cases.rating.tolist(), strict=True
+            )
+        ]
+        return self.recommender.write("explanation", "text of stars" if with_stars else "text", fields)
+
+    def ratings_of_reviews(self) -> Doubles:
+        """Predict the ratings [N] from the texts alone."""
+        assert self.cases.texts is not None
+        return self.recommender.ratings_of_reviews(self.cases.texts)
+
+
+def _ridge_of_words(split: RatedTextSplit) -> Doubles:
+    """Predict the test ratings from their texts, by ridge regression on the training texts' words."""
+    assert split.training.texts is not None
+    assert split.test.texts is not None
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    model = RidgeCV(np.logspace(-1, 2, 7)).fit(
+        words.fit_transform(split.training.texts), split.training.rating
+    )
+    found: Doubles = model.predict(words.transform(split.test.texts))
+    return found
