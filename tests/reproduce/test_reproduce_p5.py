@@ -176,5 +176,5 @@ def test_what_is_missing_is_told_and_what_means_nothing_is_refused(tmp_path, mon
     assert "palate prepare FILES --out data/beauty" in run("p5", "--only", "beauty").output
     refused = run("p5", "--processes", 2)
     assert refused.exit_code == 2
-    assert "for the paper's tables" in refused.output
+    assert "--window-kind and --processes" in refused.output
     assert "no cell's name holds 'bert'" in run("pod", "--only", "bert").output

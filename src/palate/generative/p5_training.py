@@ -235,7 +235,7 @@ class _Families:
         row, column = np.nonzero(windows.mask)
         scores[row, windows.item_index[row, column]] = -np.inf
         scores[np.arange(len(scores)), target] = own
-        return mean_ndcg(scores, target)
+        return mean_ndcg(scores, target, depth=10)
 
 
 def _schedule(train: TrainSettings) -> Callable[[int], float]:

@@ -200,11 +200,11 @@ def best_penalty(folds: Sequence[tuple[Interactions, HeldOut]], items: int) -> f
     return max(RIDGES, key=lambda penalty: found[penalty])
 
 
-def mean_ndcg(scores: Floats, target: Ints | Indices) -> float:
-    """Compute mean NDCG of targets [B] among scores [B, C]; ties count half, ranks beyond :data:`DEPTH` nothing."""
+def mean_ndcg(scores: Floats, target: Ints | Indices, depth: int = DEPTH) -> float:
+    """Compute mean NDCG of targets [B] among scores [B, C]; ties count half, ranks beyond ``depth`` nothing."""
     own = scores[np.arange(len(scores)), target][:, None]
     rank = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
-    return float(np.where(rank < DEPTH, 1 / np.log2(rank + 2), 0.0).mean())
+    return float(np.where(rank < depth, 1 / np.log2(rank + 2), 0.0).mean())
 
 
 def seen_items(held_out: HeldOut, items: int, columns: Ints | None = None) -> Floats:

@@ -18,7 +18,6 @@ from palate.config.yaml_file import read_yaml
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import RecipeError, faults
 from palate.generative.files import load_generative
-from palate.generative.p5_training import ranks_items
 from palate.generative.pepler_scores import PeplerScores
 from palate.generative.ranker import TrainedGenerative
 from palate.generative.recommender import GenerativeQuestion
@@ -193,7 +192,9 @@ def measure_p5(folder: Path, device: str = "auto") -> None:
         data=name,
         ids=settings.ids,
         seed=recipe.seed,
-        ranked=_ranked(model, recipe, dataset, asked) if last and ranks_items(settings) else None,
+        ranked=_ranked(model, recipe, dataset, asked)
+        if last and {"sequential", "direct"} & set(settings.families)
+        else None,
         texts=texts,
         rated=_rated(model, dataset) if not last and "rating" in settings.families else None,
         parameters=sum(weight.numel() for weight in model.model.parameters()),
