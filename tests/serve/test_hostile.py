@@ -185,7 +185,9 @@ def test_small_chunks_of_a_large_body_are_taken(guarded):
 def test_an_upgrade_is_answered_as_if_it_were_not_asked_for(guarded):
     with socket.create_connection(guarded) as connection:
         connection.settimeout(30)
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        connection.sendall(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        )
         said = b""
         while part := connection.recv(1_000):
             said += part
