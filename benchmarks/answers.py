@@ -47,18 +47,18 @@ ITEMS, FIELDS, VECTOR, RATINGS = 4_000, 2, 384, 5
 TARGET = 1.15
 
 
-def made_up_table(rng: np.random.Generator) -> ItemTable:
+def made_up_table(rng: np.random.Generator, items: int = ITEMS) -> ItemTable:
     return ItemTable(
-        item_ids=[str(number) for number in range(ITEMS)],
-        vectors=(rng.normal(size=(ITEMS, FIELDS, VECTOR)) / VECTOR**0.5).astype(np.float32),
-        present=np.ones((ITEMS, FIELDS), dtype=np.bool_),
+        item_ids=[str(number) for number in range(items)],
+        vectors=(rng.normal(size=(items, FIELDS, VECTOR)) / VECTOR**0.5).astype(np.float32),
+        present=np.ones((items, FIELDS), dtype=np.bool_),
         rating_values=np.arange(1, RATINGS + 1, dtype=np.float32),
         rating_vectors=(rng.normal(size=(RATINGS, VECTOR)) / VECTOR**0.5).astype(np.float32),
         encoder=EncoderIdentity("made-up", None, "0" * 64, 64),
     )
 
 
-def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedModel:
+def made_up_model(backbone_name: str, rng: np.random.Generator, items: int = ITEMS) -> PersonalizedModel:
     """Build a streaming model with random weights, on a small backbone or one with the sizes of T5 base."""
     task = CategoryPreference(GENRES, "genre", TaskSettings())
     each = np.arange(len(GENRES))[:, None]
@@ -80,7 +80,7 @@ def made_up_model(backbone_name: str, rng: np.random.Generator) -> PersonalizedM
         data_name="made-up",
         data_fingerprint="sha256:" + "0" * 64,
     )
-    return PersonalizedModel(settings, backbone, made_up_table(rng)).eval()
+    return PersonalizedModel(settings, backbone, made_up_table(rng, items)).eval()
 
 
 def with_uem(model: PersonalizedModel) -> PersonalizedModel:

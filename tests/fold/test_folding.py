@@ -10,12 +10,15 @@ from logs import DATA, SCALE, USERS, Row, history_of, last_rows, model_of, write
 from typer.testing import CliRunner
 
 from palate.cli.app import app
+from palate.config.recipe import Recipe
 from palate.errors import DataError, MismatchError, OutputError, UnknownUserError
 from palate.fold.job import FoldOptions, fold_log
 from palate.fold.manifest import read_fold_manifest
 from palate.fold.projections import builder_of
 from palate.fold.read import load_states
 from palate.fold.state_files import read_columns, read_users
+from palate.recommend.train import train_recommender
+from tiny import prepare_tiny
 
 KINDS = ("counts", "latent", "streaming")
 LOCAL = FoldOptions(workers=1, blocks=3)
@@ -246,6 +249,17 @@ def test_what_cannot_be_folded_is_refused_before_a_file_is_read(runs, tmp_path):
     folder = fold(tmp_path, "counted", [LOG], run)
     with pytest.raises(MismatchError, match=r"'universal' user encoder, and .* has a 'streaming' one"):
         fold_log([log], streaming, tmp_path / "states", previous=folder)
+
+
+def test_a_recommenders_run_is_refused_by_name(tmp_path):
+    log = write_log(tmp_path / "log.csv", LOG)
+    prepare_tiny(tmp_path)
+    settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
+    recipe = Recipe(data={"path": tmp_path / "data"}, recommend=settings, train={"threads": 1})
+    run = train_recommender(recipe, tmp_path / "recommender")
+    with pytest.raises(MismatchError, match="is a recommender's run, .* palate recommend .* --all"):
+        fold_log([log], run, tmp_path / "states")
+    assert not (tmp_path / "states").exists()
 
 
 def test_a_user_without_events_is_unknown(runs, tmp_path):

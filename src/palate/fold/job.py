@@ -27,6 +27,7 @@ from palate.fold.state_builder import StateBuilder
 from palate.fold.state_files import BlockRecord
 from palate.fold.tasks import BUILDER, DONE, LAST_EVENTS, SCALE, STATES, BlockTask, ReadTask
 from palate.model.named import find_model
+from palate.recommend.files import is_recommender
 from palate.system.engines import EngineName, Result, ShardTask, shard_engine
 from palate.system.files import check_fresh, check_writable, fresh_folder, sha256_of, write_bytes, write_text
 from palate.system.machine import package_versions
@@ -98,7 +99,7 @@ def fold_log(
 
     Raises:
         DataError: A file cannot be read.
-        MismatchError: The model keeps no state, or the earlier fold is of another kind.
+        MismatchError: The model keeps no state, the run is a recommender's, or the earlier fold is of another kind.
         OutputError: The folder is not free, or the disk is full.
         MissingExtraError: The engine is not installed.
     """
@@ -111,6 +112,12 @@ def fold_log(
         list(events), CsvOptions(own.columns or (), (), own.quotes), own.skip_bad_rows, own.format
     )
     earlier = None if previous is None else read_fold_manifest(Path(previous))
+    if is_recommender(run):
+        raise MismatchError(
+            f"{run} is a recommender's run, whose states of users are not folded, expected the run of a language model "
+            "with a 'streaming' or 'universal' user encoder, such as the one that it was trained beside; lists for all "
+            f"users are made by  palate recommend {run} --all,  and a server's users are loaded by  palate store load"
+        )
     named = find_model(run, backbone, data)
     settings = named.settings
     columns = find_log_columns(files, own, settings.feedback, options.event_id, options.deleted, say)

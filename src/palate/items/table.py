@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from palate.config.renames import ITEM_TABLE, renamed_keys
 from palate.data.dataset import Dataset
@@ -20,6 +19,7 @@ from palate.errors import DataError, MismatchError, unknown_items
 from palate.items.encoder import EncoderIdentity, ItemEncoder, Progress
 from palate.items.texts import ItemTexts, dataset_items, texts_for
 from palate.schema import Bools, Floats, Indices, Item
+from palate.system.arrays import map_arrays
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, parse_record
 
@@ -146,10 +146,14 @@ class ItemTable:
 
     @classmethod
     def load(cls, folder: Path | str) -> ItemTable:
-        """Load the files of :meth:`save`; raises :class:`DataError` if one is missing or damaged."""
+        """Load the files of :meth:`save`, the vectors memory-mapped.
+
+        Raises:
+            DataError: A file is missing or damaged.
+        """
         header = _read_header(Path(folder) / HEADER)
         vectors_path = Path(folder) / VECTORS
-        arrays = _read_arrays(vectors_path)
+        arrays = map_arrays(vectors_path, "the item vectors", "copy the item table again")
         try:
             table = cls(header.item_ids, encoder=header.encoder, texts=header.texts, **arrays)
         except (DataError, TypeError, IndexError) as error:
@@ -256,16 +260,6 @@ def _read_header(path: Path) -> _Header:
                 f"{old}; an earlier version saved this item table: build it again", path
             ) from error
         raise
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    content = read_bytes(path, "the item vectors are missing; copy the item table again")
-    try:
-        return {name: np.array(array) for name, array in load(content).items()}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(
-            f"the item vectors cannot be read ({error}); copy the item table again", path
-        ) from error
 
 
 def _check(name: str, array: np.ndarray, dtype: type[np.generic], shape: tuple[int, ...]) -> None:

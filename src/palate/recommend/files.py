@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from scipy import sparse
 
 from palate.data.storage import ITEM_COLUMNS
@@ -23,6 +22,7 @@ from palate.recommend.recommender import RECOMMENDER_FORMAT, CatalogueFacts, Rec
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import Scorer, ScorerWeights
 from palate.runs.run import load_run, run_folder
+from palate.system.arrays import map_arrays
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json
 from palate.system.records import Frozen, parse_record
 
@@ -151,7 +151,7 @@ def recommender_beside(run: Path | str) -> Path | None:
 def read_recommender(folder: Path) -> Recommender:
     """Read the files that :func:`save_recommender` wrote; raises as :func:`load_recommender` does."""
     header = _read_header(folder / HEADER)
-    arrays = _read_arrays(folder / TENSORS)
+    arrays = map_arrays(folder / TENSORS, "the tensors", _AGAIN)
     try:
         relations = {
             name: _relation(arrays, f"relations.{name}", name in header.vector_relations)
@@ -227,14 +227,6 @@ def _relation(arrays: dict[str, np.ndarray], name: str, vectors: bool) -> Relati
         data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in _SPARSE)
         content = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
     return VectorRelation(content, arrays.get(f"{name}.kept")) if vectors else PairRelation(content)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    content = read_bytes(path, f"the tensors are missing; {_AGAIN}")
-    try:
-        return {name: np.array(array) for name, array in load(content).items()}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"the tensors cannot be read ({error}); {_AGAIN}", path) from error
 
 
 def _read_items(path: Path) -> pl.DataFrame:

@@ -1,0 +1,95 @@
+"""Memory of a server by its number of workers, which share the item vectors and the recommender's tensors.
+
+    python benchmarks/worker_memory.py [--items 100000] [--workers 1 4] [--source OLD/src src]
+
+A streaming model with random weights over a made-up catalogue, two vectors of 384 an item, and a made-up recommender of
+the same size are served, one after the other. Memory is the kernel's proportional count (PSS) of the server's processes:
+a page that several map counts once. Each worker has answered before it is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+import palate
+from answers import made_up_model
+from catalogue import made_up
+from folding import held_by, tree
+from palate.config.recipe import Recipe
+from palate.data.prepare import prepare
+from palate.recommend.files import save_recommender
+from palate.recommend.train import train_recommender
+from palate.system.machine import describe_machine
+from serving_parts.load import load, server
+
+
+def model_run(folder: Path, items: int) -> Path:
+    """A streaming model as a saved folder."""
+    made_up_model("demo", np.random.default_rng(0), items).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def recommender_run(folder: Path, items: int) -> Path:
+    """A run whose recommender is of that size, and otherwise of a few events."""
+    rng = np.random.default_rng(0)
+    items_of = rng.integers(0, 40, 400)
+    rows = "".join(f"{number // 10},{item},{number}\n" for number, item in enumerate(items_of))
+    (folder / "events.csv").write_text("user,item,time\n" + rows)
+    prepare([str(folder / "events.csv")], folder / "data", min_ratings=1)
+    settings = {"texts": False, "rounds": 1, "network_size": 0}
+    recipe = Recipe(data={"path": folder / "data"}, recommend=settings, train={"threads": 1})
+    run = train_recommender(recipe, folder / "recommender")
+    shutil.rmtree(run / "model")
+    save_recommender(made_up(items, True, rng), run / "model")
+    return run
+
+
+def mebibytes(run: Path, workers: int, source: Path | None) -> dict[str, object]:
+    """Serve a run, ask every worker, and count."""
+
+    def ask(client: palate.Client, number: int) -> None:
+        client.add_events(f"user-{number % 50}", [{"item_id": str(number % 1_000), "rating": 1.0}])
+
+    with TemporaryDirectory() as folder:
+        with server(run, Path(folder) / "users.sqlite", workers, source) as (url, process):
+            asked = load(url, 4 * workers, 5, ask)
+            each = sorted((held_by(one) for one in tree(str(process))), reverse=True)
+    return {
+        "workers": workers,
+        "all_mib": sum(each) >> 20,
+        "each_mib": [one >> 20 for one in each if one >> 20],
+        "asked": asked,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--source", type=Path, nargs="+", default=[None], help="source trees to compare")
+    given = parser.parse_args()
+    rows = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for run in (model_run(folder, given.items), recommender_run(folder, given.items)):
+            files = sum(one.stat().st_size for one in run.rglob("*.safetensors"))
+            for source in given.source:
+                for workers in given.workers:
+                    row = {"run": run.name, "tensors_mib": files >> 20, "source": str(source or "this")}
+                    rows.append(row | mebibytes(run, workers, source))
+                    print(json.dumps(rows[-1]), flush=True)
+    print(
+        json.dumps({"machine": describe_machine().model_dump(), "items": given.items, "rows": rows}, indent=2)
+    )
+
+
+if __name__ == "__main__":
+    main()
