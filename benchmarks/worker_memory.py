@@ -2,9 +2,9 @@
 
     python benchmarks/worker_memory.py [--items 100000] [--workers 1 4] [--source OLD/src src]
 
-A streaming model with random weights over a made-up catalogue, two vectors of 384 an item, and a made-up recommender of
-the same size are served, one after the other. Memory is the kernel's proportional count (PSS) of the server's processes:
-a page that several map counts once. Each worker has answered before it is counted.
+A streaming model with random weights over a made-up catalogue, two vectors of 384 an item, and a made-up recommender
+of the same size are served, one after the other. Memory is the kernel's proportional count (PSS) of the server's
+processes: a page that several map counts once. Clients send events for five seconds before it is counted.
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def mebibytes(run: Path, workers: int, source: Path | None) -> dict[str, object]
     def ask(client: palate.Client, number: int) -> None:
         client.add_events(f"user-{number % 50}", [{"item_id": str(number % 1_000), "rating": 1.0}])
 
-    with TemporaryDirectory() as folder:
-        with server(run, Path(folder) / "users.sqlite", workers, source) as (url, process):
-            asked = load(url, 4 * workers, 5, ask)
-            each = sorted((held_by(one) for one in tree(str(process))), reverse=True)
+    with (
+        TemporaryDirectory() as folder,
+        server(run, Path(folder) / "users.sqlite", workers, source) as (url, process),
+    ):
+        asked = load(url, 4 * workers, 5, ask)
+        each = sorted((held_by(one) for one in tree(str(process))), reverse=True)
     return {
         "workers": workers,
         "all_mib": sum(each) >> 20,

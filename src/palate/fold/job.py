@@ -114,9 +114,9 @@ def fold_log(
     earlier = None if previous is None else read_fold_manifest(Path(previous))
     if is_recommender(run):
         raise MismatchError(
-            f"{run} is a recommender's run, whose states of users are not folded, expected the run of a language model "
-            "with a 'streaming' or 'universal' user encoder, such as the one that it was trained beside; lists for all "
-            f"users are made by  palate recommend {run} --all,  and a server's users are loaded by  palate store load"
+            f"{run} is a recommender's run, whose users' states are not folded; expected a language model's run with "
+            "a 'streaming' or 'universal' user encoder. Lists for all users:  palate recommend RUN --all;  users of a "
+            "server:  palate store load"
         )
     named = find_model(run, backbone, data)
     settings = named.settings

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from palate.errors import DataError
 from palate.system.files import check_readable
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
 _LENGTH = struct.Struct("<Q")
 _TYPES = {
     "BOOL": "?",
@@ -63,7 +63,7 @@ def map_arrays(path: Path, what: str, advice: str) -> dict[str, np.ndarray]:
         raise DataError(f"{what} cannot be read ({error}); {advice}", path) from error
 
 
-def _array(data: Bytes, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
+def _array(data: _Bytes, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
     """Return the array of a header's entry as a view of the file's data [N]."""
     begin, end = data_offsets
     return data[begin:end].view(_TYPES[dtype]).reshape(shape)
