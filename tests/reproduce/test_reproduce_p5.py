@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -125,6 +126,28 @@ def test_held_out_interactions_are_peplers_and_their_stars_and_texts_are_not_rea
     assert EXPLAINED_STARS in first[0]
 
 
+def test_palate_explain_answers_and_scores_a_run_by_ids(of_reviews, reviews, tmp_path):
+    _, folder, result = of_reviews
+    other = sequences(tmp_path)
+    explain = partial(CliRunner().invoke, app)
+    run_of = ["explain", str(folder / "run")]
+    said = explain([*run_of, "--user", "3", "--item", "i1", "--item", "i2", "--json"])
+    assert [one["item_id"] for one in json.loads(said.stdout)] == ["i1", "i2"]
+    assert all(1 <= one["rating"] <= 5 for one in json.loads(said.stdout))
+    scored = explain([*run_of, "--held-out", "test", "--json", "--out", str(tmp_path / "texts.jsonl")])
+    assert json.loads(scored.stdout) == [one.model_dump(mode="json") for one in result.texts]
+    assert (tmp_path / "texts.jsonl").read_text() == (folder / "answers.jsonl").read_text()
+    for given, told in (
+        (["--user", "99", "--item", "i1"], "no user '99'"),
+        (["--user", "3", "--item", "i99"], "i99"),
+        (["--held-out", "dev"], "scored on test alone"),
+        (["--held-out", "test", "--data", str(other.path)], "was trained on other data"),
+    ):
+        refused = explain([*run_of, *given])
+        assert refused.exit_code == 2
+        assert told in refused.output
+
+
 def test_leaking_ids_stand_as_a_control_beside_the_rule_and_published_numbers(tmp_path):
     data = sequences(tmp_path)
     cells = {cell.recipe.generative.ids: cell for cell in p5_cells("p5", "smoke", data.path)}
@@ -172,7 +195,7 @@ def test_what_is_missing_is_told_and_what_means_nothing_is_refused(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     said = run("p5", "--dry-run", "--seeds", 1)
     assert "missing: data/beauty; make it with  palate prepare FILES --out data/beauty" in said.stdout
-    assert "p5-lastfm-leaking-seed0: 1,000 steps, sequential, direct" in said.stdout
+    assert "p5-lastfm-leaking-seed0: 1,500 steps, sequential, direct" in said.stdout
     assert "palate prepare FILES --out data/beauty" in run("p5", "--only", "beauty").output
     refused = run("p5", "--processes", 2)
     assert refused.exit_code == 2

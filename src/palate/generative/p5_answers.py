@@ -1,0 +1,64 @@
+"""Explanations of a trained P5 or POD for users and items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palate.data.windows import draw_windows
+from palate.errors import DataError, MismatchError, did_you_mean, unknown_items
+from palate.generative.pepler_answers import WrittenExplanation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palate.data.dataset import Dataset
+    from palate.generative.recommender import GenerativeRecommender
+
+
+def explain_by_ids(
+    recommender: GenerativeRecommender, dataset: Dataset, user_id: str, item_ids: Sequence[str]
+) -> list[WrittenExplanation]:
+    """Write an explanation of each item for a user, with the expected rating where ratings were trained.
+
+    Args:
+        recommender: A model that was trained to explain.
+        dataset: The data that it was trained on, which knows users and items by their ids.
+        user_id: A user of whom it has learned.
+        item_ids: Items of the data.
+
+    Raises:
+        DataError: The user or an item is unknown, or nothing was learned of the user.
+        MismatchError: The model was not trained to explain.
+    """
+    families = recommender.model.settings.families
+    if "explanation" not in families:
+        raise MismatchError(
+            f"the run was trained on {', '.join(families)}; add explanation to generative.families and train it again"
+        )
+    if user_id not in dataset.user_ids:
+        known = did_you_mean(user_id, dataset.user_ids)
+        raise DataError(f"no user {user_id!r} among those of {dataset.info.name}{known}")
+    user = dataset.user_ids.index(user_id)
+    if not recommender.facts.known[user]:
+        raise DataError(
+            f"nothing was learned of the user {user_id!r}, whose id says nothing; take a user of the training"
+        )
+    places = {one: index for index, one in enumerate(dataset.item_ids)}
+    if unknown := [one for one in item_ids if one not in places]:
+        raise unknown_items(unknown)
+    items = [places[one] for one in item_ids]
+    wording = recommender.facts.wording
+    fields = [{"who": wording.who(user), "item": wording.items[item]} for item in items]
+    texts = recommender.write("explanation", "text", fields)
+    ratings: list[float | None] = [None] * len(items)
+    if "rating" in families:
+        windows = draw_windows(dataset.interactions, np.array([user]), 1, "recent", np.random.default_rng(0))
+        asked = np.array([items], dtype=np.int32)
+        expected = recommender.expected_ratings(windows, np.array([user]), asked)
+        ratings = [round(one, 3) for one in expected.mean[0].tolist()]
+    return [
+        WrittenExplanation(item_id=one, text=text, rating=rating)
+        for one, text, rating in zip(item_ids, texts, ratings, strict=True)
+    ]
