@@ -81,9 +81,9 @@ def case(request, tmp_path_factory):
 def test_what_is_missing_is_said(case):
     without, _, _, said = case
     for column, expected in (
-        ("rating", "no ratings: stars cannot be predicted"),
-        ("time", "no times: recency goes by the order of interactions alone"),
-        ("genre", "no categories: items are not related by them"),
+        ("rating", "no ratings: ratings cannot be predicted"),
+        ("time", "no times: recency is measured by the order of interactions alone"),
+        ("genre", "no categories: they relate no items"),
         ("title", "no item texts: "),
     ):
         assert (expected in said) == (column in without)

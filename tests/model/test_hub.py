@@ -82,7 +82,7 @@ def test_a_model_goes_to_the_hub_and_is_loaded_by_its_name(hub, asked, tmp_path)
     done = asked(SCRIPT)
     assert done.returncode == 0, done.stderr
     nothing, refused, url = done.stdout.splitlines()
-    assert nothing.startswith("ann/nothing: no folder, and not loaded from the hub (")
+    assert nothing.startswith("ann/nothing: not a folder, and could not be loaded from the hub (")
     assert refused.startswith(f"ann/taste cannot be written to the hub {address} (")
     assert url.startswith(f"{address}/ann/taste/commit/")
     files = server.files("ann/taste")
@@ -105,7 +105,9 @@ def test_a_model_goes_to_the_hub_and_is_loaded_by_its_name(hub, asked, tmp_path)
 def test_a_hub_that_cannot_be_reached_is_said_in_one_line(asked):
     done = asked("import palate; palate.load_model('ann/taste')", HF_ENDPOINT="http://127.0.0.1:9")
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("palate.errors.DataError: ann/taste: no folder, and not loaded from the hub (")
+    assert last.startswith(
+        "palate.errors.DataError: ann/taste: not a folder, and could not be loaded from the hub ("
+    )
 
 
 def test_only_what_no_folder_is_called_is_a_name_on_the_hub(tmp_path, monkeypatch):

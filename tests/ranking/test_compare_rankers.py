@@ -116,9 +116,7 @@ def test_candidates_of_a_file_are_the_items_on_a_users_line(tmp_path):
     path.write_text("u0 1 77\n")
     with pytest.raises(DataError, match=r"candidates.txt:1: no item '77' in made-up"):
         palate.rank(["popularity"], DATA, candidates=path)
-    with pytest.raises(
-        DataError, match="nowhere: no such file of candidates; expected a file, a number, or all"
-    ):
+    with pytest.raises(DataError, match="nowhere: no such candidate file; expected a file, a number, or all"):
         palate.rank(["popularity"], DATA, candidates="nowhere")
 
 

@@ -100,7 +100,7 @@ def test_nothing_of_a_test_user_is_learned_from():
             "there is no rating predictor 'item-men'; .* did you mean 'item-mean'?",
         ),
         (["item-mean"], {"versus": "ease"}, RecipeError, "no rating predictor 'ease' to compare with"),
-        (["item-mean"], {"visible": [5, 5]}, PalateError, "expected different numbers from 0"),
+        (["item-mean"], {"visible": [5, 5]}, PalateError, "expected distinct numbers, 0 or more"),
         ([("mine", Always(np.nan))], {}, PalateError, "mine returned a mean that is not finite"),
         ([("mine", Always(3.0, 0.0))], {}, PalateError, "or a standard deviation that is not above 0"),
     ],

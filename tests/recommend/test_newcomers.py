@@ -162,7 +162,7 @@ def test_new_items_are_found_in_no_more_of_the_first_places_than_they_have_of_th
     asked = np.isin(target, new)
     assert (first[asked] == target[asked, None]).any(axis=1).mean() > 0.9
     assert np.isin(first, new).mean() < 0.11
-    assert "of the first 10 places, and 10.0% of the choices" in said
+    assert "of the top 10 places, 10.0% of the choices" in said
 
 
 def test_no_new_item_is_above_one_that_is_surely_chosen():

@@ -84,7 +84,7 @@ def test_a_network_that_finds_held_out_items_no_better_is_left_out(chains):
     said = []
     trained = SETTINGS.model_copy(update={"network_size": 4, "network_epochs": 1})
     recommender = fit_recommender(chains, chains.users("train"), trained, ItemSettings(), 1, said.append)
-    assert "network: held-out interactions are found no better with it, and it is left out" in said
+    assert "network: left out, because it does not improve NDCG on held-out interactions" in said
     assert recommender.scorer.network is None
 
 
@@ -107,7 +107,7 @@ def test_a_network_that_finds_them_better_counts_and_is_saved(rows_of_two, tmp_p
 def test_too_few_held_out_interactions_leave_the_weights_as_they_start(films):
     said = []
     fit_recommender(films, films.users("train")[:12], SETTINGS, ItemSettings(), 1, said.append)
-    assert "12 held-out interactions are too few to learn weights from; they stay as they start" in said
+    assert "12 held-out interactions are too few to tune the weights, which keep their initial values" in said
 
 
 def test_all_of_few_users_are_held_out_in_turn(chains):
@@ -150,7 +150,7 @@ def test_filters_by_category_and_year(recommender, films, history):
     (found,) = recommender.recommend([history], k=5, categories=["War"])
     for one in found.items:
         assert "War" in films.items["categories"][films.item_ids.index(one.item_id)]
-    with pytest.raises(DataError, match="'Wart' is no category of small; did you mean 'War'"):
+    with pytest.raises(DataError, match="'Wart' is not a category of small; did you mean 'War'"):
         recommender.recommend([history], categories=["Wart"])
     with pytest.raises(DataError, match="no years"):
         recommender.recommend([history], since=1990)
@@ -193,13 +193,13 @@ def test_interactions_are_removed_from_a_state_exactly(recommender, history):
     assert [one.rating for one in recommender.rate([state], ["i0"])[0].items] == pytest.approx(
         [one.rating for one in recommender.rate([left], ["i0"])[0].items]
     )
-    with pytest.raises(DataError, match="1 of the interactions to remove are none of"):
+    with pytest.raises(DataError, match="1 of the interactions to remove are not in the state of"):
         recommender.removed(left, history.take([2]))
 
 
 def test_a_state_that_holds_only_the_newest_interactions_says_that_none_can_be_removed(films, history):
     short = fitted(films, history=5)
-    with pytest.raises(DataError, match=r"holds the newest 5 of .* make it anew from the history"):
+    with pytest.raises(DataError, match=r"holds the newest 5 of .* rebuild it from the history"):
         short.removed(short.state(history), history.take([0]))
 
 
@@ -258,7 +258,9 @@ def test_without_ratings_or_categories_it_says_what_is_missing_and_chooses_by_wh
 def test_texts_that_are_left_out_are_not_called_missing(films):
     said = []
     fit_recommender(films, films.users("train"), SETTINGS, ItemSettings(), 1, said.append)
-    assert "recommend.texts is false: an item without interactions is known by its categories alone" in said
+    assert (
+        "recommend.texts is false: items without interactions are scored from their categories alone" in said
+    )
 
 
 def test_repeated_events_count_each_time_newer_ones_more():

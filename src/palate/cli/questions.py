@@ -45,7 +45,7 @@ def questions(
     file = out
     if out is None and isinstance(folder, PackagedRun):
         tell(
-            "the scores will be shown and not kept: nothing is written beside the packaged model; --out names a file"
+            "the scores will be shown but not saved: nothing is written beside the packaged model; --out names a file"
         )
     else:
         file = out or folder.path / QUESTIONS_FILE
@@ -54,7 +54,7 @@ def questions(
         except OutputError as error:
             if out is not None:
                 raise
-            tell(f"{error}; the scores will be shown and not kept, unless --out names a file")
+            tell(f"{error}; the scores will be shown but not saved, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
     tell_device(evaluation.device)

@@ -333,7 +333,7 @@ def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> 
     """Check that runs are trained, share a task, and match the dataset."""
     for run in runs:
         if not run.model.is_dir():
-            raise DataError("holds no trained model; finish its training with 'palate train'", run.path)
+            raise DataError("has no trained model; finish its training with 'palate train'", run.path)
         if run.recipe.task != runs[0].recipe.task:
             raise MismatchError(
                 f"{run.path} and {runs[0].path} have different tasks; evaluate them one by one"

@@ -56,7 +56,7 @@ def compare_and_write(
         try:
             check_writable(single)
         except OutputError as error:
-            tell(f"{error}; the scores will be shown and not kept, unless --out names a folder")
+            tell(f"{error}; the scores will be shown but not saved, unless --out names a folder")
     evaluation = _scored(entries, options, show)
     if single is not None:
         _write([evaluation], [single], single)

@@ -95,7 +95,7 @@ def _of_file(path: Path, dataset: Dataset, cases: RankingCases) -> tuple[Ranking
 def _lines(path: Path, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
     """Yield each line's user and distinct items, as indices."""
     if not path.exists():
-        raise DataError("no such file of candidates; expected a file, a number, or all", path)
+        raise DataError("no such candidate file; expected a file, a number, or all", path)
     place = {item_id: index for index, item_id in enumerate(dataset.item_ids)}
     owner = {user_id: index for index, user_id in enumerate(dataset.user_ids)}
     for line, user, items in sequence_lines(path, SkippedRows(allowed=False)):

@@ -62,7 +62,7 @@ def score_held_out(
     dataset = dataset_of(folder, data)
     if dataset.info.fingerprint != trained.record.data_fingerprint:
         raise MismatchError(
-            f"{run} was trained on other data than {dataset.path}; name the dataset that it was trained on with --data"
+            f"{run} was trained on other data than {dataset.path}; name the run's training data with --data"
         )
     split = split_texts(dataset, trained.record.settings, folder.recipe.seed)
     cases = split.test if part == "test" else split.dev

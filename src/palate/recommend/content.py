@@ -69,8 +69,8 @@ class ItemContent:
             encoder = encoder or ItemEncoder.of(self.reading.encoder)
             if encoder.identity != self.reading.encoder:
                 raise MismatchError(
-                    f"the recommender's items were encoded by {self.reading.encoder.name}, and the encoder is "
-                    f"{encoder.identity.name} or another version of it; use the same files"
+                    f"the recommender's items were encoded by {self.reading.encoder.name}, but the encoder given is "
+                    f"{encoder.identity.name} or another version; use the same files"
                 )
             vectors, _ = encoded_items(items, self.reading.texts, encoder)
             found["texts"] = self.text_relation(vectors.sum(axis=1))

@@ -181,7 +181,7 @@ def read_recommender(folder: Path) -> Recommender:
 
 
 def _read_header(path: Path) -> _Header:
-    content = read_bytes(path, "no recommender; train one by a recipe with a section 'recommend'")
+    content = read_bytes(path, "no recommender here; train one from a recipe with a section 'recommend'")
     found = parse_record(_Numbered, content, path, _AGAIN).format
     if found != RECOMMENDER_FORMAT:
         raise DataError(

@@ -100,7 +100,7 @@ def fit_recommender(
     found = _learned(fitting, events, rng, progress)
     scorer = found.scorer(events)
     if found.epochs and scorer.weights.network:
-        tell(f"network: trained again on all training users, for {counted(found.epochs, 'epoch')}")
+        tell(f"network: retrained on all training users, for {counted(found.epochs, 'epoch')}")
         network, _ = train_network(
             found.network_data(events, scorer.relations), settings, seed, epochs=found.epochs
         )
@@ -118,7 +118,7 @@ def _learned(
     kept = None if progress is None else read_progress(progress, RECOMMENDER_FORMAT)
     settings, tell = fitting.settings, fitting.tell
     if kept is not None:
-        tell("going on after the weights, which were learned before")
+        tell("resuming after the weights, which are tuned already")
         set_generator_state(rng, kept.random)
         settings = settings.model_copy(update={"ordered": kept.ordered, "ridge": kept.ridge})
         return replace(fitting, settings=settings, weights=kept.weights, epochs=kept.epochs)
@@ -144,15 +144,15 @@ def _missing(
 ) -> tuple[str, ...]:
     said = []
     if "categories" not in content:
-        said.append("no categories: items are not related by them, and cannot be filtered by them")
+        said.append("no categories: they relate no items, and items cannot be filtered by them")
     if "texts" not in content:
         left_out = not settings.texts and has_texts(dataset)
         why = "recommend.texts is false" if left_out else "no item texts"
-        said.append(f"{why}: an item without interactions is known by its categories alone")
+        said.append(f"{why}: items without interactions are scored from their categories alone")
     if dataset.info.feedback != "ratings":
-        said.append("no ratings: stars cannot be predicted")
+        said.append("no ratings: ratings cannot be predicted")
     if not dataset.info.has_times:
-        said.append("no times: recency goes by the order of interactions alone")
+        said.append("no times: recency is measured by the order of interactions alone")
     return tuple(said)
 
 
@@ -168,8 +168,8 @@ def _is_ordered(
     if dataset.info.has_times or (found := common_order(events, len(dataset.items), rng)) < COMMON:
         return True
     tell(
-        f"no order: histories follow one order of the items, as sorted files do (rank correlation {found:.2f} on "
-        "users that it was not found on), and count as sets; set ordered: true if it is that of time"
+        f"no order: histories follow one order of the items, as in sorted files (rank correlation {found:.2f} on "
+        "held-out users), and are treated as sets; set ordered: true if the order is chronological"
     )
     return False
 
@@ -323,7 +323,9 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
     parts = fitting.held_out(events, rng)
     number = sum(len(held_out) for _, held_out in parts)
     if number < FEWEST:
-        tell(f"{number} held-out interactions are too few to learn weights from; they stay as they start")
+        tell(
+            f"{number} held-out interactions are too few to tune the weights, which keep their initial values"
+        )
         return fitting
     if settings.ridge is None and items <= settings.ridge_items:
         penalty = best_penalty([fitting.without_skips(*part) for part in parts], items)
@@ -340,7 +342,7 @@ def _tuned(fitting: _Fitting, events: Interactions, rng: np.random.Generator) ->
         newcomers = tune_newcomers(taken, tuned, grids, rng, tell)
         weights = weights.model_copy(update={"newcomers": newcomers})
     if settings.network_size and not weights.network:
-        tell("network: held-out interactions are found no better with it, and it is left out")
+        tell("network: left out, because it does not improve NDCG on held-out interactions")
     return replace(fitting, weights=weights, epochs=round(float(np.mean(epochs))))
 
 
@@ -356,7 +358,7 @@ def fit_ratings_of(
     _, described = fit_content(dataset, settings, items)
     found = _ratings(dataset, events, settings, described, np.random.default_rng(seed))
     if found is None:
-        raise DataError(f"{dataset.info.name} has no ratings, so that none can be predicted", dataset.path)
+        raise DataError(f"{dataset.info.name} has no ratings, so none can be predicted", dataset.path)
     return found
 
 

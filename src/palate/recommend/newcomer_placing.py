@@ -111,7 +111,7 @@ def place_newcomers(
             if others >= least and new > best.new:
                 best = _Placing(part, slope, offset, new, others)
     report(
-        f"new items: {best.part * cases.share:.1%} of the first {FIRST} places, and {cases.share:.1%} of the choices; "
+        f"new items: {best.part * cases.share:.1%} of the top {FIRST} places, {cases.share:.1%} of the choices; "
         f"NDCG@{FIRST} {best.new:.4f} of new items, and {best.others:.4f} of others (without new ones "
         f"{without.mean():.4f})"
     )

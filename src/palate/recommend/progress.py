@@ -36,7 +36,7 @@ def read_progress(folder: Path, format: int) -> FitProgress | None:
     path = folder / PROGRESS
     if not path.is_file():
         return None
-    found = read_record(FitProgress, path, "the file is missing", "remove it to learn the weights again")
+    found = read_record(FitProgress, path, "the file is missing", "remove it to tune the weights again")
     return found if found.format == format else None
 
 

@@ -419,12 +419,13 @@ class Recommender:
         """Mask the items that pass the filters, [I]; None without filters."""
         if categories and not self.facts.categories:
             raise DataError(
-                f"the items of {self.facts.name} have no categories; leave the filter by category out, or prepare the "
-                "data with some (--items, --category-col)"
+                f"the items of {self.facts.name} have no categories; leave out the filter by category, or prepare the "
+                "data with categories (--items, --category-col)"
             )
         if unknown := [name for name in categories if name not in self.facts.categories]:
             raise DataError(
-                f"{unknown[0]!r} is no category of {self.facts.name}{did_you_mean(unknown[0], self.facts.categories)}"
+                f"{unknown[0]!r} is not a category of {self.facts.name}"
+                f"{did_you_mean(unknown[0], self.facts.categories)}"
             )
         passed: Bools | None = None
         if categories:
@@ -432,7 +433,7 @@ class Recommender:
             passed = self.items.select(any_of).to_series().to_numpy()
         if since is not None:
             if self.items["year"].null_count() == len(self.items):
-                raise DataError(f"the items of {self.facts.name} have no years; leave the filter by year out")
+                raise DataError(f"the items of {self.facts.name} have no years; leave out the filter by year")
             recent = (self.items["year"].fill_null(-9999) >= since).to_numpy()
             passed = recent if passed is None else passed & recent
         return passed
@@ -460,8 +461,8 @@ class Recommender:
         """The rating model; raises :class:`DataError` where the data has no ratings."""
         if self.ratings is None:
             raise DataError(
-                f"{self.facts.name} has no ratings, so that none can be predicted; choose or recommend, or train on "
-                "data with a column of ratings"
+                f"{self.facts.name} has no ratings, so none can be predicted; choose or recommend instead, or train "
+                "on data with a column of ratings"
             )
         return self.ratings
 

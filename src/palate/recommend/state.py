@@ -72,7 +72,7 @@ class TasteState:
         if self.count > len(self.item_index):
             raise DataError(
                 f"the state of {self.user_id} holds the newest {len(self.item_index):,} of {self.count:,} "
-                "interactions, and cannot restore older ones; make it anew from the history"
+                "interactions, and cannot restore older ones; rebuild it from the history"
             )
         gone = Counter(_rows(past))
         kept = np.ones(self.count, dtype=np.bool_)
@@ -82,7 +82,7 @@ class TasteState:
                 kept[place] = False
         if missing := sum(gone.values()):
             raise DataError(
-                f"{missing} of the interactions to remove are none of {self.user_id}'s; check them"
+                f"{missing} of the interactions to remove are not in the state of {self.user_id}; check them"
             )
         items = self.item_index[kept]
         ratings = self.ratings

@@ -48,9 +48,7 @@ def unpack_state(data: bytes) -> TasteState:
         scalars = json.loads(arrays.pop(_SCALARS).tobytes())
         state: TasteState = _made(TasteState, {**arrays, **scalars}, "")
     except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(
-            f"not a recommender's state ({error}); make it anew from the user's history"
-        ) from error
+        raise DataError(f"not a recommender's state ({error}); rebuild it from the user's history") from error
     return state
 
 

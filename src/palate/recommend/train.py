@@ -39,7 +39,7 @@ def without_missing_encoder(recipe: Recipe, dataset: Dataset, tell: Callable[[st
     try:
         ItemEncoder(recipe.items)
     except MissingExtraError as error:
-        tell(f"the recommender does without the items' texts: {error}")
+        tell(f"the recommender ignores item texts: {error}")
         return recipe.model_copy(update={"recommend": settings.model_copy(update={"texts": False})})
     return recipe
 
@@ -74,7 +74,7 @@ def train_recommender(
     recipe, out = rooted(recipe), Path(out).expanduser()
     settings = recipe.recommend
     if settings is None:
-        raise RecipeError("the recipe has no section 'recommend'; add one, which may be empty: {}")
+        raise RecipeError("the recipe has no section 'recommend'; add one, even an empty one: {}")
     tell = report or (lambda line: None)
     with reproducible(recipe.train.threads, torch.device("cpu")):
         data = dataset or load_dataset(recipe.data.path)

@@ -146,7 +146,7 @@ def _devices() -> tuple[list[FoundDevice], list[str], list[str]]:
     if built_for and len(found) == 1:
         smaller = add_line("torch", "--force-reinstall", "--index-url", _WITHOUT_CUDA)
         notes.append(
-            f"torch {torch.__version__} is built for GPUs and finds none; {smaller}  saves gigabytes"
+            f"torch {torch.__version__} is built for GPUs but finds none; {smaller}  saves gigabytes"
         )
     return found, notes, []
 

@@ -38,12 +38,12 @@ EXTRAS = {
     "sentencepiece": Extra(
         "tokenizers that come as SentencePiece files", ("sentencepiece", "google.protobuf")
     ),
-    "ranking": Extra("the reference als of palate rank", ("implicit",)),
+    "ranking": Extra("the reference ALS of palate rank", ("implicit",)),
     "index": Extra("recommending from millions of items: with_index", ("faiss",)),
     "ray": Extra("a Ray cluster: --engine ray of palate fold, answers, recommend, encode-items", ("ray",)),
     "texts": Extra("BLEU and ROUGE of explanations: palate explain --held-out", ("sacrebleu", "rouge_score")),
-    "datasets": Extra("a dataset as the library datasets holds it: to_datasets", ("datasets",)),
-    "tensorboard": Extra("TensorBoard's event files of a training", ("tensorboard",)),
+    "datasets": Extra("conversion to Hugging Face datasets: to_datasets", ("datasets",)),
+    "tensorboard": Extra("TensorBoard event files of a training", ("tensorboard",)),
 }
 """Extras for users, by name."""
 

@@ -42,7 +42,9 @@ def download_model(name: str, revision: str | None, patterns: Sequence[str]) -> 
     Raises:
         DataError: The model does not exist, or it is not cached and the hub is unreachable.
     """
-    with _telling(lambda reason: DataError(f"no folder, and not loaded from the hub ({reason})", name)):
+    with _telling(
+        lambda reason: DataError(f"not a folder, and could not be loaded from the hub ({reason})", name)
+    ):
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
 
 

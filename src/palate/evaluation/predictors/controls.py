@@ -119,7 +119,7 @@ class AnotherUsersHistory:
         """
         if len(user_index) < 2 or len(np.unique(user_index)) < len(user_index):
             raise PalateError(
-                f"{self.name}: needs at least 2 users, all different, and got {len(np.unique(user_index))} "
+                f"{self.name}: needs at least 2 distinct users, but got {len(np.unique(user_index))} "
                 f"in {len(user_index)} rows"
             )
         shuffled = np.random.default_rng(self._seed).permutation(len(user_index))

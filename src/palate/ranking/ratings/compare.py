@@ -163,7 +163,7 @@ def score_ratings(
     found = [_entry(one, options) for one in entries]
     check_named_once(found, versus, "rating predictor", "item-mean")
     if not options.visible or min(options.visible) < 0 or len(set(visible)) < len(visible):
-        raise PalateError(f"visible ratings {list(visible)}; expected different numbers from 0")
+        raise PalateError(f"visible ratings {list(visible)}; expected distinct numbers, 0 or more")
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     split = make_rating_split(dataset, protocol, options.visible, kind, periods, seed)
     for run in [one.run for one in found if one.run is not None]:

@@ -149,8 +149,8 @@ def make_rating_split(
     for name, parts in (("dev", split.dev), ("test", split.test)):
         if not all(len(cases) for cases in parts.values()):
             raise DataError(
-                f"{dataset.info.name} has no {name} ratings to predict by the protocol {protocol}, which takes "
-                f"{_NEEDS[protocol]}; take another protocol, or more data",
+                f"{dataset.info.name} has no {name} ratings to predict by the protocol {protocol}, which needs "
+                f"{_NEEDS[protocol]}; use another protocol, or more data",
                 dataset.path,
             )
     return split
@@ -159,7 +159,7 @@ def make_rating_split(
 _NEEDS: dict[RatingProtocol, str] = {
     "new-users": "dev and test users with at least 2 ratings",
     "future": "ratings before, in and after the dev period",
-    "cold-items": "at least 20 items, and users who rated drawn and other ones",
+    "cold-items": "at least 20 items, and users who rated both cold and other items",
 }
 
 

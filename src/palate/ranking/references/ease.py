@@ -44,7 +44,7 @@ class Ease:
         items = len(dataset.items)
         if items > MOST_ITEMS:
             raise DataError(
-                f"ease inverts a matrix of {items:,} times {items:,} items, and takes at most {MOST_ITEMS:,}; leave "
+                f"ease inverts a matrix of {items:,} times {items:,} items, but the maximum is {MOST_ITEMS:,}; leave "
                 "the reference out",
                 dataset.path,
             )
