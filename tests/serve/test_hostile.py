@@ -167,7 +167,7 @@ def test_what_a_request_has_besides_its_body_is_bounded(guarded, monkeypatch, be
     with socket.create_connection(guarded) as connection:
         connection.settimeout(30)
         connection.sendall(begins)
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe: the server has closed the connection
+        with pytest.raises(OSError):  # noqa: PT011, PT012 - reset or broken pipe: the server has closed the connection
             for _ in range(200_000):
                 connection.sendall(part)
 
