@@ -1,4 +1,4 @@
-"""HTTP client of the server that ``palate serve`` starts."""
+"""Synchronous HTTP client of the server that ``palate serve`` starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Fields: TypeAlias = Mapping[str, Any]
 _LATER = (429, 503)
 LONGEST_WAIT = 60.0
-"""Seconds that are waited at most before a request is sent again, whatever the server says."""
+"""Maximum delay before a retry, in seconds, whatever ``Retry-After`` says."""
 
 
 class ServerError(PalateError):
@@ -43,17 +43,17 @@ class ServerError(PalateError):
 class Client:
     """Client of a palate server, which retries requests while the server is busy or unreachable.
 
-    Events are given ids before they are sent, so that none counts twice.
+    Adding events is idempotent: each gets an id before it is sent, so that a retry never stores it twice.
 
     Args:
-        url: Where the server is.
-        key: The API key, where it wants one.
-        tries: How often a request is sent at most.
-        seconds: How long one request may take.
+        url: Base URL of the server.
+        key: API key; None for a server without keys.
+        tries: Maximum number of attempts per request, at least 1.
+        seconds: Timeout of one attempt, in seconds.
 
     Raises:
-        ServerError: The server refuses a request.
-        PalateError: It cannot be reached.
+        ServerError: A method got an error response.
+        PalateError: The server was unreachable in all attempts.
 
     Example:
         >>> with palate.Client("http://127.0.0.1:8000", key="secret") as client:  # doctest: +SKIP
@@ -87,12 +87,12 @@ class Client:
         """Add events to a user's history.
 
         Args:
-            user_id: The user.
+            user_id: The user, who is created by the first event.
             events: Events such as ``{"item_id": "50", "rating": 4, "timestamp": 893286638}``; a timestamp may also be
                 a ``datetime`` or an ISO date, in UTC if it has no time zone.
 
         Returns:
-            The server's response: ``new`` and ``known`` events, and the history's ``version``.
+            The numbers of ``new`` events and of those that were already ``known``, and the history's ``version``.
         """
         sent = [{"event_id": uuid.uuid4().hex, **event} for event in events]
         return self._json("POST", f"{_user(user_id)}/events", **_body(sent))
@@ -101,7 +101,7 @@ class Client:
         """Add events of several users in one transaction; each event has a ``user_id``.
 
         Returns:
-            The server's response for each user.
+            One dictionary a user: its ``user_id`` and what :meth:`add_events` returns.
         """
         lines = [_text({"event_id": uuid.uuid4().hex, **event}) for event in events]
         sent = self._json(
@@ -111,11 +111,17 @@ class Client:
         return users
 
     def history(self, user_id: str, newest: int = 1_000, skip: int = 0) -> dict[str, Any]:
-        """Get a user's ``newest`` events before the last ``skip``, oldest first, with the history's version."""
+        """Get a page of a user's history, oldest first, with the history's version.
+
+        Args:
+            user_id: The user.
+            newest: Number of events, counted from the end.
+            skip: Number of events at the end to leave out.
+        """
         return self._json("GET", f"{_user(user_id)}/history", params={"newest": newest, "skip": skip})
 
     def users(self, starting: str = "", most: int = 100) -> list[str]:
-        """List the user ids with a prefix, sorted."""
+        """List at most ``most`` user ids with the prefix ``starting``, sorted."""
         found = self._json("GET", "/users", params={"starting": starting, "most": most})
         users: list[str] = found["users"]
         return users
@@ -123,7 +129,7 @@ class Client:
     def delete_events(
         self, user_id: str, *, event_ids: Sequence[str] = (), item_ids: Sequence[str] = ()
     ) -> int:
-        """Delete events by their ids or by their items.
+        """Delete events of a user by their ids or by their items.
 
         Returns:
             The number of deleted events.
@@ -132,15 +138,15 @@ class Client:
         return int(self._json("DELETE", f"{_user(user_id)}/events", params=which)["events"])
 
     def upgrade(self) -> dict[str, Any]:
-        """Get which of two models answers while one takes the other's place, and how far that is."""
+        """Get the progress of an upgrade from one model to another, and which of the two answers."""
         return self._json("GET", "/upgrade")
 
     def switch(self, which: Literal["old", "new"]) -> dict[str, Any]:
-        """Let one of two models answer from now on; gives what :meth:`upgrade` does."""
+        """Switch to the old or the new model of an upgrade; returns what :meth:`upgrade` does."""
         return self._json("POST", "/upgrade", **_body({"serve": which}))
 
     def delete_user(self, user_id: str) -> int:
-        """Delete a user.
+        """Delete a user with all events and derived data.
 
         Returns:
             The number of deleted events.
@@ -148,20 +154,20 @@ class Client:
         return int(self._json("DELETE", _user(user_id))["events"])
 
     def export(self, user_id: str) -> Iterator[dict[str, Any]]:
-        """Stream everything that the server keeps about a user, a dictionary with its ``kind`` at a time.
+        """Stream all that the server stores about a user, as dictionaries with a ``kind``.
 
         The kinds are ``user``, ``event``, ``encoding`` (user prompts and states, in base64), ``deletion`` and
         ``export``, the folder of an export that holds the user.
 
         Raises:
-            PalateError: Something was deleted meanwhile, or the end has not arrived: what came before is not all.
+            PalateError: The export is incomplete: data was deleted meanwhile, or the stream ended early.
         """
         count, ended = 0, False
         with self._streamed("GET", f"{_user(user_id)}/export") as response:
             for line in filter(None, response.iter_lines()):
                 found: dict[str, Any] = json.loads(line)
                 if found["kind"] == "error":
-                    raise PalateError(f"the export of user {user_id!r} is not whole: {found['detail']}")
+                    raise PalateError(f"the export of user {user_id!r} is incomplete: {found['detail']}")
                 if found["kind"] == "end":
                     ended = found["lines"] == count
                     break
@@ -169,17 +175,23 @@ class Client:
                 yield found
         if not ended:
             raise PalateError(
-                f"the export of user {user_id!r} ends after {count:,} lines without its end; try again"
+                f"the export of user {user_id!r} is incomplete: it ends after {count:,} lines, without the line of "
+                "the kind 'end'; try again"
             )
 
     def deletions(
         self, user_id: str | None = None, *, after: int = 0, most: int = 1_000
     ) -> list[dict[str, Any]]:
-        """List logged deletions after a number, oldest first; those of one user if one is given.
+        """List entries of the deletion log, oldest first.
+
+        Args:
+            user_id: Only deletions of this user; all if None.
+            after: Only entries with a larger ``number``.
+            most: Maximum number of entries.
 
         Returns:
-            For each its ``number``, ``deleted_at``, ``kind``, the ``users`` and ``events`` that were deleted, the
-            ``api_key`` that asked for it, and the digest of ``who`` was deleted.
+            For each entry its ``number``, ``deleted_at``, ``kind``, the numbers of deleted ``users`` and ``events``,
+            the ``api_key`` of the request, and ``who``, a digest of the user's id.
         """
         asked = {"after": after, "most": most, **({} if user_id is None else {"user_id": user_id})}
         found: list[dict[str, Any]] = self._json("GET", "/deletions", params=asked)["deletions"]
@@ -192,11 +204,11 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> str:
-        """Get the answer about a stored user, or about a given history.
+        """Answer a question about a stored user or a given history.
 
         Args:
             user_id: A stored user.
-            instruction: The question; the trained one if None.
+            instruction: The question; the instruction that the model was trained with if None.
             history: Events, instead of a stored user.
 
         Returns:
@@ -205,7 +217,7 @@ class Client:
         return str(self.answers([_question(user_id, instruction, history)])[0]["text"])
 
     def answers(self, questions: Sequence[Fields]) -> list[dict[str, Any]]:
-        """Get the answers to questions such as ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``."""
+        """Answer questions such as ``{"user_id": "42"}`` or ``{"history": […], "instruction": "…"}``, in order."""
         answered: list[dict[str, Any]] = self._json(
             "POST", "/answers", **_body({"questions": list(questions)})
         )["answers"]
@@ -221,15 +233,15 @@ class Client:
         categories: Sequence[str] = (),
         k: int = 3,
     ) -> dict[str, Any]:
-        """Ask a question in free words about a stored user, or about a given history.
+        """Answer a free-text question about a stored user or a given history.
 
         Args:
-            question: The question; ``{item}`` and ``{category}`` in it stand for those given here.
+            question: The question; ``{item}`` and ``{category}`` are placeholders for the arguments below.
             user_id: A stored user.
             history: Events, instead of a stored user.
-            item_ids: Items that it asks about, beside those that it names.
-            categories: Categories likewise.
-            k: Items that are recommended, or are to be avoided.
+            item_ids: Items of the question, in addition to those that its text names.
+            categories: Categories of the question, likewise.
+            k: Number of items to recommend, or to advise against.
 
         Returns:
             The answer's ``text`` and ``source``, the ``kind`` that the question was matched to, ``chances`` and
@@ -249,14 +261,14 @@ class Client:
         by: str = "next item",
         against: bool = False,
     ) -> dict[str, Any]:
-        """Explain the score of an item by what of the history it would be another without.
+        """Explain the score of an item by ablation: the events and categories whose removal changes it most.
 
         Args:
             item_id: The item.
             user_id: A stored user.
             history: Events, instead of a stored user.
-            by: The score: "next item", or "ratings".
-            against: What lowers the score, in the place of what raises it.
+            by: The score: "next item", or "ratings" for the expected rating.
+            against: Whether to list what lowers the score instead of what raises it.
         """
         asked = {**_question(user_id, None, history), "item_id": item_id, "by": by, "against": against}
         return self._json("POST", "/explanations", **_body(asked))
@@ -268,7 +280,7 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> Iterator[str]:
-        """Stream the answer in pieces, while it is generated."""
+        """Stream the answer in pieces while it is generated; arguments are those of :meth:`answer`."""
         sent = {"questions": [_question(user_id, instruction, history)], "stream": True}
         with self._streamed("POST", "/answers", **_body(sent)) as response:
             yield from _pieces(response.iter_lines())
@@ -278,11 +290,11 @@ class Client:
         return self._json("POST", "/views", **_body(_question(user_id, None, history)))
 
     def taste(self, user_id: str | None = None, *, history: Sequence[Fields] | None = None) -> dict[str, Any]:
-        """Get a user's taste by category: chances or mean ratings with 90% intervals, and how they came about."""
+        """Get a user's taste by category: probabilities or mean ratings with 90% intervals, and their course."""
         return self._json("POST", "/tastes", **_body(_question(user_id, None, history)))
 
     def example(self) -> dict[str, Any]:
-        """Get whom to look at first: a stored ``user_id``, or else a made-up ``history`` of the catalogue's items."""
+        """Get an example user: a stored ``user_id``, or else a made-up ``history`` of items of the catalogue."""
         return self._json("GET", "/example")
 
     def attribution(
@@ -292,21 +304,21 @@ class Client:
         *,
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
-        """Get the answer and, for each item of the history, the drop of its log-probability without that item."""
+        """Get the answer and its attribution: the drop of its log-probability without each item of the history."""
         return self._json("POST", "/attributions", **_body(_question(user_id, instruction, history)))
 
     def recommendations(self, users: Sequence[Fields], k: int = 10, **options: Any) -> list[dict[str, Any]]:
-        """List the items of the catalogue that come next for each user.
+        """Recommend items of the catalogue to each user.
 
         Args:
             users: Users such as ``{"user_id": "42"}`` or ``{"history": […]}``.
-            k: Length of a list.
+            k: Number of items per user.
             **options: ``seen``, ``categories``, ``since`` and ``diversity``, as in
                 :meth:`palate.recommend.recommender.Recommender.recommend`.
 
         Returns:
-            For each user the ``items``, each with its ``title`` and its ``share`` of the odds, and whether the list is
-            ``personal``.
+            For each user the ``items``, best first, each with its ``title`` and its ``share``, a probability among
+            the allowed items, and whether the list is ``personal``.
         """
         sent = {"users": list(users), "k": k, **options}
         found: list[dict[str, Any]] = self._json("POST", "/recommendations", **_body(sent))["recommendations"]
@@ -320,7 +332,7 @@ class Client:
         k: int = 10,
         **options: Any,
     ) -> dict[str, Any]:
-        """List the items that come next for a stored user or a given history, see :meth:`recommendations`."""
+        """Recommend items to a stored user or for a given history, see :meth:`recommendations`."""
         return self.recommendations([_question(user_id, None, history)], k, **options)[0]
 
     def ratings(
@@ -331,10 +343,11 @@ class Client:
         Args:
             users: Users as for :meth:`recommendations`.
             item_ids: Items of the catalogue.
-            items: New items as for :meth:`add_items`, which are known in this request alone.
+            items: New items as for :meth:`add_items`, which are not stored.
 
         Returns:
-            For each user the ``items`` in this order, each with its ``rating``, ``sd`` and ``chance`` of a like.
+            For each user the ``items`` in this order, each with its expected ``rating``, the standard deviation
+            ``sd`` and the probability ``chance`` of a like.
         """
         sent = {"users": list(users), "item_ids": list(item_ids), "items": list(items)}
         found: list[dict[str, Any]] = self._json("POST", "/ratings", **_body(sent))["ratings"]
@@ -348,13 +361,13 @@ class Client:
         items: Sequence[Fields] = (),
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
-        """Predict how a stored user, or someone with a given history, would rate items, see :meth:`ratings`."""
+        """Predict the ratings of items by a stored user or for a given history, see :meth:`ratings`."""
         return self.ratings([_question(user_id, None, history)], item_ids, items=items)[0]
 
     def choices(
         self, users: Sequence[Fields], item_ids: Sequence[str] = (), *, items: Sequence[Fields] = ()
     ) -> list[dict[str, Any]]:
-        """Say which of several items each user would choose; arguments are those of :meth:`ratings`."""
+        """Predict which of several items each user would choose; arguments are those of :meth:`ratings`."""
         sent = {"users": list(users), "item_ids": list(item_ids), "items": list(items)}
         found: list[dict[str, Any]] = self._json("POST", "/choices", **_body(sent))["choices"]
         return found
@@ -367,21 +380,21 @@ class Client:
         items: Sequence[Fields] = (),
         history: Sequence[Fields] | None = None,
     ) -> dict[str, Any]:
-        """Say which of several items a stored user, or someone with a given history, would choose."""
+        """Predict which of several items a stored user, or the user of a given history, would choose."""
         return self.choices([_question(user_id, None, history)], item_ids, items=items)[0]
 
     def user_prompt(self, user_id: str) -> Floats:
-        """Get the user prompt of all stored events, [M, E]."""
+        """Get the user prompt of a user's stored events, [M, E]: M vectors of the backbone's embedding size E."""
         from safetensors.numpy import load
 
         prompt: Floats = load(self._send("GET", f"{_user(user_id)}/prompt").content)["user_prompt"]
         return prompt
 
     def items(self, words: str = "", *, item_ids: Sequence[str] = (), most: int = 20) -> list[dict[str, Any]]:
-        """Find items of the catalogue by words of their titles, years and categories, or by their ids.
+        """Find at most ``most`` items of the catalogue by words of title, year and categories, or items by their ids.
 
         Returns:
-            Each one's ``item_id``, ``title`` and ``categories``.
+            The ``item_id``, ``title`` and ``categories`` of each item.
         """
         asked = {"words": words, "item_id": list(item_ids), "most": most}
         found: list[dict[str, Any]] = self._json("GET", "/items", params=asked)["items"]
@@ -404,11 +417,11 @@ class Client:
         return self._json("DELETE", "/items", params={"item_id": list(item_ids)})
 
     def model(self) -> dict[str, Any]:
-        """Get the model's card, its identity, what is recommended, and the server's limits."""
+        """Get the model's card and identity, the recommender's facts, and the server's limits."""
         return self._json("GET", "/model")
 
     def ready(self) -> bool:
-        """Return whether the server can answer now."""
+        """Return whether the server is reachable and ready to answer."""
         try:
             return self._http.get("/ready").is_success
         except httpx.HTTPError:
@@ -416,7 +429,7 @@ class Client:
 
     @contextmanager
     def _streamed(self, method: str, path: str, **content: Any) -> Iterator[httpx.Response]:
-        """Open a response that is read while it arrives."""
+        """Send a request whose response is read as a stream."""
         try:
             with self._http.stream(method, path, **content) as response:
                 if response.is_error:
@@ -449,7 +462,7 @@ class Client:
 
 
 def _seconds(retry_after: str | None, otherwise: float) -> float:
-    """Parse a Retry-After header: seconds, or the date that a proxy may send; at most a minute is waited."""
+    """Parse a Retry-After header, in seconds or as an HTTP date, into seconds of at most :data:`LONGEST_WAIT`."""
     if retry_after is None:
         return otherwise
     try:
@@ -487,7 +500,7 @@ def _text(content: Any) -> str:
 
 
 def _written(value: Any) -> Any:
-    """Encode values that JSON has no type for: times as ISO text, NumPy scalars as numbers."""
+    """Convert values that JSON has no type for: times to ISO text, NumPy scalars to numbers."""
     if isinstance(value, date):
         return value.isoformat()
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:

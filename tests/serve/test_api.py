@@ -106,7 +106,7 @@ def test_what_is_no_json_of_events_is_refused(server, body, said):
         (b'{"user_id": "b/c", "item_id": "1", "rating": 4}', "line 3: user_id: String should match pattern"),
         (
             b'{"user_id": "..", "item_id": "1", "rating": 4}',
-            "line 3: user_id: '.' and '..' mean steps in a path",
+            "line 3: user_id: '.' and '..' have a meaning in URL paths",
         ),
         (b"{oops}", "line 3: not valid JSON"),
         (b'{"user_id": "\xff", "item_id": "1", "rating": 4}', "line 3: "),
@@ -138,7 +138,7 @@ def test_what_a_foreign_page_can_send_unasked_is_refused(server, kind):
 def test_an_id_that_is_taken_is_a_conflict(server):
     server.post("/users/ann/events", json={**EVENT, "event_id": "a"})
     again = server.post("/users/ann/events", json=[EVENT, {**EVENT, "event_id": "a", "rating": 5}])
-    assert "event 'a' of user 'ann' is already there" in refusal(again, 409)
+    assert "event 'a' of user 'ann' is already stored" in refusal(again, 409)
     assert server.get("/users/ann/history").json()["version"] == 1
 
 
@@ -182,7 +182,7 @@ def test_an_unknown_user_is_told(server):
         server.get("/users/bob/history"),
         server.get("/users/bob/prompt"),
     ):
-        assert "no user 'bob' in the store; send an event of theirs first" in refusal(answered, 404)
+        assert "no user 'bob' in the store; add an event of this user first" in refusal(answered, 404)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_no_path_leads_anywhere_else(server, path):
 
 
 def test_unknown_routes_and_methods_are_problems(server):
-    assert "no GET here; /docs lists what there is" in refusal(server.get("/nowhere"), 404)
-    assert "no PUT here" in refusal(server.put("/model"), 405)
+    assert "no GET on this path; /docs lists the routes" in refusal(server.get("/nowhere"), 404)
+    assert "no PUT on this path" in refusal(server.put("/model"), 405)
 
 
 def test_a_deleted_user_is_gone_and_may_come_again(server, tmp_path):
@@ -242,7 +242,7 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(serve):
         for path in ("/users/ann/events", "/events"):
             headers = LINES if path == "/events" else {"content-type": "application/json"}
             answered = server.post(path, content=body, headers=headers)
-            assert "the body is larger than 1,000 bytes; send it in parts" in refusal(answered, 413)
+            assert "the request body is larger than 1,000 bytes; send it in parts" in refusal(answered, 413)
             body = in_parts()
     assert server.post("/users/ann/events", json=EVENT).status_code == 200
 
@@ -324,7 +324,7 @@ def test_more_requests_than_are_taken_at_a_time_are_sent_away(serve, held):
     thread, found = in_background(lambda: server.post("/answers", json={"questions": [QUESTION]}))
     begun.wait(10)
     answered = server.get("/model")
-    assert "1 requests are under way; try again" in refusal(answered, 429)
+    assert "1 requests are pending; try again" in refusal(answered, 429)
     assert answered.headers["retry-after"] == "1"
     assert server.get("/health").json() == {"status": "alive"}
     go_on.set()
@@ -337,7 +337,7 @@ def test_a_request_ends_in_its_time_and_what_nobody_waits_for_is_not_answered(se
     server = serve(limits={"seconds": 0.3, "batch": 1})
     _, go_on = held(server)
     answered = server.post("/answers", json={"questions": [QUESTION] * 4})
-    assert "not done in 0.3 seconds; ask for less, or try again" in refusal(answered, 503)
+    assert "the request took longer than 0.3 seconds; ask for less, or try again" in refusal(answered, 503)
     assert answered.headers["retry-after"]
     sizes = []
     batcher = server.app.app.state.service.batcher
@@ -351,7 +351,7 @@ def test_a_request_ends_in_its_time_and_what_nobody_waits_for_is_not_answered(se
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (StoreError("postgresql://me@db/x is away"), 503, "the user store cannot be used now; try again"),
+        (StoreError("postgresql://me@db/x is away"), 503, "the user store is not available now; try again"),
         (
             StoreFullError("/data/users.sqlite: full"),
             507,
@@ -409,7 +409,7 @@ def test_a_database_that_goes_away_and_comes_back(serve, postgres):
             server.post("/answers", json={"questions": [{"user_id": "ann"}]}),
             server.get("/ready"),
         ):
-            assert refusal(answered, 503) == "the user store cannot be used now; try again"
+            assert refusal(answered, 503) == "the user store is not available now; try again"
             assert answered.headers["retry-after"] == "2"
         assert server.post("/answers", json={"questions": [QUESTION]}).status_code == 200
     finally:
@@ -460,19 +460,19 @@ def test_with_a_key_all_do_by_any_name(guarded, key):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no API key; expected one a line"),
-        (b"# none\n\n", "no API key; expected one a line"),
+        (b"", "found no API key, expected one per line"),
+        (b"# none\n\n", "found no API key, expected one per line"),
         (b"short\n", "keys:1: not an API key; expected 16 or more letters and digits"),
         (b"k" * 16 + b"\ntwo words and more\n", "keys:2: not an API key"),
-        (b"k" * 16 + b" and words\n", "keys:1: 'and' is no property of a key"),
-        (b"\xff\xfe", "no API keys can be read"),
+        (b"k" * 16 + b" and words\n", "keys:1: unknown or invalid option 'and' of a key"),
+        (b"\xff\xfe", "the API keys cannot be read"),
     ],
 )
 def test_keys_that_are_none_are_refused(tmp_path, content, said):
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(DataError, match=said):
         Keys(tmp_path / "keys")
-    with pytest.raises(DataError, match="no API keys can be read"):
+    with pytest.raises(DataError, match="the API keys cannot be read"):
         Keys(tmp_path / "gone")
 
 
@@ -494,7 +494,7 @@ def test_without_keys_only_this_machine_is_served(server, host, status):
 def test_an_open_address_needs_keys(tmp_path, host):
     settings = ServeSettings(run=tmp_path, store="x", host=host)
     with pytest.raises(
-        PalateError, match="can be reached from elsewhere, and there is no key; give --api-key-file"
+        PalateError, match="is reachable from other machines, and there are no API keys; give --api-key-file"
     ):
         settings.check_host()
     settings.model_copy(update={"key_file": tmp_path / "keys"}).check_host()

@@ -144,7 +144,7 @@ def test_states_are_of_the_places_that_items_have_after_a_deletion(serve, recomm
 def test_items_of_the_models_own_data_are_refused(server, serve, recommender_run):
     for one in (server, serve(of=recommender_run)):
         said = refusal(one.delete("/items", params={"item_id": ["none", "1"]}), 422)
-        assert "item_id: '1' is an item of the data that the model was trained on" in said
+        assert "item_id: '1' is an item of the model's data" in said
     for which, said in (({}, "item_id"), ({"item_id": ""}, "item_id.0"), ({"item": "1"}, "unknown field")):
         assert said in refusal(server.delete("/items", params=which), 422)
 

@@ -130,7 +130,7 @@ def test_health_says_which_engine_and_model(serve, plain_run, backbone, engines)
     assert server.get("/ready").json() == ready
     assert server.get("/health").json()["engine"]["checked"]
     engine.name = "another"
-    assert "serves 'the-model' no longer" in refusal(server.get("/ready"), 502)
+    assert "no longer serves 'the-model'" in refusal(server.get("/ready"), 502)
 
 
 def test_without_an_engine_health_says_none(server):
@@ -163,9 +163,9 @@ def test_bfloat16_is_the_same_weights(serve, plain_run, backbone, engines):
     [
         ([500] * 3, 502, "failed (500: status 500 as asked for); its log says more"),
         ([400], 502, "refused the request (400: status 400 as asked for)"),
-        ([401], 502, f"wants another key (401); set {ENGINE_KEY}"),
-        ([429] * 3, 503, "has too much to do (429); try again"),
-        ([503] * 3, 503, "has too much to do (503); try again"),
+        ([401], 502, f"does not accept the API key (401); set {ENGINE_KEY}"),
+        ([429] * 3, 503, "is busy (429); try again"),
+        ([503] * 3, 503, "is busy (503); try again"),
     ],
 )
 def test_the_engines_faults_are_told_apart(serve, plain_run, backbone, engines, failing, status, said):
@@ -254,8 +254,8 @@ def _question():
         (torch.zeros(3), r"a prompt of torch.float32 \[3\], expected vectors"),
         (torch.zeros(0, 32), r"\[0, 32\], expected vectors"),
         (torch.zeros(3, 32, dtype=torch.long), "torch.int64"),
-        (torch.full((3, 32), torch.nan), "numbers that are not finite"),
-        (torch.full((3, 32), torch.inf), "numbers that are not finite"),
+        (torch.full((3, 32), torch.nan), "values that are not finite"),
+        (torch.full((3, 32), torch.inf), "values that are not finite"),
         (torch.full((3, 32), 1e30), "or too large"),
     ],
 )
@@ -291,7 +291,7 @@ def test_runs_that_no_engine_can_write_for_are_refused_before_anything_listens(
     engine = EngineSettings(url="http://127.0.0.1:9")
     for of, said in (
         (run, r"is an encoder-decoder.*leave --engine out.*recipes/gemma3-270m-packaged.yaml"),
-        (recommender_run, "a recommender's run, which generates nothing; leave --engine out"),
+        (recommender_run, "a recommender's run, which generates no text; leave --engine out"),
     ):
         with pytest.raises(MismatchError, match=said):
             start(ServeSettings(run=of, store=str(tmp_path / "users.sqlite"), engine=engine), print)
@@ -309,7 +309,7 @@ def test_a_start_without_the_engine_is_refused(plain_run, tmp_path):
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://me:secret@x", "http://x?key=1", ""])
 def test_addresses_that_are_none_are_refused(url):
-    with pytest.raises(PalateError, match="expected an address like"):
+    with pytest.raises(PalateError, match="expected a URL like"):
         read_engine(url, None)
     with pytest.raises(PalateError, match="there is no --engine"):
         read_engine(None, "x")

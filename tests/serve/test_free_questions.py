@@ -82,7 +82,7 @@ def test_items_are_named_by_title_or_given_by_id(alone, recommender, history):
         ),
         ("What does user 42 like?", "the question is about 'user 42'"),
         ('Would they like "Nothing of the Kind"?', "no category or item is called 'Nothing of the Kind'"),
-        ("Which genres does this user like?", "takes the view of a user encoder; take  packaged"),
+        ("Which genres does this user like?", "needs a user encoder that predicts categories; use  packaged"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(alone, history, question, said):
@@ -106,7 +106,7 @@ def test_a_language_model_alone_answers_what_it_was_trained_on(server, model, hi
     assert (given["kind"], given["source"]) == ("preference", "model")
     assert given["text"] == model.generate([history], "Which genres does this user like and dislike?")[0]
     body = {"questions": [{"history": sent(history), "instruction": WHY}]}
-    assert "takes a recommender; train one with  palate train" in refusal(
+    assert "needs a recommender; train one with  palate train" in refusal(
         server.post("/answers", json=body), 422
     )
 

@@ -13,7 +13,7 @@ from palate.serve.store.store import UserStore
 from serving import refusal, started
 
 resource = pytest.importorskip("resource")
-FULL = "the server's disk is full; nothing of this request was kept"
+FULL = "the server's disk is full; nothing of this request was stored"
 SMALL = {"item_id": "1", "rating": 4, "event_id": "small"}
 LARGE = [{"item_id": str(n % 59 + 2), "rating": 3, "event_id": f"{n}-{'x' * 150}"} for n in range(2000)]
 

@@ -42,7 +42,9 @@ def test_a_key_that_may_only_read_answers_and_changes_nothing(server):
             assert given.status_code in (200, 404, 422, 400), (method, path, given.text)
         else:
             said = refusal(given, 403)
-            assert said == "the API key 'dashboard' may only read; send another one to change something"
+            assert (
+                said == "the API key 'dashboard' is read-only; use another key for requests that change data"
+            )
     question = {"questions": [{"user_id": "ann"}]}
     assert server.post("/answers", json=question, headers=by(READER)).status_code == 200
     after = server.get("/users/ann/export", headers=by(WRITER)).text.splitlines()
@@ -60,7 +62,9 @@ def test_what_is_not_known_to_read_is_refused(server, path):
 def test_a_key_may_ask_as_often_as_it_may(server):
     assert [server.get("/users", headers=by(SLOW)).status_code for _ in range(3)] == [200, 200, 429]
     refused = server.post("/users/ann/events", json={**EVENT, "item_id": "2"}, headers=by(SLOW))
-    assert refusal(refused, 429) == "the API key 'line 4' may ask 2 times a minute; try again in 30 s"
+    assert (
+        refusal(refused, 429) == "the API key 'line 4' is limited to 2 requests a minute; try again in 30 s"
+    )
     assert refused.headers["retry-after"] == "30"
     assert server.get("/users", headers=by(WRITER)).status_code == 200
     assert len(server.get("/users/ann/history", headers=by(WRITER)).json()["events"]) == 1
@@ -92,10 +96,10 @@ def test_no_span_of_time_has_more_requests_than_a_pause_and_the_rate_allow(rate,
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("readonly", "'readonly' is no property of a key; expected  KEY"),
-        ("read-only=yes", "'read-only=yes' is no property of a key"),
-        ("name=", "'name=' is no property of a key"),
-        ("rate", "'rate' is no property of a key"),
+        ("readonly", "unknown or invalid option 'readonly' of a key; expected  KEY"),
+        ("read-only=yes", "unknown or invalid option 'read-only=yes' of a key"),
+        ("name=", "unknown or invalid option 'name=' of a key"),
+        ("rate", "unknown or invalid option 'rate' of a key"),
         ("rate=often", "rate: found 'often', expected a number of requests a minute, 1 or more"),
         ("rate=0", "rate: found '0'"),
         ("rate=inf", "rate: found 'inf'"),
@@ -112,7 +116,7 @@ def test_what_a_key_file_may_not_say_is_named_with_its_line_and_without_the_key(
 
 def test_a_key_stands_once_in_a_file(tmp_path):
     (tmp_path / "keys").write_text(f"{WRITER}\n{READER}\n{WRITER} read-only\n")
-    with pytest.raises(DataError, match="keys:3: this key stands above already; name each key once"):
+    with pytest.raises(DataError, match="keys:3: duplicate key, expected each key once"):
         Keys(tmp_path / "keys")
 
 

@@ -99,7 +99,7 @@ def test_the_command_fills_the_store_that_a_run_is_served_with(recommender_run, 
     assert done.exit_code == 0, done.output
     events = len(tiny_data.interactions)
     assert done.stdout.startswith(
-        f"50 users: {events:,} new events, 0 that the store had already, in sqlite://"
+        f"50 users: {events:,} new events, 0 that were already stored, in sqlite://"
     )
     place = recommender_run / "users.sqlite"
     again = load(tiny_data.path, "--store", place)
@@ -143,7 +143,7 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_written(
         ((scaled, "--run", run), "the rating 10 is not on its scale 1, 2, 3, 4, 5"),
         (
             (ahead,),
-            f"interactions.parquet: user {tiny_data.user_ids[1]!r}, item {item!r}: the time {YEAR_5138} lies in the "
+            f"interactions.parquet: user {tiny_data.user_ids[1]!r}, item {item!r}: the time {YEAR_5138} is in the "
             "future (1 event in all), expected at most",
         ),
         ((tmp_path / "none",), "dataset.json: the file is missing"),
@@ -152,7 +152,4 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_written(
         assert (refused.exit_code, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
         assert said in refused.stderr
     assert not store.exists()
-    assert (
-        "give the run that is served with --run, or the store itself with --store"
-        in load(tiny_data.path).stderr
-    )
+    assert "give the served run with --run, or the store with --store" in load(tiny_data.path).stderr

@@ -123,7 +123,7 @@ def test_an_answer_is_cut_where_it_may_be_no_longer(client, name, address, model
     ("changes", "kind", "param", "said"),
     [
         ({"user": "nobody"}, openai.NotFoundError, None, "'nobody'"),
-        ({"model": "gpt-5"}, openai.NotFoundError, "model", "'gpt-5' is not served here; GET /v1/models"),
+        ({"model": "gpt-5"}, openai.NotFoundError, "model", "'gpt-5' is not served; GET /v1/models"),
         ({"n": 2}, openai.BadRequestError, "n", "n: expected 1"),
         ({"stop": ["."]}, openai.BadRequestError, "stop", "stop: unknown field; leave it out"),
         ({"prompt": "x" * 2_001}, openai.BadRequestError, "instruction", "expected at most 2,000"),

@@ -130,7 +130,7 @@ def test_it_opens_on_somebody_of_the_store(visit, client):
 
 def test_the_keyboard_alone_is_enough(visit, events):
     page = visit(key=None, viewport=NARROW)
-    assert trouble(page) == "this server asks for an API key"
+    assert trouble(page) == "this server requires an API key"
     tab_to(page, "key")
     page.keyboard.type(KEY)
     tab_to(page, "user")
@@ -168,10 +168,10 @@ def test_a_pasted_history_is_answered_as_by_the_api(visit, client, events):
     history = [{name: one[name] for name in ("item_id", "rating")} for one in events] + [new]
     page = visit()
     ask(page, history=json.dumps(history))
-    page.locator("#read", has_text="that was given").wait_for()
+    page.locator("#read", has_text="of the given history").wait_for()
     done(page)
     assert page.inner_text("#answer") == client.answer(history=history)
-    assert page.inner_text("#read") == "9 events of a history that was given."
+    assert page.inner_text("#read") == "9 events of the given history."
     titles = page.locator("#events th").all_inner_texts()
     assert len(titles) == 9
     assert any(title.startswith("Alien") and "Sci-Fi" in title for title in titles)
@@ -205,7 +205,7 @@ def test_a_history_that_cannot_be_read_says_why(visit, pasted, said):
 def test_one_is_asked_about_at_a_time(visit):
     page = shown(visit(), "ann")
     ask(page, "nobody")
-    assert trouble(page) == "no user 'nobody' in the store; send an event of theirs first"
+    assert trouble(page) == "no user 'nobody' in the store; add an event of this user first"
     assert page.locator("#result").is_hidden()
     ask(page, "nobody", "[]")
     assert trouble(page) == "both a user and a history are given; clear one of them"
@@ -215,7 +215,11 @@ def test_one_is_asked_about_at_a_time(visit):
     ("status", "detail", "said"),
     [
         (429, "8 questions are waiting already; try again in 7 s", "8 questions are waiting already"),
-        (503, "not done in 30 seconds; ask for less, or try again", "not done in 30 seconds; ask for less"),
+        (
+            503,
+            "the request took longer than 30 seconds; ask for less, or try again",
+            "the request took longer than 30 seconds; ask for less",
+        ),
     ],
 )
 def test_a_busy_server_says_when_to_try_again(visit, status, detail, said):
@@ -292,7 +296,7 @@ def test_a_changed_rating_changes_what_is_shown_and_nothing_that_is_kept(visit, 
         one = taste[row.locator("th").inner_text().split("\n")[0]]
         for side, found in zip(("liked", "disliked"), row.locator("td.num").all_inner_texts(), strict=False):
             assert int(re.match(r"\d+", found)[0]) == pytest.approx(100 * one[side]["value"], abs=0.51)
-    assert page.locator("#likes .was").count() > 0, "where it stood before"
+    assert page.locator("#likes .was").count() > 0, "the value before the change"
     assert client.history("ann")["events"] == kept
     page.click("#undo")
     page.locator("#undo").wait_for(state="hidden")
@@ -378,14 +382,14 @@ def test_kinds_of_questions_are_buttons(visit, client):
     kinds = client.model()["questions"]
     assert page.locator("#kinds button").count() == len(kinds)
     page.click("[data-kind=recommendation]")
-    page.locator("#state", has_text="Filled in from scores").wait_for()
+    page.locator("#state", has_text="Computed from scores").wait_for()
     done(page)
     assert page.get_attribute("[data-kind=recommendation]", "aria-pressed") == "true"
     given = client.ask("What should I recommend to this user and why?", "ann")
     assert page.inner_text("#answer") == given["text"]
     page.click("[data-kind=rating]")
     page.click("#named button")
-    assert "is named; type a word of it, and choose one of the list" in trouble(page)
+    assert "is given; type a word of its title, and choose one from the list" in trouble(page)
     title = client.items("film 2")[0]["title"]
     page.fill("#entity-0", title)
     page.locator(f"#entity-0-list option[value='{title}']").wait_for(state="attached")
@@ -445,7 +449,7 @@ def test_a_long_history_says_what_is_read_of_it(visit, client, tiny_data):
     ask(page, "long")
     page.locator("#read", has_text="older ones").wait_for()
     done(page)
-    assert page.inner_text("#read") == "The newest 1,000 events of user long; older ones play no part here."
+    assert page.inner_text("#read") == "The newest 1,000 events of user long; older ones are not used."
     assert page.inner_text("#influence-note").startswith(
         "Influences are not shown: history: found 1,000 events"
     )
@@ -479,7 +483,7 @@ def test_a_recommender_alone_has_a_page_too(chromium, recommender_run, tmp_path)
         page.goto(url)
         done(page)
         assert page.locator("#next li").count() == 6
-        assert page.inner_text("#state") == "Filled in from scores."
+        assert page.inner_text("#state") == "Computed from scores."
         assert "Mean rating" in page.inner_text("#taste-head")
         page.close()
 

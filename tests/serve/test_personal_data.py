@@ -97,11 +97,11 @@ def test_the_client_gives_an_export_and_notices_where_it_is_not_whole(listening,
             next(client.export("nobody"))
         read = httpx.Response.iter_lines
         monkeypatch.setattr(httpx.Response, "iter_lines", lambda self: list(read(self))[:-1])
-        with pytest.raises(PalateError, match="ends after 4 lines without its end; try again"):
+        with pytest.raises(PalateError, match="incomplete: it ends after 4 lines, without the line of"):
             list(client.export("ann"))
         error = json.dumps({"kind": "error", "detail": "events were deleted"})
         monkeypatch.setattr(httpx.Response, "iter_lines", lambda self: [error])
-        with pytest.raises(PalateError, match="is not whole: events were deleted"):
+        with pytest.raises(PalateError, match="is incomplete: events were deleted"):
             list(client.export("ann"))
 
 

@@ -152,10 +152,10 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(run, tmp_path, refused
     store = tmp_path / "users.sqlite"
     (tmp_path / "keys").write_text("short")
     assert "no model here" in refused(tmp_path / "gone")
-    assert "--host 0.0.0.0 can be reached from elsewhere" in refused(run, "--host", "0.0.0.0")
+    assert "--host 0.0.0.0 is reachable from other machines" in refused(run, "--host", "0.0.0.0")
     assert "--limit waiting" in refused(run, "--limit", "waiting=0")
     assert "not an API key" in refused(run, "--host", "0.0.0.0", "--api-key-file", tmp_path / "keys")
-    assert "the store is named by" in refused(run, "--store", "mysql://x")
+    assert "invalid store, expected the path of an SQLite file" in refused(run, "--store", "mysql://x")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -384,11 +384,11 @@ def test_two_models_of_other_catalogues_are_not_served(run, recommender_run, tmp
             start_server(ServeSettings(store=str(tmp_path / "users.sqlite"), port=0, **settings), print)
         return str(caught.value)
 
-    assert f"{other} is of another catalogue than {run}: " in said(run=run, recommender=other)
-    assert "is a recommender's run, which --recommender does not go with" in said(
+    assert f"{other} has another catalogue than {run}: " in said(run=run, recommender=other)
+    assert "is a recommender's run, with which --recommender cannot be used" in said(
         run=recommender_run, recommender=other
     )
-    assert "--backbone does not go with" in said(run=recommender_run, backbone="x")
+    assert "--backbone cannot be used" in said(run=recommender_run, backbone="x")
     assert not (tmp_path / "users.sqlite").exists()
 
 

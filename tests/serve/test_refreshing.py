@@ -249,7 +249,7 @@ def test_weights_of_several_types_of_events_are_not_saved_as_ratings(tmp_path):
 
     store = UserStore(tmp_path / "users.sqlite")
     typed = SimpleNamespace(info=SimpleNamespace(unrated=EventTypes(weights={"view": 1.0})), path="data")
-    with pytest.raises(MismatchError, match="the weights of events and not their types"):
+    with pytest.raises(MismatchError, match="the weights of events, but not their types"):
         save_users(store, typed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     store.close()

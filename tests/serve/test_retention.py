@@ -158,9 +158,9 @@ def test_the_command_forgets_and_takes_users_out_of_the_runs_exports(run, tiny_d
         return done
 
     said = call("forget", "--older-than", 7, "--store", name, "--run", run)
-    assert said.stdout == "1 event of 1 user, of whom 1 had no others and are deleted\n"
+    assert said.stdout == "deleted 1 event of 1 user, and 1 of these users, who had no other events\n"
     assert read_prompts(tmp_path / "out", run).user_ids == [second.user_id]
-    assert "exports were not looked at" not in said.stderr
+    assert "exports were not changed" not in said.stderr
     (noted,) = map(json.loads, call("deletions", "--store", name).stdout.splitlines())
     assert (noted["kind"], noted["users"], noted["events"]) == ("age", 1, 1)
     assert call("deletions", "--store", name, "--user", second.user_id).stdout == ""

@@ -16,7 +16,7 @@ def test_a_text_is_kept_replaced_and_deleted_with_its_event(store):
     store.append({"u": [Event("1", 4.0, 10, "a", "Loud and good"), Event("2", 3.0, 11, "b")]})
     assert texts_of(store) == {"1": "Loud and good", "2": ""}
     store.append({"u": [Event("1", 4.0, 10, "a", "Loud and good")]})  # sent again
-    with pytest.raises(ConflictError, match="already there with another item, rating, time or text"):
+    with pytest.raises(ConflictError, match="already stored with another item, rating, time or text"):
         store.append({"u": [Event("1", 4.0, 10, "a", "Loud")]})
     store.append({"u": [Event("1", 2.0, 12, "c", "It broke")]})
     assert texts_of(store)["1"] == "It broke"

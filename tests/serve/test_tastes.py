@@ -98,7 +98,7 @@ def test_without_a_view_the_recommenders_ratings_tell(serve, run_of, recommender
 
 def test_where_nothing_tells_of_categories_it_is_said(serve, run_of, history):
     said = refusal(serve(of=run_of("uem")).post("/tastes", json={"history": sent(history)}), 404)
-    assert said.startswith("tastes by category take a model with a view of its own")
+    assert said.startswith("tastes by category need a user encoder that predicts categories")
 
 
 def test_a_new_item_of_the_history_counts(server, history):

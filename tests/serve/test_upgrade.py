@@ -87,7 +87,7 @@ def test_the_old_model_takes_over_again_and_knows_what_came_meanwhile(serve, sto
     )
     version = taken.json()["version"]
     back = server.post("/upgrade", json={"serve": "old"}).json()
-    assert (back["serving"], back["reason"]) == ("old", "the old one was asked for")
+    assert (back["serving"], back["reason"]) == ("old", "the old model was requested")
     assert back["drift"]["users"] == 3, "how the answers differ stays known"
     (answer,) = ask(server, {"user_id": "ann"})
     assert answer["version"] == version
@@ -164,9 +164,9 @@ def test_what_cannot_take_anothers_place_is_refused(old, new, recommender_run, t
     def check(**settings):
         check_replaces(ServeSettings(store=str(tmp_path / "users.sqlite"), **settings))
 
-    with pytest.raises(MismatchError, match="is the run itself; name the one that was served before"):
+    with pytest.raises(MismatchError, match="is the new run itself; give the run that was served before"):
         check(run=old, previous=old)
-    with pytest.raises(MismatchError, match="alone is a recommender; give runs of one kind"):
+    with pytest.raises(MismatchError, match="is a recommender's; give runs of the same kind"):
         check(run=old, previous=recommender_run)
     with pytest.raises(MismatchError, match="--recommender is given alone"):
         check(run=new, previous=old, recommender=recommender_run)

@@ -44,7 +44,7 @@ def test_more_passes_give_the_same(server, passes):
 def test_an_attribution_ends_when_its_time_is_up(serve, passes):
     server = serve(limits={"seconds": 3})
     refused = server.post("/attributions", json={"history": HISTORY})
-    assert "not done in 3 seconds; ask for less, or try again" in refusal(refused, 503)
+    assert "the request took longer than 3 seconds; ask for less, or try again" in refusal(refused, 503)
     begun = len(passes)
     assert 0 < begun < len(HISTORY)
     assert server.post("/attributions", json={"history": HISTORY[:1]}).status_code == 200

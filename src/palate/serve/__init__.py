@@ -1,4 +1,4 @@
-"""The HTTP server: stored events of users, user prompts and answers.
+"""The HTTP server: stores users' events, encodes user prompts and answers questions.
 
 Public names: ``run.serve``, ``settings.ServeSettings``, ``app.create_app``.
 """

@@ -1,4 +1,4 @@
-"""Free questions as served: matched, answered by the language model or from scores, and explained."""
+"""Free-text questions of the server: matched to a kind, then answered from scores or by the language model."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from palate.words import plural
 
 T = TypeVar("T")
 MOST_LISTED = 10
-"""Most items that an answer in words recommends: each is explained by leaving out events."""
+"""Maximum number of items in a worded answer; each is explained by an ablation of the history."""
 
 
 @dataclass(frozen=True)
 class AskedOfModel:
-    """A question that the language model answers, in a wording that it was trained on."""
+    """A question for the language model, rephrased in a wording that it was trained on."""
 
     asked: AskedQuestion
     question: Question
 
 
 class AnswerableNames(NamedTuple):
-    """The categories of what is served, and what one is called, in the singular."""
+    """The categories that answers may name, and the noun for a category, in the singular."""
 
     categories: Sequence[str]
     field: str
 
 
 class Answering:
-    """Answers free questions of a server; the language model's own words are left to the batcher."""
+    """Matches free-text questions and answers them from scores; generation is left to the batcher."""
 
     def __init__(self, users: Users, limits: Limits) -> None:
         self._users, self._limits = users, limits
@@ -60,19 +60,19 @@ class Answering:
         self._made: tuple[object, object, Answerer] | None = None
 
     async def take(self, work: Callable[[], T]) -> T:
-        """Run work in a thread when it is its turn; raises :class:`OverloadedError` if too many wait."""
+        """Run work in a bounded thread pool; raises :class:`OverloadedError` if its queue is full."""
         return await self._turns.take(work)
 
     def names(self) -> AnswerableNames:
-        """Name the categories that answers speak of, and what a category is called."""
+        """Return the categories that answers may name, and the noun for a category."""
         answerer = self._answerer()
         return AnswerableNames(answerer.names.categories, answerer.field)
 
     def askable(self, thing: str) -> list[AskableQuestion]:
-        """List the kinds of questions that can be asked here, each in a wording of its own.
+        """List the kinds of questions that the served models can answer, each with an example wording.
 
         Args:
-            thing: What an item is called, in the singular.
+            thing: Noun for an item, in the singular.
         """
         answerer, model, known = self._answerer(), self._users.model, self._users.catalogue
         trained = () if model is None else model.trained_kinds
@@ -99,7 +99,7 @@ class Answering:
         ]
 
     def asked(self, sent: SentQuestion, place: str) -> AskedQuestion | AskedOfModel:
-        """Match a question; raises :class:`QuestionError` for what no served model can answer."""
+        """Match a question to a kind; raises :class:`QuestionError` if no served model can answer it."""
         assert sent.instruction is not None
         self._limits.check_count(f"{place}k", sent.k, MOST_LISTED, "ask for fewer")
         self._limits.check_count(f"{place}item_ids", len(sent.item_ids), self._limits.listed)
@@ -114,7 +114,7 @@ class Answering:
         return asked
 
     def answer(self, sent: SentQuestion, asked: AskedQuestion) -> tuple[int | None, WordedAnswer]:
-        """Answer from scores and views, with the version of a stored history."""
+        """Answer from scores and category views; returns the version of a stored history, and the answer."""
         check_awaited()
         version, user, answerer = self._known(sent, self._answerer().needs_view(asked.kind))
         return version, answerer.answer_each([user], asked, sent.k)[0]
@@ -138,7 +138,7 @@ class Answering:
         )
 
     def _answerer(self, items: Sequence[Item] = ()) -> Answerer:
-        """Make the answerer of what is served; names are read again when there are new items."""
+        """Return the cached answerer, renewed when items were added; one for this request if ``items`` are new."""
         model = self._users.model
         served = self._users.recommender
         recommender = None if served is None else served.recommender
@@ -159,7 +159,7 @@ class Answering:
         return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views)
 
     def _known(self, sent: SentUser, viewed: bool) -> tuple[int | None, KnownTaste, Answerer]:
-        """Look up a stored user's state and view, or make those of a given history, with who answers about it."""
+        """Load a stored user's state and view, or compute those of a given history; also returns the answerer."""
         model, served = self._users.model, self._users.recommender
         if sent.user_id is None:
             history, items = self._users.given(sent.history or [])
@@ -192,14 +192,14 @@ class Answering:
     def _recommender(self) -> ServedRecommender:
         if self._users.recommender is None:
             raise QuestionError(
-                "scores of items are explained, and this server has no recommender; start  palate serve RUN "
+                "explanations need the scores of a recommender, and this server has none; start  palate serve RUN "
                 "--recommender RUN2  with RUN2 of recipes/recommend.yaml"
             )
         return self._users.recommender
 
 
 def _in_trained_words(model: PersonalizedModel, asked: AskedQuestion) -> Question:
-    """Leave a question as it is that is in such words already."""
+    """Rephrase a question in a wording that the model was trained on, unless it is in one already."""
     exact = model.question(asked.text)
     settings = model.settings
     return (

@@ -28,22 +28,22 @@ from palate.serve.service import Service
 from palate.serve.settings import ServeSettings
 from palate.serve.upgrade import Upgrade
 
-ABOUT = """Answers about users from long histories of ratings, which a language model reads as soft prompts.
-Errors are problem details (RFC 9457), below `/v1` in OpenAI's shape. Where the server was given keys, every route but
-`/health`, `/ready` and the pages wants `Authorization: Bearer KEY`."""
+ABOUT = """Answers questions about users from their histories of ratings, which a language model reads as soft prompts.
+Errors are problem details (RFC 9457), below `/v1` OpenAI's error objects. With API keys, every route except `/health`,
+`/ready` and the pages requires `Authorization: Bearer KEY`."""
 
 
 SWITCHING = 0.0005
-"""Seconds that a thread computes before the event loop gets its turn: it takes many turns for one request."""
+"""Thread switch interval in seconds, shorter than Python's, as a request needs the event loop many times."""
 
 
 def create_app(settings: ServeSettings, alone: bool = False) -> Gate:
     """Create the ASGI application of one worker, which loads the model on startup.
 
     Args:
-        settings: What is served, and how.
-        alone: Whether the process serves this and does nothing else, so that what it has loaded stays to its end and
-            garbage collections can pass it by.
+        settings: Settings of the server.
+        alone: Whether the process runs nothing else. Objects that exist after startup are then excluded from garbage
+            collection, as they live until the process ends.
 
     Returns:
         The application.
@@ -61,11 +61,11 @@ def create_app(settings: ServeSettings, alone: bool = False) -> Gate:
         app.state.service = service if upgrade is None else upgrade.service
         following = [asyncio.create_task(one.follow()) for one in services]
         following.append(asyncio.create_task(service.delete_aged()))
-        if upgrade is not None:  # each request goes on with the model that it began with
+        if upgrade is not None:  # a request keeps the service, and so the model, that it started with
             following.append(asyncio.create_task(upgrade.run(partial(setattr, app.state, "service"))))
         if alone:
             gc.collect()
-            gc.freeze()  # a full collection among a model's objects would hold every request for .2 s or more
+            gc.freeze()  # a full collection over a model's objects would pause all requests for 0.2 s or more
         yield
         for task in following:
             task.cancel()
@@ -102,7 +102,7 @@ def worker_app() -> Gate:
 
 
 def show_log() -> None:
-    """Log the server's messages to stderr."""
+    """Write the server's log to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("palate.serve")
@@ -111,14 +111,14 @@ def show_log() -> None:
 
 
 def _describe(app: FastAPI, keys: bool) -> None:
-    """Add error responses and API keys to the OpenAPI document."""
+    """Add the error schema and, with ``keys``, API keys to the OpenAPI document."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = made()
         for path, operations in document["paths"].items():
             for operation in operations.values() if path.startswith(OPENAI) else ():
-                operation["responses"].pop("422", None)  # which is 400 there
+                operation["responses"].pop("422", None)  # these routes respond 400 to an invalid body
         parts = document.setdefault("components", {})
         parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
         if keys:

@@ -1,4 +1,4 @@
-"""Batches the questions of concurrent requests: those that wait during a generation are the next batch."""
+"""Dynamic batching of concurrent questions: those queued during a generation form the next batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from palate.tasks.questions import Question
 
 
 class OverloadedError(PalateError):
-    """The queue of questions is full; retry after ``retry_after`` seconds."""
+    """Error for a full queue; ``retry_after`` is the suggested delay before a retry, in seconds."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         self.retry_after = retry_after
@@ -30,7 +30,7 @@ class OverloadedError(PalateError):
 
 @dataclass(eq=False)
 class QueuedQuestion:
-    """A question about a user, and the model that the user was encoded by; ``tell`` receives the answer in pieces."""
+    """A question about an encoded user; ``tell`` receives the answer in pieces, ``answer`` the complete text."""
 
     model: PersonalizedModel
     user: UserPrompt  # [1, M, E]
@@ -40,7 +40,7 @@ class QueuedQuestion:
 
 
 class QuestionQueue(Protocol):
-    """What answers questions: the loaded backbone in batches, or an engine."""
+    """Protocol of queues that answer questions: with the loaded backbone in batches, or with an engine."""
 
     @property
     def waiting(self) -> int:
@@ -56,7 +56,9 @@ class QuestionQueue(Protocol):
 class Batcher:
     """Worker thread that answers questions in batches, without waiting for a batch to fill.
 
-    ``observe`` is told the size of each batch.
+    Args:
+        limits: Maximum batch size and queue length.
+        observe: Called with the size of each batch.
     """
 
     def __init__(self, limits: Limits, observe: Callable[[int], None] = lambda size: None) -> None:
@@ -64,7 +66,7 @@ class Batcher:
         self._waiting: deque[QueuedQuestion] = deque()
         self._changed = threading.Condition()
         self._stopped = False
-        self._seconds = 0.5  # that a batch takes, about
+        self._seconds = 0.5  # moving average of the time of a batch
         self._thread = threading.Thread(target=self._work, name="palate-answers", daemon=True)
         self._thread.start()
 
@@ -114,12 +116,12 @@ class Batcher:
                     break
                 while self._waiting and len(batch) < self._limits.batch:
                     question = self._waiting.popleft()
-                    if question.answer.set_running_or_notify_cancel():  # or nobody waits for it any more
+                    if question.answer.set_running_or_notify_cancel():  # else its client has gone
                         batch.append(question)
             return batch
 
     def _answer(self, batch: Sequence[QueuedQuestion]) -> list[str]:
-        """Answer a batch, in one generation for all models over the same categories."""
+        """Answer a batch, with one generation for all questions whose models have the same categories."""
         rows: dict[tuple[str, ...], list[int]] = {}
         for row, one in enumerate(batch):
             rows.setdefault(one.model.settings.categories, []).append(row)
@@ -131,7 +133,7 @@ class Batcher:
 
 
 def _generated(batch: Sequence[QueuedQuestion]) -> list[str]:
-    """Generate the answers to questions about users of the same categories, with the first one's model."""
+    """Generate answers with the first question's model; all questions' models have the same categories."""
     model = batch[0].model
     tells = [one.tell for one in batch]
     streamer = AnswerPieces(model.tokenizer, tells) if any(tells) else None
@@ -140,7 +142,7 @@ def _generated(batch: Sequence[QueuedQuestion]) -> list[str]:
 
 
 class AnswerPieces:
-    """Streams each question's answer in pieces of whole characters."""
+    """Streamer of ``generate`` that passes on each question's answer in pieces, split at whole characters."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, tells: Sequence[Callable[[str], None] | None]

@@ -1,4 +1,4 @@
-"""The catalogue in words: items by their ids and by what they are called, and a made-up history of them."""
+"""Texts of the catalogue: lookup of items by id, search by words, and a made-up example history."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from palate.serve.explainer import Explainer
 from palate.serve.recommending import ServedRecommender
 
 LIKED, DISLIKED = 6, 4
-"""Items of a made-up history: of a category that is liked, and of one that is not."""
+"""Number of items of the example history in a liked and in a disliked category."""
 
 
 class ServedItems:
-    """Items as the language model's dataset has them, or else the recommender, and those that were added.
+    """Items of the language model's dataset, else of the recommender, with those that were added.
 
     Args:
-        explainer: What knows the dataset of the language model; None where there is none.
-        recommender: The recommender, if there is one.
+        explainer: Holds the items of the language model's dataset; None without a language model.
+        recommender: The recommender; None without one.
     """
 
     def __init__(self, explainer: Explainer | None, recommender: ServedRecommender | None) -> None:
@@ -26,7 +26,7 @@ class ServedItems:
         self._named: tuple[Sequence[Item], list[str]] = (), []
 
     def items(self, item_ids: Sequence[str]) -> list[Item | None]:
-        """Look up items; None where nothing is known but the id."""
+        """Look up items; None for those without a text."""
         found: list[Item | None] = [None] * len(item_ids)
         if self._explainer is not None:
             found = self._explainer.items(item_ids)
@@ -36,10 +36,10 @@ class ServedItems:
         return found
 
     def find(self, words: str, most: int) -> list[Item]:
-        """Find items whose titles, years or categories have all of some words, those first that begin so.
+        """Find items whose title, year and categories contain all words; titles that start with them come first.
 
         Args:
-            words: Words, or beginnings of words; their case does not matter.
+            words: Words or prefixes of words, case-insensitive.
             most: Maximum number of items.
         """
         said = _plain(words).split()
@@ -50,13 +50,13 @@ class ServedItems:
         return [items[at] for at in found[:most]]
 
     def example(self, scale: Sequence[float]) -> list[tuple[Item, float]]:
-        """Make up a history: good ratings for items of the most frequent category, bad ones for another's.
+        """Make up a history: highest ratings for items of the most frequent category, lowest ones for another's.
 
         Args:
             scale: Ratings, ascending.
 
         Returns:
-            The items with their ratings; none where no categories of items are known.
+            The items with their ratings; empty if no item has categories.
         """
         items = [item for item in self._all()[0] if item.categories]
         counts = Counter(name for item in items for name in item.categories)
@@ -75,7 +75,7 @@ class ServedItems:
         ]
 
     def _all(self) -> tuple[Sequence[Item], list[str]]:
-        """List all items, those first that most users have, each with its words."""
+        """Return all items, most popular first, with their search texts."""
         items: Sequence[Item] = ()
         if self._explainer is not None:
             items = self._explainer.all_items()
@@ -92,5 +92,5 @@ def _words_of(item: Item) -> str:
 
 
 def _plain(text: str) -> str:
-    """Write in lower case, with a blank for whatever is neither letter nor digit."""
+    """Convert to lower case, and replace all but letters and digits by blanks."""
     return "".join(one if one.isalnum() else " " for one in text.casefold())

@@ -1,4 +1,4 @@
-"""Client of an engine's completions API: prompts as vectors, answers as token ids."""
+"""Client of an engine's completions API that sends prompt embeddings and receives token ids."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from palate.serve import metrics
 from palate.serve.settings import ENGINE_KEY, EngineSettings
 
 TRIES = 3
-"""Requests until an engine that fails or is busy is given up; answers are greedy, so asking again changes nothing."""
+"""Maximum number of attempts with an engine that fails or is busy; greedy decoding makes a retry idempotent."""
 PAUSE = 0.2
-"""Seconds before the second try, doubled before each further one."""
+"""Delay before the second attempt, in seconds; doubled for each further one."""
 CONNECT = 5.0
-"""Seconds in which a connection must be there."""
+"""Timeout for connecting, in seconds."""
 SAID = 200
-"""Characters of an engine's own message that are passed on."""
+"""Maximum length of an engine's message in palate's errors, in characters."""
 
 
 @dataclass(frozen=True)
 class WrittenTokens:
-    """Tokens that an engine has written."""
+    """Tokens that an engine has generated."""
 
     token_ids: list[int]
     ended: bool
-    """Whether an end token was written."""
+    """Whether an end token was generated."""
     likeliest: tuple[Mapping[int, float], ...] = ()
-    """Log-probabilities of the likeliest tokens at each place, if they were asked for."""
+    """Log-probabilities of the most probable tokens at each position, if requested."""
 
 
 class CompletionsClient:
-    """Asks an engine to go on after prompts. Thread-safe.
+    """Thread-safe client that generates completions of prompts on an engine.
 
     Args:
-        settings: Address and model.
+        settings: URL and model of the engine.
         most: Maximum number of connections.
-        seconds: Timeout of a request.
+        seconds: Timeout of a request, in seconds.
     """
 
     def __init__(self, settings: EngineSettings, most: int, seconds: float) -> None:
@@ -72,7 +72,7 @@ class CompletionsClient:
 
     @cached_property
     def model(self) -> str:
-        """Name of the model; raises :class:`EngineError` if the engine does not serve it, or several."""
+        """Name of the model; raises :class:`EngineError` if it is not served, or is not set and not unique."""
         served, wanted = self.models(), self.settings.model
         if wanted is None and len(served) == 1:
             return served[0]
@@ -85,7 +85,7 @@ class CompletionsClient:
         )
 
     def models(self) -> list[str]:
-        """List the engine's models."""
+        """List the names of the engine's models."""
         with self._told(), self._sent("GET", "/models", None) as response:
             response.read()
             return [str(one["id"]) for one in response.json()["data"]]
@@ -98,18 +98,18 @@ class CompletionsClient:
         allowed: Sequence[int] | None = None,
         likeliest: int | None = None,
     ) -> WrittenTokens:
-        """Write greedily after a prompt.
+        """Generate a completion of a prompt by greedy decoding.
 
         Args:
-            prompt: The prompt's vectors, [T, E].
-            most: Maximum number of tokens.
-            stops: End tokens.
-            allowed: The only tokens that may be written; any if None.
-            likeliest: Also return the log-probabilities of so many tokens at each place.
+            prompt: The prompt's embeddings, [T, E].
+            most: Maximum number of new tokens.
+            stops: Ids of end tokens.
+            allowed: Ids of the only allowed tokens; None allows all.
+            likeliest: Number of most probable tokens per position whose log-probabilities are returned; None for none.
 
         Raises:
-            EngineError: The engine cannot be reached, failed, refused, or answered what is no completion.
-            MismatchError: The prompt is no prompt.
+            EngineError: The engine is unreachable, failed, refused the request, or sent an invalid response.
+            MismatchError: The prompt has a wrong shape or type, or values that are not finite or too large.
         """
         body = self._body(prompt, most, stops, allowed)
         if likeliest is not None:
@@ -125,9 +125,9 @@ class CompletionsClient:
         return WrittenTokens(ids, _has_ended(choice, ids, stops), found)
 
     def pieces(self, prompt: Tensor, most: int, stops: Sequence[int]) -> Iterator[WrittenTokens]:
-        """Write greedily after a prompt, token by token; arguments and errors are those of :meth:`written`.
+        """Stream a completion token by token; arguments and errors are those of :meth:`written`.
 
-        Closing the iterator early ends the generation.
+        Closing the iterator early stops the generation.
         """
         body = {**self._body(prompt, most, stops, None), "stream": True}
         with self._told(), self._sent("POST", "/completions", body) as response:
@@ -147,10 +147,11 @@ class CompletionsClient:
     ) -> dict[str, Any]:
         if prompt.dim() != 2 or not len(prompt) or not prompt.is_floating_point():
             raise MismatchError(f"a prompt of {prompt.dtype} {list(prompt.shape)}, expected vectors [T, E]")
-        # an engine takes what is not finite, and other users' answers suffer; layers square what they read
+        # engines accept values that are not finite, which may spoil other requests of the batch; the sum of squares
+        # also has to be finite, as normalisation layers compute it
         if not bool(prompt.float().square().sum(dim=1).isfinite().all()):
             raise MismatchError(
-                "the prompt has numbers that are not finite, or too large; train the model again"
+                "the prompt has values that are not finite, or too large; train the model again"
             )
         body: dict[str, Any] = {
             "model": self.model,
@@ -164,7 +165,7 @@ class CompletionsClient:
 
     @contextmanager
     def _sent(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator[httpx.Response]:
-        """Send a request, again where the engine is busy, fails or closes the connection before it answers."""
+        """Send a request, with retries if the engine is busy, fails or closes the connection before responding."""
         for attempt in range(TRIES):
             last = attempt == TRIES - 1
             with suppress(httpx.TransportError) if not last else _nothing(), metrics.engine_seconds.time():
@@ -191,12 +192,12 @@ class CompletionsClient:
         if status in (429, 503):
             wait = response.headers.get("retry-after", "")
             raise EngineBusyError(
-                f"the engine at {self.settings.url} has too much to do ({status}); try again",
+                f"the engine at {self.settings.url} is busy ({status}); try again",
                 int(wait) if wait.isdigit() else 2,
             )
         if status in (401, 403):
             raise EngineError(
-                f"the engine at {self.settings.url} wants another key ({status}); set {ENGINE_KEY}"
+                f"the engine at {self.settings.url} does not accept the API key ({status}); set {ENGINE_KEY}"
             )
         if status < 500:
             raise EngineError(f"the engine at {self.settings.url} refused the request ({status}: {said})")
@@ -207,13 +208,13 @@ class CompletionsClient:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Convert errors of the connection and of the content, and count outcomes."""
+        """Convert connection and parsing errors to :class:`EngineError`, and count outcomes."""
         outcome = "failed"
         try:
             yield
             outcome = "answered"
         except GeneratorExit:
-            outcome = "left"  # nobody wanted more
+            outcome = "left"  # the client is gone
             raise
         except EngineBusyError:
             outcome = "busy"
@@ -232,7 +233,7 @@ class CompletionsClient:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EngineError(
-                f"the engine at {self.settings.url} answered what is no completion with token ids "
+                f"the engine at {self.settings.url} sent no valid completion with token ids "
                 f"({type(error).__name__}); expected vLLM 0.10 or newer"
             ) from error
         finally:
@@ -253,7 +254,7 @@ def _has_ended(choice: Mapping[str, Any], ids: Sequence[int], stops: Sequence[in
 
 
 def _said(content: Any) -> str:
-    """Return the message of an error in OpenAI's shape, in one line."""
+    """Extract the message of an OpenAI error object, as one line of at most :data:`SAID` characters."""
     error = content.get("error", content) if isinstance(content, dict) else content
     message = error.get("message", "") if isinstance(error, dict) else error
     return " ".join(str(message).split())[:SAID]

@@ -1,4 +1,4 @@
-"""Connections of a worker: closed while no whole request comes, and never more than the process can hold."""
+"""Limits on a worker's connections: a timeout for request heads, a maximum number, and rate-limited log lines."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ with suppress(ImportError):  # Windows does not have it
 log = logging.getLogger("palate.serve")
 
 SECONDS = 10.0
-"""How long a connection may wait for the end of a request's head: a new one, and one that has begun a next head."""
+"""Timeout for receiving a complete request head, in seconds, from the connection or from the head's first byte."""
 HEAD_BYTES = 1 << 16
-"""Bytes that a request may have besides its body: request line, headers, chunk framing and trailers."""
+"""Maximum size of a request without its body, in bytes: request line, headers, chunk framing and trailers."""
 FRAMING = 8
-"""Bytes of chunk framing allowed for each byte of a chunked body; chunks of one byte take five."""
+"""Maximum size of chunk framing per byte of a chunked body, in bytes; chunks of one byte need five."""
 BACKLOG = 128
-"""Connections that the system holds until they are accepted, and at most as many are accepted at a time."""
+"""Length of the listen queue, and so the maximum number of connections accepted at once."""
 RESERVED = 64
-"""Descriptors that are left for files, the store and the log."""
+"""File descriptors reserved for files, the store and the log."""
 LINES = 20
-"""Lines that a logger may write in each :data:`LINES_SECONDS`."""
+"""Maximum number of lines that a logger writes in :data:`LINES_SECONDS`."""
 LINES_SECONDS = 10.0
+"""Period of :data:`LINES`, in seconds."""
 
 
 def most_connections() -> int:
-    """Return how many connections the limit of open files allows; any number where the system has no such limit."""
+    """Return the maximum number of connections under the limit of open files; ``sys.maxsize`` without a limit."""
     if resource is None:
         return sys.maxsize
     soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -50,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     waiting: ClassVar[dict[GuardedProtocol, float]] = {}
-    """When each connection without a request in progress began to wait, oldest first."""
+    """Start of the wait of each connection without a request in progress, oldest first."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timeout of the first head, and close the longest waiting connections if there are too many."""
@@ -88,13 +89,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._body += len(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop tracking the connection."""
+        """Remove the connection from the waiting ones."""
         self.waiting.pop(self, None)
         super().connection_lost(exc)
 
     @property
     def asks(self) -> bool:
-        """Whether a request is in progress."""
+        """Whether the connection has a request whose response is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def abort(self) -> None:
@@ -125,17 +126,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def tell_if_unbounded() -> None:
-    """Say in the log that connections are not capped, where the system has no limit of open files."""
+    """Log a warning if the number of connections is unlimited, as the system has no limit of open files."""
     if resource is None:
         log.warning(
             "this system has no limit of open files: connections without a request are closed after %g s, but their "
-            "number is not bounded; a proxy before the server can bound it",
+            "number is unlimited; limit it with a reverse proxy",
             SECONDS,
         )
 
 
 class LimitedLines(logging.Filter):
-    """Lets a number of a logger's lines through in each period; the next period says how many were left out."""
+    """Logging filter with a maximum number of lines per period; the next period's first line counts dropped ones."""
 
     def __init__(self, lines: int = LINES, seconds: float = LINES_SECONDS) -> None:
         super().__init__()
@@ -143,7 +144,7 @@ class LimitedLines(logging.Filter):
         self._began, self._written, self._left_out = -seconds, 0, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line is written."""
+        """Return whether a record is logged."""
         now = time.monotonic()
         if now - self._began >= self._seconds:
             if self._left_out:
@@ -158,7 +159,7 @@ class LimitedLines(logging.Filter):
 
 
 def limit_lines() -> None:
-    """Limit the lines of the loggers that clients can make write: uvicorn's and asyncio's, once."""
+    """Rate-limit the loggers that clients can trigger, uvicorn's and asyncio's; idempotent."""
     for name in ("uvicorn.error", "asyncio"):
         logger: Any = logging.getLogger(name)
         if not any(isinstance(one, LimitedLines) for one in logger.filters):

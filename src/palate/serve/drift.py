@@ -1,4 +1,4 @@
-"""Comparison of two models on stored users before one takes the other's place."""
+"""Comparison of two models on a panel of stored users, before one replaces the other."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LISTED = 10
-"""Recommended items that are compared where there is no language model."""
+"""Number of recommended items that are compared if there is no language model."""
 
 
 async def compare(old: Service, new: Service, user_ids: Sequence[str], limits: Limits) -> Drift:
-    """Ask two models about the same users, one after the other, and say what is beyond its limit.
+    """Compare the answers of two models about the same users, and check the limits of change.
 
     Args:
-        old: The model that answers now.
-        new: The model that is to answer.
-        user_ids: The users; those who are deleted meanwhile are left out.
-        limits: How much may change.
+        old: Service of the current model.
+        new: Service of the new model.
+        user_ids: The panel; users who are deleted meanwhile are left out.
+        limits: Limits of changed answers and of the loss of F1.
 
     Returns:
         The comparison.
@@ -58,9 +58,14 @@ async def compare(old: Service, new: Service, user_ids: Sequence[str], limits: L
 
 
 def panel_f1(service: Service, texts: dict[str, str]) -> float | None:
-    """Score answers about stored users against the label rule on their histories, as weighted F1 of both halves.
+    """Score answers about stored users by weighted F1 against the label rule on their histories.
 
-    None where the model's data is not there, or nobody was asked.
+    Args:
+        service: Service of the model that gave the answers.
+        texts: Answers by user id.
+
+    Returns:
+        F1 over liked and disliked labels together; None without the model's dataset, or without answers.
     """
     if service.users.model is None:
         return None
@@ -76,7 +81,7 @@ def panel_f1(service: Service, texts: dict[str, str]) -> float | None:
 
 
 async def _said(service: Service, user_id: str) -> str:
-    """Ask a model about a user: for its answer, or of a recommender alone for its list."""
+    """Get a model's answer about a user, or without a language model the ids of the recommended items."""
     if service.users.model is None:
         return await _patiently(lambda: _listed(service, user_id))
     question = [SentQuestion(user_id=user_id)]
@@ -92,9 +97,9 @@ async def _listed(service: Service, user_id: str) -> str:
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again where users' questions fill the queue."""
+    """Retry as long as the queue is full of users' questions."""
     while True:
         try:
             return await ask()
-        except OverloadedError as error:  # noqa: PERF203 - it is asked again
+        except OverloadedError as error:  # noqa: PERF203 - retried
             await asyncio.sleep(error.retry_after)

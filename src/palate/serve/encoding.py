@@ -1,4 +1,4 @@
-"""The item encoder of a worker: one model, vectors in memory, and work that stops when nobody waits for it."""
+"""The item encoder of a worker: one model, an in-memory LRU cache, and cancellation of abandoned requests."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     import torch
 
 KEPT = 20_000
-"""Vectors that are kept, those used last."""
+"""Size of the in-memory LRU cache, in vectors."""
 _MARK = b"mark"
 BATCH = 16
-"""Texts that are encoded between two checks whether the request is still waited for."""
+"""Number of texts encoded between two checks whether the request was cancelled."""
 
 
 class ServingEncoder(ItemEncoder):
-    """Encodes the texts of requests.
+    """Encoder of item texts in requests.
 
-    What the training has cached is read from there, but nothing is written: a file for each new title would slow
-    down every later request. Vectors of a request that has ended are kept, so that it goes on when it is sent again.
+    The training's cache is read but not written, as a file for each new title would slow down every later request.
+    Vectors of a cancelled request stay in the in-memory cache, so that a repeated request resumes.
     """
 
     def __init__(self, settings: ItemSettings, device: str | torch.device = "auto") -> None:
@@ -38,7 +38,7 @@ class ServingEncoder(ItemEncoder):
         self._kept: OrderedDict[bytes, Floats] = OrderedDict()
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
-        """Encode texts, see :meth:`ItemEncoder.encode`; stops where the request is not waited for any more."""
+        """Encode texts, see :meth:`ItemEncoder.encode`; stops when the request is cancelled."""
         keys = [self._key(text) for text in texts or [""]]
         by_key = dict(zip(keys, texts or [""], strict=True))
         with acquired(self._encoding):
@@ -60,12 +60,12 @@ class ServingEncoder(ItemEncoder):
 
     @contextmanager
     def forgetting(self) -> Iterator[None]:
-        """Forget the vectors that the block does not ask for, if it ends without an error."""
+        """Drop cached vectors that are not used inside the block, if it ends without an error."""
         with acquired(self._encoding):
             self._kept[_MARK] = np.empty(0, np.float32)
             self._kept.move_to_end(_MARK)
         yield
-        with acquired(self._encoding):  # those that were used since stand behind the mark
+        with acquired(self._encoding):  # vectors used inside the block come after the mark
             while _MARK in self._kept:
                 self._kept.popitem(last=False)
 

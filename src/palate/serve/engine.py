@@ -1,4 +1,4 @@
-"""The engine: a thread-safe model and the cached prompts of stored users."""
+"""The served model, thread-safe, and the stored users with their cached encodings."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ if TYPE_CHECKING:
     from palate.serve.recommending import ServedRecommender
 
 KEPT = b"palate-kept-3"
-"""Version of the cached encodings; changing it invalidates those of earlier versions."""
+"""Version of the format of cached encodings; changing it invalidates older ones."""
 
 
 PASS = 8
-"""Histories of an attribution that are encoded between two checks whether it is still waited for."""
+"""Batch size for the histories of an attribution; between batches it is checked whether the request was cancelled."""
 
 
 class ServedModel:
-    """A trained model as served; its methods are thread-safe.
+    """A trained model in the server; its methods are thread-safe.
 
-    What is read of a history, and how, is the model's alone (:meth:`PersonalizedModel.encode` and its states). A
-    model with more items is another model, which takes this one's place when it is whole: a reader keeps the one
-    that it began with.
+    How histories are read is decided by the model alone (:meth:`PersonalizedModel.encode` and its states). Adding
+    items creates a new model object, which replaces ``model`` when it is complete; a request keeps the object that it
+    started with.
     """
 
     def __init__(
@@ -70,7 +70,9 @@ class ServedModel:
     ) -> None:
         self.model = self._trained = find_model(run, backbone, data).load(device)
         self.identity = _identity(run, self.model)
-        self._extending = threading.RLock()  # encoding items may take long, and readers need not wait for it
+        self._extending = (
+            threading.RLock()
+        )  # serialises writers; readers take no lock, as encoding may be slow
         self._encoder = _encoder_of(self.model)
 
     @property
@@ -80,17 +82,17 @@ class ServedModel:
 
     @cached_property
     def trained_kinds(self) -> tuple[QuestionKind, ...]:
-        """Kinds of questions that the language model was trained on; all for one that started as the packaged one."""
+        """Kinds of questions that the language model was trained on; all for the packaged one and its descendants."""
         if self.model.settings.binds or self.model.run is None:
             return tuple(WORDINGS)
         return tuple(self.model.run.recipe.train.questions) or ("preference",)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that the model does not know."""
+        """Return the item ids that are not in the model's table."""
         return self.model.table.unknown(item_ids)
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
-        """List the ratings that are not on the model's scale."""
+        """Return the ratings that are not on the model's scale."""
         return off_scale(self.model.table.rating_values, ratings)
 
     @cached_property
@@ -100,12 +102,12 @@ class ServedModel:
 
     @property
     def unrated(self) -> Unrated:
-        """What an event without a rating weighs; None where it needs one."""
+        """Value of an event without a rating, or weights of event types; None if a rating is required."""
         return self.model.settings.unrated
 
     @property
     def repeats(self) -> bool:
-        """Whether each of a user's events of an item is read, not the last alone."""
+        """Whether all events of an item are read, instead of the last one only."""
         return self.model.settings.repeats
 
     def add_items(self, items: Sequence[Item]) -> None:
@@ -117,13 +119,14 @@ class ServedModel:
     def adding(self, items: Sequence[Item]) -> Iterator[None]:
         """Encode new items, and add them if the block ends without an error.
 
-        Raises :class:`DataError` for an item that is known with other texts.
+        Raises:
+            DataError: An item is known with another text.
         """
         with acquired(self._extending):
             table = self.model.table
             new = set(table.unknown(item.item_id for item in items))
             known = [item for item in items if item.item_id not in new]
-            if known:  # checked against what is known of them alone
+            if known:  # raises if a text differs
                 self._knowing([item.item_id for item in known], known)
             extended = self.model.with_items([item for item in items if item.item_id in new], self._encoder)
             yield
@@ -131,17 +134,17 @@ class ServedModel:
 
     @property
     def own_items(self) -> Sequence[str]:
-        """Items that the model was trained with, or that its data has."""
+        """Ids of the items of the model's data, without added ones."""
         return self._trained.table.item_ids
 
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List those of some items that are the model's own."""
+        """Return those of the item ids that belong to the model's data."""
         known = list(item_ids)
         unknown = set(self._trained.table.unknown(known))
         return [item_id for item_id in known if item_id not in unknown]
 
     def renew(self, items: Sequence[Item], removals: int) -> None:
-        """Know no other added items than these."""
+        """Replace all added items by the given ones."""
         with acquired(self._extending), self._encoder.forgetting():
             new = set(self._trained.table.unknown(item.item_id for item in items))
             self.model = self._trained.with_items(
@@ -151,13 +154,13 @@ class ServedModel:
     def asked(
         self, history: History, instruction: str | Question, new_items: Sequence[Item] = ()
     ) -> QueuedQuestion:
-        """Ask about a history that is not stored, with new items that are not added."""
+        """Create a question about a history that is not stored; new items are known to this question only."""
         model = self._knowing(history.item_ids, new_items)
         question = model.question(instruction) if isinstance(instruction, str) else instruction
         return QueuedQuestion(model, model.encode([history]), question)
 
     def asked_of(self, kept: Encoded, instruction: str | Question) -> QueuedQuestion:
-        """Ask about a cached encoding; vectors of categories that are asked about are computed from its state."""
+        """Create a question about a stored user; vectors of the question's categories are computed from the state."""
         model = self.model
         question = model.question(instruction) if isinstance(instruction, str) else instruction
         if question.entities and kept.state is not None:
@@ -169,21 +172,21 @@ class ServedModel:
     def prompts_of(
         self, histories: Sequence[History], new_items: Sequence[Item] = ()
     ) -> tuple[PersonalizedModel, Iterator[UserPrompt]]:
-        """Encode the user prompts of histories over the first one's items, pass by pass.
+        """Encode the user prompts of histories, all over the items of the first one, in batches of :data:`PASS`.
 
         Returns:
-            The model that encodes them, and the passes.
+            The model that encodes them, and an iterator over the batches.
         """
         model = self._knowing(histories[0].item_ids, new_items)
         return model, (model.encode(some) for some in in_passes(histories, PASS))
 
     def view_of(self, history: History, new_items: Sequence[Item] = ()) -> Tensor | None:
-        """Compute the user encoder's probabilities of each label, liked and disliked, [L, 2]; None if it has none."""
+        """Compute the user encoder's probabilities [L, 2] of liked and disliked labels; None if it predicts none."""
         logits = self._knowing(history.item_ids, new_items).encode([history]).category_logits
         return None if logits is None else logits[0].sigmoid()
 
     def encode(self, found: StoredHistory) -> Encoded:
-        """Encode a stored history for the cache: its user prompt, and its state if the encoder keeps one."""
+        """Encode a stored history for the cache: the user prompt, and the state of a streaming encoder."""
         model = self.model
         if not model.keeps_state:
             return self._encoded(found.version, model.encode([found.history]))
@@ -192,9 +195,11 @@ class ServedModel:
         return self._encoded(found.version, state.user_prompt(), state.to_bytes())
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
-        """Update a cached encoding to the current version, at a cost that does not depend on the history.
+        """Update a cached encoding to the current version, at a cost independent of the history's length.
 
-        None where only the whole history can tell: without a state, or when rounding would show.
+        Returns:
+            The new encoding; None if the whole history has to be encoded, as there is no state or removing events
+            from it would be inexact.
         """
         if kept.state is None:
             return None
@@ -209,12 +214,12 @@ class ServedModel:
 
     @staticmethod
     def prompt_from(kept: Encoded) -> UserPrompt:
-        """Decode the cached user prompt [1, M, E], with the names decided on."""
+        """Decode the cached user prompt [1, M, E], with the categories to name if the encoder decides on them."""
         found = load(kept.prompt)
         return replace(UserPrompt.of([found["user_prompt"]]), named=found.get("named"))
 
     def _knowing(self, item_ids: Sequence[str], new_items: Sequence[Item]) -> PersonalizedModel:
-        """Return the model with the new items among ``item_ids``; the model itself without new items."""
+        """Return the model over ``item_ids`` and the new items; the model itself if there are no new items."""
         model = self.model
         if not new_items:
             return model
@@ -230,7 +235,7 @@ class ServedModel:
 
 
 def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
-    """Create the encoder of new items: that of the model's vectors, or the default one for its probe on titles."""
+    """Create the encoder of new items: that of the model's item vectors, or else the default one, for titles."""
     vectors = vectors_of(model.table)
     if vectors is None:
         return ServingEncoder(ItemSettings(), model.device)
@@ -238,7 +243,7 @@ def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
 
 
 def _identity(run: Path, model: PersonalizedModel) -> str:
-    """Return the sha256 of everything that a model's encodings depend on, with the population that it is bound to."""
+    """Return the SHA-256 of all that encodings depend on: the model's files and the population it is bound to."""
     digest = digest_of_files(model_folder(run), KEPT)
     if model.settings.binds:
         digest.update(f"{model.settings.model_dump_json()} {model.summary.digest}\n".encode())
@@ -246,7 +251,7 @@ def _identity(run: Path, model: PersonalizedModel) -> str:
 
 
 def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
-    """Digest a model's files, but for its card and its exports; ``kind`` tells apart what is made of them."""
+    """Hash a model's files, except its card and list of exports; ``kind`` separates digests of different purpose."""
     digest = hashlib.sha256(kind)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in (CARD, NOTED):
@@ -255,17 +260,17 @@ def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
 
 
 FEW = 100
-"""Events that are checked on the event loop; more of them in a thread."""
+"""Maximum number of events that are validated on the event loop; more are validated in a thread."""
 
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
-"""Origin of a user prompt: cached, updated from the last state, or encoded from the whole history."""
+"""Origin of a user prompt: cached, updated from the cached state, or encoded from the whole history."""
 
 MOST_KEPT = 2**20
-"""Maximum size of a cached user prompt in bytes. Text histories are larger, and cheap to encode."""
+"""Maximum size of a cached user prompt, in bytes. Text histories are larger, and cheap to encode."""
 
 
 class ServedCatalogue(Protocol):
-    """What a served model knows of items and ratings."""
+    """Protocol of served models as seen by the store's events: their items and rating scale."""
 
     @property
     def scale(self) -> list[float]:
@@ -273,17 +278,17 @@ class ServedCatalogue(Protocol):
 
     @property
     def unrated(self) -> Unrated:
-        """What an event without a rating weighs; None where it needs one."""
+        """Value of an event without a rating, or weights of event types; None if a rating is required."""
 
     @property
     def repeats(self) -> bool:
-        """Whether each of a user's events of an item is read, not the last alone."""
+        """Whether all events of an item are read, instead of the last one only."""
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that are not known."""
+        """Return the item ids that are not known."""
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
-        """List the ratings that are not on the scale."""
+        """Return the ratings that are not on the scale."""
 
     def adding(self, items: Sequence[Item]) -> AbstractContextManager[None]:
         """Check new items, and add them if the block ends without an error."""
@@ -293,21 +298,21 @@ class ServedCatalogue(Protocol):
 
     @property
     def own_items(self) -> Sequence[str]:
-        """Items that the model was trained with, or that its data has."""
+        """Ids of the items of the model's data, without added ones."""
 
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List those of some items that are the model's own."""
+        """Return those of the item ids that belong to the model's data."""
 
     def renew(self, items: Sequence[Item], removals: int) -> None:
-        """Know no other added items than these, which are left after a number of deletions."""
+        """Replace all added items by the given ones; ``removals`` is the store's count of deletions of items."""
 
 
 class Encoding(Protocol):
-    """What makes the encodings of stored histories that the store keeps."""
+    """Protocol of models that encode stored histories for the store's cache."""
 
     @property
     def identity(self) -> str:
-        """Digest of everything that the encodings depend on."""
+        """Digest of all that the encodings depend on, the cache key."""
 
     @property
     def reads(self) -> int | None:
@@ -317,20 +322,23 @@ class Encoding(Protocol):
         """Encode a stored history."""
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
-        """Update an encoding; None where only the whole history can tell."""
+        """Update an encoding by the changes; None if the whole history has to be encoded."""
 
 
 def _add_new(served: ServedCatalogue, items: Sequence[Item]) -> bool:
-    """Add the items that a model does not know, in their order; returns whether there were any."""
+    """Add the items that a model does not know; returns whether there were any."""
     new = set(served.unknown(item.item_id for item in items))
     served.add_items([item for item in items if item.item_id in new])
     return bool(new)
 
 
 class Users:
-    """Stored users, and the model that knows their items and encodes them.
+    """The stored users: adds events and items, and computes cached encodings.
 
-    With a recommender alone that is the recommender.
+    Args:
+        served: The language model, whose items and rating scale apply; None if only a recommender is served.
+        store: The user store.
+        recommender: The recommender, whose items and rating scale apply without a language model.
     """
 
     def __init__(
@@ -347,18 +355,18 @@ class Users:
 
     @property
     def served(self) -> ServedModel:
-        """The language model; raises :class:`NotServedError` where a recommender is served alone."""
+        """The language model; raises :class:`NotServedError` without one."""
         if self.model is None:
             raise NotServedError(
                 "this server has a recommender and no language model: POST /recommendations, /ratings and /choices; "
-                "for the rest start  palate serve RUN --recommender RUN2  with the run of a language model first"
+                "for other requests start  palate serve RUN --recommender RUN2  with RUN the run of a language model"
             )
         return self.model
 
     async def append(self, sent: Mapping[str, Sequence[Event]]) -> dict[str, Appended]:
-        """Add events by user id, all or none, in a transaction with those of other requests that wait.
+        """Add events by user id, all or none, in a transaction shared with concurrent requests.
 
-        Raises what :meth:`check` and :meth:`UserStore.append` raise.
+        Raises the errors of :meth:`check` and :meth:`UserStore.append`.
         """
         events = [event for of_user in sent.values() for event in of_user]
         item_ids, ratings = [event.item_id for event in events], [event.rating for event in events]
@@ -366,12 +374,12 @@ class Users:
             removals = self._removals
             if len(events) > FEW or self.catalogue.unknown(item_ids):
                 await run_in_threadpool(self.check, item_ids, ratings)
-            else:  # nothing has to be read for it
+            else:  # needs no access to the store
                 self.check(item_ids, ratings)
             await committing_here()
             try:
                 return await asyncio.wrap_future(self.store.appending(sent, removals))
-            except ItemsRemovedError:  # another server did that
+            except ItemsRemovedError:  # by another server
                 await run_in_threadpool(self.refresh_items)
 
     def check(
@@ -388,7 +396,9 @@ class Users:
     def given(self, events: Sequence[GivenEvent]) -> tuple[History, list[Item]]:
         """Create a history that is not stored, and its new items.
 
-        Raises what :meth:`check` raises, and :class:`ConflictError` for one item id with different texts.
+        Raises:
+            DataError: As :meth:`check`.
+            ConflictError: An item id has different texts.
         """
         history, items = given_history(events, self.catalogue.unrated, self.catalogue.repeats)
         self.check(history.item_ids, history.ratings, items)
@@ -397,7 +407,9 @@ class Users:
     def add_items(self, items: Sequence[Item]) -> None:
         """Add new items, for all servers of this store.
 
-        Raises :class:`DataError` or :class:`ConflictError` for an item that is known with other texts.
+        Raises:
+            DataError: An item is known to the model with another text.
+            ConflictError: An item is stored with another text.
         """
         if items:
             self.refresh_items()
@@ -409,12 +421,13 @@ class Users:
     def delete_items(self, item_ids: Sequence[str], api_key: str | None = None) -> ItemDeletion:
         """Delete added items, and all users' events about them, for all servers of this store.
 
-        Raises :class:`DataError` for an item that the model itself knows.
+        Raises:
+            DataError: An item belongs to the model's data.
         """
         if kept := self.catalogue.trained(item_ids):
             raise DataError(
-                f"item_id: {kept[0]!r} is an item of the data that the model was trained on, expected items of POST "
-                "/items; delete users' events of it with DELETE /users/{user_id}/events"
+                f"item_id: {kept[0]!r} is an item of the model's data, expected items that were added with POST "
+                "/items; delete users' events about it with DELETE /users/{user_id}/events"
             )
         committing()
         deleted = self.store.delete_items(item_ids, api_key)
@@ -422,18 +435,21 @@ class Users:
         return deleted
 
     def at_removal(self, forget: Callable[[], None]) -> None:
-        """Call something after added items have been deleted, by this server or by another one of the store."""
+        """Register a callback for deletions of added items, by this or another server of the store."""
         self._at_removal.append(forget)
 
     def notice(self) -> None:
-        """Forget the items that have been deleted from the store; costs little where there are none."""
+        """Drop the items that have been deleted from the store; cheap if there are none."""
         if self.store.removals() != self._removals:
             self.refresh_items()
 
     def refresh_items(self) -> bool:
-        """Load the items that were added since the last call, and forget deleted ones; returns whether some are new.
+        """Load the items that were added since the last call, and drop deleted ones.
 
-        What a newer model has in its own table stays as it is there.
+        Added items that a newer model has in its own data keep the texts of that data.
+
+        Returns:
+            Whether the known items changed.
         """
         with acquired(self._refreshing):
             found = self.store.items(self._items)
@@ -447,21 +463,24 @@ class Users:
                 learned = [True]
             else:
                 learned = [_add_new(one, found.items) for one in served]
-            # not before: a request that ends above leaves the items to the next one
+            # set last, so that a request that is cancelled above leaves the items to the next one
             self._items, self._removals = found.last, found.removals
             return any(learned)
 
     def encoded(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
-        """Get the user prompt of all stored events, cached by the history's version.
+        """Return the language model's encoding of a stored user, see :meth:`encoded_by`.
 
-        Raises :class:`UnknownUserError`, and :class:`NotServedError` without a language model.
+        Raises:
+            UnknownUserError: The user is not stored.
+            NotServedError: There is no language model.
         """
         return self.encoded_by(self.served, user_id)
 
     def encoded_by(self, encoding: Encoding, user_id: str) -> tuple[Encoded, PromptOrigin]:
-        """Get an encoding of all stored events, cached by the history's version.
+        """Return a model's encoding of a stored user from the cache, brought up to date with the history's version.
 
-        Raises :class:`UnknownUserError`.
+        Raises:
+            UnknownUserError: The user is not stored.
         """
         key, version, kept, removals = self.store.encoded(user_id, encoding.identity)
         if removals != self._removals:
@@ -481,11 +500,11 @@ class Users:
             self.learn(found.history.item_ids)
             key, made, source = found.key, encoding.encode(found), "anew"
         if len(made.prompt) <= MOST_KEPT:
-            with suppress(StoreError):  # it can be made again, and there is an answer to give
+            with suppress(StoreError):  # the cache is optional; the request can be answered without it
                 self.store.keep(key, encoding.identity, made, removals)
         return made, source
 
     def learn(self, item_ids: Sequence[str]) -> list[str]:
-        """List the unknown items, after loading those that others have added."""
+        """Return the ids of unknown items, after loading the items that other servers have added."""
         unknown = self.catalogue.unknown(item_ids)
         return self.catalogue.unknown(unknown) if unknown and self.refresh_items() else unknown

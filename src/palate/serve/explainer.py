@@ -1,4 +1,4 @@
-"""Explanations of answers: likes by category, with the rule's, and attribution to items."""
+"""Explanations of the language model's answers: likes by category, and attribution to items of the history."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ log = logging.getLogger("palate.serve")
 class KnownItems:
     """Titles and categories of the items of a run's dataset, if found, and of added items.
 
-    A model's own table holds vectors alone.
-
-    ``task`` is the label rule over the dataset's categories, and None where the dataset is not there.
+    A model's item table holds vectors only, so texts have to come from the dataset. ``task`` is the label rule over
+    the dataset's categories; None without the dataset.
     """
 
     def __init__(self, run: Path, settings: PersonalizedSettings, data: Path | None = None) -> None:
         self.task: CategoryPreference | None = None
         self.noun = "item"
-        """What an item is called, in the singular."""
+        """Noun for an item, in the singular."""
         self._categories = {name: number for number, name in enumerate(settings.categories)}
         self._items: dict[str, Item] = {}
         self._added: dict[str, Item] = {}
         try:
             dataset = dataset_of(load_run(run), data)
         except PalateError as error:
-            log.info("titles and the rule are not shown: %s", error)
+            log.info("titles and the label rule are not available: %s", error)
             return
         if dataset.info.fingerprint != settings.data_fingerprint:
             log.info(
-                "titles and the rule are not shown: %s is not what the model was trained on", dataset.path
+                "titles and the label rule are not available: %s is not the dataset that the model was trained on",
+                dataset.path,
             )
             return
         self.task = load_task(settings.task, dataset.info)
         self.noun = dataset.info.item_noun
-        # those of the rule; a model may know more by items that were added
+        # the label rule's categories; added items may have brought the model more
         self._categories = {name: number for number, name in enumerate(dataset.categories)}
         items = dataset_items(dataset)
         users = np.bincount(dataset.interactions.item_index, minlength=len(items))
@@ -69,25 +69,25 @@ class KnownItems:
         return list(self._categories)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Add items; those of the dataset are not changed."""
+        """Add items; items of the dataset keep their texts."""
         self._added |= {item.item_id: item for item in items}
 
     def forget_added(self) -> None:
-        """Forget the items that were added."""
+        """Remove the items that were added."""
         self._added = {}
 
     def item(self, item_id: str) -> Item | None:
-        """Return an item, if it is known."""
+        """Return an item; None if its text is not known."""
         return self._items.get(item_id, self._added.get(item_id))
 
     def all(self) -> list[Item]:
-        """List the items, those first that most users have."""
+        """Return all items, most popular first, added ones last."""
         return [*self._items.values(), *self._added.values()]
 
     def statistics(
         self, history: History, scale: Sequence[float], new_items: Sequence[Item] = ()
     ) -> CategoryStatistics:
-        """Compute the statistics of one history for the label rule, [1, L]."""
+        """Compute the statistics [1, L] of one history for the label rule."""
         known: Mapping[str, Item] = {
             **self._added,
             **self._items,
@@ -111,7 +111,7 @@ class KnownItems:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The history to explain."""
+    """A history to explain, with its user and version if stored, and its new items."""
 
     user_id: str | None
     version: int | None
@@ -120,39 +120,42 @@ class _Asked:
 
 
 class Explainer:
-    """Explains stored or given histories; one attribution at a time, as each costs as much as many answers."""
+    """Explains answers about stored or given histories.
+
+    Only one attribution runs at a time, as it costs as much as many answers.
+    """
 
     def __init__(self, users: Users, known: KnownItems, limits: Limits) -> None:
         self._users, self._served, self._store = users, users.served, users.store
         self._known, self._limits = known, limits
         self._attributing = threading.Lock()
-        self._read = 0  # number of the last stored item whose title is known
+        self._read = 0  # number of the last added item that was read from the store
         users.at_removal(self._forget)
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
-        """Look up the titles of items, with their years."""
+        """Look up the titles of items, with their years; None for unknown items."""
         return [None if item is None else titled(item) for item in self.items(item_ids)]
 
     def items(self, item_ids: Sequence[str]) -> list[Item | None]:
-        """Look up items; None where nothing is known but the id."""
+        """Look up items; None for those without a text."""
         if any(self._known.item(item_id) is None for item_id in item_ids):
             self._read_added()
         return [self._known.item(item_id) for item_id in item_ids]
 
     def all_items(self) -> list[Item]:
-        """List all known items, those first that most users have."""
+        """Return all known items, most popular first."""
         self._read_added()
         return self._known.all()
 
     def _read_added(self) -> None:
-        """Learn the items that were added to the store since the last call."""
+        """Read the items that were added to the store since the last call."""
         found = self._store.items(self._read)
         self._known.add(found.items)
         self._read = found.last
 
     @property
     def item_noun(self) -> str:
-        """What an item is called, in the singular."""
+        """Noun for an item, in the singular."""
         return self._known.noun
 
     @property
@@ -162,11 +165,11 @@ class Explainer:
 
     @property
     def task(self) -> CategoryPreference | None:
-        """The label rule; None where the run's dataset is not there."""
+        """The task with the label rule; None without the run's dataset."""
         return self._known.task
 
     def labels(self, user_id: str) -> Preferences | None:
-        """Label a stored user by the rule on the whole history; None without the rule, or without the user."""
+        """Label a stored user by the label rule on the whole history; None without the rule or the user."""
         if self.task is None:
             return None
         try:
@@ -181,7 +184,7 @@ class Explainer:
         self._known.forget_added()
 
     def view(self, sent: SentQuestion) -> View:
-        """Get the user's likes by category; raises the errors of :meth:`Service.prepare`."""
+        """Compute the user's likes by category; raises the errors of :meth:`Service.prepare`."""
         asked = self._asked(sent, self._limits.events)
         self.titles(asked.history.item_ids)  # so that the categories of items added elsewhere are known
         task = self._known.task
@@ -210,10 +213,16 @@ class Explainer:
         )
 
     def attribute(self, sent: SentQuestion, check: Callable[[], object]) -> Attributed:
-        """Attribute an answer to the items; ``check`` is called before each pass, and may stop the work.
+        """Attribute an answer to the items of the history, by leaving out each of them.
 
-        Raises what :meth:`Service.prepare` raises, :class:`DataError` for a history that is too long to leave out
-        every item of it, and :class:`OverloadedError` while another one is worked on.
+        Args:
+            sent: The question.
+            check: Called between batches; may raise an error to cancel the work.
+
+        Raises:
+            DataError: The history is too long for an attribution; or as :meth:`Service.prepare`.
+            UnknownUserError: The user is not stored.
+            OverloadedError: Another attribution is running.
         """
         asked = self._asked(sent, self._served.reads or self._limits.attributed + 1)
         history = self._served.model.visible(asked.history)
@@ -223,7 +232,7 @@ class Explainer:
             )
             raise DataError(
                 f"history: found {found} events that the model reads, expected at most "
-                f"{self._limits.attributed:,} to leave each out in turn; give the most recent ones as a history"
+                f"{self._limits.attributed:,} for an attribution; give the most recent ones as a history"
             )
         instruction = sent.instruction or self._served.model.settings.instruction
         if not self._attributing.acquire(blocking=False):
@@ -259,7 +268,7 @@ class Explainer:
         return _Asked(None, None, *self._users.given(sent.history or []))
 
     def _by_rule(self, found: CategoryStatistics | None) -> dict[str, dict[str, object]]:
-        """Apply the label rule to each of its categories; empty without the rule."""
+        """Apply the label rule to each of its categories; returns fields of :class:`CategoryView` by category."""
         task = self._known.task
         if found is None or task is None:
             return {}

@@ -1,4 +1,4 @@
-"""Middleware: API keys, host names, limits and the access log."""
+"""ASGI middleware around the application: API keys, host names, limits and the access log."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from palate.serve.waiting import Pace, limited
 
 log = logging.getLogger("palate.serve")
 OPEN = ("/health", "/ready")
-"""Routes without key and limits, so that monitoring works while the server is busy."""
+"""Routes without API keys and limits, so that monitoring works while the server is busy."""
 ASKER = "palate.key"
-"""Where a request's scope names the API key that it came with."""
+"""Key of a request's ASGI scope with the name of its API key."""
 BODIES = 16
-"""How many of the largest bodies are held at a time, while they arrive and are read."""
+"""Memory limit for request bodies, as a multiple of the maximum body size."""
 FORWARDING = (
     b"forwarded",
     b"x-forwarded-for",
@@ -35,17 +35,17 @@ FORWARDING = (
     b"x-real-ip",
     b"via",
 )
-"""Headers by which a proxy tells that it passes on someone else's request."""
+"""Headers that show that a proxy has forwarded a request."""
 
 
 @dataclass
 class Gate:
-    """ASGI middleware around the application.
+    """ASGI middleware that authenticates, limits and logs requests.
 
-    Without keys, only names of this machine are served: a page in a browser cannot reach the server by a name of
-    its own, nor can anyone through a proxy on this machine.
+    Without API keys, only requests to loopback host names that no proxy has forwarded are accepted. This prevents DNS
+    rebinding by web pages, and access through a proxy on this machine.
 
-    A body is read whole before the request counts as under way, so that those who send slowly keep nobody out.
+    A request counts as pending only after its body has been received, so that slow clients do not block others.
     """
 
     app: ASGIApp
@@ -54,15 +54,15 @@ class Gate:
     log_content: bool = False
     under_way: int = field(default=0, init=False)
     held: int = field(default=0, init=False)
-    """Bytes of bodies that are held."""
+    """Memory of all request bodies, in bytes."""
     pace: Pace = field(init=False)
-    """Of large bodies."""
+    """Rate limit for receiving large bodies."""
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.limits.body_rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, or respond with an error."""
+        """Handle a request: check it, run the application, and log it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -80,7 +80,7 @@ class Gate:
         try:
             await self._receive_and_serve(scope, receive, send_on)
         except ClientDisconnect:
-            status = 499  # nobody is there to be told
+            status = 499  # client closed request, in the log only
         finally:
             self._note(scope, status, time.monotonic() - started)
 
@@ -94,19 +94,18 @@ class Gate:
                 with anyio.move_on_after(self.limits.body_seconds) as limit:
                     refused = await self._receive(receive, parts)
                 if limit.cancelled_caught:
-                    detail = (
-                        f"the body has not arrived in {self.limits.body_seconds:g} seconds; send it in parts"
-                    )
+                    seconds = f"{self.limits.body_seconds:g} seconds"
+                    detail = f"the request body was not complete after {seconds}; send it in parts"
                     refused = problem(408, detail, {"Connection": "close"})
             if refused is None and self.under_way >= self.limits.requests:
-                detail = f"{self.limits.requests} requests are under way; try again"
+                detail = f"{self.limits.requests} requests are pending; try again"
                 refused = problem(429, detail, {"Retry-After": "1"})
             if refused is not None:
                 await refused(scope, receive, send)
                 return
             whole = b"".join(parts)
             held = len(whole)
-            parts.clear()  # one copy is enough
+            parts.clear()  # frees the second copy
             again = _again(whole, receive)
             del whole
             await self._serve(scope, again, send)
@@ -114,7 +113,7 @@ class Gate:
             self.held -= held or sum(map(len, parts))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application respond in the time that a request has."""
+        """Run the application with the timeout of a request."""
         begun = False
 
         async def send_on(message: Message) -> None:
@@ -128,7 +127,7 @@ class Gate:
             with limited(self.limits.seconds) as limit:
                 await self.app(scope, receive, send_on)
             if limit.cancelled_caught and not begun:
-                detail = f"not done in {self.limits.seconds:g} seconds; ask for less, or try again"
+                detail = f"the request took longer than {self.limits.seconds:g} seconds; ask for less, or try again"
                 await problem(503, detail, {"Retry-After": "2"})(scope, receive, send)
         finally:
             self.under_way -= 1
@@ -137,9 +136,11 @@ class Gate:
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> Any:
         if self.keys is None:
             if not is_loopback(_without_port(headers.get(b"host", ""))):
-                return problem(421, "without API keys only localhost is served; call it by that name")
+                return problem(
+                    421, "without API keys only the host name localhost is served; use it in the URL"
+                )
             if any(name in headers for name in FORWARDING):
-                detail = "without API keys nothing is served through a proxy; give the server --api-key-file"
+                detail = "without API keys requests through a proxy are refused; start the server with --api-key-file"
                 return problem(421, detail)
         elif not is_page(scope["path"]):
             refused = self._refused_key(self.keys, scope, headers)
@@ -151,7 +152,7 @@ class Gate:
         return None
 
     def _refused_key(self, keys: Keys, scope: Scope, headers: dict[bytes, str]) -> Any:
-        """Refuse who has no key, or a key that may not do this, or not so often; notes the key's name."""
+        """Check the API key, its permission and its rate limit; returns the error response, or stores the name."""
         kind, _, sent = headers.get(b"authorization", "").partition(" ")
         key = keys.find(sent.strip()) if kind.lower() == "bearer" else None
         if key is None:
@@ -159,16 +160,16 @@ class Gate:
             return problem(401, detail, {"WWW-Authenticate": "Bearer"})
         if not key.may(scope["method"], scope["path"]):
             return problem(
-                403, f"the API key {key.name!r} may only read; send another one to change something"
+                403, f"the API key {key.name!r} is read-only; use another key for requests that change data"
             )
         if wait := math.ceil(key.wait()):
-            detail = f"the API key {key.name!r} may ask {key.rate:g} times a minute; try again in {wait} s"
+            detail = f"the API key {key.name!r} is limited to {key.rate:g} requests a minute; try again in {wait} s"
             return problem(429, detail, {"Retry-After": str(wait)})
         scope[ASKER] = key.name
         return None
 
     async def _receive(self, receive: Receive, parts: list[bytes]) -> Any:
-        """Receive a body; returns the response if it is too large, which it need not declare."""
+        """Receive a body into ``parts``; returns the error response if it exceeds a limit, declared or not."""
         more, size = True, 0
         while more:
             message = await receive()
@@ -183,12 +184,12 @@ class Gate:
             if size > self.limits.body_bytes:
                 return problem(413, self._too_large())
             if self.held > BODIES * self.limits.body_bytes:
-                return problem(429, "too many bodies arrive at once; try again", {"Retry-After": "1"})
+                return problem(429, "too many large request bodies at once; try again", {"Retry-After": "1"})
             more = message.get("more_body", False)
         return None
 
     def _too_large(self) -> str:
-        return f"the body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
+        return f"the request body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request by its route, which contains no user id."""
@@ -200,7 +201,7 @@ class Gate:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Give the application the body that was received, once, and then what comes after it."""
+    """Return a receive callable that yields the received body as one message, then the following messages."""
     left = [body]
     del body
 

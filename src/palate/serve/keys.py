@@ -1,4 +1,4 @@
-"""API keys: who may ask, for what, and how often."""
+"""API keys of a key file: authentication, permissions and rate limits."""
 
 from __future__ import annotations
 
@@ -29,32 +29,35 @@ ANSWERS = frozenset(
         "/views",
     }
 )
-"""Routes that are asked by POST and change nothing; whatever is not named here, a key that may only read may not."""
+"""Allowlist of POST routes for read-only keys, none of which changes data."""
 EXPECTED = "expected  KEY [name=NAME] [read-only] [rate=REQUESTS A MINUTE]"
 
 
 @dataclass
 class ApiKey:
-    """A key, of which only a digest is kept."""
+    """An API key, stored as a digest only."""
 
     digest: bytes
     name: str
-    """What it is called in messages and in the log of deletions."""
+    """Name in messages and in the deletion log."""
     read_only: bool = False
     rate: float = math.inf
-    """Requests a minute; after a pause as many at once."""
+    """Rate limit in requests per minute, also the maximum burst (token bucket)."""
     _left: float = field(default=math.inf, init=False)
     _counted: float = field(default=-math.inf, init=False)
 
     def may(self, method: str, path: str) -> bool:
-        """Return whether it may ask for this."""
+        """Return whether the key is authorised for a request."""
         return not self.read_only or method in READS or (method == "POST" and path in ANSWERS)
 
     def wait(self, now: float | None = None) -> float:
-        """Count a request; returns the seconds until there may be one, and then none is counted.
+        """Count a request against the rate limit.
 
         Args:
-            now: Seconds of a clock that never goes back, its own if None.
+            now: Time of a monotonic clock in seconds; the current time if None.
+
+        Returns:
+            0 if the request is allowed, else the seconds until one is; such a request is not counted.
         """
         if math.isinf(self.rate):
             return 0.0
@@ -71,28 +74,32 @@ class ApiKey:
 
 
 class Keys:
-    """The keys of a file: one a line, with what it may."""
+    """The API keys of a file, one per line with its options.
+
+    Raises:
+        DataError: The file cannot be read, or a line is invalid.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
-                f"no API keys can be read ({error}); give a file with a key a line", path
+                f"the API keys cannot be read ({error}); give a file with one key per line", path
             ) from error
         self._keys: list[ApiKey] = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.strip().startswith("#"):
                 key = _read(line, path, number)
                 if any(key.digest == other.digest for other in self._keys):
-                    raise DataError("this key stands above already; name each key once", path, number)
+                    raise DataError("duplicate key, expected each key once; remove a line", path, number)
                 self._keys.append(key)
         if not self._keys:
-            raise DataError("no API key; expected one a line", path)
+            raise DataError("found no API key, expected one per line", path)
         self.readable_by_others = bool(path.stat().st_mode & stat.S_IROTH)
 
     def find(self, key: str) -> ApiKey | None:
-        """Find a key, in a time that does not tell which one it is; None if it is not known."""
+        """Find a key by constant-time comparison of digests; None if unknown."""
         asked, found = _digest(key), None
         for one in self._keys:
             if hmac.compare_digest(asked, one.digest):
@@ -119,7 +126,7 @@ def _read(line: str, path: Path, number: int) -> ApiKey:
         elif name == "rate" and equals:
             found.rate = _rate(value, path, number)
         else:
-            raise DataError(f"{option!r} is no property of a key; {EXPECTED}", path, number)
+            raise DataError(f"unknown or invalid option {option!r} of a key; {EXPECTED}", path, number)
     return found
 
 

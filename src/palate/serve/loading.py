@@ -1,4 +1,4 @@
-"""Fills a user store with the users of a prepared dataset."""
+"""Bulk loading of a prepared dataset's users into a user store, for ``palate store load``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from palate.serve.store.store import UserStore
 from palate.words import counted
 
 AT_ONCE = 20_000
-"""Events of a transaction, about: what an interruption may cost."""
+"""Approximate number of events per transaction; an interruption loses at most one transaction."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Numbers of users, and of events that were new to the store and that it had already."""
+    """Numbers of loaded users, of events that were new to the store, and of events that it had already."""
 
     users: int
     new: int
@@ -42,21 +42,21 @@ def load_users(
 ) -> Loaded:
     """Add all events of a dataset's users to a store.
 
-    An event's id is made of its content, so that a load that was interrupted is gone on with by another one, and so is
-    the load of a dataset that was prepared again with newer events.
+    Event ids are digests of the content, which makes loading idempotent: a repeated call resumes an interrupted load,
+    and a dataset that was prepared again adds only its newer events.
 
     Args:
         dataset: The dataset.
-        store: The store; what it holds already stays.
-        progress: Called with the numbers of events that are done and of all.
+        store: The store, which may hold users already.
+        progress: Called with the number of loaded events and their total.
 
     Returns:
-        What was loaded.
+        Counts of users and events.
 
     Raises:
         MismatchError: The store holds events of items, or ratings, that the dataset does not have.
-        DataError: An event lies in the future.
-        StoreError: The store is away, busy or full.
+        DataError: An event's time is in the future.
+        StoreError: The store is unavailable, locked or full.
     """
     check_times(dataset)
     _check_store(dataset, store)
@@ -75,7 +75,7 @@ def check_same_catalogue(run: Path | str, dataset: Dataset) -> None:
     """Raise :class:`MismatchError` unless a run's model knows the items and ratings of a dataset.
 
     Args:
-        run: A language model's run or a recommender's; one that knows no catalogue is bound to any data.
+        run: Run of a language model or a recommender; a model that is not bound to a catalogue fits any dataset.
         dataset: The dataset.
     """
     if is_recommender(run):
@@ -92,7 +92,7 @@ def check_same_catalogue(run: Path | str, dataset: Dataset) -> None:
     if unknown := [one for one in dataset.item_ids if one not in known]:
         raise MismatchError(
             f"{where}, which does not know {counted(len(unknown), 'item')} of it, such as {unknown[0]!r}; give the "
-            "dataset that the run was trained on, or train anew"
+            "dataset that the run was trained on, or train again"
         )
     for item_id, title in dataset.items.select("item_id", "title").iter_rows():
         if titles.get(item_id, title) != title:
@@ -103,19 +103,19 @@ def check_same_catalogue(run: Path | str, dataset: Dataset) -> None:
     if unknown_values := sorted(set(dataset.info.rating_values) - set(scale)):
         raise MismatchError(
             f"{where}: the rating {unknown_values[0]:g} is not on its scale {', '.join(f'{one:g}' for one in scale)}; "
-            "give the dataset that the run was trained on, or train anew"
+            "give the dataset that the run was trained on, or train again"
         )
 
 
 def check_times(dataset: Dataset) -> None:
-    """Raise :class:`DataError` for an event in the future, which a store refuses, before one is opened."""
+    """Raise :class:`DataError` for an event in the future, which a store would refuse."""
     events, latest = dataset.interactions, int(time.time()) + AHEAD
     ahead = np.flatnonzero(events.timestamp > latest)
     if len(ahead):
         user = int(np.searchsorted(events.offsets, ahead[0], side="right")) - 1
         raise DataError(
             f"user {dataset.user_ids[user]!r}, item {dataset.item_ids[events.item_index[ahead[0]]]!r}: the time "
-            f"{events.timestamp[ahead[0]]} lies in the future ({counted(len(ahead), 'event')} in all), expected at "
+            f"{events.timestamp[ahead[0]]} is in the future ({counted(len(ahead), 'event')} in all), expected at "
             f"most {latest} seconds since 1970, a day from now; correct the times and prepare the data again",
             (dataset.path or Path()) / INTERACTIONS_FILE,
         )
@@ -136,7 +136,7 @@ def _check_store(dataset: Dataset, store: UserStore) -> None:
 
 
 def _parts(dataset: Dataset) -> Iterator[list[History]]:
-    """Yield the histories in parts of about :data:`AT_ONCE` events."""
+    """Yield the histories in batches of about :data:`AT_ONCE` events."""
     part: list[str] = []
     events = 0
     for user_id, length in zip(dataset.user_ids, dataset.interactions.lengths.tolist(), strict=True):
@@ -150,7 +150,7 @@ def _parts(dataset: Dataset) -> Iterator[list[History]]:
 
 
 def _events(history: History) -> Sequence[Event]:
-    """Make a user's events; of those that are alike each has its number in the id."""
+    """Create a user's events with ids from their content; repeated events are numbered, so that ids are unique."""
     alike: Counter[tuple[str, float, int]] = Counter()
     made = []
     texts = history.texts or [""] * len(history)

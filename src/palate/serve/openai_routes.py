@@ -1,4 +1,4 @@
-"""OpenAI-compatible routes: clients of that API ask about the stored user whom ``user`` names."""
+"""OpenAI-compatible routes: completions and chat about the stored user that the field ``user`` names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from palate.serve.service import Part, Prepared, Service, answer_all, answer_par
 log = logging.getLogger("palate.serve")
 STARTED = int(time.time())
 _Chunk: TypeAlias = Callable[[int, str, Finish | None], dict[str, Any]]
-"""Makes a choice of a chunk from its index, a piece of text, and why it ends, if it does."""
+"""Creates a choice of a chunk from its index, a piece of text, and the finish reason."""
 
 openai_routes = APIRouter(
     prefix="/v1",
@@ -105,10 +105,10 @@ async def chat_completions(sent: AskedChat, service: Serving) -> Any:
 
 
 async def _prepared(service: Service, sent: AskedModel, instructions: Sequence[str]) -> list[Prepared]:
-    """Encode the user of questions; raises :class:`NotServedError` for another model than the one that is served."""
+    """Encode the user of questions; raises :class:`NotServedError` unless ``model`` names the served one."""
     identity = service.served.identity
     if sent.model not in (service.name, identity):
-        raise NotServedError(f"model: {sent.model!r} is not served here; GET /v1/models names what is")
+        raise NotServedError(f"model: {sent.model!r} is not served; GET /v1/models lists the served model")
     questions = [SentQuestion(user_id=sent.user, instruction=one or None) for one in instructions]
     for one in questions:
         service.limits.check_question(one)
@@ -120,7 +120,7 @@ async def _prepared(service: Service, sent: AskedModel, instructions: Sequence[s
 
 @dataclass(frozen=True)
 class _Ended:
-    """A text within a number of tokens, and why it ends."""
+    """An answer truncated to the maximum number of tokens, with its finish reason."""
 
     text: str
     tokens: int
@@ -128,7 +128,7 @@ class _Ended:
 
     @classmethod
     def of(cls, asked: QueuedQuestion, text: str, most: int | None) -> _Ended:
-        """Cut a text to the first tokens."""
+        """Truncate a text to ``most`` tokens; None for no limit."""
         tokenizer = asked.model.tokenizer
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if most is None or len(ids) <= most:
@@ -137,7 +137,7 @@ class _Ended:
 
 
 def _vectors(asked: QueuedQuestion) -> int:
-    """Count the vectors that the backbone reads of a question."""
+    """Count the input vectors of a question: chat frame, task prompt, user prompt and instruction."""
     model, frame = asked.model, asked.model.frame
     around = 0 if frame is None else len(frame.opening) + len(frame.closing)
     instruction = model.tokenizer(asked.question.text)["input_ids"]
@@ -156,7 +156,7 @@ def _streamed(
     begun: dict[str, Any],
     chunk: _Chunk,
 ) -> StreamingResponse:
-    """Stream answers; raises :class:`OverloadedError` at once, before anything is sent."""
+    """Stream answers; raises :class:`OverloadedError` before the response starts."""
     parts = answer_parts(service.batcher, prepared)
     lines = _lines(_Written(prepared, most), parts, begun, chunk, sent.wants_usage)
     return StreamingResponse(lines, media_type=SSE, headers={"Cache-Control": "no-store"})
@@ -164,20 +164,21 @@ def _streamed(
 
 @dataclass
 class _Written:
-    """What has been sent of each answer."""
+    """Progress of streamed answers."""
 
     prepared: Sequence[Prepared]
     most: int | None
     whole: dict[int, str] = field(default_factory=dict)
-    """The answers as far as they have come, of which at most ``most`` tokens are sent."""
+    """The text generated so far of each answer, of which at most ``most`` tokens are sent."""
     sent: dict[int, _Ended] = field(default_factory=dict)
+    """The text sent so far of each answer."""
 
     def add(self, number: int, text: str) -> str:
-        """Add to an answer; returns what may be sent of it."""
+        """Append a piece to an answer; returns the text to send."""
         return self.reach(number, self.whole.get(number, "") + text)
 
     def reach(self, number: int, whole: str) -> str:
-        """Set what an answer is so far; returns what may be sent of it."""
+        """Replace the text of an answer generated so far; returns the text to send."""
         self.whole[number] = whole
         before = self.sent[number].text if number in self.sent else ""
         self.sent[number] = now = _Ended.of(self.prepared[number].question, whole, self.most)
@@ -187,7 +188,7 @@ class _Written:
 async def _lines(
     written: _Written, parts: AsyncIterator[Part], begun: dict[str, Any], chunk: _Chunk, usage: bool
 ) -> AsyncIterator[str]:
-    """Format server-sent events: a chunk for each piece, one for each end, the usage if wanted, and ``[DONE]``."""
+    """Format server-sent events: a chunk per piece, one per finish, the usage if requested, and ``[DONE]``."""
     nothing = {"usage": None} if usage else {}
     async for part in parts:
         if part.kind == "error":

@@ -1,4 +1,4 @@
-"""Request and response schemas of the OpenAI-compatible routes, and the shape of their errors."""
+"""Request, response and error schemas of the OpenAI-compatible routes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from palate.system.records import Frozen
 
 Finish: TypeAlias = Literal["stop", "length"]
 _Text: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True)]
-_NO_EFFECT = "Taken, and without effect: answers are greedy"
+_NO_EFFECT = "Accepted but ignored, as decoding is greedy"
 
 
 class StreamOptions(Frozen):
     """Options of a streamed answer."""
 
-    include_usage: bool | None = Field(None, description="Send the usage in a last chunk")
+    include_usage: bool | None = Field(None, description="Whether a last chunk holds the usage")
 
 
 class AskedModel(Frozen):
-    """Fields that both kinds of completions share."""
+    """Fields that completions and chat completions share."""
 
-    model: Annotated[str, StringConstraints(min_length=1)] = Field(description="As GET /v1/models names it")
-    user: UserId = Field(description="Id of the stored user who is asked about")
+    model: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="Name of the model, as in GET /v1/models"
+    )
+    user: UserId = Field(description="Id of the stored user that the question is about")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = Field(None, description="Answers are greedy, so there is one")
+    n: Literal[1] | None = Field(None, description="Number of answers, always 1, as decoding is greedy")
     temperature: float | None = Field(None, ge=0, le=2, description=_NO_EFFECT)
     top_p: float | None = Field(None, ge=0, le=1, description=_NO_EFFECT)
     seed: int | None = Field(None, description=_NO_EFFECT)
@@ -40,15 +42,15 @@ class AskedModel(Frozen):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
+        """Whether a stream ends with a chunk of the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 class AskedCompletion(AskedModel):
-    """A question, or several about one user."""
+    """One or several questions about a user."""
 
     prompt: _Text | Annotated[list[_Text], Field(min_length=1)] = Field(
-        "", description="The question; what the model was trained to answer if empty"
+        "", description="The question; if empty, the instruction that the model was trained with"
     )
     max_tokens: int | None = Field(None, ge=1)
 
@@ -59,7 +61,7 @@ class AskedCompletion(AskedModel):
 
 
 class TextPart(Frozen):
-    """A part of a message."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
@@ -74,17 +76,17 @@ class ChatMessage(Frozen):
 
     @property
     def text(self) -> str:
-        """The message as one text."""
+        """The text parts of the message, joined by newlines."""
         parts = self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content)]
         return "\n".join(part.text for part in parts).strip()
 
 
 class AskedChat(AskedModel):
-    """A conversation, of which the last message is the question."""
+    """A conversation whose last message is the question."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)] = Field(
-        description="The last one is the question, of the role user; what the model was trained to answer if it is "
-        "empty. The others are not read: a model that was trained on questions holds no conversation"
+        description="The last message is the question, with the role user; if empty, the instruction that the model "
+        "was trained with. Earlier messages are ignored, as models are trained on single questions"
     )
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -92,12 +94,12 @@ class AskedChat(AskedModel):
     @model_validator(mode="after")
     def _asks(self) -> AskedChat:
         if self.messages[-1].role != "user":
-            raise ValueError(f"the last message is of the role {self.messages[-1].role!r}, expected 'user'")
+            raise ValueError(f"the last message has the role {self.messages[-1].role!r}, expected 'user'")
         return self
 
     @property
     def question(self) -> str:
-        """What is asked."""
+        """Text of the last message."""
         return self.messages[-1].text
 
     @property
@@ -107,7 +109,7 @@ class AskedChat(AskedModel):
 
 
 class Usage(BaseModel):
-    """Vectors that the backbone reads, and tokens that it writes."""
+    """Numbers of the backbone's input vectors and of generated tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -115,7 +117,7 @@ class Usage(BaseModel):
 
     @classmethod
     def of(cls, read: int, written: int) -> Usage:
-        """Add up."""
+        """Create the usage from both numbers."""
         return cls(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
 
 
@@ -174,7 +176,7 @@ class ListedModel(BaseModel):
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(description="When the server started")
+    created: int = Field(description="Start of the server, in seconds since 1970")
     owned_by: Literal["palate"] = "palate"
 
 
@@ -186,7 +188,7 @@ class ListedModels(BaseModel):
 
 
 class Fault(BaseModel):
-    """What is wrong with a request."""
+    """Content of an OpenAI error object."""
 
     message: str
     type: str
@@ -195,7 +197,7 @@ class Fault(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """Error in OpenAI's shape."""
+    """OpenAI error object."""
 
     error: Fault
 
@@ -209,7 +211,7 @@ _KINDS: Mapping[int, tuple[str, str | None]] = {
 
 
 def openai_error(status: int, detail: str) -> OpenAIError:
-    """Word an error in OpenAI's shape; a message that starts with a field's name names it as ``param``."""
+    """Create an OpenAI error object; its ``param`` is the field that the message starts with, if any."""
     kind, code = _KINDS.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
     field = re.match(r"([a-z_]+)(\.[\w.]+)?: ", detail)
     param = field[1] if field and status < 500 else None
@@ -217,7 +219,7 @@ def openai_error(status: int, detail: str) -> OpenAIError:
 
 
 def new_answer(kind: Literal["cmpl", "chatcmpl"], name: str, identity: str) -> dict[str, Any]:
-    """Make what all answers to a request begin with."""
+    """Return the fields that all chunks and responses of a request share."""
     return {
         "id": f"{kind}-{uuid.uuid4().hex}",
         "created": int(time.time()),

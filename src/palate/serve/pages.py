@@ -1,4 +1,4 @@
-"""The web page and the API documentation, without requests to other hosts."""
+"""Routes of the web page and the API documentation, which load no resources from other hosts."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def docs() -> Response:
 
 @pages.get("/page/{name}")
 def page_part(name: str) -> Response:
-    """Serve a file of a page."""
+    """Serve a script or style sheet of a page."""
     if name not in _PARTS:
         raise HTTPException(404, f"no file {name!r} of the page")
     return _file(*_PARTS[name])
 
 
 def is_page(path: str) -> bool:
-    """Return whether a path is of a page, which contains no user data and needs no key."""
+    """Return whether a path belongs to a page, which contains no user data and so needs no API key."""
     return path in ("/", "/docs") or path.startswith("/page/")
 
 

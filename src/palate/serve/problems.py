@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details."""
+"""Conversion of errors to responses: RFC 9457 problem details, or OpenAI error objects."""
 
 from __future__ import annotations
 
@@ -35,15 +35,13 @@ from palate.serve.openai_schemas import openai_error
 log = logging.getLogger("palate.serve")
 MEDIA_TYPE = "application/problem+json"
 OPENAI = "/v1/"
-"""Where the paths of the OpenAI-compatible routes begin."""
+"""Path prefix of the OpenAI-compatible routes."""
 SHOWN = 20
 """Maximum number of validation errors in a response."""
 RETRY_AFTER = 2
 """Retry-After of an unavailable store, in seconds."""
-ROUTE = {404: "here; /docs lists what there is", 405: "here; the header Allow lists what there is"}
-FULL = (
-    "the server's disk is full; nothing of this request was kept, and a deletion is complete when sent again"
-)
+ROUTE = {404: "on this path; /docs lists the routes", 405: "on this path; the header Allow lists the methods"}
+FULL = "the server's disk is full; nothing of this request was stored, and a deletion is complete only when repeated"
 _STATUS: tuple[tuple[type[PalateError], int], ...] = (
     (UnknownUserError, 404),
     (NotServedError, 404),
@@ -60,7 +58,7 @@ _STATUS: tuple[tuple[type[PalateError], int], ...] = (
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """Problem details of RFC 9457."""
 
     type: str = "about:blank"
     title: str
@@ -69,7 +67,7 @@ class Problem(BaseModel):
 
 
 class ProblemResponse(Response):
-    """Problem details, or on the OpenAI-compatible routes an error in OpenAI's shape."""
+    """Response of problem details, or on the OpenAI-compatible routes of an OpenAI error object."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         self._detail = detail
@@ -81,32 +79,32 @@ class ProblemResponse(Response):
         """Send the response."""
         shown: Response = self
         if scope["path"].startswith(OPENAI):
-            status = 400 if self.status_code == 422 else self.status_code  # as OpenAI's own
+            status = 400 if self.status_code == 422 else self.status_code  # as in OpenAI's API
             content = _ascii(openai_error(status, self._detail))
             shown = Response(content, status, self._more, "application/json")
         await Response.__call__(shown, scope, receive, send)
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Create an error response, titled by its status."""
+    """Create an error response, whose title is the phrase of its status."""
     return ProblemResponse(status, detail, headers)
 
 
 def _ascii(content: BaseModel) -> str:
-    return json.dumps(content.model_dump(), ensure_ascii=True)  # a lone surrogate has no UTF-8
+    return json.dumps(content.model_dump(), ensure_ascii=True)  # UTF-8 cannot encode lone surrogates
 
 
 def install(app: FastAPI) -> None:
-    """Register handlers that convert all errors to problem details."""
+    """Register exception handlers that convert all errors to problem details."""
 
     @app.exception_handler(PalateError)
     def _of_palate(request: Request, error: PalateError) -> Response:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         wait = getattr(error, "retry_after", RETRY_AFTER)
         headers = {"Retry-After": str(wait)} if status in (429, 503) else {}
-        # which store it is, is nobody's business
+        # the message of a store error names the database, which clients must not see
         away = isinstance(error, StoreError) and status == 503
-        detail = "the user store cannot be used now; try again" if away else str(error)
+        detail = "the user store is not available now; try again" if away else str(error)
         if status == 507:
             log.error("%s", error)
             detail = FULL
@@ -115,7 +113,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _of_http(request: Request, error: HTTPException) -> Response:
         said = str(error.detail)
-        if said == http.HTTPStatus(error.status_code).phrase:  # as the router says it
+        if said == http.HTTPStatus(error.status_code).phrase:  # the router's default
             said = f"no {request.method} {ROUTE[error.status_code]}" if error.status_code in ROUTE else said
         return problem(error.status_code, said, error.headers)
 
@@ -132,7 +130,7 @@ def faults_of(found: Sequence[Any]) -> str:
     """Format validation errors as "place: expected …; place: …", without the sent values.
 
     Args:
-        found: Pydantic's faults, of which the first :data:`SHOWN` are worded and the others counted.
+        found: Pydantic's errors; the first :data:`SHOWN` are formatted, the others counted.
     """
     shown = [_worded(fault) for fault in found[:SHOWN]]
     rest = [f"and {len(found) - SHOWN:,} more faults"] if len(found) > SHOWN else []

@@ -1,4 +1,4 @@
-"""The recommender as served: states of stored users, and lists, ratings and choices for several users at once."""
+"""The served recommender: cached states of stored users, and recommendations, ratings and choices in batches."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ from palate.serve.store.store import Changes, StoredHistory
 from palate.serve.waiting import Turns
 
 KEPT = f"palate-taste-2 {' '.join(STATE_FIELDS)}".encode()
-"""Version of the cached states; changing it invalidates those of earlier versions."""
+"""Version of the format of cached states; changing it invalidates older ones."""
 AT_ONCE = 4
-"""Requests that are worked on at the same time: the processor is shared, and each takes memory for its scores."""
+"""Size of the thread pool, small as requests share the CPU and each needs memory for scores of all items."""
 T = TypeVar("T")
 
 
 class Known(NamedTuple):
-    """A recommender of all items, and the number of deletions of added items after which it was made."""
+    """A recommender over all items, and the store's count of deletions of items when it was created."""
 
     recommender: Recommender
     removals: int
 
 
 class ServedRecommender:
-    """A recommender as served.
+    """A recommender in the server.
 
-    Items that are added are known by their texts and categories. They are added in the order of the store's numbers
-    alone, so that an item has the same index in the states of every worker.
+    Added items are scored by their texts and categories. They are always added in the order of their numbers in the
+    store, so that an item has the same index in the states of all workers.
     """
 
     def __init__(self, run: Path) -> None:
@@ -71,7 +71,7 @@ class ServedRecommender:
 
     @property
     def recommender(self) -> Recommender:
-        """The recommender of all items."""
+        """The recommender over all items, with added ones."""
         return self.now.recommender
 
     @cached_property
@@ -81,17 +81,17 @@ class ServedRecommender:
 
     @property
     def unrated(self) -> Unrated:
-        """What an event without a rating weighs; None where it needs one."""
+        """Value of an event without a rating, or weights of event types; None if a rating is required."""
         return self.recommender.facts.unrated
 
     @property
     def repeats(self) -> bool:
-        """Whether each of a user's events of an item is read, not the last alone."""
+        """Whether all events of an item are read, instead of the last one only."""
         return self.recommender.facts.repeats
 
     @property
     def facts(self) -> RecommenderFacts:
-        """What a client has to know of the recommender."""
+        """Description of the recommender for clients."""
         facts, items = self.recommender.facts, self.recommender.items
         return RecommenderFacts(
             model=self.identity,
@@ -105,13 +105,13 @@ class ServedRecommender:
         )
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items that the recommender does not know."""
+        """Return the item ids that the recommender does not know."""
         known = self._titles
         return [item_id for item_id in dict.fromkeys(item_ids) if item_id not in known]
 
     @contextmanager
     def adding(self, items: Sequence[Item]) -> Iterator[None]:
-        """Check that known items have the same titles; the store's order decides where they are added."""
+        """Check that known items have the same titles; they are added later, in the order of the store."""
         known = self._titles
         for item in items:
             if known.get(item.item_id, item.title) != item.title:
@@ -121,27 +121,27 @@ class ServedRecommender:
         yield
 
     def add_items(self, items: Sequence[Item]) -> None:
-        """Add new items; a reader keeps the recommender that it began with."""
+        """Add new items; a running request keeps the recommender that it started with."""
         if items:
             self._know(self.recommender.with_items(items, self._encoder), self.now.removals)
 
     @property
     def own_items(self) -> Sequence[str]:
-        """Items that the recommender was trained with."""
+        """Ids of the items that the recommender was trained with."""
         return self._trained.item_ids
 
     def trained(self, item_ids: Iterable[str]) -> list[str]:
-        """List those of some items that are the recommender's own."""
+        """Return those of the item ids that the recommender was trained with."""
         return [item_id for item_id in item_ids if item_id in self._own]
 
     def renew(self, items: Sequence[Item], removals: int) -> None:
-        """Know no other added items than these, which may have other indices than before."""
+        """Replace all added items by the given ones, whose indices may change."""
         new = [item for item in items if item.item_id not in self._own]
         with nullcontext() if self._encoder is None else self._encoder.forgetting():
             self._know(self._trained.with_items(new, self._encoder), removals)
 
     def knowing(self, items: Sequence[Item]) -> Recommender:
-        """Return the recommender with these items, too, of which it may know some; this one stays as it is.
+        """Return a recommender that also knows these items, without changing this one.
 
         Raises:
             DataError: An item is known with another title.
@@ -151,18 +151,18 @@ class ServedRecommender:
             return self.recommender.with_items([item for item in items if item.item_id in new], self._encoder)
 
     def off_scale(self, ratings: Iterable[float]) -> list[float]:
-        """List the ratings that are not on the scale."""
+        """Return the ratings that are not on the scale."""
         return off_scale(np.asarray(self.scale, dtype=np.float32), ratings)
 
     def items(self, item_ids: Sequence[str]) -> list[Item | None]:
-        """Look up items; None where one is not known."""
+        """Look up items; None for unknown ones."""
         recommender = self.recommender
         known = [item_id for item_id in item_ids if item_id in self._titles]
         found = dict(zip(known, _items_at(recommender, recommender.index_of(known)), strict=True))
         return [found.get(item_id) for item_id in item_ids]
 
     def all_items(self) -> list[Item]:
-        """List all items, those first that most users have."""
+        """Return all items, most popular first."""
         now, listed = self._listed
         if now is not self.now:
             now, recommender = self.now, self.recommender
@@ -171,14 +171,16 @@ class ServedRecommender:
         return listed
 
     def encode(self, found: StoredHistory) -> Encoded:
-        """Make the state of a stored history."""
+        """Compute the state of a stored history."""
         state = self.recommender.state(found.history)
         return Encoded(found.version, b"", pack_state(state))
 
     def advance(self, kept: Encoded, changes: Changes) -> Encoded | None:
-        """Add newer events to a state, at a cost that does not depend on the history.
+        """Add newer events to a state, at a cost independent of the history's length.
 
-        None where one of them is older than the state's newest, or takes an earlier one's place.
+        Returns:
+            The new state; None if the whole history has to be read, as an event is older than the state's newest or
+            supersedes an earlier one.
         """
         assert kept.state is not None
         state, later = unpack_state(kept.state), changes.added
@@ -188,7 +190,7 @@ class ServedRecommender:
         return Encoded(changes.version, b"", pack_state(self.recommender.added(state, later)))
 
     def knows(self, state: TasteState) -> bool:
-        """Whether all items of a state are known, which another worker may have made."""
+        """Whether all items of a state are known; another worker may have written it with newer items."""
         return max(state.seen, default=-1) < len(self.recommender.items)
 
     def _know(self, recommender: Recommender, removals: int) -> None:
@@ -213,19 +215,18 @@ def _titles_of(recommender: Recommender) -> dict[str, str]:
 class Recommending:
     """Recommendations, ratings and choices for stored users and given histories.
 
-    Raises, in all of its calls, :class:`UnknownUserError`, :class:`OverloadedError` while too many requests wait, and
-    :class:`DataError` for what exceeds a limit or cannot be answered.
+    All methods raise :class:`UnknownUserError`, :class:`OverloadedError` if too many requests are waiting, and
+    :class:`DataError` if a limit is exceeded or the recommender cannot answer.
     """
 
     def __init__(self, served: ServedRecommender, users: Users, limits: Limits) -> None:
         self._served, self._users, self._limits = served, users, limits
         self._turns = Turns(AT_ONCE, limits.waiting)
-        self._turns_with_items = Turns(
-            1, limits.waiting
-        )  # texts take long, and each has a catalogue of its own
+        # encoding new items is slow, and each such request needs a copy of the catalogue
+        self._turns_with_items = Turns(1, limits.waiting)
 
     async def recommend(self, sent: SentWish) -> AllRecommendations:
-        """List the best items of the catalogue for each user."""
+        """Recommend items of the catalogue to each user."""
         self._limits.check_count("k", sent.k, self._limits.listed, "ask for fewer")
         self._check(sent)
         ask = partial(
@@ -253,7 +254,7 @@ class Recommending:
         return AllRatings(ratings=rows, model=self._served.identity)
 
     async def choose(self, sent: SentCandidates) -> AllChoices:
-        """Say which of the items each user would choose."""
+        """Predict which of the items each user would choose."""
         self._check_candidates(sent)
         ask = partial(Recommender.choose, item_ids=sent.all_ids)
         rows = [
@@ -284,7 +285,7 @@ class Recommending:
         ask: Callable[[Recommender, Sequence[KnownUser]], Sequence[T]],
         candidates: SentCandidates | None = None,
     ) -> list[tuple[dict[str, str | int | None], T]]:
-        """Ask about users when it is their turn: the id and the version of each stored one, and the answer."""
+        """Run ``ask`` in a thread; returns each user's id and version, None if not stored, with the result."""
         described = [item.item() for item in candidates.items] if candidates is not None else []
 
         def work() -> list[tuple[dict[str, str | int | None], T]]:
@@ -295,7 +296,9 @@ class Recommending:
                 if candidates is not None:
                     self._users.check(candidates.item_ids, [], items)
                 recommender = self._served.knowing(items)
-                if self._served.now.removals == removals:  # or the states' indices are of other items
+                if (
+                    self._served.now.removals == removals
+                ):  # else items were deleted, and indices in states changed
                     break
             answers = ask(recommender, [user for _, user, _ in known])
             return [(who, answer) for (who, _, _), answer in zip(known, answers, strict=True)]
@@ -305,7 +308,7 @@ class Recommending:
         return await self._turns.take(work)
 
     def _known(self, sent: SentUser) -> tuple[dict[str, str | int | None], KnownUser, list[Item]]:
-        """Look up or make a user, with the new items of the history."""
+        """Return a user's id and version, a stored user's state or the given history, and the history's new items."""
         if sent.user_id is not None:
             kept, source = self._users.encoded_by(self._served, sent.user_id)
             metrics.states.labels(source).inc()
@@ -319,7 +322,7 @@ class Recommending:
 
 
 def _each_once(items: Sequence[Item]) -> list[Item]:
-    """Leave out items that stand earlier; raises :class:`ConflictError` where they have other texts there."""
+    """Remove duplicate items; raises :class:`ConflictError` if their texts differ."""
     found: dict[str, Item] = {}
     for item in items:
         if found.setdefault(item.item_id, item) != item:

@@ -1,8 +1,9 @@
-"""Answers by an engine: palate keeps users, states and prompts, and the engine writes.
+"""Generation by an inference engine: palate holds users, states and prompts, and the engine runs the backbone.
 
-An answer is the one that the loaded model would give. Under the grammar the engine writes freely and each token is
-followed; where it writes one that is not allowed, it is asked again from there, with the allowed tokens alone. That is
-greedy decoding under the grammar, and takes one request where the answer keeps to it, as trained models' do.
+Answers equal those of the loaded model. For grammar-constrained decoding, the engine generates freely and the grammar
+checks each token; at the first token that is not allowed, generation is restarted there with the allowed tokens only.
+The result is greedy decoding under the grammar, and takes a single request if the answer follows the grammar, as those
+of trained models do.
 """
 
 from __future__ import annotations
@@ -29,49 +30,55 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 PROBES = ("Which genres does this user like and dislike?", "Does this user like Drama?")
-"""Texts that an engine is recognised by."""
+"""Texts for which the engine's log-probabilities are compared with the loaded backbone's."""
 PROBED = 6
-"""Tokens that it writes after each."""
+"""Number of tokens generated for each of :data:`PROBES`."""
 LIKELIEST = 5
-"""Log-probabilities that are compared at each place."""
+"""Number of log-probabilities compared per position."""
 ALIKE = 0.35
-"""Mean difference of log-probabilities up to which weights are the same, rounded to bfloat16 at most."""
+"""Maximum mean difference of log-probabilities, in nats, for equal weights; allows for rounding to bfloat16."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """How far an engine's log-probabilities lie from the loaded backbone's."""
+    """Comparison of an engine's log-probabilities with the loaded backbone's."""
 
     apart: float
-    """Mean difference of the likeliest tokens' log-probabilities."""
+    """Mean absolute difference of the most probable tokens' log-probabilities, in nats."""
     same_tokens: bool
-    """Whether it wrote the same tokens."""
+    """Whether the engine generated the same tokens."""
 
     @property
     def same(self) -> bool:
-        """Whether these are the same weights, but for rounding."""
+        """Whether the engine has the same weights, up to rounding."""
         return self.apart <= ALIKE
 
 
 class EngineWriter:
-    """Writes answers by an engine that serves the loaded model's backbone."""
+    """Generates answers with an engine that serves the loaded model's backbone.
+
+    Args:
+        model: A model with a decoder-only backbone.
+        settings: URL and model of the engine.
+        limits: Limits of concurrent requests and of their time.
+    """
 
     def __init__(self, model: PersonalizedModel, settings: EngineSettings, limits: Limits) -> None:
-        assert model.frame is not None, "an encoder-decoder is refused before"
+        assert model.frame is not None, "encoder-decoder models are refused at the start of the server"
         self.client = CompletionsClient(settings, limits.engine, limits.engine_seconds)
         self._model, self._stops = model, ends(model.backbone, model.frame)
-        # tokenizers and grammars keep state, which threads must not change for each other
+        # tokenizers and grammars are not thread-safe
         self._computing, self._checking = threading.Lock(), threading.Lock()
         self._checked, self._called = False, settings.model
 
     @property
     def checked(self) -> bool:
-        """Whether the engine was reached, and serves these weights, when it was asked last."""
+        """Whether the engine was reachable and served these weights at the last check."""
         return self._checked
 
     @property
     def called(self) -> str | None:
-        """What the engine calls the model; None where that is not known yet."""
+        """Name of the model on the engine; None until the engine was reached."""
         return self._called
 
     def close(self) -> None:
@@ -79,14 +86,15 @@ class EngineWriter:
         self.client.close()
 
     def check_now(self) -> None:
-        """Ask the engine whether it still serves the model, and check its weights where they are not known.
+        """Check that the engine still serves the model, and its weights unless they are verified already.
 
-        Raises what :meth:`check` raises.
+        Raises:
+            EngineError: The engine is unreachable, or serves another model or other weights.
         """
         try:
             if self._called is not None and self._called not in self.client.models():
                 raise EngineError(
-                    f"the engine at {self.client.settings.url} serves {self._called!r} no longer"
+                    f"the engine at {self.client.settings.url} no longer serves {self._called!r}"
                 )
         except EngineError:
             self._checked = False
@@ -94,10 +102,10 @@ class EngineWriter:
         self.check()
 
     def check(self) -> None:
-        """Make sure that the engine serves the model's weights, unless that is known.
+        """Verify that the engine serves the model's weights, unless they are verified already.
 
         Raises:
-            EngineError: It serves others, or cannot be asked.
+            EngineError: The engine serves other weights, or is unreachable.
         """
         with self._checking:
             if self._checked:
@@ -107,13 +115,13 @@ class EngineWriter:
             if not found.same:
                 raise EngineError(
                     f"the engine at {self.client.settings.url} serves other weights as {self.client.model!r}: its "
-                    f"log-probabilities lie {found.apart:.2f} from the run's backbone, at most {ALIKE:g} is rounding; "
-                    "serve the weights of  palate export RUN --weights backbone"
+                    f"log-probabilities differ by {found.apart:.2f} from the run's backbone, expected at most "
+                    f"{ALIKE:g}; serve the weights of  palate export RUN --weights backbone"
                 )
             self._checked = True
 
     def fingerprint(self) -> Fingerprint:
-        """Compare log-probabilities with the loaded backbone's, along what the engine writes after fixed texts."""
+        """Compare the engine's log-probabilities with the loaded backbone's on its completions of fixed texts."""
         differences, same = [], True
         for text in PROBES:
             prompt = self._probe(text)
@@ -124,21 +132,22 @@ class EngineWriter:
                 differences += [abs(float(place[token]) - value) for token, value in likeliest.items()]
         if not differences:
             raise EngineError(
-                f"the engine at {self.client.settings.url} tells no log-probabilities, by which it is recognised"
+                f"the engine at {self.client.settings.url} returns no log-probabilities, which are needed to verify "
+                "its weights; start an engine that supports the option logprobs"
             )
         return Fingerprint(sum(differences) / len(differences), same)
 
     def write(self, asked: QueuedQuestion) -> str:
-        """Write the answer to a question, and tell its pieces if they are wanted.
+        """Generate the answer to a question, with pieces passed to its ``tell``.
 
         Raises:
-            EngineError: The engine cannot be reached, failed, is busy, or serves other weights.
+            EngineError: The engine is unreachable, failed, is busy, or serves other weights.
         """
         try:
             self.check()
             return self._written(asked)
         except EngineUnreachableError:
-            self._checked = False  # it may come back with other weights
+            self._checked = False  # it may be restarted with other weights
             raise
 
     def _written(self, asked: QueuedQuestion) -> str:
@@ -153,7 +162,7 @@ class EngineWriter:
                         pieces.put(torch.tensor([token]))
             if len(answer.token_ids) == before:
                 raise EngineError(
-                    f"the engine at {self.client.settings.url} wrote nothing; its log says more"
+                    f"the engine at {self.client.settings.url} generated no token; its log says more"
                 )
         with self._computing:
             if pieces is not None:
@@ -162,7 +171,7 @@ class EngineWriter:
         return text
 
     def _next(self, asked: QueuedQuestion, answer: _Answer) -> Iterator[int]:
-        """Yield the tokens that follow, as far as the engine's are allowed; one at least."""
+        """Yield the engine's next tokens up to the first that is not allowed, which is replaced; at least one."""
         if (only := answer.only) is not None:
             yield only
             return
@@ -178,7 +187,7 @@ class EngineWriter:
                         return
                 if wrong:
                     break
-        if wrong:  # the best of those that may stand there
+        if wrong:  # generate the most probable allowed token instead
             found = self.client.written(answer.prompt, 1, (), allowed=answer.allowed)
             yield from found.token_ids[:1]
 
@@ -190,7 +199,7 @@ class EngineWriter:
 
     @torch.inference_mode()
     def _probe(self, text: str) -> Tensor:
-        """Assemble a prompt of task prompt and text, [T, E]."""
+        """Assemble a prompt [T, E] of task prompt and text."""
         model, frame = self._model, self._model.frame
         assert frame is not None
         with self._computing:
@@ -203,7 +212,7 @@ class EngineWriter:
 
     @torch.inference_mode()
     def _log_probabilities(self, prompt: Tensor, token_ids: Sequence[int]) -> Tensor:
-        """Compute the backbone's log-probabilities at each of N written tokens, [N, V]."""
+        """Compute the backbone's log-probabilities [N, V] at the positions of N generated tokens."""
         written = self._model.embedded(torch.tensor(token_ids, device=prompt.device))
         whole = torch.cat([prompt, written.to(prompt.dtype)])[None]
         logits = self._model.backbone(inputs_embeds=whole, use_cache=False).logits[0]
@@ -212,7 +221,7 @@ class EngineWriter:
 
 
 class _Answer:
-    """An answer while it is written: its prompt, its tokens, and what the grammar allows next."""
+    """An answer during generation: its prompt, its tokens, and the grammar's state."""
 
     @torch.inference_mode()
     def __init__(self, asked: QueuedQuestion, computing: threading.Lock) -> None:
@@ -232,17 +241,17 @@ class _Answer:
 
     @property
     def left(self) -> int:
-        """Number of tokens that may still be written."""
+        """Number of tokens until ``max_new_tokens``."""
         return self._model.settings.max_new_tokens - len(self.token_ids)
 
     @property
     def ended(self) -> bool:
-        """Whether the answer is whole, or as long as it may be."""
+        """Whether the answer ends with an end token or has the maximum length."""
         return self.left <= 0 or bool(self.token_ids and self.token_ids[-1] in self._stops)
 
     @property
     def prompt(self) -> Tensor:
-        """The prompt and what has been written, [T, E]."""
+        """Embeddings of the prompt and the generated tokens, [T, E]."""
         if not self.token_ids:
             return self._prompt
         with torch.inference_mode():
@@ -251,21 +260,21 @@ class _Answer:
 
     @property
     def allowed(self) -> list[int]:
-        """Tokens that may follow; empty without a grammar."""
+        """Ids of tokens that the grammar allows next; empty without a grammar."""
         return [] if self._state is None else self._state.allowed.tolist()
 
     @property
     def only(self) -> int | None:
-        """The token that must follow; None where there is a choice."""
+        """The only token that the grammar allows next; None if there are several."""
         allowed = self.allowed
         return allowed[0] if len(allowed) == 1 else None
 
     def allows(self, token: int) -> bool:
-        """Return whether a token may follow."""
+        """Return whether a token is allowed next."""
         return self._state is None or token in self.allowed
 
     def add(self, token: int) -> None:
-        """Add a token that may follow."""
+        """Append an allowed token."""
         self.token_ids.append(token)
         if self._grammar is not None and self._state is not None:
             with self._computing:
@@ -273,7 +282,7 @@ class _Answer:
 
 
 class RemoteAnswers:
-    """Answers questions by an engine, a bounded number at a time; the others wait, as for a :class:`Batcher`."""
+    """Thread pool that answers questions with an engine; further questions are queued, as by :class:`Batcher`."""
 
     def __init__(self, writer: EngineWriter, limits: Limits) -> None:
         self._writer, self._limits = writer, limits
@@ -330,5 +339,5 @@ class RemoteAnswers:
                 if not self._waiting:
                     return None
                 asked = self._waiting.popleft()
-                if asked.answer.set_running_or_notify_cancel():  # or nobody waits for it any more
+                if asked.answer.set_running_or_notify_cancel():  # else its client has gone
                     return asked

@@ -21,19 +21,19 @@ from palate.serve.settings import Limits
 from palate.serve.store.changes import Event
 
 SMALL = 1 << 16
-"""Bytes of a body that is parsed on the event loop; others are parsed in a thread, after their sizes are checked."""
+"""Maximum size in bytes of a body that is parsed on the event loop; larger ones are checked and parsed in a thread."""
 VALUES = 40
-"""How many JSON values a body may have for each event that is allowed."""
+"""Maximum number of JSON values in a body, as a multiple of the maximum number of events."""
 
 FIELDS = 100
-"""How many fields an object may have."""
+"""Maximum number of fields of a JSON object."""
 
 
 class JsonRequest(Request):
     """A request with strict JSON parsing."""
 
     parsed: Any = None
-    """What a large body was parsed and validated to."""
+    """Parsed and validated content of a large body; None for a small one."""
 
     async def json(self) -> Any:
         """Parse the body; raises ``JSONDecodeError``, which FastAPI converts to status 422."""
@@ -41,7 +41,7 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """Route class with :class:`JsonRequest`; large bodies keep no other request waiting."""
+    """Route class with :class:`JsonRequest` that parses large bodies in a thread, off the event loop."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler with strict parsing of the body."""
@@ -61,15 +61,17 @@ class JsonRoute(APIRoute):
 
 
 def _parsed(request: Request, body: bytes, field: Any) -> Any:
-    """Parse and validate a body by the field that its route declares for it.
+    """Parse a body, and validate it by the field that its route declares.
 
     Raises:
-        DataError: The body holds more than a request may.
-        RequestValidationError: It is not valid.
+        DataError: The body exceeds a limit.
+        RequestValidationError: The body is invalid.
     """
     limits: Limits = request.app.state.service.limits
     if (found := values_in(body, VALUES * limits.events)) > VALUES * limits.events:
-        raise DataError(f"the body: found {found:,} values, more than {limits.events:,} events have")
+        raise DataError(
+            f"the body: found {found:,} values, more than {limits.events:,} events have; send them in parts"
+        )
     try:
         value = read_json(body)
     except json.JSONDecodeError as error:
@@ -86,14 +88,14 @@ def _parsed(request: Request, body: bytes, field: Any) -> Any:
 
 
 def values_in(body: bytes, enough: int) -> int:
-    """Count the values of a JSON text from its commas and brackets, without parsing it.
+    """Estimate the number of values in a JSON text by counting commas and opening brackets, without parsing.
 
     Args:
         body: The text as UTF-8.
-        enough: Where there are no more commas and brackets, those in strings are counted, too, which is faster.
+        enough: Limit of interest: up to this count, commas and brackets inside strings are included, for speed.
 
     Returns:
-        At most as many more than there are values as the text has brackets.
+        An upper bound, which exceeds the number of values by at most the number of opening brackets.
     """
     if (roughly := sum(map(body.count, (b",", b"[", b"{")))) <= enough:
         return roughly
@@ -104,11 +106,11 @@ def values_in(body: bytes, enough: int) -> int:
 
 
 def _entries(value: Any) -> int:
-    """Count the objects that stand in lists: events, items and questions; raises DataError for a huge object."""
+    """Count the objects in lists, which are events, items or questions; raises DataError for too many fields."""
     if isinstance(value, dict):
         if len(value) > FIELDS:
             raise DataError(
-                f"the body: found an object with {len(value):,} fields; see /docs for those that there are"
+                f"the body: found an object with {len(value):,} fields, expected at most {FIELDS}; see /docs for them"
             )
         return sum(_entries(one) for one in value.values() if isinstance(one, (dict, list)))
     if isinstance(value, list):
@@ -123,16 +125,16 @@ def events_by_user(body: bytes, unrated: Unrated, most: int) -> dict[str, list[E
     """Parse NDJSON and group the events by user, in the order of the lines.
 
     Args:
-        body: The lines, as UTF-8 with or without a byte order mark; blank ones are passed over.
-        unrated: What an event weighs without a rating, None where it needs one.
+        body: The lines, as UTF-8 with or without a byte order mark; blank lines are skipped.
+        unrated: Value of an event without a rating, or weights of event types; None if a rating is required.
         most: Maximum number of lines.
 
     Raises:
-        DataError: A line is no event, or there is none, or there are too many.
+        DataError: A line is not a valid event, or there are no events or too many.
     """
     if (lines := body.count(b"\n") + body.count(b"\r")) > 2 * most + 2:  # a line may end with both
         raise DataError(
-            f"events: found {lines:,} ends of lines, expected at most {most:,} events; send them in parts"
+            f"events: found {lines:,} line ends, expected at most {most:,} events; send them in parts"
         )
     by_user: dict[str, list[Event]] = {}
     for number, line in filled_lines(body):
@@ -145,5 +147,5 @@ def events_by_user(body: bytes, unrated: Unrated, most: int) -> dict[str, list[E
             raise DataError(f"line {number}: {fault}") from None
         by_user.setdefault(sent.user_id, []).append(sent.event(unrated, f"line {number}"))
     if not by_user:
-        raise DataError(f"no events; expected {NDJSON}, an event a line")
+        raise DataError(f"found no events, expected {NDJSON} with one event per line")
     return by_user

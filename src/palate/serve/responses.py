@@ -1,4 +1,4 @@
-"""Response schemas."""
+"""Response schemas of the API, apart from those of the OpenAI-compatible routes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from palate.tasks.naming import NamedEntity
 
 
 class GivenAnswer(BaseModel):
-    """An answer, with the version of the history for a stored user, and what it rests on."""
+    """An answer with its evidence; ``version`` is that of the stored user's history."""
 
     user_id: str | None
     version: int | None
     instruction: str
     text: str
     source: AnswerSource = Field(
-        "model", description="Who wrote the text: the language model, or a template that is filled with facts"
+        "model", description="Origin of the text: the language model, or a template filled with facts"
     )
     kind: str | None = Field(
-        None, description="Of the question; null for what the model was trained to answer"
+        None, description="Kind of the question; null for the instruction that the model was trained with"
     )
-    wording: str | None = Field(None, description="The known wording that the question is nearest to")
+    wording: str | None = Field(None, description="The known wording that is most similar to the question")
     match: float | None = Field(
         None, description="Probability that the question is of a kind that fits what it names"
     )
-    entities: tuple[NamedEntity, ...] = Field((), description="What the question names")
-    by: str | None = Field(None, description="What decides: ratings, next item, view or history")
+    entities: tuple[NamedEntity, ...] = Field((), description="Items and categories that the question names")
+    by: str | None = Field(
+        None, description="Score that decides the answer: ratings, next item, view or history"
+    )
     personal: bool = Field(
         True, description="False for a user without events, who gets the population's answer"
     )
@@ -43,7 +45,7 @@ class GivenAnswer(BaseModel):
 
 
 class Explained(BaseModel):
-    """Why an item has its score: a sentence, what of the history moves it most, and the recommender's identity."""
+    """Explanation of an item's score by ablation of the history; ``model`` is the recommender's identity."""
 
     user_id: str | None
     version: int | None
@@ -61,7 +63,7 @@ class Answers(BaseModel):
 
 
 class AddedItems(BaseModel):
-    """Number of items in the request, all of which are known now."""
+    """Number of items in the request, all of which are in the catalogue now."""
 
     items: int
 
@@ -74,49 +76,52 @@ class DeletedItems(BaseModel):
 
 
 class EngineState(BaseModel):
-    """The engine that generates, as it was found last."""
+    """State of the inference engine at the last check."""
 
     url: str
-    model: str | None = Field(description="As the engine calls it; null before it was reached")
-    checked: bool = Field(description="Whether it was reached, and serves the weights of the run")
+    model: str | None = Field(description="Name of the model on the engine; null until it was reached")
+    checked: bool = Field(description="Whether it was reached and serves the run's weights")
 
 
 class State(BaseModel):
     """Liveness or readiness of the server."""
 
     status: str
-    engine: EngineState | None = Field(None, description="Left out where the server generates itself")
+    engine: EngineState | None = Field(
+        None, description="Absent if the server generates with its own backbone"
+    )
 
 
 class Drift(BaseModel):
-    """How answers about the panel change with the model."""
+    """Comparison of the answers of two models on a panel of stored users."""
 
-    users: int = Field(description="Users who were asked about, with both models")
+    users: int = Field(description="Number of users in the panel")
     changed: float = Field(
-        description="Fraction of the answers that are others; of lists where there are no answers"
+        description="Fraction of changed answers; of changed recommendations if there is no language model"
     )
     f1_old: float | None = Field(
-        description="F1 of the answers against the label rule on the stored histories; null without the run's data"
+        description="F1 of the old model's answers against the label rule on the stored histories; null without the "
+        "run's dataset"
     )
     f1_new: float | None
-    alarms: list[str] = Field(description="What is beyond its limit; empty if nothing is")
+    alarms: list[str] = Field(description="Limits that are exceeded")
 
 
 class UpgradeState(BaseModel):
-    """A model that takes another's place: who answers, how far the other is, and how the answers change."""
+    """Progress of an upgrade from one model to another."""
 
-    serving: Literal["old", "new"]
+    serving: Literal["old", "new"] = Field(description="The model that answers")
     phase: Literal["preparing", "comparing", "decided", "failed"]
-    reason: str = Field(description="Why that one answers; or why the preparation failed")
+    reason: str = Field(description="Why this model answers, or why the preparation failed")
     old: str = Field(description="Identity of the model that was served before")
     new: str
     users: int
-    prepared: int = Field(description="Users whose prompts and states are made for the new model")
-    drift: Drift | None = Field(description="Null until they have been compared")
+    prepared: int = Field(description="Number of users whose prompts and states exist for the new model")
+    drift: Drift | None = Field(description="Null until the models have been compared")
 
 
 class RecommenderFacts(BaseModel):
-    """What a recommender was made of, and what it can be asked."""
+    """Training data and abilities of a recommender."""
 
     model: str
     data: str
@@ -124,42 +129,46 @@ class RecommenderFacts(BaseModel):
     categories: list[str]
     ratings: bool = Field(description="Whether ratings can be predicted")
     years: bool = Field(description="Whether lists can be limited to newer items")
-    reads: str
-    missing: list[str] = Field(description="What the data lacks, and what cannot be answered therefore")
+    reads: str = Field(description="How much of a history it reads")
+    missing: list[str] = Field(description="What the data lacks, with the requests that fail because of it")
 
 
 class AskableQuestion(BaseModel):
-    """A kind of question that can be asked here, with a wording of it."""
+    """A kind of question that the server can answer, with an example wording."""
 
     kind: str
-    wording: str = Field(
-        description="{item} and {category} in it stand for what is given beside the question"
-    )
-    items: int = Field(description="Number of items to give beside it")
-    categories: int
+    wording: str = Field(description="{item} and {category} in it are placeholders")
+    items: int = Field(description="Number of items to send with the question")
+    categories: int = Field(description="Number of categories to send with the question")
 
 
 class ModelFacts(BaseModel):
     """Model card, identity and limits of the server."""
 
-    model: str = Field(description="Identity of the language model; of the recommender where that is alone")
-    card: str | None = Field(description="Null where there is no language model")
-    instruction: str | None = Field(description="Null where there is no language model")
-    recommender: RecommenderFacts | None = Field(description="Null where nothing is recommended")
-    reads: str
-    ratings: list[float]
-    unrated: float | None
-    event_types: dict[str, float]
+    model: str = Field(
+        description="Identity of the language model, or of the recommender if there is no language model"
+    )
+    card: str | None = Field(description="Model card in Markdown; null without a language model")
+    instruction: str | None = Field(
+        description="Instruction that the model was trained with; null without a language model"
+    )
+    recommender: RecommenderFacts | None = Field(description="Null without a recommender")
+    reads: str = Field(description="How much of a history the model reads")
+    ratings: list[float] = Field(description="Rating scale")
+    unrated: float | None = Field(
+        description="Value of an event without a rating; null if a rating or an event type is required"
+    )
+    event_types: dict[str, float] = Field(description="Weight of each event type, used instead of a rating")
     items: int
     categories: list[str]
-    category_field: str = Field(description="What a category is called, in the singular")
-    item_noun: str = Field(description="What an item is called, in the singular")
-    questions: list[AskableQuestion] = Field(description="Kinds of questions in free words that can be asked")
+    category_field: str = Field(description="Noun for a category, in the singular")
+    item_noun: str = Field(description="Noun for an item, in the singular")
+    questions: list[AskableQuestion] = Field(description="Kinds of free-text questions")
     limits: dict[str, Any]
 
 
 class UserIds(BaseModel):
-    """List user ids."""
+    """User ids, sorted."""
 
     users: list[str]
 
@@ -168,28 +177,27 @@ class Taken(BaseModel):
     """Numbers of new events and of events that were already stored under their ids."""
 
     user_id: str
-    version: int
+    version: int = Field(description="Version of the user's history after the request")
     new: int
     known: int
 
 
 class TakenAll(BaseModel):
-    """Results of adding events, by user."""
+    """Results of adding events, one per user."""
 
     users: list[Taken]
 
 
 class HistoryEvent(BaseModel):
-    """An event of a stored history, with its title if known."""
+    """An event of a stored history, with title and categories of the item if known."""
 
     event_id: str
     item_id: str
     rating: float
-    timestamp: int
+    timestamp: int = Field(description="Seconds since 1970")
     title: str | None = None
     categories: list[str] = []
-    text: str | None = None
-    """What the user wrote of it."""
+    text: str | None = Field(None, description="The user's review or note")
 
 
 class HistoryPage(BaseModel):
@@ -201,7 +209,7 @@ class HistoryPage(BaseModel):
 
     @classmethod
     def of(cls, found: StoredHistory, items: Sequence[Item | None]) -> HistoryPage:
-        """Create the page from a stored history, with what is known of its items."""
+        """Create the page from a stored history and its items, None for unknown ones."""
         history = found.history
         texts = [text or None for text in history.texts] or [None] * len(history)
         columns = zip(
@@ -220,17 +228,19 @@ class HistoryPage(BaseModel):
 
 
 class Deleted(BaseModel):
-    """Number of deleted events of a user, with their derived data."""
+    """Number of deleted events of a user, whose derived data is deleted too."""
 
     user_id: str
     events: int
 
 
 class DeletedUser(Deleted):
-    """Number of deleted events of a user, and the exports that held them."""
+    """Number of deleted events of a user, and the exports from which the user was removed."""
 
-    exports: list[str] = Field(description="Folders of exports that the user's files were removed from")
-    left: list[str] = Field(description="Folders that could not be written: send it again when they can")
+    exports: list[str] = Field(description="Export folders from which the user's files were removed")
+    left: list[str] = Field(
+        description="Export folders that could not be written: repeat the request when they can"
+    )
 
 
 class DeletedEvents(Deleted):
@@ -245,93 +255,99 @@ class NotedDeletion(BaseModel):
     number: int
     deleted_at: int = Field(description="Seconds since 1970")
     kind: DeletionKind = Field(
-        description="Whether a user, events of one, added items, or events above an age"
+        description="What was deleted: a user, events of a user, added items, or events above an age"
     )
-    who: str | None = Field(description="Digest of the user's id; null where several may be concerned")
-    users: int = Field(description="Users who were deleted whole")
+    who: str | None = Field(
+        description="Digest of the user's id; null for kinds that may concern several users"
+    )
+    users: int = Field(description="Number of users of whom everything was deleted")
     events: int
-    api_key: str | None = Field(description="Name of the API key that asked for it; null without one")
+    api_key: str | None = Field(description="Name of the request's API key; null without one")
 
 
 class DeletionLog(BaseModel):
-    """Logged deletions, oldest first."""
+    """Entries of the deletion log, oldest first."""
 
     deletions: list[NotedDeletion]
 
 
 class CategoryView(BaseModel):
-    """One category: the user encoder's probabilities and the label rule's result."""
+    """Probabilities of a category from the user encoder, and the label rule's result."""
 
     name: str
-    liked: float | None = Field(description="Chance; null where the user encoder has no view of its own")
+    liked: float | None = Field(
+        description="Probability from the user encoder; null if the encoder predicts none"
+    )
     disliked: float | None
     count: int | None = Field(
-        description="Items of it in the history; null where the server lacks the dataset"
+        description="Number of its items in the history; null if the server lacks the dataset"
     )
     score: float | None = Field(
-        description="Their mean rating, or without ratings a multiple of the usual share"
+        description="Mean rating of these items; for data without ratings their share, relative to the usual share"
     )
     rule: Literal["liked", "disliked"] | None
 
 
 class View(BaseModel):
-    """A user's likes by category, from the most recent ``read`` events."""
+    """A user's likes and dislikes by category."""
 
     user_id: str | None
     version: int | None
-    read: int
-    like_above: float | None
-    dislike_below: float | None
+    read: int = Field(description="Number of events that were read, the most recent ones")
+    like_above: float | None = Field(description="Score above which the label rule says liked")
+    dislike_below: float | None = Field(description="Score below which the label rule says disliked")
     categories: list[CategoryView]
 
 
 class TasteEstimate(BaseModel):
-    """A value with its 90% interval, and what it is for someone of whom nothing is known."""
+    """An estimate with its 90% interval, and its value for a user without events."""
 
     value: float
     low: float
     high: float
-    everyone: float
+    everyone: float = Field(description="Value for a user without events")
 
 
 class TasteOfCategory(BaseModel):
-    """What a user makes of a category: chances that it is liked and disliked, or the mean rating to expect."""
+    """Taste for a category: probabilities that it is liked and disliked, or the expected mean rating."""
 
     name: str
-    count: int = Field(description="Events of it in the history")
+    count: int = Field(description="Number of its events in the history")
     liked: TasteEstimate | None
     disliked: TasteEstimate | None
     rating: TasteEstimate | None
 
 
 class TastePoint(BaseModel):
-    """The taste after the first ``events`` of the history."""
+    """Taste from the first ``events`` events of the history."""
 
     events: int
-    timestamp: int = Field(description="Of the last of them")
+    timestamp: int = Field(description="Time of the last of these events, in seconds since 1970")
     values: list[float] = Field(
-        description="Chances of a like, or mean ratings, in the order of the categories"
+        description="Probability of a like, or mean rating, of each category, in their order"
     )
 
 
 class Taste(BaseModel):
-    """A user's taste by category, with how sure it is and how it came about.
+    """A user's taste by category, with its uncertainty and its course over the history.
 
-    Intervals of chances come from random halves of the history: how far the chance moves with which events were seen.
-    Those of mean ratings are the model's own.
+    Intervals of probabilities are estimated from random halves of the history: they show how much the probability
+    depends on which events were seen. Intervals of mean ratings are the rating model's.
     """
 
     user_id: str | None = None
     version: int | None = None
-    by: Literal["view", "ratings"]
-    read: int = Field(description="Number of events, the most recent ones")
+    by: Literal["view", "ratings"] = Field(
+        description="Source: probabilities of the user encoder, or the recommender's ratings"
+    )
+    read: int = Field(description="Number of events that were read, the most recent ones")
     least: float = Field(description="Smallest possible value")
-    most: float
+    most: float = Field(description="Largest possible value")
     like_above: float | None = Field(
-        description="Mean rating above which a category is liked; null for chances"
+        description="Mean rating above which a category is liked; null for probabilities"
     )
     categories: list[TasteOfCategory]
-    course: list[TastePoint] = Field(description="From the beginning of the history to all of it")
+    course: list[TastePoint] = Field(description="Taste over time, the last point after the whole history")
     model: str
 
 
@@ -339,12 +355,12 @@ class KnownItem(BaseModel):
     """An item of the catalogue."""
 
     item_id: str
-    title: str = Field(description="With the year, if there is one")
+    title: str = Field(description="Title, followed by the year if known")
     categories: list[str]
 
     @classmethod
     def of(cls, item: Item) -> KnownItem:
-        """Describe an item."""
+        """Convert an item."""
         return cls(item_id=item.item_id, title=titled(item), categories=list(item.categories))
 
 
@@ -361,14 +377,14 @@ class FirstEvent(KnownItem):
 
 
 class FirstLook(BaseModel):
-    """Whom to look at first: a stored user, or where there is none a made-up history of the catalogue's items."""
+    """An example user: a stored one, or if there is none a made-up history of items of the catalogue."""
 
     user_id: str | None
     history: list[FirstEvent]
 
 
 class _ForUser(BaseModel):
-    """Whom an answer is for, with the version of the history for a stored user."""
+    """Base class of results for one user; ``version`` is that of the stored user's history."""
 
     user_id: str | None
     version: int | None
@@ -376,20 +392,20 @@ class _ForUser(BaseModel):
 
 
 class UserRecommendations(_ForUser):
-    """A user's list, best first; a share is that of the odds among all items that were allowed."""
+    """A user's recommended items, best first; ``share`` is an item's probability among all allowed items."""
 
     items: tuple[RecommendedItem, ...]
 
 
 class AllRecommendations(BaseModel):
-    """Lists in the order of the users, and the identity of the recommender."""
+    """Recommendations in the order of the users, and the identity of the recommender."""
 
     recommendations: list[UserRecommendations]
     model: str
 
 
 class UserRatings(_ForUser):
-    """Expected ratings in the order of the items, with their standard deviations and the chance of a like."""
+    """Expected ratings in the order of the items, with standard deviations and the probability of a like."""
 
     items: tuple[RatedItem, ...]
 
@@ -402,11 +418,11 @@ class AllRatings(BaseModel):
 
 
 class ChosenForUser(_ForUser):
-    """The item that a user would choose, the probability of each, and what decides."""
+    """The item that a user would choose, with the probability of each item."""
 
     item_id: str
     probabilities: dict[str, float]
-    by: Literal["ratings", "next item"]
+    by: Literal["ratings", "next item"] = Field(description="Score that decides")
 
 
 class AllChoices(BaseModel):
@@ -417,16 +433,16 @@ class AllChoices(BaseModel):
 
 
 class Influence(BaseModel):
-    """An item of the history, and the decrease of the answer's log-probability without it."""
+    """An item of the history with its influence on the answer."""
 
     item_id: str
     title: str | None
     rating: float
-    influence: float
+    influence: float = Field(description="Decrease of the answer's log-probability without the item, in nats")
 
 
 class Attributed(BaseModel):
-    """An answer with its log-probability, and the influences of the items, oldest first."""
+    """An answer with its log-probability, and the influence of each item of the history, oldest first."""
 
     user_id: str | None
     version: int | None

@@ -1,4 +1,4 @@
-"""Routes of the API."""
+"""Routes of the API, apart from the OpenAI-compatible ones; their docstrings are the OpenAPI descriptions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 async def _asker(request: Request) -> str | None:
-    """Name the API key of a request; None without keys."""
+    """Return the name of the request's API key; None on a server without keys."""
     return request.scope.get(ASKER)
 
 
@@ -106,31 +106,31 @@ router = APIRouter(
 
 
 def _state(status: str, service: Service) -> State:
-    """Say how the server is, with the engine where there is one."""
+    """Create the response of the health checks, with the state of the engine if there is one."""
     engine = service.state
     return State(status=status) if engine is None else State(status=status, engine=engine)
 
 
 @watching.get("/health", response_model_exclude_unset=True)
 async def health(service: Serving) -> State:
-    """Check that the process is alive; nothing is asked of the engine."""
+    """Check that the process is alive; the engine is not contacted."""
     return _state("alive", service)
 
 
 @watching.get("/ready", response_model_exclude_unset=True, responses=_problems(502, 503, 504, 507))
 async def ready(service: Serving) -> State:
-    """Check that the server can answer and store events: the model is loaded, and the store available and not full.
+    """Check that the model is loaded and the store is available and not full.
 
-    Where an engine generates, it must be reached and serve the run's weights.
+    With an engine, also check that it is reachable and serves the run's weights.
     """
     await service.ready()
     return _state("ready", service)
 
 
-# routes are tried in their order, and events come most often
+# routes are matched in order of definition; this one comes first as the most frequent
 @router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
 async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
-    """Add one or several events in one transaction, durable when the response is sent."""
+    """Add one or several events in one transaction, which is durable when the response is sent."""
     unrated = service.users.catalogue.unrated
 
     def read() -> dict[str, list[Event]]:
@@ -151,9 +151,9 @@ async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> T
     },
 )
 async def add_lines(request: Request, service: Serving) -> TakenAll:
-    """Add events of several users, one per line, in one transaction."""
+    """Add events of several users, one per line of NDJSON, in one transaction."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != NDJSON:  # which a foreign page in a browser cannot send unasked
+    if kind != NDJSON:  # browsers send this type to another origin only after a CORS preflight
         raise HTTPException(415, f"the Content-Type is {kind or 'missing'!r}, expected {NDJSON}")
     body = await request.body()
     unrated = service.users.catalogue.unrated
@@ -175,13 +175,13 @@ def model(service: Serving) -> ModelFacts:
 
 @router.get("/upgrade", tags=["server"], responses=_problems(404))
 def upgrade(request: Request) -> UpgradeState:
-    """Get which of two models answers while one takes the other's place, and how far that is."""
+    """Get the progress of an upgrade from one model to another, and which of the two answers."""
     return _upgrade(request).state()
 
 
 @router.post("/upgrade", tags=["server"], responses=_problems(404))
 async def switch(sent: SentSwitch, request: Request) -> UpgradeState:
-    """Let one of two models answer in all servers of the store: back to the old one, or on to the new one."""
+    """Switch all servers of the store to the old or the new model of an upgrade."""
     found = _upgrade(request)
     await committing_here()
     await run_in_threadpool(found.switch, sent.serve)
@@ -193,11 +193,11 @@ async def switch(sent: SentSwitch, request: Request) -> UpgradeState:
 def user_ids(
     service: Serving,
     starting: Annotated[
-        str, Query(max_length=200, pattern=PRINTABLE_OR_NONE, description="How the ids begin; case matters")
+        str, Query(max_length=200, pattern=PRINTABLE_OR_NONE, description="Prefix of the ids, case-sensitive")
     ] = "",
-    most: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    most: Annotated[int, Query(ge=1, le=1_000, description="Maximum number of ids")] = 100,
 ) -> UserIds:
-    """List user ids."""
+    """List user ids, sorted."""
     return UserIds(users=service.store.user_ids(starting, most))
 
 
@@ -205,10 +205,12 @@ def user_ids(
 def history(
     user_id: SomeUser,
     service: Serving,
-    newest: Annotated[int, Query(ge=1, le=100_000, description="How many events, from the end")] = 1_000,
-    skip: Annotated[int, Query(ge=0, lt=2**40, description="Events to leave out at the end")] = 0,
+    newest: Annotated[
+        int, Query(ge=1, le=100_000, description="Number of events, counted from the end")
+    ] = 1_000,
+    skip: Annotated[int, Query(ge=0, lt=2**40, description="Number of events at the end to leave out")] = 0,
 ) -> HistoryPage:
-    """Get a user's history, oldest first: the last rating of each item."""
+    """Get a page of a user's history, oldest first, with the last rating of each item."""
     found = service.store.history(user_id, newest, skip)
     return HistoryPage.of(found, service.items.items(found.history.item_ids))
 
@@ -228,7 +230,7 @@ def user_prompt(user_id: SomeUser, service: Serving) -> Response:
 
 @router.delete("/users/{user_id}", tags=["users"])
 def delete_user(user_id: SomeUser, service: Serving, asker: Asker) -> DeletedUser:
-    """Delete a user's events and all derived data, out of the database's files and the runs' exports too."""
+    """Delete a user's events and all derived data, also from the database's files and the runs' exports."""
     committing()
     return service.delete_user(user_id, asker)
 
@@ -238,15 +240,15 @@ def delete_user(user_id: SomeUser, service: Serving, asker: Asker) -> DeletedUse
     tags=["users"],
     response_class=StreamingResponse,
     responses={
-        200: {"content": {NDJSON: {"schema": {"type": "string", "description": "A JSON object a line"}}}},
+        200: {"content": {NDJSON: {"schema": {"type": "string", "description": "One JSON object per line"}}}},
         **_problems(404),
     },
 )
 def export_user(user_id: SomeUser, service: Serving) -> StreamingResponse:
-    """Get everything that is kept about a user, one JSON object a line, each with its ``kind``.
+    """Export all that is stored about a user, one JSON object with a ``kind`` per line.
 
-    The last line is of the kind ``end`` and counts the others; where it is missing, something is. After a line of the
-    kind ``error`` it is to be asked for again.
+    The last line has the kind ``end`` and the number of the others. If it is missing, or the last line has the kind
+    ``error``, the export is incomplete: repeat the request.
     """
     lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in service.export_user(user_id))
     headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="user.jsonl"'}
@@ -256,11 +258,11 @@ def export_user(user_id: SomeUser, service: Serving) -> StreamingResponse:
 @router.get("/deletions", tags=["users"])
 def deletions(
     service: Serving,
-    user_id: Annotated[UserId | None, Query(description="Only those of this user")] = None,
+    user_id: Annotated[UserId | None, Query(description="Only deletions of this user")] = None,
     after: Annotated[int, Query(ge=0, lt=2**40, description="Only entries with a larger number")] = 0,
-    most: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    most: Annotated[int, Query(ge=1, le=10_000, description="Maximum number of entries")] = 1_000,
 ) -> DeletionLog:
-    """List logged deletions, oldest first: when, how much, by whom, and of whom as a digest; never what it was."""
+    """List the deletion log, oldest first: time, counts, API key and a digest of the user's id, never content."""
     found = service.store.deletions(after, most, user_id)
     return DeletionLog(deletions=[NotedDeletion(**asdict(one)) for one in found])
 
@@ -269,10 +271,10 @@ def deletions(
 def delete_events(
     user_id: SomeUser, which: Annotated[WhichEvents, Query()], service: Serving, asker: Asker
 ) -> DeletedEvents:
-    """Remove events, out of the database's files too; user prompts are made anew from what is left.
+    """Delete events of a user, also from the database's files; user prompts are recomputed without them.
 
-    By its id an event alone, so that an earlier rating of its item stands again; by its item every rating of it. What
-    is not there counts as none.
+    ``event_id`` deletes a single event, after which an earlier rating of the same item counts again; ``item_id``
+    deletes all events of an item. Unknown ids are ignored.
     """
     service.limits.check_count("events", len(which.event_id) + len(which.item_id), service.limits.events)
     committing()
@@ -285,12 +287,16 @@ def items(
     service: Serving,
     words: Annotated[
         str,
-        Query(max_length=200, pattern=PRINTABLE_OR_NONE, description="Words of the title or the categories"),
+        Query(
+            max_length=200,
+            pattern=PRINTABLE_OR_NONE,
+            description="Words of the title, year or categories",
+        ),
     ] = "",
-    item_id: Annotated[list[Id] | None, Query(description="Ids of items; unknown ones are left out")] = None,
-    most: Annotated[int, Query(ge=1, le=100)] = 20,
+    item_id: Annotated[list[Id] | None, Query(description="Ids of items; unknown ones are ignored")] = None,
+    most: Annotated[int, Query(ge=1, le=100, description="Maximum number of items found by words")] = 20,
 ) -> KnownItemList:
-    """Find items of the catalogue, by words of their titles, years and categories, or by their ids."""
+    """Find items of the catalogue by words of their titles, years and categories, or by their ids."""
     service.limits.check_count("item_id", len(item_id or ()), service.limits.events)
     found = [*service.items.find(words, most), *service.items.items(item_id or [])]
     return KnownItemList(items=[KnownItem.of(item) for item in found if item is not None])
@@ -298,13 +304,13 @@ def items(
 
 @router.get("/example", tags=["users"])
 def example(service: Serving) -> FirstLook:
-    """Get whom to look at first: a stored user, or where there is none a made-up history of the catalogue's items."""
+    """Get an example user: a stored one, or if there is none a made-up history of items of the catalogue."""
     return service.example()
 
 
 @router.post("/items", tags=["items"], responses=_problems(404, 409))
 async def add_items(sent: SentItems, service: Serving) -> AddedItems:
-    """Add items, which are encoded immediately."""
+    """Add items to the catalogue; they are encoded before the response."""
     service.limits.check_count("items", len(sent.items), service.limits.new_items)
     items = [item.item() for item in sent.items]
     await service.encoding(lambda: service.users.add_items(items), slow=True)
@@ -313,9 +319,9 @@ async def add_items(sent: SentItems, service: Serving) -> AddedItems:
 
 @router.delete("/items", tags=["items"])
 def delete_items(which: Annotated[WhichItems, Query()], service: Serving, asker: Asker) -> DeletedItems:
-    """Delete added items and all users' events about them, out of the database's files too.
+    """Delete added items and all users' events about them, also from the database's files.
 
-    Items of the data that the model was trained on are refused. What is not there counts as none.
+    Items of the training data cannot be deleted. Unknown ids are ignored.
     """
     service.limits.check_count("item_id", len(which.item_id), service.limits.events)
     deleted = service.users.delete_items(which.item_id, asker)
@@ -329,9 +335,9 @@ def delete_items(which: Annotated[WhichItems, Query()], service: Serving, asker:
     responses={200: {"content": {SSE: {"schema": EVENT_SCHEMA}}}, **_problems(404, 409, 502, 504)},
 )
 async def answers(sent: SentQuestions, service: Serving) -> Any:
-    """Answer questions in free words about stored users or given histories.
+    """Answer free-text questions about stored users or given histories.
 
-    A question is matched to a kind, which the answer names; one of no kind is refused with 422.
+    Each question is matched to a kind, which the answer names; one that matches no kind gets status 422.
     """
     prepared = await service.answering_or_prepared(sent.questions)
     if service.log_content:
@@ -345,46 +351,46 @@ async def answers(sent: SentQuestions, service: Serving) -> Any:
 
 @router.post("/explanations", tags=["answers"], responses=_problems(404, 409))
 async def explanations(sent: SentExplanation, service: Serving) -> Explained:
-    """Explain the score of an item by the items and categories of the history without which it would be another."""
+    """Explain the score of an item by the items and categories of the history whose removal changes it most."""
     return await service.answering.take(partial(service.answering.explain, sent))
 
 
 @router.post("/views", tags=["answers"], responses=_problems(404, 409))
 async def views(sent: SentQuestion, service: Serving) -> View:
-    """Get a user's likes by category, from the user encoder and from the rule; the instruction is ignored."""
+    """Get a user's likes by category, from the user encoder and the label rule; the instruction is ignored."""
     return await service.encoding(lambda: service.explainer.view(sent), sent.slow)
 
 
 @router.post("/tastes", tags=["answers"], responses=_problems(404, 409))
 async def tastes(sent: SentUser, request: Request, service: Serving) -> Taste:
-    """Get a user's taste by category, with how sure it is, and what it was after the beginnings of the history."""
+    """Get a user's taste by category, with 90% intervals and its course over the history."""
     return await while_awaited(request, service.slow, partial(service.tasting.taste, sent))
 
 
 @router.post("/attributions", tags=["answers"], responses=_problems(404, 409))
 async def attributions(sent: SentQuestion, request: Request, service: Serving) -> Attributed:
-    """Get an answer, and the decrease of its log-probability without each item of the history."""
+    """Get an answer and, for each item of the history, the decrease of the answer's log-probability without it."""
     return await while_awaited(request, service.slow, partial(service.explainer.attribute, sent))
 
 
 @router.post("/recommendations", tags=["recommendations"], responses=_problems(404, 409))
 async def recommendations(sent: SentWish, service: Serving) -> AllRecommendations:
-    """List the items of the catalogue that come next for stored users or given histories."""
+    """Recommend items of the catalogue to stored users or for given histories."""
     return await service.recommending.recommend(sent)
 
 
 @router.post("/ratings", tags=["recommendations"], responses=_problems(404, 409))
 async def ratings(sent: SentCandidates, service: Serving) -> AllRatings:
-    """Predict how users would rate items, of the catalogue by their ids and new ones as text.
+    """Predict how users would rate items of the catalogue, by id, and new ones, as text.
 
-    Where the data has no ratings, the problem says so.
+    Responds with a problem if the recommender's data has no ratings.
     """
     return await service.recommending.rate(sent)
 
 
 @router.post("/choices", tags=["recommendations"], responses=_problems(404, 409))
 async def choices(sent: SentCandidates, service: Serving) -> AllChoices:
-    """Say which of several items users would choose, with the probability of each; new items are given as text."""
+    """Predict which of several items users would choose, with the probability of each; new items as text."""
     return await service.recommending.choose(sent)
 
 

@@ -1,4 +1,4 @@
-"""Starts the server, after checks that precede the loading of the model."""
+"""Start of the server: checks of settings, models and store, then uvicorn with one or several workers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,15 @@ APPLICATION = "palate.serve.app:worker_app"
 
 
 def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
-    """Serve until the process is stopped; pending requests are completed.
+    """Run the server until the process is stopped; pending requests are completed.
 
-    Raises :class:`PalateError` for an address that cannot be used, for an open one without keys, and for a model,
-    a key file or a store that cannot be read.
+    Args:
+        settings: Settings of the server.
+        report: Receives progress lines and warnings.
+
+    Raises:
+        PalateError: The address cannot be bound or is reachable from other hosts without API keys; or a model, key
+            file, store or engine cannot be used.
     """
     settings.check_host()
     settings = _with_recommenders(settings)
@@ -70,7 +75,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
             os.environ[FOLDER] = folder
             Multiprocess(config, [listening]).run()
         return
-    # uvicorn, when it has stopped, raises anew the signal that stopped it
+    # uvicorn re-raises the signal that stopped it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server = uvicorn.Server(config)
     server.run([listening])
@@ -79,7 +84,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
 
 
 def _with_recommenders(settings: ServeSettings) -> ServeSettings:
-    """Name the recommenders that were trained beside the runs, where no others are named."""
+    """Fill in the recommenders that were trained beside the runs, unless the settings name others."""
     found = {"recommender": settings.recommender or recommender_beside(settings.run)}
     if settings.previous is not None:
         named = settings.previous_recommender or recommender_beside(settings.previous)
@@ -88,14 +93,14 @@ def _with_recommenders(settings: ServeSettings) -> ServeSettings:
 
 
 def _check_models(settings: ServeSettings) -> TrainingRecord | None:
-    """Check that the models can be served, and together; returns the language model's record of its training."""
+    """Check that the models can be loaded and belong together; returns the language model's training record."""
     _refuse_engine(settings)
     if is_recommender(settings.run):
         if settings.recommender is not None or settings.backbone is not None:
             option = "--recommender" if settings.recommender is not None else "--backbone"
             raise MismatchError(
-                f"{settings.run} is a recommender's run, which {option} does not go with; leave the option out, or "
-                "name a language model's run first"
+                f"{settings.run} is a recommender's run, with which {option} cannot be used; leave the option out, or "
+                "give a language model's run as the first argument"
             )
         load_recommender(settings.run)
         return None
@@ -108,7 +113,7 @@ def _check_models(settings: ServeSettings) -> TrainingRecord | None:
 
 
 def _check_engine(settings: ServeSettings, engine: EngineSettings) -> str:
-    """Check that the engine serves the run's weights, before anything listens; returns what was found."""
+    """Check that the engine serves the run's backbone, by its log-probabilities; returns a line for the report."""
     named = find_model(settings.run, settings.backbone, settings.data)
     writer = EngineWriter(named.load("cpu"), engine, settings.limits)
     try:
@@ -117,35 +122,35 @@ def _check_engine(settings: ServeSettings, engine: EngineSettings) -> str:
     finally:
         writer.close()
     return (
-        f"generating by {engine.url}, model {writer.called!r}, whose log-probabilities lie {found.apart:.2g} from the "
-        "run's backbone"
+        f"generating with the engine {engine.url}, model {writer.called!r}, whose log-probabilities differ by "
+        f"{found.apart:.2g} from those of the run's backbone"
     )
 
 
 def _refuse_engine(settings: ServeSettings) -> None:
-    """Raise :class:`MismatchError` for a run that no engine can generate for."""
+    """Raise :class:`MismatchError` if there is an engine and the run's backbone is not decoder-only."""
     if settings.engine is None:
         return
     if is_recommender(settings.run):
         raise MismatchError(
-            f"{settings.run} is a recommender's run, which generates nothing; leave --engine out"
+            f"{settings.run} is a recommender's run, which generates no text; leave --engine out"
         )
     if not is_decoder_only(settings.run):
         raise MismatchError(
-            f"the backbone of {settings.run} is an encoder-decoder, which engines' completions do not feed with "
-            "embeddings; leave --engine out, or serve a run with a decoder-only backbone, such as the packaged "
-            "model's adapter to Gemma:  palate train recipes/gemma3-270m-packaged.yaml"
+            f"the backbone of {settings.run} is an encoder-decoder, and engines accept prompt embeddings for "
+            "decoder-only models alone; leave --engine out, or serve a run with a decoder-only backbone, such as the "
+            "packaged model's adapter to Gemma:  palate train recipes/gemma3-270m-packaged.yaml"
         )
 
 
 def _check_catalogues(settings: ServeSettings, recommender: Recommender, table: Table) -> None:
-    """Raise :class:`MismatchError` unless models that were trained on other data know the same items and ratings."""
+    """Raise :class:`MismatchError` unless both models have the same items and the same rating scale."""
     ours, theirs = set(table.item_ids), set(recommender.item_ids)
     if different := sorted(ours ^ theirs):
         where = settings.run if different[0] in ours else settings.recommender
         raise MismatchError(
-            f"{settings.recommender} is of another catalogue than {settings.run}: {counted(len(different), 'item')}, "
-            f"such as {different[0]!r} of {where}, stand in one of them alone; train both on the same data"
+            f"{settings.recommender} has another catalogue than {settings.run}: {counted(len(different), 'item')} in "
+            f"only one of them, such as {different[0]!r} of {where}; train both on the same data"
         )
     scales = [
         [float(value) for value in one] for one in (table.rating_values, recommender.facts.rating_values)
@@ -165,8 +170,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # or the end of an answer may wait 40 ms for a client's acknowledgement of its beginning; connections inherit
-    # it, and asyncio sets it for those of sockets of its own alone
+    # without it, Nagle's algorithm and delayed acknowledgements may hold back the end of a response for 40 ms;
+    # asyncio sets it only on connections of sockets that it created itself
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listening.bind((settings.host.strip("[]"), settings.port))

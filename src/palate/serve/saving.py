@@ -1,4 +1,4 @@
-"""Writes a store's users and items as files for ``palate prepare``: the data of the next model."""
+"""Export of a store's users and items as files for ``palate prepare``, to train the next model on."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def save_users(
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Saved:
-    """Write the events of all stored users, and the items of the data with those that were added since.
+    """Write the events of all stored users, and the items of the dataset with those that were added since.
 
-    Who has been deleted is not among them, so that the next model, its summary and its states know nothing of them.
+    Deleted users are not written, so that nothing about them enters the next model, its summary or its states.
 
     Args:
         store: The store.
-        dataset: Data of the served model, with the items' texts.
+        dataset: Dataset of the served model, with the items' texts.
         out: New folder for ``events.jsonl`` and ``items.jsonl``.
-        progress: Called with the numbers of users that are done and of all.
+        progress: Called with the number of written users and their total.
 
     Returns:
-        What was written.
+        Counts of users, events and items.
 
     Raises:
-        MismatchError: The store keeps what several types of events weigh, and not the types.
-        OutputError: The folder is not new, or cannot be written.
+        MismatchError: The data has event types; the store holds only their weights.
+        OutputError: The folder exists, or cannot be written.
     """
     unrated = dataset.info.unrated
     if isinstance(unrated, EventTypes):
         raise MismatchError(
-            f"{store.database.name} keeps the weights of events and not their types, which {dataset.path} has; "
-            "prepare the next data from the files that the events came from"
+            f"{store.database.name} holds the weights of events, but not their types, which {dataset.path} has; "
+            "prepare the next dataset from the original event files"
         )
     items = {item.item_id: item for item in dataset_items(dataset)}
     items = {**{item.item_id: item for item in store.items().items}, **items}

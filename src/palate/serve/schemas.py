@@ -30,7 +30,7 @@ from palate.serve.store.changes import Event
 from palate.system.records import Frozen
 
 LONG = 1_000
-"""Events of a given history above which its encoding takes long."""
+"""Number of events above which encoding a given history counts as slow."""
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"
 PRINTABLE_OR_NONE = r"^[^\x00-\x1f\x7f-\x9f\ufffd]*$"
 _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
@@ -38,12 +38,12 @@ _IN_A_PATH = r"^[^/\\?#\x00-\x1f\x7f-\x9f\ufffd]+$"
 
 def _no_step(user_id: str) -> str:
     if user_id in (".", ".."):
-        raise ValueError("'.' and '..' mean steps in a path; expected another id")
+        raise ValueError("'.' and '..' have a meaning in URL paths; expected another id")
     return user_id
 
 
 def _written(as_type: Any) -> BeforeValidator:
-    """Declare the JSON type of a field that :class:`EventFields` parses before validation."""
+    """Declare, for OpenAPI, the JSON type of a field that :class:`EventFields` parses before validation."""
     return BeforeValidator(lambda found: found, json_schema_input_type=as_type)
 
 
@@ -58,34 +58,34 @@ Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=20_0
 Categories: TypeAlias = Annotated[
     Annotated[tuple[Title, ...], Field(max_length=100)],
     _written(Annotated[list[Title], Field(max_length=100)] | str | None),
-    Field(description="Names in a list, or in a text like 'Action|Comedy'"),
+    Field(description="Names as a list, or as a text like 'Action|Comedy'"),
 ]
 Timestamp: TypeAlias = Annotated[
     int | None,
     _written(Annotated[float, Field(ge=0, lt=UNITS[-1][0])] | str | None),
     Field(
-        description="When: seconds, milli-, micro- or nanoseconds since 1970, distinguished by magnitude, or an ISO "
-        "date or time, in UTC where it names no zone; kept in whole seconds",
+        description="Time as seconds, milli-, micro- or nanoseconds since 1970, distinguished by magnitude, or as an "
+        "ISO date or time, in UTC without a time zone; stored in whole seconds",
         examples=[893286638, "2024-05-31T23:59:00Z"],
     ),
 ]
 Rating: TypeAlias = Annotated[
     float | None,
     _written(float | str | None),
-    Field(description="On the model's scale; 1 if not given, where the model's data has no ratings"),
+    Field(description="Rating on the model's scale; defaults to 1 for models of data without ratings"),
 ]
 
 
 EventType: TypeAlias = Annotated[
     Title | None,
     Field(
-        description="In the place of a rating, where the model's data has types: like purchase, view or skip"
+        description="Type such as purchase, view or skip, instead of a rating, for models of data with event types"
     ),
 ]
 Dwell: TypeAlias = Annotated[
     float | None,
     _written(float | str | None),
-    Field(description="Seconds that it lasted, where the model's data has dwell times"),
+    Field(description="Dwell time in seconds, for models of data with dwell times"),
 ]
 
 
@@ -93,7 +93,7 @@ WrittenText: TypeAlias = Annotated[
     str | None,
     Field(
         max_length=MOST_WORDS,
-        description="What the user wrote of it, a review or a note: read by models that were trained with event_texts",
+        description="The user's review or note, read by models that were trained with event_texts",
     ),
 ]
 
@@ -108,7 +108,7 @@ class EventFields(Frozen):
 
 
 class SentItem(EventFields):
-    """An item as text."""
+    """An item described by text."""
 
     item_id: WrittenId
     title: Title = Field(description="May end with the year, as in 'Alien (1979)'")
@@ -122,7 +122,7 @@ class SentItem(EventFields):
 
 
 class SentEvent(EventFields):
-    """A rating of a known item, or what was done with it."""
+    """An event of a user with an item of the catalogue: a rating, or an interaction of a type."""
 
     item_id: WrittenId
     rating: Rating = None
@@ -131,18 +131,18 @@ class SentEvent(EventFields):
     text: WrittenText = None
     timestamp: Timestamp = None
     event_id: Annotated[Id, _written(Id | int)] | None = Field(
-        None, description="What is sent again under the same id counts once"
+        None, description="Idempotency key: an event that is sent again with the same id is ignored"
     )
 
     def event(self, unrated: Unrated, place: str) -> Event:
         """Convert to a stored event; without a time, the current time is used.
 
         Args:
-            unrated: What an event weighs without a rating, None where it needs one.
-            place: Where the event stands, for the error.
+            unrated: Value of an event without a rating, or weights of event types; None if a rating is required.
+            place: Position of the event in the request, for error messages.
 
         Raises:
-            DataError: There is no rating, or a type without a weight.
+            DataError: The event has no rating although one is required, or a type without a weight.
         """
         try:
             rating = event_value(self.model_dump(exclude_none=True), unrated)
@@ -152,7 +152,7 @@ class SentEvent(EventFields):
 
 
 class GivenEvent(EventFields):
-    """An event of a history that is not stored, with a known item or with a new one, given by title."""
+    """An event of a given history, with an item of the catalogue, by id, or a new one, by title."""
 
     item_id: WrittenId | None = None
     title: Title | None = None
@@ -171,7 +171,7 @@ class GivenEvent(EventFields):
 
 
 class UsersEvent(SentEvent):
-    """An event with its user: one line of NDJSON."""
+    """An event with its user, as one line of NDJSON."""
 
     user_id: Annotated[UserId, _written(UserId | int)]
 
@@ -187,20 +187,20 @@ SentEvents: TypeAlias = Annotated[
 
 
 class WhichEvents(Frozen):
-    """Selects events of a user, by their ids or by their items."""
+    """Selection of a user's events by their ids or by their items."""
 
     event_id: list[Id] = Field([], description="Ids of events")
-    item_id: list[Id] = Field([], description="Items of which every rating is meant")
+    item_id: list[Id] = Field([], description="Ids of items, all of whose events are selected")
 
     @model_validator(mode="after")
     def _names_some(self) -> WhichEvents:
         if not self.event_id and not self.item_id:
-            raise ValueError("neither event_id nor item_id; expected one of them, once or several times")
+            raise ValueError("neither event_id nor item_id; expected at least one of them")
         return self
 
 
 class WhichItems(Frozen):
-    """Selects added items."""
+    """Selection of added items."""
 
     item_id: list[Id] = Field(min_length=1, description="Ids of items that were added")
 
@@ -212,13 +212,13 @@ class SentItems(Frozen):
 
 
 class SentUser(Frozen):
-    """A stored user, or someone with a given history."""
+    """A stored user, or a given history that is not stored."""
 
     user_id: UserId | None = None
     history: list[GivenEvent] | None = Field(
         None,
         fail_fast=True,
-        description="Oldest first where there are no times; new items are known in it alone",
+        description="Events, oldest first if they have no times; new items are known only in this history",
     )
 
     @model_validator(mode="after")
@@ -229,12 +229,12 @@ class SentUser(Frozen):
 
     @property
     def names_new_items(self) -> bool:
-        """Whether the history has items as text."""
+        """Whether the history has new items, given by title."""
         return any(event.title is not None for event in self.history or ())
 
     @property
     def slow(self) -> bool:
-        """Whether it takes long to encode: the history has items as text, or is long."""
+        """Whether encoding is slow: the history has new items, or more than :data:`LONG` events."""
         return self.names_new_items or len(self.history or ()) > LONG
 
 
@@ -242,59 +242,64 @@ class SentQuestion(SentUser):
     """A question about a stored user or a given history."""
 
     instruction: Annotated[str, StringConstraints(min_length=1)] | None = Field(
-        None, description="A question in free words; what the model was trained to answer, if not given"
+        None, description="A free-text question; defaults to the instruction that the model was trained with"
     )
     item_ids: list[SentItemId] = Field(
         [],
         fail_fast=True,
-        description="Items that the question asks about, beside those that it names; {item} in it stands for one",
+        description="Items of the question, in addition to those that its text names; {item} is a placeholder",
     )
     categories: list[Title] = Field(
-        [], max_length=100, description="Categories likewise; {category} stands for one"
+        [], max_length=100, description="Categories of the question, likewise; {category} is a placeholder"
     )
-    k: int = Field(3, ge=1, description="Items that are recommended, or are to be avoided")
+    k: int = Field(3, ge=1, description="Number of items to recommend, or to advise against")
 
 
 class SentExplanation(SentUser):
-    """An item whose score is to be explained by a user's history."""
+    """A request to explain an item's score by a user's history."""
 
     item_id: SentItemId
     by: Literal["ratings", "next item"] = Field(
-        "next item", description="The score: of what comes next, or the expected rating"
+        "next item", description="The score: that of the next item, or the expected rating"
     )
-    against: bool = Field(False, description="What lowers the score, in the place of what raises it")
+    against: bool = Field(
+        False, description="Whether to list what lowers the score instead of what raises it"
+    )
 
 
 class SentSwitch(Frozen):
-    """Which of two models is to answer from now on."""
+    """The model of an upgrade that should answer from now on."""
 
     serve: Literal["old", "new"]
 
 
 class SentUsers(Frozen):
-    """Users who are asked about together."""
+    """Users of a batch request."""
 
     users: list[SentUser] = Field(min_length=1, fail_fast=True)
 
 
 class SentWish(SentUsers):
-    """What items of the catalogue to list for users."""
+    """A request for recommendations."""
 
-    k: int = Field(10, ge=1, description="Length of a list, which is shorter where fewer items are allowed")
-    seen: bool = Field(False, description="Also items of the history")
-    categories: list[Title] = Field([], description="Only items with one of these; all if empty")
+    k: int = Field(10, ge=1, description="Number of items per user, or fewer if fewer are allowed")
+    seen: bool = Field(False, description="Whether items of the history may be recommended")
+    categories: list[Title] = Field([], description="Only items with one of these categories; all if empty")
     since: int | None = Field(None, description="Only items of this year or later")
     diversity: float = Field(
-        0.0, ge=0, le=1, description="From 0, the best items, towards 1, items unlike each other"
+        0.0,
+        ge=0,
+        le=1,
+        description="0 for the best items, up to 1 for items that differ from each other most",
     )
 
 
 class SentCandidates(SentUsers):
-    """Items that users are asked about: of the catalogue by their ids, and new ones as text."""
+    """Candidate items for ratings or a choice: items of the catalogue, by id, and new ones, as text."""
 
     item_ids: list[SentItemId] = Field([], fail_fast=True)
     items: list[SentItem] = Field(
-        [], fail_fast=True, description="New items, which are known in this request alone"
+        [], fail_fast=True, description="New items, which are known only in this request"
     )
 
     @model_validator(mode="after")
@@ -310,10 +315,10 @@ class SentCandidates(SentUsers):
 
 
 class SentQuestions(Frozen):
-    """Several questions, answered together."""
+    """A batch of questions."""
 
     questions: list[SentQuestion] = Field(min_length=1, fail_fast=True)
-    stream: bool = Field(False, description="Send the answers while they are written, as server-sent events")
+    stream: bool = Field(False, description="Whether to stream the answers as server-sent events")
 
 
 def given_history(
@@ -322,13 +327,13 @@ def given_history(
     """Create a history that is not stored, and its new items.
 
     Args:
-        events: The events as they were sent.
-        unrated: What an event weighs without a rating, None where it needs one.
-        repeats: Whether each event of an item stands, as in a stored history, and not the last alone.
+        events: The events of the request.
+        unrated: Value of an event without a rating, or weights of event types; None if a rating is required.
+        repeats: Whether to keep all events of an item instead of the last one only, as in stored histories.
 
     Raises:
-        DataError: Some events have a time and some have none, or one has no rating.
-        ConflictError: Two new items have one id and other texts.
+        DataError: Only some of the events have a time, or one lacks a required rating.
+        ConflictError: Two new items have the same id and different texts.
     """
     read = [_given(index, event, unrated) for index, event in enumerate(events)]
     history = history_of("", read, lambda index, said: DataError(f"history.{index}: {said}"))

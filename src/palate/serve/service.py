@@ -1,4 +1,4 @@
-"""Service layer of a worker: preparation of questions, and answers, whole or streamed."""
+"""Service layer of a worker: loads the models, and implements the routes' operations and streamed answers."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ log = logging.getLogger("palate.serve")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question to the language model with its encoded user prompt, and the version of the stored history."""
+    """A question to the language model with its user prompt, and the version of the stored history."""
 
     question: QueuedQuestion
     user_id: str | None
     version: int | None
     asked: AskedQuestion | None = None
-    """How it was matched; None where the model was asked in these words."""
+    """Result of matching a free-text question; None for the trained instruction."""
 
     def given(self, text: str) -> GivenAnswer:
         """Create the response from the answer's text."""
@@ -79,7 +79,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Said:
-    """A question that has been answered from scores, and the version of the stored history."""
+    """An answer that was computed from scores, and the version of the stored history."""
 
     answer: WordedAnswer
     user_id: str | None
@@ -104,7 +104,7 @@ class Said:
 
 
 def _matched(asked: AskedQuestion | None) -> dict[str, Any]:
-    """Say what a question was matched to."""
+    """Return the response fields that describe what a question was matched to."""
     if asked is None:
         return {}
     return {
@@ -116,34 +116,34 @@ def _matched(asked: AskedQuestion | None) -> dict[str, Any]:
 
 
 SLOW = 2
-"""Requests that take long, with new items or long histories, that are worked on at a time, in threads of their own."""
+"""Size of the thread pool for slow requests, which have new items or long histories."""
 WAITING = 32
-"""Such requests that wait for one of these threads; more are refused."""
+"""Maximum number of slow requests that wait for one of these threads; further ones are refused."""
 
 FOLLOWING = 1.0
-"""Seconds between two looks for items that another server of the store has deleted."""
+"""Interval of polling the store for items that other servers have deleted, in seconds."""
 
 
 EXAMPLE_EVENTS = 40
-"""Events that a user has at most, if there is one, who is looked at first: enough to see, and quickly answered."""
+"""Preferred maximum number of events of the example user: enough to look at, and quick to answer about."""
 
 AGEING = 3_600.0
-"""Seconds between two deletions of what is above the age that is kept."""
+"""Interval between deletions of events that exceed the retention age, in seconds."""
 
 
 class Service:
     """Operations of the routes.
 
     Args:
-        settings: What is served.
-        beside: A service of another model, whose store is shared and not closed; opened by the settings if None.
+        settings: Settings of the server.
+        beside: Service of another model whose store is shared, and not closed by this one; None opens a store.
     """
 
     def __init__(self, settings: ServeSettings, beside: Service | None = None) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
         self.name = settings.run.resolve().name
-        """What the OpenAI-compatible routes call the model."""
+        """Name of the model in the OpenAI-compatible routes."""
         model, recommender = _models(settings)
         catalogue = model or recommender
         assert catalogue is not None
@@ -164,7 +164,7 @@ class Service:
         self._explainer: Explainer | None = None
         self._batcher: QuestionQueue | None = None
         self.engine: EngineWriter | None = None
-        """The engine that generates in the place of the loaded backbone, if there is one."""
+        """The engine that generates instead of the loaded backbone; None without one."""
         if recommender is not None:
             self._recommending = Recommending(recommender, self.users, self.limits)
         if model is not None:
@@ -186,41 +186,41 @@ class Service:
 
     @property
     def served(self) -> ServedModel:
-        """The language model; raises :class:`NotServedError` where there is none."""
+        """The language model; raises :class:`NotServedError` without one."""
         return self.users.served
 
     @property
     def explainer(self) -> Explainer:
-        """What explains the language model's answers; raises :class:`NotServedError` where there is none."""
+        """The explainer of the language model's answers; raises :class:`NotServedError` without a language model."""
         assert self.served
         assert self._explainer is not None
         return self._explainer
 
     @property
     def batcher(self) -> QuestionQueue | None:
-        """What asks the language model; None where there is none."""
+        """The queue of questions to the language model; None without a language model."""
         return self._batcher
 
     @property
     def identity(self) -> str:
-        """Identity of the language model; of the recommender where that is alone."""
+        """Identity of the language model, or of the recommender if there is no language model."""
         catalogue = self.users.model or self.users.recommender
         assert catalogue is not None
         return catalogue.identity
 
     @property
     def encodings(self) -> list[Encoding]:
-        """The models whose encodings of users the store keeps."""
+        """The models whose encodings of users are cached in the store."""
         found: list[Encoding | None] = [self.users.model, self.users.recommender]
         return [one for one in found if one is not None]
 
     @property
     def recommending(self) -> Recommending:
-        """The recommender; raises :class:`NotServedError` where there is none."""
+        """The recommender; raises :class:`NotServedError` without one."""
         if self._recommending is None:
             raise NotServedError(
                 "this server has a language model and no recommender; start  palate serve RUN --recommender RUN2  "
-                "with RUN2 of a recipe with a section recommend, on the same data"
+                "with a run RUN2 that a recipe with a section recommend was trained into, on the same data"
             )
         return self._recommending
 
@@ -232,37 +232,37 @@ class Service:
             self.store.close()
 
     def delete_user(self, user_id: str, api_key: str | None = None) -> DeletedUser:
-        """Delete a user from the store, and from the exports that the served runs note."""
+        """Delete a user from the store, and from the exports that are registered in the served runs."""
         events = self.store.delete_user(user_id, api_key)
         done, left = forget_in_exports(self._runs, [user_id])
         return DeletedUser(user_id=user_id, events=events, exports=done, left=left)
 
     def export_user(self, user_id: str) -> Iterator[dict[str, Any]]:
-        """Yield everything that is kept about a user, see :func:`personal_data`, and the exports that hold the user.
+        """Return all that is stored about a user, see :func:`personal_data`, and the exports that hold the user.
 
-        The last line counts those before it: without one something is missing.
+        The last line holds the number of the others; without it, the export is incomplete.
         """
         kept = personal_data(self.store, user_id, self.titles)
         exports = [folder for run, data in self._runs for folder in exports_with(run, user_id, data)]
         return _counted(chain(kept, ({"kind": "export", "folder": str(folder)} for folder in exports)))
 
     async def delete_aged(self) -> None:
-        """Delete what is above the age that the store keeps, now and every :data:`AGEING` seconds; never ends."""
+        """Delete events that exceed the retention age, now and every :data:`AGEING` seconds; never returns."""
         while self._ages:
             try:
                 await anyio.to_thread.run_sync(self._delete_aged, limiter=self._ageing)
             except (StoreError, OutputError) as error:
-                log.warning("events above the age that is kept are not deleted yet: %s", error)
+                log.warning("events above the retention age were not deleted: %s", error)
             await anyio.sleep(AGEING)
 
     def _delete_aged(self) -> None:
         found = self.store.delete_older()
         forget_in_exports(self._runs, found.gone)
         if found.events:
-            log.info("%s above the age that is kept were deleted", counted(found.events, "event"))
+            log.info("deleted %s above the retention age", counted(found.events, "event"))
 
     def facts(self) -> ModelFacts:
-        """Describe what is served."""
+        """Describe the served models and the limits."""
         model, recommender, catalogue = self.users.model, self.users.recommender, self.users.catalogue
         unrated = catalogue.unrated
         told = None if recommender is None else recommender.facts
@@ -291,14 +291,14 @@ class Service:
 
     @property
     def item_noun(self) -> str:
-        """What an item is called, in the singular."""
+        """Noun for an item, in the singular."""
         recommender = self.users.recommender
         if recommender is not None:
             return recommender.recommender.facts.item_noun
         return "item" if self._explainer is None else self._explainer.item_noun
 
     def example(self) -> FirstLook:
-        """Choose whom to look at first: a stored user with some events, or else a made-up history."""
+        """Choose an example user: a stored user with some events, or else a made-up history."""
         found = self.store.user_with_events(EXAMPLE_EVENTS)
         if found is not None:
             return FirstLook(user_id=found, history=[])
@@ -309,14 +309,15 @@ class Service:
         )
 
     def titles(self, item_ids: Sequence[str]) -> list[str | None]:
-        """Look up the titles of items, with their years."""
+        """Look up the titles of items, with their years; None for unknown items."""
         return [None if item is None else titled(item) for item in self.items.items(item_ids)]
 
     def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
-        """Encode the user prompts of questions to the language model, which are asked in their own words.
+        """Encode the user prompts of questions for the language model, which is asked without matching them.
 
-        Raises :class:`UnknownUserError`, and :class:`DataError` for a question that is too long or whose history the
-        model cannot read.
+        Raises:
+            UnknownUserError: A user is not stored.
+            DataError: A question is too long, or the model cannot read its history.
         """
         self.limits.check_count("questions", len(sent), self.limits.questions)
         for number, question in enumerate(sent):
@@ -325,10 +326,13 @@ class Service:
         return [self._of_model(question, question.instruction or instruction) for question in sent]
 
     async def answering_or_prepared(self, sent: Sequence[SentQuestion]) -> list[Prepared | Said]:
-        """Answer the questions in free words that scores answer, and prepare the others for the language model.
+        """Match free-text questions; answer those that scores answer, and prepare the others for the language model.
 
-        Raises what :meth:`prepare` raises, :class:`QuestionError` for a question that nothing here can answer, and
-        :class:`OverloadedError`.
+        Raises:
+            QuestionError: No served model can answer a question.
+            OverloadedError: Too many requests are waiting.
+            UnknownUserError: As :meth:`prepare`.
+            DataError: As :meth:`prepare`.
         """
         self.limits.check_count("questions", len(sent), self.limits.questions)
 
@@ -342,16 +346,18 @@ class Service:
         return await self.encoding(work, slow=False)
 
     async def follow(self) -> None:
-        """Forget, within :data:`FOLLOWING` seconds, the items that other servers of the store delete; never ends."""
+        """Drop items that other servers of the store delete, within :data:`FOLLOWING` seconds; never returns."""
         while True:
             await anyio.sleep(FOLLOWING)
-            with suppress(StoreError):  # it is asked again
+            with suppress(StoreError):  # the next iteration retries
                 await anyio.to_thread.run_sync(self.users.notice, limiter=self._following)
 
     async def ready(self) -> None:
-        """Raise an error if the store or the engine cannot be used; never waits for the work of other requests.
+        """Check the store and the engine in a thread of its own, so that other requests never delay it.
 
-        Raises :class:`StoreError`, and :class:`EngineError` where the engine is away or serves other weights.
+        Raises:
+            StoreError: The store is unavailable or full.
+            EngineError: The engine is unreachable or serves other weights.
         """
         await anyio.to_thread.run_sync(self.store.check, limiter=self._checking)
         if self.engine is not None:
@@ -359,27 +365,28 @@ class Service:
 
     @property
     def state(self) -> EngineState | None:
-        """The engine as it was found last; None where there is none."""
+        """State of the engine at the last check; None without an engine."""
         if self.engine is None:
             return None
         settings = self.engine.client.settings
         return EngineState(url=settings.url, model=self.engine.called, checked=self.engine.checked)
 
     async def parsing(self, work: Callable[[], T]) -> T:
-        """Parse a large body in a thread, one at a time and half of the time: it holds the interpreter."""
+        """Parse a large body in a thread: one at a time and half of the time, as parsing holds the GIL."""
         return await self._parsing.take(work)
 
     async def encoding(self, work: Callable[[], T], slow: bool) -> T:
-        """Run work in a thread; what takes long, as new items and long histories do, in one of a few.
+        """Run work in a thread; slow work, such as encoding new items or long histories, in a pool of its own.
 
-        Raises :class:`OverloadedError` if too many requests wait for these.
+        Raises:
+            OverloadedError: Too many requests wait for that pool.
         """
         if not slow:
             return await run_in_threadpool(work)
         return await self.slow.take(work)
 
     def _in_free_words(self, sent: SentQuestion) -> bool:
-        """Whether a question is to be matched, and is not what the model was trained to answer."""
+        """Whether a question has to be matched, as it is not the instruction that the model was trained with."""
         model = self.users.model
         trained = None if model is None else model.model.settings.instruction
         return sent.instruction is not None and (
@@ -417,7 +424,7 @@ def _counted(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommender | None]:
-    """Load the language model and the recommender, of which one may be missing."""
+    """Load the language model and the recommender, at least one of which is present."""
     if is_recommender(settings.run):
         return None, ServedRecommender(settings.run)
     model = ServedModel(settings.run, settings.backbone, settings.device, settings.data)
@@ -425,7 +432,7 @@ def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommen
 
 
 async def answer_all(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> list[GivenAnswer]:
-    """Answer questions in their order; raises :class:`OverloadedError`."""
+    """Answer questions, in their order; raises :class:`OverloadedError` if the queue is full."""
     _queue(batcher, prepared)
     texts = await asyncio.gather(*map(_text, prepared))
     return [one.given(text) for one, text in zip(prepared, texts, strict=True)]
@@ -433,18 +440,20 @@ async def answer_all(batcher: QuestionQueue | None, prepared: Sequence[Prepared 
 
 @dataclass(frozen=True)
 class Part:
-    """What comes of a question's answer while it is written."""
+    """An event of a streamed answer."""
 
     kind: Literal["piece", "answer", "error"]
     number: int
+    """Index of the question in the request."""
     text: str
-    """A piece of the answer, the whole one, or what went wrong."""
+    """A piece of the answer, the complete answer, or the error."""
 
 
 def answer_parts(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> AsyncIterator[Part]:
-    """Answer questions and tell the pieces, and at the end of each the answer.
+    """Answer questions as a stream of pieces, followed for each question by the complete answer.
 
-    Raises :class:`OverloadedError` at once, before anything is told.
+    Raises:
+        OverloadedError: The queue is full; raised at the call, before the first part.
     """
     loop, told = asyncio.get_running_loop(), asyncio.Queue[Part]()
 
@@ -479,7 +488,8 @@ def answer_pieces(
 ) -> AsyncIterator[str]:
     """Stream server-sent events: ``piece``s, an ``answer`` for each question, and ``done``.
 
-    Raises :class:`OverloadedError` at once, before anything is sent.
+    Raises:
+        OverloadedError: The queue is full; raised at the call, before the first event.
     """
     return _events(answer_parts(batcher, prepared), prepared, model)
 
@@ -499,7 +509,7 @@ async def _parts(told: asyncio.Queue[Part], prepared: Sequence[Prepared | Said])
             part = await told.get()
             left -= part.kind != "piece"
             yield part
-    finally:  # nobody reads on: what no batch has taken need not be answered
+    finally:  # the client is gone: cancel the questions that are in no batch yet
         for one in prepared:
             if isinstance(one, Prepared):
                 one.question.answer.cancel()

@@ -1,4 +1,4 @@
-"""Settings and limits of the server."""
+"""Settings and limits of the server, and their parsing from command-line options."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ if TYPE_CHECKING:
     from palate.serve.schemas import SentQuestion, SentUser
 
 VARIABLE = "PALATE_SERVE"
-"""Environment variable with the settings of worker processes."""
+"""Environment variable that passes the settings to worker processes, as JSON."""
 
 
 class Limits(Frozen):
-    """Limits of a server; a request that exceeds one gets an error that names it."""
+    """Limits of the server; the error of a request that exceeds one names it."""
 
     body_bytes: int = Field(8 * 2**20, ge=1)
     """Maximum size of a request body, in bytes."""
     body_seconds: float = Field(10.0, gt=0)
-    """Time in which a request body must have arrived, in seconds."""
+    """Timeout for receiving a request body, in seconds."""
     body_rate: int = Field(16 * 2**20, ge=1)
-    """Bytes a second of large request bodies, those above 64 KiB, that a worker receives; small ones never wait."""
+    """Maximum rate at which a worker receives request bodies above 64 KiB, in bytes per second."""
     events: int = Field(10_000, ge=1)
     """Maximum number of events or items in a request, including those of a given history."""
     new_items: int = Field(128, ge=1)
-    """Maximum number of new items in a request, whose texts are encoded."""
+    """Maximum number of new items in a request, whose texts have to be encoded."""
     questions: int = Field(32, ge=1)
     """Maximum number of questions, or of users to recommend to, in a request."""
     listed: int = Field(1_000, ge=1)
-    """Maximum length of a list of recommendations, and number of items to rate or to choose from."""
+    """Maximum length of a list of recommendations, and maximum number of items to rate or to choose from."""
     attributed: int = Field(200, ge=1)
-    """Maximum number of events of a history in an attribution, which leaves each one out."""
+    """Maximum number of events of a history in an attribution, which scores the answer without each of them."""
     instruction: int = Field(2_000, ge=1)
     """Maximum length of an instruction, in characters."""
     requests: int = Field(256, ge=1)
     """Maximum number of concurrent requests per worker."""
     waiting: int = Field(128, ge=1)
-    """Maximum number of queued questions per worker, and of queued requests for recommendations."""
+    """Maximum number of queued questions per worker, and likewise of queued requests for recommendations."""
     batch: int = Field(32, ge=1)
     """Maximum batch size of the backbone, in questions."""
     engine: int = Field(64, ge=1)
-    """Maximum number of concurrent requests to an engine per worker; further questions wait."""
+    """Maximum number of concurrent requests to an engine per worker; further questions are queued."""
     engine_seconds: float = Field(25.0, gt=0)
     """Timeout of a request to an engine, in seconds."""
     seconds: float = Field(30.0, gt=0)
-    """Timeout of a request, and of pending requests at shutdown, in seconds."""
+    """Timeout of a request, and at shutdown of all pending requests, in seconds."""
     panel: int = Field(50, ge=0)
-    """Number of stored users, the first ones, about whom a model and the one that takes its place are compared."""
+    """Size of the panel on which an upgrade compares the two models: the first stored users."""
     panel_changed: float = Field(0.9, ge=0, le=1)
-    """Maximum fraction of the panel's answers that may change before a model takes another's place."""
+    """Maximum fraction of changed answers on the panel; above it, the old model stays in use."""
     panel_f1_loss: float = Field(0.05, ge=0, le=1)
-    """Maximum loss of F1 on the panel before a model takes another's place."""
+    """Maximum loss of F1 on the panel; above it, the old model stays in use."""
 
     def check_count(self, name: str, found: int, most: int, hint: str = "send them in parts") -> None:
-        """Raise :class:`DataError` if a request holds more of something than allowed."""
+        """Raise :class:`DataError` if a count exceeds its limit; ``name`` is the field, ``hint`` says what to do."""
         if found > most:
             raise DataError(f"{name}: found {found:,}, expected at most {most:,}; {hint}")
 
     def check_question(self, sent: SentQuestion, place: str = "") -> None:
-        """Raise :class:`DataError` if the instruction or the history is too long; ``place`` starts the message."""
+        """Raise :class:`DataError` if the instruction or history is too long; ``place`` is the message's prefix."""
         if sent.instruction and len(sent.instruction) > self.instruction:
             raise DataError(
                 f"{place}instruction: found {len(sent.instruction):,} characters, "
@@ -76,7 +76,7 @@ class Limits(Frozen):
         self.check_history(sent, place)
 
     def check_history(self, sent: SentUser, place: str = "") -> None:
-        """Raise :class:`DataError` if the history is too long; ``place`` starts the message."""
+        """Raise :class:`DataError` if the history is too long; ``place`` is the message's prefix."""
         if sent.history and len(sent.history) > self.events:
             raise DataError(
                 f"{place}history: found {len(sent.history):,} events, expected at most {self.events:,}; "
@@ -86,7 +86,7 @@ class Limits(Frozen):
         if new > self.new_items:
             raise DataError(
                 f"{place}history: found {new:,} items as text, expected at most {self.new_items:,}; add them with "
-                "POST /items before, or give the most recent ones"
+                "POST /items first, or give the most recent ones"
             )
 
 
@@ -94,52 +94,57 @@ class EngineSettings(Frozen):
     """An inference engine with OpenAI's completions API that takes prompt embeddings, such as vLLM."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
-    """Address, without ``/v1``."""
+    """Base URL, with or without ``/v1``."""
     model: str | None = None
-    """Name of the model there; the only one that it serves if None."""
+    """Name of the model on the engine; None if the engine serves only one."""
 
     @property
     def base(self) -> str:
-        """Address of the API."""
+        """Base URL of the API, ending in ``/v1``."""
         return f"{self.url.rstrip('/').removesuffix('/v1')}/v1"
 
 
 ENGINE_KEY = "PALATE_ENGINE_KEY"
-"""Environment variable with the engine's API key, which no list of processes shows."""
+"""Environment variable of the engine's API key, which as an option would be visible in process lists."""
 
 
 class ServeSettings(Frozen):
     """Settings of a worker process."""
 
     run: Path
-    """Run of a language model, or of a recommender alone."""
+    """Run folder of a language model, or of a recommender without a language model."""
     store: str
+    """SQLite file or PostgreSQL URL of the user store."""
     recommender: Path | None = None
-    """Run of a recommender that is served beside the language model of ``run``."""
+    """Run folder of a recommender that is served in addition to the language model of ``run``."""
     backbone: str | None = None
-    """Folder of a backbone that is not saved with the model, if it has moved."""
+    """Folder of a backbone that is not saved with the model; None for the one that the model names."""
     device: str = "auto"
-    """Device of the model, in each worker process."""
+    """Device of the model in each worker process, such as ``cpu`` or ``cuda:1``; ``auto`` takes the first GPU."""
     data: Path | None = None
-    """Dataset for titles, the rule, and a model whose weights know no catalogue; the run's own if None."""
+    """Dataset for titles, the label rule, and a model that is not bound to a catalogue; the run's own if None."""
     engine: EngineSettings | None = None
-    """Engine that generates in the place of the loaded backbone."""
+    """Engine that generates instead of the loaded backbone."""
     previous: Path | None = None
-    """Run whose place ``run`` takes: it answers until all users are prepared for ``run``."""
+    """Run folder of the model that ``run`` replaces; it answers until all users are encoded for ``run``."""
     previous_recommender: Path | None = None
-    """Run of the recommender beside ``previous``."""
+    """Run folder of the recommender that is served in addition to ``previous``."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    """TCP port; 0 lets the operating system choose one."""
     workers: int = Field(1, ge=1)
+    """Number of worker processes."""
     key_file: Path | None = None
+    """File of API keys, one per line; without it the host has to be a loopback address."""
     retention_days: float | None = Field(None, ge=1)
-    """Age in days above which events are deleted; they are kept if None."""
+    """Age in days above which events are deleted; None keeps all."""
     log_content: bool = False
+    """Whether the log holds user ids and questions."""
     limits: Limits = Limits()
 
     @property
     def of_previous(self) -> ServeSettings:
-        """Settings by which the previous run is served."""
+        """Settings for serving the previous run."""
         assert self.previous is not None
         data = self.data if str(self.previous) == PACKAGED else None
         changed = {"run": self.previous, "recommender": self.previous_recommender, "data": data}
@@ -149,8 +154,8 @@ class ServeSettings(Frozen):
         """Raise :class:`PalateError` if the address is reachable from other hosts and there is no API key."""
         if self.key_file is None and not is_loopback(self.host):
             raise PalateError(
-                f"--host {self.host} can be reached from elsewhere, and there is no key; give --api-key-file with "
-                "a key a line, or leave --host out"
+                f"--host {self.host} is reachable from other machines, and there are no API keys; give --api-key-file "
+                "with one key per line, or leave --host out"
             )
 
     def to_environment(self) -> None:
@@ -159,17 +164,17 @@ class ServeSettings(Frozen):
 
     @classmethod
     def from_environment(cls) -> ServeSettings:
-        """Read the settings of :meth:`to_environment`."""
+        """Read the settings that :meth:`to_environment` wrote."""
         return cls.model_validate_json(os.environ[VARIABLE])
 
 
 def default_store(run: Path, data: Path | None) -> str:
-    """Name the store of a run: an SQLite file in its folder, or for the packaged model in its data's."""
+    """Return the default store: ``users.sqlite`` in the run's folder, or in the dataset's for the packaged model."""
     return str((data if str(run) == PACKAGED and data else run) / "users.sqlite")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether the address is a loopback address."""
+    """Return whether a host name or address is ``localhost`` or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -177,18 +182,18 @@ def is_loopback(host: str) -> bool:
 
 
 def read_engine(url: str | None, model: str | None) -> EngineSettings | None:
-    """Parse the address of an engine; raises :class:`PalateError` for one that is none."""
+    """Validate the options of an engine; raises :class:`PalateError` for an invalid URL or a model without one."""
     if url is None:
         if model is not None:
             raise PalateError(
-                f"--engine-model {model}: there is no --engine; give its address, or leave it out"
+                f"--engine-model {model}: there is no --engine; give the engine's URL, or leave --engine-model out"
             )
         return None
     try:
         return EngineSettings(url=url, model=model)
     except ValidationError:
         raise PalateError(
-            f"--engine {url}: expected an address like http://127.0.0.1:8000, without a user, a password or a query"
+            f"--engine {url}: expected a URL like http://127.0.0.1:8000, without user, password or query"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Tastes by category: how sure they are, and how they came about."""
+"""Tastes by category with confidence intervals, and their course over the history."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from palate.serve.schemas import SentUser
 from palate.serve.settings import Limits
 
 HALVES = 16
-"""Random halves of a history, by which it is told how much hangs on which events were seen."""
+"""Number of random halves of a history from which standard errors are estimated."""
 POINTS = 8
-"""Beginnings of a history for which the taste is told, the last of which is all of it."""
+"""Maximum number of prefixes of a history, the last being the whole, at which the taste is computed."""
 WIDTH = 1.645
-"""Standard errors on either side of a 90% interval."""
+"""Half width of a 90% interval, in standard errors."""
 
 
 class Tasting:
-    """Tastes of stored users and given histories, from the user encoder's view or the recommender's ratings."""
+    """Tastes of stored users and given histories, from the user encoder's probabilities or predicted ratings."""
 
     def __init__(self, users: Users, items: ServedItems, limits: Limits) -> None:
         self._users, self._items, self._limits = users, items, limits
 
     def taste(self, sent: SentUser, check: Callable[[], object] = lambda: None) -> Taste:
-        """Tell a user's taste by category; ``check`` is called before each pass, and may stop the work.
+        """Compute a user's taste by category.
+
+        Args:
+            sent: A stored user or a given history.
+            check: Called between batches; may raise an error to cancel the work.
 
         Raises:
-            UnknownUserError: There is no such user.
-            DataError: The history cannot be read, or is too long.
-            NotServedError: There is neither a view nor a model of ratings.
+            UnknownUserError: The user is not stored.
+            DataError: The history is invalid or too long.
+            NotServedError: Neither category probabilities nor predicted ratings are available.
         """
         self._limits.check_history(sent)
         version: int | None = None
@@ -56,15 +60,15 @@ class Tasting:
             told = self._by_ratings(recommender, history, new)
         if told is None:
             raise NotServedError(
-                "tastes by category take a model with a view of its own, such as  packaged, or a recommender of data "
-                "with ratings"
+                "tastes by category need a user encoder that predicts categories, as in the model  packaged, or a "
+                "recommender of data with ratings; serve one of them"
             )
         return told.model_copy(update={"user_id": sent.user_id, "version": version})
 
     def _by_view(
         self, model: ServedModel, history: History, new: Sequence[Item], check: Callable[[], object]
     ) -> Taste | None:
-        """Read the user encoder's chances; None where it has none."""
+        """Compute the taste from the user encoder's probabilities; None if it predicts none."""
         ends = _beginnings(len(history))
         histories = [
             history,
@@ -81,7 +85,7 @@ class Tasting:
             parts.append(prompt.category_logits.double().cpu())
         logits: Doubles = torch.cat(parts).numpy()  # [B, L, 2]
         whole, nobody, course, halves = np.split(logits, [1, 2, 2 + len(ends)])
-        # a half tells of the whole's error: it leaves out as many events as it shows
+        # by the half-sample method, deviations of random halves estimate the standard error of the whole
         error = np.sqrt(((halves - whole) ** 2).mean(axis=0)) if len(halves) else np.zeros_like(whole[0])
         low, high = (expit(whole[0] + sign * WIDTH * error) for sign in (-1, 1))
         value, everyone = expit(whole[0]), expit(nobody[0])
@@ -115,7 +119,7 @@ class Tasting:
         )
 
     def _by_ratings(self, served: ServedRecommender, history: History, new: Sequence[Item]) -> Taste:
-        """Expect the mean ratings of the categories' items."""
+        """Compute the taste from the expected mean ratings of the categories' items."""
         recommender = served.knowing(new)
         tastes = CategoryTastes(recommender)
 
@@ -153,13 +157,13 @@ class Tasting:
 
 
 def _beginnings(length: int) -> list[int]:
-    """List the lengths of a history's beginnings, ascending, the last of which is all of it."""
+    """Return the lengths of a history's prefixes, ascending, the last being the whole."""
     steps = min(POINTS, length)
     return [round(length * (at + 1) / steps) for at in range(steps)]
 
 
 def _halves(history: History) -> list[History]:
-    """Draw random halves of a history, the same ones each time; none of less than two events."""
+    """Draw random halves of a history with a fixed seed; empty for fewer than two events."""
     if len(history) < 2:
         return []
     rng = np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""A model that takes another's place under live users.
+"""Live upgrade from one model to another, without downtime.
 
-Both are loaded. The old one answers, and takes events in, while users are prepared for the new one in the background;
-then both are asked about a panel of users, and the new one answers from then on, unless its answers drift too far.
-What was decided stands in the store, so that all its servers follow, also after a restart.
+Both models are loaded. The old one answers and receives events while all users are encoded for the new one in the
+background. Then both answer about a panel of users, and the server switches to the new model unless its answers differ
+too much. The decision is stored, so that all servers of the store follow it, also after a restart.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from palate.serve.store.upgrading import Decision, Pair, Which
 log = logging.getLogger("palate.serve")
 T = TypeVar("T")
 PAGE = 64
-"""Users that are prepared between two looks at the store."""
+"""Number of users that are read from the store and encoded at a time."""
 TOLD = 20
-"""Pages between two counts of the users that are prepared."""
+"""Number of pages between updates of the metrics of progress."""
 AGAIN = 5.0
-"""Seconds until a store that was away is asked again."""
+"""Delay before a retry with an unavailable store, in seconds."""
 
 
 class Upgrade:
-    """The services of two models over one store, of which one answers.
+    """The services of an old and a new model over one store, one of which answers.
 
     Args:
-        new: The service of the model that is to answer; it owns the store.
+        new: The service of the new model; it owns the store.
         old: The service of the model that was served before.
-        settings: Settings of the new one.
+        settings: Settings of the new model.
     """
 
     def __init__(self, new: Service, old: Service, settings: ServeSettings) -> None:
@@ -61,7 +61,7 @@ class Upgrade:
 
     @property
     def serving(self) -> Which:
-        """Which model answers."""
+        """The model that answers."""
         return "old" if self._decision is None else self._decision.serving
 
     @property
@@ -70,7 +70,7 @@ class Upgrade:
         return self._services[self.serving]
 
     def state(self) -> UpgradeState:
-        """Describe who answers, and how far the other one is."""
+        """Describe the progress of the upgrade, and which model answers."""
         decision = self._decision
         prepared, users = self._progress()
         phase = "decided" if decision is not None else "failed" if self._failure else self._phase
@@ -87,23 +87,27 @@ class Upgrade:
         )
 
     def switch(self, which: Which) -> None:
-        """Let one of the models answer, in all servers of the store, whatever was decided before."""
-        made = Decision(which, f"the {which} one was asked for")
+        """Switch all servers of the store to one of the models, overriding an earlier decision."""
+        made = Decision(which, f"the {which} model was requested")
         self._decision = self._store.decide(self._pair, made, anew=True)
         self._note()
 
     def follow(self) -> None:
-        """Take over what another server of the store has decided."""
+        """Apply the stored decision, which another server may have made."""
         self._decision = self._store.decision(self._pair)
         self._note()
 
     async def run(self, changed: Callable[[Service], None]) -> None:
-        """Follow the store, and prepare users until it is decided which model answers, as ``changed`` is told."""
+        """Prepare users until a decision is made, and follow the stored decision; never returns.
+
+        Args:
+            changed: Called with the service that answers, at every poll of the store.
+        """
         preparing = asyncio.create_task(self._run(changed))
         try:
             while True:
                 await anyio.sleep(FOLLOWING)
-                with suppress(StoreError):  # it is asked again
+                with suppress(StoreError):  # the next iteration retries
                     await anyio.to_thread.run_sync(self.follow)
                 changed(self.service)
         finally:
@@ -123,13 +127,13 @@ class Upgrade:
                 await self._in_thread(self._prepare)
                 self._phase = "comparing"
                 await self._in_thread(self._decide, await self._compared())
-            except StoreError as error:  # noqa: PERF203 - it is asked again
+            except StoreError as error:  # noqa: PERF203 - retried
                 log.info("the upgrade waits for the store: %s", error)
                 await anyio.sleep(AGAIN)
             except Exception as error:
                 self._failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 metrics.upgrade_alarm.set(1)
-                log.exception("the upgrade failed, and the old model goes on answering")
+                log.exception("the upgrade failed; the old model continues to answer")
                 return
         changed(self.service)
 
@@ -137,23 +141,23 @@ class Upgrade:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._thread)
 
     def _teach(self) -> None:
-        """Add the new model's items to the store where the old one does not know them, so that it can read them."""
+        """Add items that only the new model knows to the store, so that the old one can read events about them."""
         old, new = (self._services[which].users for which in ("old", "new"))
         old.refresh_items()
         unknown = set(old.catalogue.unknown(new.catalogue.own_items))
         if unknown:
             items = [item for item in dataset_texts(self._settings) if item.item_id in unknown]
             old.add_items(items)
-            log.info("%d items of the new model's data were added for the old one", len(items))
+            log.info("added %d items of the new model's data, which the old model does not know", len(items))
 
     def _prepare(self) -> None:
-        """Make the encodings of all users, at most half of the time, as those who ask are waiting."""
+        """Encode all users for the new model, at a duty cycle of one half, to leave CPU time for requests."""
         service, order = self._services["new"], random.Random(os.getpid())
         for encoding in service.encodings:
             after, pages = 0, 0
             while page := self._store.unprepared(encoding.identity, after, PAGE):
                 after = page[-1][0]
-                order.shuffle(page)  # workers of one store begin at different users
+                order.shuffle(page)  # so that workers of one store encode different users
                 for _, user_id in page:
                     if self._stopped.is_set():
                         return
@@ -182,7 +186,7 @@ class Upgrade:
         self._note()
 
     def _progress(self) -> tuple[int, int]:
-        """Count users with all encodings of the new model, and all users."""
+        """Count the users with all encodings of the new model, and all users."""
         found = [self._store.progress(one.identity) for one in self._services["new"].encodings]
         prepared, users = min(found)
         metrics.upgrade_users.labels("prepared").set(prepared)
@@ -190,7 +194,7 @@ class Upgrade:
         return prepared, users
 
     def _note(self) -> None:
-        """Show in the metrics what was decided."""
+        """Update the metrics by the decision."""
         decision = self._decision
         metrics.upgrade_serving.set(self.serving == "new")
         if decision is None:
@@ -205,7 +209,7 @@ class Upgrade:
 
 
 def no_upgrade() -> NotServedError:
-    """Make the error of a server of one model."""
+    """Create the error for a server without an upgrade."""
     return NotServedError(
-        "no model takes another's place here; start  palate serve NEW --previous OLD  on the store of OLD"
+        "no upgrade is running; start  palate serve NEW --previous OLD  on the store of OLD"
     )

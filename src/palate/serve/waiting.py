@@ -1,4 +1,4 @@
-"""Work in threads for a request: in turns, stopped when nobody waits, and never both committed and refused."""
+"""Threads for requests: bounded pools, cancellation at timeout or disconnect, and commits without cancellation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from palate.serve.batcher import OverloadedError
 
 T = TypeVar("T")
 POLL = 0.1
-"""Seconds between two checks of a request that waits for a lock."""
+"""Interval at which a thread that waits for a lock checks for cancellation, in seconds."""
 
 _limit: ContextVar[anyio.CancelScope | None] = ContextVar("limit", default=None)
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[anyio.CancelScope]:
-    """Cancel the block after a time, unless its work calls :func:`committing` before."""
+    """Cancel the block after a timeout, unless its work has called :func:`committing`."""
     with anyio.move_on_after(seconds) as scope:
         token = _limit.set(scope)
         try:
@@ -39,15 +39,15 @@ def limited(seconds: float) -> Iterator[anyio.CancelScope]:
 
 
 def check_awaited() -> None:
-    """Stop the work of a thread whose request has ended; outside a request nothing happens."""
+    """Raise the cancellation error in a thread whose request was cancelled; does nothing outside a request."""
     if _limit.get() is not None:
         check_cancelled()
 
 
 def committing() -> None:
-    """Call in a thread before work that will last: from here on the request is not ended by its time.
+    """Disable the request's timeout; to be called in a thread before a transaction is committed.
 
-    So a request is either refused and has changed nothing, or it is done and says so.
+    So a request that responds with a timeout has changed nothing, and one that commits reports it.
     """
     scope = _limit.get()
     if scope is not None:
@@ -75,7 +75,7 @@ def _lift(scope: anyio.CancelScope) -> bool:
 
 @contextmanager
 def acquired(lock: threading.Lock | threading.RLock) -> Iterator[None]:
-    """Hold a lock during the block; waiting for it ends when the request does."""
+    """Hold a lock during the block; waiting for it stops when the request is cancelled."""
     while not lock.acquire(timeout=POLL):
         check_awaited()
     try:
@@ -85,12 +85,12 @@ def acquired(lock: threading.Lock | threading.RLock) -> Iterator[None]:
 
 
 class Turns:
-    """Runs work in a few threads; what comes meanwhile waits, and is given up with its request.
+    """Thread pool with a bounded queue, whose entries leave it when their request is cancelled.
 
     Args:
         at_once: Number of threads.
-        waiting: Number of callers that may wait.
-        rest: Seconds that a thread rests for each second of work, while other requests have the interpreter.
+        waiting: Maximum number of queued callers.
+        rest: Idle time of a thread after work, as a multiple of the work's time; leaves the GIL to other requests.
     """
 
     def __init__(self, at_once: int, waiting: int | float, rest: float = 0) -> None:
@@ -98,14 +98,14 @@ class Turns:
 
     @cached_property
     def _places(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(self._at_once)  # of the event loop that asks first
+        return anyio.CapacityLimiter(self._at_once)  # bound to the event loop of the first call
 
     @cached_property
     def _threads(self) -> anyio.CapacityLimiter:
         return anyio.CapacityLimiter(self._at_once)
 
     async def take(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in its turn; raises :class:`OverloadedError` if too many wait."""
+        """Run ``work`` in a thread; raises :class:`OverloadedError` if the queue is full."""
         waiting = self._places.statistics().tasks_waiting
         if waiting >= self._waiting:
             raise OverloadedError(waiting, 1)
@@ -120,30 +120,33 @@ class Turns:
 
 
 class Pace:
-    """Lets bytes through at a rate that all callers share.
+    """Rate limiter of bytes, shared by all callers.
 
     Args:
-        rate: Bytes a second; as many may come at once after a pause.
+        rate: Bytes per second, also the maximum burst.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate, self._taken = rate, -math.inf
 
     async def take(self, count: int) -> None:
-        """Wait until ``count`` more bytes may come."""
+        """Wait until ``count`` more bytes are within the rate."""
         now = anyio.current_time()
         self._taken = max(self._taken, now - 1) + count / self._rate
         await anyio.sleep(max(self._taken - now, 0))
 
 
 async def while_awaited(request: Request, turns: Turns, work: Callable[[Callable[[], None]], T]) -> T:
-    """Run ``work`` in its turn, with a check that stops it after the timeout or if the client disconnects.
+    """Run ``work`` in a thread pool, and cancel it if the client disconnects; the body must have been read.
 
-    The body must have been read.
+    Args:
+        request: The request, whose connection is watched.
+        turns: The thread pool.
+        work: Receives a function to call regularly, which raises an error once the request is cancelled.
 
     Raises:
-        ClientDisconnect: The client has gone.
-        OverloadedError: Too many wait.
+        ClientDisconnect: The client has disconnected.
+        OverloadedError: The pool's queue is full.
     """
     with anyio.CancelScope() as scope:
         leaving = asyncio.create_task(_cancel_when_gone(request, scope))

@@ -1,4 +1,4 @@
-// Requests to the server that the page came from, and what it says where it cannot answer.
+// Requests to the server that served the page, and its error messages.
 export const key = () => sessionStorage.getItem("palate-key");
 export const keepKey = (given) => sessionStorage.setItem("palate-key", given);
 
@@ -7,7 +7,7 @@ export async function api(path, body) {
   const headers = { "Content-Type": "application/json", ...(known ? { Authorization: `Bearer ${known}` } : {}) };
   const sent = body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers };
   const response = await fetch(path, sent).catch(() => { throw new Error("the server cannot be reached; is it running?"); });
-  const content = await response.json().catch(() => ({}));   // a proxy's error is no JSON
+  const content = await response.json().catch(() => ({}));   // errors of a proxy are not JSON
   if (response.ok) return content;
   throw problem(response, content.detail ?? `the server said ${response.status} ${response.statusText}`, known);
 }
@@ -15,12 +15,12 @@ export async function api(path, body) {
 function problem(response, detail, known) {
   const status = response.status, wait = Number(response.headers.get("Retry-After"));
   let text = detail.replace(/^(questions|users)\.0\./, "");
-  if (status === 401) text = known ? "the server does not know this API key" : "this server asks for an API key";
+  if (status === 401) text = known ? "the server does not know this API key" : "this server requires an API key";
   if (wait) text = `${text.replace(/[,;]( or)? try again.*$/, "")}; try again in ${wait} s`;
   return Object.assign(new Error(text), { status, wait });
 }
 
-// what the page shows, in the part of its address that is never sent: someone else's page shows the same
+// the view as a URL fragment, which is never sent to the server, so that a link restores it
 export function written(view) {
   const said = new URLSearchParams();
   for (const [name, value] of Object.entries(view))

@@ -1,7 +1,7 @@
 import { api, keepKey, readAddress, written } from "./api.js";
 import { lanes, lines } from "./pictures.js";
 
-const NEWEST = 1000, SHOWN = 20, LIKES = 12, LISTED = 6, LINES = 4;   // events that are read; rows shown before more are asked for
+const NEWEST = 1000, SHOWN = 20, LIKES = 12, LISTED = 6, LINES = 4;   // maximum number of events; rows shown before "Show all"
 const $ = (id) => document.getElementById(id);
 const count = (number, word) => `${number.toLocaleString("en-US")} ${word}${number === 1 ? "" : "s"}`;
 const percent = (value) => `${Math.round(100 * value)}%`;
@@ -17,10 +17,10 @@ const meter = (value, most, text, against) => {
   bar.style.width = `${Math.max(1, Math.round(52 * Math.min(1, Math.abs(value) / most)))}px`;
   return made("div", { className: against ? "meter against" : "meter" }, bar, text);
 };
-const dated = (seconds) => seconds > 1e7 ? new Date(1000 * seconds).toISOString().slice(0, 10) : "";   // smaller ones are rows of a file
+const dated = (seconds) => seconds > 1e7 ? new Date(1000 * seconds).toISOString().slice(0, 10) : "";   // smaller values are row numbers, not times
 
 let model = null, user = "", source = "";
-let rows = [], asked = {};   // rows of the history, and the question: {text, items, categories}; no text is what the model was trained to answer
+let rows = [], asked = {};   // rows of the history, and the question: {text, items, categories}; without text, the trained instruction
 let turn = 0, last = null, order = [], tasteOrder = [], all = false, allLikes = false, influences = null;
 
 function tell(error, again) {
@@ -30,10 +30,10 @@ function tell(error, again) {
   $("again").onclick = again ?? null;
   if (error?.status === 401) $("key-row").hidden = false;
 }
-// a part of the page that the server has no answer for says so, and the others stand
+// an error in one part of the page is shown there and does not affect the other parts
 const softly = (work) => work.catch((error) => { if (error.status === 401) throw error; return { failed: error.message, wait: error.wait }; });
 
-// what is changed above does not move what one has just changed, nor take the focus from it
+// keep the scroll position and the focus of the element that was just changed, whatever changes above it
 let hand = "";
 function steady(work) {
   const focused = document.activeElement?.id, before = $(hand)?.getBoundingClientRect().top;
@@ -99,9 +99,9 @@ function showTaste(taste, view, before) {
   if (none) { $("taste-note").textContent = none; $("likes").replaceChildren(); $("course").hidden = true; return; }
   const chances = taste.by === "view", rule = new Map((view?.categories ?? []).map((one) => [one.name, one.rule]));
   $("taste-note").textContent = [
-    chances ? "The chance that a category is liked (above) and disliked (below)." : "The mean rating to expect of each category's items.",
-    `The band is ${chances ? "how far it moves with which half of the history was seen" : "its uncertainty"}, in nine of ten cases; the thin line is anybody${taste.like_above == null ? "" : ", the dashed one where a like begins"}.`,
-    before ? "A hollow dot is where it stood before the last change." : "",
+    chances ? "The probability that a category is liked (above) and disliked (below)." : "The expected mean rating of each category's items.",
+    `The band is its 90% interval${chances ? ", estimated from random halves of the history" : ""}; the thin line is a user without events${taste.like_above == null ? "" : ", the dashed one the threshold of a like"}.`,
+    before ? "A hollow dot is the value before the last change." : "",
   ].join(" ");
   $("taste-head").replaceChildren(...[model.category_field, chances ? "From 0 to 100%" : `From ${taste.least} to ${taste.most}`, chances ? "Liked" : "Mean rating", ...(chances ? ["Disliked"] : []), "Events"].map((name, at) => {
     const title = made("th", { scope: "col" }, name[0].toUpperCase() + name.slice(1));
@@ -110,7 +110,7 @@ function showTaste(taste, view, before) {
   }));
   const worth = (one) => (chances ? one.liked.value - one.disliked.value : one.rating.value);
   const weight = (one) => Math.abs(chances ? worth(one) : one.rating.value - one.rating.everyone) + (one.count ? 1e-3 : 0);
-  if (!before) {   // a change does not move rows, so that it is seen where one looks
+  if (!before) {   // after a change the rows keep their order
     const kept = [...taste.categories.keys()].sort((one, other) => weight(taste.categories[other]) - weight(taste.categories[one]));
     const first = kept.slice(0, LIKES).sort((one, other) => worth(taste.categories[other]) - worth(taste.categories[one]));
     tasteOrder = [...first, ...kept.slice(LIKES)];
@@ -145,7 +145,7 @@ function showCourse(taste, chances) {
   const scale = { least: taste.least, most: taste.most, format, ticks: [0, 0.25, 0.5, 0.75, 1].map((part) => taste.least + part * (taste.most - taste.least)),
     said: several.map((one) => `${one.name} from ${format(one.values[0])} to ${format(one.values.at(-1))}`).join("; ") };
   $("course-picture").replaceChildren(lines(scale, points, several, true), lines(scale, points, several, false));
-  $("course-note").textContent = `${chances ? "The chance of a like" : "The mean rating to expect"} after the beginnings of the history, for those ${several.length} that moved most.`;
+  $("course-note").textContent = `${chances ? "Probability of a like" : "Expected mean rating"} after the first events of the history, for the ${several.length} categories that changed most.`;
   $("course-head").replaceChildren(made("th", { scope: "col" }, "After"), ...several.map((one) => made("th", { scope: "col" }, one.name)));
   $("course-table").replaceChildren(...points.map((point, at) => {
     const line = made("tr");
@@ -159,7 +159,7 @@ function showCourse(taste, chances) {
 function showNext(list, before, why) {
   $("recommended").hidden = false;
   if (list.failed) { $("next").replaceChildren(); $("next-note").textContent = `Nothing is recommended: ${list.failed}.`; return; }
-  $("next-note").textContent = list.personal ? "What is not in the history, likeliest first, and what of it speaks for each." : "Nothing is known of this user: these are the most popular ones.";
+  $("next-note").textContent = list.personal ? "Items that are not in the history, most probable first, with the events that support them." : "This user has no events: these are the most popular items.";
   const places = new Map((before?.items ?? []).map((one, at) => [one.item_id, at])), reasons = new Map((why ?? []).map((one) => [one.item_id, one]));
   $("next").replaceChildren(...list.items.map((one, at) => {
     const was = places.get(one.item_id), by = !before ? "" : was === undefined ? "new" : was > at ? `up ${was - at}` : was < at ? `down ${at - was}` : "";
@@ -189,7 +189,7 @@ async function withCategories(list) {
   return { ...list, categories: new Map((found.items ?? []).map((one) => [one.item_id, one.categories])) };
 }
 
-/* Asking for all of it */
+/* Requests for all parts of the page */
 async function explain() {
   const now = ++turn, read = history(), who = { history: read }, question = { ...who };
   if (asked.text) Object.assign(question, { instruction: asked.text, item_ids: asked.items, categories: asked.categories });
@@ -213,7 +213,7 @@ async function explain() {
       if (list) showNext(list, before);
     });
     last = { asked: JSON.stringify(asked), given, taste: taste.failed ? null : taste, list: list?.failed ? null : list };
-    $("state").textContent = ["model", undefined].includes(given.source) ? "Written by the language model." : `Filled in from ${given.by === "ratings" ? "predicted ratings" : given.by === "view" ? "the taste below" : "scores"}.`;
+    $("state").textContent = ["model", undefined].includes(given.source) ? "Written by the language model." : `Computed from ${given.by === "ratings" ? "predicted ratings" : given.by === "view" ? "the taste below" : "scores"}.`;
     if (list && !list.failed) await readReasons(now, list, before);
     if (now === turn) await showInfluences(now, given, question);
   } catch (error) {
@@ -229,7 +229,7 @@ async function showInfluences(now, given, question) {
   const note = (text) => { $("influence-note").textContent = text; };
   influences = null;
   if (given.source !== "model") {
-    note(given.reasons.length ? "Influence: what the score that the answer rests on would lose without it." : "");
+    note(given.reasons.length ? "Influence: decrease of the score behind the answer without the item." : "");
     influences = given.reasons.length ? given.reasons[0].items : null;
     return arrived();
   }
@@ -238,7 +238,7 @@ async function showInfluences(now, given, question) {
     if (now !== turn) return;
     if (!found.failed) {
       influences = found.items;
-      note("Influence: by how much the log-probability of the answer falls without it. Negative: it speaks against the answer.");
+      note("Influence: decrease of the answer's log-probability without the item. Negative: the item makes the answer less probable.");
       return arrived();
     }
     if (!found.wait || tries === 10) { note(`Influences are not shown: ${found.failed}.`); return arrived(); }
@@ -280,7 +280,7 @@ function choose(kind) {
   $("named").onsubmit = (event) => {
     event.preventDefault();
     const chosen = items.map(known), unknown = chosen.findIndex((one) => !one);
-    if (unknown >= 0) return tell(new Error(`${items[unknown].value ? `“${items[unknown].value}” is not in the catalogue` : `no ${model.item_noun} is named`}; type a word of it, and choose one of the list`));
+    if (unknown >= 0) return tell(new Error(`${items[unknown].value ? `“${items[unknown].value}” is not in the catalogue` : `no ${model.item_noun} is given`}; type a word of its title, and choose one from the list`));
     const names = [...chosen.map((one) => one.title), ...categories.map((one) => one.value)];
     let at = 0;
     put({ kind: kind.kind, text: kind.wording, items: chosen.map((one) => one.item_id), categories: categories.map((one) => one.value), shown: kind.wording.replace(/\{(item|category)\}/g, () => names[at++]) });
@@ -311,7 +311,7 @@ function suggest(input, list) {
 }
 async function addItem() {
   const title = $("item").value.trim();
-  if (!title) throw new Error(`no ${model.item_noun} is named; type some of its words`);
+  if (!title) throw new Error(`no ${model.item_noun} is given; type some words of its title`);
   let one = known($("item"));
   if (!one) one = (await api(`/items?most=20&words=${encodeURIComponent(title)}`)).items.find((item) => item.title.toLowerCase() === title.toLowerCase());
   const categories = $("item-categories").value.split(/[,|]/).map((name) => name.trim()).filter(Boolean);
@@ -332,10 +332,10 @@ function add(event, title, categories) {
 /* Whose history it is */
 const row = (event, title, categories) => ({ event, title, categories, was: event.rating });
 async function readUser(name) {
-  const found = await api(`/users/${encodeURIComponent(name)}/history?newest=${NEWEST + 1}`);   // one more tells of older ones
+  const found = await api(`/users/${encodeURIComponent(name)}/history?newest=${NEWEST + 1}`);   // one more, to see whether there are older ones
   const read = found.events.slice(-NEWEST);
   source = read.length < found.events.length
-    ? `The newest ${count(read.length, "event")} of user ${name}; older ones play no part here.`
+    ? `The newest ${count(read.length, "event")} of user ${name}; older ones are not used.`
     : `${count(read.length, "event")} of user ${name}.`;
   return read.map(({ item_id, rating, timestamp, title, categories }) => row({ item_id, rating, timestamp }, title ?? item_id, categories));
 }
@@ -344,7 +344,7 @@ async function readPasted(text) {
   try { found = JSON.parse(text); } catch (error) { throw new Error(`the history is not valid JSON: ${error.message}`); }
   const listed = Array.isArray(found) && found.every((one) => one !== null && typeof one === "object");
   if (!listed) throw new Error('the history is not a list of events; expected [{"item_id": …, "rating": …}, …]');
-  source = `${count(found.length, "event")} of a history that was given.`;
+  source = `${count(found.length, "event")} of the given history.`;
   const ids = found.filter((one) => one.item_id != null).slice(0, NEWEST), items = new Map();
   for (let at = 0; at < ids.length; at += 100) {
     const some = ids.slice(at, at + 100).map((one) => `item_id=${encodeURIComponent(one.item_id)}`).join("&");
@@ -394,7 +394,7 @@ const first = () => { const one = model.questions.find((kind) => kind.kind === "
 
 async function look(view) {
   const now = ++turn;
-  $("result").hidden = true;   // what is shown is about somebody else
+  $("result").hidden = true;   // it is about another user
   tell(null);
   try {
     if (!model) await readModel();
@@ -405,7 +405,7 @@ async function look(view) {
     else found = await readExample();
     if (now !== turn) return;
     ({ user, rows } = found);
-    if (!user && !rows.length && !view.history) throw new Error("the store has no users yet, and the server does not have the dataset that the model was trained on; give a user, or a history of your own");
+    if (!user && !rows.length && !view.history) throw new Error("the store has no users yet, and the server does not have the dataset that the model was trained on; give a user or your own history");
     if (model.reads !== "the whole history") source += ` The model reads ${model.reads}.`;
     last = null; all = allLikes = false; influences = null;
     $("user").value = user;

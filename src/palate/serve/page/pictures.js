@@ -1,4 +1,4 @@
-// Pictures as SVG, drawn from numbers; what they say stands beside them as text, too.
+// Charts as SVG; the page shows their numbers as text too.
 const SVG = Object.assign(document.createElement("template"), { innerHTML: "<svg></svg>" }).content.firstChild.namespaceURI;
 export const drawn = (kind, fields, ...parts) => {
   const made = document.createElementNS(SVG, kind);
@@ -9,7 +9,7 @@ export const drawn = (kind, fields, ...parts) => {
 const WIDTH = 200, EDGE = 5;
 const place = (scale, value) => EDGE + (WIDTH - 2 * EDGE) * Math.min(1, Math.max(0, (value - scale.least) / (scale.most - scale.least)));
 
-// lanes: {estimate, before, against}, each a line with a band for the interval and a tick for everyone
+// lanes: {estimate, before, against}, each a line with a band for the interval and a tick for a user without events
 export function lanes(scale, several) {
   const picture = drawn("svg", { viewBox: `0 0 ${WIDTH} ${13 * several.length + 3}`, class: "lanes", "aria-hidden": "true" });
   several.forEach(({ estimate, before, against }, at) => {
@@ -43,7 +43,7 @@ export function lines(scale, points, several, wide) {
     picture.append(drawn("text", { class: "tick", x: x(at), y: height - 18, "text-anchor": anchor }, points[at].label));
     if (points[at].when) picture.append(drawn("text", { class: "tick", x: x(at), y: height - 3, "text-anchor": anchor }, points[at].when));
   }
-  // names stand beside the ends of their lines, pushed apart where these are close
+  // labels at the ends of the lines, moved apart where these are close
   const names = several.map((one, at) => ({ at, y: y(one.values.at(-1)) })).sort((one, other) => one.y - other.y);
   names.forEach((one, at) => { if (at) one.y = Math.max(one.y, names[at - 1].y + 15); });
   const over = Math.max(0, names.at(-1)?.y - (height - bottom + 8));

@@ -1,4 +1,4 @@
-"""Deletion of events above an age, and of the users of whom nothing is left."""
+"""Retention: deletion of events above an age, and of users without remaining events."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from palate.serve.store.deletions import log_deletion
 from palate.serve.store.tables import encoded, events, users
 
 USERS = 500
-"""Users whose events are deleted in one transaction; others can write in between."""
+"""Number of users per transaction; other writers can proceed in between."""
 DAY = 86_400
-"""Seconds."""
+"""Length of a day, in seconds."""
 
 
 @dataclass(frozen=True)
 class Aged:
-    """What was deleted for its age."""
+    """Counts of a deletion by age."""
 
     users: int
-    """Users whose events were deleted, also those of whom some are left."""
+    """Number of users with deleted events, including those with remaining ones."""
     events: int
     gone: tuple[str, ...]
-    """Ids of the users of whom nothing was left, and who are deleted therefore."""
+    """Ids of the users who were deleted, as none of their events remained."""
 
     def __add__(self, other: Aged) -> Aged:
-        """Sum what two transactions deleted."""
+        """Add up the counts of two transactions."""
         return Aged(self.users + other.users, self.events + other.events, self.gone + other.gone)
 
 
 def users_with_older(connection: Connection, before: int, after: int) -> Sequence[int]:
-    """List keys of users above ``after`` with events before a time, :data:`USERS` at most, ascending."""
+    """Return the keys of at most :data:`USERS` users with events before a time, ascending, starting after a key."""
     old = exists().where(events.c.user_key == users.c.key, events.c.timestamp < before)
     found = select(users.c.key).where(users.c.key > after, old).order_by(users.c.key).limit(USERS)
     return connection.execute(found).scalars().all()
 
 
 def delete_older(connection: Connection, keys: Sequence[int], before: int) -> Aged:
-    """Delete some users' events before a time, with all that was made of their histories.
+    """Delete the users' events before a time, and all cached encodings of these users.
 
-    The last event of an item stands; what it took the place of is older, so that nothing comes back in its stead.
+    No superseded event becomes current again: if the last event of an item is deleted, those that it superseded are
+    older and deleted too.
     """
     of_users = users.c.key.in_(keys)
     locked = select(users.c.key, users.c.user_id).where(of_users).order_by(users.c.user_id).with_for_update()

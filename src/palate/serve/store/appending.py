@@ -1,4 +1,4 @@
-"""Adding events of many requests in one transaction, of which each is taken in or refused by itself."""
+"""Adding the events of many requests in one transaction, each of which is accepted or refused independently."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Content: TypeAlias = tuple[str, float, int, str | None]
 
 @dataclass(frozen=True)
 class Addition:
-    """Events that are added together, all or none.
+    """Events that are added atomically, all or none.
 
     Args:
         sent: The events by user id.
-        removals: How often items had been deleted when the events' items were known; None if it does not matter.
+        removals: Count of deletions of items at which the events' items were checked; None for no check.
     """
 
     sent: Mapping[str, Sequence[Event]]
@@ -33,7 +33,7 @@ class Addition:
 
 
 Outcome: TypeAlias = dict[str, Appended] | PalateError | ItemsRemovedError
-"""Results by user id, or why an addition was refused."""
+"""Results by user id, or the error for which an addition was refused."""
 
 
 def append_all(
@@ -41,18 +41,18 @@ def append_all(
 ) -> list[Outcome]:
     """Add events to users' histories, in a transaction that locks the users.
 
-    Additions count one after the other. One that is refused changes nothing, and the others are taken in.
+    Additions are applied in order. A refused one changes nothing and does not affect the others.
 
     Args:
         connection: The transaction.
-        additions: What is added.
-        now: The time of events without one, in seconds since 1970.
-        oldest: The time before which the store keeps no events; None if it keeps all.
+        additions: The additions.
+        now: Time of events without one, in seconds since 1970.
+        oldest: Minimum time of events under the store's retention, in seconds since 1970; None for no retention.
 
     Returns:
-        For each addition the results by user id; or :class:`ConflictError` for an id that stands for another event,
-        :class:`DataError` for a time in the future or before ``oldest``, and :class:`ItemsRemovedError` for items
-        that have been deleted.
+        For each addition the results by user id, or its error: :class:`ConflictError` for the id of a different
+        stored event, :class:`DataError` for a time in the future or before ``oldest``, and
+        :class:`ItemsRemovedError` if items have been deleted since they were checked.
     """
     histories = _locked(connection, sorted({user_id for one in additions for user_id in one.sent}))
     removals = removals_of(connection)
@@ -76,20 +76,20 @@ def append_all(
 
 @dataclass
 class _History:
-    """What is known of a locked user's history, and what is added to it."""
+    """The relevant part of a locked user's history, and the rows to add to it."""
 
     user: Row[Any]
     version: int
     known: dict[str, Content] = field(default_factory=dict)
-    """Contents by event id, of those that are sent."""
+    """Stored events by id, for the ids in the request."""
     current: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Last events by item, of those that are sent."""
+    """Last event of each item in the request."""
     stored: list[dict[str, Any]] = field(default_factory=list)
-    """Those of ``current`` that were stored before."""
+    """Those events of ``current`` that were in the store before."""
     new: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self, sent: Sequence[Event], now: int, oldest: int | None) -> list[dict[str, Any]]:
-        """Make the rows of events whose ids are not stored yet; raises what they are refused for."""
+        """Create the rows of events whose ids are not stored yet; raises the error of the first invalid event."""
         new: list[dict[str, Any]] = []
         known: ChainMap[str, Content] = ChainMap({}, self.known)
         latest: dict[str, int] = {}
@@ -100,9 +100,9 @@ class _History:
             if event.timestamp is not None:
                 timestamp = event.timestamp
                 _check_time(timestamp, now, number, event)
-            elif found:  # an event without a time is sent again without one
+            elif found:  # a repeated event without a time keeps its first time
                 timestamp = found[2]
-            else:  # the clock may have been set back since
+            else:  # the new event is the last one, even if the clock was set back
                 timestamp = now if last is None else max(now, last)
             latest[event.item_id] = timestamp if last is None else max(timestamp, last)
             content = (event.item_id, event.rating, timestamp, event.text or None)
@@ -123,13 +123,13 @@ class _History:
                 )
             elif found != content:
                 raise ConflictError(
-                    f"event {event_id!r} of user {self.user.user_id!r} is already there with another item, rating, "
+                    f"event {event_id!r} of user {self.user.user_id!r} is already stored with another item, rating, "
                     "time or text; give a new event a new id"
                 )
         return new
 
     def take(self, rows: Sequence[dict[str, Any]], sent: int) -> Appended:
-        """Add rows, and mark earlier ratings of the same items as superseded; ``sent`` events were asked for."""
+        """Add rows and mark earlier events of the same items as superseded; ``sent`` is the size of the request."""
         for row in rows:
             last = self.current.get(row["item_id"])
             if last is not None and row["timestamp"] < last["timestamp"]:
@@ -145,16 +145,16 @@ class _History:
 
 
 def _check_time(timestamp: int, now: int, number: int, event: Event) -> None:
-    """Refuse a time that would come before all events of years to come."""
+    """Raise :class:`DataError` for a time in the future, which would stay the newest event for long."""
     if timestamp > now + AHEAD:
         raise DataError(
-            f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} lies in the future, "
-            f"expected at most {now + AHEAD} seconds since 1970, a day from now; leave it out where it is not known"
+            f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} is in the future, "
+            f"expected at most {now + AHEAD} seconds since 1970, a day from now; leave an unknown time out"
         )
 
 
 def _check_age(timestamp: int, oldest: int | None, number: int, event: Event) -> None:
-    """Refuse what would be deleted at once, rather than to take it in and lose it."""
+    """Raise :class:`DataError` for an event above the retention age, instead of deleting it silently later."""
     if oldest is not None and timestamp < oldest:
         raise DataError(
             f"event {event.event_id or number!r} of item {event.item_id!r}: its time {timestamp} is older than this "
@@ -165,13 +165,15 @@ def _check_age(timestamp: int, oldest: int | None, number: int, event: Event) ->
 def _locked(connection: Connection, user_ids: Sequence[str]) -> dict[str, _History]:
     """Lock the users' rows until the end of the transaction; they are created if missing.
 
-    Rows are made, and then locked, in one order, so that no two writers wait for each other.
+    All writers create and lock rows in the same order, which prevents deadlocks.
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     made = dialect.insert(users).on_conflict_do_nothing()
     of_users = select(users).order_by(users.c.user_id).with_for_update()
     found: dict[str, _History] = {}
-    while missing := [user_id for user_id in user_ids if user_id not in found]:  # or just deleted
+    while missing := [
+        user_id for user_id in user_ids if user_id not in found
+    ]:  # also those deleted concurrently
         connection.execute(made, [{"user_id": user_id, "version": 0} for user_id in missing])
         rows = in_chunks(connection, of_users, users.c.user_id, missing)
         found |= {row.user_id: _History(row, row.version) for row in rows}
@@ -181,7 +183,7 @@ def _locked(connection: Connection, user_ids: Sequence[str]) -> dict[str, _Histo
 def _read_current(
     connection: Connection, histories: Mapping[str, _History], additions: Sequence[Addition]
 ) -> None:
-    """Read the stored events with the ids that are sent, and the last ones of their items; a new user has none."""
+    """Read the stored events with the request's ids, and the last events of its items; skips new users."""
     ids: dict[tuple[int, str], None] = {}
     item_ids: dict[tuple[int, str], None] = {}
     for one in additions:
@@ -203,7 +205,7 @@ def _read_current(
 
 
 def _write(connection: Connection, histories: Iterable[_History]) -> None:
-    """Write what was added; users of whom nothing is left to add, and nothing was there, go again."""
+    """Write the added rows and superseded marks; delete users that were created for refused additions only."""
     changed = [
         {"key": one.user.key, "old": row["version"], "by": row["superseded"]}
         for one in histories

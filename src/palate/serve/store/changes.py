@@ -1,4 +1,4 @@
-"""Events, and their deletion from a user's history, in one transaction."""
+"""Events, and the deletion of events from a user's history."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, select, updat
 from palate.serve.store.tables import catalogue, encoded, events, users
 
 AHEAD = 86_400
-"""Seconds that an event's time may be ahead of this machine's clock, as clocks and zones differ."""
+"""Tolerance for event times in the future, in seconds, as clocks and time zones differ."""
 AT_ONCE = 1000
-"""Ids per query, as databases limit the number of parameters."""
+"""Maximum number of values per query, as databases limit the number of parameters."""
 
 
 T = TypeVar("T")
@@ -21,18 +21,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Event:
-    """A rating of an item, with a permanent id; a missing id or time is assigned by the store."""
+    """A rating of an item; a missing id or time is assigned by the store."""
 
     item_id: str
     rating: float
     timestamp: int | None = None
+    """Seconds since 1970."""
     event_id: str | None = None
     text: str | None = None
-    """What the user wrote of it."""
+    """The user's review or note."""
 
 
 class ItemsRemovedError(Exception):
-    """Items have been deleted since the events' items were known."""
+    """Error for items that have been deleted since the events' items were checked."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,20 @@ class Appended:
 
 
 def removals_of(connection: Connection) -> int:
-    """Count how often stored items have been deleted."""
+    """Return the number of deletions of added items so far, by which servers detect them."""
     return int(connection.execute(select(catalogue.c.removals)).scalar_one())
 
 
 def in_chunks(
     connection: Connection, found: Select[Any], column: Any, values: Sequence[Any]
 ) -> Iterator[Row[Any]]:
-    """Select the rows whose ``column`` is one of the values, in chunks."""
+    """Select the rows whose ``column`` is among the values, in chunks of :data:`AT_ONCE`."""
     for some in split_values(values):
         yield from connection.execute(found.where(column.in_(some)))
 
 
 def split_values(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Split values into as many as a query may have."""
+    """Split values into chunks of :data:`AT_ONCE`."""
     return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))
 
 
@@ -73,9 +74,9 @@ class Deletion:
 def remove_events(
     connection: Connection, user: Row[Any], event_ids: Sequence[str], item_ids: Sequence[str]
 ) -> Deletion:
-    """Delete events by their ids and all ratings of some items, of a locked user.
+    """Delete events of a locked user by their ids, and all events of some items.
 
-    Where an item's last rating goes and earlier ones are left, the last of those stands again.
+    If the last event of an item is deleted and earlier ones remain, the last of these becomes current again.
     """
     of_user = select(events).where(events.c.user_key == user.key)
     named = ((events.c.event_id, event_ids), (events.c.item_id, item_ids))
@@ -86,7 +87,7 @@ def remove_events(
     connection.execute(one, [{"gone": version} for version in gone])
     stood = dict.fromkeys(row.item_id for row in gone.values() if row.superseded is None)
     _restore(connection, user.key, list(stood))
-    # made anew from what is left: taking an event out of a state leaves a millionth of it behind
+    # encoded again from the remaining events: removing an event from a state leaves rounding residues of about 1e-6
     connection.execute(delete(encoded).where(encoded.c.user_key == user.key))
     version = user.version + 1
     connection.execute(
@@ -96,7 +97,7 @@ def remove_events(
 
 
 def _restore(connection: Connection, user_key: int, item_ids: Sequence[str]) -> None:
-    """Unmark the last remaining rating of each item as superseded."""
+    """Clear the superseded mark of the last remaining event of each item."""
     rows = in_chunks(
         connection, select(events).where(events.c.user_key == user_key), events.c.item_id, item_ids
     )

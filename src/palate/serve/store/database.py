@@ -26,19 +26,23 @@ from palate.system.locks import locked
 PATIENCE = 10
 """Timeout of locks and connections, in seconds."""
 MIGRATION_LOCK = 0x70616C617465
-"""PostgreSQL's advisory lock while the schema changes: "palate" in hexadecimal."""
+"""Key of PostgreSQL's advisory lock for migrations: "palate" in hexadecimal."""
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
-"""As SQLite and PostgreSQL put it; of a quota or a limit on files SQLite says only that it cannot write."""
+"""Error codes of SQLite and PostgreSQL for a full disk; SQLite reports an exceeded quota as a failed write only."""
 _SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
-"""Error messages of Python 3.10, which has no error names."""
+"""Error codes by message, for Python 3.10, whose sqlite3 has no error names."""
 _WRITES = "palate_writes"
 
 
 class Database:
-    """Transactions on SQLite, in WAL mode, or PostgreSQL, whose schema is brought up to date first.
+    """Transactions on an SQLite (in WAL mode) or PostgreSQL database; its schema is migrated on opening.
 
-    Raises :class:`DataError` for a URL that names neither, for a database that holds something else, and for one
-    that a newer palate wrote.
+    Args:
+        store: Path of an SQLite file, or a database URL.
+
+    Raises:
+        DataError: The URL names another kind of database; or the database holds other tables, or was written by a
+            newer palate.
     """
 
     def __init__(self, store: Path | str) -> None:
@@ -48,7 +52,7 @@ class Database:
         self._writer = threading.Lock()
         self._scrubbing, self._tickets, self._scrubbed = threading.Lock(), itertools.count(1), 0
         self._scrub_after = 0.0
-        self.full = False  # as the last write found the disk
+        self.full = False  # whether the last write failed for a full disk
         self._inode: int | None = None
         self.engine = _engine(self.url)
         with self._alone(), self._telling():
@@ -66,9 +70,11 @@ class Database:
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
-        """Open a write transaction, durable at the end of the block or rolled back.
+        """Open a write transaction, committed at the end of the block or rolled back.
 
-        What is not ``durable`` can be computed again: a power cut may take it back.
+        Args:
+            durable: Whether the commit is flushed to disk; without it a power failure may undo it, which is
+                acceptable for cached data.
         """
         self.check_file()
         with self._telling(), self._one_writer(), self.engine.connect() as connection:
@@ -80,20 +86,22 @@ class Database:
             self.full = False
 
     def will_scrub(self, connection: Connection) -> None:
-        """Note in a transaction that deletes something that SQLite's files are to be scrubbed, even after a crash."""
+        """Mark SQLite's file for scrubbing, within a transaction that deletes data; survives a crash."""
         if self.sqlite:
             noted = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             connection.exec_driver_sql(f"PRAGMA user_version = {noted % 1_000_000 + 1}")
 
     def scrub(self) -> None:
-        """Remove deleted data from SQLite's files where that is noted; concurrent calls share the work.
+        """Remove deleted data from SQLite's files if they are marked for it; concurrent calls share the work.
 
-        A file of many users takes long to write. So that deletions, however many are asked for, leave time for
-        other writes, the next round begins after three times as long as the last one took, or :data:`PATIENCE`.
+        SQLite overwrites deleted rows, but copies remain in unused space of pages between which it has moved rows.
+        Therefore the file is rewritten by VACUUM, and its write-ahead log truncated.
 
-        Deleted rows are overwritten, but where SQLite has moved rows between pages, copies stay in what no row
-        uses. So the file is written anew, and its write-ahead log emptied. Raises :class:`StoreError` when readers
-        hold on to the log for too long.
+        Rewriting a large file is slow. To leave time for other writes, the next round starts after a pause of three
+        times the last round, at most :data:`PATIENCE`.
+
+        Raises:
+            StoreError: Readers block the truncation of the log for too long.
         """
         if not self.sqlite or not self._to_scrub():
             return
@@ -107,7 +115,7 @@ class Database:
                 self._scrub_after = ended + min(3 * (ended - began), PATIENCE)
 
     def _to_scrub(self) -> int:
-        """How many deletions have not been scrubbed, 0 if none, as SQLite's user_version."""
+        """Return the number of deletions since the last scrubbing, which is kept in SQLite's user_version."""
         with self.reading() as connection:
             return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
@@ -120,7 +128,9 @@ class Database:
         self._truncate_log()
         with self.writing() as connection:
             if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == noted:
-                connection.exec_driver_sql("PRAGMA user_version = 0")  # or another process deletes meanwhile
+                connection.exec_driver_sql(
+                    "PRAGMA user_version = 0"
+                )  # else another process has deleted meanwhile
         self._truncate_log()
 
     def _truncate_log(self) -> None:
@@ -129,10 +139,10 @@ class Database:
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.close()
         if busy:
-            raise StoreError(f"{self.name}: readers hold the write-ahead log; ask for the same again")
+            raise StoreError(f"{self.name}: the write-ahead log is in use by readers; repeat the request")
 
     def check_file(self) -> None:
-        """Raise :class:`StoreError` if SQLite's file is not the one that was opened: what is written would be lost."""
+        """Raise :class:`StoreError` if SQLite's file was replaced since it was opened, as writes would be lost."""
         if self.sqlite and self._inode not in (None, _inode(self.url)):
             raise StoreError(f"{self.name}: the file was moved or replaced; restart the server")
 
@@ -142,23 +152,25 @@ class Database:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Lock the creation of an SQLite file, as switching to WAL mode does not wait for locks."""
+        """Lock the creation of an SQLite file across processes, as the switch to WAL mode does not wait for locks."""
         if not self.sqlite:
             yield
             return
         path = Path(self.url.database or "")
         if not path.parent.is_dir():
-            raise DataError("the store cannot be made (no such folder); make its folder first", path)
+            raise DataError("the store cannot be created (no such folder); create its folder first", path)
         try:
             with locked(path, wait=True):
                 _make_private(path)
                 yield
         except OutputError as error:
-            raise DataError(f"the store cannot be made ({error}); name a file that can", path) from error
+            raise DataError(
+                f"the store cannot be created ({error}); name a file in a writable folder", path
+            ) from error
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
-        """Queue the writers of this process fairly, which SQLite's own waiting does not."""
+        """Serialise the writers of this process by a lock, as SQLite's busy handler is not fair."""
         if not self.sqlite:
             yield
         elif not self._writer.acquire(timeout=PATIENCE):
@@ -188,14 +200,14 @@ class Database:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise DataError(
-                    f"the store has schema version {found!r}, which this palate does not know; "
-                    "use the palate that wrote it, or a newer one",
+                    f"the store has schema version {found!r}, which this version of palate does not know; "
+                    "use the version that wrote it, or a newer one",
                     self.name,
                 ) from error
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Convert driver errors to palate's."""
+        """Convert driver errors to :class:`StoreError` and :class:`DataError`."""
         try:
             yield
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
@@ -204,18 +216,18 @@ class Database:
             if code in FULL:
                 self.full = True
                 raise StoreFullError(
-                    f"{self.name}: the disk is full; free space and send it again"
+                    f"{self.name}: the disk is full; free space and repeat the request"
                 ) from error
             if code == "SQLITE_NOTADB":
                 raise DataError("not an SQLite database; name another file", self.name) from error
             if _passing(error, code):
                 reason = " ".join(str(cause).split())[:200]
-                raise StoreError(f"{self.name} cannot be used now ({reason}); try again") from error
+                raise StoreError(f"{self.name} is not available now ({reason}); try again") from error
             raise
 
 
 def error_code(error: Exception) -> str | None:
-    """Return SQLite's or PostgreSQL's own code of a driver's error."""
+    """Return SQLite's or PostgreSQL's code of a driver error; None without one."""
     cause = getattr(error, "orig", error)
     named = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
     return named or _SAID.get(str(cause))
@@ -224,7 +236,8 @@ def error_code(error: Exception) -> str | None:
 def store_url(store: Path | str) -> URL:
     """Parse a database URL, or the path of an SQLite file.
 
-    Raises :class:`DataError` for anything but SQLite and PostgreSQL.
+    Raises:
+        DataError: The URL is neither of SQLite nor of PostgreSQL.
     """
     written = str(store)
     if "://" not in written:
@@ -239,7 +252,7 @@ def store_url(store: Path | str) -> URL:
     if backend == "sqlite" and url.database and url.database != ":memory:":
         return url.set(drivername="sqlite")
     raise DataError(
-        "the store is named by the path of an SQLite file, by sqlite:///PATH or by postgresql://USER@HOST/DATABASE"
+        "invalid store, expected the path of an SQLite file, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
     )
 
 
@@ -251,11 +264,13 @@ def _inode(url: URL) -> int | None:
 
 
 def _make_private(path: Path) -> None:
-    """Make a new SQLite file private; its log inherits the permissions."""
+    """Create a new SQLite file that only its owner can access; its log inherits the permissions."""
     try:
         path.touch(mode=0o600)
     except OSError as error:
-        raise DataError(f"the store cannot be made ({error.strerror}); name a file that can", path) from error
+        raise DataError(
+            f"the store cannot be created ({error.strerror}); name a file in a writable folder", path
+        ) from error
 
 
 def _passing(error: Exception, code: str | None) -> bool:
@@ -270,7 +285,7 @@ def _passing(error: Exception, code: str | None) -> bool:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        # parameters hold what users like: they stay out of messages and so out of logs
+        # query parameters hold user data, which must not reach error messages and logs
         return create_engine(
             url,
             hide_parameters=True,
@@ -286,7 +301,7 @@ def _engine(url: URL) -> Engine:
         pool_size=8,
         max_overflow=32,
         pool_timeout=PATIENCE,
-        # transactions are begun below: sqlite3's own way reads before it locks
+        # transactions are started by _begin_sqlite; sqlite3's default takes the write lock only at the first write
         connect_args={"timeout": PATIENCE, "isolation_level": None},
     )
     event.listen(engine, "connect", _prepare_sqlite)

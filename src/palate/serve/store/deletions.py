@@ -1,4 +1,4 @@
-"""The log of deletions: what was deleted, of whom as a digest, when, and by whom; never what it was."""
+"""The deletion log: kind, counts, time, API key, and a digest of the user's id, but never deleted content."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ DeletionKind: TypeAlias = Literal["user", "events", "items", "age"]
 
 @dataclass(frozen=True)
 class LoggedDeletion:
-    """An entry of the log."""
+    """An entry of the deletion log."""
 
     number: int
     deleted_at: int
     """Seconds since 1970."""
     kind: DeletionKind
     who: str | None
-    """Digest of the user's id; None where several users may be concerned."""
+    """Digest of the user's id; None for kinds that may concern several users."""
     users: int
-    """Users who were deleted whole."""
+    """Number of users of whom everything was deleted."""
     events: int
     api_key: str | None
-    """Name of the API key that asked for it; None without keys, by the command line, and for age."""
+    """Name of the request's API key; None without keys, for the command line, and for deletions by age."""
 
 
 def log_deletion(
@@ -47,15 +47,15 @@ def log_deletion(
     user_id: str | None = None,
     api_key: str | None = None,
 ) -> None:
-    """Note a deletion in the transaction that deletes.
+    """Add an entry to the deletion log, in the transaction of the deletion.
 
-    On a full disk PostgreSQL can still delete, and perhaps not note it: the deletion is made, and the entry stands in
-    the program's log.
+    On a full disk PostgreSQL can delete rows, but may fail to insert the entry: the deletion is committed, and the
+    entry is written to the server's log instead.
     """
     who = None if user_id is None else digest_of(connection, user_id)
     row = {"deleted_at": int(time.time()), "kind": kind, "who": who, "users": users, "events": events}
     entry = {**row, "api_key": api_key}
-    if connection.dialect.name == "sqlite":  # which deletes nothing on a full disk
+    if connection.dialect.name == "sqlite":  # cannot delete on a full disk either
         connection.execute(insert(deletions), [entry])
         return
     try:
@@ -64,13 +64,13 @@ def log_deletion(
     except DBAPIError as error:
         if error_code(error) not in FULL:
             raise
-        log.error("the disk is full: a deletion is noted here and not in the store: %s", entry)
+        log.error("the disk is full: a deletion is logged here instead of in the store: %s", entry)
 
 
 def read_deletions(
     connection: Connection, after: int, most: int, user_id: str | None
 ) -> Sequence[LoggedDeletion]:
-    """Read entries after a number, oldest first; of one user if ``user_id`` is given."""
+    """Read at most ``most`` entries after a number, oldest first, optionally of one user only."""
     found = select(deletions).where(deletions.c.number > after).order_by(deletions.c.number).limit(most)
     if user_id is not None:
         found = found.where(deletions.c.who == digest_of(connection, user_id))
@@ -78,6 +78,6 @@ def read_deletions(
 
 
 def digest_of(connection: Connection, user_id: str) -> str:
-    """Digest a user's id with the store's own key: who holds the store can look for an id, and list none."""
+    """Return the keyed digest of a user's id, which lets one look up a given id in the log, but not list ids."""
     salt = connection.execute(select(catalogue.c.salt)).scalar_one()
     return hashlib.blake2b(user_id.encode(), key=bytes.fromhex(salt), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Caching of encodings of many requests in one transaction."""
+"""The cache of encodings: writes those of many requests in one transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.serve.store.tables import catalogue, encoded, users
 
 @dataclass(frozen=True)
 class Encoded:
-    """Serialised user prompt and, for encoders that keep one, state, with the version of the history."""
+    """An encoded history: the serialised user prompt, a streaming encoder's state, and the history's version."""
 
     version: int
     prompt: bytes
@@ -23,25 +23,24 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Keeping:
-    """A model's encoding of a user's history that is to be cached."""
+    """A request to cache a model's encoding of a user's history."""
 
     user_key: int
     model: str
     made: Encoded
     removals: int | None = None
-    """The count of deletions of items with which it was made; None if it holds no item's place."""
+    """Count of deletions of items at the time of encoding; None if the encoding holds no item indices."""
 
     @property
     def pages(self) -> int:
-        """Size, in pages of a database."""
+        """Size in database pages of 4 KiB."""
         return 1 + (len(self.made.prompt) + len(self.made.state or b"")) // 4096
 
 
 def keep_all(connection: Connection, kept: Sequence[Keeping]) -> list[None]:
-    """Cache encodings, but none that is older than a cached one, or made of what has been deleted.
+    """Cache encodings, except those that are older than a cached one or contain deleted events or items.
 
-    Rows are locked in the order in which a deletion of items locks them, and users by their keys, so that no two
-    writers wait for each other.
+    Rows are locked in the same order as by a deletion of items, and users by their keys, which prevents deadlocks.
     """
     removals = connection.execute(select(catalogue.c.removals).with_for_update(read=True)).scalar_one()
     keys = sorted({one.user_key for one in kept})

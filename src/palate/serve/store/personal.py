@@ -1,4 +1,4 @@
-"""Everything that the store keeps about a user, as one JSON value a line."""
+"""Export of all that the store holds about a user, as JSON objects."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from palate.serve.store.store import UserStore, find_user
 from palate.serve.store.tables import encoded, events, users
 
 PAGE = 2_000
-"""Events that are read at once."""
+"""Number of events per query."""
 
 
 def personal_data(
     store: UserStore, user_id: str, titles: Callable[[Sequence[str]], Sequence[str | None]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is kept about a user: the user, every event in the order of arrival, encodings, logged deletions.
+    """Yield all that is stored about a user: the user, all events in order of arrival, encodings, logged deletions.
 
-    It is read in pages, so that a slow reader holds up nobody. What comes meanwhile is left out. Where something is
-    deleted meanwhile, the last line is of the kind ``error``, for what came before it knows too much.
+    Data is read in pages, so that a slow reader holds no transaction open. Events added meanwhile are left out. If
+    events are deleted meanwhile, the last line has the kind ``error``, as the lines before may hold deleted data.
 
     Args:
         store: The store.
         user_id: The user.
-        titles: Looks up titles of items, None where one is not known.
+        titles: Looks up titles of items, None for unknown ones.
 
     Returns:
         The lines, each with its ``kind``. The bytes of encodings are in base64.
 
     Raises:
-        UnknownUserError: There is no such user, told before the first line.
+        UnknownUserError: The user is not stored; raised at the call, before the first line.
     """
     with store.database.reading() as connection:
         user = find_user(connection, users.c.user_id == user_id, user_id)
@@ -71,7 +71,7 @@ def _lines(
         except UnknownUserError:
             now = None
     if now is None or now.forgotten > user.version:
-        yield {"kind": "error", "detail": "events were deleted while this was read; ask for it again"}
+        yield {"kind": "error", "detail": "events were deleted during the export; repeat it"}
 
 
 def _page(store: UserStore, user: Row[Any], after: int) -> Sequence[Row[Any]]:
@@ -83,7 +83,7 @@ def _page(store: UserStore, user: Row[Any], after: int) -> Sequence[Row[Any]]:
 
 
 def _encodings(store: UserStore, user: Row[Any]) -> Iterator[dict[str, Any]]:
-    """Yield the encodings, each read by itself as it may be large."""
+    """Yield the encodings, one query each, as they may be large."""
     of_user = encoded.c.user_key == user.key
     with store.database.reading() as connection:
         models = (
@@ -94,7 +94,7 @@ def _encodings(store: UserStore, user: Row[Any]) -> Iterator[dict[str, Any]]:
     for model in models:
         with store.database.reading() as connection:
             row = connection.execute(select(encoded).where(of_user, encoded.c.model == model)).one_or_none()
-        if row is not None:  # or it was deleted meanwhile, which the end says
+        if row is not None:  # else deleted meanwhile, which the last line reports
             yield {
                 "kind": "encoding",
                 "model": model,

@@ -1,4 +1,4 @@
-"""The user store: durable events of users, and cached encodings."""
+"""The user store: users' events, added items, cached encodings, and their deletion."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from palate.serve.store.writer import GroupWriter
 
 T = TypeVar("T")
 TOGETHER = 2_000
-"""Events, or pages of encodings, that are written together, unless one request has more."""
+"""Maximum size of a transaction of several requests, in events or in pages of encodings."""
 
 
 @dataclass(frozen=True)
 class StoredHistory:
-    """A user's history, or part of it, at a version."""
+    """A user's history, or a part of it, with the user's key and the history's version."""
 
     key: int
     version: int
@@ -61,7 +61,7 @@ class StoredHistory:
 
 @dataclass(frozen=True)
 class Changes:
-    """Events added to and superseded in a history since a version, each oldest first."""
+    """Events added to and superseded in a history since an older version, each oldest first."""
 
     version: int
     added: History
@@ -69,7 +69,7 @@ class Changes:
 
 
 class StoredItems(NamedTuple):
-    """Stored items after a number, in order, the last one's number, and how often items have been deleted."""
+    """Added items in their order, the number of the last one, and the count of deletions of items."""
 
     items: list[Item]
     last: int
@@ -77,7 +77,7 @@ class StoredItems(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A user's key and version, the cached encoding of this or an older version, and the deletions of items."""
+    """A user's key and version, a cached encoding of this or an older version, and the count of item deletions."""
 
     key: int
     version: int
@@ -94,12 +94,19 @@ class ItemDeletion:
 
 
 class UserStore:
-    """Users' events in SQLite or PostgreSQL; changes are durable when a call returns.
+    """Users' events in SQLite or PostgreSQL; changes are durable when a method returns.
 
-    A user's history holds the last event of each item, or with ``repeats`` every event, as the prepared dataset does
-    of which the server's model was made: in the order of time, and of arrival where times are equal. All events are
-    kept either way. Raises what :class:`Database` raises, and every method :class:`StoreError` when the database is
-    away, busy or full.
+    A user's history holds the last event of each item, or with ``repeats`` all events, ordered by time and then by
+    arrival. Superseded events are stored in both cases. All methods raise :class:`StoreError` if the database is
+    unavailable, locked or full.
+
+    Args:
+        store: Path of an SQLite file, or a database URL.
+        repeats: Whether histories hold repeated events of an item, as the dataset of the served model does.
+        retention_days: Age in days above which events are deleted and refused; None keeps all.
+
+    Raises:
+        DataError: As :class:`Database`.
     """
 
     def __init__(self, store: Path | str, repeats: bool = False, retention_days: float | None = None) -> None:
@@ -116,12 +123,12 @@ class UserStore:
         """Add events by user id, in one transaction; events with known ids are ignored.
 
         Args:
-            sent: The events.
-            removals: The count of :meth:`items` with which the events' items were known; None if no item of the
-                store is meant.
+            sent: The events by user id.
+            removals: Count of deletions in :meth:`items` at which the events' items were checked; None for no check.
 
         Raises:
-            ConflictError: An id stands for another event.
+            ConflictError: The id of an event belongs to a different stored event.
+            DataError: The time of an event is in the future or above the retention age.
             ItemsRemovedError: Items have been deleted since that count.
         """
         return self.appending(sent, removals).result()
@@ -129,13 +136,19 @@ class UserStore:
     def appending(
         self, sent: Mapping[str, Sequence[Event]], removals: int | None = None
     ) -> Future[dict[str, Appended]]:
-        """Add events together with those of others that wait, see :meth:`append`, without waiting for it."""
+        """Add events like :meth:`append`, without blocking, in a transaction shared with concurrent calls."""
         return self._writer.submit(Addition(sent, removals))
 
     def history(self, user_id: str, newest: int | None = None, skip: int = 0) -> StoredHistory:
-        """Get a user's history, oldest first: all of it, or the ``newest`` events before the last ``skip``.
+        """Return a user's history, oldest first.
 
-        Raises :class:`UnknownUserError`.
+        Args:
+            user_id: The user.
+            newest: Number of events, counted from the end; None for all.
+            skip: Number of events at the end to leave out.
+
+        Raises:
+            UnknownUserError: The user is not stored.
         """
         with self.database.reading() as connection:
             user = find_user(connection, users.c.user_id == user_id, user_id)
@@ -143,9 +156,9 @@ class UserStore:
         return StoredHistory(user.key, user.version, _history(user_id, rows))
 
     def user_ids(self, starting: str, most: int) -> list[str]:
-        """List the user ids with a prefix, sorted."""
+        """Return at most ``most`` user ids with a prefix, sorted."""
         found = select(users.c.user_id)
-        if self.database.sqlite:  # whose LIKE ignores the case of letters
+        if self.database.sqlite:  # its LIKE is case-insensitive
             same = func.substr(users.c.user_id, 1, len(starting)) == starting
             found = found.where(users.c.user_id >= starting, same)
         else:
@@ -154,11 +167,11 @@ class UserStore:
             return list(connection.execute(found.order_by(users.c.user_id).limit(most)).scalars())
 
     def user_with_events(self, most: int, among: int = 100) -> str | None:
-        """Find whose history is worth a look: of the first users, one with ``most`` events, or nearly as many.
+        """Choose an example user: among the first users, the one whose number of events is closest to ``most``.
 
         Args:
-            most: Events; a user with more is taken only where there is none with fewer.
-            among: How many users are looked at.
+            most: Preferred number of events; a user with more is chosen only if none has at most as many.
+            among: Number of users to choose from.
         """
         first = select(users.c.key).order_by(users.c.key).limit(among).subquery()
         counted = (
@@ -175,15 +188,19 @@ class UserStore:
         return None if best is None else str(best.user_id)
 
     def users_after(self, key: int, most: int) -> list[tuple[int, str]]:
-        """List keys and ids of the users after a key, in the order in which they came, which stays the same."""
+        """Return keys and ids of at most ``most`` users after a key, in order of creation, for stable paging."""
         found = select(users.c.key, users.c.user_id).where(users.c.key > key).order_by(users.c.key)
         with self.database.reading() as connection:
             return [(one, user_id) for one, user_id in connection.execute(found.limit(most))]
 
     def changes(self, user_key: int, since: int) -> Changes | None:
-        """Get the changes of a history since a version, at a cost that does not depend on its length.
+        """Return the changes of a history since a version, at a cost independent of its length.
 
-        None where events have been deleted since. Raises :class:`UnknownUserError` when the user has been.
+        Returns:
+            The changes; None if events have been deleted since that version.
+
+        Raises:
+            UnknownUserError: The user has been deleted.
         """
         with self.database.reading() as connection:
             user = find_user(connection, users.c.key == user_key, "with that key")
@@ -198,9 +215,10 @@ class UserStore:
             return Changes(user.version, *both)
 
     def encoded(self, user_id: str, model: str) -> Found:
-        """Get a user's key and version, and the cached encoding of this or an older version.
+        """Return a user's key and version, and a cached encoding of this or an older version.
 
-        Raises :class:`UnknownUserError`.
+        Raises:
+            UnknownUserError: The user is not stored.
         """
         of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
         columns = (users.c.key, users.c.version, encoded.c.version, encoded.c.prompt, encoded.c.state)
@@ -217,30 +235,33 @@ class UserStore:
         return Found(key, version, None if kept[0] is None else Encoded(*kept), removals)
 
     def keep(self, user_key: int, model: str, made: Encoded, removals: int | None = None) -> None:
-        """Cache a model's encoding of a history, unless a newer one exists or what it was made of has been deleted.
+        """Cache a model's encoding of a history, unless a newer one is cached or its events have been deleted.
 
-        Those of several callers are cached in one transaction.
+        Concurrent calls share a transaction.
 
         Args:
-            user_key: The user.
-            model: What made the encoding.
+            user_key: Key of the user.
+            model: Identity of the model.
             made: The encoding.
-            removals: The count of :meth:`items` with which it was made; None if it holds no item's place.
+            removals: Count of deletions in :meth:`items` at the time of encoding; None if it holds no item indices.
         """
         self._keeper.submit(Keeping(user_key, model, made, removals)).result()
 
     def delete_user(self, user_id: str, api_key: str | None = None) -> int:
-        """Delete a user's events, prompts and states, including from SQLite's files; returns the number of events.
+        """Delete a user's events, prompts and states, also from SQLite's files.
 
-        Call it again where it was interrupted. PostgreSQL keeps removed rows in its files until it vacuums.
+        Repeat an interrupted call. PostgreSQL keeps deleted rows in its files until the next VACUUM.
 
         Args:
             user_id: The user.
-            api_key: Name of the API key that asks for it, for the log of deletions.
+            api_key: Name of the request's API key, for the deletion log.
+
+        Returns:
+            The number of deleted events.
         """
         with self.database.reading() as connection:
             there = connection.execute(select(users.c.key).where(users.c.user_id == user_id)).one_or_none()
-        if there is None:  # writers need not wait for this
+        if there is None:  # needs no write lock
             self.database.scrub()
             return 0
         with self.database.writing() as connection:
@@ -261,12 +282,13 @@ class UserStore:
         item_ids: Sequence[str] = (),
         api_key: str | None = None,
     ) -> Deletion:
-        """Delete events by their ids and all ratings of some items, like :meth:`delete_user`.
+        """Delete events by their ids, and all events of some items, see :meth:`delete_user`.
 
-        Raises :class:`UnknownUserError`.
+        Raises:
+            UnknownUserError: The user is not stored.
         """
         with self.database.writing() as connection:
-            # first, or this and a deletion of items could wait for each other
+            # the table lock comes first, as in a deletion of items, to prevent deadlocks
             self._exclude(connection, "users", "ROW EXCLUSIVE")
             user = find_user(connection, users.c.user_id == user_id, user_id, hold=True)
             deleted = remove_events(connection, user, event_ids, item_ids)
@@ -279,10 +301,11 @@ class UserStore:
     def add_items(self, new: Sequence[Item]) -> None:
         """Store new items.
 
-        Raises :class:`ConflictError` for an id that stands for another item.
+        Raises:
+            ConflictError: An item is stored with another text.
         """
         with self.database.writing() as connection:
-            self._exclude(connection, "items")  # or a smaller number could be seen after a larger one
+            self._exclude(connection, "items")  # so that items become visible in the order of their numbers
             ids = [item.item_id for item in new]
             known = {
                 row.item_id: row.content for row in in_chunks(connection, select(items), items.c.item_id, ids)
@@ -300,13 +323,13 @@ class UserStore:
                 connection.execute(insert(items), rows)
 
     def delete_older(self, days: float | None = None) -> Aged:
-        """Delete all users' events above an age, and users of whom none are left, like :meth:`delete_user`.
+        """Delete all events above an age, and users without remaining events, see :meth:`delete_user`.
 
         Args:
-            days: The age by the events' times; the store's own retention if None.
+            days: Maximum age by the events' times, in days; None for the store's retention.
 
         Returns:
-            What was deleted; nothing without a retention.
+            Counts of deleted users and events; zero without a retention.
         """
         before = _before(int(time.time()), self._retention_days if days is None else days)
         found, after = Aged(0, 0, ()), 0
@@ -327,18 +350,17 @@ class UserStore:
     def deletions(
         self, after: int = 0, most: int = 1_000, user_id: str | None = None
     ) -> Sequence[LoggedDeletion]:
-        """List logged deletions after a number, oldest first; of one user's if ``user_id`` is given."""
+        """Return at most ``most`` entries of the deletion log after a number, oldest first, or of one user only."""
         with self.database.reading() as connection:
             return read_deletions(connection, after, most, user_id)
 
     def delete_items(self, item_ids: Sequence[str], api_key: str | None = None) -> ItemDeletion:
-        """Delete stored items and all events about them, as thoroughly as :meth:`delete_user`.
+        """Delete added items and all events about them, see :meth:`delete_user`; unknown ids are ignored.
 
-        Encodings of all users go with them: they may hold an item's place among the others. What is not there counts
-        as none. It reads all events.
+        The cached encodings of all users are deleted too, as they may hold item indices. Scans all events.
         """
         with self.database.writing() as connection:
-            self._exclude(connection, "users")  # who adds events that were checked before this
+            self._exclude(connection, "users")  # blocks writers whose events were checked before
             stored = in_chunks(connection, select(items.c.item_id), items.c.item_id, item_ids)
             ids = sorted({row.item_id for row in stored})
             count = 0
@@ -354,7 +376,7 @@ class UserStore:
         return ItemDeletion(len(ids), count)
 
     def items(self, after: int = 0) -> StoredItems:
-        """Get the stored items after a number."""
+        """Return the added items after a number."""
         found = select(items).where(items.c.number > after).order_by(items.c.number)
         with self.database.reading() as connection:
             rows = connection.execute(found).all()
@@ -362,31 +384,31 @@ class UserStore:
         return StoredItems([_item(row.content) for row in rows], rows[-1].number if rows else after, removals)
 
     def removals(self) -> int:
-        """Count how often items have been deleted."""
+        """Return the count of deletions of added items."""
         with self.database.reading() as connection:
             return removals_of(connection)
 
     def event_items(self) -> list[str]:
-        """List the items that any events are about."""
+        """Return the distinct item ids of all events."""
         return self._distinct(events.c.item_id)
 
     def event_ratings(self) -> list[float]:
-        """List the ratings that any events have."""
+        """Return the distinct ratings of all events."""
         return self._distinct(events.c.rating)
 
     def check(self) -> None:
-        """Raise :class:`StoreError` unless the database answers, and :class:`StoreFullError` while it has no room."""
+        """Check the database: raises :class:`StoreError` if unavailable, :class:`StoreFullError` on a full disk."""
         self.database.check_file()
         with self.database.reading() as connection:
             connection.execute(select(1))
         if self.database.full:
-            # someone who comes and goes shows whether there is room again
+            # a test write shows whether there is space again
             with self.database.writing() as connection:
                 connection.execute(insert(users).values(user_id="", version=0))
                 connection.execute(delete(users).where(users.c.user_id == ""))
 
     def close(self) -> None:
-        """Commit what waits and close all connections."""
+        """Commit pending writes and close all connections."""
         self._writer.stop()
         self._keeper.stop()
         self.database.close()
@@ -410,13 +432,13 @@ class UserStore:
         return found if self._repeats else found.where(events.c.superseded.is_(None))
 
     def _exclude(self, connection: Connection, table: str, mode: str = "SHARE ROW EXCLUSIVE") -> None:
-        """Lock a table until the end of the transaction; SQLite has one writer at a time anyway."""
+        """Lock a table until the end of the transaction; SQLite has a single writer and needs no lock."""
         if not self.database.sqlite:
             connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
 
 
 def _before(now: int, days: float | None) -> int | None:
-    """Return the time before which events are above an age; None without an age."""
+    """Return the time of events of the given age, in seconds since 1970; None without an age."""
     return None if days is None else now - round(days * DAY)
 
 
@@ -425,7 +447,7 @@ def _events_in(addition: Addition) -> int:
 
 
 def find_user(connection: Connection, which: Any, name: str, hold: bool = False) -> Row[Any]:
-    """Read a user's row, and lock it to ``hold`` it; raises :class:`UnknownUserError`, which tells the name."""
+    """Read a user's row, and lock it with ``hold``; raises :class:`UnknownUserError` with ``name``."""
     found = select(users).where(which)
     user = connection.execute(found.with_for_update() if hold else found).one_or_none()
     if user is None:
@@ -434,11 +456,11 @@ def find_user(connection: Connection, which: Any, name: str, hold: bool = False)
 
 
 def _unknown_user(name: str) -> UnknownUserError:
-    return UnknownUserError(f"no user {name!r} in the store; send an event of theirs first")
+    return UnknownUserError(f"no user {name!r} in the store; add an event of this user first")
 
 
 def _delete_events_of(connection: Connection, item_ids: Sequence[str]) -> int:
-    """Delete all users' events of some items; what was made of these users' histories knows too much."""
+    """Delete all users' events of some items, and invalidate the cached encodings of these users."""
     named = events.c.item_id.in_(item_ids)
     concerned = users.c.key.in_(select(events.c.user_key).where(named))
     version = users.c.version + 1

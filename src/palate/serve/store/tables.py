@@ -1,8 +1,8 @@
-"""Tables of the user store.
+"""SQLAlchemy tables of the user store.
 
-A user's *version* counts the events that their history has taken in, and the deletions. An event's own version is its
-number in that count, so what has changed since an older version can be told without reading the rest, if nothing was
-deleted since.
+A user's *version* counts the events added to the history and the deletions from it. An event's version is the user's
+version after it was added. So the changes since an older version can be selected without reading the whole history,
+unless events were deleted since.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-_Number = BigInteger().with_variant(Integer, "sqlite")  # there only an Integer numbers rows by itself
+_Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite's autoincrement needs an Integer
 
 
 def _user_key() -> Column[int]:
@@ -35,9 +35,9 @@ users = Table(
     Column("key", _Number, primary_key=True, autoincrement=True),
     Column("user_id", Text, nullable=False, unique=True),
     Column("version", BigInteger, nullable=False),
-    # the version at which events were last deleted: what was made of an older one knows too much
+    # the version after the last deletion of events; encodings of older versions may contain deleted events
     Column("forgotten", BigInteger, nullable=False, server_default="0"),
-    sqlite_autoincrement=True,  # the key of a deleted user is never given to another
+    sqlite_autoincrement=True,  # keys of deleted users are not reused
 )
 
 events = Table(
@@ -49,9 +49,9 @@ events = Table(
     Column("item_id", Text, nullable=False),
     Column("rating", Double, nullable=False),
     Column("timestamp", BigInteger, nullable=False),
-    # the version at which a later event of the item took this one's place; not read where the data keeps repeats
+    # the version at which a later event of the item superseded this one; ignored for data with repeated events
     Column("superseded", BigInteger),
-    # what the user wrote of it; it goes with the event
+    # the user's review or note
     Column("text", Text),
     UniqueConstraint("user_key", "event_id", name="events_by_id"),
 )
@@ -93,32 +93,32 @@ items = Table(
     sqlite_autoincrement=True,
 )
 
-# one row
+# a single row
 catalogue = Table(
     "catalogue",
     metadata,
-    # how often added items have been deleted, by which a server sees that it knows too many
+    # count of deletions of added items, by which other servers detect them
     Column("removals", BigInteger, nullable=False),
     # key of the digests of deleted users' ids
     Column("salt", Text, nullable=False),
 )
 
-# what was deleted, by whom, and when; never what it was
+# the deletion log
 deletions = Table(
     "deletions",
     metadata,
     Column("number", _Number, primary_key=True, autoincrement=True),
     Column("deleted_at", BigInteger, nullable=False),  # seconds since 1970
     Column("kind", Text, nullable=False),
-    Column("who", Text),  # digest of the user's id; none where several users are concerned
+    Column("who", Text),  # digest of the user's id; null for kinds that may concern several users
     Column("users", BigInteger, nullable=False),
     Column("events", BigInteger, nullable=False),
-    Column("api_key", Text),  # name of the API key that asked for it
+    Column("api_key", Text),  # name of the request's API key
     sqlite_autoincrement=True,
 )
 Index("deletions_by_who", deletions.c.who)
 
-# which of two models answers, by their identities, once that was decided
+# decisions of upgrades by the identities of the two models
 upgrades = Table(
     "upgrades",
     metadata,

@@ -1,4 +1,4 @@
-"""What the store knows of a model that takes another's place: who is prepared for it, and which of both answers."""
+"""Stored state of upgrades: which users are encoded for the new model, and which of the two models answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Which: TypeAlias = Literal["old", "new"]
 
 
 class Pair(NamedTuple):
-    """Identities of a model that is served and of the one that is to take its place."""
+    """Identities of the old and the new model of an upgrade."""
 
     old: str
     new: str
@@ -23,22 +23,22 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """Which model answers, in all servers of the store, and why."""
+    """The model that answers in all servers of the store, and the reason."""
 
     serving: Which
     reason: str
     drift: str | None = None
-    """How the models' answers differ, as JSON; None where they were not compared."""
+    """Comparison of the models' answers, as JSON; None if they were not compared."""
 
 
 class UpgradeStore:
-    """Progress and outcome of upgrades, beside the users of a store."""
+    """Progress and decisions of upgrades, in the database of the user store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def decision(self, pair: Pair) -> Decision | None:
-        """Get what was decided about two models; None where nothing is yet."""
+        """Return the decision about two models; None before there is one."""
         found = select(upgrades.c.serving, upgrades.c.reason, upgrades.c.drift).where(
             upgrades.c.old == pair.old, upgrades.c.new == pair.new
         )
@@ -47,17 +47,20 @@ class UpgradeStore:
         return None if row is None else Decision(*row)
 
     def decide(self, pair: Pair, made: Decision, anew: bool) -> Decision:
-        """Note a decision, durably; returns the one that holds.
+        """Store a decision.
 
         Args:
             pair: The models.
             made: The decision.
-            anew: Whether it takes the place of an earlier one, which otherwise holds.
+            anew: Whether to overwrite an earlier decision, which otherwise stays valid.
+
+        Returns:
+            The valid decision.
         """
         dialect = sqlite if self._database.sqlite else postgresql
         row = dialect.insert(upgrades).values(**pair._asdict(), **asdict(made))
         keys = [upgrades.c.old, upgrades.c.new]
-        if anew:  # how the answers differ stays known
+        if anew:  # the stored comparison is kept
             changed = {"serving": made.serving, "reason": made.reason}
             row = row.on_conflict_do_update(index_elements=keys, set_=changed)
         else:
@@ -69,7 +72,7 @@ class UpgradeStore:
         return found
 
     def unprepared(self, model: str, after: int, most: int) -> list[tuple[int, str]]:
-        """List the keys and ids of users of whom a model has no encoding, by key, after a key."""
+        """Return keys and ids of at most ``most`` users without an encoding of a model, by key, after a key."""
         of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
         found = (
             select(users.c.key, users.c.user_id)
@@ -82,7 +85,7 @@ class UpgradeStore:
             return [(key, user_id) for key, user_id in connection.execute(found)]
 
     def progress(self, model: str) -> tuple[int, int]:
-        """Count the users of whom a model has an encoding, and all users."""
+        """Return the number of users with an encoding of a model, and the number of all users."""
         made = select(func.count()).select_from(encoded).where(encoded.c.model == model)
         with self._database.reading() as connection:
             prepared = connection.execute(made).scalar_one()

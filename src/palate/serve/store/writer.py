@@ -1,4 +1,4 @@
-"""Threads that commit what concurrent requests write together."""
+"""Group commit: a thread that writes what concurrent requests have sent in common transactions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ Result = TypeVar("Result")
 
 
 class GroupWriter(Generic[Sent, Result]):
-    """Commits what waits: what comes during a commit is the next one's, so that no one waits for a group to fill.
+    """Thread that commits queued writes in groups: those that arrive during a commit form the next group.
 
-    A request is answered when its group is committed. One that is refused is refused alone.
+    A write's future completes when its group is committed. An invalid write fails alone.
 
     Args:
-        commit: Writes what several requests have sent in one transaction, and gives the result of each, or what it was
-            refused for.
-        size: Size of what a request has sent.
-        most: Size that is committed together, unless one request has more.
+        commit: Performs several writes in one transaction; returns for each its result or its error.
+        size: Returns the size of a write.
+        most: Maximum total size of a group, unless a single write exceeds it.
         name: Name of the thread.
     """
 
@@ -41,7 +40,7 @@ class GroupWriter(Generic[Sent, Result]):
         self._thread: threading.Thread | None = None
 
     def submit(self, sent: Sent) -> Future[Result]:
-        """Write something; the future has the result, or raises what it was refused for."""
+        """Queue a write; the future has its result, or raises its error."""
         answer: Future[Result] = Future()
         with self._changed:
             if self._stopped:
@@ -54,7 +53,7 @@ class GroupWriter(Generic[Sent, Result]):
         return answer
 
     def stop(self) -> None:
-        """Commit what waits, and end the thread."""
+        """Commit the queued writes and stop the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -73,7 +72,7 @@ class GroupWriter(Generic[Sent, Result]):
             for one in group:
                 if busy or len(group) == 1:
                     one[1].set_exception(error)
-                else:  # the error may be of one alone
+                else:  # a single write may have caused the error
                     self._commit_all([one])
         else:
             for (_, answer), outcome in zip(group, outcomes, strict=True):
@@ -89,7 +88,7 @@ class GroupWriter(Generic[Sent, Result]):
                     break
                 while self._waiting and (not group or size + self._size(self._waiting[0][0]) <= self._most):
                     sent, answer = self._waiting.popleft()
-                    if answer.set_running_or_notify_cancel():  # or nobody waits for it any more
+                    if answer.set_running_or_notify_cancel():  # else cancelled by its request
                         group.append((sent, answer))
                         size += self._size(sent)
             return group

@@ -1,4 +1,4 @@
-"""Notes what was deleted, by whom and when."""
+"""Adds the deletion log."""
 
 import secrets
 
@@ -12,7 +12,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table, and the key of the digests of users' ids; deletions were not noted before."""
+    """Create the table, and the key for digests of user ids; earlier deletions were not logged."""
     op.add_column("catalogue", sa.Column("salt", sa.Text, nullable=False, server_default=""))
     catalogue = sa.table("catalogue", sa.column("salt", sa.Text))
     op.execute(catalogue.update().values(salt=secrets.token_hex(32)))

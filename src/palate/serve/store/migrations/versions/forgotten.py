@@ -8,5 +8,5 @@ down_revision = "1"
 
 
 def upgrade() -> None:
-    """Add the column; no events had been deleted individually before."""
+    """Add the column; events could not be deleted individually before."""
     op.add_column("users", sa.Column("forgotten", sa.BigInteger, nullable=False, server_default="0"))

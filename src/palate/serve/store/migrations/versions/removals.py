@@ -1,4 +1,4 @@
-"""Counts the deletions of added items."""
+"""Adds the count of deletions of added items."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,6 @@ down_revision = "3"
 
 
 def upgrade() -> None:
-    """Make the table of the one count; no items had been deleted before."""
+    """Create the table of the single count; no items could be deleted before."""
     catalogue = op.create_table("catalogue", sa.Column("removals", sa.BigInteger, nullable=False))
     op.bulk_insert(catalogue, [{"removals": 0}])

@@ -1,4 +1,4 @@
-"""Orders all events of a user by time, superseded ones too, for data that keeps repeated events."""
+"""Extends the index by time to superseded events, for data with repeated events."""
 
 from alembic import op
 
@@ -7,6 +7,6 @@ down_revision = "2"
 
 
 def upgrade() -> None:
-    """Make the index anew; every event is still there, whatever took its place."""
+    """Recreate the index; superseded events have always been stored."""
     op.drop_index("events_by_time", "events")
     op.create_index("events_by_time", "events", ["user_key", "timestamp", "version"])

@@ -1,4 +1,4 @@
-"""Keeps what users write of events."""
+"""Adds the texts of events."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "5"
 
 
 def upgrade() -> None:
-    """Add the column; nothing was kept of what had been written before."""
+    """Add the column; texts of earlier events were not stored."""
     op.add_column("events", sa.Column("text", sa.Text))

@@ -1,4 +1,4 @@
-"""Notes which of two models answers while one takes the other's place."""
+"""Adds the decisions of upgrades from one model to another."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Make the table; no model had taken another's place before."""
+    """Create the table; there were no upgrades before."""
     op.create_table(
         "upgrades",
         sa.Column("old", sa.Text, primary_key=True),
