@@ -45,7 +45,7 @@ def test_each_user_has_a_row_for_each_question(shop, questions, tmp_path):
     done = run("answers", shop, "--users", users, "--questions", questions, "--out", out)
     assert done.exit_code == 0, done.output
     assert "4 answers about 2 users" in done.stdout
-    assert "is asked about what to recommend to the user, and why (recommendation" in done.stderr
+    assert "is understood as what to recommend to the user, and why (recommendation" in done.stderr
     found = pl.read_parquet(out)
     assert found.schema == pl.Schema(table.COLUMNS)
     assert found["user_id"].to_list() == ["reader-3", "reader-3", "reader-7", "reader-7"]
@@ -75,7 +75,7 @@ def test_the_table_is_the_same_in_every_format_and_after_an_interruption(
     monkeypatch.setattr(table, "_write_part", interrupted)
     stopped = run(*asked, tmp_path / "a.jsonl")
     assert stopped.exit_code == 130
-    assert "run the same command again to go on" in stopped.output
+    assert "run the same command again to resume" in stopped.output
     assert not (tmp_path / "a.jsonl").exists()
     written.clear()
     assert run(*asked, tmp_path / "a.jsonl").exit_code == 0
@@ -94,12 +94,12 @@ def test_the_table_is_the_same_in_every_format_and_after_an_interruption(
             "Describe this user.\nWhat is the weather?\n",
             "q.txt:2: this is no question that can be answered",
         ),
-        ("q.txt", "\n", "q.txt: no question; expected one a line"),
-        ("q.jsonl", '{"question": 3}\n', "q.jsonl:1: expected an object with a question"),
+        ("q.txt", "\n", "q.txt: found no question, expected one per line"),
+        ("q.jsonl", '{"question": 3}\n', "q.jsonl:1: expected an object with a text question"),
         (
             "q.jsonl",
             '{"question": "Describe this user.", "item": "a"}\n',
-            "q.jsonl:1: 'item' is not expected so",
+            "q.jsonl:1: unknown or invalid field 'item'",
         ),
         (
             "q.jsonl",
@@ -132,11 +132,11 @@ def test_a_model_alone_is_asked_in_other_words_or_refuses(shop):
     asked = ["generate", "packaged", "--data", data, "--user", "reader-3", "--instruction"]
     done = run(*asked, "What sort of books is she fond of?")
     assert done.exit_code == 0, done.output
-    assert "asked about categories that the user likes (liked" in done.stderr
+    assert "understood as categories that the user likes (liked" in done.stderr
     assert done.stdout.startswith("The user likes ")
     for question, said in (
         ("What is the weather?", "this is no question that can be answered about a user"),
-        ("What should I recommend to this user?", "is answered from a recommender; see palate ask"),
+        ("What should I recommend to this user?", "needs a recommender; use palate ask"),
     ):
         refused = run(*asked, question)
         assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr

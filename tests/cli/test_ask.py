@@ -143,7 +143,7 @@ def test_one_user_alone_is_answered_with_a_warning(tmp_path):
     events = [event for event in ratings(catalogue) if event["reader"] == "reader-3"]
     files = write_rows(events, tmp_path / "events.csv"), write_rows(catalogue, tmp_path / "items.csv")
     found = answered(files[0], "--items", files[1], *COLUMNS, "--user", "reader-3")
-    assert any("no one else is in the events" in line for line in found["said"])
+    assert any("the events have no other users" in line for line in found["said"])
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def test_a_bug_keeps_its_traceback(palate, stand_in):
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("train", "run the same command again to go on from the last checkpoint"),
-        ("demo", "run it again to go on"),
+        ("train", "run the same command again to resume from the last checkpoint"),
+        ("demo", "run it again to resume"),
     ],
 )
 def test_an_interrupt_says_how_to_go_on(palate, stand_in, tmp_path, command, hint):
@@ -292,7 +292,7 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     asked = palate("generate", "runs/tiny", "--user", "7", "--promise", "0.5", "--instruction", "Which?")
     assert (asked.exit_code, asked.stderr) == (
         2,
-        "palate: a promise is about the trained question; leave out the promise or the instruction\n",
+        "palate: a promise is for the trained instruction only; leave out the promise or the instruction\n",
     )
 
     answered = palate("generate", "runs/tiny", "--user", "7", "--json")
@@ -319,7 +319,7 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     )
     assert exported.exit_code == 0, exported.stderr
     assert exported.stdout == "prompts\n"
-    assert "the backbone was trained, too" in exported.stderr
+    assert "needs the trained weights of the backbone too" in exported.stderr
     manifest = json.loads((tmp_path / "prompts/manifest.json").read_text())
     assert {"7", "8", "9", "new"} < {user["user_id"] for user in manifest["users"]}
     assert manifest["dtype"] == "bfloat16"
@@ -331,9 +331,9 @@ def test_the_way_from_ratings_to_an_answer(palate, tmp_path):
     refused = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--instruction", "")
     assert "encoder-decoder" in refused.stderr
     refused = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--weights", "adapter")
-    assert "an adapter comes from model.backbone.train: lora" in refused.stderr
+    assert "only models with model.backbone.train: lora have an adapter" in refused.stderr
     assert not (tmp_path / "again").exists()
     whole = palate("export", "runs/tiny", "--out", "again", "--user", "7", "--weights", "backbone")
     assert whole.exit_code == 0, whole.stderr
-    assert "the backbone was trained, too" not in whole.stderr
+    assert "needs the trained weights of the backbone too" not in whole.stderr
     assert (tmp_path / "again/backbone/model.safetensors").is_file()

@@ -27,7 +27,7 @@ def test_a_whole_installation_has_no_problem(doctor):
     done = doctor()
     assert done.exit_code == 0, done.output
     assert f"palate {importlib.metadata.version('palate')}" in done.output
-    assert "Nothing is wrong." in done.output
+    assert "No problems found." in done.output
     assert all(name in done.output for name in EXTRAS)
 
 

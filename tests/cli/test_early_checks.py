@@ -68,7 +68,7 @@ REFUSED = {
     "generate, no history": (["generate", RUN, "--history", "gone.json"], "gone.json"),
     "generate, needless backbone": (
         ["generate", RUN, "--user", "7", "--backbone", "llama"],
-        "runs/t5 holds its backbone; leave --backbone out",
+        "runs/t5 has its own backbone; leave --backbone out",
     ),
     "generate, too long an instruction": (
         ["generate", "runs/llama", "--user", "7", "--instruction", "Action " * 3000],
@@ -106,7 +106,7 @@ REFUSED = {
     "export, out in a file": (["export", RUN, "--out", "a-file/p", "--user", "7"], "a-file: Not a dir"),
     "export, adapter": (
         ["export", RUN, "--out", "p", "--user", "7", "--weights", "adapter"],
-        "an adapter comes from",
+        "only models with model.backbone.train: lora have an adapter",
     ),
     "export, instruction": (
         ["export", RUN, "--out", "p", "--user", "7", "--instruction", ""],
@@ -119,7 +119,7 @@ REFUSED = {
     "serve, no run": (["serve", "runs/none"], "no model here"),
     "serve, key file": (["serve", RUN, "--api-key-file", "gone.keys"], "gone.keys"),
     "serve, short key": (["serve", RUN, "--api-key-file", "ids.txt"], "ids.txt:1: not an API key"),
-    "serve, open address": (["serve", RUN, "--host", "0.0.0.0"], "there is no key"),
+    "serve, open address": (["serve", RUN, "--host", "0.0.0.0"], "there are no API keys"),
     "serve, limit": (["serve", RUN, "--limit", "seconds=-1"], "--limit seconds: expected greater than 0"),
     "serve, store": (
         ["serve", RUN, "--store", "no/such/folder/users.sqlite", "--port", "0"],
@@ -227,7 +227,7 @@ def test_scores_of_the_packaged_model_are_not_written_beside_it(palate, world):
         "questions", "packaged", "--data", "data", "--users", "2", "--kind", "yes-no", "--window", "5"
     )
     assert done.exit_code == 0, done.stderr
-    assert "nothing is written beside the packaged model; --out names a file" in done.stderr
+    assert "the packaged model has no run folder; give a file with --out" in done.stderr
     assert sorted(PACKAGED_FOLDER.rglob("*")) == before
 
 

@@ -76,9 +76,9 @@ def test_new_items_are_rated_and_chosen_by_their_words(shop, tmp_path):
     assert chosen.exit_code == 0, chosen.output
     assert "Else | where" in chosen.stdout
     shown = run("rate", shop, "--user", "reader-3", "--user", "reader-4", "--new-item", "Untold | Crimes")
-    assert "'Crimes' is no category of" in shown.stderr
+    assert "'Crimes' is not a category of" in shown.stderr
     assert "did you mean 'Crime'?" in shown.stderr
-    assert "nothing is known of 'Untold'" in shown.stderr
+    assert "'Untold' is scored without any information" in shown.stderr
     assert len(lines(shown)) == 2
 
 
@@ -93,7 +93,10 @@ def test_faults_of_new_items_are_one_line(shop, tmp_path):
             "no title; a new item needs one",
         ),
         (("rate", shop, "--user", "reader-3", "--new-item", "{"), "not valid JSON"),
-        (("recommend", shop, "--history", file), "'978-00001' is in the catalogue; leave its texts out"),
+        (
+            ("recommend", shop, "--history", file),
+            "'978-00001' is in the catalogue already; leave its texts out",
+        ),
         (("choose", shop, "--user", "reader-3", "--new-item", "One | Crime"), "at least two different items"),
     ):
         result = run(*arguments)
@@ -151,7 +154,7 @@ def test_someone_without_events_gets_the_population_s_list_and_is_told(shop, tmp
 
 def test_a_list_that_is_shorter_than_asked_for_says_so(shop):
     shown = run("recommend", shop, "--user", "reader-3", "-k", 80)
-    assert "no other item is allowed" in shown.stderr
+    assert "no others are allowed" in shown.stderr
 
 
 def test_a_choice_shows_every_item_with_its_chance(shop):
@@ -166,7 +169,7 @@ def test_faults_of_users_are_one_line(shop, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     for arguments, said in (
         (("--users", file), "users.txt:2: no user 'reader-333' in the data; did you mean"),
-        (("--users", tmp_path / "empty.txt"), "empty.txt: no user; expected an id a line"),
+        (("--users", tmp_path / "empty.txt"), "empty.txt: found no user ids, expected one per line"),
         (("--users", tmp_path / "gone"), "no such file of users"),
         (("--users", "all", "--user", "reader-3"), "give one of --user, --users and --history"),
         ((), "give one of --user, --users and --history"),
@@ -183,7 +186,7 @@ def test_a_list_without_any_item_is_shown(shop, tmp_path):
     file = write_rows(everything, tmp_path / "all.jsonl")
     shown = run("recommend", shop, "--history", file)
     assert shown.exit_code == 0, shown.output
-    assert "only 0 of 10: no other item is allowed" in shown.stderr
+    assert "only 0 of 10 items: no others are allowed" in shown.stderr
 
 
 def test_an_answer_names_what_it_rests_on(shop, tmp_path):

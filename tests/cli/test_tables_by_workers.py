@@ -35,7 +35,7 @@ def test_lists_of_all_users_are_those_of_each(shop, tmp_path, monkeypatch):
     again = run("recommend", shop, "--all", "--out", out)
     assert (again.exit_code, "already exists" in again.stderr) == (2, True)
     alone = run("recommend", shop, "--user", "reader-3", "--out", tmp_path / "one.parquet")
-    assert (alone.exit_code, "a table is of --users FILE or --all" in alone.output) == (2, True)
+    assert (alone.exit_code, "a table needs --users FILE or --all" in alone.output) == (2, True)
 
 
 def test_several_processes_write_the_same_lists_when_one_is_killed(shop, tmp_path, monkeypatch):

@@ -135,7 +135,7 @@ def run(tiny_data, tmp_path):
 
 def test_what_fails_leaves_nothing_behind(run, histories, tmp_path):
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(DataError, match=rf"user '{histories[0].user_id}' comes twice"):
+    with pytest.raises(DataError, match=rf"user '{histories[0].user_id}' is given twice"):
         export_prompts(run, [*histories, histories[0]], tmp_path / "out")
     with pytest.raises(DataError, match="no users to export"):
         export_prompts(run, [], tmp_path / "out")
@@ -165,7 +165,7 @@ def test_numbers_too_large_for_the_dtype_are_refused(tiny_data, histories, tmp_p
     with torch.no_grad():
         model.task_prompt.fill_(1e6)
     run = saved(model, tmp_path / "run")
-    with pytest.raises(DataError, match="not finite in float16; use another dtype"):
+    with pytest.raises(DataError, match="not finite in float16; use another --dtype"):
         export_prompts(run, histories, tmp_path / "out", instructions=[""], dtype="float16")
     export_prompts(run, histories, tmp_path / "out", instructions=[""], dtype="bfloat16")
 
@@ -271,11 +271,11 @@ def test_a_message_in_the_engines_template_is_the_whole_prompt(tiny_data, histor
             ]
             prompt = as_vllm_reads(whole.prompt_embeds(user_id, asked), bare.config, torch.float32)
             torch.testing.assert_close(torch.cat([around[0], inner, around[1]]), prompt)
-    with pytest.raises(MismatchError, match=r"was made for completions.*export with --api chat"):
+    with pytest.raises(MismatchError, match=r"was exported for completions.*export with --api chat"):
         whole.message("1")
 
 
 def test_messages_are_for_models_that_were_trained_with_the_template(run, histories, tmp_path):
-    with pytest.raises(MismatchError, match=r"not trained with.*model\.backbone\.chat=true"):
+    with pytest.raises(MismatchError, match=r"was trained without one.*model\.backbone\.chat=true"):
         export_prompts(run, histories, tmp_path / "out", instructions=[""], api="chat")
     assert not (tmp_path / "out").exists()

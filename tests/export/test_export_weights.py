@@ -130,7 +130,7 @@ def test_a_frozen_backbone_can_be_exported_and_stays_the_hubs(tiny_data, histori
 @pytest.mark.parametrize("train", ["full", "frozen"])
 def test_an_adapter_comes_from_lora_alone(tiny_data, histories, tmp_path, train):
     run = run_of(tiny_data, tmp_path, train)
-    with pytest.raises(MismatchError, match=rf"this model's is {train}; export the whole backbone"):
+    with pytest.raises(MismatchError, match=rf"this model has {train}; export the whole backbone"):
         export_prompts(run, histories, tmp_path / "out", weights="adapter")
     assert not (tmp_path / "out").exists()
 
@@ -140,7 +140,7 @@ def test_weights_too_large_for_the_dtype_are_refused(tiny_data, histories, tmp_p
     with torch.no_grad():
         model.backbone.lm_head.weight[0, 0] = 1e6
     run = saved(model, tmp_path / "run")
-    with pytest.raises(DataError, match=r"lm_head\.weight has numbers that are not finite in float16"):
+    with pytest.raises(DataError, match=r"lm_head\.weight has values that are not finite in float16"):
         export_prompts(run, histories, tmp_path / "out", dtype="float16", weights="backbone")
     assert not (tmp_path / "out").exists()
 

@@ -87,15 +87,15 @@ def test_a_missing_file_is_named(out, path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not safetensors", "not safetensors"),
-        (pickle.dumps({"user_prompt": 1}), "not safetensors"),
+        (b"not safetensors", "not a safetensors file"),
+        (pickle.dumps({"user_prompt": 1}), "not a safetensors file"),
         (save({"other": torch.zeros(6, 32)}), r"tensors \['other'\], expected one tensor 'user_prompt'"),
         (save({"user_prompt": torch.zeros(6, 31)}), r"float32 \[6, 31\], expected .*float32 \[6, 32\]"),
         (
             save({"user_prompt": torch.zeros(6, 32).half()}),
             r"float16 \[6, 32\], expected .*float32 \[6, 32\]",
         ),
-        (save({"user_prompt": torch.full((6, 32), torch.nan)}), "numbers that are not finite"),
+        (save({"user_prompt": torch.full((6, 32), torch.nan)}), "values that are not finite"),
     ],
 )
 def test_a_file_that_is_something_else_is_refused_though_its_checksum_fits(out, content, message):
@@ -109,9 +109,12 @@ def test_a_file_that_is_something_else_is_refused_though_its_checksum_fits(out, 
     [
         (lambda manifest: manifest.update(format=2), "format"),
         (lambda manifest: manifest.pop("users"), "users"),
-        (lambda manifest: manifest.update(users=manifest["users"] * 2), "a user occurs twice"),
-        (lambda manifest: manifest.update(instructions=[]), "not one complete prompt for each instruction"),
-        (lambda manifest: manifest["users"][0]["user_prompt"].update(shape=[6, 33]), "differ in size"),
+        (lambda manifest: manifest.update(users=manifest["users"] * 2), "duplicate user"),
+        (
+            lambda manifest: manifest.update(instructions=[]),
+            "1 complete prompts, expected 0, one for each instruction",
+        ),
+        (lambda manifest: manifest["users"][0]["user_prompt"].update(shape=[6, 33]), "different sizes"),
         (lambda manifest: manifest["users"][0]["user_prompt"].update(path="users/../../x"), "path"),
         (lambda manifest: manifest["users"][0]["user_prompt"].update(path="/etc/passwd"), "path"),
         (lambda manifest: manifest.update(dtype="int8"), "dtype"),
@@ -132,7 +135,7 @@ def test_a_folder_without_a_manifest_is_no_export(tmp_path):
 
 def test_another_model_is_refused(made, tiny_data, tmp_path):
     causal_model(tiny_data, made / "backbone", task_prompt=2).save_pretrained(tmp_path / "other")
-    with pytest.raises(MismatchError, match="was made by a model whose weights are sha256"):
+    with pytest.raises(MismatchError, match="was exported from a model with the weights sha256"):
         read_prompts(made / "out", run=tmp_path / "other")
     with pytest.raises(DataError, match="no model here"):
         read_prompts(made / "out", run=tmp_path)
@@ -144,7 +147,7 @@ def test_another_backbone_is_refused(made, tmp_path):
     prompts = read_prompts(made / "out")
     prompts.check_backbone(load_backbone(CausalSettings(name=str(made / "backbone")))[0].model)
     other, _ = load_backbone(CausalSettings(name=str(save_causal(tmp_path / "other", seed=1))))
-    with pytest.raises(MismatchError, match="was made for a backbone whose weights are sha256"):
+    with pytest.raises(MismatchError, match="was exported for a backbone with the weights sha256"):
         prompts.check_backbone(other.model)
 
 
@@ -152,7 +155,7 @@ def test_an_unknown_user_or_instruction_is_named(made):
     prompts = read_prompts(made / "out")
     with pytest.raises(DataError, match="no user 'nobody' among the 2 of this export"):
         prompts.user_prompt("nobody")
-    with pytest.raises(DataError, match=rf"no complete prompt for 'Why\?', there are: '{ASKED[:5]}"):
+    with pytest.raises(DataError, match=rf"no complete prompt for 'Why\?', expected one of: '{ASKED[:5]}"):
         prompts.prompt_embeds(prompts.user_ids[0], "Why?")
 
 

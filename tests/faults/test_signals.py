@@ -8,8 +8,8 @@ from world import NAMES
 
 SAID = {
     "prepare": "palate: stopped; nothing was written; run it again",
-    "train": "palate: stopped; run the same command again to go on from the last checkpoint",
-    "export": "palate: stopped; run the same command again to go on where it stopped",
+    "train": "palate: stopped; run the same command again to resume from the last checkpoint",
+    "export": "palate: stopped; run the same command again to resume",
 }
 pytestmark = pytest.mark.slow
 TERM, INT = signal.SIGTERM, signal.SIGINT

@@ -63,4 +63,4 @@ def test_a_cell_that_is_not_there_is_refused(tmp_path):
     data = data_of(tmp_path, reviewed=False)
     said = run("--data", data.path, "--only", "bert")
     assert said.exit_code == 2
-    assert "no cell's name holds 'bert'" in said.output
+    assert "--only 'bert': no cell's name contains it" in said.output

@@ -1,4 +1,4 @@
-"""``palate answers``."""
+"""The ``palate answers`` command: writes answers to questions about many users as a table."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ def answers(
     run: Annotated[
         Path,
         Argument(
-            metavar="RUN", help="The run of a recommender, or of a language model whose encoder has a view."
+            metavar="RUN",
+            help="Run of a recommender, or of a language model whose user encoder predicts categories.",
         ),
     ],
     users: Annotated[
-        str, Option(metavar="FILE|all", help="Users of the data: a file with an id a line, or all.")
+        str, Option(metavar="FILE|all", help="Users of the data: a file with one id per line, or all.")
     ],
     questions: Annotated[
         Path,
-        Option(help="A question a line; in a file .jsonl also with item_ids and categories."),
+        Option(
+            help="File with one question per line; as .jsonl, one object per line that may have item_ids and "
+            "categories."
+        ),
     ],
-    out: Annotated[Path, Option(help="The table: a new file .parquet, .csv or .jsonl.")],
+    out: Annotated[Path, Option(help="New file for the table, .parquet, .csv or .jsonl.")],
     recommender: Annotated[
         Path | None,
-        Option(metavar="RUN", help="A recommender's run beside a language model's, if not its own."),
+        Option(
+            metavar="RUN",
+            help="Run of a recommender to use with a language model; the one trained with it if not given.",
+        ),
     ] = None,
     data: Annotated[Path | None, Option(help="Dataset of the users; the run's own if not given.")] = None,
-    k: Annotated[int, Option("-k", min=1, help="Items that an answer recommends, or says to avoid.")] = 3,
+    k: Annotated[
+        int, Option("-k", min=1, help="Number of items that an answer recommends or advises against.")
+    ] = 3,
     device: DeviceOption = "cpu",
     engine: EngineOption = "local",
     workers: WorkersOption = 1,
 ) -> None:
-    """Write answers to questions about many users as a table; interrupted, it goes on when it is run again."""
+    """Write answers to questions about many users as a table; run it again to resume an interrupted job."""
     from palate.answers.table import AnsweringRuns, AnswerJob, read_questions, write_answers
     from palate.cli.recommend import named_users
     from palate.recommend.files import recommender_beside
@@ -55,7 +64,7 @@ def answers(
     names = named_users(users, dataset.user_ids)
     asked = read_questions(questions, answerer)
     for one in asked:
-        tell(f"{one.text!r} is asked about {one.meaning} ({one.kind}, {one.probability:.0%} sure)")
+        tell(f"{one.text!r} is understood as {one.meaning} ({one.kind}, probability {one.probability:.0%})")
     runs = [
         one
         for one in (run, recommender or recommender_beside(run))

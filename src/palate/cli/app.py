@@ -1,4 +1,4 @@
-"""The command-line application: commands, version and error output."""
+"""The command-line application: registration of commands, ``--version``, and error output."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from palate.errors import OldKeyError, PalateError
 
 _AFTER_INTERRUPT = {
     "prepare": "nothing was written; run it again",
-    "train": "run the same command again to go on from the last checkpoint",
-    "export": "run the same command again to go on where it stopped",
+    "train": "run the same command again to resume from the last checkpoint",
+    "export": "run the same command again to resume",
     "reproduce": "run the same command again; finished cells are not trained again",
-    "demo": "run it again to go on from where it stopped",
-    "recommend": "run the same command again; a table goes on",
-    "answers": "run the same command again to go on",
-    "encode-items": "run the same command again to go on",
-    "fold": "run the same command again to go on",
-    "store": "run the same command again to go on",
-    "serve": "every event that it acknowledged is in the store",
+    "demo": "run it again to resume",
+    "recommend": "run the same command again; a table is resumed",
+    "answers": "run the same command again to resume",
+    "encode-items": "run the same command again to resume",
+    "fold": "run the same command again to resume",
+    "store": "run the same command again to resume",
+    "serve": "all acknowledged events are in the store",
 }
 
 
 class _PalateGroup(TyperGroup):
-    """Reports palate's errors as one line, with exit code 2."""
+    """Command group that prints palate's errors as one line, with exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -62,7 +62,7 @@ class _PalateGroup(TyperGroup):
             return super().invoke(ctx)
         except (PalateError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # whoever reads the output has had enough
+                raise  # the reader of the output has closed the pipe
             if ctx.params["verbose"]:
                 traceback.print_exc()
             tell(f"palate: {_one_line(error)}")
@@ -80,7 +80,7 @@ def _refuse_renamed(arguments: list[str]) -> None:
 
 
 def _one_line(error: PalateError | OSError) -> str:
-    """Format an error; an OSError that palate did not convert, by the system's message."""
+    """Format an error as one line; an unconverted OSError by the system's message."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -140,7 +140,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Declare the options before the command."""
 
 
 def main() -> None:

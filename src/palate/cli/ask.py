@@ -1,4 +1,4 @@
-"""``palate ask``."""
+"""The ``palate ask`` command: answers a question about a user from event files, without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json, show_table, tell, watched
-from palate.cli.options import UNREAD_TEXTS
 from palate.cli.own_files import RuleOption, reads_own_files
 
 if TYPE_CHECKING:
@@ -31,42 +30,45 @@ def ask(
         list[str],
         Argument(
             metavar="EVENTS...",
-            help="Event files: CSV, JSON lines, Parquet; or a MovieLens release, or a folder or zip of one; "
+            help="Event files (CSV, JSON lines, Parquet); or a MovieLens release by name, folder or zip; "
             "or  example  for a made-up shop that comes with palate.",
         ),
     ],
-    user: Annotated[list[str] | None, Option(help="A user of the events; may be repeated.")] = None,
+    user: Annotated[list[str] | None, Option(help="User id in the events; may be repeated.")] = None,
     history: Annotated[
-        Path | None, Option(help="A history of someone else: a JSON, JSON lines or CSV file.")
+        Path | None, Option(help="History of another user: a JSON, JSON lines or CSV file.")
     ] = None,
     question: Annotated[
         str | None,
-        Option(help="A question in free words; what the user likes and dislikes if not given."),
+        Option(help="A free-text question; what the user likes and dislikes if not given."),
     ] = None,
     own: Any = None,
     run: Annotated[
         Path,
-        Option(help="The run's folder of a model whose weights know no catalogue, if not palate's own."),
+        Option(help="Run folder of a model without its own catalogue; palate's packaged model if not given."),
     ] = Path("packaged"),
     recommender: Annotated[
         Path | None,
         Option(
             metavar="RUN",
-            help="A recommender's run on the same data, for questions about items; fitted at once if not given.",
+            help="Run of a recommender on the same data, for questions about items; fitted on the fly if not given.",
         ),
     ] = None,
     save: Annotated[
-        Path | None, Option(help="Also write the dataset to this new folder, as palate prepare does.")
+        Path | None, Option(help="New folder to write the dataset to, as palate prepare does.")
     ] = None,
     rule: RuleOption = "thresholds",
     as_json: Annotated[bool, Option("--json", help="Print answers and evidence as JSON.")] = False,
 ) -> None:
-    """Answer from event files at once: read them, summarise everybody in them, and ask about a user."""
+    """Answer a question about a user directly from event files: read them, summarise all users, and answer."""
     if not user and history is None:
         raise BadParameter("give --user, --history or both")
     if question is not None and not question.strip():
-        raise BadParameter("it is blank; say what to ask, or leave it out", param_hint="'--question'")
-    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small matrices, which threads only delay
+        raise BadParameter("it is blank; give a question, or leave it out", param_hint="'--question'")
+    for threads in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+    ):  # threads slow down operations on small matrices
         os.environ.setdefault(threads, "1")
     Thread(target=import_module, args=("palate.model.model",), daemon=True).start()  # while files are read
     from palate.answers.answerer import WordedAnswer
@@ -81,7 +83,7 @@ def ask(
 
     _check(run, history, save)
     dataset = read_dataset(events, own, save, rule, note, watched())
-    asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history, note)
+    asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history)
     others = _held_out(dataset, user or [], note)
     answers: Sequence[EvidencedAnswer | WordedAnswer]
     if question is None:
@@ -104,14 +106,16 @@ def ask(
 
 
 def _check(run: Path, history: Path | None, save: Path | None) -> None:
-    """Check what can be checked before the events are read."""
+    """Check the run, the history and the output folder before the events are read."""
     from palate.data.history_file import check_history
     from palate.errors import MismatchError
     from palate.model.config import check_model
     from palate.system.files import check_fresh, check_writable
 
     if not check_model(run).binds:
-        raise MismatchError(f"the weights of {run} are of one catalogue; ask it with  palate generate {run}")
+        raise MismatchError(
+            f"{run} was trained on one catalogue and cannot be bound to other data; use  palate generate {run}"
+        )
     if history is not None:
         check_history(history)
     if save is not None:
@@ -119,36 +123,32 @@ def _check(run: Path, history: Path | None, save: Path | None) -> None:
         check_writable(save.resolve().parent)
 
 
-def _histories(
-    dataset: Dataset, users: list[str], file: Path | None, note: Callable[[str], None]
-) -> tuple[list[History], list[Item]]:
+def _histories(dataset: Dataset, users: list[str], file: Path | None) -> tuple[list[History], list[Item]]:
     from palate.data.history_file import read_history
 
     histories: list[History] = dataset.histories(users)
     items: list[Item] = []
     if file is not None:
         given, items = read_history(file, dataset.info.unrated)
-        if given.texts:
-            note(UNREAD_TEXTS)
         histories.append(given)
     return histories, items
 
 
 def _held_out(dataset: Dataset, users: list[str], note: Any) -> Dataset:
-    """Leave the users who are asked about out of the population."""
+    """Exclude the users of the question from the population summary."""
     import numpy as np
 
     from palate.data.label_rules import with_label_statistics
 
     asked = np.unique([dataset.user_index(user) for user in users]).astype(np.int64)
     if len(asked) == len(dataset.user_ids):
-        note("warning: no one else is in the events, so that nothing is known of others")
+        note("warning: the events have no other users, so that the population summary is of these users")
         asked = asked[:0]
     return with_label_statistics(dataset.holding_out(asked))
 
 
 def _bound(run: Path, dataset: Dataset, histories: list[History]) -> PersonalizedModel:
-    """Load the model, and bind it to the data for histories of these lengths."""
+    """Load the model and bind it to the dataset, with a summary for histories of these lengths."""
     from palate.model.model import load_model
 
     model = load_model(run, device="cpu")
@@ -174,7 +174,7 @@ def _answers(
     recommender_run: Path | None,
     note: Callable[[str], None],
 ) -> Sequence[EvidencedAnswer | WordedAnswer]:
-    """Answer a question in free words: in the model's where it names categories, else from scores."""
+    """Answer a free-text question: with the language model if the answer names categories, else from scores."""
     from dataclasses import replace
 
     from palate.answers.load import answerer_of
@@ -190,13 +190,13 @@ def _answers(
     answerer = answerer_of(model, recommender, items=dataset.items)
     user_id = histories[0].user_id if len(histories) == 1 else None
     asked = answerer.matched(question, user_id=user_id)
-    note(f"asked about {asked.meaning} ({asked.kind}, {asked.probability:.0%} sure)")
+    note(f"the question is understood as {asked.meaning} ({asked.kind}, probability {asked.probability:.0%})")
     if asked.kind in NAMING:
         wording = WORDINGS[asked.kind].trained[0].format(fields=plural(model.settings.category_field))
         return [replace(one, question=question) for one in _evidenced(model, dataset, histories, wording)]
     if recommender is None and answerer.needs_recommender(asked.kind):
         note(
-            f"fitting a recommender to {counted(dataset.info.interactions, 'event')}; a trained one is taken by "
+            f"fitting a recommender to {counted(dataset.info.interactions, 'event')}; use a trained one with "
             "--recommender RUN"
         )
         recommender = fit_recommender(dataset, dataset.users("train"), quick_settings(), ItemSettings())

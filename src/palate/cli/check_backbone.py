@@ -1,4 +1,4 @@
-"""``palate check-backbone``."""
+"""The ``palate check-backbone`` command: tests whether a decoder-only model can be a backbone."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def check_backbone(
         Argument(
             metavar="NAME",
             callback=option_at_home,
-            help="A decoder-only model: a hub name, a folder, a file *.gguf, or  packaged:gemma3-270m.",
+            help="A decoder-only model: a hub name, a folder, a .gguf file, or  packaged:gemma3-270m.",
         ),
     ],
     revision: Annotated[str | None, Option(help="Revision of a model on the hub.")] = None,
 ) -> None:
-    """Check whether a decoder-only model reads and writes what palate gives it; exit code 1 where it does not."""
+    """Check whether a decoder-only model can be a backbone; exit code 1 if a check fails."""
     from palate.config.recipe import CausalSettings
     from palate.model.conformance import check_conformance
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDE = 120
-"""Columns of a table that is written to a file or a pipe."""
+"""Width of a table that is written to a file or a pipe, in characters."""
 _PLAIN = "palate-plain"
 # fmt: off
 _LOOK_ALIKES = {
@@ -23,13 +23,13 @@ _LOOK_ALIKES = {
     "×": "x", "·": ".", "•": "*", "→": "->", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">=", "≤": "<=",
 }
 # fmt: on
-"""What stands for palate's own characters where they cannot be printed."""
+"""ASCII substitutes for palate's own characters, for encodings that lack them."""
 
 
 def print_whatever_can_be_printed() -> None:
-    """Make stdout and stderr take every text: what their encoding lacks becomes its like, or an escape.
+    """Make stdout and stderr accept all text: unencodable characters are replaced by substitutes or escapes.
 
-    A terminal or a pipe may be ASCII, Latin-1 or a code page; names of items, users and files are any text.
+    A terminal or pipe may use ASCII, Latin-1 or a code page, and names of items, users and files may be any text.
     """
     codecs.register_error(_PLAIN, _in_plain_characters)
     for stream in (sys.stdout, sys.stderr):
@@ -38,12 +38,12 @@ def print_whatever_can_be_printed() -> None:
 
 
 def tell(line: str) -> None:
-    """Say what happens, to stderr."""
+    """Print a progress message, to stderr."""
     _write(line, sys.stderr)
 
 
 def tell_device(device: str | None) -> None:
-    """Say where models computed, to stderr; nothing where there were none."""
+    """Print the device of the computation, to stderr; nothing if None."""
     if device is not None:
         tell(f"computed on {device}")
 
@@ -54,7 +54,7 @@ def show(line: str) -> None:
 
 
 def show_json(value: Any, indent: int | None = 2) -> None:
-    """Print a result as JSON, to stdout; with JSON's own escapes where a character cannot be printed."""
+    """Print a result as JSON, to stdout; with JSON's escapes if a character cannot be encoded."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     show(text if _can_be_printed(text) else json.dumps(value, indent=indent))
 
@@ -67,26 +67,26 @@ def show_table(table: RenderableType) -> None:
 
 
 def columns() -> int:
-    """Return how many columns a table on stdout may have: the terminal's, or 120 in a file or a pipe."""
+    """Return the maximum width of a table on stdout: the terminal's, or 120 for a file or a pipe."""
     from rich.console import Console
 
     return Console(width=_width()).width
 
 
 def watched() -> bool:
-    """Whether someone sees progress bars: stderr is a terminal."""
+    """Return whether to show progress bars, which is if stderr is a terminal."""
     return sys.stderr.isatty()
 
 
 def _write(line: str, stream: IO[str]) -> None:
-    """Not click's echo, which writes UTF-8 into a stream that is ASCII."""
+    """Write a line; unlike click's echo in the encoding of the stream."""
     stream.write(printable(line) + "\n")
     stream.flush()
 
 
 @dataclass(frozen=True)
 class _Printable:
-    """A table whose texts a terminal shows and does not obey."""
+    """A table whose texts are stripped of control characters, which a terminal would interpret."""
 
     table: RenderableType
 

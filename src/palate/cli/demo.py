@@ -1,4 +1,4 @@
-"""``palate demo``."""
+"""The ``palate demo`` command: preparation, training, evaluation and report on MovieLens 100K."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from palate.cli.console import show, tell, watched
 def demo(
     out: Annotated[Path, Option(help="Folder of the demo's data, runs and report.")] = Path("runs/demo"),
 ) -> None:
-    """Prepare, train, evaluate and report.
+    """Prepare MovieLens 100K, train two models, evaluate them, and write a report.
 
-    On MovieLens 100K, with two small models that need no model hub, trained side by side on one CPU thread each:
-    four minutes on two cores, four and a half minutes of processor time, with the same figures on one.
+    Two small models, which need no model hub, are trained concurrently on one CPU thread each: four minutes on two
+    cores, four and a half minutes of CPU time, with the same figures on one core.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""``palate doctor``."""
+"""The ``palate doctor`` command: diagnosis of the installation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def doctor(
     as_json: Annotated[bool, Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show versions, devices, extras and caches, and what is missing for what; exit code 1 if something is wrong."""
+    """Show versions, devices, extras and caches, and what is missing; exit code 1 if there is a problem."""
     from palate.system.diagnosis import diagnose
 
     found = diagnose()
@@ -46,7 +46,7 @@ def _show(found: Diagnosis) -> None:
     show_table(
         _table(
             "devices",
-            ("--device", "what it is"),
+            ("--device", "device"),
             (
                 (one.name, f"{one.what}{', the default' if one.name == found.default_device else ''}")
                 for one in found.devices
@@ -71,7 +71,7 @@ def _show(found: Diagnosis) -> None:
     show_table(
         _table(
             "caches",
-            ("what", "size", "place", "free there"),
+            ("content", "size", "folder", "free space"),
             ((one.holds, _size(one.size_bytes), one.path, _size(one.free_bytes)) for one in found.caches),
         )
     )
@@ -81,7 +81,7 @@ def _show(found: Diagnosis) -> None:
     for problem in found.problems:
         show(f"problem: {problem}")
     if not found.problems:
-        show("Nothing is wrong.")
+        show("No problems found.")
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -1,4 +1,4 @@
-"""``palate encode-items``."""
+"""The ``palate encode-items`` command: fills the cache of item vectors before a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.cli.options import DeviceOption, EngineOption, WorkersOption
 
 def encode_items(
     recipe: Annotated[
-        Path, Argument(metavar="RECIPE", help="The recipe of a training: its data and its item encoder.")
+        Path, Argument(metavar="RECIPE", help="Recipe whose dataset and item encoder are used.")
     ],
     override: Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
@@ -22,7 +22,7 @@ def encode_items(
     engine: EngineOption = "local",
     workers: WorkersOption = 1,
 ) -> None:
-    """Encode the texts of a recipe's items into the cache that its training reads, by several processes."""
+    """Encode a recipe's item texts into the cache that its training reads, with one or several processes."""
     from palate.config.load import load_recipe
     from palate.data.dataset import load_dataset
     from palate.items.shards import encode_by_shards
@@ -38,4 +38,4 @@ def encode_items(
     texts = item_texts_of(dataset, texts_for(dataset.info, settings.items.texts))
     with counting_bar("encoding item texts", watched()) as progress, shard_engine(engine, workers) as others:
         new = encode_by_shards(settings.items, texts, others, device, progress)
-    show(f"{counted(len(texts), 'text')}, of which {new:,} were encoded now")
+    show(f"{counted(len(texts), 'text')} in the cache, {new:,} of them newly encoded")

@@ -1,4 +1,4 @@
-"""``palate evaluate``."""
+"""The ``palate evaluate`` command: scores models and references on the same examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(
         list[str],
         Argument(
             metavar="RUN|REFERENCE...",
-            help="Runs' folders, or  packaged , palate's own; references by name: {predictors}.",
+            help="Run folders, or  packaged  for the model that comes with palate; references by name: {predictors}.",
         ),
     ],
     data: Annotated[Path | None, Option(help="The dataset; the first run's own if not given.")] = None,
@@ -32,7 +32,7 @@ def evaluate(
         str | None,
         Option(
             metavar="N[,N...]",
-            help="Window size in interactions; the recipe's if not given. Several give liked F1 by size.",
+            help="Window size in interactions; the recipe's if not given. With several, liked F1 is shown by size.",
         ),
     ] = None,
     window_kind: Annotated[
@@ -42,37 +42,39 @@ def evaluate(
     users: Annotated[
         Literal["partly", "all"],
         Option(
-            help="Users with more interactions than the window, of which a part is seen, or all: where the window "
-            "shows the whole history, the label rule is right by definition."
+            help="partly: only users with more interactions than the window. all: also users whose window is the "
+            "whole history, for whom the label rule is correct by definition."
         ),
     ] = "partly",
     truth: Annotated[
         str,
         Option(
             metavar="TRUTH[,TRUTH...]",
-            help="What true labels are computed from: labels (the full history), unseen (the interactions outside the "
-            "window) or future (those after it, with windows from the older half of each history).",
+            help="Interactions from which true labels are computed: labels (the full history), unseen (outside the "
+            "window) or future (after the window, which is then from the older half of each history).",
         ),
     ] = "labels",
     rule: Annotated[
         Literal["thresholds", "own-mean", "quantiles"] | None,
         Option(
-            help="Label rule; the runs' or the dataset's if not given. palate inspect shows what each gives."
+            help="Label rule; the runs' or the dataset's if not given. palate inspect shows the labels of each."
         ),
     ] = None,
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[
         Path | None,
-        Option(help="New folder for scores and answers; at one window, that of a single run if not given."),
+        Option(
+            help="New folder for scores and answers; for a single run at one window, the run's folder if not given."
+        ),
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     constrained: ConstrainedOption = None,
     transfer: Annotated[
-        bool, Option("--transfer", help="Allow data that the runs were not trained on.")
+        bool, Option("--transfer", help="Allow a dataset that the runs were not trained on.")
     ] = False,
     bare: Annotated[
-        bool, Option("--bare", help="Omit the references and the control that are included with a run.")
+        bool, Option("--bare", help="Omit the references and the control that are added to runs.")
     ] = False,
     controls: Annotated[
         bool,
@@ -82,8 +84,8 @@ def evaluate(
         bool,
         Option(
             "--calibration",
-            help="Compare the probabilities of models and boosting with the labels; with files, also curves as "
-            "calibration.html.",
+            help="Report calibration: probabilities of models and boosting against labels; with --out, curves are "
+            "written to calibration.html.",
         ),
     ] = False,
     promise: Annotated[
@@ -92,8 +94,7 @@ def evaluate(
             min=0,
             max=1,
             metavar="F1",
-            help="Say that not enough is known where an answer's expected F1 is lower; shows coverage, promised and "
-            "reached F1.",
+            help="Abstain from answers whose expected F1 is lower; reports coverage, promised F1 and reached F1.",
         ),
     ] = None,
     tests: Annotated[
@@ -105,10 +106,11 @@ def evaluate(
     ] = False,
     output: Annotated[
         Literal["table", "markdown", "latex"],
-        Option("--format", help="How the scores are printed."),
+        Option("--format", help="Format of the printed scores."),
     ] = "table",
     as_json: Annotated[
-        bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
+        bool,
+        Option("--json", help="Print the scores as one JSON document, and all other output to stderr."),
     ] = False,
     engine: EngineOption = "local",
     workers: WorkersOption = 1,

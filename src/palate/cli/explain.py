@@ -1,4 +1,4 @@
-"""``palate explain``."""
+"""The ``palate explain`` command: explanations by a trained PEPLER, P5 or POD."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 def explain(
     run: Annotated[
-        Path,
-        Argument(metavar="RUN", help="The run's folder of a recipe with a section pepler or generative."),
+        Path, Argument(metavar="RUN", help="Run folder of a recipe with a section pepler or generative.")
     ],
-    user: Annotated[str | None, Option(help="A user of the run's data.")] = None,
-    item: Annotated[list[str] | None, Option(help="An item of the run's data; may be repeated.")] = None,
+    user: Annotated[str | None, Option(help="User id in the run's data.")] = None,
+    item: Annotated[list[str] | None, Option(help="Item id in the run's data; may be repeated.")] = None,
     history: Annotated[
         Path | None,
         Option(
-            help="A history of somebody who was not trained on: a JSON, JSON lines or CSV file, whose events may have "
+            help="History of a user outside the training data: a JSON, JSON lines or CSV file, whose events may have "
             "a text; for runs with pepler.newcomer_steps."
         ),
     ] = None,
     held_out: Annotated[
         Literal["dev", "test"] | None,
-        Option(help="Explain the held-out interactions instead, and score the texts and the ratings."),
+        Option(help="Explain the held-out interactions instead, and score the texts and predicted ratings."),
     ] = None,
     out: Annotated[
-        Path | None, Option(help="File of the held-out interactions' explanations, a JSON object a line.")
+        Path | None,
+        Option(help="File for the explanations of held-out interactions, one JSON object per line."),
     ] = None,
     data: Annotated[Path | None, Option(help="The run's dataset, if it has moved.")] = None,
     device: DeviceOption = "auto",
     as_json: Annotated[bool, Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Write why a user would like or dislike an item, in the words of reviews, by a trained PEPLER, P5 or POD."""
+    """Explain why a user would like or dislike an item, in the style of reviews, with a trained PEPLER, P5 or POD."""
     asked = [name for name in (held_out, user, history) if name is not None]
     if len(asked) != 1 or (held_out is None) == (not item):
         raise BadParameter("give --user or --history with --item, or --held-out test", param_hint="'--user'")

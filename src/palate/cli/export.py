@@ -1,4 +1,4 @@
-"""``palate export``."""
+"""The ``palate export`` command: writes users' prompts for another engine."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 def export(
     run: RunArgument,
     out: Annotated[Path, Option(help="New folder for the prompts and their manifest.")],
-    user: Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")] = None,
+    user: Annotated[list[str] | None, Option(help="User id in the data; may be repeated.")] = None,
     users: Annotated[Path | None, Option(help="File with one user id per line.")] = None,
-    split: Annotated[Literal["train", "dev", "test"] | None, Option(help="All users of a split.")] = None,
+    split: Annotated[
+        Literal["train", "dev", "test"] | None, Option(help="Split, all of whose users are exported.")
+    ] = None,
     history: Annotated[
         list[Path] | None,
-        Option(help="A history: a JSON, JSON lines or CSV file, whose name is the user's; may be repeated."),
+        Option(help="A history: a JSON, JSON lines or CSV file, whose name is the user id; may be repeated."),
     ] = None,
     instruction: Annotated[
         list[str] | None,
-        Option(help='Also write complete prompts for it; "" is the trained one. May be repeated.'),
+        Option(
+            help='Instruction for which complete prompts are written too; "" stands for the trained one. May be '
+            "repeated."
+        ),
     ] = None,
     api: Annotated[
         Literal["completions", "chat"],
         Option(
-            help="What complete prompts are for: the engine's completions, or chat messages, to which it adds its "
+            help="Engine route of the complete prompts: completions, or chat, for which the engine adds its chat "
             "template."
         ),
     ] = "completions",
@@ -44,12 +49,13 @@ def export(
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], Option(help="As the engine runs the backbone.")
+        Literal["float32", "bfloat16", "float16"],
+        Option(help="Data type of the prompts, that of the backbone in the engine."),
     ] = "float32",
     weights: Annotated[
         Literal["backbone", "adapter"] | None,
         Option(
-            help="Also write the backbone that the engine needs, with LoRA merged, or the LoRA adapter only."
+            help="Weights to write too: the backbone, with LoRA merged, or the LoRA adapter only; none if not given."
         ),
     ] = None,
 ) -> None:
@@ -58,7 +64,7 @@ def export(
         raise BadParameter("give --user, --users, --split or --history")
     if any(one and not one.strip() for one in instruction or ()):
         raise BadParameter(
-            'it is blank; say what to ask, or "" for what was trained', param_hint="'--instruction'"
+            'it is blank; give an instruction, or "" for the trained one', param_hint="'--instruction'"
         )
     from palate.data.history_file import read_history
     from palate.export.manifest import check_instructions, check_weights
@@ -99,12 +105,12 @@ def export(
         )
     tell_device(manifest.device)
     if manifest.backbone.train != "frozen" and weights is None:
-        tell("the backbone was trained, too, and the engine needs it: --weights backbone writes it")
+        tell("the engine needs the trained weights of the backbone too: --weights backbone writes them")
     show(str(out))
 
 
 def _user_ids(dataset: Dataset, named: list[str], file: Path | None, split: Split | None) -> list[str]:
-    """Collect the user ids, each once; unknown ones are refused before the model is loaded."""
+    """Collect the user ids without duplicates; raises :class:`DataError` for unknown ones."""
     from palate.errors import DataError
 
     ids = dict.fromkeys(named)
@@ -127,20 +133,20 @@ def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # an id may hold other line separators
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # ids may contain other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot be read as UTF-8 text ({error}); give a file with a user id a line", file
+            f"cannot be read as UTF-8 text ({error}); give a file with one user id per line", file
         ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise DataError("names no users; expected an id a line", file)
+        raise DataError("found no user ids, expected one per line", file)
     return [line.strip() for line in lines]
 
 
 def _histories(dataset: Dataset | None, ids: list[str], given: list[History]) -> Iterator[History]:
-    """One after the other: all of a large dataset at once would fill the memory."""
+    """Yield the histories one by one, as all of a large dataset may not fit into memory."""
     if dataset is not None:
         for user_id in ids:
             yield from dataset.histories([user_id])

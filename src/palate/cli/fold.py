@@ -1,4 +1,4 @@
-"""``palate fold``."""
+"""The ``palate fold`` command: turns event logs into the states of their users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer import Argument, Option
 from palate.cli.console import show, tell, watched
 from palate.cli.options import BackboneOption, EngineOption
 
-_COLUMNS = "Columns, guessed if not given"
+_COLUMNS = "Columns, inferred from their names if not given"
 
 
 def _column(help_text: str) -> Any:
@@ -23,39 +23,45 @@ def fold(
         list[str], Argument(metavar="EVENTS...", help="Event files: CSV, JSON lines, Parquet.")
     ],
     run: Annotated[
-        Path, Option(metavar="RUN", help="The run whose states are made, or  packaged  with --data.")
+        Path, Option(metavar="RUN", help="Run whose states are computed, or  packaged  with --data.")
     ],
     out: Annotated[Path, Option(help="New folder for the states.")],
     previous: Annotated[
-        Path | None, Option(metavar="DIR", help="An earlier fold, to which the events are added.")
+        Path | None,
+        Option(metavar="DIR", help="Folder of an earlier fold, to whose states the events are added."),
     ] = None,
     data: Annotated[
-        Path | None, Option(help="Dataset to bind a model to whose weights know no catalogue.")
+        Path | None, Option(help="Dataset that a model without its own catalogue is bound to.")
     ] = None,
     engine: EngineOption = "local",
-    workers: Annotated[int | None, Option(min=1, help="Processes; one for each CPU if not given.")] = None,
+    workers: Annotated[
+        int | None, Option(min=1, help="Number of processes; one per CPU if not given.")
+    ] = None,
     blocks: Annotated[
-        int | None, Option(min=1, max=65_535, help="Blocks of users; by the files' size if not given.")
+        int | None,
+        Option(min=1, max=65_535, help="Number of blocks of users; by the size of the files if not given."),
     ] = None,
     format: Annotated[
         Literal["csv", "jsonl", "parquet"] | None,
-        Option(help="Format of the files, by their names if not given."),
+        Option(help="Format of the files; by their names if not given."),
     ] = None,
     columns: Annotated[
-        str | None, _column("Names of all columns, separated by commas, where files have no header line.")
+        str | None, _column("Names of all columns, separated by commas, for files without a header line.")
     ] = None,
     user_col: Annotated[str | None, _column("The user's id.")] = None,
     item_col: Annotated[str | None, _column("The item's id.")] = None,
     rating_col: Annotated[str | None, _column("The rating.")] = None,
-    weight_col: Annotated[str | None, _column("Without ratings: how much an event counts.")] = None,
-    event_type: Annotated[str | None, _column("Without ratings: what was done.")] = None,
-    dwell: Annotated[str | None, _column("Without ratings: how many seconds an event lasted.")] = None,
-    time_col: Annotated[str | None, _column("The time: since 1970, or ISO dates.")] = None,
+    weight_col: Annotated[str | None, _column("Without ratings: the event's weight.")] = None,
+    event_type: Annotated[str | None, _column("Without ratings: the event's type.")] = None,
+    dwell: Annotated[str | None, _column("Without ratings: the dwell time in seconds.")] = None,
+    time_col: Annotated[str | None, _column("The time: a number since 1970, or an ISO date.")] = None,
     id_col: Annotated[
-        str | None, _column("The event's id; event_id, or without one an event is its content.")
+        str | None,
+        _column("The event's id; default event_id. Without ids, events with equal content are one event."),
     ] = None,
     deleted_col: Annotated[
-        str | None, _column("True in rows that delete what a user had with an item until then; deleted.")
+        str | None,
+        _column("True in rows that delete the user's earlier events with the item; default deleted."),
     ] = None,
     quotes: Annotated[
         bool, Option("--quotes/--no-quotes", help="Whether quotes may enclose a field of CSV files.")
@@ -63,7 +69,7 @@ def fold(
     skip_bad_rows: Annotated[bool, Option("--skip-bad-rows", help="Skip rows that cannot be read.")] = False,
     backbone: BackboneOption = None,
 ) -> None:
-    """Fold event logs into the states of their users; interrupted, it goes on when it is run again."""
+    """Fold event logs into the states of their users; run it again to resume an interrupted job."""
     from palate.data.tabular.settings import own_settings
     from palate.fold.job import FoldOptions, fold_log
     from palate.system.progress import counting_bar

@@ -1,4 +1,4 @@
-"""``palate inspect``."""
+"""The ``palate inspect`` command: shows the content of a dataset."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from palate.cli.console import columns, show_table, tell
 
 
 def inspect(
-    data: Annotated[Path, Argument(help="Folder that palate prepare wrote.")],
-    html: Annotated[Path | None, Option(metavar="FILE", help="Also write an HTML page.")] = None,
+    data: Annotated[Path, Argument(help="Dataset folder, as written by palate prepare.")],
+    html: Annotated[Path | None, Option(metavar="FILE", help="File for an HTML page too.")] = None,
     examples: Annotated[int, Option(min=0, help="Number of example users and items.")] = 3,
 ) -> None:
-    """Show what is in a dataset."""
+    """Show the content of a dataset: counts, distributions and examples."""
     from palate.data.dataset import load_dataset
     from palate.inspection.inspect import inspect as run
     from palate.inspection.view import tables, write_dataset_page

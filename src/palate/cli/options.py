@@ -15,38 +15,40 @@ _REGISTRY = re.compile(r"\{(predictors|rankers|rating_predictors)\}")
 
 RunArgument: TypeAlias = Annotated[
     Path,
-    Argument(metavar="RUN", help="The run's folder, or  packaged  for the model that comes with palate."),
+    Argument(metavar="RUN", help="Run folder, or  packaged  for the model that comes with palate."),
 ]
 BackboneOption: TypeAlias = Annotated[
     str | None,
-    Option(metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it has moved."),
+    Option(metavar="FOLDER", help="Folder of a backbone that is not saved with the run, if it was moved."),
 ]
 DeviceOption: TypeAlias = Annotated[
     str,
-    Option(metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU if there is one."),
+    Option(metavar="auto|cpu|cuda:N", help="Device of the model; auto is the first GPU, or else the CPU."),
 ]
 EngineOption: TypeAlias = Annotated[
     Literal["local", "ray"],
-    Option(help="Processes of this machine, or a Ray cluster: the one that RAY_ADDRESS names."),
+    Option(help="Where workers run: as processes of this machine, or on the Ray cluster of RAY_ADDRESS."),
 ]
 WorkersOption: TypeAlias = Annotated[
-    int, Option(min=1, help="Processes that share the work; parts are done again where one dies.")
+    int,
+    Option(min=1, help="Number of worker processes; the parts of a worker that dies are computed again."),
 ]
 
 ConstrainedOption: TypeAlias = Annotated[
     bool | None,
     Option(
         "--constrained/--free",
-        help="Constrain answers to what the task allows (every category at most once, in one half, from the "
-        "catalogue), or not; as the model was saved if not given.",
+        help="Whether decoding is constrained by the task's grammar (categories of the catalogue, each at most once, "
+        "liked or disliked); the model's setting if not given.",
     ),
 ]
 
 
 class CommandThatNamesKinds(TyperCommand):
-    """Names the registered kinds in its help, where that says ``{predictors}``, ``{rankers}`` or the like.
+    """Command whose help lists registered kinds in place of ``{predictors}``, ``{rankers}`` and the like.
 
-    They are looked up when help is asked for, as palate's own and those of installed packages take seconds to load.
+    The registry is read only when help is printed, as loading palate's kinds and those of installed packages takes
+    seconds.
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -55,7 +57,7 @@ class CommandThatNamesKinds(TyperCommand):
         super().format_help(ctx, formatter)
 
     def name_kinds(self) -> None:
-        """Put the registered kinds into the parameters' help."""
+        """Insert the registered kinds into the parameters' help."""
         from palate.config import registry
 
         for parameter in self.params:
@@ -66,9 +68,9 @@ class CommandThatNamesKinds(TyperCommand):
 
 
 class CommandOfTheEnvironment(CommandThatNamesKinds):
-    """Reads what the command line does not give from the environment: PALATE_SERVE_API_KEY_FILE is --api-key-file.
+    """Command whose options may also be set by environment variables, as PALATE_SERVE_API_KEY_FILE for --api-key-file.
 
-    An option that may be repeated has its values there with blanks in between.
+    The variable of a repeatable option holds its values separated by blanks.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -79,17 +81,13 @@ class CommandOfTheEnvironment(CommandThatNamesKinds):
             parameter.envvar = [own, *others] if others else own
 
 
-UNREAD_TEXTS = "texts of the history are not read: the model was not trained with model.event_texts"
-"""Told of a history whose events have texts, where the model reads none."""
-
-
 def variable_of(command: str, option: str) -> str:
-    """Name the environment variable of a command's option, or argument, by its name in Python."""
+    """Return the environment variable of a command's option or argument, given by its name in Python."""
     return f"PALATE_{command}_{option}".upper()
 
 
 def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a leading ``~`` in a command's paths be the home folder: shells do not expand it in ``--out=~/runs``."""
+    """Expand a leading ``~`` in a command's paths, which shells do not do in ``--out=~/runs``."""
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -99,7 +97,7 @@ def paths_at_home(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def option_at_home(value: str | None) -> str | None:
-    """Return the value of an option that is a path or a name: the callback of one that is text to the parser."""
+    """Expand a leading ``~`` in the value of an option that may be a path or a name; a callback of typer."""
     return str(_at_home(Path(value))) if value is not None and value.startswith("~") else value
 
 

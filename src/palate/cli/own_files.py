@@ -1,4 +1,4 @@
-"""Options for event and item files, which several commands share."""
+"""Options for event and item files, shared by several commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typer import Option
 RuleOption: TypeAlias = Annotated[
     Literal["thresholds", "own-mean", "quantiles"],
     Option(
-        help="Label rule for recipes that give none: liked above and disliked below given means, relative to "
-        "the user's own mean, or by quantiles of the users' mean ratings."
+        help="Default label rule of recipes: a category is liked above and disliked below fixed mean ratings, the "
+        "user's own mean, or quantiles of the users' mean ratings."
     ),
 ]
-_COLUMNS, _MEANING = "Own files: columns, guessed if not given", "Own files: what they mean"
+_COLUMNS = "Your own files: columns, inferred from their names if not given"
+_MEANING = "Your own files: interpretation"
 
 
 def _column(help_text: str) -> Any:
@@ -33,50 +34,52 @@ def _options(
         str | None,
         Option(
             metavar="FILE",
-            help="Item files, by name or glob; from the events' columns if not given.",
+            help="Item files, by name or glob; items are read from the event files if not given.",
         ),
     ] = None,
     format: Annotated[
         str | None,
         Option(
             metavar="csv|jsonl|parquet|sequences",
-            help="Format of the event files, by their names if not given; sequences have a user and the user's items "
-            "on each line, oldest first.",
+            help="Format of the event files; by their names if not given. Files of sequences hold a user and the "
+            "user's items on each line, oldest first.",
             show_default=False,
         ),
     ] = None,
     settings: Annotated[
         Path | None,
-        Option(help="YAML file of the options below, like 'user: reader'; options given here win."),
+        Option(
+            help="YAML file of the options below, such as 'user: reader'; command-line options take precedence."
+        ),
     ] = None,
     columns: Annotated[
         str | None,
-        _column("Names of all columns, separated by commas, where event files have no header line."),
+        _column("Names of all columns, separated by commas, for event files without a header line."),
     ] = None,
     user_col: Annotated[str | None, _column("The user's id.")] = None,
     item_col: Annotated[str | None, _column("The item's id, in the events and in the items.")] = None,
     rating_col: Annotated[str | None, _column("The rating, on any scale.")] = None,
     weight_col: Annotated[
-        str | None, _column("Without ratings: how much an event counts, as plays or hours.")
+        str | None, _column("Without ratings: the event's weight, such as plays or hours.")
     ] = None,
     event_type: Annotated[
         str | None,
-        _column("Without ratings: what was done, as view, cart, purchase or skip."),
+        _column("Without ratings: the event's type, such as view, cart, purchase or skip."),
     ] = None,
-    dwell: Annotated[str | None, _column("Without ratings: how many seconds an event lasted.")] = None,
+    dwell: Annotated[str | None, _column("Without ratings: the dwell time in seconds.")] = None,
     time_col: Annotated[
         str | None,
-        _column("The time: since 1970, or ISO dates; else the files' order."),
+        _column("The time: a number since 1970, or an ISO date; without it, the order of the rows counts."),
     ] = None,
-    review_col: Annotated[str | None, _column("The text that the user wrote of the item.")] = None,
+    review_col: Annotated[str | None, _column("The user's review of the item.")] = None,
     title_col: Annotated[
         str | None, _column("The item's title, or a template like '{name} by {author}'.")
     ] = None,
     category_col: Annotated[
         str | None,
         _column(
-            "The categories that are asked about: a list in any form, records of which one field is a name (the field "
-            "as in genres.name if it is not found), or names with a separator."
+            "The item's categories: a list in any notation, records with a name field (as genres.name if it is not "
+            "found), or names with a separator."
         ),
     ] = None,
     description_col: Annotated[
@@ -85,41 +88,46 @@ def _options(
     year_col: Annotated[str | None, _column("The item's year: a number, or a date or text with one.")] = None,
     separator: Annotated[
         str | None,
-        _meaning("Between an item's categories; | ; , / are tried. Names in quotes stay whole."),
+        _meaning(
+            "Separator of an item's categories; | ; , / are tried if not given. Quoted names are not split."
+        ),
     ] = None,
     item_noun: Annotated[
-        str | None, _meaning("What an item is called, like book; else by its column.")
+        str | None, _meaning("Noun for an item, such as book; by the item column's name if not given.")
     ] = None,
     category_noun: Annotated[
-        str | None, _meaning("What a category is called, like genre; else by its column.")
+        str | None,
+        _meaning("Noun for a category, such as genre; by the category column's name if not given."),
     ] = None,
     feedback: Annotated[
-        str | None, _meaning("Read events by their ratings, or as choices.", metavar="ratings|implicit")
+        str | None,
+        _meaning("Whether events are explicit ratings or implicit feedback.", metavar="ratings|implicit"),
     ] = None,
     event_weights: Annotated[
         str | None,
         _meaning(
-            "What events of each type weigh, below 0 if they speak against an item; by their names if not given.",
+            "Weight of each event type, negative for types that count against an item; by the types' names if not "
+            "given.",
             metavar="view=1,purchase=5,skip=-1",
         ),
     ] = None,
     repeats: Annotated[
         str | None,
         _meaning(
-            "Keep repeated events of a user and an item, or merge them into one; kept in sequences and where events "
-            "have types.",
+            "Whether to keep repeated events of a user with an item or to merge them; keep for sequences and events "
+            "with types, else merge.",
             metavar="keep|merge",
         ),
     ] = None,
-    rating_step: Annotated[float | None, _meaning("Round ratings to multiples of this.")] = None,
+    rating_step: Annotated[float | None, _meaning("Step to whose multiples ratings are rounded.")] = None,
     max_categories: Annotated[
-        int | None, _meaning("Keep so many categories, those of most items; 100.")
+        int | None, _meaning("Maximum number of categories, the most frequent ones; default 100.")
     ] = None,
     quotes: Annotated[
         bool | None,
         Option(
             "--quotes/--no-quotes",
-            help="Whether quotes may enclose a field of CSV files; yes.",
+            help="Whether quotes may enclose a field of CSV files; yes by default.",
             rich_help_panel=_MEANING,
             show_default=False,
         ),
@@ -128,13 +136,13 @@ def _options(
         bool, Option("--skip-bad-rows", help="Skip rows that cannot be read.", rich_help_panel=_MEANING)
     ] = False,
 ) -> None:
-    """Options of event and item files: each is a setting of the same name, but for ``_col``."""
+    """Declare the options of event and item files, each named as its setting, some with the suffix ``_col``."""
 
 
 def reads_own_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of event and item files; it is called with what they say as ``own``.
+    """Decorate a command with the options of event and item files, in place of its parameter ``own``.
 
-    The options stand in the place of its parameter ``own``.
+    The command is called with the settings from these options as ``own``.
     """
 
     @wraps(command)

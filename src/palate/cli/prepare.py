@@ -1,4 +1,4 @@
-"""``palate prepare``."""
+"""The ``palate prepare`` command: makes a dataset from ratings and items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer import Argument, Option
 from palate.cli.console import show, tell, watched
 from palate.cli.own_files import RuleOption, reads_own_files
 
-_KEPT = "Who is kept"
+_KEPT = "Filters and splits"
 
 
 @reads_own_files
@@ -19,18 +19,18 @@ def prepare(
         list[str],
         Argument(
             metavar="SOURCE...",
-            help="A MovieLens release like ml-100k, a folder or zip of one; or event files: CSV, JSON lines, Parquet, "
-            "sequences; or  example  for a made-up shop that comes with palate.",
+            help="A MovieLens release, such as ml-100k, or a folder or zip of one; or event files (CSV, JSON lines, "
+            "Parquet, sequences); or  example  for a made-up shop that comes with palate.",
         ),
     ],
     out: Annotated[Path, Option(help="Folder to write the dataset to.")],
     own: Any = None,
-    descriptions: Annotated[Path | None, Option(help="CSV file of the items' descriptions.")] = None,
+    descriptions: Annotated[Path | None, Option(help="CSV file with descriptions of the items.")] = None,
     min_ratings: Annotated[
         int | None,
         Option(
             min=1,
-            help="Leave out users with fewer ratings; 20, and 1 where the items have no categories.",
+            help="Minimum number of ratings of a user; default 20, or 1 for items without categories.",
             rich_help_panel=_KEPT,
             show_default=False,
         ),
@@ -44,15 +44,15 @@ def prepare(
         ),
     ] = False,
     dev_share: Annotated[
-        float, Option(min=0, max=1, help="Share of the users in dev.", rich_help_panel=_KEPT)
+        float, Option(min=0, max=1, help="Fraction of users in the dev split.", rich_help_panel=_KEPT)
     ] = 0.1,
     test_share: Annotated[
-        float, Option(min=0, max=1, help="Share of the users in test.", rich_help_panel=_KEPT)
+        float, Option(min=0, max=1, help="Fraction of users in the test split.", rich_help_panel=_KEPT)
     ] = 0.1,
     seed: Annotated[int, Option(help="Seed of the split.", rich_help_panel=_KEPT)] = 0,
     rule: RuleOption = "thresholds",
 ) -> None:
-    """Make a dataset from ratings and items."""
+    """Make a dataset from files of events and items, or from a MovieLens release."""
     from palate.data.prepare import prepare as run
 
     run(

@@ -1,4 +1,4 @@
-"""``palate pretrain``."""
+"""The ``palate pretrain`` command: makes a model without its own catalogue, such as the packaged one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from palate.cli.console import show, tell
 
 def pretrain(
     recipe: Annotated[
-        Path, Argument(help="The recipe, a YAML file, such as recipes/pretrain.yaml of the repository.")
+        Path, Argument(help="Recipe, a YAML file such as recipes/pretrain.yaml of the repository.")
     ],
-    out: Annotated[Path, Option(help="Folder of the model, which must not exist.")],
+    out: Annotated[Path, Option(help="New folder for the model.")],
 ) -> None:
-    """Make a model that knows no catalogue, such as the packaged one, from random populations and names alone."""
+    """Make a model without its own catalogue, such as the packaged one, from simulated populations and names."""
     from palate.pretraining.settings import Pretraining
 
     settings = Pretraining.load(recipe)

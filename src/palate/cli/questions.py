@@ -1,4 +1,4 @@
-"""``palate questions``."""
+"""The ``palate questions`` command: scores a model's answers to several kinds of questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def questions(
     kind: Annotated[
         list[str] | None,
         Option(
-            help="preference, liked, disliked, yes-no, pair or rating; those it was trained on if not given."
+            help="Kind of question: preference, liked, disliked, yes-no, pair or rating; may be repeated. All kinds "
+            "that the model was trained on if not given."
         ),
     ] = None,
     data: Annotated[Path | None, Option(help="The dataset; the run's own if not given.")] = None,
@@ -31,10 +32,10 @@ def questions(
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        Option(help="File for the scores; RUN/questions.json if not given, and none for packaged."),
+        Option(help="File for the scores; RUN/questions.json if not given, or no file for packaged."),
     ] = None,
 ) -> None:
-    """Ask a trained model several kinds of questions, in wordings that it knows and in new ones."""
+    """Score a model on several kinds of questions, in wordings that it was trained on and in held-out ones."""
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.evaluation.tables import question_sheet
     from palate.runs.run import PackagedRun, run_folder
@@ -45,7 +46,7 @@ def questions(
     file = out
     if out is None and isinstance(folder, PackagedRun):
         tell(
-            "the scores will be shown but not saved: nothing is written beside the packaged model; --out names a file"
+            "the scores will be printed but not saved, as the packaged model has no run folder; give a file with --out"
         )
     else:
         file = out or folder.path / QUESTIONS_FILE
@@ -54,7 +55,7 @@ def questions(
         except OutputError as error:
             if out is not None:
                 raise
-            tell(f"{error}; the scores will be shown but not saved, unless --out names a file")
+            tell(f"{error}; the scores will be printed but not saved; give a file with --out")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
     tell_device(evaluation.device)

@@ -1,4 +1,4 @@
-"""``palate rank``."""
+"""The ``palate rank`` command: compares rankers of items, or predictors of ratings, on held-out interactions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def rank(
         list[str],
         Argument(
             metavar="RUN|RANKER...",
-            help="Rankers by name, with settings, as in item-knn:decay=0.8, or tuned on dev without: {rankers}; for "
-            "ratings: {rating_predictors}. Or folders of recommenders' runs, which were trained with --set "
+            help="Rankers by name, with given settings, as in item-knn:decay=0.8, or else tuned on dev: {rankers}; "
+            "for ratings: {rating_predictors}. Or run folders of recommenders that were trained with --set "
             "data.protocol=PROTOCOL.",
         ),
     ],
-    data: Annotated[Path, Option(help="The dataset: a folder that palate prepare wrote.")],
+    data: Annotated[Path, Option(help="Dataset folder, as written by palate prepare.")],
     task: Annotated[
         Literal["items", "ratings"],
-        Option(help="Rank the items that come next, or predict the ratings of held-out items."),
+        Option(help="Task: ranking the next items, or predicting the ratings of held-out items."),
     ] = "items",
     protocol: Annotated[
         Literal["leave-last-out", "future", "new-users", "cold-items"] | None,
         Option(
-            help="What is held out: each user's last interaction (the default for items), the newest tenth of all "
-            "time, interactions of users of whom nothing is learned (the default for ratings): the last one, or 50 "
-            "ratings at random; or interactions with a tenth of the items, drawn by the seed, of which nothing is "
-            "learned: each user's last one, or all ratings.",
+            help="Held-out interactions. leave-last-out: each user's last one (default for items). future: the newest "
+            "tenth by time. new-users: interactions of users who are not trained on, the last one or 50 random "
+            "ratings (default for ratings). cold-items: interactions with a tenth of the items, drawn by the seed, "
+            "which are not trained on, each user's last one or all ratings.",
             show_default=False,
         ),
     ] = None,
@@ -49,22 +49,27 @@ def rank(
         str | None,
         Option(
             metavar="all|N|FILE",
-            help="Items to rank: all, which is the default, a number of drawn ones beside the targets, or a file with "
-            "a user and items on each line.",
+            help="Candidate items: all (default), a number of sampled negatives in addition to the targets, or a file "
+            "with a user and items on each line.",
             rich_help_panel=_ITEMS,
             show_default=False,
         ),
     ] = None,
-    trials: Annotated[int, Option(min=1, help="How many settings of each ranker are tried on dev.")] = 4,
+    trials: Annotated[
+        int, Option(min=1, help="Number of settings of each ranker that are tried on dev.")
+    ] = 4,
     versus: Annotated[
         str | None,
-        Option(metavar="NAME", help="Ranker to compare the others with; the best other one if not given."),
+        Option(
+            metavar="NAME",
+            help="Ranker that each other one is compared with; the best of the others if not given.",
+        ),
     ] = None,
     keep_seen: Annotated[
         bool,
         Option(
             "--keep-seen",
-            help="Rank items of the history, too, as for repeated purchases.",
+            help="Also rank items of the history, as for repeated purchases.",
             rich_help_panel=_ITEMS,
         ),
     ] = False,
@@ -72,7 +77,7 @@ def rank(
         str | None,
         Option(
             metavar="N[,N...]",
-            help="How many ratings of a new user are shown; 10,20,50,100 if not given.",
+            help="Numbers of visible ratings of a new user; 10,20,50,100 if not given.",
             rich_help_panel=_RATINGS,
             show_default=False,
         ),
@@ -80,7 +85,7 @@ def rank(
     window_kind: Annotated[
         Literal["recent", "random"] | None,
         Option(
-            help="Which ratings of a new user are shown: random ones, which is the default, or the newest.",
+            help="Visible ratings of a new user: random ones (default), or the newest.",
             rich_help_panel=_RATINGS,
             show_default=False,
         ),
@@ -89,31 +94,34 @@ def rank(
         str | None,
         Option(
             metavar="DATE,DATE",
-            help="When the dev and the test period of --protocol future begin, in UTC; the newest two tenths of the "
-            "ratings if not given.",
+            help="Start dates of the dev and the test period of --protocol future, in UTC; if not given, each has a "
+            "tenth of the ratings, the newest two tenths in all.",
             rich_help_panel=_RATINGS,
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, Option(min=0, help="Seed of cold items, drawn candidates and intervals.")] = 0,
+    seed: Annotated[
+        int, Option(min=0, help="Seed of cold items, sampled candidates and bootstrap intervals.")
+    ] = 0,
     seeds: Annotated[
         int,
         Option(
             min=1,
-            help="How often a ranker with a setting seed is trained with its best settings; scores are means, and "
-            "intervals over users and seeds.",
+            help="Number of seeds with which a ranker that has a setting seed is trained at its best settings; scores "
+            "are means, and intervals are over users and seeds.",
         ),
     ] = 1,
     as_json: Annotated[
-        bool, Option("--json", help="Print the scores as one JSON document, all else to stderr.")
+        bool,
+        Option("--json", help="Print the scores as one JSON document, and all other output to stderr."),
     ] = False,
 ) -> None:
-    """Rank the items that users chose next, or predict their ratings, by references and models."""
+    """Evaluate rankers of the next items, or predictors of ratings: references and trained recommenders."""
     if task == "ratings":
         _only_for("items", {"--candidates": candidates, "--keep-seen": keep_seen or None})
         if protocol == "leave-last-out":
             raise BadParameter(
-                "leave-last-out is for items; for ratings expected new-users, future or cold-items",
+                "leave-last-out is for --task items; expected new-users, future or cold-items for ratings",
                 param_hint="'--protocol'",
             )
         _ratings(rankers, data, protocol, visible, window_kind, periods, trials, seed, versus, seeds, as_json)
@@ -186,7 +194,7 @@ def _show(table: BaseModel, sheets: Iterable[Sheet], as_json: bool) -> None:
 
 
 def _only_for(what: str, given: dict[str, object]) -> None:
-    """Refuse options that mean nothing here."""
+    """Raise an error for given options that only apply to another task or protocol."""
     for name, value in given.items():
         if value is not None:
             task = what if what.startswith("-") else f"--task {what}"

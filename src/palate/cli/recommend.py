@@ -1,4 +1,4 @@
-"""``palate recommend``, ``palate rate`` and ``palate choose``."""
+"""The commands ``palate recommend``, ``palate rate`` and ``palate choose``, which ask a trained recommender."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ if TYPE_CHECKING:
     from palate.system.engines import EngineName
 
 RunOption: TypeAlias = Annotated[
-    Path, Argument(metavar="RUN", help="The run's folder of a recipe with a section recommend.")
+    Path, Argument(metavar="RUN", help="Run folder of a recipe with a section recommend.")
 ]
-UserOption: TypeAlias = Annotated[list[str] | None, Option(help="A user of the data; may be repeated.")]
+UserOption: TypeAlias = Annotated[list[str] | None, Option(help="User id in the data; may be repeated.")]
 UsersOption: TypeAlias = Annotated[
     str | None,
-    Option(metavar="FILE|all", help="Users of the data, an id a line, or all: an answer a line, as JSON."),
+    Option(
+        metavar="FILE|all",
+        help="Users of the data: a file with one id per line, or all. Prints one JSON object per line.",
+    ),
 ]
 HistoryOption: TypeAlias = Annotated[
     Path | None,
-    Option(help="A history of someone else: a JSON, JSON lines or CSV file, which may be an empty list."),
+    Option(help="History of another user: a JSON, JSON lines or CSV file, which may be empty."),
 ]
 DataOption: TypeAlias = Annotated[
     Path | None, Option(help="Dataset of the user; the run's own if not given.")
 ]
 ItemsOption: TypeAlias = Annotated[
-    list[str] | None, Option("--item", help="An item of the catalogue by its id; may be repeated.")
+    list[str] | None, Option("--item", help="Item id in the catalogue; may be repeated.")
 ]
 NewItemsOption: TypeAlias = Annotated[
     list[str] | None,
     Option(
         "--new-item",
         metavar="'TITLE | CATEGORY, CATEGORY | DESCRIPTION'",
-        help="An item that the catalogue does not have, in words; may be repeated. Categories and description may be "
-        "left out; a JSON object of title, categories and description is taken, too.",
+        help="An item that is not in the catalogue, as text; may be repeated. Categories and description are "
+        "optional; a JSON object with title, categories and description is accepted too.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[bool, Option("--json", help="Print the answer as JSON.")]
 _Answer = TypeVar("_Answer", "Recommendations", "Ratings", "ItemChoice")
 _AT_ONCE = 256
-"""Users that are answered together."""
+"""Batch size, in users."""
 _NEWEST = 5
-"""Items of a history that are named below an answer."""
+"""Number of items of the history that are shown below an answer."""
 
 
 def recommend(
@@ -61,21 +64,25 @@ def recommend(
     history: HistoryOption = None,
     k: Annotated[int, Option("-k", min=1, help="Number of items.")] = 10,
     category: Annotated[
-        list[str] | None, Option(help="Only items with this category; may be repeated, for any of them.")
+        list[str] | None,
+        Option(help="Only items with this category; may be repeated, for items with any of them."),
     ] = None,
     since: Annotated[int | None, Option(metavar="YEAR", help="Only items of this year or later.")] = None,
     diversity: Annotated[
-        float, Option(min=0, max=1, help="From 0, the best items, to 1, items unlike each other.")
+        float,
+        Option(
+            min=0, max=1, help="0 for the best items, up to 1 for items that differ from each other most."
+        ),
     ] = 0.0,
-    seen: Annotated[bool, Option("--seen", help="Also items of the history.")] = False,
+    seen: Annotated[bool, Option("--seen", help="Also recommend items of the history.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
     everybody: Annotated[bool, Option("--all", help="All users of the data, as --users all.")] = False,
     out: Annotated[
         Path | None,
         Option(
-            help="Write several users' lists as a table: a new file .parquet, .csv or .jsonl; interrupted, it goes on "
-            "when it is run again."
+            help="New file for a table of several users' recommendations, .parquet, .csv or .jsonl; run the command "
+            "again to resume an interrupted job."
         ),
     ] = None,
     engine: EngineOption = "local",
@@ -91,7 +98,7 @@ def recommend(
         users = "all"
     if out is not None:
         if users is None or user or history:
-            raise BadParameter("a table is of --users FILE or --all", param_hint="'--out'")
+            raise BadParameter("a table needs --users FILE or --all", param_hint="'--out'")
         return _write_table(run, users, data, settings, out, engine, workers)
     ask = settings.ask
 
@@ -102,7 +109,7 @@ def recommend(
             for place, item in enumerate(found.items, start=1)
         ]
         if len(rows) < k:
-            tell(f"only {len(rows)} of {k}: no other item is allowed")
+            tell(f"only {len(rows)} of {k} items: no others are allowed by the options")
         head = ["", "id", recommender.facts.item_noun, "share"]
         _table(f"user {found.user_id}", head, rows, titles.of_history(history))
 
@@ -127,7 +134,9 @@ def _write_table(
     check_table(out)
     recommender, dataset = loaded_recommender(run.resolve(), None if data is None else data.resolve())
     names = named_users(users, dataset.user_ids)
-    settings.ask(recommender, dataset.histories(names[:1]))  # what is wrong with them is told before the work
+    settings.ask(
+        recommender, dataset.histories(names[:1])
+    )  # raises errors of the settings before the work starts
     with counting_bar("asking", watched()) as progress, shard_engine(engine, workers) as others:
         rows = write_lists(run, data, names, settings, out, others, progress)
     show(f"{counted(rows, 'item')} for {counted(len(names), 'user')} in {out}")
@@ -171,7 +180,7 @@ def choose(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which of several items users would choose."""
+    """Predict which of several items users would choose."""
     item_ids, new = _candidates(item, new_item)
 
     def ask(recommender: Recommender, histories: Sequence[History]) -> list[ItemChoice]:
@@ -201,7 +210,7 @@ def _answer(
     ask: Callable[[Recommender, Sequence[History]], list[_Answer]],
     shown: Callable[[Recommender, History, _Answer], None],
 ) -> None:
-    """Ask about one user and print the answer, or about several and print a line of JSON for each."""
+    """Print the answer about one user, or one line of JSON for each of several users."""
     if sum(one is not None for one in (user or None, users, file)) != 1:
         raise BadParameter("give one of --user, --users and --history")
     from palate.recommend.files import load_recommender
@@ -245,17 +254,17 @@ def _show(
 
 
 def named_users(users: str, known: Sequence[str]) -> list[str]:
-    """List the users that are asked about: all, or those of a file."""
+    """Return the user ids of ``--users``: all known ones, or those of a file."""
     from palate.errors import DataError, did_you_mean
     from palate.system.files import read_text
 
     if users == "all":
         return list(known)
     path, there = Path(users), set(known)
-    lines = read_text(path, "no such file of users; give one with an id a line, or  all").splitlines()
+    lines = read_text(path, "no such file of users; give one with an id per line, or  all").splitlines()
     names = {name: number for number, line in enumerate(lines, 1) if (name := line.strip())}
     if not names:
-        raise DataError("no user; expected an id a line", path)
+        raise DataError("found no user ids, expected one per line", path)
     for name, number in names.items():
         if name not in there:
             raise DataError(f"no user {name!r} in the data{did_you_mean(name, known)}", path, number)
@@ -263,7 +272,7 @@ def named_users(users: str, known: Sequence[str]) -> list[str]:
 
 
 def _someone_else(recommender: Recommender, file: Path, new: Sequence[Item]) -> tuple[History, Recommender]:
-    """Read a history, whose own items and ``new`` ones the recommender then knows, too."""
+    """Read a history file, and add its new items and ``new`` to the recommender."""
     from palate.data.history_file import read_history
     from palate.errors import DataError
 
@@ -271,16 +280,18 @@ def _someone_else(recommender: Recommender, file: Path, new: Sequence[Item]) -> 
     known = set(recommender.item_ids)
     for one in unknown:
         if one.item_id in known:
-            raise DataError(f"the new item {one.item_id!r} is in the catalogue; leave its texts out", file)
+            raise DataError(
+                f"the new item {one.item_id!r} is in the catalogue already; leave its texts out", file
+            )
     return history, _with_items(recommender, [*unknown, *new])
 
 
 def _candidates(item: list[str] | None, new_item: list[str] | None) -> tuple[list[str], list[Item]]:
-    """List the ids of the items that are asked about, and those of them that are described in words."""
+    """Return the ids of all candidate items, and the new items among them."""
     new = [_described(text) for text in new_item or ()]
     item_ids = [*(item or ()), *(one.item_id for one in new)]
     if not item_ids:
-        raise BadParameter("name items with --item, or describe them with --new-item")
+        raise BadParameter("give items with --item, or describe new ones with --new-item")
     return item_ids, new
 
 
@@ -296,27 +307,28 @@ def _described(text: str) -> Item:
 
 
 def _with_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
-    """Add new items, each once, and say what of their descriptions counts nothing."""
+    """Add new items, and report which of their categories and texts the recommender ignores."""
     from palate.errors import did_you_mean
 
     new = list(dict.fromkeys(items))
     known = recommender.facts.categories
     for name in dict.fromkeys(name for item in new for name in item.categories if name not in known):
         tell(
-            f"{name!r} is no category of {recommender.facts.name}, and counts nothing{did_you_mean(name, known)}"
+            f"{name!r} is not a category of {recommender.facts.name} and is ignored{did_you_mean(name, known)}"
         )
     if not recommender.content.reading:
         for item in new:
             if not set(item.categories) & set(known):
                 tell(
-                    f"nothing is known of {item.title!r}: this recommender reads no texts, and knows no category of it"
+                    f"{item.title!r} is scored without any information: this recommender reads no texts, and knows "
+                    "none of its categories"
                 )
     return recommender.with_items(new)
 
 
 @dataclass(frozen=True)
 class _Titles:
-    """Titles of items with their years, as films of one name have different ones."""
+    """Titles of items, with the years that tell items of the same title apart."""
 
     dates: Mapping[str, str]
 
@@ -334,7 +346,7 @@ class _Titles:
         return self.dates[item_id]
 
     def of_history(self, history: History) -> str:
-        """Say what an answer rests on: how many events, and the newest items."""
+        """Describe a history: its number of events, and the newest items."""
         newest = list(dict.fromkeys(history.item_ids[::-1]))[:_NEWEST]
         if not newest:
             return ""

@@ -1,4 +1,4 @@
-"""``palate reproduce``."""
+"""The ``palate reproduce`` command: rebuilds the paper's tables."""
 
 from __future__ import annotations
 
@@ -24,42 +24,45 @@ def reproduce(
         list[str],
         Argument(
             metavar="TABLE...",
-            help="table1 to table4, figure2, all of these, or rivals; or one of pepler, p5 and pod alone.",
+            help="table1 to table4, figure2, all (of these), or rivals; or one of pepler, p5 and pod.",
         ),
     ],
     preset: Annotated[
         Literal["paper", "mini", "smoke"],
-        Option(help="The paper's models and sizes, small ones for a CPU, or tiny ones to test the pipeline."),
+        Option(
+            help="Models and sizes: the paper's, small ones for a CPU, or tiny ones to test the pipeline."
+        ),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
-    out: Annotated[Path | None, Option(help="Folder of cells and results; runs/reproduce-PRESET.")] = None,
+    out: Annotated[
+        Path | None, Option(help="Folder for cells and results; runs/reproduce-PRESET if not given.")
+    ] = None,
     seeds: Annotated[
-        int, Option(help="Seeds for the rows of Table 1 and rivals; all others have one.", min=1)
+        int, Option(help="Number of seeds for the rows of Table 1 and rivals; other rows have one.", min=1)
     ] = 2,
     jobs: Annotated[int, Option(help="Number of concurrent trainings.", min=1)] = 1,
-    only: Annotated[str | None, Option(help="Only cells whose name contains this.")] = None,
+    only: Annotated[str | None, Option(help="Only cells whose name contains this text.")] = None,
     window_kind: Annotated[
         Literal["recent", "random"] | None,
-        Option(
-            help="Interactions that everybody sees, on which the paper is silent; the preset's if not given."
-        ),
+        Option(help="Interactions in a window, which the paper does not specify; the preset's if not given."),
     ] = None,
     processes: Annotated[
         int,
         Option(
-            help="Processes that train a cell together and share its batch, each on a GPU of its own.", min=1
+            help="Number of data-parallel processes per cell, each on its own GPU; they share the batch.",
+            min=1,
         ),
     ] = 1,
     device: DeviceOption = "auto",
     output: Annotated[
         Literal["path", "markdown", "latex"],
-        Option("--format", help="What is printed when it is done: the page's path, or the tables."),
+        Option("--format", help="Output at the end: the path of the page, or the tables."),
     ] = "path",
-    dry_run: Annotated[bool, Option("--dry-run", help="Print each cell's estimated cost, and stop.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print each cell's estimated cost and exit.")] = False,
 ) -> None:
-    """Rebuild the paper's tables: paper, ours, difference, and the cost.
+    """Rebuild the paper's tables: paper, ours, difference and cost.
 
-    Cells that are finished are skipped and interrupted ones go on, so the same command can be started again.
+    Run the same command again to resume: finished cells are skipped, interrupted ones continue.
     """
     if tables in (["pepler"], ["p5"], ["pod"]):
         if window_kind is not None or processes != 1:
@@ -75,7 +78,7 @@ def reproduce(
     folder = out or Path(f"runs/reproduce-{preset}{f'-{window_kind}' if window_kind else ''}")
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
-        raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+        raise RecipeError(f"--only {only!r}: no cell's name contains it; --dry-run lists all cells")
     from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_latex, as_markdown
@@ -149,7 +152,7 @@ def _generative(
         )
     cells = [cell for cell in named if only is None or only in cell.name]
     if not cells:
-        raise RecipeError(f"no cell's name holds {only!r}; --dry-run shows them all")
+        raise RecipeError(f"--only {only!r}: no cell's name contains it; --dry-run lists all cells")
     paths = list(dict.fromkeys(cell.recipe.data.path for cell in cells))
     if dry_run:
         for line in (*missing_data(paths), *(f"{one.name}: {_steps(one.recipe)}" for one in cells)):

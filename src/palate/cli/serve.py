@@ -1,4 +1,4 @@
-"""``palate serve``."""
+"""The ``palate serve`` command: starts the HTTP server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def serve(
         Path,
         Argument(
             metavar="RUN",
-            help="The run's folder, of a language model or of a recommender alone, or  packaged  for the model that "
-            "comes with palate.",
+            help="Run folder of a language model, or of a recommender only, or  packaged  for the model that comes "
+            "with palate.",
         ),
     ],
     store: Annotated[
@@ -25,52 +25,61 @@ def serve(
         Option(
             envvar="PALATE_STORE",
             callback=option_at_home,
-            help="The users: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given, DATA/users.sqlite for "
-            "the packaged model.",
+            help="User store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given, DATA/users.sqlite "
+            "for the packaged model.",
         ),
     ] = None,
     recommender: Annotated[
         Path | None,
         Option(
-            help="Run of a recommender to serve beside a language model, trained on the same data; the one that was "
-            "trained with it if not given."
+            help="Run of a recommender to serve with a language model, trained on the same data; the one trained with "
+            "the language model if not given."
         ),
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     data: Annotated[
         Path | None,
-        Option(help="The dataset, for titles, the rule and the packaged model; the run's own if not given."),
+        Option(
+            help="Dataset, for titles, the label rule and the packaged model; the run's own if not given."
+        ),
     ] = None,
     engine: Annotated[
         str | None,
         Option(
             metavar="URL",
-            help="An engine that generates, such as vLLM with --enable-prompt-embeds, that serves the run's backbone; "
-            "its key, if it has one, in PALATE_ENGINE_KEY.",
+            help="URL of an inference engine that serves the run's backbone and generates the answers, such as vLLM "
+            "with --enable-prompt-embeds; its API key, if any, is read from PALATE_ENGINE_KEY.",
         ),
     ] = None,
     engine_model: Annotated[
-        str | None, Option(help="What the engine calls the model, where it serves several.")
+        str | None, Option(help="Name of the model on the engine, if it serves several.")
     ] = None,
     previous: Annotated[
         Path | None,
         Option(
             metavar="OLD",
-            help="Run that was served on this store: it answers until all users are prepared for RUN, and can again.",
+            help="Run that was served on this store before: it answers until all users are encoded for RUN, and can "
+            "be switched back to.",
         ),
     ] = None,
     previous_recommender: Annotated[
-        Path | None, Option(metavar="OLD2", help="Run of the recommender beside OLD.")
+        Path | None,
+        Option(
+            metavar="OLD2",
+            help="Run of the recommender served with OLD; the one trained with OLD if not given.",
+        ),
     ] = None,
-    host: Annotated[str, Option(help="Address; one that other hosts can reach needs keys.")] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    workers: Annotated[int, Option(min=1, help="Worker processes, each with its own model.")] = 1,
+    host: Annotated[
+        str, Option(help="Address to listen on; one that other machines can reach needs API keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="TCP port; 0 for any free one.")] = 8000,
+    workers: Annotated[int, Option(min=1, help="Number of worker processes, each with its own model.")] = 1,
     api_key_file: Annotated[
         Path | None,
         Option(
-            help="File with an API key a line; behind it may stand  read-only, rate=60  (requests a minute) and  "
-            "name=shop."
+            help="File with one API key per line, each optionally followed by  read-only, rate=60  (requests a "
+            "minute) and  name=shop."
         ),
     ] = None,
     retention: Annotated[
@@ -78,20 +87,21 @@ def serve(
         Option(
             metavar="DAYS",
             min=1,
-            help="Age above which events are deleted, within an hour, and refused; kept for ever if not given.",
+            help="Age in days above which events are deleted, within an hour, and refused; unlimited if not given.",
         ),
     ] = None,
     limit: Annotated[
-        list[str] | None, Option(metavar="NAME=VALUE", help="Change a limit; may be repeated.")
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="Limit to change, such as seconds=60; may be repeated."),
     ] = None,
     log_content: Annotated[
-        bool, Option("--log-content", help="Write users' ids and instructions to the log.")
+        bool, Option("--log-content", help="Write user ids and instructions to the log.")
     ] = False,
 ) -> None:
-    """Keep users' events, and answer about them and recommend to them over HTTP.
+    """Start the HTTP server, which stores users' events, answers questions about users and recommends items.
 
-    Whatever is not given on the command line is read from the environment: PALATE_SERVE_HOST is --host, and so on.
-    Options that may be repeated have their values there with blanks in between.
+    Options may also be set by environment variables, such as PALATE_SERVE_HOST for --host. The variable of a
+    repeatable option holds its values separated by blanks.
     """
     check_serve_extra()
     from palate.serve.settings import ServeSettings, default_store, read_engine, read_limits
@@ -114,14 +124,14 @@ def serve(
         log_content=log_content,
         limits=read_limits(limit or ()),
     )
-    settings.check_host()  # before what takes seconds to import
+    settings.check_host()  # before slow imports
     from palate.serve.run import serve as start
 
     start(settings, tell)
 
 
 def check_serve_extra() -> None:
-    """Raise :class:`palate.errors.MissingExtraError` unless what the server and its store need is installed."""
+    """Raise :class:`palate.errors.MissingExtraError` unless the packages of the extra ``serve`` are installed."""
     from palate.system.extras import missing_extra, missing_modules
 
     if missing := missing_modules("serve"):

@@ -1,4 +1,4 @@
-"""Signal handling: Ctrl-C and SIGTERM stop a command cleanly, and a second one immediately."""
+"""Signal handling: SIGINT and SIGTERM stop a command cleanly, and a second signal immediately."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised by SIGTERM, which is handled like Ctrl-C."""
+    """Exception of SIGTERM, which is handled like Ctrl-C."""
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """Return the shell's exit code for an interrupt."""
+    """Return the exit code for an interrupt, 128 plus the signal number."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def stop_in_order() -> None:
-    """Raise :class:`KeyboardInterrupt` at the first signal, and exit at the second.
+    """Install handlers that raise :class:`KeyboardInterrupt` at the first signal and exit at the second.
 
-    What is written is whole or not there at any moment, so that nothing is lost by an exit at once.
+    An immediate exit leaves no partial files, as all files are written atomically.
     """
     if threading.current_thread() is threading.main_thread():
         for number in _STOPPING:

@@ -1,4 +1,4 @@
-"""``palate store``: fill the users' store of a server, save what it holds, and delete what is old."""
+"""The ``palate store`` commands: bulk loading, export and retention of a server's user store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from palate.serve.store.store import UserStore
 
 store_app = Typer(
-    help="Fill the store of users that  palate serve  keeps, save what it holds, and delete what is old.",
+    help="Fill the user store of  palate serve, export its content, and delete old events.",
     no_args_is_help=True,
 )
 
@@ -27,23 +27,25 @@ StoreOption: TypeAlias = Annotated[
     Option(
         envvar="PALATE_STORE",
         callback=option_at_home,
-        help="The store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
+        help="User store: an SQLite file or a PostgreSQL URL; RUN/users.sqlite if not given.",
     ),
 ]
 
 
 def load(
-    data: Annotated[Path, Argument(metavar="DIR", help="The dataset: a folder that palate prepare wrote.")],
+    data: Annotated[Path, Argument(metavar="DIR", help="Dataset folder, as written by palate prepare.")],
     run: Annotated[
         Path | None,
-        Option(help="Run that is served: its catalogue must hold the dataset's, and its store is filled."),
+        Option(
+            help="Served run, whose catalogue must contain the dataset's items, and whose store is filled."
+        ),
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Add all events of a dataset's users to a store; run it again to go on after an interruption."""
+    """Add all events of a dataset's users to a store; run it again to resume an interrupted load."""
     check_serve_extra()
     if store is None and run is None:
-        raise PalateError("give the run that is served with --run, or the store itself with --store")
+        raise PalateError("give the served run with --run, or the store with --store")
     from palate.data.dataset import load_dataset
     from palate.serve.loading import check_same_catalogue, check_times, load_users
     from palate.serve.settings import default_store
@@ -65,18 +67,18 @@ def load(
         opened.close()
     tell(f"{time.monotonic() - started:.1f} s")
     show(
-        f"{counted(loaded.users, 'user')}: {counted(loaded.new, 'new event')}, {loaded.known:,} that the store had "
-        f"already, in {opened.database.name}"
+        f"{counted(loaded.users, 'user')}: {counted(loaded.new, 'new event')}, {loaded.known:,} that were already "
+        f"stored, in {opened.database.name}"
     )
 
 
 def save(
     out: Annotated[Path, Argument(metavar="DIR", help="New folder for events.jsonl and items.jsonl.")],
-    run: Annotated[Path, Option(help="Run that is served, whose data has the items' texts.")],
-    data: Annotated[Path | None, Option(help="That data; the run's own if not given.")] = None,
+    run: Annotated[Path, Option(help="Served run, whose dataset has the items' texts.")],
+    data: Annotated[Path | None, Option(help="Dataset of the run; the run's own if not given.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Write all users' events and all items as files for  palate prepare: the data of the next model."""
+    """Write all users' events and all items as files for  palate prepare, to train the next model on."""
     check_serve_extra()
     from palate.runs.data import dataset_of
     from palate.runs.run import load_run
@@ -102,15 +104,17 @@ def save(
 def forget(
     older_than: Annotated[
         float,
-        Option(metavar="DAYS", min=1, help="Age of events, by their times, above which they are deleted."),
+        Option(
+            metavar="DAYS", min=1, help="Age in days, by the events' times, above which events are deleted."
+        ),
     ],
     run: Annotated[
-        Path | None, Option(help="Run that is served, whose store it is, and whose exports are corrected.")
+        Path | None, Option(help="Served run; deleted users are also removed from its exports.")
     ] = None,
     data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Delete all users' events above an age, and users of whom none are left, as DELETE /users/{user_id} does."""
+    """Delete all events above an age, and users without remaining events, as DELETE /users/{user_id} does."""
     opened = _open(run, data, store)
     from palate.export.noted import forget_in_exports
     from palate.words import counted
@@ -123,22 +127,20 @@ def forget(
     for folder in left:
         tell(f"warning: {folder} still holds users who were deleted; make it writable and export again")
     if found.gone and run is None:
-        tell(
-            "exports were not looked at; give the run with --run, so that deleted users are taken out of its exports"
-        )
+        tell("exports were not changed; give the run with --run to remove deleted users from its exports")
     show(
-        f"{counted(found.events, 'event')} of {counted(found.users, 'user')}, "
-        f"of whom {len(found.gone):,} had no others and are deleted"
+        f"deleted {counted(found.events, 'event')} of {counted(found.users, 'user')}, and {len(found.gone):,} of "
+        "these users, who had no other events"
     )
 
 
 def deletions(
-    run: Annotated[Path | None, Option(help="Run that is served, whose store it is.")] = None,
+    run: Annotated[Path | None, Option(help="Served run, whose store is read.")] = None,
     data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
     store: StoreOption = None,
-    user: Annotated[str | None, Option(help="Only those of this user, who may be deleted.")] = None,
+    user: Annotated[str | None, Option(help="Only deletions of this user, who may be deleted.")] = None,
 ) -> None:
-    """Print the log of deletions, a JSON object a line: when, how much, by which API key, of whom as a digest."""
+    """Print the deletion log, one JSON object per line: time, counts, API key, and a digest of the user's id."""
     opened = _open(run, data, store)
     try:
         after = 0
@@ -151,13 +153,13 @@ def deletions(
 
 
 def _open(run: Path | None, data: Path | None, store: str | None) -> UserStore:
-    """Open a store that is there, by its name or by the run that is served."""
+    """Open an existing store, given by its name or by the served run."""
     check_serve_extra()
     from palate.serve.settings import default_store
     from palate.serve.store.store import UserStore
 
     if store is None and run is None:
-        raise PalateError("give the run that is served with --run, or the store itself with --store")
+        raise PalateError("give the served run with --run, or the store with --store")
     name = store if run is None or store else default_store(run, data)
     assert name is not None
     if "://" not in name and not Path(name).is_file():

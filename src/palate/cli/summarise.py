@@ -1,4 +1,4 @@
-"""``palate summarise``."""
+"""The ``palate summarise`` command: binds a model without its own catalogue to a dataset."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def summarise(
     out: Annotated[
         Path | None,
         Option(
-            help="New folder for the model with the summary, which can be named as a run; RUN if not given."
+            help="New folder for the model with the summary, usable as a run; RUN is changed if not given."
         ),
     ] = None,
     bare: Annotated[
         bool,
-        Option("--bare", help="Leave the decisions uncalibrated: no label of these users is read for them."),
+        Option("--bare", help="Do not calibrate the decisions on these users' labels."),
     ] = False,
 ) -> None:
-    """Summarise a dataset's training users for a model whose weights know no catalogue."""
+    """Bind a model without its own catalogue to a dataset, by a summary of its training users."""
     from palate.errors import MismatchError
     from palate.system.places import PACKAGED
 
     if out is None and str(run) == PACKAGED:
-        raise BadParameter("the packaged model stays as it is; name a new folder", param_hint="'--out'")
+        raise BadParameter("the packaged model cannot be changed; give a new folder", param_hint="'--out'")
     from palate.data.dataset import load_dataset
     from palate.model.config import POPULATION, check_model, model_folder
     from palate.system.files import check_fresh, check_writable
@@ -38,7 +38,9 @@ def summarise(
     settings = check_model(run)
     if not settings.binds:
         kind = settings.user_encoder.kind
-        raise MismatchError(f"{run} has a {kind!r} user encoder, which reads no summary of a population")
+        raise MismatchError(
+            f"{run} has a {kind!r} user encoder, which reads no population summary; give a model with a universal one"
+        )
     if out is not None:
         check_fresh(out)
     check_writable((out or model_folder(run)).resolve().parent)

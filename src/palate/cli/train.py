@@ -1,4 +1,4 @@
-"""``palate train``."""
+"""The ``palate train`` command: trains or resumes what a recipe describes."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from palate.cli.options import DeviceOption
 
 
 def train(
-    recipe: Annotated[Path, Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, Argument(help="Recipe, a YAML file.")],
     overrides: Annotated[
         list[str] | None,
         Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a setting; may be repeated, in any order.",
+            help="Override a setting of the recipe; may be repeated.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, Option(help="The run's folder; runs/NAME of the recipe if not given.")
+        Path | None, Option(help="Run folder; runs/NAME with the recipe's name if not given.")
     ] = None,
     seeds: Annotated[
         str | None,
         Option(
             metavar="N[,N...]",
-            help="Train with each seed, into folders in --out; the recipe's if not given.",
+            help="Seeds, each trained into its own folder in --out; the recipe's seed if not given.",
         ),
     ] = None,
     grid: Annotated[
         list[str] | None,
         Option(
             metavar="KEY=A,B...",
-            help="Train with each value of a setting, likewise; may be repeated, for every combination.",
+            help="Values of a setting, each trained into its own folder in --out; may be repeated, for all "
+            "combinations.",
         ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a model or a recommender by a recipe, or resume it; with seeds or a grid several, one after the other."""
+    """Train a model or a recommender by a recipe, or resume it; with --seeds or --grid, several in sequence."""
     from palate.config.load import load_recipe
 
     if seeds is not None or grid:
@@ -64,7 +65,7 @@ def _train_several(
     grid: Sequence[str],
     device: str,
 ) -> None:
-    """Train every variant, show their dev scores, and name their folders."""
+    """Train every variant, and print their dev scores and folders."""
     from palate.config.variants import recipe_variants
 
     variants = recipe_variants(recipe, overrides, seeds, grid)

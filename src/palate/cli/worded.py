@@ -1,4 +1,4 @@
-"""Answers in words on the terminal: the sentence, what it was matched to, and its chances and reasons as tables."""
+"""Terminal output of worded answers: the sentence, the matched kind, and tables of probabilities and reasons."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 
 
 def show_worded(answer: WordedAnswer) -> None:
-    """Print an answer with its chances and reasons."""
+    """Print an answer with its probabilities and reasons."""
     from palate.report.sheet import Sheet
 
     show(answer.text)
     named = "".join(
         f"; {one.said!r} is {one.name}" for one in answer.entities if one.said and one.said != one.name
     )
-    note = f"A {answer.source}, matched to {answer.wording!r} ({answer.match:.0%}), by {answer.by}{named}."
+    note = (
+        f"Source: {answer.source}; matched to {answer.wording!r} ({answer.match:.0%}), by {answer.by}{named}."
+    )
     rows = [(one.of, f"{one.chance:.1%}") for one in answer.chances]
     show_table(Sheet(f"user {answer.user_id}", [answer.kind, "chance"], rows, note))
     reasons = [
@@ -33,5 +35,9 @@ def show_worded(answer: WordedAnswer) -> None:
     ]
     if reasons:
         show_table(
-            Sheet("What moves the score most", ["of", "item of the history", "rating", "influence"], reasons)
+            Sheet(
+                "Largest influences on the score",
+                ["of", "item of the history", "rating", "influence"],
+                reasons,
+            )
         )

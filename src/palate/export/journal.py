@@ -1,4 +1,4 @@
-"""Journal of an export, from which an interrupted export resumes."""
+"""Journal of an export: the users whose files are complete, for the resumption of an interrupted export."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOURNAL = "journal.jsonl"
 
 
 class Line(Frozen):
-    """A user whose files have been written."""
+    """Journal entry of a user whose files have been written."""
 
     history: str
     """:func:`history_digest` of the user's history and new items."""
@@ -33,9 +33,11 @@ class Line(Frozen):
 
 
 class Journal:
-    """Journal file in an export's folder: the export's settings, then a line for each written user.
+    """Journal file in an export's folder: the export's settings, then one line for each written user.
 
-    If the folder holds an export with other settings, as ``manifest`` without its users shows, it is emptied.
+    Args:
+        folder: The export's folder. If it holds a journal of other settings, all of its files are deleted.
+        manifest: Settings of the export, as a manifest without users.
     """
 
     def __init__(self, folder: Path, manifest: ExportManifest) -> None:
@@ -44,7 +46,7 @@ class Journal:
         exported = manifest.model_dump_json(exclude={"made"})
         found = _lines(folder / JOURNAL)
         if found[:1] == [exported]:
-            with suppress(ValidationError):  # the last line may be cut
+            with suppress(ValidationError):  # the last line may be incomplete
                 for text in found[1:]:
                     line = Line.model_validate_json(text)
                     self._lines[line.user.user_prompt.path] = line

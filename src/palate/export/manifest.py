@@ -1,4 +1,4 @@
-"""Contents of an export's ``manifest.json``: the users' files, the model, and the backbone that reads them."""
+"""Schema of an export's ``manifest.json``: the users' files, the model, and the backbone that reads them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ USER_PROMPT = "user_prompt"
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 WeightsFolder: TypeAlias = Literal["backbone", "adapter"]
 API: TypeAlias = Literal["completions", "chat"]
-"""Engine's route that complete prompts are for: the whole prompt, or the content of a message without its frame."""
+"""Engine route for complete prompts: ``completions`` takes them whole, ``chat`` as message content without frame."""
 Digest: TypeAlias = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class PromptFile(Frozen):
-    """File of one prompt."""
+    """File of a prompt."""
 
     path: Annotated[str, Field(pattern=r"^(users/[0-9]+\.safetensors|complete/[0-9]+-[0-9]+\.b64)$")]
     """Path relative to the export's folder."""
@@ -52,15 +52,15 @@ class ExportedUser(Frozen):
 
 
 class ModelIdentity(Frozen):
-    """Model that made the prompts."""
+    """Model that computed the prompts."""
 
     config: Digest
     weights: Digest
     data_name: str
     data_fingerprint: str
-    """Fingerprint of its training data, or of the data that it is bound to."""
+    """Fingerprint of the training data, or of the dataset that the model is bound to."""
     population: Digest | None = None
-    """Digest of the population's summary that it reads; None if it reads none."""
+    """Digest of the population's summary that the model is bound to; None for other models."""
 
 
 class BackboneIdentity(Frozen):
@@ -74,11 +74,11 @@ class BackboneIdentity(Frozen):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the loaded weights."""
     train: Literal["full", "lora", "frozen"]
-    """Which of its weights were trained; only a frozen backbone equals its source."""
+    """Trained weights; only a frozen backbone equals its source."""
 
 
 class EngineWeights(Frozen):
-    """Weights that were written beside the prompts."""
+    """Weights that were exported with the prompts."""
 
     folder: WeightsFolder
     """Folder in the export: ``backbone`` as saved by transformers, or ``adapter`` as saved by PEFT."""
@@ -119,23 +119,26 @@ class ExportManifest(Frozen):
     @model_validator(mode="after")
     def _belongs_together(self) -> ExportManifest:
         if len({user.user_id for user in self.users}) < len(self.users):
-            raise ValueError("a user occurs twice")
+            raise ValueError("duplicate user, expected each user once")
         for user in self.users:
             if len(user.complete) != len(self.instructions):
-                raise ValueError(f"user {user.user_id!r} has not one complete prompt for each instruction")
+                raise ValueError(
+                    f"user {user.user_id!r} has {len(user.complete)} complete prompts, expected "
+                    f"{len(self.instructions)}, one for each instruction"
+                )
         if len({file.shape[1] for user in self.users for file in user.files}) > 1:
-            raise ValueError("the prompts' vectors differ in size")
+            raise ValueError("the prompts' vectors have different sizes, expected one embedding size")
         return self
 
 
 def check_weights(settings: PersonalizedSettings, weights: WeightsFolder | None) -> None:
-    """Raise :class:`MismatchError` if there is no adapter to export."""
+    """Raise :class:`MismatchError` if an adapter is requested and the model was trained without LoRA."""
     source = settings.backbone
     if weights == "adapter" and (source is None or source.settings.train != "lora"):
         trained = "full" if source is None else source.settings.train
         raise MismatchError(
-            f"an adapter comes from model.backbone.train: lora, and this model's is {trained}; export the whole "
-            "backbone (--weights backbone)"
+            f"only models with model.backbone.train: lora have an adapter, and this model has {trained}; export the "
+            "whole backbone (--weights backbone)"
         )
 
 
@@ -143,6 +146,6 @@ def check_instructions(run: Path | str, instructions: Sequence[str]) -> None:
     """Raise :class:`MismatchError` for instructions with an encoder-decoder, which has no complete prompts."""
     if instructions and not is_decoder_only(run):
         raise MismatchError(
-            "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, which vLLM's "
-            "completions do not feed with embeddings; export without --instruction"
+            "complete prompts are for decoder-only backbones, and this one is an encoder-decoder, for which vLLM "
+            "takes no prompt embeddings; export without --instruction"
         )

@@ -1,4 +1,4 @@
-"""A run's list of the exports that were made of it, by which a deleted user is taken out of them."""
+"""A run's list of its exports, from which deleted users are removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from palate.system.records import Frozen, read_record
 
 log = logging.getLogger("palate.export")
 NOTED = "exports.json"
-"""File in the run's folder; for the packaged model in its data's."""
+"""Name of the list, in the run's folder, or for the packaged model in the dataset's folder."""
 
 
 class Noted(Frozen):
@@ -26,7 +26,7 @@ class Noted(Frozen):
 
     format: int = 1
     folders: tuple[str, ...] = ()
-    """Absolute paths of the exports' folders, which may have been moved or removed since."""
+    """Absolute paths of the exports' folders, which may have been moved or deleted since."""
 
 
 def note_export(run: Path | str, out: Path | str, data: Path | None = None) -> bool:
@@ -38,7 +38,7 @@ def note_export(run: Path | str, out: Path | str, data: Path | None = None) -> b
         data: Dataset of the packaged model.
 
     Returns:
-        Whether it is noted; not where the run's folder cannot be written.
+        Whether the export was added; False if the run's folder cannot be written.
     """
     path = _list_of(run, data)
     folder = str(Path(out).resolve())
@@ -55,7 +55,7 @@ def note_export(run: Path | str, out: Path | str, data: Path | None = None) -> b
 
 
 def exports_with(run: Path | str, user_id: str, data: Path | None = None) -> list[Path]:
-    """List the noted exports of a run that hold a user, by their manifests; also those that were interrupted.
+    """Return the listed exports of a run whose manifest names a user, and interrupted ones, which may hold the user.
 
     Args:
         run: The run, or ``packaged``.
@@ -68,9 +68,9 @@ def exports_with(run: Path | str, user_id: str, data: Path | None = None) -> lis
 
 
 def forget_user(folder: Path, user_id: str) -> None:
-    """Remove a user's files from an export, and then from its manifest; call it again where it was interrupted.
+    """Delete a user's files from an export, and the user from its manifest; repeat an interrupted call.
 
-    What an interrupted export has left is removed whole: it would go on with the user's files.
+    Partial files of an interrupted export are deleted entirely, as resuming it would reuse the user's files.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -96,14 +96,14 @@ def forget_user(folder: Path, user_id: str) -> None:
 def forget_in_exports(
     runs: Iterable[tuple[Path, Path | None]], user_ids: Iterable[str]
 ) -> tuple[list[str], list[str]]:
-    """Remove users from all noted exports of runs.
+    """Remove users from all listed exports of runs.
 
     Args:
-        runs: The runs, each with the dataset of the packaged model.
+        runs: The runs, each with the dataset of the packaged model or None.
         user_ids: The users.
 
     Returns:
-        The folders that they were removed from, and those that could not be written, which the log tells.
+        The folders from which the users were removed, and those that could not be written, which are logged.
     """
     places, done, left = list(runs), dict[str, None](), dict[str, None]()
     for user_id in user_ids:
@@ -111,7 +111,7 @@ def forget_in_exports(
             try:
                 forget_user(folder, user_id)
                 done[str(folder)] = None
-            except OutputError as error:  # noqa: PERF203 - the others are written
+            except OutputError as error:  # noqa: PERF203 - continue with the other folders
                 log.warning("an export still holds a deleted user: %s", error)
                 left[str(folder)] = None
     return [folder for folder in done if folder not in left], list(left)
@@ -125,7 +125,7 @@ def _list_of(run: Path | str, data: Path | None) -> Path | None:
 def _noted(path: Path) -> Noted:
     if not path.exists():
         return Noted()
-    return read_record(Noted, path, "the file is missing", "mend it, or move it away and export again")
+    return read_record(Noted, path, "the file is missing", "correct it, or move it away and export again")
 
 
 def _holds(folder: Path, user_id: str) -> bool:

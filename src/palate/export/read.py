@@ -1,4 +1,4 @@
-"""Reads and verifies exported prompts."""
+"""Reading and verification of exported prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AGAIN = "run palate export again, into a new folder"
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts of an export. Files are verified when they are read; no code is loaded from them.
+    """Prompts of an export. Files are verified when they are read, and never execute code.
 
     Args:
         folder: The export's folder.
@@ -54,13 +54,13 @@ class Prompts:
         return list(self._users)
 
     def user_prompt(self, user_id: str) -> Tensor:
-        """Read a user's prompt.
+        """Read a user prompt.
 
         Args:
             user_id: The user.
 
         Returns:
-            The user prompt [M, E].
+            The user prompt [M, E], in the export's dtype.
 
         Raises:
             DataError: The user was not exported, or the file does not match the manifest.
@@ -70,22 +70,22 @@ class Prompts:
         try:
             tensors = load(content)
         except (SafetensorError, ValueError) as error:
-            raise DataError(f"not safetensors ({error}); {_AGAIN}", path) from error
+            raise DataError(f"not a safetensors file ({error}); {_AGAIN}", path) from error
         prompt = tensors.get(USER_PROMPT)
         expected = f"one tensor {USER_PROMPT!r}, {self.manifest.dtype} {list(file.shape)}"
         if prompt is None or len(tensors) > 1:
-            raise DataError(f"tensors {sorted(tensors)}, expected {expected}; {_AGAIN}", path)
+            raise DataError(f"found the tensors {sorted(tensors)}, expected {expected}; {_AGAIN}", path)
         if prompt.dtype != getattr(torch, self.manifest.dtype) or tuple(prompt.shape) != file.shape:
             found = f"{str(prompt.dtype).removeprefix('torch.')} {list(prompt.shape)}"
-            raise DataError(f"{found}, expected {expected}; {_AGAIN}", path)
+            raise DataError(f"found {found}, expected {expected}; {_AGAIN}", path)
         if not prompt.isfinite().all():
-            raise DataError(f"numbers that are not finite; {_AGAIN}", path)
+            raise DataError(f"found values that are not finite; {_AGAIN}", path)
         return prompt
 
     def prompt_embeds(self, user_id: str, instruction: str | None = None) -> str:
-        """Read the complete prompt for vLLM's ``prompt_embeds``.
+        """Read a complete prompt for vLLM's ``prompt_embeds``.
 
-        The text is verified by the manifest's checksum and not decoded.
+        The text is verified by the manifest's checksum, but not decoded.
 
         Args:
             user_id: The user.
@@ -102,7 +102,8 @@ class Prompts:
             there = "; ".join(map(repr, asked)) or "none"
             wanted = "an instruction" if instruction is None else repr(instruction)
             raise DataError(
-                f"no complete prompt for {wanted}, there are: {there}; export with --instruction", self.folder
+                f"no complete prompt for {wanted}, expected one of: {there}; export with --instruction",
+                self.folder,
             )
         _, content = self._content(user.complete[0 if instruction is None else asked.index(instruction)])
         return content.decode("ascii")
@@ -123,7 +124,8 @@ class Prompts:
         """
         if self.manifest.api != "chat":
             raise MismatchError(
-                f"{self.folder} was made for completions, with the frame around each prompt; export with --api chat"
+                f"{self.folder} was exported for completions, with the chat frame around each prompt; export with "
+                "--api chat"
             )
         part = {"type": "prompt_embeds", "data": self.prompt_embeds(user_id, instruction)}
         return {"role": "user", "content": [part]}
@@ -140,10 +142,10 @@ class Prompts:
                 _check(path, _digest_of(path), sha256)
 
     def check_backbone(self, backbone: nn.Module) -> None:
-        """Raise :class:`MismatchError` unless these are the weights that the prompts were made for.
+        """Raise :class:`MismatchError` unless a backbone has the weights that the prompts were computed for.
 
-        These are the backbone as loaded by palate, in its dtype, or the exported one, in the export's dtype; with LoRA
-        only the latter.
+        Valid are the backbone as loaded by palate, in its dtype, except with LoRA, and the exported backbone, in the
+        export's dtype.
         """
         own, exported = self.manifest.backbone, self.manifest.weights
         there: dict[str, DType] = {} if own.train == "lora" else {own.digest: own.dtype}
@@ -151,13 +153,13 @@ class Prompts:
             there[exported.digest] = self.manifest.dtype
         if not there:
             raise MismatchError(
-                f"{self.folder} was made for a backbone with LoRA's updates, which are not merged here; export with "
-                "--weights backbone"
+                f"{self.folder} was exported for a backbone with LoRA, whose updates are not merged here; export "
+                "with --weights backbone"
             )
         if (found := weights_digest(backbone)) not in there:
             expected = " or ".join(f"{digest[:19]} in {dtype}" for digest, dtype in there.items())
             raise MismatchError(
-                f"{self.folder} was made for a backbone whose weights are {expected}, and those of this one are "
+                f"{self.folder} was exported for a backbone with the weights {expected}, and this one has "
                 f"{found[:19]}; load the same one, in the same dtype"
             )
 
@@ -182,14 +184,14 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
 
     Args:
         folder: The export's folder.
-        run: Run of the model that must have made them; not checked if None.
+        run: Run of the model that must have computed the prompts; None for no check.
 
     Returns:
         The prompts; each file is verified when it is read.
 
     Raises:
-        DataError: The folder holds no export, or its manifest is damaged.
-        MismatchError: Another model made the prompts.
+        DataError: The folder holds no export, or its manifest is invalid.
+        MismatchError: The prompts are of another model.
 
     Example:
         >>> prompts = palate.read_prompts("prompts", run="runs/main")
@@ -204,8 +206,8 @@ def read_prompts(folder: Path | str, run: Path | str | None = None) -> Prompts:
         found = file_digests(run)
         if found != (manifest.model.config, manifest.model.weights):
             raise MismatchError(
-                f"{folder} was made by a model whose weights are {manifest.model.weights[:19]}, and those of {run} "
-                f"are {found[1][:19]}; {_AGAIN}"
+                f"{folder} was exported from a model with the weights {manifest.model.weights[:19]}, and {run} has "
+                f"{found[1][:19]}; {_AGAIN}"
             )
     return Prompts(folder, manifest)
 
@@ -225,7 +227,7 @@ def _check(path: Path, found: str, expected: str) -> None:
 
 
 def file_digests(run: Path | str) -> tuple[str, str]:
-    """Return the sha256 of a run's config and weights; raises :class:`DataError` if one is missing."""
+    """Return the SHA-256 of a run's config and of its weights; raises :class:`DataError` if one is missing."""
     folder = model_folder(run)
     for name in (CONFIG, WEIGHTS):
         check_readable(folder / name, "no model here; expected a folder that 'palate train' finished")

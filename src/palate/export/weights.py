@@ -1,4 +1,4 @@
-"""Exports the weights that an engine needs besides the prompts: the backbone, or a LoRA adapter."""
+"""Export of the weights that an engine needs in addition to the prompts: the backbone, or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def write_weights(model: PersonalizedModel, weights: WeightsFolder, out: Path, dtype: DType) -> EngineWeights:
-    """Write ``backbone/``, with LoRA merged, or ``adapter/``. The model cannot be used afterwards.
+    """Write ``backbone/``, with LoRA merged, or ``adapter/``; modifies the model, which cannot be used afterwards.
 
     Raises:
         DataError: A weight is out of the range of the dtype.
     """
     folder = out / weights
-    shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted here
+    shutil.rmtree(folder, ignore_errors=True)  # partial files of an interrupted export
     folder.mkdir()
     source, backbone = model.settings.backbone, model.backbone
     if weights == "adapter":
-        assert source is not None, "see export_manifest.check_weights"
+        assert source is not None, "see palate.export.manifest.check_weights"
         save_lora(backbone, folder, source.settings.name)
     else:
         if source is not None and source.settings.train == "lora":
@@ -51,5 +51,5 @@ def _check_finite(model: PersonalizedModel, dtype: DType) -> None:
     for name, weight in model.backbone.named_parameters():
         if not weight.isfinite().all():
             raise DataError(
-                f"the backbone's {name} has numbers that are not finite in {dtype}; use another dtype"
+                f"the backbone's {name} has values that are not finite in {dtype}; use another --dtype"
             )

@@ -1,4 +1,4 @@
-"""Exports user prompts, and complete prompts for instructions, as files with a manifest."""
+"""Export of user prompts, and of complete prompts for instructions, as files with a manifest."""
 
 from __future__ import annotations
 
@@ -72,31 +72,31 @@ def export_prompts(
 ) -> ExportManifest:
     """Write the user prompts of all histories, and complete prompts for each instruction, to a new folder.
 
-    The folder is created atomically; an interrupted export resumes where it stopped.
+    The folder is created atomically; a repeated call resumes an interrupted export.
 
     Args:
         run: The run's folder, or ``packaged``.
         histories: One history per user.
         out: The new folder.
-        instructions: Instructions for complete prompts; "" is the trained one.
-        api: What complete prompts are for: ``completions``, or ``chat`` for parts of messages, to which the engine
-            adds its chat template.
-        dtype: Data type of the prompts, as the engine runs the backbone.
-        weights: Also write ``backbone``, the whole backbone with LoRA merged, or ``adapter``, the LoRA adapter.
-        new_items: Items that the catalogue does not have, by user id.
+        instructions: Instructions for complete prompts; "" stands for the one that the model was trained with.
+        api: Engine route of the complete prompts: ``completions``, or ``chat`` for message content, to which the
+            engine adds its chat template.
+        dtype: Data type of the prompts, that of the backbone in the engine.
+        weights: Additional export of ``backbone``, with LoRA merged, or ``adapter``, the LoRA adapter; None for none.
+        new_items: Items that are not in the catalogue, by user id.
         data_fingerprint: Fingerprint of the users' dataset; None if they come from history files.
-        report: Called with the number of users done.
-        backbone: Folder of a backbone that is not saved with the model, if it has moved.
-        device: Device of the computation.
-        data: Dataset to bind a model to whose weights know no catalogue.
+        report: Called with the number of exported users.
+        backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
+        device: Device of the computation; ``auto`` takes the first GPU.
+        data: Dataset that a model without its own catalogue is bound to.
 
     Returns:
         The manifest of the export.
 
     Raises:
         OutputError: The folder is not empty.
-        MismatchError: Instructions with an encoder-decoder, an adapter without LoRA, or messages without a
-            chat template.
+        MismatchError: Instructions with an encoder-decoder, an adapter without LoRA, messages without a chat
+            template, or a backbone that attends to user vectors in its layers.
         DataError: A user occurs twice, or a history is invalid for the model.
 
     Example:
@@ -109,7 +109,7 @@ def export_prompts(
     settings = named.settings
     if settings.conditioning != "prompt":
         raise MismatchError(
-            f"the layers of {run}'s backbone attend to the user's vectors, and other engines read prompts alone; "
+            f"the backbone of {run} attends to the user's vectors in its layers, and other engines read prompts only; "
             "train with model.conditioning=prompt to export"
         )
     check_weights(settings, weights)
@@ -140,7 +140,7 @@ def export_prompts(
             users += writer.users(batch, len(users))
             report(len(users))
         if not users:
-            raise DataError("no users to export; name at least one")
+            raise DataError("no users to export; give at least one with --user or --split")
         files = None if weights is None else write_weights(model, weights, folder, dtype)
         manifest = manifest.model_copy(update={"users": tuple(users), "weights": files})
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
@@ -151,15 +151,15 @@ def export_prompts(
 def as_prompt_embeds(prompt: Tensor) -> str:
     """Encode a complete prompt [T, E] for vLLM's ``prompt_embeds``: base64 of a torch file."""
     buffer = io.BytesIO()
-    torch.save(prompt.detach().cpu().clone(), buffer)  # of a view, everything around it would be saved, too
+    torch.save(prompt.detach().cpu().clone(), buffer)  # saving a view would write its whole storage
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _check_api(model: PersonalizedModel, api: API) -> None:
-    """Raise :class:`MismatchError` for messages to a model that was trained without its backbone's chat template."""
+    """Raise :class:`MismatchError` for ``chat`` with a model that was trained without its backbone's chat template."""
     if api == "chat" and (model.frame is None or model.frame != template_frame(model.tokenizer)):
         raise MismatchError(
-            "a message gets the engine's chat template, which this model was not trained with; export without "
+            "engines add a chat template to messages, and this model was trained without one; export without "
             "--api chat, or train with model.backbone.chat=true"
         )
 
@@ -169,7 +169,7 @@ def _folder_of(data: Dataset | Path) -> Path | None:
 
 
 class _Writer:
-    """Writes the files of users, skipping those that an interrupted export has written."""
+    """Writer of users' files, which skips those that an interrupted export has written."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class _Writer:
             (folder / name).mkdir(exist_ok=True)
 
     def batches(self, histories: Iterable[History]) -> Iterator[list[History]]:
-        """Batch the histories over the model's catalogue; those with new items are batches of one."""
+        """Batch the histories; one with new items gets a batch of its own, as it needs an extended catalogue."""
         rest = iter(histories)
         while batch := list(islice(rest, BATCH)):
             if known := [one for one in batch if not self.new_items.get(one.user_id)]:
@@ -212,7 +212,7 @@ class _Writer:
         return users
 
     def _user(self, user_id: str, path: str, user_prompt: Tensor, complete: Sequence[Tensor]) -> ExportedUser:
-        """Write U_e [M, E] and complete prompts [T, E]."""
+        """Write the user prompt [M, E] and the complete prompts [T, E] of a user."""
         stored, number = self._cast(user_prompt, user_id), Path(path).stem
         return ExportedUser(
             user_id=user_id,
@@ -224,7 +224,7 @@ class _Writer:
         )
 
     def _content(self, prompt: Tensor) -> Tensor:
-        """Cut what an engine's chat template adds off a complete prompt [T, E]."""
+        """Remove the chat frame, which the engine's template adds, from a complete prompt [T, E]."""
         before, after = self.cut
         return prompt[before : len(prompt) - after]
 
@@ -233,7 +233,7 @@ class _Writer:
         if not cast.isfinite().all():
             name = str(self.dtype).removeprefix("torch.")
             raise DataError(
-                f"the prompt of user {user_id!r} has numbers that are not finite in {name}; use another dtype"
+                f"the prompt of user {user_id!r} has values that are not finite in {name}; use another --dtype"
             )
         return cast
 
@@ -247,7 +247,7 @@ def _each_once(histories: Iterable[History]) -> Iterator[History]:
     seen = set()
     for history in histories:
         if history.user_id in seen:
-            raise DataError(f"user {history.user_id!r} comes twice; name each user once")
+            raise DataError(f"user {history.user_id!r} is given twice, expected once; name each user once")
         seen.add(history.user_id)
         yield history
 
