@@ -177,7 +177,7 @@ def test_the_user_may_be_named_by_id_and_another_may_not(answerer, history):
 def test_given_entities_are_those_that_are_asked_about(answerer, history, unseen):
     answer = said(answerer, history, "Would this user like {item}?", item_ids=[unseen[0]])
     assert [one.name for one in answer.entities] == [f"Film {number(unseen[0])}"]
-    with pytest.raises(DataError, match="'Wars' is no category; did you mean 'War'"):
+    with pytest.raises(DataError, match="unknown category 'Wars'; did you mean 'War'"):
         answerer.ask("Does this user like it?", categories=["Wars"])
     with pytest.raises(DataError, match="is not known"):
         answerer.ask("Does this user like {item}?", item_ids=["nothing"])
@@ -188,11 +188,11 @@ def test_given_entities_are_those_that_are_asked_about(answerer, history, unseen
 def test_what_is_not_there_is_said_with_what_to_train(recommender, matcher, films):
     alone = Answerer(recommender, lambda: matcher, field="genre")
     assert set(alone.missing) == {"preference", "liked", "disliked", "profile"}
-    with pytest.raises(QuestionError, match="takes the view of a user encoder; take  packaged"):
+    with pytest.raises(QuestionError, match="needs a user encoder that predicts categories; use  packaged"):
         alone.ask("Which genres does this user like?")
     words = Answerer(None, lambda: matcher, CATEGORIES, "genre", lambda some: [VIEW] * len(some), films.items)
     assert {"recommendation", "rating", "item-pair", "next-item"} <= set(words.missing)
-    with pytest.raises(QuestionError, match="takes a recommender; train one with  palate train"):
+    with pytest.raises(QuestionError, match="needs a recommender; train one with  palate train"):
         words.ask("What should I recommend to this user?")
     (yes,) = words.answer([History("me", [], [], [])], "Does this user like War?")
     assert (yes.by, yes.text[:3]) == ("view", "Yes")
@@ -214,8 +214,8 @@ def test_without_ratings_items_are_placed_and_not_rated(matcher, settings):
     answer = said(shop, history, "Would this user like {item}?", item_ids=[following])
     assert answer.by == "next item"
     assert answer.text.startswith("Yes, ")
-    assert "at place 1 of 20" in answer.text
-    with pytest.raises(QuestionError, match="takes data with ratings"):
+    assert "it ranks 1 of 20" in answer.text
+    with pytest.raises(QuestionError, match="needs data with ratings"):
         shop.ask("How many stars would this user give {item}?", item_ids=[following])
 
 

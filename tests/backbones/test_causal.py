@@ -241,7 +241,7 @@ def test_a_fully_trained_one_is_saved_whole(tiny_data, tmp_path, llama):
     again = load_model(tmp_path / "saved")
     assert again.generate(people) == answers
     assert again.frame == model.frame
-    with pytest.raises(MismatchError, match="holds its backbone"):
+    with pytest.raises(MismatchError, match="has its own backbone"):
         load_model(tmp_path / "saved", backbone=str(llama))
     (tmp_path / "saved" / "backbone" / "frame.json").write_text(json.dumps({"opening": ["x"]}))
     with pytest.raises(DataError, match=r"frame\.json.*copy the model again"):

@@ -107,7 +107,9 @@ def test_a_trained_rival_comes_back_from_disk(tiny_data, tiny_sentence_encoder, 
     copied = PersonalizedModel.from_pretrained(tmp_path / "model")
     histories = tiny_data.histories(tiny_data.user_ids[:3])
     assert copied.generate(histories) == again.generate(histories)
-    with pytest.raises(MismatchError, match=r"attend to the user's vectors, and other engines read prompts"):
+    with pytest.raises(
+        MismatchError, match=r"attends to the user's vectors in its layers, and other engines read prompts"
+    ):
         export_prompts(run, histories, tmp_path / "prompts")
     assert not (tmp_path / "prompts").exists()
 

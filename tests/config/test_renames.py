@@ -104,7 +104,7 @@ def test_a_saved_model_with_an_old_key_is_refused_with_its_new_name(old, finishe
     finally:
         config.write_text(before)
     assert str(refused.value) == (
-        f"{config}: {old} is now {MODEL[old]}; an earlier version saved this model: train it again"
+        f"{config}: {old} is now {MODEL[old]}; this model was saved by an earlier version: train it again"
     )
 
 

@@ -140,7 +140,7 @@ def test_a_model_with_latent_queries_is_saved_with_its_vectors_and_of_one_catalo
     again = PersonalizedModel.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(again.encode([HISTORY]).embeddings, MODEL.encode([HISTORY]).embeddings)
     with pytest.raises(
-        MismatchError, match=r"latent queries .* are of one catalogue, and no other data can be"
+        MismatchError, match=r"latent queries .* are of one catalogue, and it cannot be bound"
     ):
         again.bind(DATA)
     without = build_category_table(DATA)

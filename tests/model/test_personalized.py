@@ -286,7 +286,7 @@ def test_a_table_of_another_encoder_is_refused(model, tiny_data):
 
 def test_a_table_on_another_scale_is_refused(model, tiny_data):
     table = made_up_table(tiny_data)
-    with pytest.raises(MismatchError, match=r"knows the ratings 1, 2, 3, 4, 5, the new table has 0.5, 1"):
+    with pytest.raises(MismatchError, match=r"has the ratings 1, 2, 3, 4, 5, the new table 0.5, 1"):
         model.with_table(replace(table, rating_values=table.rating_values / 2))
 
 

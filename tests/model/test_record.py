@@ -48,7 +48,7 @@ def test_a_training_that_the_clock_cut_short_says_how_far_it_came():
             {"f1": 0.1, "another_user": None},
             "is 0.100, no better than the answer that suits most users (0.160);",
         ),
-        ({"f1": 0.0, "unreadable": 1.0}, "in no answer about 94 dev users could a label be read;"),
+        ({"f1": 0.0, "unreadable": 1.0}, "none of its answers about 94 dev users contains a label;"),
     ],
 )
 def test_a_model_that_does_not_beat_what_knows_nothing_of_the_user_says_what_to_try(dev, said):

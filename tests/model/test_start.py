@@ -57,7 +57,7 @@ def test_other_categories_are_refused(tiny_data, run):
 def test_queries_that_mean_other_categories_are_refused(tiny_data, run):
     model = tiny_model(tiny_data, STREAMING)
     model.user_encoder.category_of_query = model.user_encoder.category_of_query.flip(0)
-    with pytest.raises(MismatchError, match=r"the queries of .*run mean other categories"):
+    with pytest.raises(MismatchError, match=r"the queries of .*run are of other categories"):
         start_user_encoder(model, run[0])
 
 

@@ -96,7 +96,7 @@ def test_another_summary_gives_another_prompt_from_the_same_state(data, model):
     read = other.load_state(state.to_bytes())
     torch.testing.assert_close(read.prompt(), other.encode(data.histories(["u1"])).split()[0])
     assert (read.category_probabilities() - state.category_probabilities()).abs().max() > 0.01
-    with pytest.raises(MismatchError, match=r"summary is of the categories 类别.*and the model of Action"):
+    with pytest.raises(MismatchError, match=r"summary has the categories 类别.*and the model Action"):
         model.with_summary(unbound_model().bind(other_dataset()).summary)
 
 

@@ -240,7 +240,8 @@ def test_cold_items_are_ranked_among_all_and_among_each_other():
 def test_the_help_names_every_registered_ranker():
     shown = " ".join(CliRunner().invoke(app, ["rank", "--help"], env={"COLUMNS": "400"}).stdout.split())
     assert (
-        f"{', '.join(rankers.kinds)}; for ratings: {', '.join(rating_predictors.kinds)}. Or folders" in shown
+        f"{', '.join(rankers.kinds)}; for ratings: {', '.join(rating_predictors.kinds)}. Or run folders"
+        in shown
     )
 
 

@@ -182,7 +182,7 @@ def test_latent_queries_are_added_to_a_start_and_trained_with_it(
     found = before.train().user_encoder(before.events(histories)).category_logits
     torch.testing.assert_close(found, expected)
     other = {"user_encoder": {**added["user_encoder"], "num_layers": 3}}
-    with pytest.raises(RecipeError, match="in more than latent; give latent alone"):
+    with pytest.raises(RecipeError, match="in more than latent; give only latent"):
         trained(start, tiny_data, tmp_path / "other", other, tiny_sentence_encoder)
 
 

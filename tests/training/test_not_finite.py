@@ -116,7 +116,7 @@ def test_answers_that_nobody_can_read_are_told_as_such(make_recipe, tmp_path, mo
     out = train_run(make_recipe(), tmp_path / "run", report=lines.append)
     assert "dev F1 0.000 (100% of answers unreadable)" in next(line for line in lines if "step 4" in line)
     (warning,) = load_model(out).settings.training.warnings()
-    assert "in no answer about 6 dev users could a label be read" in warning
+    assert "none of its answers about 6 dev users contains a label" in warning
     assert lines[-1] == f"warning: {warning}"
 
 

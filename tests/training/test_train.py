@@ -469,7 +469,7 @@ def test_an_encoder_without_a_view_of_its_own_takes_no_auxiliary_loss(make_recip
     model = recipe.model.model_dump()
     model["user_encoder"] = {"kind": "uem", "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 16}
     with pytest.raises(
-        MismatchError, match=r"train.auxiliary_weight needs a user encoder with a view of its own"
+        MismatchError, match=r"train.auxiliary_weight needs a user encoder that predicts categories"
     ):
         train_run(make_recipe(train={"auxiliary_weight": 0.5}, model=model), tmp_path / "run")
 

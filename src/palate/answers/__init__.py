@@ -1,4 +1,4 @@
-"""Answers in words: what a free question asks, what scores and the user encoder's view say to it, and the reasons.
+"""Answers to free-text questions: matching to a kind, answers from scores and category probabilities, and reasons.
 
 Public names: ``answerer.Answerer``, ``answerer.WordedAnswer``, ``load.load_answerer``, ``reasons.Explanation``,
 ``reasons.explain``.

@@ -1,4 +1,4 @@
-"""Answers free questions about users: matched to a kind, said from scores and views, with chances and reasons."""
+"""Answers free-text questions about users from a recommender's scores and a user encoder's probabilities."""
 
 from __future__ import annotations
 
@@ -29,44 +29,45 @@ if TYPE_CHECKING:
     from palate.recommend.state import TasteState
 
 AnswerSource: TypeAlias = Literal["template", "model"]
-"""Who wrote the sentence: a filled template, or the language model."""
+"""Origin of an answer's text: a filled template, or the language model."""
 VIEWED: tuple[AskedKind, ...] = ("preference", "liked", "disliked", "profile")
-"""Kinds that a user encoder's view answers."""
+"""Kinds of questions that need a user encoder's category probabilities."""
 LONGEST_QUESTION = 1_000
-"""Characters of a question: names are looked for at each word."""
+"""Maximum length of a question in characters, as names are searched at each word."""
 LISTED = 3
-"""Items that are recommended, or to be avoided, if not said otherwise."""
-_TAKE_A_VIEW = "take  packaged  or a run of recipes/own-data.yaml, on data with at least 2 categories"
+"""Default number of items to recommend or to advise against."""
+_TAKE_A_VIEW = "use  packaged  or a run of recipes/own-data.yaml, on data with at least 2 categories"
 _TRAIN = "train one with  palate train recipes/recommend.yaml  on the same data, and name its run"
 _USER_BY_ID = re.compile(
     r"\b(?:user|customer|person|member|client)\s+(?:id\s+|no\.?\s+|number\s+|#)?([\w-]*\d[\w-]*)",
     re.IGNORECASE,
 )
 ENCOUNTERED = 200
-"""Items that come next most likely, of which those to avoid are named."""
+"""Number of most probable next items from which those to advise against are selected."""
 
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question that has been matched."""
+    """A question that has been matched to a kind."""
 
     text: str
     kind: AskedKind
     wording: str
-    """The nearest of the known wordings."""
+    """The most similar known wording."""
     probability: float
-    """That the question is of this kind or another that fits what it names."""
+    """Probability that the question is of this kind or another one that fits its entities."""
     entities: tuple[NamedEntity, ...]
+    """Items and categories that the question names, or that were given with it."""
 
     @property
     def meaning(self) -> str:
-        """What is asked, in words."""
+        """Description of the kind."""
         return ASKED[self.kind].meaning
 
 
 @dataclass(frozen=True)
 class AnswerChance:
-    """The chance of one of the things that an answer may be."""
+    """Probability of one of the possible answers."""
 
     of: str
     chance: float
@@ -75,25 +76,29 @@ class AnswerChance:
 
 @dataclass(frozen=True)
 class WordedAnswer:
-    """An answer in words, with what it rests on."""
+    """An answer as a sentence, with its evidence."""
 
     user_id: str
     question: str
     kind: AskedKind
     wording: str
+    """The most similar known wording."""
     match: float
+    """Probability that the question is of this kind or another one that fits its entities."""
     entities: tuple[NamedEntity, ...]
     text: str
     source: AnswerSource
     personal: bool
+    """False for a user without events, who gets the population's answer."""
     by: Literal["ratings", "next item", "view", "history"]
+    """Score that decides the answer."""
     chances: tuple[AnswerChance, ...]
     reasons: tuple[Explanation, ...] = ()
 
 
 @dataclass(frozen=True)
 class KnownTaste:
-    """What is known of a user: the recommender's state, the user encoder's view, or both."""
+    """Encoded user: the recommender's state, the user encoder's category probabilities (view), or both."""
 
     user_id: str
     state: TasteState | None = None
@@ -102,7 +107,7 @@ class KnownTaste:
 
 @dataclass(frozen=True)
 class _Wish:
-    """How many items are listed, and how many of them explained."""
+    """Number of items to list, and number of these to explain."""
 
     k: int
     explained: int
@@ -110,7 +115,7 @@ class _Wish:
 
 @dataclass(frozen=True)
 class _Said:
-    """An answer before it is put together."""
+    """Text and evidence of an answer, before the fields of the question are added."""
 
     text: str
     by: Literal["ratings", "next item", "view", "history"]
@@ -119,15 +124,15 @@ class _Said:
 
 
 class Answerer:
-    """Answers questions in free words from a recommender and a user encoder's views, one of which may be missing.
+    """Answers free-text questions from a recommender and a user encoder's views, one of which may be missing.
 
     Args:
-        recommender: Scores and rates items; None where only categories are asked about.
-        matcher: Returns what questions are matched by; it is not called before there is one.
-        categories: Names of the categories, if there is no recommender to know them.
-        field: What a category is called, in the singular.
-        views: Views histories by a user encoder; None where there is none that decides on categories.
-        items: Table of the items that questions may name, where no recommender knows them.
+        recommender: Scores and rates items; None if only questions about categories are answered.
+        matcher: Returns the question matcher; called lazily, as loading it may be slow.
+        categories: Names of the categories; the recommender's if empty.
+        field: Noun for a category, in the singular.
+        views: Computes category probabilities of histories by a user encoder; None without such an encoder.
+        items: Table of the items that questions may name; the recommender's, if there is one.
 
     Example:
         >>> answerer = palate.load_answerer("runs/recommender")
@@ -152,12 +157,12 @@ class Answerer:
 
     @cached_property
     def tastes(self) -> CategoryTastes:
-        """Tastes by category; only where there is a recommender."""
+        """Tastes by category, from the recommender; raises :class:`QuestionError` without one."""
         return CategoryTastes(self._scores())
 
     @cached_property
     def names(self) -> CatalogueNames:
-        """Names of the catalogue."""
+        """Names of the catalogue's categories and items, for lookup in questions."""
         items = self._items
         titles = [] if items is None else items["title"].to_list()
         years = [] if items is None else items["year"].to_list()
@@ -170,19 +175,19 @@ class Answerer:
         categories: Sequence[str] = (),
         user_id: str | None = None,
     ) -> AskedQuestion:
-        """Match a question to a kind, with the entities that it names and those given beside it.
+        """Match a question to a kind, with the entities that it names and those given with it.
 
         Args:
-            question: The question. ``{item}`` and ``{category}`` in it stand for the given entities, in their order.
-            item_ids: Items that it asks about, which it need not name.
-            categories: Categories that it asks about.
-            user_id: Whom it is about; a question that names another user is refused.
+            question: The question; ``{item}`` and ``{category}`` are placeholders for the given entities, in order.
+            item_ids: Items of the question, in addition to those that its text names.
+            categories: Categories of the question, likewise.
+            user_id: The user that the question is about; a question that names another user is refused.
 
         Returns:
             The question with its kind.
 
         Raises:
-            QuestionError: It is of no kind that is known or that can be answered here, or what it names is not clear.
+            QuestionError: The question matches no kind, its kind cannot be answered, or a name in it is ambiguous.
             DataError: A given item or category is unknown.
         """
         asked = self.matched(question, item_ids, categories, user_id)
@@ -197,14 +202,14 @@ class Answerer:
         user_id: str | None = None,
         known: Collection[AskedKind] = (),
     ) -> AskedQuestion:
-        """Match a question like :meth:`ask`, whether or not its kind can be answered here.
+        """Match a question like :meth:`ask`, without checking that this answerer can answer its kind.
 
-        ``known`` are kinds that others answer, which a refusal lists, too.
+        ``known`` are kinds that are answered elsewhere, which an error message lists too.
         """
         if len(question) > LONGEST_QUESTION:
             raise QuestionError(
-                f"found {len(question):,} characters, expected a question of at most {LONGEST_QUESTION:,}; ask one "
-                "thing, and give items by their ids"
+                f"found {len(question):,} characters, expected a question of at most {LONGEST_QUESTION:,}; ask a "
+                "shorter one, and give items by their ids"
             )
         given = self._given(item_ids, categories)
         text = question.replace("{item}", f" {ITEM} ").replace("{category}", f" {CATEGORY} ")
@@ -230,7 +235,7 @@ class Answerer:
         categories: Sequence[str] = (),
         k: int = LISTED,
     ) -> list[WordedAnswer]:
-        """Answer a question about each history; arguments and errors as of :meth:`ask` and :meth:`answer_each`."""
+        """Answer a question about each history; arguments and errors as for :meth:`ask` and :meth:`answer_each`."""
         user_id = histories[0].user_id if len(histories) == 1 else None
         asked = self.ask(question, item_ids, categories, user_id)
         return self.answer_each(self.known(histories, [asked.kind]), asked, k)
@@ -238,7 +243,7 @@ class Answerer:
     def known(
         self, histories: Sequence[History], kinds: Collection[AskedKind] = tuple(ASKED)
     ) -> list[KnownTaste]:
-        """Read histories once for any number of questions of some kinds.
+        """Encode histories once, for any number of questions of the given kinds.
 
         Raises:
             DataError: An item is unknown, or a rating is not on the scale.
@@ -256,10 +261,10 @@ class Answerer:
         """Answer a matched question about each user.
 
         Args:
-            users: What is known of them.
+            users: The encoded users.
             asked: The question.
-            k: Items that are recommended or to be avoided.
-            explained: Of these, how many come with reasons, which take most of the time; all if None.
+            k: Number of items to recommend or to advise against.
+            explained: Number of these items with reasons, whose computation takes most of the time; None for all.
         """
         wish = _Wish(k, k if explained is None else explained)
         say = getattr(self, f"_say_{asked.kind.replace('-', '_')}")
@@ -287,35 +292,35 @@ class Answerer:
 
     @property
     def kinds(self) -> tuple[AskedKind, ...]:
-        """Kinds that can be answered."""
+        """Kinds that this answerer can answer."""
         return tuple(kind for kind in ASKED if self._lacking(kind) is None)
 
     @property
     def missing(self) -> dict[AskedKind, str]:
-        """Kinds that cannot be answered, and what to do for them."""
+        """Kinds that cannot be answered, with what they need."""
         return {kind: lacking for kind in ASKED if (lacking := self._lacking(kind)) is not None}
 
     def check_kind(self, kind: AskedKind) -> None:
-        """Raise :class:`QuestionError` for a kind that needs what is not there."""
+        """Raise :class:`QuestionError` for a kind that this answerer cannot answer."""
         if (lacking := self._lacking(kind)) is not None:
-            raise QuestionError(f"a question about {ASKED[kind].meaning} ({kind}) takes {lacking}")
+            raise QuestionError(f"a question about {ASKED[kind].meaning} ({kind}) needs {lacking}")
 
     def needs_recommender(self, kind: AskedKind) -> bool:
-        """Whether a recommender is missing that would answer a kind, or answer it better."""
+        """Whether there is no recommender and a kind would be answered, or answered better, with one."""
         return self.recommender is None and kind not in ("preference", "liked", "disliked")
 
     def needs_view(self, kind: AskedKind) -> bool:
-        """Whether a kind is answered from the view of a user encoder, or from that, too."""
+        """Whether answers to a kind use the category probabilities of a user encoder."""
         rated = self.recommender is not None and self.recommender.ratings is not None
         return kind in (*VIEWED, "avoid") or (kind in ("yes-no", "pair") and not rated)
 
     def _lacking(self, kind: AskedKind) -> str | None:
-        """Say what a kind needs that is not there, and how to get it; None where nothing is."""
+        """Return what a kind needs and the answerer lacks, and how to get it; None if nothing is missing."""
         rated = self.recommender is not None and self.recommender.ratings is not None
         if kind in VIEWED and self.views is None:
-            return f"the view of a user encoder; {_TAKE_A_VIEW}"
+            return f"a user encoder that predicts categories; {_TAKE_A_VIEW}"
         if kind in ("yes-no", "pair", "avoid") and not rated and self.views is None:
-            return f"ratings, or the view of a user encoder; {_TAKE_A_VIEW}"
+            return f"ratings, or a user encoder that predicts categories; {_TAKE_A_VIEW}"
         if (ASKED[kind].items[1] or kind == "recommendation") and self.recommender is None:
             return f"a recommender; {_TRAIN}"
         if kind == "rating" and not rated:
@@ -325,7 +330,7 @@ class Answerer:
     def _given(self, item_ids: Sequence[str], categories: Sequence[str]) -> list[NamedEntity]:
         known = {name: at for at, name in enumerate(self._categories)}
         if wrong := [name for name in categories if name not in known]:
-            raise DataError(f"{wrong[0]!r} is no category{did_you_mean(wrong[0], known)}")
+            raise DataError(f"unknown category {wrong[0]!r}{did_you_mean(wrong[0], known)}")
         found = [self.names.entity("category", known[name]) for name in categories]
         if item_ids:
             found += [self.names.entity("item", int(at)) for at in self._scores().index_of(item_ids)]
@@ -333,20 +338,25 @@ class Answerer:
 
     def _scores(self) -> Recommender:
         if self.recommender is None:
-            raise QuestionError(f"items are known to a recommender; {_TRAIN}")
+            raise QuestionError(f"questions about items need a recommender; {_TRAIN}")
         return self.recommender
 
     def _item_ids(self, asked: AskedQuestion) -> list[str]:
         ids = self._scores().item_ids
         found = list(dict.fromkeys(ids[one.index] for one in asked.entities if one.kind == "item"))
         if len(found) < ASKED[asked.kind].items[0]:
-            raise QuestionError(f"{asked.text!r} names {len(found)} item; expected different ones")
+            raise QuestionError(
+                f"{asked.text!r} names {len(found)} item, expected {ASKED[asked.kind].items[0]} different ones"
+            )
         return found
 
     def _named_categories(self, asked: AskedQuestion) -> list[str]:
         found = list(dict.fromkeys(one.name for one in asked.entities if one.kind == "category"))
         if len(found) < ASKED[asked.kind].categories[0]:
-            raise QuestionError(f"{asked.text!r} names {len(found)} category; expected different ones")
+            expected = ASKED[asked.kind].categories[0]
+            raise QuestionError(
+                f"{asked.text!r} names {len(found)} category, expected {expected} different ones"
+            )
         return found
 
     def _title(self, item_id: str) -> str:
@@ -397,7 +407,7 @@ class Answerer:
             a, b = known[first], known[second]
             chance = float(ndtr((a.mean - b.mean) / np.hypot(a.sd, b.sd)))
             best, rest = (a, b) if chance >= 0.5 else (b, a)
-            because = f": mean ratings of {best.mean:.2f} and {rest.mean:.2f} are to be expected"
+            because = f": the expected mean ratings are {best.mean:.2f} and {rest.mean:.2f}"
             by = "ratings"
         else:
             view = _view(user)
@@ -502,7 +512,7 @@ class Answerer:
         return _Said(text, "ratings", (*chances, *items), reasons)
 
     def _had(self, state: TasteState, item_id: str) -> _Said | None:
-        """Answer about an item that the history holds."""
+        """Return the answer about an item of the history; None if the item is not in it."""
         recommender = self._scores()
         index, title = int(recommender.index_of([item_id])[0]), self._title(item_id)
         if index not in state.seen:
@@ -514,7 +524,7 @@ class Answerer:
         return _Said(sentences.rated_already(title, f"{value:g}"), "history")
 
     def _place(self, state: TasteState, item_id: str) -> tuple[int, float]:
-        """Rank an item among all, and compute above which share of the items it stands, by their popularity."""
+        """Compute an item's rank among all, and the popularity-weighted fraction of other items that rank below it."""
         recommender = self._scores()
         index = int(recommender.index_of([item_id])[0])
         scores = recommender.scores([state])[0]
@@ -527,7 +537,7 @@ class Answerer:
 
 
 def rating_chances(values: Doubles, mean: float, sd: float) -> Doubles:
-    """Compute the chance of each rating of a scale [R] by a normal distribution, cut midway between them."""
+    """Compute the probabilities [R] of the ratings of a scale, as bins of a normal distribution cut midway between."""
     middles = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
     found: Doubles = np.diff(ndtr((middles - mean) / sd))
     return found
@@ -538,25 +548,27 @@ def _because(reasons: Explanation, rated: bool) -> str:
 
 
 def _about(text: str, user_id: str | None) -> str:
-    """Let a question that names a user by id be about this user, or refuse it."""
+    """Replace the id of the user in a question by "this user"; raises :class:`QuestionError` for another id."""
     for found in _USER_BY_ID.finditer(text):
         if found[1] != user_id:
             raise QuestionError(
-                f"the question is about {found[0]!r}; say this user in it, and name the user beside the question"
+                f"the question is about {found[0]!r}, and another user or none is given; write 'this user' in it, and "
+                "give the user separately"
             )
         text = text.replace(found[0], "this user")
     return text
 
 
 def _state(user: KnownTaste) -> TasteState:
-    assert user.state is not None, "there is a recommender, which keeps a state of each user"
+    assert user.state is not None, "with a recommender, each user has a state"
     return user.state
 
 
 def _view(user: KnownTaste) -> TasteView:
     if user.view is None:
         raise QuestionError(
-            f"there is no view of the user {user.user_id!r}; give the history to a model with a view"
+            f"there are no category probabilities of the user {user.user_id!r}; use a model whose user encoder "
+            "predicts categories"
         )
     return user.view
 
@@ -566,7 +578,7 @@ def _yes_no(chance: float) -> tuple[AnswerChance, ...]:
 
 
 def _liked_rather(view: TasteView, name: str) -> float:
-    """Compute the chance that a category is liked rather than disliked."""
+    """Compute the probability that a category is liked rather than disliked."""
     liked, disliked = view.log_odds[name]
     return float(1 / (1 + np.exp(disliked - liked)))
 

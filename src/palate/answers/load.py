@@ -1,4 +1,4 @@
-"""Loads what answers free questions: a recommender, a model with a view, and the matcher of questions."""
+"""Loading of an answerer's parts: a recommender, a model that predicts categories, and the question matcher."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def question_matcher() -> QuestionMatcher:
-    """Make the matcher: with the packaged sentence encoder where it is installed, or by words and characters alone."""
+    """Create the question matcher: with the sentence encoder if installed, or else by words and characters only."""
     if missing_modules("minilm"):
         return QuestionMatcher()
     encoder = ItemEncoder(ItemSettings(), "cpu")
@@ -43,7 +43,7 @@ def question_matcher() -> QuestionMatcher:
 
 @dataclass(frozen=True, eq=False)
 class PackagedViews:
-    """Views by palate's own model, which is loaded and bound to a dataset when the first one is asked for."""
+    """Category probabilities by the packaged model, which is loaded and bound to a dataset on first use."""
 
     dataset: Dataset
     device: str | torch.device
@@ -56,7 +56,7 @@ class PackagedViews:
         return load_model(PACKAGED, data=self.dataset, device=self.device)
 
     def __call__(self, histories: Sequence[History]) -> list[TasteView]:
-        """View histories."""
+        """Compute category probabilities of histories."""
         return views_of(self.model, histories)
 
 
@@ -66,13 +66,13 @@ def answerer_of(
     field: str = "category",
     items: pl.DataFrame | None = None,
 ) -> Answerer:
-    """Make an answerer of a model, a recommender or both.
+    """Create an answerer from a model, a recommender or both.
 
     Args:
-        model: A model that knows the recommender's catalogue; used if its user encoder has a view of its own.
-        recommender: The recommender.
-        field: What a category is called, if there is no model to say it.
-        items: Table of the items that questions may name, where there is no recommender.
+        model: A model with the recommender's catalogue; its views are used if its user encoder predicts categories.
+        recommender: The recommender; None without one.
+        field: Noun for a category, if there is no model.
+        items: Table of the items that questions may name, if there is no recommender.
     """
     if model is None:
         return Answerer(recommender, question_matcher, field=field, items=items)
@@ -88,18 +88,18 @@ def load_answerer(
     data: Dataset | Path | str | None = None,
     device: str | torch.device = "auto",
 ) -> Answerer:
-    """Load what answers free questions about users.
+    """Load an answerer of free-text questions about users.
 
     Args:
-        run: The run of a recommender, or of a language model whose user encoder decides on categories.
-        recommender: The run of a recommender on the same data, beside a language model's; the one that was trained
-            with the model if None.
-        data: The dataset, or its folder; the run's own if None.
-        device: Device of the model.
+        run: Run of a recommender, or of a language model whose user encoder predicts categories.
+        recommender: Run of a recommender on the same data, to use with a language model; None for the one that was
+            trained with the model.
+        data: The dataset, or its folder; None for the run's own.
+        device: Device of the model; ``auto`` takes the first GPU.
 
     Returns:
-        The answerer. Beside a recommender alone it takes palate's own model, bound to the run's data where that has at
-        least two categories.
+        The answerer. For a recommender's run it also uses the packaged model, bound to the run's data, if the data has
+        at least two categories.
 
     Raises:
         DataError: A run or the data cannot be read.

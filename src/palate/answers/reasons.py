@@ -1,7 +1,7 @@
-"""Reasons of a score: what of a user's history it would be lower without, by leaving it out.
+"""Explanations of a score by ablation: the events of the history whose removal lowers the score most.
 
-Nothing is estimated: each candidate is removed from the state, the score is computed again, and what is named is what
-lowers it most together.
+The effects are exact: candidates are removed from the state, and the score is computed again. Events are selected
+greedily, so that together they lower the score most.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 MOST_ITEMS, MOST_CATEGORIES = 3, 2
 LEFT_OUT = 300
-"""Newest events of a history that are left out in turn, so that the cost of a reason is bounded."""
+"""Maximum number of candidate events, the newest ones, which bounds the cost of an explanation."""
 AT_ONCE = 64
-"""Histories that are scored together."""
+"""Batch size of scoring, in histories."""
 SHORTLIST = 24
-"""Events that are tried beside those chosen already, those whose own influence is largest."""
+"""Number of candidates after the first greedy step, those with the largest influence."""
 ScoredBy: TypeAlias = Literal["ratings", "next item"]
 
 
 @dataclass(frozen=True)
 class ItemReason:
-    """An item of the history, and how much the score changes without it and those named before it."""
+    """An item of the history; its influence is the change of the score when removed after the items before it."""
 
     item_id: str
     title: str
@@ -42,7 +42,7 @@ class ItemReason:
 
 @dataclass(frozen=True)
 class CategoryReason:
-    """A category of the item, the number of the history's items that have it, and the change without these."""
+    """A category of the item, its number of events in the history, and the change of the score without these."""
 
     name: str
     count: int
@@ -51,12 +51,12 @@ class CategoryReason:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an item has its score: what of the history raises it, or with ``against`` lowers it."""
+    """Explanation of an item's score: events and categories that raise it, or with ``against`` lower it."""
 
     item_id: str
     title: str
     by: ScoredBy
-    """What the score is: an expected rating, or that of what comes next."""
+    """The score: the expected rating, or the score of the next item."""
     score: float
     against: bool
     items: tuple[ItemReason, ...]
@@ -72,20 +72,20 @@ def explain(
     by: ScoredBy = "next item",
     against: bool = False,
 ) -> Explanation:
-    """Find the reasons of an item's score in a user's history.
+    """Explain an item's score by a user's history.
 
     Args:
         recommender: The recommender.
         state: The user's state.
         item_id: The item.
         by: The score to explain.
-        against: Find what lowers the score instead of what raises it.
+        against: Whether to find what lowers the score instead of what raises it.
 
     Returns:
-        At most 3 items and 2 categories, each of which moves the score in that direction; none where none does.
+        At most 3 items and 2 categories, each of which changes the score in that direction; empty if none does.
 
     Raises:
-        DataError: The item is unknown, or the data has no ratings and these were asked for.
+        DataError: The item is unknown, or ``by`` is "ratings" and the data has none.
     """
     index = recommender.index_of([item_id])
     score = scorer_without(recommender, state, index[0], by)
@@ -124,7 +124,7 @@ def explain(
 def scorer_without(
     recommender: Recommender, state: TasteState, item: int, by: ScoredBy
 ) -> Callable[[Bools], Doubles]:
-    """Return a function from events that are removed, [N, P], to the item's scores without them, [N]."""
+    """Return a function that computes the item's scores [N] without the events marked in a mask [N, P]."""
     if by == "ratings":
         return _rating_without(recommender, state, item)
     window = newest_windows([state])
@@ -162,11 +162,11 @@ def _parts(state: object) -> list[np.ndarray]:
 
 
 def _best_set(drop: Callable[[Bools], Doubles], allowed: Bools) -> list[int]:
-    """Choose events one after the other, each the one that lowers the score most beside those chosen before.
+    """Select events greedily, each the one that lowers the score most together with those selected before.
 
     Args:
-        drop: From removed events [N, P] to how much lower the score is without them, [N].
-        allowed: Which events may be named, [P].
+        drop: Computes the decreases [N] of the score without the events marked in a mask [N, P].
+        allowed: Mask [P] of the events that may be selected.
     """
     number = len(allowed)
     candidates = np.flatnonzero(allowed)[-LEFT_OUT:]
@@ -195,7 +195,7 @@ def _categories(
     score: Callable[[Bools], Doubles],
     sign: float,
 ) -> tuple[CategoryReason, ...]:
-    """List the item's categories without whose items in the history the score is lower."""
+    """Return the categories of the item whose events in the history change the score most in the given direction."""
     names = recommender.items["categories"][item].to_list()
     own = recommender.items["categories"].gather(state.item_index.astype(np.int64))
     rows = [np.asarray(own.list.contains(pl.lit(name)).to_numpy(), dtype=np.bool_) for name in names]
@@ -214,14 +214,17 @@ def _categories(
 def alternatives(
     state: TasteState, chosen: Sequence[int], allowed: Bools, number: int, rng: np.random.Generator
 ) -> Bools | None:
-    """Draw other sets of events of the same ratings as those chosen, [number, P]; None where too few others have them.
+    """Draw random sets of other events with the same ratings as the selected ones, as a control.
 
     Args:
         state: The user's state.
-        chosen: Positions of the chosen events.
-        allowed: Which events may be drawn, [P].
+        chosen: Indices of the selected events.
+        allowed: Mask [P] of the events that may be drawn.
         number: Number of sets.
         rng: Random number generator.
+
+    Returns:
+        Masks [number, P]; None if there are too few other events with these ratings.
     """
     drawn = np.zeros((number, len(state.item_index)), dtype=np.bool_)
     free = allowed.copy()

@@ -1,4 +1,4 @@
-"""Sentences of answers: templates that are filled with facts, and nothing else. Answers made here are called so."""
+"""Sentence templates of answers, which are filled with facts; such answers have the source ``template``."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def likes_category(rating: CategoryRating, like_above: float) -> str:
-    """Say whether a user likes a category, by the mean rating."""
+    """Format whether a user likes a category, by the expected mean rating."""
     yes = rating.chance >= 0.5
     own = f"from {counted(rating.count, 'rating')} of it" if rating.count else "from no rating of it"
     return (
-        f"{'Yes' if yes else 'No'}, the user {'likes' if yes else 'does not like'} {rating.name}: the mean "
-        f"rating to be expected, {own}, is {rating.mean:.2f}, and above {like_above:g} with a chance of "
-        f"{rating.chance:.0%}."
+        f"{'Yes' if yes else 'No'}, the user {'likes' if yes else 'does not like'} {rating.name}: the expected "
+        f"mean rating, {own}, is {rating.mean:.2f}, and above {like_above:g} with a chance of {rating.chance:.0%}."
     )
 
 
 def prefers(better: str, other: str, chance: float, because: str) -> str:
-    """Say which of two a user prefers."""
+    """Format which of two items or categories a user prefers."""
     return f"The user prefers {better} to {other}, with a chance of {chance:.0%}{because}."
 
 
 def viewed_likes(name: str, chance: float) -> str:
-    """Say whether a user likes a category, by the user encoder's view."""
+    """Format whether a user likes a category, by the user encoder's probability."""
     yes = chance >= 0.5
     return (
         f"{'Yes' if yes else 'No'}, the user {'likes' if yes else 'does not like'} {name}, rather than "
@@ -49,22 +48,22 @@ def viewed_likes(name: str, chance: float) -> str:
 
 
 def rated_already(title: str, rating: str) -> str:
-    """Say what rating of an item the history holds."""
+    """Format the rating of an item in the history."""
     return f"The user has rated {title} already: {rating}."
 
 
 def had_already(title: str) -> str:
-    """Say that the history holds an item."""
+    """Format that an item is in the history, for data without ratings."""
     return f"The user's history has {title} already."
 
 
 def rates(title: str, rating: float, sd: float, high: float) -> str:
-    """Say how a user would rate an item."""
+    """Format the predicted rating of an item."""
     return f"The user would rate {title} about {rating:.1f} of {high:g}, give or take {sd:.1f}."
 
 
 def likes_item(title: str, chance: float, like_above: float) -> str:
-    """Say whether a user would like an item, by the chance of a rating."""
+    """Format whether a user would like an item, by the probability of a rating above the threshold."""
     yes = chance >= 0.5
     said = "would probably like" if yes else "would probably not like"
     return (
@@ -74,21 +73,21 @@ def likes_item(title: str, chance: float, like_above: float) -> str:
 
 
 def takes_item(title: str, place: int, among: int, chance: float, noun: str) -> str:
-    """Say whether an item suits a user where nothing is rated, by its place among all."""
+    """Format whether an item suits a user, for data without ratings, by its rank among all items."""
     yes = chance >= 0.5
     return (
-        f"{'Yes' if yes else 'No'}, {title} {'is' if yes else 'is not'} something for this user: it stands at place "
-        f"{place:,} of {counted(among, noun)}, and above {chance:.0%} of what is taken as often as it is popular."
+        f"{'Yes' if yes else 'No'}, {title} {'suits' if yes else 'does not suit'} this user: it ranks {place:,} of "
+        f"{counted(among, noun)}, above {chance:.0%} of the items weighted by popularity."
     )
 
 
 def comes_next(title: str, chance: float, others: Sequence[str]) -> str:
-    """Say which of several items comes next."""
+    """Format which of several items comes next."""
     return f"{title} comes next, with a chance of {chance:.0%}, rather than {listed(others, 'or')}."
 
 
 def recommended(titles: Sequence[str], personal: bool) -> str:
-    """Recommend items, best first."""
+    """Format recommended items, best first."""
     if not titles:
         return "There is no item left to recommend."
     first = f"Recommended is {titles[0]}" + (f", then {listed(titles[1:])}" if titles[1:] else "")
@@ -96,7 +95,7 @@ def recommended(titles: Sequence[str], personal: bool) -> str:
 
 
 def because_of(reasons: Explanation, rated: bool) -> str:
-    """Give the reasons of a score as a sentence."""
+    """Format an explanation of a score."""
     if not reasons.items:
         return (
             f"{NO_REASON}."
@@ -111,19 +110,19 @@ def because_of(reasons: Explanation, rated: bool) -> str:
 
 
 def likes_and_dislikes(view: TasteView, field: str) -> str:
-    """Name the categories that a user likes and dislikes."""
+    """Format the categories that a user likes and dislikes."""
     if not view.liked and not view.disliked:
         return f"{NO_ANSWER}."
     return f"{likes(view, field).removesuffix('.')} and {dislikes(view, field).removeprefix('The user ')}"
 
 
 def likes(view: TasteView, field: str) -> str:
-    """Name the categories that a user likes."""
+    """Format the categories that a user likes."""
     return f"The user likes {listed([one.name for one in view.liked]) or f'no {field} above others'}."
 
 
 def dislikes(view: TasteView, field: str) -> str:
-    """Name the categories that a user dislikes."""
+    """Format the categories that a user dislikes."""
     return f"The user doesn't like {listed([one.name for one in view.disliked]) or f'any {field} less than others'}."
 
 
@@ -135,7 +134,16 @@ def profile(
     field: str,
     changed: tuple[ChangedShare | None, ChangedShare | None, int],
 ) -> str:
-    """Write a profile of two sentences: tastes and how sure they are, and what changed lately."""
+    """Format a profile: likes and dislikes with probabilities, and recent changes.
+
+    Args:
+        view: Liked and disliked categories with probabilities.
+        counts: Number of events by category.
+        events: Number of events.
+        rated: Whether the data has ratings.
+        field: Noun for a category, in the singular.
+        changed: Result of :meth:`CategoryTastes.changes`.
+    """
     noun = "rating" if rated else "event"
     if not events:
         return f"{NO_ANSWER}. There are no {plural(noun)}."
@@ -149,7 +157,7 @@ def profile(
 
 
 def avoided(view: TasteView | None, titles: Sequence[str], field: str) -> str:
-    """Say what not to show a user."""
+    """Format the categories and items that a user should not be shown."""
     names = [] if view is None else [one.name for one in view.disliked]
     if not names and not titles:
         return f"Nothing stands out that the user should not be shown: no {field} is disliked."

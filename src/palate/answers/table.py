@@ -1,4 +1,4 @@
-"""Tables of answers for many users, written in parts, so that an interrupted job goes on, and joined at the end."""
+"""Tables of answers for many users, written in parts, so that an interrupted job resumes, and joined at the end."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from palate.system.engines import ShardEngine
 
 AT_ONCE = 64
-"""Users whose histories are read together."""
+"""Batch size, in users."""
 A_PART = 1_024
-"""Users of a part, the most whose answers an interruption loses."""
+"""Number of users per part; an interruption loses at most one part per process."""
 COLUMNS = {
     "user_id": pl.String,
     "question": pl.String,
@@ -37,19 +37,19 @@ COLUMNS = {
     "chances": pl.String,
     "reasons": pl.String,
 }
-"""Columns of the table; chances and reasons are JSON."""
+"""Columns of the table; ``chances`` and ``reasons`` hold JSON."""
 
 
 @dataclass(frozen=True)
 class AnsweringRuns:
-    """What answers, by its paths: for processes that load it themselves."""
+    """Paths of an answerer's runs and data, from which worker processes load it."""
 
     run: Path
     recommender: Path | None
     data: Path | None
     device: str
 
-    @lru_cache(maxsize=1)  # noqa: B019 - a process answers from one
+    @lru_cache(maxsize=1)  # noqa: B019 - one instance per process
     def loaded(self) -> tuple[Answerer, Dataset]:
         """Load the answerer, and the dataset of the users."""
         from palate.answers.load import load_answerer
@@ -62,7 +62,7 @@ class AnsweringRuns:
 
 @dataclass(frozen=True)
 class AnswerPart:
-    """A part of a table of answers, for a process that loads what answers."""
+    """Task of a worker process: a part of a table of answers."""
 
     source: AnsweringRuns
     user_ids: tuple[str, ...]
@@ -72,11 +72,11 @@ class AnswerPart:
 
     @property
     def done(self) -> bool:
-        """Whether the part is there."""
+        """Whether the part has been written."""
         return self.file.is_file()
 
     def run(self) -> int:
-        """Write the part; returns its number of users."""
+        """Write the part unless it exists; returns its number of users."""
         if not self.done:
             job = AnswerJob(*self.source.loaded(), self.user_ids, self.asked, self.k, "")
             _write_part(job, self.user_ids, self.file, lambda done: None)
@@ -85,7 +85,7 @@ class AnswerPart:
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """What a table is made of."""
+    """Content of a table of answers: the answerer, the users and the questions."""
 
     answerer: Answerer
     dataset: Dataset
@@ -93,11 +93,11 @@ class AnswerJob:
     asked: Sequence[AskedQuestion]
     k: int
     identity: str
-    """Tells apart what answers: paths of runs and digests of what they hold."""
+    """Identity of the answerer: paths and digests of its runs."""
 
     @property
     def settings(self) -> str:
-        """What an interrupted table must have in common with this one to be gone on with."""
+        """Settings as JSON; an interrupted job with the same settings is resumed."""
         users = hashlib.sha256("\n".join(self.user_ids).encode()).hexdigest()
         asked = [asdict(one) for one in self.asked]
         data = self.dataset.info.fingerprint
@@ -109,17 +109,17 @@ def read_questions(path: Path, answerer: Answerer) -> list[AskedQuestion]:
     """Read and match the questions of a file.
 
     Args:
-        path: A question a line; or in a file .jsonl an object a line, of ``question`` and perhaps ``item_ids`` and
-            ``categories``.
-        answerer: Matches them.
+        path: File with one question per line; or as .jsonl one object per line with ``question`` and optionally
+            ``item_ids`` and ``categories``.
+        answerer: Matches the questions.
 
     Returns:
         The questions.
 
     Raises:
-        DataError: The file cannot be read, or a line is no question or of no kind that can be answered.
+        DataError: The file cannot be read, or a line is invalid or of a kind that cannot be answered.
     """
-    lines = read_text(path, "no such file of questions; give one with a question a line").splitlines()
+    lines = read_text(path, "no such file of questions; give one with a question per line").splitlines()
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -130,7 +130,7 @@ def read_questions(path: Path, answerer: Answerer) -> list[AskedQuestion]:
         except (QuestionError, DataError) as error:
             raise DataError(str(error), path, number) from None
     if not found:
-        raise DataError("no question; expected one a line", path)
+        raise DataError("found no question, expected one per line", path)
     return found
 
 
@@ -143,21 +143,21 @@ def write_answers(
 ) -> int:
     """Write the answers to all questions about all users.
 
-    Parts lie in a folder beside ``out`` until all are there; a job of the same settings goes on with them.
+    Parts are kept in a folder next to ``out`` until all are complete; a job with the same settings resumes with them.
 
     Args:
-        job: What to ask.
-        out: The table: Parquet, CSV or JSON lines by its suffix.
-        progress: Callback (done, total) with numbers of users.
-        engine: Writes the parts by processes of its own; this process does if None.
-        runs: What they load, which the job's answerer is of.
+        job: The answerer, users and questions.
+        out: File of the table: Parquet, CSV or JSON lines by its suffix.
+        progress: Called with the number of users done and their total.
+        engine: Runs the parts in worker processes; None for this process.
+        runs: Paths from which worker processes load the job's answerer; required with ``engine``.
 
     Returns:
         The number of rows.
 
     Raises:
-        OutputError: The table cannot be written, or another process writes it.
-        DataError: A history cannot be read.
+        OutputError: The table cannot be written, or is being written by another process.
+        DataError: A history is invalid.
     """
     total = len(job.user_ids)
 
@@ -216,9 +216,11 @@ def _read_question(path: Path, number: int, line: str) -> dict[str, object]:
         found = json.loads(line)
         wanted = {"question": str, "item_ids": list, "categories": list}
         if not isinstance(found, dict) or not isinstance(found.get("question"), str):
-            raise ValueError("expected an object with a question")
+            raise ValueError("expected an object with a text question")
         if wrong := [name for name, value in found.items() if not isinstance(value, wanted.get(name, ()))]:
-            raise ValueError(f"{wrong[0]!r} is not expected so; there are question, item_ids and categories")
+            raise ValueError(
+                f"unknown or invalid field {wrong[0]!r}, expected question (text), item_ids and categories (lists)"
+            )
     except ValueError as error:
         raise DataError(str(error), path, number) from None
     return found

@@ -1,4 +1,4 @@
-"""Tastes of a user by category: a user encoder's view, and mean ratings as the recommender expects them."""
+"""Tastes of a user by category: a user encoder's probabilities, and mean ratings expected by the recommender."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from palate.recommend.state import TasteState
 
 OWN_RATINGS = 5.0
-"""Ratings of a category after which a user's own mean counts as much as what the recommender expects of them."""
+"""Shrinkage of a category's mean rating: ratings at which the user's mean weighs as much as the prediction."""
 CHANGED = 1.96
-"""Standard errors by which the share of a category among the newest events must differ to have changed."""
+"""Significance threshold of a changed share, in standard errors."""
 FEWEST_NEW, SHARE_NEW = 10, 0.25
-"""Newest events that are compared with the earlier ones: a quarter of the history, and at least ten."""
+"""Number of newest events that are compared with earlier ones: a quarter of the history, at least ten."""
 
 
 @dataclass(frozen=True)
 class ViewedTaste:
-    """A category that the user encoder names, with the probability that the user's full history says so."""
+    """A category that the user encoder chose, with the probability of the label by the full history."""
 
     name: str
     chance: float
@@ -38,22 +38,22 @@ class ViewedTaste:
 
 @dataclass(frozen=True)
 class TasteView:
-    """What a user encoder makes of a history: the categories that it names, and its log-odds of each."""
+    """A user encoder's predictions for a history: the categories that it chose, and the log-odds of all."""
 
     liked: tuple[ViewedTaste, ...]
     disliked: tuple[ViewedTaste, ...]
     log_odds: Mapping[str, tuple[float, float]]
-    """That a category is liked, and disliked."""
+    """Log-odds that a category is liked and that it is disliked."""
 
 
 def views_of(model: PersonalizedModel, histories: Sequence[History]) -> list[TasteView]:
-    """View histories by a model whose user encoder decides on categories itself."""
+    """Compute the views of histories by a model whose user encoder predicts categories."""
     return views_of_prompt(model, model.encode(histories))
 
 
 def views_of_prompt(model: PersonalizedModel, user: UserPrompt) -> list[TasteView]:
-    """Read the views of encoded users."""
-    assert user.category_logits is not None, "the user encoder has a view"
+    """Convert the logits of encoded users to views."""
+    assert user.category_logits is not None, "the user encoder predicts categories"
     names, logits = model.settings.categories, user.category_logits.double().cpu().numpy()
     named = _named(logits, model.settings.task.max_labels) if user.named is None else user.named.cpu().numpy()
     found = []
@@ -72,7 +72,7 @@ def views_of_prompt(model: PersonalizedModel, user: UserPrompt) -> list[TasteVie
 
 
 def _named(logits: Doubles, most: int) -> Ints:
-    """Name what is likelier liked, or disliked, than not, likeliest first, [B, 2, most]; -1 for none."""
+    """Choose categories [B, 2, most] with a probability above one half, most probable first, padded with -1."""
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :most]  # [B, most, 2]
     named = np.where(np.take_along_axis(logits, ranked, axis=1) > 0, ranked, -1)
     return np.asarray(named.transpose(0, 2, 1), dtype=np.int64)
@@ -80,20 +80,20 @@ def _named(logits: Doubles, most: int) -> Ints:
 
 @dataclass(frozen=True)
 class CategoryRating:
-    """Mean rating that a user gives, or would give, to a category's items."""
+    """Expected mean rating by a user of a category's items."""
 
     name: str
     count: int
-    """Ratings of it in the history."""
+    """Number of the category's ratings in the history."""
     mean: float
     sd: float
     chance: float
-    """That this mean is above the dataset's threshold of a like."""
+    """Probability that the mean is above the dataset's threshold of a like."""
 
 
 @dataclass(frozen=True)
 class ChangedShare:
-    """A category's share among the newest events, and among those before."""
+    """A category's share among the newest events, and among earlier ones."""
 
     name: str
     newest: float
@@ -103,8 +103,8 @@ class ChangedShare:
 class CategoryTastes:
     """Tastes by category from states of a recommender.
 
-    A category's mean rating is the user's own, drawn towards what the rating model expects of the user for the
-    category's items, the popular ones counting more.
+    A category's mean rating is the user's mean, shrunk towards the mean of the rating model's predictions for the
+    category's items, weighted by popularity.
     """
 
     def __init__(self, recommender: Recommender) -> None:
@@ -113,7 +113,7 @@ class CategoryTastes:
 
     @cached_property
     def membership(self) -> sparse.csr_matrix:
-        """Which item has which category, [I, L]."""
+        """Membership of items in categories, [I, L]."""
         listed = self.recommender.items["categories"].to_list()
         pairs = [
             (item, self._index[name])
@@ -127,7 +127,7 @@ class CategoryTastes:
 
     @cached_property
     def _centres(self) -> Doubles:
-        """Mean vectors of the categories' items, [M, L, K + 1]."""
+        """Popularity-weighted mean factors of the categories' items, [M, L, K + 1]."""
         weights = self.membership.multiply(
             popularity_weights(self.recommender.scorer.popularity)[:, None]
         ).tocsr()
@@ -136,7 +136,7 @@ class CategoryTastes:
         return np.stack([np.asarray(weights.T @ one) / total for one in items])
 
     def ratings(self, state: TasteState) -> list[CategoryRating]:
-        """Expect the mean ratings of all categories; raises :class:`DataError` where the data has no ratings."""
+        """Predict the mean ratings of all categories; raises :class:`DataError` for data without ratings."""
         model, facts = self.recommender.rating_model, self.recommender.facts
         assert state.ratings is not None
         users, covariance = (one[0] for one in model.posterior(state.ratings))  # [M, K], [M, K, K]
@@ -164,10 +164,10 @@ class CategoryTastes:
         return {name: int(count[at]) for name, at in self._index.items()}
 
     def changes(self, state: TasteState) -> tuple[ChangedShare | None, ChangedShare | None, int]:
-        """Find the category that rose most among the newest events, and the one that fell most, if any clearly did.
+        """Find the categories whose share increased and decreased most among the newest events.
 
         Returns:
-            The two, and the number of newest events; 0 where there are too few to compare.
+            Both, None if not significant, and the number of newest events; 0 if there are too few events to compare.
         """
         events = len(state.item_index)
         newest = max(FEWEST_NEW, int(SHARE_NEW * events))

@@ -1,4 +1,4 @@
-"""Matched questions in the wordings that language models are trained on."""
+"""Rephrasing of matched questions in the wordings that language models are trained on."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ if TYPE_CHECKING:
     from palate.schema import QuestionKind
 
 TRAINED: tuple[QuestionKind, ...] = ("preference", "liked", "disliked", "yes-no", "pair")
-"""Kinds that a language model alone answers; names of items take a recommender, which knows them."""
+"""Kinds that a language model can answer; questions about items need a recommender."""
 
 
 def in_trained_words(asked: AskedQuestion, categories: Sequence[str], field: str) -> Question:
-    """Word a question as a language model is trained on it, with where the categories stand that it names.
+    """Rephrase a question in a wording that language models are trained on, with the positions of its categories.
 
     Args:
         asked: The question.
         categories: Names of the model's categories.
-        field: What a category is called, in the singular.
+        field: Noun for a category, in the singular.
 
     Raises:
         QuestionError: Language models are not trained on this kind.
     """
     if asked.kind not in TRAINED:
         raise QuestionError(
-            f"a question about {asked.meaning} ({asked.kind}) is answered from a recommender; see  palate ask  and "
-            "palate answers"
+            f"a question about {asked.meaning} ({asked.kind}) needs a recommender; use  palate ask  or  palate answers"
         )
     index = [categories.index(one.name) for one in asked.entities if one.kind == "category"]
     worded = about_categories(WORDINGS[asked.kind].trained[0], index, categories, fields=plural(field))

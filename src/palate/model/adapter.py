@@ -1,7 +1,7 @@
-"""Adapters: a model without a catalogue speaks through another language model, which is not trained.
+"""Adapters of the universal user encoder to another, frozen backbone.
 
-The user encoder keeps its network. Names stand in the user prompt as the other backbone's own token embeddings, and
-what is trained is the adapter alone: the vectors around them, the projections of the user's state, the task prompt.
+The network of the user encoder is kept. Names in the user prompt are token embeddings of the new backbone, and only
+the adapter is trained: the vectors around the names, the projections of the user's state, and the task prompt.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from palate.encoders.spoken import NamesPrompt
 
 HEADINGS = (" likes", " dislikes")
-"""Words that the headings of the two halves start from."""
+"""Words whose embeddings initialise the headings of liked and disliked names."""
 COMMA, END, STATE = ",", ".", " user"
-"""Words that the other vectors of the user prompt start from."""
+"""Words whose embeddings initialise the other vectors of the user prompt."""
 FAINT = 0.1
-"""Initial gain of the user's state, relative to that of a new layer: at first the vectors are words."""
+"""Initial gain of the projections of the user's state, relative to a new layer, so that vectors start near words."""
 
 
 def adapted(
@@ -35,13 +35,13 @@ def adapted(
     """Return a model with another backbone, whose trainable weights are an adapter to it.
 
     Args:
-        model: A model whose weights know no catalogue, none of which is trained.
-        backbone: The other backbone, whose weights are not trained either.
-        source: Its source.
+        model: A model with a universal user encoder, whose weights stay frozen.
+        backbone: The other backbone, whose weights stay frozen too.
+        source: Source of the other backbone.
         settings: Length and text of the task prompt.
 
     Returns:
-        The model, bound to what it was bound to.
+        The new model, bound to the same data.
     """
     encoder = model.settings.user_encoder
     assert isinstance(encoder, UniversalSettings)
@@ -70,7 +70,7 @@ def adapted(
 
 @torch.no_grad()
 def _start_from_words(prompt: NamesPrompt, backbone: Backbone) -> None:
-    """Initialise the vectors around the names from the backbone's tokens."""
+    """Initialise the vectors around the names from token embeddings of the backbone."""
     words = backbone.mean_embeddings([*HEADINGS, COMMA, END, STATE])
     prompt.heading.copy_(words[:2, None].expand_as(prompt.heading))
     prompt.comma.copy_(words[2])

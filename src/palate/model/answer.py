@@ -1,4 +1,4 @@
-"""One answer about one history, with the interactions that the model read."""
+"""A single answer about a history, with the interactions that the model read, as ``palate generate`` prints it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Answer:
     text: str
     window: list[Interaction]
     device: str
-    """Device on which it was computed."""
+    """Device of the computation."""
     expected_f1: float | None = None
-    """With a promise, expected F1 of the liked categories that the answer names, by the user encoder's chances."""
+    """Expected F1 of the answer's liked categories under the user encoder's probabilities; None without a promise."""
 
 
 def answer(
@@ -62,13 +62,13 @@ def answer(
     Args:
         run: The run's folder, or ``packaged``.
         history: The interactions, of which the model reads the most recent ones.
-        new_items: Items of the history that are not in the catalogue; they are encoded first.
-        instruction: The question; the trained instruction if None.
-        backbone: Folder of a backbone that is not saved with the model, if it has moved.
-        device: Device of the computation.
-        constrained: Whether the answer is constrained to what the task allows; as the model was saved if None.
-        data: Dataset to bind a model to whose weights know no catalogue.
-        promise: Expected F1 below which the answer is that not enough is known; None to answer in any case.
+        new_items: Items of the history that are not in the catalogue, and have to be encoded.
+        instruction: The question; None for the trained instruction.
+        backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
+        device: Device of the computation; ``auto`` takes the first GPU.
+        constrained: Whether decoding is constrained by the task's grammar; None for the model's setting.
+        data: Dataset that a model without its own catalogue is bound to.
+        promise: Expected F1 below which the model abstains; None to always answer.
 
     Returns:
         The answer.
@@ -76,12 +76,12 @@ def answer(
     Raises:
         DataError: An item is unknown, a rating is not on the model's scale, or the backbone cannot read the
             instruction.
-        MismatchError: The instruction is longer than the backbone's context, there is no such device, or a promise is
-            asked of a model without probabilities or for another question than the trained one.
+        MismatchError: The instruction exceeds the backbone's context length, there is no such device, or a promise is
+            given for a model without probabilities or with another question than the trained one.
     """
     if promise is not None and instruction is not None:
         raise MismatchError(
-            "a promise is about the trained question; leave out the promise or the instruction"
+            "a promise is for the trained instruction only; leave out the promise or the instruction"
         )
     named = find_model(run, backbone, data)
     if instruction is not None:
@@ -100,14 +100,14 @@ def answer(
 
 
 def _expected_f1(model: PersonalizedModel, user: UserPrompt, text: str) -> float:
-    """Compute the expected F1 of the liked categories that an answer about one encoded user names."""
+    """Compute the expected F1 of the liked categories in an answer about one encoded user."""
     settings = model.settings
     most = settings.task.max_labels
     said = Verbalizer(settings.categories, settings.category_field, most).read([text])
     named = np.isin(np.arange(len(settings.categories)), said.liked[0])[None]
     if (expected := user.expected_f1(named, most)) is None:
         raise MismatchError(
-            f"a promise needs a user encoder that gives probabilities, and {settings.user_encoder.kind!r} gives none; "
-            "leave the promise out"
+            f"a promise needs a user encoder that predicts probabilities, which {settings.user_encoder.kind!r} does "
+            "not; leave the promise out"
         )
     return float(expected[0])

@@ -1,4 +1,4 @@
-"""How a model answers: freely, within the grammar, from drafts, or by choosing between answers."""
+"""Third layer of the model class: answers by free or constrained decoding, from drafts, or as a choice."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from palate.tasks.questions import Question
 
 
 class AnsweringModel(ReadingModel):
-    """User prompts to answers."""
+    """Model that generates, drafts and scores answers from user prompts."""
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__(settings, backbone, table)
         self.constrained = settings.grammar
-        """Whether answers are constrained to what the task allows: every name at most once, from the catalogue."""
+        """Whether decoding is constrained by the task's grammar: names of the catalogue, each at most once."""
         self._grammar: tuple[tuple[tuple[str, ...], str, int, tuple[str, ...]], Grammar] | None = None
 
     @torch.inference_mode()
@@ -47,15 +47,15 @@ class AnsweringModel(ReadingModel):
         """Generate an answer for each history by greedy decoding.
 
         Args:
-            histories: B histories, oldest event first. :meth:`visible` shows which part of each is read.
-            instruction: One for all users or one for each; the trained one if None.
+            histories: B histories, oldest event first; :meth:`visible` returns the part of each that is read.
+            instruction: One for all users or one for each; None for the trained one.
 
         Returns:
             B answers.
 
         Raises:
             DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
-                differ in length.
+                have different lengths.
         """
         return self._answer(self.encode(histories), instruction) if len(histories) else []
 
@@ -69,9 +69,9 @@ class AnsweringModel(ReadingModel):
         """Generate answers from user prompts, such as stored ones or those of a state.
 
         Args:
-            user_prompts: [B, M, E], B tensors [M, E] of different lengths, or a result of :meth:`encode`, with which
-                questions about categories are asked with vectors of these categories.
-            instruction: One for all users or one for each; the trained one if None.
+            user_prompts: [B, M, E], B tensors [M, E] of different lengths, or a result of :meth:`encode`, which also
+                holds user-specific vectors of the categories that a question names.
+            instruction: One for all users or one for each; None for the trained one.
             streamer: Receives the tokens as they are generated.
 
         Returns:
@@ -85,7 +85,7 @@ class AnsweringModel(ReadingModel):
         """Prefill the prefix of the histories into the KV cache, for :meth:`generate_after`.
 
         Raises:
-            MismatchError: The backbone is an encoder-decoder, or attends to the user's vectors: there is no prefix.
+            MismatchError: The backbone is an encoder-decoder, or reads user vectors by cross-attention.
             DataError: As for :meth:`generate`.
         """
         if self.frame is None:
@@ -94,23 +94,23 @@ class AnsweringModel(ReadingModel):
             )
         if self.conditioning is not None:
             raise MismatchError(
-                "the layers attend to the user's vectors, which are in no prefix; use generate()"
+                "the backbone reads user vectors by cross-attention and not in a prefix; use generate()"
             )
         return self._prefix(self.encode(histories))
 
     @torch.inference_mode()
     def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
-        """Generate an answer for each of the prefix's B users; the prefix can be used again."""
+        """Generate an answer for each of the prefix's B users; the prefix is not modified."""
         return self._answer(prefix, instruction)
 
     @torch.inference_mode()
     def choose(
         self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
     ) -> Tensor:
-        """Compute the probabilities of C answers for each of B windows, normalised over the answers, [B, C].
+        """Compute the probabilities [B, C] of C answers for each of B windows, normalised over the answers.
 
-        They are the next token's probabilities if the answers of each window start with different tokens, otherwise
-        those of all tokens.
+        If the answers of each window start with different tokens, only the first token is scored, otherwise all
+        tokens.
         """
         texts = [text for row in choices for text in row]
         tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
@@ -123,16 +123,16 @@ class AnsweringModel(ReadingModel):
         texts: Sequence[str],
         instruction: Instruction = None,
     ) -> Tensor:
-        """Compute the log-probability of a text as the answer to each user prompt, including its end token, [B].
+        """Compute the log-probability [B] of a text as the answer for each user prompt, including its end token.
 
-        The user prompts are as for :meth:`generate_from`.
+        The user prompts are those of :meth:`generate_from`.
         """
         prompt = self.complete(self._given(user_prompts), instruction)
         return log_likelihood(self.backbone, self.frame, prompt, *self._tokens(texts))
 
     @property
     def grammar(self) -> Grammar:
-        """The answers that the task allows, over the backbone's tokens.
+        """The grammar of the task's answers over the backbone's tokens.
 
         Raises:
             MismatchError: The task has no grammar.
@@ -140,7 +140,7 @@ class AnsweringModel(ReadingModel):
         settings = self.settings
         if tasks.find(settings.task.kind).build is not CategoryPreference:
             raise MismatchError(
-                f"answers to the task {settings.task.kind!r} cannot be constrained, because it has no grammar; set "
+                f"answers to the task {settings.task.kind!r} cannot be constrained, as it has no grammar; set "
                 "model.grammar=false"
             )
         ratings = tuple(f"{value:g}" for value in self.table.rating_values)
@@ -151,7 +151,7 @@ class AnsweringModel(ReadingModel):
         return self._grammar[1]
 
     def _given(self, user_prompts: Tensor | Sequence[Tensor] | UserPrompt) -> UserPrompt:
-        """Batch user prompts from outside, of any device and scale."""
+        """Batch user prompts given by a caller, on any device and of any scale."""
         if isinstance(user_prompts, UserPrompt):
             return self.like_tokens(user_prompts.to(self.device))
         return self.like_tokens(UserPrompt.of([one.to(self.device) for one in user_prompts]))
@@ -159,7 +159,7 @@ class AnsweringModel(ReadingModel):
     def _answer(
         self, before: UserPrompt | Prefix, instruction: Instruction, streamer: TokenStreamer | None = None
     ) -> list[str]:
-        """Generate an answer for each of B users, after their prompts or a prefix that has been read."""
+        """Generate an answer for each of B users, from their user prompts or a prefilled prefix."""
         questions, most = self._questions(instruction), self.settings.max_new_tokens
         prefix = before if isinstance(before, Prefix) else None
         asked = self._asked(questions)
@@ -169,7 +169,7 @@ class AnsweringModel(ReadingModel):
         said = self._drafts(before, each, prompt, most)
         rest = [row for row, draft in enumerate(said) if draft is None]
         if rest and (streamer is not None or prefix is not None):
-            rest = list(range(len(said)))  # one generation for all
+            rest = list(range(len(said)))  # a single generation for all
         if rest:
             some = prompt if len(rest) == len(said) else prompt[torch.tensor(rest, device=self.device)]
             constraint = self._constraint(before, each, rest)
@@ -185,7 +185,7 @@ class AnsweringModel(ReadingModel):
     def _drafts(
         self, before: UserPrompt | Prefix, questions: Sequence[Question], prompt: Prompt, most: int
     ) -> list[list[int] | None]:
-        """Draft the answers of B users from what their encoder has decided; None where the backbone writes its own."""
+        """Draft the answers of B users from their encoder's decisions; None where the backbone has to generate."""
         nothing: list[list[int] | None] = [None] * len(prompt.mask)
         if not self.constrained or before.named is None:
             return nothing
@@ -209,9 +209,9 @@ class AnsweringModel(ReadingModel):
     def _constraint(
         self, before: UserPrompt | Prefix, questions: Sequence[Question], rows: Sequence[int]
     ) -> GrammarProcessor | None:
-        """Return what constrains the answers to some of B users' questions, if :attr:`constrained` is set.
+        """Return the logits processor for some of B users' questions; None unless :attr:`constrained` is set.
 
-        If the user encoder decides on names, an answer says these.
+        If the user encoder has decided on names, answers are constrained to them.
         """
         if not self.constrained:
             return None

@@ -1,4 +1,4 @@
-"""Instructions as a backbone reads them: tokens, and vectors of the categories that are asked about."""
+"""Tokenised instructions, with user-specific vectors inserted after the names of categories."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Tokenized instructions of B users, or one for all."""
+    """Tokenised instructions of B users, or one for all."""
 
     tokens: Tensor  # [B, T] or [1, T]
     mask: Tensor  # [B, T] or [1, T]
-    category: Tensor | None = None  # [B, Q] categories that are asked about, -1 for none
-    begun: Tensor | None = None  # [B, Q] the token that begins each one's name
-    after: Tensor | None = None  # [B, Q] the token that ends it
+    category: Tensor | None = None  # [B, Q] indices of the categories named, -1 for none
+    begun: Tensor | None = None  # [B, Q] position of the first token of each name
+    after: Tensor | None = None  # [B, Q] position of the last token of each name
 
     @classmethod
     def of(cls, instructions: Sequence[str | Question], tokenizer: PreTrainedTokenizerBase) -> Asked:
-        """Tokenize instructions."""
+        """Tokenise instructions."""
         asked = [Question.of(one) for one in instructions]
         most = max((len(one.entities) for one in asked), default=0)
         ids, mask, ends = padded_tokens(tokenizer, [one.text for one in asked], offsets=most > 0)
@@ -48,12 +48,12 @@ class Asked:
 
     @classmethod
     def of_round(cls, one: Round) -> Asked:
-        """Return the instructions of a training round."""
+        """Create the instructions from a training round."""
         about = (one.get("category"), one.get("begun"), one.get("after"))
         return cls(one["instruction"], one["instruction_mask"], *about)
 
     def as_round(self, target: Tensor, target_mask: Tensor) -> Round:
-        """Return these instructions and their targets [B, N'] as a training round."""
+        """Convert the instructions and their targets [B, N'] to a training round."""
         one = Round(
             instruction=self.tokens, instruction_mask=self.mask, target=target, target_mask=target_mask
         )
@@ -76,14 +76,14 @@ class Asked:
         """Embed the instructions of B users.
 
         Args:
-            embed: Embeds tokens [...] as [..., E].
+            embed: Embeds token ids [...] as [..., E].
             users: Number B of users.
-            entities: Vectors of the categories, conditioned on the users, [B, L, E]; a name stands alone if None.
-            places: Marks of the first S tokens of a name [S, E], for a backbone that can read them: added to the
-                tokens together with the category's vector; names stand as in any text if None.
+            entities: User-specific vectors of the categories, [B, L, E]; None to insert nothing.
+            places: Position embeddings [S, E] for the first S tokens of a name, added to its tokens together with the
+                category's vector, for a backbone trained with them; None to add nothing.
 
         Returns:
-            Vectors [B, T', E] with their mask [B, T'], where each name is followed by its category's vector.
+            Vectors [B, T', E] with their mask [B, T'], in which each name is followed by its category's vector.
         """
         vectors, mask = embed(self.tokens).expand(users, -1, -1), self.mask.expand(users, -1)
         if entities is None or self.category is None or self.begun is None or self.after is None:
@@ -100,7 +100,7 @@ class Asked:
         return vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1])), mask
 
     def _marks(self, entities: Tensor, at: Tensor, places: Tensor) -> Tensor:
-        """Compute what is added to the tokens at [B, T] of names with vectors [B, Q, E], [B, T, E]."""
+        """Compute the summands [B, T, E] for tokens at positions [B, T], from the vectors [B, Q, E] of names."""
         assert self.category is not None
         assert self.begun is not None
         assert self.after is not None

@@ -1,4 +1,4 @@
-"""Which data a model is over: other items, another dataset, another population or another label rule."""
+"""Fifth layer of the model class: models of the same weights over other items, datasets or label rules."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class BindableModel(TrainableModel):
-    """Models of the same weights over other data."""
+    """Model that can be bound to other data, as a new model that shares its weights."""
 
     @property
     def summary(self) -> PopulationSummary:
         """Summary of the population that the user encoder is bound to.
 
         Raises:
-            MismatchError: The user encoder reads none, or is bound to no data yet.
+            MismatchError: The user encoder reads no summary, or is not bound to data yet.
         """
         return known_summary(self.binding.summary)
 
@@ -55,13 +55,12 @@ class BindableModel(TrainableModel):
 
         Args:
             dataset: The dataset.
-            near: Lengths of the only histories that will be asked about, which takes less time; histories of any
-                length if empty.
-            truth: Interactions that the labels come from which decisions are calibrated on.
-            kind: Windows that they are calibrated on.
+            near: Lengths of the histories to calibrate decisions for, which is faster; any length if empty.
+            truth: Interactions from which the labels for the calibration are computed.
+            kind: Kind of windows for the calibration.
 
         Returns:
-            The summary, with decisions that are calibrated on these users for this model.
+            The summary, with decisions of this model calibrated on these users.
 
         Raises:
             MismatchError: The user encoder reads no summary.
@@ -70,23 +69,23 @@ class BindableModel(TrainableModel):
         return self.binding.summarised(dataset, task, near, truth, kind, self._events)
 
     def bind(self, dataset: Dataset, summary: PopulationSummary | None = None) -> Self:
-        """Return a model over another dataset, which shares this model's weights: other categories, names and ratings.
+        """Return a model over another dataset, with its categories, names and ratings; the weights are shared.
 
         Args:
             dataset: The dataset.
-            summary: Summary of its population; that of its training users (:meth:`summarised`) if None.
+            summary: Summary of its population; None for that of its training users (:meth:`summarised`).
 
         Returns:
             The model.
 
         Raises:
-            MismatchError: The user encoder's weights, or some of them, are of one catalogue.
+            MismatchError: Weights of the user encoder depend on the catalogue that they were trained on.
         """
-        self.binding  # noqa: B018 - raises where there is none
+        self.binding  # noqa: B018 - raises for encoders that cannot be bound
         if getattr(self.settings.user_encoder, "latent", None) is not None:
             raise MismatchError(
-                "the latent queries of the model's user encoder are of one catalogue, and no other data can be given "
-                "to it; train it on that data, or take a model without"
+                "the latent queries of the model's user encoder are of one catalogue, and it cannot be bound to other "
+                "data; train it on that data, or use a model without latent queries"
             )
         task = load_task(self.settings.task, dataset.info)
         backbone = Backbone(self.backbone, self.tokenizer, self.frame)
@@ -96,12 +95,12 @@ class BindableModel(TrainableModel):
         return self._over(build_category_table(dataset), settings, found)
 
     def with_summary(self, summary: PopulationSummary) -> Self:
-        """Return a model that reads another summary of the population, which shares this model's weights.
+        """Return a model that reads another summary of the population; the weights are shared.
 
         Raises:
-            MismatchError: The user encoder reads no summary, or this one is of other categories or ratings.
+            MismatchError: The user encoder reads no summary, or the summary has other categories or ratings.
         """
-        self.binding  # noqa: B018 - raises where there is none
+        self.binding  # noqa: B018 - raises for encoders that cannot be bound
         values = tuple(float(value) for value in self.table.rating_values)
         for what, found, expected in (
             ("categories", summary.categories, self.settings.categories),
@@ -109,23 +108,23 @@ class BindableModel(TrainableModel):
         ):
             if found != expected:
                 raise MismatchError(
-                    f"the summary is of the {what} {_some(found)}, and the model of {_some(expected)}; summarise the "
+                    f"the summary has the {what} {_some(found)}, and the model {_some(expected)}; summarise the "
                     "model's data"
                 )
         return self._over(self.table, self.settings, summary)
 
     def with_items(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> Self:
-        """Return a model with additional items, which shares this model's weights; this model is not changed.
+        """Return a model with additional items; the weights are shared, and this model is not changed.
 
         Args:
             items: New items. Known ones are accepted if their texts are the same.
-            encoder: The item encoder of the model's table, if its files have moved since the training.
+            encoder: The item encoder of the model's table, if its files were moved; None to load it by its name.
 
         Returns:
             The model with the new items.
 
         Raises:
-            DataError: An item is known with other texts.
+            DataError: An item is known with another text.
             MismatchError: ``encoder`` is not the encoder of the table.
         """
         if not items:
@@ -133,22 +132,22 @@ class BindableModel(TrainableModel):
         return self.with_table(extended_table(self.table, items, encoder, self.device))
 
     def with_table(self, table: Table) -> Self:
-        """Return a model over another catalogue, which shares this model's weights.
+        """Return a model over another catalogue; the weights are shared.
 
         Raises:
-            MismatchError: The table was made with another item encoder, or has another rating scale.
+            MismatchError: The table has another item encoder or another rating scale.
         """
         if made_by(table) != made_by(self.table):
             raise MismatchError(
                 f"the model was trained on {described_table(self.table)}, and the new table holds "
-                f"{described_table(table)}; make it as the model's was made"
+                f"{described_table(table)}; use a table of the same kind and item encoder"
             )
         if not np.array_equal(table.rating_values, self.table.rating_values):
             raise MismatchError(
-                f"the model knows the ratings {_listed(self.table.rating_values)}, the new table has "
+                f"the model has the ratings {_listed(self.table.rating_values)}, the new table "
                 f"{_listed(table.rating_values)}; use data on the same scale"
             )
-        # a new category of an item is not read by weights of one catalogue
+        # weights of one catalogue cannot read new categories
         if not (isinstance(table, CategoryTable) and self.settings.binds):
             return self._over(table, self.settings)
         if table.categories == self.settings.categories:
@@ -157,17 +156,17 @@ class BindableModel(TrainableModel):
         return self._over(table, settings, self.summary.extended(table.categories))
 
     def with_task(self, task: TaskSettings) -> Self:
-        """Return a model that answers by another label rule, once it is bound to data; the weights are shared."""
+        """Return a model with another label rule, effective when it is bound to data; the weights are shared."""
         return self._over(self.table, self.settings.model_copy(update={"task": task}))
 
     def with_encoder(self, encoder: nn.Module, settings: PersonalizedSettings, table: Table) -> Self:
-        """Return a model with another user encoder over a table, which shares all other weights."""
+        """Return a model with another user encoder over a table; all other weights are shared."""
         other = self._over(table, settings)
         other.user_encoder = encoder
         return other
 
     def learn_own(self) -> None:
-        """Give each category a vector of its own in the user encoder, in place; at first it adds nothing."""
+        """Add a trainable, zero-initialised vector per category to the user encoder, in place."""
         if isinstance(self.user_encoder, UniversalEncoder):
             self.user_encoder.learn_own()
             self._note_own()
@@ -175,9 +174,9 @@ class BindableModel(TrainableModel):
     def _over(
         self, table: Table, settings: PersonalizedSettings, summary: PopulationSummary | None = None
     ) -> Self:
-        """Return a model of the same weights over a table and, if given, another population."""
+        """Return a model of the same weights over a table and, if given, another population summary."""
         other = copy(self)
-        other._modules = dict(self._modules)  # the same modules, so that one can be exchanged
+        other._modules = dict(self._modules)  # a copy, so that modules can be exchanged in the new model
         other.table, other.settings = table, settings
         lookup = catalogue_of(table, settings.user_encoder, self.tokenizer, settings.event_texts)
         other.catalogue = lookup.to(self.device)
@@ -192,14 +191,14 @@ class BindableModel(TrainableModel):
             spelled(self.tokenizer, some)
             for some in (summary.categories, nothing_named(self.settings.category_field))
         )
-        # a function, because a module would become part of the encoder's
+        # a function, as a module would be registered as a submodule of the encoder
         scaled = None if self.token_like is None else self.token_like.forward
         binding = Binding(summary, names, nothing, self.backbone.get_input_embeddings, scaled)
         bound: nn.Module = self.binding.bound(binding)
         return bound
 
     def _note_own(self) -> None:
-        """Keep in the settings how many categories have a vector of their own."""
+        """Update the number of per-category vectors in the settings."""
         if isinstance(self.user_encoder, UniversalEncoder):
             encoder = self.settings.user_encoder.model_copy(update={"own": self.user_encoder.own})
             self.settings = self.settings.model_copy(update={"user_encoder": encoder})
@@ -210,5 +209,5 @@ def _listed(values: np.ndarray) -> str:
 
 
 def _some(values: Sequence[object], most: int = 5) -> str:
-    """List the first values."""
+    """Format the first values."""
     return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")

@@ -1,4 +1,4 @@
-"""Builds a model from a recipe, a dataset and its item table."""
+"""Construction of an untrained model from a recipe, a dataset and its item table."""
 
 from __future__ import annotations
 
@@ -67,32 +67,32 @@ class BuiltBackbone:
     backbone: Backbone
     source: BackboneSource | None
     max_new_tokens: int
-    """Maximum length of an answer in tokens."""
+    """Maximum length of an answer, in tokens."""
     random_state: Tensor
-    """torch's random state after building the backbone, from which the model's weights are drawn."""
+    """State of torch's random generator after building the backbone, for the initialisation of the other weights."""
     start: PersonalizedModel | None = None
-    """Model that the training starts from, with all its parts."""
+    """Pretrained model of ``model.start``, from which training starts; None without one."""
 
 
 def build_backbone(
     recipe: Recipe, dataset: Dataset, task: Task, tell: Callable[[str], None] = lambda line: None
 ) -> BuiltBackbone:
-    """Build or load the recipe's backbone, and check that it can read and write the data's texts.
+    """Build or load the recipe's backbone, and check that it can read and generate the data's texts.
 
-    This precedes the encoding of the items, which may take long.
+    Called before the encoding of the items, which may be slow, so that errors appear early.
 
     Args:
         recipe: The recipe.
-        dataset: The dataset, with the names and titles that the backbone reads and writes.
-        task: The task, with the targets that it writes.
-        tell: Called with messages about names that got tokens of their own, and about texts that it cannot read.
+        dataset: The dataset, with the names and titles that the backbone reads and generates.
+        task: The task, with its target texts.
+        tell: Called with messages about names that became new tokens, and about texts that the backbone cannot read.
 
     Returns:
         The checked backbone.
 
     Raises:
-        MismatchError: The backbone cannot be loaded, or cannot write a name.
-        RecipeError: Answers would be truncated, or prompts are longer than its context.
+        MismatchError: The backbone cannot be loaded, or cannot generate a name.
+        RecipeError: Answers would be truncated, or prompts exceed the backbone's context length.
     """
     torch.manual_seed(recipe.seed)
     if recipe.model.start is not None:
@@ -116,7 +116,15 @@ def build_model(
 ) -> PersonalizedModel:
     """Build the recipe's model before training; some user encoders are initialised from the catalogue.
 
-    ``built`` is the result of :func:`build_backbone`; built here if None.
+    Args:
+        recipe: The recipe.
+        dataset: The dataset.
+        task: The task over the dataset.
+        table: Result of :func:`build_table`.
+        built: Result of :func:`build_backbone`; None to build the backbone here.
+
+    Returns:
+        The model, untrained except for parts that are loaded.
     """
     built = built or build_backbone(recipe, dataset, task)
     torch.set_rng_state(built.random_state)
@@ -177,7 +185,7 @@ def build_table(
     Args:
         recipe: The recipe, with the item encoder.
         dataset: The dataset.
-        progress: Callback (done, total) with numbers of texts.
+        progress: Called with the number of encoded texts and their total.
         device: Device of the item encoder.
 
     Returns:
@@ -187,7 +195,7 @@ def build_table(
     if isinstance(settings, TextSettings):
         return build_block_table(dataset, settings.descriptions)
     reads = user_encoders.find(settings.kind).reads
-    started = recipe.model.start is not None  # its user encoder is the start's own
+    started = recipe.model.start is not None  # uses the user encoder of model.start
     by_category = started or "categories" in reads
     by_vector = getattr(settings, "latent", None) is not None or ("vectors" in reads and not started)
     if by_category and not by_vector:
@@ -200,23 +208,20 @@ def build_table(
 def _started(
     recipe: Recipe, name: str, dataset: Dataset, task: Task, tell: Callable[[str], None]
 ) -> BuiltBackbone:
-    """Load the model that the training starts from.
-
-    Of its weights only the network's are trained or, with another backbone, only those of the adapter to it.
-    """
+    """Load the model of ``model.start``, with only its network trainable, or only the adapter to a new backbone."""
     settings = check_model(name)
     if not settings.binds:
         kind = settings.user_encoder.kind
         raise RecipeError(
-            f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; name a model of "
-            "the kind 'universal', or its user encoder by model.user_encoder_from"
+            f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; give a model with "
+            "a 'universal' one, or take its user encoder with model.user_encoder_from"
         )
     given, start = recipe.model.user_encoder, settings.user_encoder
     if recipe.model.added_latent is not None and given.model_copy(
         update={"latent": None, "own": getattr(start, "own", 0)}
     ) != start.model_copy(update={"latent": None}):
         raise RecipeError(
-            f"model.user_encoder: {given} differs from that of {name} in more than latent; give latent alone"
+            f"model.user_encoder: {given} differs from that of {name} in more than latent; give only latent"
         )
     exchanged = recipe.model.exchanged_backbone
     loaded = None if exchanged is None else load_backbone(exchanged)
@@ -239,7 +244,7 @@ def _started(
 def _tokenizer_texts(
     recipe: Recipe, settings: RandomT5Settings, dataset: Dataset, task: Task
 ) -> Iterator[str]:
-    """Yield the texts to train a tokenizer on: instruction, targets and, if requested, item texts."""
+    """Yield the training texts of a new tokenizer: instruction, targets and, if requested, item texts."""
     labels = len(dataset.categories)
     nothing = np.full((labels, 1), -1)
     each = np.arange(labels)[:, None]
@@ -287,7 +292,7 @@ def _check_what_is_read(
         if longest > encoder.max_length:
             tell(
                 f"the longest text of an item has {longest:,} tokens, and a history at most {encoder.max_length:,}: "
-                "where such an item is the newest, it stands alone, cut at the end"
+                "if such an item is the newest, the history is this item only, truncated"
             )
         history = min(encoder.max_length, recipe.windows.longest * longest)
     frame = 0 if backbone.frame is None else len(backbone.frame.opening) + len(backbone.frame.closing)

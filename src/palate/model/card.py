@@ -1,4 +1,4 @@
-"""Model card, saved as README.md with the model."""
+"""The model card: README.md of a saved model, with the hub's metadata."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ history = palate.History("someone", item_ids={item_ids}, ratings={ratings}, time
 print(model.generate([history])[0])
 ```
 
-**Limits.** It knows the items in `items/` (more can be added by their texts) and the instruction above. It was made
-from the ratings of the dataset named here: whose licence and whose biases are the dataset's.
+**Limits.** The model knows the items in `items/` (more can be added by their texts) and the instruction above. It was
+trained on the ratings of the dataset named here, whose licence and biases apply to it.
 """
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Contents of a model card besides the settings."""
+    """Values that are inserted into a model card."""
 
     settings: PersonalizedSettings
     encoder_parameters: int
@@ -59,13 +59,13 @@ class CardFacts:
     ratings: Sequence[float]
     """Two ratings, for the example."""
     name: str = "this folder"
-    """Where the model is loaded from: a folder, or its name on the hub."""
+    """Source to load the model from: a folder, or its name on the hub."""
     licence: str | None = None
-    """Licence of the model as the hub names it; the card has none where it is not given."""
+    """Licence of the model, by the hub's identifier; None for a card without licence."""
 
 
 def model_card(facts: CardFacts) -> str:
-    """Write the model card: description, training data, usage and limitations."""
+    """Format the model card: description, training data, usage and limitations."""
     settings = facts.settings
     return _CARD.format(
         metadata=_metadata(facts),
@@ -87,7 +87,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _metadata(facts: CardFacts) -> str:
-    """Write the metadata by which the hub lists a model, as YAML."""
+    """Format the hub's metadata of the model as YAML."""
     settings = facts.settings
     named = settings.backbone.settings.name if settings.backbone is not None else None
     scores = None

@@ -1,4 +1,4 @@
-"""Contents of a saved model's ``config.json``."""
+"""Schema of a saved model's ``config.json``, and checks of a model without loading its weights."""
 
 from __future__ import annotations
 
@@ -28,60 +28,64 @@ CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "ba
 POPULATION = "population.safetensors"
 """Files and folders of a saved model."""
 ON_THE_HUB = (CONFIG, CARD, WEIGHTS, POPULATION, f"{BACKBONE}/*", f"{ITEMS}/*")
-"""The same as patterns: what is downloaded of a model on the hub."""
+"""Patterns of the files that are downloaded of a model on the hub."""
 
 
 class PersonalizedSettings(Frozen):
-    """Configuration of a saved model: what is needed to rebuild it, and its origin."""
+    """Configuration of a saved model: all that is needed to rebuild it, and its origin."""
 
     model_type: Literal["palate"] = "palate"
     format: Literal[1] = 1
     user_encoder: UserEncoderSettings
     task_prompt: int
+    """Length K of the task prompt, in vectors."""
     window: int
     """Maximum number of most recent interactions that are read, for user encoders that do not read whole histories."""
     max_new_tokens: int
-    """Maximum length of an answer in tokens."""
+    """Maximum length of an answer, in tokens."""
     instruction: str
+    """Instruction of the task that the model was trained on."""
     task: AnyTaskSettings
     category_field: str
+    """Noun for a category, in the singular."""
     categories: tuple[str, ...]
     data_name: str
     data_fingerprint: str
     feedback: Feedback = "ratings"
     """Whether the data has ratings."""
     repeats: bool = False
-    """Whether the data keeps each of a user's interactions with an item, not the last alone."""
+    """Whether the data keeps all of a user's interactions with an item, instead of the last one only."""
     event_types: EventTypes | None = None
-    """What events weigh by their types, where the data's have some."""
+    """Weights of event types; None for data without types."""
     like_tokens: bool = False
+    """Whether soft prompts are rescaled to the distance of token embeddings from their mean."""
     user_first: bool = False
     """Whether the task prompt is placed after the user prompt instead of before it."""
     conditioning: ConditioningKind = "prompt"
-    """Whether the user's vectors stand in the prompt, or the backbone's layers attend to them."""
+    """Whether user vectors are part of the prompt, or cross-attention layers in the backbone attend to them."""
     cross_attention_every: int = 1
-    """With ``cross-attention``, after every n-th layer."""
+    """With ``cross-attention``, a layer is added after every n-th layer of the backbone."""
     grammar: bool = False
-    """Whether answers are constrained to what the task allows."""
+    """Whether decoding is constrained by the task's grammar."""
     event_texts: bool = False
-    """Whether what users wrote of events is read."""
+    """Whether texts of events, such as reviews, are read."""
     backbone: BackboneSource | None = None
     """Source of the backbone; None if it is saved with the model."""
     training: TrainingRecord | None = None
-    """Record of the training; None if it was not trained, or was saved by an earlier version."""
+    """Record of the training; None for an untrained model, or one saved by an earlier version."""
 
     @property
     def binds(self) -> bool:
-        """Whether the user encoder's weights know no catalogue, so that the model can be bound to any data."""
+        """Whether the user encoder's weights are independent of the catalogue, so that it can be bound to any data."""
         return user_encoders.find(self.user_encoder.kind).reads == "categories"
 
     @property
     def unbound(self) -> bool:
-        """Whether the model is bound to no data yet."""
+        """Whether the model is not bound to data yet."""
         return not self.categories
 
     def over(self, info: DatasetInfo) -> PersonalizedSettings:
-        """Return the settings of the model that is bound to other data."""
+        """Return the settings of this model bound to another dataset."""
         return self.model_copy(
             update={
                 "instruction": load_task(self.task, info).instruction,
@@ -97,7 +101,7 @@ class PersonalizedSettings(Frozen):
 
     @property
     def unrated(self) -> Unrated:
-        """What an interaction without a rating weighs; None if ratings are required."""
+        """Value of an interaction without a rating, or weights of event types; None if ratings are required."""
         return None if self.feedback == "ratings" else self.event_types or 1.0
 
     @classmethod
@@ -105,8 +109,8 @@ class PersonalizedSettings(Frozen):
         """Load a saved model's ``config.json``.
 
         Raises:
-            DataError: It is missing, damaged, or written by an earlier version.
-            MismatchError: It names a user encoder or task that is not registered.
+            DataError: The file is missing, invalid, or written by an earlier version.
+            MismatchError: The file names a user encoder or task that is not registered.
         """
         content = read_bytes(path, "no model here; expected a folder that 'palate train' finished")
         try:
@@ -116,13 +120,13 @@ class PersonalizedSettings(Frozen):
                 raise MismatchError(f"{path}: {faults(error)}") from error
             if old := renamed_keys(error, MODEL, tags=("t5", "causal")):
                 raise DataError(
-                    f"{old}; an earlier version saved this model: train it again", path
+                    f"{old}; this model was saved by an earlier version: train it again", path
                 ) from error
             raise DataError(f"{faults(error)}; copy the model again", path) from error
 
 
 def model_folder(run: Path | str) -> Path:
-    """Return the model's folder of a run by its name; the folder itself if it is one."""
+    """Return the model's folder of a run, or the folder itself if it holds a model."""
     found = run_folder(run)
     return found.model if found.model.is_dir() else found.path
 
@@ -133,18 +137,18 @@ def model_settings(run: Path | str) -> PersonalizedSettings:
 
 
 def check_model(run: Path | str, backbone: str | None = None) -> PersonalizedSettings:
-    """Check a run's model without loading its weights.
+    """Check that a run's model is complete, without loading its weights.
 
     Args:
         run: A run's folder, or one of ``save_pretrained``.
-        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+        backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
 
     Returns:
-        Its configuration.
+        The model's configuration.
 
     Raises:
-        DataError: There is no complete model.
-        MismatchError: The backbone is not where it was, or is given although it is saved with the model.
+        DataError: The model is missing or incomplete.
+        MismatchError: The backbone's folder is missing, or is given although it is saved with the model.
     """
     folder, settings = model_folder(run), model_settings(run)
     source = settings.backbone
@@ -154,11 +158,11 @@ def check_model(run: Path | str, backbone: str | None = None) -> PersonalizedSet
             raise DataError("is missing; copy the model again", folder / name)
     if source is None:
         if backbone is not None:
-            raise MismatchError(f"{run} holds its backbone; leave --backbone out")
+            raise MismatchError(f"{run} has its own backbone; leave --backbone out")
     else:
         place = Path(source.settings.name if backbone is None else backbone).expanduser()
         if place.is_absolute() and not place.exists():
-            was = "" if backbone is None else f", in the place of {source.settings.name!r}"
+            was = "" if backbone is None else f", to replace {source.settings.name!r}"
             raise MismatchError(
                 f"there is no backbone at {str(place)!r}{was}, which {run} was trained with; {ELSEWHERE}"
             )

@@ -1,7 +1,7 @@
-"""Conformance suite of decoder-only backbones: does a model read and write what palate gives it, as palate assumes?
+"""Conformance suite of decoder-only backbones, run by ``palate check-backbone``.
 
-Every check compares two ways that must give the same, on prompts like those of trained models: vectors that are no
-tokens, of several lengths, before an instruction.
+Most checks compute logits in two equivalent ways and compare them, on prompts like those of trained models:
+soft-prompt vectors of several lengths, followed by an instruction.
 """
 
 from __future__ import annotations
@@ -40,15 +40,17 @@ TEXTS = (
 """Instructions of the prompts."""
 ANSWERS = ("The user likes Drama", "yes", "The user likes Comedy, Drama and doesn't like Horror")
 NAMES = ("Drama", "Film-Noir", "Sci-Fi & Fantasy", "Música", "{braces}", "Комедия", "剧情", "ドラマ")
-"""Names that answers may have to say."""
+"""Names of categories in several scripts, which answers may contain."""
 LENGTHS = (7, 3, 12)
-"""Vectors of the user prompts."""
+"""Lengths of the user prompts, in vectors."""
 TASK_PROMPT = 4
+"""Length of the task prompt, in vectors."""
 EXACT = 2e-3
-"""Largest difference of two ways that are equal but for rounding in float32, in standard deviations of the logits."""
+"""Tolerance for rounding in float32: maximum difference, in standard deviations of the logits."""
 NARROW = 0.1
-"""Standard deviation of what bfloat16 changes, in standard deviations of the logits."""
+"""Tolerance for bfloat16: standard deviation of the difference, in standard deviations of the logits."""
 MOST_WRITTEN = 12
+"""Maximum length of generated answers, in tokens."""
 
 
 _Result: TypeAlias = tuple[bool | None, str]
@@ -60,9 +62,9 @@ class ConformanceCheck:
 
     name: str
     passed: bool | None
-    """None where there was nothing to check."""
+    """None if the check does not apply."""
     found: str
-    """What was measured, or why nothing was."""
+    """The measurement, or the reason why the check does not apply."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Conformance:
     """Results of all checks of a backbone."""
 
     architecture: str | None
-    """Class of the model; None if it could not be loaded."""
+    """Class name of the model; None if it could not be loaded."""
     checks: tuple[ConformanceCheck, ...]
 
     @property
@@ -85,11 +87,11 @@ def check_conformance(
     """Run the conformance suite on a decoder-only model.
 
     Args:
-        settings: Its name and revision.
+        settings: Name and revision of the model.
         report: Called with each result.
 
     Returns:
-        The results. A model that cannot be loaded fails the first check, and no other is run.
+        The results; a model that cannot be loaded fails the first check, and the others are skipped.
     """
     done: list[ConformanceCheck] = []
 
@@ -113,13 +115,13 @@ def check_conformance(
 def _result(check: Callable[[_Subject], _Result], subject: _Subject) -> _Result:
     try:
         return check(subject)
-    except Exception as error:  # whatever a model's own code raises is what its user has to know
+    except Exception as error:  # any error in the model's code is a result of the check
         said = " ".join(str(error).split())
         return False, f"{type(error).__name__}: {said[:300]}"
 
 
 class _Subject:
-    """A backbone and the prompts that it is checked with."""
+    """The backbone under test, with prompts and their logits."""
 
     def __init__(self, settings: CausalSettings, backbone: Backbone) -> None:
         assert backbone.frame is not None, "a decoder-only backbone has a frame"
@@ -129,7 +131,7 @@ class _Subject:
         random = torch.Generator().manual_seed(0)
 
         def soft(count: int) -> Tensor:
-            """Vectors near tokens, [count, E]."""
+            """Draw vectors [count, E] near token embeddings."""
             ids = torch.randint(backbone.vocab_size, (count,), generator=random)
             near = backbone.token_embeddings(ids).detach()
             return near + 0.5 * near.std() * torch.randn(near.shape, generator=random)
@@ -166,7 +168,7 @@ class _Subject:
 
     @torch.no_grad()
     def logits(self, prompt: Prompt) -> Tensor:
-        """Compute the logits at every vector, [B, N, V]."""
+        """Compute the logits [B, N, V] at every vector of a prompt."""
         found: Tensor = self.model(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.mask,
@@ -177,19 +179,19 @@ class _Subject:
 
     @cached_property
     def raw_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer with the special tokens that it adds."""
+        """The original tokenizer, which adds its special tokens."""
         place, revision = loadable_name(self.settings), self.settings.revision
         return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
 
     @cached_property
     def last(self) -> list[Tensor]:
-        """Logits after each prompt without padding, [V]."""
+        """Logits [V] after each prompt without padding."""
         return [self.logits(one)[0, -1] for one in self.alone]
 
 
 @torch.no_grad()
 def _tokens_as_vectors(subject: _Subject) -> _Result:
-    """Compare tokens with their vectors: the layers must be fed the same."""
+    """Check that input ids and their embeddings give equal logits."""
     ids = subject.asked[:1][:, subject.asked_mask[0].bool()]
     bare = subject.model(input_ids=ids, use_cache=False).logits.float()
     vectors = Prompt(subject.embedded(ids), torch.ones_like(ids))
@@ -197,7 +199,7 @@ def _tokens_as_vectors(subject: _Subject) -> _Result:
 
 
 def _scaling(subject: _Subject) -> _Result:
-    """Measure by how much the embedding scales its rows, which must be the same for all tokens."""
+    """Check that the embedding layer scales its rows by the same factor for all tokens."""
     weight = subject.model.get_input_embeddings().weight.detach().float()
     ids = subject.asked.unique()
     rows, read = weight[ids].norm(dim=1), subject.embedded(ids).norm(dim=1)
@@ -211,7 +213,7 @@ def _scaling(subject: _Subject) -> _Result:
 
 @torch.no_grad()
 def _causal(subject: _Subject) -> _Result:
-    """Exchange the last vectors: logits before them must stay."""
+    """Check causality: changing the last vectors must not change the logits before them."""
     one = subject.alone[0]
     other = one.embeddings.clone()
     other[:, -3:] = other[:, -3:].flip(2)
@@ -220,7 +222,7 @@ def _causal(subject: _Subject) -> _Result:
 
 
 def _masks(subject: _Subject) -> _Result:
-    """Put noise where the mask is 0: what comes after must stay."""
+    """Check the attention mask: noise in masked vectors must not change the logits after them."""
     whole = subject.prompt
     noise = torch.randn(whole.embeddings.shape, generator=torch.Generator().manual_seed(1))
     noisy = torch.where(whole.mask[..., None].bool(), whole.embeddings, noise * whole.embeddings.std())
@@ -228,13 +230,13 @@ def _masks(subject: _Subject) -> _Result:
 
 
 def _padding(subject: _Subject) -> _Result:
-    """Compare prompts in a padded batch with each alone: positions must not count padding."""
+    """Check that prompts in a padded batch have the same logits as alone, with positions that skip padding."""
     return _same(subject.logits(subject.prompt)[:, -1], torch.stack(subject.last))
 
 
 @torch.no_grad()
 def _positions(subject: _Subject) -> _Result:
-    """Leave positions out for a prompt without padding; shuffled vectors must be read otherwise."""
+    """Check that default positions equal explicit ones without padding, and that the order of vectors matters."""
     one = subject.alone[0]
     bare = subject.model(inputs_embeds=one.embeddings, use_cache=False).logits.float()
     same, found = _same(bare, subject.logits(one))
@@ -242,23 +244,23 @@ def _positions(subject: _Subject) -> _Result:
     turned[:, 1:-1] = turned[:, 1:-1].flip(1)
     apart = _apart(subject.logits(Prompt(turned, one.mask))[0, -1], subject.last[0])
     if apart < EXACT:
-        return False, "the order of the vectors changes nothing"
+        return False, "the order of the vectors does not change the logits"
     return same, found
 
 
 @torch.no_grad()
 def _kept_logits(subject: _Subject) -> _Result:
-    """Ask for the last logits alone."""
+    """Check ``logits_to_keep``, by which only the last logits are computed."""
     one = subject.alone[0]
     kept = subject.model(inputs_embeds=one.embeddings, use_cache=False, logits_to_keep=2).logits.float()
     if kept.shape[1] != 2:
-        return False, f"logits_to_keep=2 gives {kept.shape[1]}"
+        return False, f"logits_to_keep=2 returns the logits of {kept.shape[1]} positions, expected 2"
     return _same(kept, subject.logits(one)[:, -2:])
 
 
 @torch.no_grad()
 def _prefix(subject: _Subject) -> _Result:
-    """Read what stands before an instruction, the same for all users, into the KV cache first."""
+    """Check that prefilling the prefix of an instruction into the KV cache does not change the logits."""
     vectors, mask = subject.embedded(subject.asked[:1]), subject.asked_mask[:1]
     vectors, mask = vectors[:, mask[0].bool()].expand(len(LENGTHS), -1, -1), mask[:, mask[0].bool()]
     asked = vectors, mask.expand(len(LENGTHS), -1)
@@ -274,7 +276,7 @@ def _prefix(subject: _Subject) -> _Result:
 
 @torch.no_grad()
 def _generate(subject: _Subject) -> _Result:
-    """Follow greedy answers of a padded batch, each alone, in one pass: every token must be the likeliest."""
+    """Check that ``generate`` decodes greedily: each token must have the highest logit in a pass without padding."""
     stops = ends(subject.model, subject.frame)
     written = write(subject.model, subject.frame, subject.prompt, MOST_WRITTEN).tolist()
     least, tokens = 0.0, 0
@@ -288,18 +290,21 @@ def _generate(subject: _Subject) -> _Result:
         least, tokens = max(least, float(behind.max())), tokens + len(answer)
         if least > EXACT:
             place = int(behind.argmax())
-            return False, f"answer {row + 1}: token {place + 1} lies {least:.2g} behind the likeliest"
-    return True, f"{tokens} tokens of {len(written)} answers, none behind the likeliest"
+            return False, (
+                f"answer {row + 1}: the logit of token {place + 1} is {least:.2g} standard deviations below the "
+                "maximum"
+            )
+    return True, f"{tokens} tokens of {len(written)} answers, each with the highest logit"
 
 
 def _until_the_end(ids: list[int], stops: list[int]) -> list[int]:
-    """Cut an answer after its end token."""
+    """Truncate an answer after its end token."""
     places = [place for place, token in enumerate(ids) if token in stops]
     return ids[: places[0] + 1] if places else ids
 
 
 def _end(subject: _Subject) -> _Result:
-    """Look the end tokens up."""
+    """Check that all end tokens are in the embedding's vocabulary."""
     stops = ends(subject.model, subject.frame)
     rows = subject.model.get_input_embeddings().weight.shape[0]
     named = ", ".join(f"{subject.tokenizer.convert_ids_to_tokens(one)!r}" for one in stops if one < rows)
@@ -307,12 +312,12 @@ def _end(subject: _Subject) -> _Result:
 
 
 def _framed(subject: _Subject) -> _Result:
-    """Compare the frame around an instruction with the tokenizer's own text."""
+    """Check that the frame around an instruction equals the tokenizer's encoding of plain text."""
 
     def whole(text: str) -> list[int]:
         ids: list[int] = subject.raw_tokenizer(f"{text}\n")["input_ids"]
         end = subject.frame.end
-        return ids[:-1] if ids[-1] == end else ids  # some tokenizers end every text
+        return ids[:-1] if ids[-1] == end else ids  # some tokenizers append an end token
 
     return _frame_is(subject, subject.backbone, whole)
 
@@ -325,14 +330,14 @@ def _frame_is(subject: _Subject, backbone: Backbone, whole: Callable[[str], list
     expected = whole(text)
     if joined == expected:
         return True, f"{len(backbone.frame.opening)} tokens before, {len(backbone.frame.closing)} after"
-    return False, f"{joined} is not {expected}"
+    return False, f"found the tokens {joined}, expected {expected}"
 
 
 def _chat(subject: _Subject) -> _Result:
-    """Compare the frame of ``chat: true`` with the chat template's own text."""
+    """Check that the frame of ``chat: true`` equals the encoding of the chat template."""
     raw = subject.raw_tokenizer
     if not raw.chat_template:
-        return None, "no chat template: model.backbone.chat=true is not possible, false is"
+        return None, "the model has no chat template; train with model.backbone.chat=false"
 
     def whole(text: str) -> list[int]:
         turns = [{"role": "user", "content": text}]
@@ -346,27 +351,30 @@ def _chat(subject: _Subject) -> _Result:
 
 
 def _names(subject: _Subject) -> _Result:
-    """Spell names of several scripts and read them back."""
+    """Check that names of several scripts survive encoding and decoding."""
     back = [subject.tokenizer.decode(ids).strip() for ids in spelled(subject.tokenizer, NAMES)]
     lost = [f"{name!r} as {said!r}" for name, said in zip(NAMES, back, strict=True) if name != said]
     if lost:
-        return None, f"cannot say {', '.join(lost)}; names of the data are checked before a training"
-    return True, f"{len(NAMES)} names in {len({name[0] for name in NAMES})} spellings come back"
+        return None, f"decodes {', '.join(lost)}; names of the data are checked before training"
+    return (
+        True,
+        f"{len(NAMES)} names, starting with {len({name[0] for name in NAMES})} characters, are reproduced",
+    )
 
 
 def _length(subject: _Subject) -> _Result:
-    """Look the context length up."""
+    """Check that the context length is known and sufficient."""
     most = max_positions(subject.model.config)
     needed = subject.prompt.mask.shape[1] + MOST_WRITTEN
     if most is None:
-        return None, "the config names no max_position_embeddings; lengths cannot be checked before they fail"
+        return None, "the config has no max_position_embeddings, so that prompts that are too long fail late"
     window = getattr(subject.model.config, "sliding_window", None)
-    sliding = f", some layers look {window:,} back" if isinstance(window, int) else ""
+    sliding = f", sliding window of {window:,} in some layers" if isinstance(window, int) else ""
     return most >= needed, f"{most:,} positions for prompt and answer{sliding}; these prompts need {needed}"
 
 
 def _gradients(subject: _Subject) -> _Result:
-    """Train the vectors through the model: a gradient must reach each one, and none at padding."""
+    """Check that gradients reach all vectors of the prompts, and no padding."""
     vectors = subject.prompt.embeddings.clone().requires_grad_()
     prompt = Prompt(vectors, subject.prompt.mask)
     logits, labels = score(subject.model, subject.frame, prompt, subject.answers, subject.answers_mask)
@@ -375,29 +383,29 @@ def _gradients(subject: _Subject) -> _Result:
     assert vectors.grad is not None
     lengths, mask = vectors.grad.norm(dim=2), prompt.mask.bool()
     if not lengths.isfinite().all():
-        return False, "gradients that are not finite"
+        return False, "some gradients are not finite"
     missing, leaked = int((lengths[mask] == 0).sum()), float(lengths[~mask].max()) if (~mask).any() else 0.0
     if missing or leaked > EXACT * float(lengths[mask].max()):
-        return False, f"{missing} vectors get none; padding gets {leaked:.2g}"
-    return True, f"reach all {int(mask.sum())} vectors and no padding"
+        return False, f"{missing} vectors have no gradient; the gradient at padding is {leaked:.2g}"
+    return True, f"gradients reach all {int(mask.sum())} vectors and no padding"
 
 
 def _bfloat16(subject: _Subject) -> _Result:
-    """Round the weights to bfloat16 and compare with float32; the weights stay rounded."""
+    """Compare logits with weights in bfloat16 to those in float32; the weights stay rounded."""
     subject.model.to(torch.bfloat16)
     narrow = [subject.logits(one)[0, -1] for one in subject.alone]
     subject.model.to(torch.float32)
     if not all(one.isfinite().all() for one in narrow):
-        return False, "logits that are not finite"
+        return False, "some logits are not finite"
     changes = [float((a - b).std() / b.std()) for a, b in zip(narrow, subject.last, strict=True)]
     return max(
         changes
-    ) < NARROW, f"changes logits by {max(changes):.2g} of their spread, {NARROW:g} is allowed"
+    ) < NARROW, f"changes logits by {max(changes):.2g} standard deviations, at most {NARROW:g} is allowed"
 
 
 @torch.no_grad()
 def _lora(subject: _Subject) -> _Result:
-    """Add LoRA to all linear layers, and merge it."""
+    """Check that merging LoRA on all linear layers does not change the logits."""
     if missing_modules("lora"):
         return None, f"peft is not installed; run  {install_line('lora')}"
     add_lora(subject.model, subject.settings.model_copy(update={"lora_target_modules": "all-linear"}))
@@ -411,20 +419,20 @@ def _lora(subject: _Subject) -> _Result:
     merge_lora(subject.model)
     same, found = _same(subject.logits(subject.alone[0]), added)
     if moved < EXACT:
-        return False, "the adapters change nothing"
-    return same, f"{len(updates)} layers; merged as added: {found}"
+        return False, "the adapters do not change the logits"
+    return same, f"{len(updates)} layers; merged against added: {found}"
 
 
 _CHECKS: dict[str, Callable[[_Subject], _Result]] = {
-    "vectors of tokens read as the tokens": _tokens_as_vectors,
+    "embeddings as input": _tokens_as_vectors,
     "scaling of the embedding": _scaling,
-    "reads forwards alone": _causal,
-    "masked vectors are not read": _masks,
-    "padding changes nothing": _padding,
+    "causal attention": _causal,
+    "attention mask": _masks,
+    "padding": _padding,
     "positions": _positions,
-    "last logits alone": _kept_logits,
+    "logits_to_keep": _kept_logits,
     "prefix in the KV cache": _prefix,
-    "generate is greedy": _generate,
+    "greedy generation": _generate,
     "end token": _end,
     "frame of a plain text": _framed,
     "frame of the chat template": _chat,
@@ -434,14 +442,14 @@ _CHECKS: dict[str, Callable[[_Subject], _Result]] = {
     "bfloat16": _bfloat16,
     "LoRA": _lora,
 }
-"""Checks by their names; the last two change the weights."""
+"""Checks by name; the last two modify the weights."""
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference of logits, in standard deviations of the expected ones."""
+    """Return the maximum difference of logits, in standard deviations of the expected ones."""
     return float((found - expected).abs().max() / expected.std())
 
 
 def _same(found: Tensor, expected: Tensor) -> _Result:
     apart = _apart(found, expected)
-    return apart < EXACT, f"logits {apart:.1g} of their spread apart, {EXACT:g} is allowed"
+    return apart < EXACT, f"logits differ by {apart:.1g} standard deviations, at most {EXACT:g} is allowed"

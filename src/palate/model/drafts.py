@@ -1,7 +1,7 @@
-"""Answers drafted from what a user encoder has decided: the backbone checks a draft in one pass.
+"""Speculative decoding: drafts from the user encoder's decisions, verified by the backbone in one pass.
 
-A draft is kept only if it is the answer that the backbone writes under the grammar, token by token (speculative
-decoding with greedy acceptance, Leviathan et al. 2023); otherwise the backbone writes its own.
+A draft is accepted only if it equals the backbone's greedy answer under the grammar, token by token (Leviathan et al.
+2023, with greedy acceptance); otherwise the backbone generates its own answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def decided_names(named: Tensor) -> list[Decided]:
-    """Convert decided categories [B, 2, most], -1 at empty ranks, to those of each user."""
+    """Convert the encoder's chosen categories [B, 2, most], padded with -1, to lists for each user."""
     rows = ([tuple(name for name in half if name >= 0) for half in row] for row in named.tolist())
     return [(liked, disliked) for liked, disliked in rows]
 
@@ -34,15 +34,15 @@ def decided_names(named: Tensor) -> list[Decided]:
 def drafts_of(
     grammar: Grammar, questions: Sequence[Question], decided: Sequence[Decided]
 ) -> list[list[int] | None]:
-    """Draft the answers that say the names that were decided on.
+    """Draft the answers that name the chosen categories.
 
     Args:
         grammar: The grammar of the answers.
         questions: One for each of B users.
-        decided: The names of each user.
+        decided: The chosen categories of each user.
 
     Returns:
-        Token ids of B answers, with their ends; None where a question does not ask for names.
+        Token ids of B answers, with their end tokens; None for questions that do not ask for names.
     """
     return [
         grammar.draft(one.kind, names) if one.kind is not None and one.kind in NAMING else None
@@ -58,23 +58,25 @@ def kept_drafts(
     allowed: Sequence[Sequence[Tensor]],
     prefix: Prefix | None = None,
 ) -> list[bool]:
-    """Return which of B drafts the backbone would write itself.
+    """Verify which of B drafts equal the backbone's greedy answers.
 
     Args:
         backbone: The language model.
         frame: Tokens around the input; None for an encoder-decoder.
         prompt: Assembled prompts of B users.
-        drafts: Token ids of each draft, with its end.
-        allowed: Token ids that the grammar allows at each token of each draft.
-        prefix: Shared prefix of the prompts, if it has been prefilled.
+        drafts: Token ids of each draft, with its end token.
+        allowed: Token ids that the grammar allows at each position of each draft.
+        prefix: Prefilled prefix of the prompts; None without one.
 
     Returns:
-        Whether each token of a draft is the likeliest of those allowed.
+        For each draft, whether all of its tokens have the highest logit among those allowed.
     """
     device, width = prompt.embeddings.device, max(map(len, drafts))
     lengths = torch.tensor([len(draft) for draft in drafts])
     target = torch.tensor([[*draft, *[0] * (width - len(draft))] for draft in drafts])
-    read = lengths if frame is None else lengths - 1  # a decoder-only backbone's end is added to its targets
+    read = (
+        lengths if frame is None else lengths - 1
+    )  # score() appends the end token for decoder-only backbones
     mask = torch.arange(width) < read[:, None]
     logits, _ = score(backbone, frame, prompt, target.to(device), mask.long().to(device), prefix)
     return _likeliest(logits.cpu(), lengths, target, allowed)
@@ -83,7 +85,7 @@ def kept_drafts(
 def stream_drafts(
     streamer: TokenStreamer, drafts: Sequence[Sequence[int]], start: Sequence[int], pad: int
 ) -> None:
-    """Pass B drafts to a streamer as generation would, after ``start`` tokens; ended ones go on with padding."""
+    """Pass B drafts to a streamer as ``generate`` would: ``start`` tokens, the drafts, and padding after each."""
     streamer.put(torch.tensor([list(start)] * len(drafts), dtype=torch.long).reshape(len(drafts), -1))
     for place in range(max(map(len, drafts))):
         streamer.put(torch.tensor([draft[place] if place < len(draft) else pad for draft in drafts]))
@@ -93,7 +95,7 @@ def stream_drafts(
 def _likeliest(
     logits: Tensor, lengths: Tensor, target: Tensor, allowed: Sequence[Sequence[Tensor]]
 ) -> list[bool]:
-    """Compare each token's logit, of [B, N', V], with the highest of those allowed."""
+    """Return whether all tokens of each draft have the highest of the allowed logits [B, N', V]."""
     rows = torch.arange(len(lengths)).repeat_interleave(lengths)
     places = torch.cat([torch.arange(int(length)) for length in lengths])
     choices = [one for path in allowed for one in path]

@@ -1,4 +1,4 @@
-"""Answers about users with what they rest on: how often a user rated each category that is named, and how highly."""
+"""Answers with evidence: counts and mean ratings of the categories that they name, and their probabilities."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the naming of a category rests on."""
+    """Evidence for a category that an answer names."""
 
     name: str
     count: int
-    """Interactions with its items."""
+    """Number of interactions with its items."""
     mean: float | None
-    """Their mean rating, or mean weight without ratings; None if there is none."""
+    """Mean rating of these interactions, or mean weight for data without ratings; None if there are none."""
     chance: float
-    """Probability that the user's full history says so."""
+    """Probability, from the user encoder, of the label by the full history."""
 
 
 @dataclass(frozen=True)
 class EvidencedAnswer:
-    """An answer about a user."""
+    """An answer about a user, with evidence for the categories that it names."""
 
     user_id: str
     question: str
     text: str
     interactions: int
-    """Interactions that were read."""
+    """Number of interactions that were read."""
     liked: list[Evidence]
-    """The categories that the answer names; those that the user encoder names, if the question is not the task's."""
+    """Categories that the answer names, or for another question than the task's those that the user encoder chose."""
     disliked: list[Evidence]
 
 
@@ -48,16 +48,16 @@ def evidenced_answers(
     task: CategoryPreference,
     question: str | None = None,
 ) -> list[EvidencedAnswer]:
-    """Answer about each history, with evidence.
+    """Generate an answer about each history, with evidence.
 
     Args:
-        model: A model that reads items by their categories.
+        model: A model whose user encoder reads items by their categories.
         histories: The histories.
         task: The task over the model's categories.
-        question: What is asked; the task's instruction if None.
+        question: The question; None for the task's instruction.
 
     Returns:
-        An answer for each history.
+        One answer per history.
     """
     user = model.encode(histories)
     texts = model.generate_from(user, question)

@@ -29,18 +29,18 @@ class Prefix:
 
     prompt: Prompt
     cache: Cache
-    named: Tensor | None = None  # [B, 2, most] as in the user prompt
-    entities: Tensor | None = None  # [B, L, E] likewise
+    named: Tensor | None = None  # [B, 2, most] of the user prompt
+    entities: Tensor | None = None  # [B, L, E] of the user prompt
 
     def fresh_cache(self) -> Cache:
-        """Copy the KV cache, so that the copy can be appended to."""
+        """Copy the KV cache shallowly, so that appending to the copy does not change it."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         return cache
 
 
 class RoundEntities(TypedDict, total=False):
-    """Categories that the questions of a round ask about, as in :class:`palate.model.asking.Asked`."""
+    """Categories that the questions of a round name, as in :class:`palate.model.asking.Asked`."""
 
     category: Tensor  # [B, Q]
     begun: Tensor  # [B, Q]
@@ -48,7 +48,7 @@ class RoundEntities(TypedDict, total=False):
 
 
 class Round(RoundEntities):
-    """One question and its answer for each of B users, as token ids and masks."""
+    """One question and its target answer for each of B users, as token ids and masks."""
 
     instruction: Tensor  # [B, T], or [1, T] for all
     instruction_mask: Tensor
@@ -74,7 +74,7 @@ def score(
     target_mask: Tensor,
     prefix: Prefix | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute the logits of the targets.
+    """Compute the logits of the targets by teacher forcing.
 
     Args:
         backbone: The language model.
@@ -82,7 +82,7 @@ def score(
         prompt: Assembled prompts of B users.
         target: Token ids of the targets, [B, N'].
         target_mask: True at tokens, [B, N'].
-        prefix: Shared prefix of the prompts, if it has been prefilled.
+        prefix: Prefilled prefix of the prompts; None without one.
 
     Returns:
         Logits [B, N', V] and labels [B, N'] for :func:`cross_entropy`; one position longer with a decoder-only
@@ -108,13 +108,13 @@ def score(
             position_ids=whole.positions[:, read:],
             past_key_values=None if prefix is None else prefix.fresh_cache(),
             use_cache=prefix is not None,
-            logits_to_keep=written.shape[1],  # a vocabulary is too wide to score the prompt with it, too
+            logits_to_keep=written.shape[1],  # logits of the prompt would need too much memory
         ).logits
     return logits, mask_labels(written, mask)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = None) -> Tensor:
-    """Compute the mean cross entropy per token from the results of :func:`score`, optionally of sampled tokens."""
+    """Compute the mean cross entropy per token from the results of :func:`score`, with sampled softmax if given."""
     if sample is not None:
         logits, labels = sample.adjusted(logits, labels)
     return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
@@ -123,9 +123,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = N
 def choose(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, choices: Tensor, mask: Tensor
 ) -> Tensor:
-    """Compute the probabilities of C answers for each of B prompts, normalised over the answers, [B, C].
+    """Compute the probabilities of C answers for each of B prompts, normalised over the answers.
 
-    If the first tokens of a row's answers differ, only their probabilities are compared.
+    If the answers of each row start with different tokens, only the first token is scored, otherwise all tokens.
 
     Args:
         backbone: The language model.
@@ -151,7 +151,7 @@ def choose(
 def log_likelihood(
     backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
 ) -> Tensor:
-    """Compute the log-probability of each of B targets [B, N'] including its end token, [B]."""
+    """Compute the log-probabilities [B] of B targets [B, N'], including their end tokens."""
     logits, labels = score(backbone, frame, prompt, target, mask)
     scored = labels != IGNORED
     each = logits.float().log_softmax(dim=-1).gather(2, labels.where(scored, 0)[..., None]).squeeze(2)
@@ -174,9 +174,9 @@ def write(
         frame: Tokens around the input; None for an encoder-decoder.
         prompt: Assembled prompts of B users.
         max_new_tokens: Maximum length of an answer.
-        prefix: Shared prefix of the prompts, if it has been prefilled.
+        prefix: Prefilled prefix of the prompts; None without one.
         streamer: Receives the tokens as they are generated.
-        constraint: Constrains which tokens may follow, such as :class:`palate.model.grammar.GrammarProcessor`.
+        constraint: Logits processor, such as :class:`palate.model.grammar.GrammarProcessor`.
 
     Returns:
         Token ids, [B, N'].
@@ -196,7 +196,7 @@ def write(
 
 
 def read_ahead(backbone: PreTrainedModel, beginning: Prompt, user: UserPrompt) -> Prefix:
-    """Prefill the shared prefix, in which the user prompt stands, into the KV cache."""
+    """Prefill the prefix that contains the user prompt into a KV cache."""
     output = backbone(
         inputs_embeds=beginning.embeddings,
         attention_mask=beginning.mask,
@@ -208,6 +208,6 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt, user: UserPrompt) -
 
 
 def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:
-    """List the end tokens: the trained one and those of the checkpoint."""
+    """Return the ids of end tokens: the one used in training, and those of the checkpoint's generation config."""
     own = backbone.generation_config.eos_token_id
     return sorted({frame.end, *([own] if isinstance(own, int) else own or [])})

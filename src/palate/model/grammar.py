@@ -1,4 +1,4 @@
-"""Decoding constrained to the task's answers: every name at most once, in one half, and those decided on."""
+"""Constrained decoding: a grammar of the task's answers, in which each name occurs at most once."""
 
 from __future__ import annotations
 
@@ -20,55 +20,56 @@ if TYPE_CHECKING:
 
 HALVES = ("liked", "disliked")
 KEPT_STATES = 100_000
-"""States that are kept for reuse; when there are more, all are dropped."""
+"""Maximum number of cached states; when exceeded, the cache is cleared."""
 Decided: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-"""Names that a user encoder has decided on, liked and disliked."""
+"""Indices of the categories that a user encoder has chosen, liked and disliked."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A part of a sentence: a text, names of a half, or the end."""
+    """A part of a sentence: a fixed text, or a list of liked or disliked names (a half)."""
 
-    tokens: tuple[int, ...] = ()  # of a text, or of what an empty half says
-    most: int = 0  # names that may stand here; 0 for a text
+    tokens: tuple[int, ...] = ()  # of a text, or of the phrase for an empty half
+    most: int = 0  # maximum number of names; 0 for a text
     half: int | None = None  # 0 for liked names, 1 for disliked ones
 
 
 class _Thread(NamedTuple):
-    """A place in a sentence at which a token is expected."""
+    """A position in a sentence, from which the next token is expected."""
 
     sentence: int
     step: int
     part: Literal["text", "name", "comma"]
-    at: int  # a token of the text or the comma, or a node of the trie
-    used: tuple[int, ...]  # names that have been said, sorted
-    said: int  # names that have been said in this half
-    decided: Decided | None  # the names that halves say; any of all if None
+    at: int  # index of a token in the text or comma, or node of the trie
+    used: tuple[int, ...]  # names generated so far, sorted
+    said: int  # number of names generated in this half
+    decided: Decided | None  # the names that the halves have to contain; None for any
 
 
 @dataclass(eq=False)
 class GrammarState:
-    """The places in sentences at which an answer may stand after its tokens so far."""
+    """State of the automaton: all positions in sentences that the tokens generated so far may have reached."""
 
     threads: frozenset[_Thread]
-    allowed: Tensor  # [A] token ids that may follow
-    after: dict[int, GrammarState] = field(default_factory=dict)
+    allowed: Tensor  # [A] ids of the tokens allowed next
+    after: dict[int, GrammarState] = field(default_factory=dict)  # cached successors by token
 
 
 class Grammar:
-    """The answers to all kinds of questions about one catalogue, as sequences of tokens.
+    """Automaton over tokens that accepts the answers to all kinds of questions about one catalogue.
 
-    Names are a trie of their tokens. A state is a set of places in sentences, because a name may begin as another one
-    ends ("Sci-Fi", "Sci-Fi Horror", or a name with a comma). States are made when they are first reached.
+    Names are stored in a trie of their tokens. A state is a set of positions (as in a non-deterministic automaton),
+    because a name may be a prefix of another one or contain a comma ("Sci-Fi", "Sci-Fi Horror"). States are created
+    lazily and cached.
 
-    What a user encoder has decided on may narrow the names: a half then says all of its own, in the order that the
-    backbone chooses.
+    The categories chosen by a user encoder may restrict the names: a half then has to contain all of its chosen names,
+    in any order.
 
     Args:
         tokenizer: The backbone's tokenizer.
-        end: Token that ends an answer.
+        end: Id of the end token.
         names: Names of the L categories.
-        field: What a category is called, in the singular.
+        field: Noun for a category, in the singular.
         max_labels: Maximum number of names in a half.
         ratings: Texts of the rating values, the answers to questions for a rating.
     """
@@ -110,8 +111,8 @@ class Grammar:
         """Return the state before an answer.
 
         Args:
-            kind: Kind of the question; any kind if None.
-            decided: The names that the halves of the answer say; any of all names if None.
+            kind: Kind of the question; None for any kind.
+            decided: The names that the halves of the answer have to contain; None for any names.
 
         Returns:
             The state.
@@ -121,7 +122,7 @@ class Grammar:
         return self._state(thread for start in starts for thread in self._begin(start, 0, ()))
 
     def draft(self, kind: QuestionKind, decided: Decided) -> list[int]:
-        """Return the tokens of the answer that says the decided names, with its end, to a question for names."""
+        """Return the tokens of the answer with the chosen names, including the end token, to a question for names."""
         (sentence,) = self._kinds[kind]
         tokens: list[int] = []
         for step in self._sentences[sentence]:
@@ -134,7 +135,7 @@ class Grammar:
     def along(
         self, token_ids: Sequence[int], kind: QuestionKind | None = None, decided: Decided | None = None
     ) -> list[Tensor]:
-        """Return the tokens that are allowed at each token of an answer, see :meth:`start`."""
+        """Return the tokens allowed at each position of an answer; ``kind`` and ``decided`` as for :meth:`start`."""
         state, allowed = self.start(kind, decided), []
         for token in token_ids:
             allowed.append(state.allowed)
@@ -142,7 +143,7 @@ class Grammar:
         return allowed
 
     def follow(self, state: GrammarState, token: int) -> GrammarState:
-        """Return the state after a token; one without places after an end or a token that is not allowed."""
+        """Return the state after a token; it is empty after the end token or a token that is not allowed."""
         found = state.after.get(token)
         if found is None:
             found = self._state(after for thread in state.threads for after in self._advanced(thread, token))
@@ -174,7 +175,7 @@ class Grammar:
         return self._tries[names]
 
     def _begin(self, thread: _Thread, step: int, used: tuple[int, ...]) -> list[_Thread]:
-        """Return the places at which a step of a thread's sentence begins."""
+        """Return the first positions of a step of a thread's sentence."""
         steps = self._sentences[thread.sentence]
         text = thread._replace(step=step, part="text", at=0, used=used, said=0)
         if step == len(steps) or not steps[step].most:
@@ -185,7 +186,7 @@ class Grammar:
         return [text] * can_be_empty + [names] * can_name
 
     def _expected(self, thread: _Thread) -> list[int]:
-        """Return the tokens that may follow at a place."""
+        """Return the tokens allowed at a position."""
         if thread.part == "name":
             return self._names_at(thread).tokens(thread.at, thread.used)
         if thread.part == "comma":
@@ -194,7 +195,7 @@ class Grammar:
         return [self._end if thread.step == len(steps) else steps[thread.step].tokens[thread.at]]
 
     def _advanced(self, thread: _Thread, token: int) -> list[_Thread]:
-        """Return the places after a token."""
+        """Return the positions after a token."""
         if thread.part == "name":
             return self._named(thread, token)
         if token not in self._expected(thread):
@@ -210,7 +211,7 @@ class Grammar:
         return self._begin(thread, thread.step + 1, thread.used)
 
     def _named(self, thread: _Thread, token: int) -> list[_Thread]:
-        """Return the places after a token of a name, which may end here."""
+        """Return the positions after a token of a name, which may end with it."""
         trie = self._names_at(thread)
         node = trie.child(thread.at, token)
         if node is None or not trie.open(node, thread.used):
@@ -228,13 +229,13 @@ class Grammar:
 
 
 class _Trie:
-    """Token sequences of names, by their numbers."""
+    """Trie of the token sequences of names, by their indices."""
 
     def __init__(self, names: Mapping[int, Sequence[int]]) -> None:
         self._children: list[dict[int, int]] = [{}]
         self._labels: list[int | None] = [None]
-        self._below: list[int] = [0]  # names that end at or below a node
-        self._paths: dict[int, frozenset[int]] = {}  # nodes of each name
+        self._below: list[int] = [0]  # number of names that end at or below a node
+        self._paths: dict[int, frozenset[int]] = {}  # nodes on the path of each name
         for label, ids in names.items():
             node, path = 0, [0]
             for token in ids:
@@ -251,24 +252,24 @@ class _Trie:
             self._paths[label] = frozenset(path)
 
     def child(self, node: int, token: int) -> int | None:
-        """Return the node after a token, if a name goes on with it."""
+        """Return the child of a node for a token; None if no name continues with it."""
         return self._children[node].get(token)
 
     def label(self, node: int) -> int | None:
-        """Return the name that ends at a node, if one does."""
+        """Return the name that ends at a node; None if none does."""
         return self._labels[node]
 
     def open(self, node: int, used: Sequence[int]) -> bool:
-        """Return whether a name that has not been said ends at or below a node."""
+        """Return whether an unused name ends at or below a node."""
         return self._below[node] > sum(node in self._paths.get(label, ()) for label in used)
 
     def tokens(self, node: int, used: Sequence[int]) -> list[int]:
-        """Return the tokens that lead to names that have not been said."""
+        """Return the tokens after a node that lead to unused names."""
         return [token for token, child in self._children[node].items() if self.open(child, used)]
 
 
 class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Sets the logits of tokens to -inf that a grammar does not allow, for one generation.
+    """Logits processor that sets the logits of tokens that a grammar does not allow to -inf; for one generation.
 
     Args:
         grammar: The grammar.
@@ -280,7 +281,7 @@ class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
         self._begun = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Constrain the scores [B, V] of the tokens after ``input_ids`` [B, N]."""
+        """Mask the scores [B, V] of the tokens after ``input_ids`` [B, N]."""
         if self._begun:
             last = input_ids[:, -1].tolist()
             follow = self._grammar.follow
@@ -295,13 +296,13 @@ class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
         constrained[index] = flat[index]
         constrained = constrained.view_as(scores)
         ended = [row for row, state in enumerate(self._states) if not state.threads]
-        if ended:  # generation itself goes on with padding
+        if ended:  # generate() itself appends padding
             constrained[ended] = scores[ended]
         return constrained
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Tokenize texts with which an answer begins."""
+    """Tokenise texts that start an answer."""
     ids: list[list[int]] = (
         tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     )

@@ -1,4 +1,4 @@
-"""Incremental state of one user's history, for user encoders that keep one."""
+"""Incremental state of one user's history, for user encoders that support it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class HistoryState:
-    """State of one user's history, of constant size.
+    """Incremental state of one user's history, of constant size.
 
     Created by :meth:`PersonalizedModel.new_state` and :meth:`PersonalizedModel.load_state`. After ``add(history)``,
-    its prompt equals that of ``model.encode([history])``. It does not store which events it contains: a superseded
-    rating must be removed with :meth:`remove` before the new one is added.
+    its prompt equals that of ``model.encode([history])``. The state does not know which events it contains: a
+    superseded rating must be removed with :meth:`remove` before the new one is added.
     """
 
     def __init__(self, model: ReadingModel, state: KeptState | None = None) -> None:
@@ -33,7 +33,7 @@ class HistoryState:
         return int(self._state.count[0])
 
     def add(self, events: History) -> None:
-        """Add events, in any order, at a cost that does not depend on earlier events.
+        """Add events, in any order, at a cost independent of the number of earlier events.
 
         Raises:
             DataError: An item is unknown, or a rating is not on the model's scale.
@@ -45,12 +45,12 @@ class HistoryState:
 
         Args:
             events: The events, as they were added.
-            remaining: The remaining history. It is read again if what is left of the state does not tell it: if
-                rounding errors would show or, with ``recency``, if the newest event is removed.
+            remaining: The remaining history, from which the state is recomputed if subtraction is not exact: if
+                rounding errors become visible or, with ``recency``, if the newest event is removed.
 
         Raises:
-            MismatchError: The history must be read again and ``remaining`` is None, or there are more events than were
-                added.
+            MismatchError: The state has to be recomputed and ``remaining`` is None, or more events are removed than
+                were added.
         """
 
         def left(_: Tensor) -> KeptState:
@@ -61,20 +61,20 @@ class HistoryState:
         self._state = self._encoder.subtract(self._state, taken, None if remaining is None else left)
 
     def merge(self, other: HistoryState) -> None:
-        """Add the events of another state of the same model; exact and independent of the order."""
+        """Add the events of another state of the same model; exact, and independent of the order of merges."""
         self._state = self._state.merge(other._state)
 
     def prompt(self) -> Tensor:
-        """Compute the user prompt as the backbone reads it, [M, E]."""
+        """Compute the user prompt [M, E] as the backbone reads it."""
         return self.user_prompt().split()[0]
 
     @torch.no_grad()
     def user_prompt(self) -> UserPrompt:
-        """Compute what :meth:`PersonalizedModel.encode` computes of the history, [1, M, E]."""
+        """Compute the user prompt [1, M, E], equal to that of :meth:`PersonalizedModel.encode` for the history."""
         return self._model.like_tokens(self._encoder.user_prompt(self._state))
 
     def category_probabilities(self) -> Tensor:
-        """Compute the user encoder's probabilities that each label is liked and disliked, [L, 2]."""
+        """Compute the user encoder's probabilities [L, 2] that each label is liked and disliked."""
         logits = self.user_prompt().category_logits
         assert logits is not None
         return logits[0].sigmoid()
@@ -89,7 +89,7 @@ class HistoryState:
 
     @classmethod
     def load(cls, model: ReadingModel, source: bytes | Path | str) -> HistoryState:
-        """Read a state from a file or bytes; raises :class:`DataError` if it is not of this model."""
+        """Load a state from a file or bytes; raises :class:`DataError` if it is not of this model."""
         path = None if isinstance(source, bytes) else Path(source)
         data = (
             source

@@ -1,4 +1,4 @@
-"""What a model is trained by: the loss of its answers, and that of its user encoder."""
+"""Fourth layer of the model class: training losses of answers and of the user encoder."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class TrainableModel(AnsweringModel):
-    """Windows, questions and targets to losses."""
+    """Model that computes losses from windows, questions and targets."""
 
     def forward(self, prepared: Mapping[str, Tensor] | None = None, **asked: Any) -> dict[str, Any]:
         """Compute the training loss.
 
         Args:
-            prepared: What the user encoder has computed of its windows already, in the place of windows and questions:
-                the arguments of :meth:`UniversalEncoder.view`. The loss is then 0.
+            prepared: Precomputed inputs of :meth:`UniversalEncoder.view`, instead of windows and questions. The loss
+                is then 0.
             asked: Otherwise, the arguments of :meth:`answer_loss`.
 
         Returns:
-            ``loss``, with the user prompt ``user``, and what else :meth:`answer_loss` returns.
+            ``loss``, the user prompt ``user``, and the further values of :meth:`answer_loss`.
         """
         if prepared is None:
             return self.answer_loss(**asked)
@@ -52,18 +52,18 @@ class TrainableModel(AnsweringModel):
     ) -> dict[str, Any]:
         """Compute the loss of answers about windows.
 
-        Each user is asked one question per round, and the loss is the mean over the rounds; a decoder-only backbone
+        Each round holds one question per user, and the loss is the mean over the rounds; a decoder-only backbone
         prefills the prefix of a user's questions once.
 
         Args:
             rounds: Questions and targets.
-            user_encoder_alone: Skip the backbone; the loss is then 0.
+            user_encoder_alone: Whether to skip the backbone; the loss is then 0.
             answered: Computes the rounds from the user prompt, instead of ``rounds``.
-            sampled: Selects the tokens that targets are scored against; all if None.
+            sampled: Selects the tokens for sampled softmax; None for the full vocabulary.
             **windows: The windows.
 
         Returns:
-            ``loss``, the cross entropy of the targets, with the user prompt and what the trainer needs of the scores.
+            ``loss``, the cross entropy of the targets, with the user prompt, the scores and the sampled tokens.
         """
         user = self.like_tokens(self.user_encoder(self.catalogue(**windows)))
         if user_encoder_alone:
@@ -80,15 +80,15 @@ class TrainableModel(AnsweringModel):
         return {"loss": torch.stack(losses).mean(), "user": user, "scores": scores, "sample": sample}
 
     def category_logits(self, user: UserPrompt) -> Tensor:
-        """Return the user encoder's logits that each label is liked and disliked, [B, L, 2].
+        """Return the user encoder's logits [B, L, 2] that each label is liked and disliked.
 
         Raises:
-            MismatchError: The user encoder has no such logits.
+            MismatchError: The user encoder does not predict labels.
         """
         if user.category_logits is None:
             raise MismatchError(
-                f"train.auxiliary_weight needs a user encoder with a view of its own, and "
-                f"{self.settings.user_encoder.kind!r} has none; set train.auxiliary_weight=0"
+                f"train.auxiliary_weight needs a user encoder that predicts categories, and "
+                f"{self.settings.user_encoder.kind!r} does not; set train.auxiliary_weight=0"
             )
         return user.category_logits
 
@@ -104,7 +104,7 @@ class TrainableModel(AnsweringModel):
             The mean loss.
 
         Raises:
-            MismatchError: The user encoder has no such logits.
+            MismatchError: The user encoder does not predict labels.
         """
         logits = self.category_logits(user)
         truth = torch.stack([liked, disliked], dim=-1).to(logits.dtype)
@@ -121,9 +121,9 @@ class TrainableModel(AnsweringModel):
         return scores
 
     def _shares_prefix(self, rounds: Sequence[Round]) -> bool:
-        """Return whether the prefix is prefilled once: if it has several questions or needs no gradients."""
+        """Return whether to prefill a prefix: with several questions per user, or without gradients in it."""
         several = len(rounds) > 1 or (self.reads_text and self.settings.user_first)
         if self.frame is None or self.conditioning is not None or not several:
             return False
-        # a cache and activations that are computed twice exclude each other
+        # gradient checkpointing excludes a KV cache
         return not any(getattr(layer, "gradient_checkpointing", False) for layer in self.backbone.modules())

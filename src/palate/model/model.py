@@ -1,4 +1,4 @@
-"""The personalized model, with its files."""
+"""The personalised model as users see it: saving, loading and the hub, on top of the layers of the model class."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 
 class PersonalizedModel(BindableModel):
-    """Model G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt before the instruction.
+    """Personalised language model G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt.
 
     Args:
-        settings: Its configuration.
+        settings: The model's configuration.
         backbone: The language model and its tokenizer.
         table: The items that histories may contain: vectors of the encoder that the model was trained with, text
             blocks for a text history, or categories by name.
-        summary: Summary of the population, for a user encoder whose weights know no catalogue; None where it is bound
-            to no data yet.
+        summary: Summary of the population, for a user encoder without its own catalogue; None if it is not bound to
+            data yet, and for other encoders.
 
     Example:
         >>> history = data.histories(["1"])
@@ -72,7 +72,7 @@ class PersonalizedModel(BindableModel):
 
     @property
     def card(self) -> str:
-        """Write the model card, in Markdown."""
+        """The model card, in Markdown."""
         return model_card(self._card_facts())
 
     def _card_facts(self) -> CardFacts:
@@ -89,9 +89,9 @@ class PersonalizedModel(BindableModel):
         )
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Save config, weights, backbone config, tokenizer, item table and model card, atomically.
+        """Save config, weights, backbone config, tokenizer, item table and model card to a folder, atomically.
 
-        Unless the backbone is fully trained, only its trained weights are saved; the others are loaded by its name.
+        Of a backbone that is not fully trained, only the trained weights are saved; the others are loaded by its name.
         """
         with fresh_folder(folder) as place:
             write_text(place / CONFIG, self.settings.model_dump_json(indent=2) + "\n")
@@ -113,24 +113,24 @@ class PersonalizedModel(BindableModel):
         token: str | None = None,
         licence: str | None = None,
     ) -> str:
-        """Upload the model to the hub, as :meth:`save_pretrained` saves it, in one commit.
+        """Upload the model to the hub in one commit, with the files of :meth:`save_pretrained`.
 
-        What it holds of its data goes with it: the items with their texts, and a summary of the population. No user's
-        history is in it.
+        The files contain parts of the training data: the items with their texts, and a summary of the population, but
+        no user's history.
 
         Args:
-            name: ``OWNER/NAME`` on the hub; made if it does not exist.
-            private: Whether a new one is private; as the owner's settings say if None.
-            revision: The branch, made if it does not exist; the main branch if None.
+            name: ``OWNER/NAME`` of a repository on the hub, created if missing.
+            private: Whether a new repository is private; None for the owner's default.
+            revision: Branch, created if missing; None for the main branch.
             commit_message: Message of the commit.
-            token: Token of the hub; the one of ``hf auth login`` if None.
-            licence: Licence for the model card, as the hub names it, such as "cc-by-4.0".
+            token: Access token of the hub; None for the one of ``hf auth login``.
+            licence: Licence for the model card, by the hub's identifier, such as "cc-by-4.0"; None for none.
 
         Returns:
             The commit's URL.
 
         Raises:
-            OutputError: The hub cannot be reached, or refuses it.
+            OutputError: The hub is unreachable, or refuses the upload.
         """
         with TemporaryDirectory(prefix="palate-") as place:
             folder = Path(place) / "model"
@@ -147,15 +147,15 @@ class PersonalizedModel(BindableModel):
         """Load a folder of :meth:`save_pretrained`, or a model of the hub.
 
         Args:
-            folder: The folder, or ``OWNER/NAME`` on the hub, where there is no folder called OWNER here.
-            backbone: Folder of a backbone that is not saved with the model, if it has moved.
-            revision: Branch, tag or commit of a model of the hub.
+            folder: The folder, or ``OWNER/NAME`` on the hub if there is no local folder OWNER.
+            backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
+            revision: Branch, tag or commit of a model on the hub; None for the main branch.
 
         Returns:
             The model in evaluation mode, on the CPU.
 
         Raises:
-            DataError: The folder is incomplete or damaged, or there is no such model on the hub.
+            DataError: The folder is incomplete or corrupt, or there is no such model on the hub.
             MismatchError: The backbone cannot be loaded or has other weights.
         """
         if is_hub_name(folder):
@@ -168,7 +168,7 @@ class PersonalizedModel(BindableModel):
         if config.backbone is not None:
             found = find_backbone(config.backbone, backbone)
         elif backbone is not None:
-            raise MismatchError(f"{folder} holds its backbone; load it without naming one")
+            raise MismatchError(f"{folder} has its own backbone; leave the argument backbone out")
         else:
             found = rebuild_backbone(folder / BACKBONE)
         bound = config.binds and not config.unbound
@@ -178,11 +178,11 @@ class PersonalizedModel(BindableModel):
         return model.eval()
 
     def save_weights(self, path: Path) -> None:
-        """Save the weights as safetensors."""
+        """Save the weights in safetensors format."""
         save_weights(self, path)
 
     def load_weights(self, path: Path) -> None:
-        """Load a file of :meth:`save_weights` into this model."""
+        """Load a file of :meth:`save_weights` into this model, in place."""
         load_weights(self, path)
 
 
@@ -200,14 +200,15 @@ def load_model(
 
     Args:
         run: A run's folder, one of ``save_pretrained``, ``packaged`` for the model that comes with palate, or
-            ``OWNER/NAME`` for one of the hub.
-        backbone: Hub name, folder or file of a backbone that is not saved with the model, if it has moved.
-        data: Dataset, or its folder, to bind a model to whose weights know no catalogue, such as the packaged one;
-            None for the data that it was trained on or bound to.
-        device: "auto" for the first GPU if there is one, else the CPU; or a torch device such as "cpu" or "cuda:1".
-        dtype: Data type of the backbone, such as "bfloat16"; that of the training if None.
-        constrained: Whether answers are constrained to what the task allows; as the model was saved if None.
-        revision: Branch, tag or commit of a model of the hub.
+            ``OWNER/NAME`` of a model on the hub.
+        backbone: Hub name, folder or file of a backbone that is not saved with the model; None for the one that the
+            model names.
+        data: Dataset, or its folder, that a model without its own catalogue is bound to, such as the packaged one;
+            None for the data that the model was trained on or bound to.
+        device: "auto" for the first GPU, or else the CPU; or a torch device such as "cpu" or "cuda:1".
+        dtype: Data type of the backbone, such as "bfloat16"; None for that of the training.
+        constrained: Whether decoding is constrained by the task's grammar; None for the model's setting.
+        revision: Branch, tag or commit of a model on the hub; None for the main branch.
 
     Returns:
         The model in evaluation mode; ``model.run`` is the run that trained it, or None for a model's folder.
@@ -215,7 +216,7 @@ def load_model(
     Raises:
         DataError: The folder holds no complete model, or there is no such model on the hub.
         MismatchError: The backbone cannot be loaded or has other weights, there is no such device, or ``data`` is
-            other data than that of a model whose weights know its catalogue.
+            another dataset than that of a model that cannot be bound.
 
     Example:
         >>> model = palate.load_model("runs/main", device="cpu")

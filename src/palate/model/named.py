@@ -1,4 +1,4 @@
-"""A model by the name of its run, with the data that it is bound to where its weights know none."""
+"""Lookup of a model by its run, with the dataset that a model without its own catalogue is bound to."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NamedModel:
-    """A model that has been checked and not loaded."""
+    """A model that has been checked, but not loaded."""
 
     run: Path | str
     settings: PersonalizedSettings
-    """Its configuration, over the data that it is bound to."""
+    """Configuration of the model, bound to ``dataset``."""
     dataset: Dataset | None
-    """The data to bind it to; None for a model that is bound or was trained on data."""
+    """The dataset to bind the model to; None for a model that is already bound or has its own catalogue."""
     backbone: str | None
 
     def load(self, device: str | torch.device = "auto", constrained: bool | None = None) -> PersonalizedModel:
-        """Load the model, and bind it; raises the errors of :func:`palate.load_model`."""
+        """Load the model and bind it to the dataset; raises the errors of :func:`palate.load_model`."""
         from palate.model.model import load_model
 
         return load_model(self.run, self.backbone, data=self.dataset, device=device, constrained=constrained)
@@ -41,21 +41,21 @@ def find_model(
 
     Args:
         run: A run's folder, one of ``save_pretrained``, or ``packaged``.
-        backbone: Folder of a backbone that is not saved with the model, if it has moved.
-        data: Dataset or its folder, for a model whose weights know no catalogue; others have their own.
+        backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
+        data: Dataset or its folder, for a model without its own catalogue; ignored for others.
 
     Returns:
         The model.
 
     Raises:
-        DataError: There is no complete model, or no dataset.
-        MismatchError: The model knows no data and ``data`` is None, or the backbone is not where it was.
+        DataError: The model or the dataset is missing or incomplete.
+        MismatchError: The model is not bound and ``data`` is None, or the backbone's folder is missing.
     """
     settings = check_model(run, backbone)
     if not settings.binds or (data is None and not settings.unbound):
         return NamedModel(run, settings, None, backbone)
     if data is None:
-        raise MismatchError(f"the model {str(run)!r} knows no catalogue; name a dataset with --data")
+        raise MismatchError(f"the model {str(run)!r} has no catalogue of its own; name a dataset with --data")
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data).expanduser())
     if settings.data_fingerprint == dataset.info.fingerprint:
         return NamedModel(run, settings, None, backbone)

@@ -1,4 +1,4 @@
-"""The parts of a personalized model, and the prompts that its backbone reads."""
+"""First layer of the model class: item table, user encoder, task prompt and backbone, and prompt assembly."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from palate.schema import Ints, Windows
 from palate.tasks.questions import Question, recognised
 
 Instruction: TypeAlias = str | Question | Sequence[str | Question] | None
-"""One instruction for all users, or one for each; the task's if None. A question knows which categories it names."""
+"""One instruction for all users, or one for each; None for the task's. A question also has the categories it names."""
 
 
 class ModelParts(nn.Module):
-    """Item table, user encoder, task prompt and backbone, and the assembly of their prompts."""
+    """Item table, user encoder, task prompt and backbone, and the assembly of prompts from them."""
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__()
@@ -47,11 +47,10 @@ class ModelParts(nn.Module):
             sizes = encoder_sizes(table, embedding.shape[1], len(settings.categories), settings.event_texts)
             self.user_encoder = build_user_encoder(settings.user_encoder, sizes)
         words = torch.randint(backbone.vocab_size, (settings.task_prompt,))
-        self.task_prompt = nn.Parameter(
-            backbone.token_embeddings(words).detach().clone()
-        )  # [K, E], random words
+        # [K, E], initialised from random tokens
+        self.task_prompt = nn.Parameter(backbone.token_embeddings(words).detach().clone())
         self.conditioning: Conditioning | None = None
-        """Cross-attention to the user's vectors; None if they stand in the prompt."""
+        """Cross-attention to user vectors; None if they are part of the prompt."""
         if settings.conditioning == "cross-attention":
             self.conditioning = Conditioning(self.backbone, settings.cross_attention_every)
         self.token_like = TokenLike(embedding.shape[1]) if settings.like_tokens else None
@@ -60,17 +59,17 @@ class ModelParts(nn.Module):
 
     @property
     def reads_text(self) -> bool:
-        """Whether the history is read as text, without a user encoder."""
+        """Whether the history is read as text, without a trained user encoder."""
         return isinstance(self.settings.user_encoder, TextSettings)
 
     @property
     def binding(self) -> BindsToData:
-        """The user encoder, if its weights know no catalogue; raises :class:`MismatchError` otherwise."""
+        """The user encoder, if it can be bound to any catalogue; raises :class:`MismatchError` otherwise."""
         if not isinstance(self.user_encoder, BindsToData):
             kind = self.settings.user_encoder.kind
             raise MismatchError(
-                f"the weights of a {kind!r} user encoder are of one catalogue, and no other data can be given to it; "
-                "train it on that data, or take a 'universal' one"
+                f"the weights of a {kind!r} user encoder are of one catalogue, and it cannot be bound to other data; "
+                "train it on that data, or use a 'universal' one"
             )
         return self.user_encoder
 
@@ -81,24 +80,24 @@ class ModelParts(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens that the tokenizer has and the backbone has an embedding for."""
+        """Number of tokens that are in the tokenizer's vocabulary and have an embedding in the backbone."""
         return vocabulary_of(self.backbone, self.tokenizer)
 
     @property
     def soft_task_prompt(self) -> Tensor:
-        """Task prompt K as the backbone reads it, [K, E]."""
+        """Task prompt K [K, E] as the backbone reads it, rescaled if ``like_tokens`` is set."""
         if self.token_like is None:
             return self.task_prompt
         prompt: Tensor = self.token_like(self.task_prompt)
         return prompt
 
     def embedded(self, token_ids: Tensor) -> Tensor:
-        """Embed tokens [...] as the backbone's layers read them, [..., E]."""
+        """Embed token ids [...] as [..., E], with the backbone's scaling."""
         embedded: Tensor = self.backbone.get_input_embeddings()(token_ids)
         return embedded
 
     def _edges(self) -> Edges | None:
-        """Return the embeddings of a decoder-only backbone's frame."""
+        """Return the embeddings of a decoder-only backbone's frame; None for an encoder-decoder."""
         if self.frame is None:
             return None
         opening, closing = (
@@ -108,9 +107,9 @@ class ModelParts(nn.Module):
         return Edges(opening, closing)
 
     def like_tokens(self, user: UserPrompt) -> UserPrompt:
-        """Scale user-prompt vectors if ``like_tokens`` is set; idempotent."""
+        """Rescale user-prompt vectors if ``like_tokens`` is set; idempotent."""
         if self.token_like is None or isinstance(self.user_encoder, TextHistory | BindsToData):
-            return user  # there are tokens in it already
+            return user  # contains token embeddings, which must not be rescaled
         return self.token_like.of_user(user)
 
     def _events(self, windows: Windows) -> EventInput:
@@ -118,11 +117,11 @@ class ModelParts(nn.Module):
         return events
 
     def prompt(self, windows: Windows, instruction: Instruction = None) -> Prompt:
-        """Assemble Z for each window, [B, N, E] with its mask."""
+        """Assemble the prompt Z of each window, [B, N, E] with its mask."""
         return self.complete(self.user_prompt(windows), instruction)
 
     def complete(self, user: UserPrompt, instruction: Instruction = None) -> Prompt:
-        """Assemble Z from user prompts U_e [B, M, E] of :meth:`user_prompt`: [B, N, E] with its mask."""
+        """Assemble Z, [B, N, E] with its mask, from user prompts U_e [B, M, E] of :meth:`user_prompt`."""
         return self._inject(user, self._asked(self._questions(instruction)))
 
     def user_prompt(self, windows: Windows) -> UserPrompt:
@@ -130,9 +129,9 @@ class ModelParts(nn.Module):
         return self.like_tokens(self.user_encoder(self._events(windows)))
 
     def input_lengths(self, windows: Windows) -> Ints:
-        """Count the vectors that the model reads of each of B windows: tokens of a text history, else events, [B].
+        """Count the input vectors of each of B windows, [B]: tokens of a text history, else events.
 
-        The task prompt is counted, and an instruction is not.
+        The task prompt is included, the instruction is not.
         """
         own = windows.length
         if isinstance(self.catalogue, BlockCatalogue):
@@ -154,7 +153,7 @@ class ModelParts(nn.Module):
         return Asked.of(questions, self.tokenizer).to(self.device)
 
     def _questions(self, instruction: Instruction) -> list[Question]:
-        """Return one question for all users, or one for each."""
+        """Convert instructions to questions: one for all users, or one for each."""
         several = [instruction] if isinstance(instruction, str | Question | None) else instruction
         task = Question(self.settings.instruction, kind="preference")
         known = self.settings.categories, self.settings.category_field
@@ -168,7 +167,7 @@ class ModelParts(nn.Module):
         ]
 
     def question(self, instruction: str | None = None) -> Question:
-        """Recognise an instruction as a question with its kind and the categories that it asks about."""
+        """Parse an instruction into a question with its kind and the categories that it names."""
         return self._questions(instruction)[0]
 
     def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -20,11 +20,11 @@ def check_length(config: PretrainedConfig, prompt: int, answer: int) -> None:
     """Check that a prompt and its answer, in tokens, fit the context of a backbone.
 
     Raises:
-        MismatchError: They do not fit.
+        MismatchError: The sum exceeds the context length.
     """
     most = max_positions(config)
     if most is not None and prompt + answer > most:
         raise MismatchError(
-            f"the prompt has {prompt:,} tokens and the answer up to {answer:,}; the backbone reads at most {most:,} "
-            "together: ask a shorter question, or show fewer interactions"
+            f"the prompt has {prompt:,} tokens and the answer up to {answer:,}, expected at most {most:,} together, "
+            "the backbone's context length; ask a shorter question, or give fewer interactions"
         )

@@ -1,8 +1,8 @@
 """Prompt assembly: Z = [K; U_e; I_e], its mask and its labels. No other module concatenates prompts.
 
-An encoder-decoder reads Z and writes the target separately. A decoder-only backbone reads Z inside its frame,
-[opening; K; U_e; I_e; closing], followed by the target: prompts are left-padded, so that generation starts in one
-column for the whole batch.
+An encoder-decoder reads Z in its encoder and generates the target in its decoder. A decoder-only backbone reads Z
+inside its frame, [opening; K; U_e; I_e; closing], followed by the target; prompts are left-padded, so that generation
+starts in the same column for the whole batch.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Prompt:
     """Input of the backbone: N = K + M + T vectors of size E (plus the frame's), padded at one end."""
 
     embeddings: Tensor  # [B, N, E]
-    mask: Tensor  # [B, N] 1 where the backbone may look; its integers, as Hugging Face models take them
-    attended: Attended | None = None  # vectors that conditioned layers attend to, beside the prompt
+    mask: Tensor  # [B, N] attention mask of integers, 0 at padding, as Hugging Face models take it
+    attended: Attended | None = None  # user vectors for cross-attention layers, in addition to the prompt
 
     @property
     def lengths(self) -> Tensor:
@@ -50,7 +50,7 @@ class Prompt:
         return self if self.embeddings.dtype == dtype else replace(self, embeddings=self.embeddings.to(dtype))
 
     def followed_by(self, embeddings: Tensor, mask: Tensor) -> Prompt:
-        """Append vectors [B, N', E] where ``mask`` [B, N'] is true to this left-padded prompt."""
+        """Append vectors [B, N', E] with their mask [B, N'] to this left-padded prompt."""
         joined = torch.cat([self.embeddings, embeddings.to(self.embeddings.dtype)], dim=1)
         return replace(self, embeddings=joined, mask=torch.cat([self.mask, mask.long()], dim=1))
 
@@ -73,16 +73,16 @@ def inject(
 ) -> Prompt:
     """Assemble Z = [K; U_e; I_e].
 
-    Gaps of shorter windows or instructions are closed by moving the vectors to the left, in order, or to the right
-    with a frame's ``edges`` around them: a user's prompt is the same alone and in a batch, including its positions.
+    Padding of shorter windows or instructions is moved to the end, or with ``edges`` to the front, keeping the order
+    of the vectors: a user's prompt is the same alone and in a batch, including its positions.
 
     Args:
         task_prompt: K, [K, E].
         user: User prompts U_e, [B, M, E] with their mask.
         instruction: Instructions I_e, [B, T, E].
         instruction_mask: True at tokens, [B, T].
-        edges: Frame of a decoder-only backbone.
-        user_first: Place K between U_e and I_e.
+        edges: Frame of a decoder-only backbone; None for an encoder-decoder.
+        user_first: Whether K is placed between U_e and I_e instead of before U_e.
 
     Returns:
         The prompts of B users.
@@ -99,14 +99,14 @@ def inject_beside(
     instruction_mask: Tensor,
     edges: Edges | None = None,
 ) -> Prompt:
-    """Assemble [K; I_e] like :func:`inject`, with U_e beside it for conditioned layers to attend to."""
+    """Assemble [K; I_e] like :func:`inject`, with U_e as input of cross-attention layers instead of the prompt."""
     nobody = UserPrompt(user.embeddings[:, :0], user.mask[:, :0])
     prompt = inject(task_prompt, nobody, instruction, instruction_mask, edges)
     return replace(prompt, attended=(user.embeddings, user.mask))
 
 
 def begin(task_prompt: Tensor, user: UserPrompt, edges: Edges, user_first: bool = False) -> Prompt:
-    """Assemble the part of :func:`inject` before the instruction, which does not depend on it."""
+    """Assemble the part of :func:`inject` before the instruction, a prefix shared by all instructions."""
     return _packed(_before(task_prompt, user, edges, user_first), user.embeddings, left_padded=True)
 
 
@@ -118,14 +118,14 @@ def finish(
     edges: Edges,
     user_first: bool = False,
 ) -> Prompt:
-    """Assemble the part of :func:`inject` after that of :func:`begin`, with instructions [B, T, E]."""
+    """Append the rest of :func:`inject`, with instructions [B, T, E], to the result of :func:`begin`."""
     parts = _after(task_prompt, instruction, instruction_mask, edges, user_first)
     rest = _packed(parts, beginning.embeddings, left_padded=True)
     return beginning.followed_by(rest.embeddings, rest.mask)
 
 
 def mask_labels(token_ids: Tensor, mask: Tensor) -> Tensor:
-    """Convert target token ids [B, N] to labels, in which padding is ignored."""
+    """Convert target token ids [B, N] to labels, with :data:`IGNORED` at padding."""
     return token_ids.masked_fill(mask == 0, IGNORED)
 
 
@@ -137,7 +137,7 @@ def ended(token_ids: Tensor, mask: Tensor, end: int) -> tuple[Tensor, Tensor]:
 
 
 def _before(task_prompt: Tensor, user: UserPrompt, edges: Edges | None, user_first: bool) -> list[_Part]:
-    """List the parts [opening; K; U_e], K unless ``user_first``."""
+    """Return the parts [opening; K; U_e], without K if ``user_first``."""
     opening: list[_Part] = [] if edges is None else [(edges.opening, None)]
     task: list[_Part] = [] if user_first else [(task_prompt, None)]
     return [*opening, *task, (user.embeddings, user.mask)]
@@ -150,14 +150,14 @@ def _after(
     edges: Edges | None,
     user_first: bool,
 ) -> list[_Part]:
-    """List the parts [K; I_e; closing], K only if ``user_first``."""
+    """Return the parts [K; I_e; closing], with K only if ``user_first``."""
     task: list[_Part] = [(task_prompt, None)] if user_first else []
     closing: list[_Part] = [] if edges is None else [(edges.closing, None)]
     return [*task, (instruction, instruction_mask.bool()), *closing]
 
 
 def _packed(parts: list[_Part], like: Tensor, left_padded: bool) -> Prompt:
-    """Concatenate parts without gaps."""
+    """Concatenate parts, and move padding to one end."""
     pieces = [part.to(like.dtype).expand(len(like), -1, -1) for part, _ in parts]
     masks = [
         mask if mask is not None else torch.ones(piece.shape[:2], dtype=torch.bool, device=like.device)

@@ -1,4 +1,4 @@
-"""How a model reads histories: which part of them, whole or event by event."""
+"""Second layer of the model class: encoding of histories as user prompts, at once or incrementally by a state."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from palate.model.tables import EventInput, Table, vectors_of
 from palate.schema import History, Windows
 
 EVENTS_AT_ONCE = 4096
-"""Events per pass of an encoder that reads whole histories, to limit its memory."""
+"""Number of events per forward pass of an encoder that reads whole histories, which bounds its memory."""
 
 
 class ReadingModel(ModelParts):
-    """Histories to user prompts, at once or by a state that is kept."""
+    """Model that encodes histories as user prompts, at once or incrementally."""
 
     def __init__(self, settings: PersonalizedSettings, backbone: Backbone, table: Table) -> None:
         super().__init__(settings, backbone, table)
@@ -35,23 +35,23 @@ class ReadingModel(ModelParts):
     def max_events(self) -> int | None:
         """Maximum number of events of a history that are read, the most recent ones; None for all.
 
-        A user encoder that keeps a state reads whole histories; all others read a window of ``settings.window``.
+        User encoders with a state read whole histories, all others a window of ``settings.window`` events.
         """
         return None if self.keeps_state else self.settings.window
 
     @property
     def has_view(self) -> bool:
-        """Whether the user encoder decides on categories itself, with chances that they are liked and disliked."""
+        """Whether the user encoder predicts liked and disliked categories itself, with probabilities."""
         return isinstance(self.user_encoder, BindsToData)
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the user encoder keeps a state of a history, for :meth:`new_state`."""
+        """Whether the user encoder has an incremental state, for :meth:`new_state`."""
         return isinstance(self.user_encoder, KeepsState)
 
     @property
     def keeper(self) -> KeepsState:
-        """The user encoder, if it keeps a state; raises :class:`MismatchError` otherwise."""
+        """The user encoder, if it has an incremental state; raises :class:`MismatchError` otherwise."""
         if not self.keeps_state:
             kind = self.settings.user_encoder.kind
             raise MismatchError(
@@ -61,14 +61,14 @@ class ReadingModel(ModelParts):
         return cast(KeepsState, self.user_encoder)
 
     def visible(self, history: History) -> History:
-        """Return the part of a history that is read, at most :attr:`max_events`.
+        """Return the part of a history that is read, at most :attr:`max_events` events.
 
-        It is the last event of each item, or each event where the model's data keeps repeated ones.
+        Only the last event of each item is included, unless the model's data keeps repeated events.
         """
         return history.latest(self.max_events, self.settings.repeats)
 
     def windows(self, histories: Sequence[History]) -> Windows:
-        """Convert the visible part of B histories to windows of indices, with vectors of texts if these are read.
+        """Convert the visible part of B histories to windows of indices, with vectors of event texts if read.
 
         Raises:
             DataError: As for :meth:`events`.
@@ -78,10 +78,10 @@ class ReadingModel(ModelParts):
 
     @property
     def text_encoder(self) -> ItemEncoder:
-        """The encoder of the items, by which texts of events are read, too; it is loaded when it is first used."""
+        """The item encoder, which also encodes texts of events; loaded on first use."""
         if self._text_encoder is None:
             vectors = vectors_of(self.table)
-            assert vectors is not None, "texts of events are read beside item vectors"
+            assert vectors is not None, "texts of events need an encoder of item vectors"
             self._text_encoder = ItemEncoder.of(vectors.encoder, self.device)
         return self._text_encoder
 
@@ -98,14 +98,14 @@ class ReadingModel(ModelParts):
         """Encode histories as user prompts, exactly as the backbone reads them.
 
         Args:
-            histories: B histories, oldest event first. :meth:`visible` shows which part of each is read.
+            histories: B histories, oldest event first; :meth:`visible` returns the part of each that is read.
 
         Returns:
             User prompts [B, M, E] with their mask [B, M]; padding is zero.
 
         Raises:
             DataError: An item is not in :attr:`table`, a rating is not on its scale, or the columns of a history
-                differ in length.
+                have different lengths.
 
         Example:
             >>> user = model.encode(data.histories(["1"]))
@@ -120,13 +120,13 @@ class ReadingModel(ModelParts):
         return replace(user, embeddings=user.embeddings * user.mask[..., None])
 
     def new_state(self) -> HistoryState:
-        """Create the incremental state of one user's history, which is empty.
+        """Create an empty incremental state of one user's history.
 
         Returns:
             The state.
 
         Raises:
-            MismatchError: The user encoder keeps no state.
+            MismatchError: The user encoder has no incremental state.
 
         Example:
             >>> state = model.new_state()
@@ -140,13 +140,13 @@ class ReadingModel(ModelParts):
         """Load a state from a file of :meth:`HistoryState.save`, or from its bytes.
 
         Raises:
-            DataError: It is damaged, or was made with other weights or of other items.
+            DataError: The state is corrupt, or was made with other weights or other items.
         """
         return HistoryState.load(self, source)
 
     @torch.no_grad()
     def read_into(self, state: KeptState, histories: Sequence[History]) -> KeptState:
-        """Add the visible part of B histories to their states, in passes of bounded memory."""
+        """Add the visible part of B histories to their states, in chunks of bounded memory."""
         windows = self.windows(histories)
         for start in range(0, windows.item_index.shape[1], EVENTS_AT_ONCE):
             events = self._events(windows.columns(start, start + EVENTS_AT_ONCE))

@@ -1,4 +1,4 @@
-"""Record of a model's training: what ended it, its dev scores, and warnings."""
+"""Record of a model's training: its length, the reason for its end, dev scores, and warnings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Ending = Literal["steps", "patience", "minutes"]
 
 
 class DevScores(Frozen):
-    """Liked F1 on dev users of the saved weights, and of baselines that do not know the user."""
+    """Liked F1 of the saved weights on dev users, and of baselines that ignore the user's history."""
 
     users: int
     f1: float
@@ -20,7 +20,7 @@ class DevScores(Frozen):
     population: float
     """F1 of the training users' most common labels."""
     unreadable: float
-    """Fraction of the model's answers that neither contain a label nor state that there is none."""
+    """Fraction of the model's answers that cannot be parsed: without a label, and without the phrase for none."""
 
 
 class TrainingRecord(Frozen):
@@ -43,7 +43,7 @@ class TrainingRecord(Frozen):
     dev: DevScores
 
     def warnings(self) -> tuple[str, ...]:
-        """Write warnings about the training; the same sentences are shown everywhere."""
+        """Return warnings about the training, as shown by all commands."""
         return tuple(filter(None, (self._cut_short(), self._learned_nothing())))
 
     def _cut_short(self) -> str | None:
@@ -51,12 +51,12 @@ class TrainingRecord(Frozen):
             return None
         return (
             f"train.max_minutes={self.max_minutes:g} ended the training after {self.steps:,} of {self.max_steps:,} "
-            "steps, and how far it came depends on how busy the machine was; set train.max_minutes=null, and a slower "
-            "machine takes longer and comes to the same model"
+            "steps, so that the model depends on the speed of the machine; set train.max_minutes=null for the same "
+            "model on any machine"
         )
 
     def _learned_nothing(self) -> str | None:
-        """Write the warning for a model that is not better than the baselines."""
+        """Return the warning for a model that is not better than the baselines."""
         dev = self.dev
         beaten_by = {"the answer that suits most users": dev.population}
         if dev.another_user is not None:
@@ -65,7 +65,7 @@ class TrainingRecord(Frozen):
         if not stronger and dev.unreadable < 1:
             return None
         if dev.unreadable == 1:
-            found = f"in no answer about {dev.users:,} dev users could a label be read"
+            found = f"none of its answers about {dev.users:,} dev users contains a label"
         else:
             found = f"its liked F1 on {dev.users:,} dev users is {dev.f1:.3f}, no better than {' and '.join(stronger)}"
         return (

@@ -37,12 +37,12 @@ LIKING_STEP = 0.1
 NAMED_STEPS = 3.0
 """Shift of the vectors that name categories, in these units."""
 NOTHING_WORD = " nothing"
-"""Word for a position without a category."""
+"""Word that initialises the vector of a position without a category."""
 PART = "user_encoder."
 TO_THE_BACKBONE = frozenset({"project", "name", "liking", "named", "view"})
 """Parameters of user encoders in a backbone's embedding space, which cannot be transferred to another backbone."""
 INNER = "encoder"
-"""Name of the encoder within an equipped one."""
+"""Name of the wrapped encoder in an equipped one."""
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def start_stream(encoder: UEM, dataset: Dataset, table: ItemTable, event_texts: 
 
 
 def _catalogue(table: ItemTable, event_texts: bool) -> VectorCatalogue:
-    """Look up the items, with a field of zeros for texts of events where these are read."""
+    """Create the catalogue of the items, with a field of zeros for texts of events if these are read."""
     catalogue = VectorCatalogue(table)
     if event_texts:
         vectors = catalogue.item_vectors
@@ -75,12 +75,12 @@ def _catalogue(table: ItemTable, event_texts: bool) -> VectorCatalogue:
 
 
 def _weights(probe: CategoryProbe, table: ItemTable, event_texts: bool) -> Tensor:
-    """Return a probe's weights [C, F·S], which read nothing of texts of events."""
+    """Return a probe's weights [C, F·S], padded with zeros for texts of events."""
     return torch.nn.functional.pad(torch.from_numpy(probe.weights), (0, table.size if event_texts else 0))
 
 
 def _frequent(dataset: Dataset, most: int) -> Ints:
-    """List the indices of the most frequent categories of the catalogue, ascending."""
+    """Return the indices of the most frequent categories of the catalogue, ascending."""
     frequency = dataset.category_matrix.sum(axis=0)
     return np.sort(np.argsort(-frequency, kind="stable")[:most])
 
@@ -97,10 +97,10 @@ def start_keys(latent: LatentQueries, dataset: Dataset, table: Table, event_text
 def with_latent(
     model: PersonalizedModel, settings: StreamingSettings, table: Table, dataset: Dataset
 ) -> PersonalizedModel:
-    """Return a model whose universal encoder has latent queries, too, which at first change nothing.
+    """Return a model whose universal encoder also has latent queries, initialised so that they change nothing.
 
     Args:
-        model: The model, which is bound to the dataset.
+        model: A model that is bound to the dataset.
         settings: Sizes of the latent queries.
         table: The dataset's items, with vectors.
         dataset: The dataset.
@@ -171,7 +171,7 @@ def _liking(model: PersonalizedModel, backbone: Backbone) -> Tensor | None:
     if (like := model.token_like) is None:
         return None
     away = backbone.mean_embeddings(LIKING_WORDS) - like.mean
-    # small steps, for a name that is moved far cannot be read any more
+    # small steps, as the backbone cannot recognise a name whose vector is shifted far
     return LIKING_STEP * like.distance * torch.nn.functional.normalize(away, dim=-1)
 
 
@@ -185,15 +185,17 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
     """Initialise the user encoder from a trained run, except for parameters in the backbone's embedding space.
 
     Raises:
-        MismatchError: The run's encoder is of another kind or size, or reads other items or categories.
-        DataError: The run cannot be read.
+        MismatchError: The run's encoder has another kind or size, or other items or categories.
+        DataError: The run's files cannot be read.
     """
     folder = model_folder(run)
     settings = model_settings(run)
     own = model.settings
     theirs = settings.user_encoder
     if isinstance(theirs, StreamingSettings) and isinstance(own.user_encoder, StreamingSettings):
-        theirs = theirs.model_copy(update={"named": own.user_encoder.named})  # speaks the backbone's language
+        theirs = theirs.model_copy(
+            update={"named": own.user_encoder.named}
+        )  # in the backbone's space, not copied
     pairs: dict[str, tuple[object, object]] = {
         "a user encoder": (theirs, own.user_encoder),
         "categories": (settings.categories, own.categories),
@@ -204,11 +206,11 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
     for what, (found, wanted) in pairs.items():
         if found != wanted:
             raise MismatchError(
-                f"model.user_encoder_from: {run} has {what} {found}, and this recipe {wanted}; make them the same, or "
+                f"model.user_encoder_from: {run} has {what} {found}, and this recipe {wanted}; make them equal, or "
                 "leave it out"
             )
     try:
-        with safe_open(folder / WEIGHTS, "pt") as file:  # a backbone that lies there, too, is not read
+        with safe_open(folder / WEIGHTS, "pt") as file:  # reads only the encoder's tensors
             state = {
                 name.removeprefix(PART): file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118 - it is no mapping
@@ -219,13 +221,13 @@ def start_user_encoder(model: PersonalizedModel, run: Path) -> None:
     meant = state.get("category_of_query")
     if meant is not None and not torch.equal(meant, model.user_encoder.get_buffer("category_of_query")):
         raise MismatchError(
-            f"model.user_encoder_from: the queries of {run} mean other categories, by another catalogue's "
-            "frequencies; train both on the same data, or leave it out"
+            f"model.user_encoder_from: the queries of {run} are of other categories, the most frequent ones of "
+            "another catalogue; train both on the same data, or leave it out"
         )
     model.user_encoder.load_state_dict(state, strict=False)
 
 
 def _to_the_backbone(names: Sequence[str]) -> bool:
-    """Return whether a user encoder's parameter lies in a backbone's embedding space, by the parts of its name."""
+    """Return whether a user encoder's parameter is in a backbone's embedding space, by the parts of its name."""
     first, *rest = names
     return first in TO_THE_BACKBONE or (first == INNER and bool(rest) and rest[0] in TO_THE_BACKBONE)

@@ -1,4 +1,4 @@
-"""Tables of items, by what a user encoder reads of an item: vectors, texts or categories."""
+"""Item tables by their kind: vectors, texts or categories, as the user encoder reads items."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Table: TypeAlias = ItemTable | BlockTable | CategoryTable
 ItemLookup: TypeAlias = VectorCatalogue | BlockCatalogue | CategoryCatalogue
 EventInput: TypeAlias = EventBatch | TextBatch | CategoryEvents
-"""Input of a user encoder, which a catalogue looks up."""
+"""Input of a user encoder, as returned by an :data:`ItemLookup`."""
 TABLES: dict[Reads, type[Table]] = {
     "vectors": ItemTable,
     "texts": BlockTable,
@@ -37,14 +37,14 @@ TABLES: dict[Reads, type[Table]] = {
 
 
 def load_table(settings: KindSettings, folder: Path) -> Table:
-    """Load the saved table of a user encoder's kind; raises :class:`DataError` if it is missing or damaged."""
+    """Load the saved table for a user encoder; raises :class:`DataError` if it is missing or corrupt."""
     return TABLES[user_encoders.find(settings.kind).reads].load(folder)
 
 
 def catalogue_of(
     table: Table, settings: KindSettings, tokenizer: PreTrainedTokenizerBase, event_texts: bool = False
 ) -> ItemLookup:
-    """Make the look-up of a table's items, and of the texts of events."""
+    """Create the lookup module of a table, which converts windows of indices to the user encoder's input."""
     if isinstance(table, BlockTable):
         assert isinstance(settings, TextSettings)
         return BlockCatalogue(table, tokenizer, settings.max_length)
@@ -54,7 +54,7 @@ def catalogue_of(
 
 
 def encoder_sizes(table: Table, embedding: int, categories: int, event_texts: bool = False) -> EncoderSizes:
-    """Collect what a user encoder takes from the table, the backbone and the task; texts of events are a field."""
+    """Return the sizes of a user encoder by the table, backbone and task; texts of events count as a field."""
     vectors = vectors_of(table)
     fields, size = (0, 0) if vectors is None else vectors.vectors.shape[1:]
     return EncoderSizes(int(fields) + event_texts, int(size), embedding, categories)
@@ -79,14 +79,14 @@ def extended_table(
 
 
 def made_by(table: Table) -> EncoderIdentity | str:
-    """Return what two tables of one model have in common."""
+    """Return the identity that tables of one model have to share: item encoder, or kind."""
     if (vectors := vectors_of(table)) is not None:
         return vectors.encoder
     return table.field if isinstance(table, BlockTable) else "categories"
 
 
 def item_reading(table: Table) -> str:
-    """Describe how items are read, for the model card."""
+    """Describe the item encoder for the model card."""
     if (vectors := vectors_of(table)) is not None:
         return vectors.encoder.name
     return "none: items are read " + ("as text" if isinstance(table, BlockTable) else "by their categories")

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from palate.encoders.base import UserPrompt
 
 AT_ONCE = 16_384
-"""Tokens embedded per call, as a vocabulary may be large."""
+"""Batch size for embedding the vocabulary, in tokens."""
 
 
 class TokenLike(nn.Module):
-    """Rescales each soft-prompt vector to the median distance of tokens from the mean token embedding.
+    """Module that rescales each soft-prompt vector to the median distance of tokens from the mean token embedding.
 
     Directions from the mean are preserved, and the operation is idempotent.
     """
@@ -33,7 +33,7 @@ class TokenLike(nn.Module):
 
     @torch.no_grad()
     def start_from(self, backbone: Backbone) -> None:
-        """Measure the backbone's token embeddings."""
+        """Set the mean and the median distance from the backbone's token embeddings."""
         tokens = torch.split(torch.arange(backbone.vocab_size), AT_ONCE)
         total = sum(backbone.token_embeddings(some).double().sum(dim=0) for some in tokens)
         assert isinstance(total, Tensor)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TokenSample:
-    """C sampled tokens, and the corrections of their logits for the tokens that they represent."""
+    """C sampled tokens, with log-weights that correct their logits for the sampling."""
 
     ids: Tensor  # [C] ascending
-    offset: Tensor  # [C] log of the number of tokens that each stands for
+    offset: Tensor  # [C] log of the number of tokens that each represents
 
     def adjusted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Correct logits [..., C] to an unbiased estimate of the softmax denominator, and map labels to the sample."""

@@ -1,4 +1,4 @@
-"""Weight files: of the whole model, or without a frozen backbone."""
+"""Saving and loading of weights: of the whole model, or without the frozen weights of the backbone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OF_THE_BACKBONE = "backbone."
 
 
 def save_weights(model: PersonalizedModel, path: Path) -> None:
-    """Save safetensors, tied weights once; of a backbone that is not fully trained only the trained weights.
+    """Save a model's weights as safetensors, tied weights once; of a backbone only the trained ones.
 
     Raises:
         TrainingError: A weight is not finite; nothing is written.
@@ -43,7 +43,7 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
     """Load a file of :func:`save_weights`.
 
     Raises:
-        DataError: The file is of another model, damaged, or has values that are not finite.
+        DataError: The file is of another model, corrupt, or has values that are not finite.
     """
     if model.settings.backbone is None:
         load_whole(model, path)
@@ -62,7 +62,7 @@ def load_whole(model: nn.Module, path: Path) -> None:
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Convert the errors of reading weights."""
+    """Convert errors of reading weights to :class:`DataError`."""
     check_readable(path, "the weights are missing; copy the model again")
     try:
         yield
@@ -74,7 +74,7 @@ def _telling(path: Path) -> Iterator[None]:
 def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     if broken := not_finite(weights):
         raise DataError(
-            f"the weights {broken} hold numbers that are not finite, so that it can answer nothing; train it again, "
+            f"the weights {broken} hold numbers that are not finite, so that the model is unusable; train it again, "
             "with a lower train.learning_rate",
             path,
         )

@@ -1,4 +1,4 @@
-"""Checks of what a backbone can read and write: names, instructions, and lengths of answers and prompts."""
+"""Checks of a backbone's vocabulary and context length: names, instructions, answers and prompts."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 SHOWN = 3
 """Maximum number of examples in a message."""
 USUAL_ANSWER = 48
-"""Default maximum length of an answer in tokens."""
+"""Default maximum length of an answer, in tokens."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A text that the tokenizer does not reproduce."""
+    """A text that encoding and decoding do not reproduce, with the decoded text."""
 
     text: str
     back: str
 
     def __str__(self) -> str:
-        return f"{self.text!r} comes back as {self.back!r}"
+        return f"{self.text!r} is decoded as {self.back!r}"
 
 
 def teach_names(
@@ -53,8 +53,8 @@ def teach_names(
     """Ensure that all label names can be generated and parsed.
 
     A name that the tokenizer does not reproduce (T5's loses accents, braces and most scripts) becomes a new token.
-    This works for every tokenizer and needs no alternative spelling, but the token's embedding must be learned: the
-    whole backbone must be trained.
+    This works for every tokenizer and needs no alternative spelling, but as the token's embedding has to be learned,
+    the whole backbone must be trained.
 
     Args:
         backbone: The backbone, whose tokenizer and embedding get the new tokens.
@@ -64,7 +64,7 @@ def teach_names(
         tell: Called with a message about new tokens.
 
     Raises:
-        MismatchError: Names cannot be written and the backbone is not fully trained, or no token can help.
+        MismatchError: Names cannot be generated and the backbone is not fully trained, or new tokens do not help.
     """
     lost = lost_names(backbone.tokenizer, task)
     if not lost:
@@ -75,22 +75,22 @@ def teach_names(
         if not still:
             tell(
                 f"the vocabulary of the backbone {called!r} lacks {len(lost)} of {len(task.label_names)} names "
-                f"({_listed(lost)}); each became a token of its own, which the training learns"
+                f"({_listed(lost)}); each became a new token, whose embedding is trained"
             )
             return
         raise MismatchError(
             f"the backbone {called!r} cannot write {len(still)} of {len(task.label_names)} names ({_listed(still)}), "
-            "parts of which have a meaning of their own for it; rename them in the data"
+            "which contain its special tokens; rename them in the data"
         )
     raise MismatchError(
-        f"the backbone {called!r} cannot write {len(lost)} of {len(task.label_names)} names ({_listed(lost)}), and it "
-        "could learn new tokens only where all of it is trained; set model.backbone.train=full, take a backbone whose "
-        "vocabulary has every byte (most decoder-only ones, or kind=random-t5), or rename them in the data"
+        f"the backbone {called!r} cannot write {len(lost)} of {len(task.label_names)} names ({_listed(lost)}), and "
+        "new tokens need a fully trained backbone; set model.backbone.train=full, use a backbone with a byte-level "
+        "vocabulary (most decoder-only ones, or kind=random-t5), or rename them in the data"
     )
 
 
 def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
-    """List the label names that cannot be parsed from a target after tokenization."""
+    """Return the label names that cannot be parsed from a target after encoding and decoding."""
     alone = np.arange(len(task.label_names))[:, None]
     nobody = np.full_like(alone, -1)
     found: dict[int, Lost] = {}
@@ -106,9 +106,9 @@ def lost_names(tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Lost]:
 
 
 def longest_target(backbone: Backbone, task: Task, max_labels: int) -> tuple[int, str]:
-    """Return an upper bound of a target's length in tokens, including its end, and a target of about that length.
+    """Return an upper bound of a target's length in tokens, with its end token, and a target of about that length.
 
-    It has one token per name more than this target, because two words may share a token in one list but not in
+    The bound is one token per name more than this target, as adjacent words may share a token in one list but not in
     another.
     """
     alone = np.arange(len(task.label_names))[:, None]
@@ -121,7 +121,7 @@ def longest_target(backbone: Backbone, task: Task, max_labels: int) -> tuple[int
     extremes = task.target_texts(Preferences(np.stack([liked, disliked]), np.stack([disliked, liked])))
     lengths = _lengths(backbone.tokenizer, extremes)
     longest = int(np.argmax(lengths))
-    end = 0 if backbone.frame is None else 1  # an encoder-decoder's tokenizer writes it itself
+    end = 0 if backbone.frame is None else 1  # tokenizers of encoder-decoders append it themselves
     return lengths[longest] + end + min(2 * max_labels, len(order)), extremes[longest]
 
 
@@ -136,8 +136,8 @@ def max_new_tokens(backbone: Backbone, task: Task, max_labels: int, given: int |
         return max(USUAL_ANSWER, length)
     if given < len(backbone.tokenizer(text)["input_ids"]):
         raise RecipeError(
-            f"evaluate.max_new_tokens is {given}, and a target may have {length} tokens ({_cut(text)!r}): such an "
-            "answer would be cut, and its last names lost; leave it out, and answers may be as long as they need"
+            f"evaluate.max_new_tokens is {given}, expected at least {length}, the length of the longest target "
+            f"({_cut(text)!r}), which would be truncated; leave it out to use the length of the longest target"
         )
     return given
 
@@ -156,8 +156,8 @@ def check_room(backbone: Backbone, tokens: dict[str, int]) -> None:
     if most is not None and sum(tokens.values()) > most:
         parts = ", ".join(f"{number:,} of {what}" for what, number in tokens.items())
         raise RecipeError(
-            f"the backbone reads at most {most:,} tokens, and there may be {sum(tokens.values()):,}: {parts}; make "
-            "the windows shorter (windows.longest), or the history (model.user_encoder)"
+            f"the backbone reads at most {most:,} tokens, and there may be {sum(tokens.values()):,}: {parts}; shorten "
+            "the windows (windows.longest) or the history (model.user_encoder)"
         )
 
 
@@ -170,14 +170,14 @@ def check_instruction(
         run: The run's folder.
         settings: The model's configuration.
         instruction: The instruction.
-        backbone: Folder of a backbone that is not saved with the model, if it has moved.
+        backbone: Folder of a backbone that is not saved with the model; None for the one that the model names.
 
     Raises:
-        DataError: The instruction is blank, or the tokenizer cannot encode any of it.
+        DataError: The instruction is blank, or none of it is in the tokenizer's vocabulary.
         MismatchError: The instruction does not fit the backbone's context.
     """
     if not instruction.strip():
-        raise DataError(f"the instruction is {instruction!r}, which asks nothing; write one, or leave it out")
+        raise DataError(f"the instruction {instruction!r} is blank; write one, or leave it out")
     place, revision = _place_of(run, settings, backbone)
     with telling(
         lambda reason: MismatchError(f"the tokenizer of {place} cannot be loaded ({reason}); {ELSEWHERE}")
@@ -186,7 +186,7 @@ def check_instruction(
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
     if not _through(tokenizer, [instruction])[0]:
         raise DataError(
-            f"the backbone's vocabulary has no word of {_cut(instruction)!r}; word the instruction anew"
+            f"the backbone's vocabulary has no word of {_cut(instruction)!r}; rephrase the instruction"
         )
     most = max_positions(config)
     encoder = settings.user_encoder
@@ -209,7 +209,7 @@ def user_vectors(encoder: KindSettings, window: int) -> int:
 def _place_of(
     run: Path | str, settings: PersonalizedSettings, backbone: str | None
 ) -> tuple[str, str | None]:
-    """Return hub name or folder and revision of the tokenizer of a run's backbone."""
+    """Return the hub name or folder of a run's tokenizer, and its revision."""
     source = settings.backbone
     if source is None:
         return str(model_folder(run) / BACKBONE), None
@@ -218,7 +218,7 @@ def _place_of(
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Lost]:
-    """List the texts that encode to nothing, or to the same tokens as another text."""
+    """Return the texts that encode to no known tokens, or to the same ones as another text."""
     different = list(dict.fromkeys(texts))
     readers: dict[tuple[int, ...], list[str]] = {}
     if different:
@@ -238,22 +238,22 @@ def unread(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Los
 def tell_unread(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
 ) -> None:
-    """Report the texts that encode to nothing, or to the same tokens as another text."""
+    """Report the texts that encode to no known tokens, or to the same ones as another text."""
     if lost := unread(tokenizer, texts):
         tell(
-            f"{len(lost):,} of {len(set(texts)):,} {what} are nothing to the backbone, or the same as another "
-            f"({_listed(lost)}): its vocabulary lacks their characters"
+            f"the backbone cannot read or distinguish {len(lost):,} of {len(set(texts)):,} {what} ({_listed(lost)}), "
+            "as its vocabulary lacks their characters"
         )
 
 
 def tell_changed(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str, tell: Callable[[str], None]
 ) -> None:
-    """Report the texts that lose characters in tokenization."""
+    """Report the texts that lose characters by encoding and decoding."""
     back = _through(tokenizer, texts)
     lost = [Lost(*pair) for pair in zip(texts, back, strict=True) if _letters(pair[0]) != _letters(pair[1])]
     if lost:
-        tell(f"{what} is read without what the backbone's vocabulary lacks ({_listed(lost)})")
+        tell(f"{what} loses characters that the backbone's vocabulary lacks ({_listed(lost)})")
 
 
 def longest_text(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> int:
@@ -266,7 +266,7 @@ def _letters(text: str) -> str:
 
 
 def _add_tokens(backbone: Backbone, names: Sequence[str]) -> None:
-    """Add a token for each name, with an embedding near the mean of the others."""
+    """Add a token for each name, with an embedding near the mean of the other tokens."""
     tokenizer, model = backbone.tokenizer, backbone.model
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
