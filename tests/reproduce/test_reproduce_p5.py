@@ -200,4 +200,4 @@ def test_what_is_missing_is_told_and_what_means_nothing_is_refused(tmp_path, mon
     refused = run("p5", "--processes", 2)
     assert refused.exit_code == 2
     assert "--window-kind and --processes" in refused.output
-    assert "no cell's name holds 'bert'" in run("pod", "--only", "bert").output
+    assert "--only 'bert': no cell's name contains it" in run("pod", "--only", "bert").output
