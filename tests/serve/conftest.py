@@ -1,11 +1,9 @@
 """Fixtures: user stores, and servers of a tiny trained run."""
 
-import shutil
 from contextlib import ExitStack
 from itertools import count
 
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401 - a fixture
 
@@ -15,7 +13,7 @@ from palate.serve.app import create_app
 from palate.serve.settings import Limits, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.training.train import train_run
-from serving import ENCODERS, train_small_recommender
+from serving import ENCODERS, sharpen, train_small_recommender
 from tiny import tiny_recipe
 
 _number = count()
@@ -34,17 +32,6 @@ def store(store_name):
     opened = UserStore(store_name)
     yield opened
     opened.close()
-
-
-def sharpen(run):
-    """Make a run's model answer differently for different users, which its few training steps do not achieve."""
-    model = load_model(run)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.backbone.parameters():
-            weight.add_(0.5 * torch.randn_like(weight))
-    shutil.rmtree(run / "model")
-    model.save_pretrained(run / "model")
 
 
 LIKE_TOKENS = "like-tokens"

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 import palate
 from app_in_thread import app_in_thread
 from palate.config.recipe import Recipe
+from palate.model.model import load_model
 from palate.recommend.train import train_recommender
 from palate.serve.app import create_app
 from palate.serve.settings import ServeSettings
@@ -163,3 +165,14 @@ def train_small_recommender(data, folder):
     """Train a recommender's run on a dataset, in a second."""
     settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
     return train_recommender(Recipe(data={"path": data}, recommend=settings, train={"threads": 1}), folder)
+
+
+def sharpen(run):
+    """Make a run's model answer differently for different users, which its few training steps do not achieve."""
+    model = load_model(run)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.backbone.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+    shutil.rmtree(run / "model")
+    model.save_pretrained(run / "model")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json, show_table, tell, watched
+from palate.cli.options import UNREAD_TEXTS
 from palate.cli.own_files import RuleOption, reads_own_files
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def ask(
 
     _check(run, history, save)
     dataset = read_dataset(events, own, save, rule, note, watched())
-    asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history)
+    asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history, note)
     others = _held_out(dataset, user or [], note)
     answers: Sequence[EvidencedAnswer | WordedAnswer]
     if question is None:
@@ -123,13 +124,17 @@ def _check(run: Path, history: Path | None, save: Path | None) -> None:
         check_writable(save.resolve().parent)
 
 
-def _histories(dataset: Dataset, users: list[str], file: Path | None) -> tuple[list[History], list[Item]]:
+def _histories(
+    dataset: Dataset, users: list[str], file: Path | None, note: Callable[[str], None]
+) -> tuple[list[History], list[Item]]:
     from palate.data.history_file import read_history
 
     histories: list[History] = dataset.histories(users)
     items: list[Item] = []
     if file is not None:
         given, items = read_history(file, dataset.info.unrated)
+        if given.texts:
+            note(UNREAD_TEXTS)
         histories.append(given)
     return histories, items
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import BadParameter, Option
 
 from palate.cli.console import show, show_json, tell, tell_device
-from palate.cli.options import BackboneOption, ConstrainedOption, DeviceOption, RunArgument
+from palate.cli.options import UNREAD_TEXTS, BackboneOption, ConstrainedOption, DeviceOption, RunArgument
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -69,7 +69,10 @@ def _history(
     source = load_run(run) if file is None and data is None else None
     named = find_model(run, backbone, data)
     if file is not None:
-        return *read_history(file, named.settings.unrated), named.dataset
+        given, items = read_history(file, named.settings.unrated)
+        if given.texts and not named.settings.event_texts:
+            tell(UNREAD_TEXTS)
+        return given, items, named.dataset
     dataset = named.dataset or dataset_of(source, data)
     return dataset.histories([str(user)])[0], [], named.dataset
 

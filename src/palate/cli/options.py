@@ -81,6 +81,10 @@ class CommandOfTheEnvironment(CommandThatNamesKinds):
             parameter.envvar = [own, *others] if others else own
 
 
+UNREAD_TEXTS = "texts of the history are not read: the model was not trained with model.event_texts"
+"""Told of a history whose events have texts, where the model reads none."""
+
+
 def variable_of(command: str, option: str) -> str:
     """Return the environment variable of a command's option or argument, given by its name in Python."""
     return f"PALATE_{command}_{option}".upper()

@@ -108,7 +108,7 @@ def find_log_columns(
         feedback: What the model reads.
         event_id: Column of the event ids; found by its name if None.
         deleted: Column of deletions; found by its name if None.
-        say: Told of a column that may hold event types and is not read so.
+        say: Called with a message about a column that is not read.
 
     Returns:
         The columns.
@@ -130,6 +130,8 @@ def find_log_columns(
             "there is no column of times, and a log is folded by the time of its events; name it with --time-col",
             place,
         )
+    if columns.review is not None:
+        say(f"texts in {columns.review} are not read: states are folded without them")
     return LogColumns(replace(columns, review=None), found_id, found_deleted)
 
 

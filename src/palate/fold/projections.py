@@ -48,7 +48,10 @@ def builder_of(model: PersonalizedModel) -> StateBuilder:
             f"states of a {kind!r} user encoder are not folded; expected 'streaming' or 'universal'"
         )
     if model.settings.event_texts:
-        raise MismatchError("the model reads what users wrote of events, which a log is not folded with")
+        raise MismatchError(
+            "the model reads what users wrote of events, and states are folded without texts; serve it, or train it "
+            "with model.event_texts=false"
+        )
     latent = encoder if isinstance(encoder, StreamingEncoder) else encoder.latent
     counted = isinstance(table, CategoryTable) and isinstance(encoder, UniversalEncoder)
     if counted:
