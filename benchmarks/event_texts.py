@@ -66,6 +66,8 @@ def main() -> None:
         "trained id": score_pepler(model, cases, values, "trained id"),
         "mean id": score_pepler(model, cases, values, "mean id", model.mean_user.expand(len(cases), -1)),
     }
+    for one in found.values():
+        _tell(one[0])
     for seed in range(asked.seeds):
         for texts in (False, True):
             name = f"history {'with' if texts else 'without'} texts, seed {seed}"
@@ -80,6 +82,7 @@ def main() -> None:
                 )
             vectors = history_vectors(model, newcomer_histories(other, dataset, split), cases)
             found[name] = score_pepler(model, cases, values, name, vectors)
+            _tell(found[name][0])
     print(
         pepler_sheet(
             [one[0] for one in found.values()], f"{dataset.info.name}, {len(cases):,} tests"
@@ -90,6 +93,12 @@ def main() -> None:
         _compare(f"with less without texts, seed {seed}", without, told, cases, values)
         for name in ("mean id", "trained id"):
             _compare(f"with texts less {name}, seed {seed}", found[name], told, cases, values)
+
+
+def _tell(scores: PeplerScores) -> None:
+    rmse = "" if scores.ratings is None else f", RMSE {scores.ratings.rmse:.3f}, MAE {scores.ratings.mae:.3f}"
+    bleu = "" if scores.texts is None else f", BLEU-1 {scores.texts.bleu1}"
+    print(f"{scores.name}{bleu}{rmse}", flush=True)
 
 
 def _compare(name: str, first: Answers, second: Answers, cases: RatedTexts, values: Sequence[float]) -> None:

@@ -87,6 +87,9 @@ def test_the_loss_is_cross_entropy_and_weighted_squared_error(reviews, rating):
     assert float(found.rating) == pytest.approx(float(squares.mean()), rel=1e-5)
     assert float(found.language) == pytest.approx(np.mean(tokens), rel=1e-4)
     assert float(found.whole) == pytest.approx(float(found.language) + 0.25 * float(found.rating))
+    assert float(found.with_rating_weight(2.0)) == pytest.approx(
+        float(found.language) + 2 * float(found.rating)
+    )
 
 
 def test_each_stage_trains_its_own_weights_and_lowers_the_dev_loss(reviews, tmp_path):

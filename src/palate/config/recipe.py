@@ -747,6 +747,9 @@ class PeplerSettings(Section):
     """Most steps of the second stage, which trains the backbone, too."""
     newcomer_steps: int = Field(0, ge=0)
     """Most steps of a user encoder that gives users who were not trained on a vector in the place of theirs."""
+    newcomer_rating_weight: float = Field(1.0, gt=0)
+    """Weight of the squared error beside the cross entropy in the training of that encoder, during which all other
+    weights are frozen: at ``rating_weight`` its vectors make texts likelier and predicted ratings leave the scale."""
     newcomer_window: int = Field(20, ge=1)
     """Newest events of a history that it reads."""
 

@@ -52,6 +52,12 @@ class PeplerLoss:
     language: Tensor | None
     rating: Tensor | None
 
+    def with_rating_weight(self, weight: float) -> Tensor:
+        """Return the whole with another weight of the rating; unchanged where only one of both is learned."""
+        if self.language is None or self.rating is None:
+            return self.whole
+        return self.language + weight * self.rating
+
 
 class RatingMlp(nn.Module):
     """A network from the vectors of users and items to a rating, with sigmoids between its layers."""

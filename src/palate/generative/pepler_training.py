@@ -140,14 +140,19 @@ def train_newcomers(
     def loss(step: int) -> torch.Tensor:
         epoch, place = divmod(step, -(-len(training) // size))
         batch = training.of(order(epoch)[place * size : (place + 1) * size])
-        return batch_loss(model, batch, vectors=encoder(histories.windows(batch))).whole
+        found = batch_loss(model, batch, vectors=encoder(histories.windows(batch)))
+        return found.with_rating_weight(settings.newcomer_rating_weight)
+
+    def read(part: RatedTexts) -> torch.Tensor:
+        vectors: torch.Tensor = encoder(histories.windows(part))
+        return vectors
 
     stage = Stage(
         "newcomers",
         model.parts("newcomers"),
         settings.newcomer_steps,
         loss,
-        StageScore(lambda: dev_loss(model, dev, read=lambda part: encoder(histories.windows(part)))),
+        StageScore(lambda: dev_loss(model, dev, False, read, settings.newcomer_rating_weight)),
     )
     StagedTraining(model, [stage], recipe.train, recipe.seed, folder, tell).run()
     return histories
@@ -270,12 +275,16 @@ def dev_loss(
     dev: RatedTexts,
     alone: bool = False,
     read: Callable[[RatedTexts], torch.Tensor] | None = None,
+    rating_weight: float | None = None,
 ) -> float:
     """Average the loss over interactions, a batch at a time."""
     losses, numbers = [], []
     for start in range(0, len(dev), _DEV_BATCH):
         part = dev.of(np.arange(start, min(start + _DEV_BATCH, len(dev))))
         vectors = None if read is None else read(part)
-        losses.append(float(batch_loss(model, part, alone, vectors).whole))
+        found = batch_loss(model, part, alone, vectors)
+        losses.append(
+            float(found.whole if rating_weight is None else found.with_rating_weight(rating_weight))
+        )
         numbers.append(len(part))
     return float(np.average(losses, weights=numbers))
