@@ -41,7 +41,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path, cache):
     pytest.importorskip("gguf")
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF no such thing")
-    with pytest.raises(DataError, match=r"model\.gguf: no GGUF file that can be read") as caught:
+    with pytest.raises(DataError, match=r"model\.gguf: not a readable GGUF file") as caught:
         converted_gguf(path)
     assert "\n" not in str(caught.value)
     assert not [place for place in cache.iterdir() if place.is_dir()]

@@ -88,7 +88,7 @@ def test_users_are_not_simulated_without_ratings(shop, tiny_sentence_encoder, tm
     )
     if load_dataset(shop / "data").info.feedback == "ratings":
         pytest.skip("there are ratings")
-    with pytest.raises(RecipeError, match="users are simulated by their ratings, and this data has none"):
+    with pytest.raises(RecipeError, match="users are simulated from ratings, which this data does not have"):
         train_run(recipe, tmp_path / "run")
 
 

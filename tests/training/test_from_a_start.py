@@ -151,7 +151,9 @@ def test_what_an_adapter_cannot_be_made_for_is_refused(start, tiny_data, tmp_pat
     with pytest.raises(ValueError, match="start brings a whole model, and user_first is given beside it"):
         ModelSettings(start="packaged", user_first=True, backbone=frozen("some"))
     recipe = tiny_recipe(tiny_data.path, tmp_path, tmp_path / "cache", train={"answers": "decided"})
-    with pytest.raises(RecipeError, match="a 'streaming' user encoder decides on no names; take 'view' or"):
+    with pytest.raises(
+        RecipeError, match="a 'streaming' user encoder makes no decisions; set it to 'view' or"
+    ):
         train_run(recipe, tmp_path / "run", device="cpu")
 
 

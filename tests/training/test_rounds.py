@@ -86,7 +86,7 @@ def test_a_training_that_was_cut_between_two_exact_steps_ends_as_if_nothing_had_
 def test_a_sampled_vocabulary_needs_output_embeddings_that_stay_as_they_are(make, tmp_path):
     backbone = make().model.backbone.model_dump() | {"train": "full"}
     with pytest.raises(
-        RecipeError, match=r"train\.sampled_tokens is for a decoder-only backbone .* set it to 0"
+        RecipeError, match=r"train\.sampled_tokens needs a decoder-only backbone .* set it to 0"
     ):
         train_run(make(backbone=backbone), tmp_path / "full")
 

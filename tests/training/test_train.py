@@ -564,7 +564,9 @@ def test_a_time_limit_is_for_one_process(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(
         training, "PartialState", lambda **_: SimpleNamespace(is_main_process=True, num_processes=2)
     )
-    with pytest.raises(RecipeError, match=r"train\.max_minutes is for one process.*train\.max_steps"):
+    with pytest.raises(
+        RecipeError, match=r"train\.max_minutes is supported for one process only.*train\.max_steps"
+    ):
         train_run(make_recipe(train={"max_minutes": 1.0}), tmp_path / "run")
 
 

@@ -67,7 +67,7 @@ class Backbone:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens that the tokenizer has and the embedding has a row for."""
+        """Number of tokens of the tokenizer that have a row in the embedding."""
         return vocabulary_of(self.model, self.tokenizer)
 
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def vocabulary_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Count the tokens that both have; some tokenizers have special tokens beyond the embedding's last row."""
+    """Return the number of tokens with an embedding; some tokenizers have special tokens beyond its last row."""
     return min(len(tokenizer), int(model.get_input_embeddings().weight.shape[0]))
 
 
@@ -110,15 +110,15 @@ def generation_settings(max_new_tokens: int) -> dict[str, Any]:
 
 
 def not_saved(folder: Path, reason: str) -> DataError:
-    """Make the error for a saved model's folder without a readable backbone."""
+    """Create the error for a saved model's folder without a readable backbone."""
     return DataError(f"no backbone can be read here ({reason}); copy the model again", folder)
 
 
 @contextmanager
 def telling(say: Callable[[str], PalateError]) -> Iterator[None]:
-    """Convert any loading error of a library with ``say``, which takes the reason.
+    """Convert any loading error of a library by ``say``, which is given the reason.
 
-    All exceptions are caught: for invalid files transformers raises many types, and tokenizers plain exceptions.
+    All exceptions are caught: for invalid files transformers raises many types, and tokenizers plain ``Exception``.
     """
     try:
         yield
@@ -129,6 +129,6 @@ def telling(say: Callable[[str], PalateError]) -> Iterator[None]:
 
 
 def _in_one_line(error: Exception) -> str:
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch prints in bold
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch uses terminal colours
     said = " ".join(plain.split()).rstrip(". ") or type(error).__name__
     return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]} …"

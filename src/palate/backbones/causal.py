@@ -48,7 +48,7 @@ def load_causal(settings: CausalSettings) -> Backbone:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        # transformers fills what is not there with random numbers
+        # transformers initialises missing weights at random
         if absent := sorted(found["missing_keys"]):
             raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
         if not tokenizer.is_fast:
@@ -71,7 +71,7 @@ def as_backbone(
     Args:
         model: The model with its weights.
         tokenizer: Its tokenizer; the special tokens that it adds move to the frame.
-        frame: Tokens around the input; the tokenizer's beginning and a newline before the answer if None.
+        frame: Tokens around the input; if None, the tokenizer's first tokens, and a newline before the answer.
 
     Returns:
         The backbone.
@@ -130,7 +130,7 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Make a frame of the tokenizer's first tokens and a newline between instruction and answer."""
+    """Create a frame of the tokenizer's first tokens and a newline between instruction and answer."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
@@ -139,7 +139,7 @@ def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Make a frame of the chat template's tokens around the user's turn and the token that ends the model's turn.
+    """Create a frame of the chat template's tokens around the user's turn and the token that ends the model's turn.
 
     Args:
         settings: Settings of the backbone, for the message of an error.
@@ -158,7 +158,7 @@ def chat_frame(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def template_frame(tokenizer: PreTrainedTokenizerBase) -> Frame | None:
-    """Make the frame of a tokenizer's chat template; None if it has no template."""
+    """Create the frame of a tokenizer's chat template; None if it has no template."""
     if not tokenizer.chat_template:
         return None
     turns = [{"role": "user", "content": MARK}]

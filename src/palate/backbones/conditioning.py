@@ -1,6 +1,6 @@
 """Cross-attention conditioning: a backbone's layers attend to the user's vectors, as in User-LLM (arXiv 2402.13598).
 
-The vectors are not in the prompt: they are what :func:`attending` says, while the backbone runs.
+The vectors are not in the prompt: :func:`attending` sets them while the backbone runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Attended: TypeAlias = tuple[Tensor, Tensor]
 """User vectors [B, M, E], and their mask [B, M]."""
 _ATTENDED: ContextVar[Attended | None] = ContextVar("attended", default=None)
 LAYERS = ("encoder.block", "model.layers", "transformer.h", "gpt_neox.layers")
-"""Where transformers' models keep the layers that read the prompt: T5's encoder, and decoder-only models."""
+"""Attribute paths of the layers that read the prompt: T5's encoder, and decoder-only models of transformers."""
 
 
 @contextmanager
 def attending(user: Attended | None) -> Iterator[None]:
-    """Let conditioned layers attend to these users' vectors, in the rows of the batch, while the block runs."""
+    """Set the user vectors that conditioned layers attend to during the block, in the order of the batch."""
     token = _ATTENDED.set(user)
     try:
         yield
@@ -38,9 +38,9 @@ def attending(user: Attended | None) -> Iterator[None]:
 
 
 class CrossAttention(nn.Module):
-    """Gated cross-attention of a layer's output to the user's vectors; at first the gate is closed.
+    """Gated cross-attention of a layer's output to the user's vectors, with the gate initialised to 0.
 
-    A learned vector is always attended to, so that a user without vectors can be read.
+    A learned null vector is always attended to, so that the softmax is defined for users without vectors.
 
     Args:
         width: Size E of the layer's output and of the vectors.
@@ -58,7 +58,7 @@ class CrossAttention(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, hidden: Tensor, user: Tensor, mask: Tensor) -> Tensor:
-        """Add what is read of the users [B, M, E] to the layer's output [B, N, E]."""
+        """Add the attention over user vectors [B, M, E] to the layer's output [B, N, E]."""
         read = user.to(self.out.weight.dtype)
         nothing = self.nothing.expand(len(read), 1, -1)
         source = self.norm_user(torch.cat([nothing, read], dim=1))  # [B, 1 + M, E]

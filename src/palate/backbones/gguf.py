@@ -28,7 +28,7 @@ def packaged_gemma() -> Path:
 
     Raises:
         MissingExtraError: The package is not installed.
-        DataError: Its file is another one than that of the version that palate knows.
+        DataError: The checksum of its file is not that of the supported version.
     """
     if missing_modules("gemma"):
         raise missing_extra(f"model.backbone.name: {GEMMA} comes in a package of its own", "gemma")
@@ -77,7 +77,7 @@ def _convert(path: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         )
-    # its weights are plain float32 by now, and are saved as such
+    # the weights are dequantised, and are saved as float32
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -87,5 +87,6 @@ def _convert(path: Path, folder: Path) -> None:
 
 def _not_readable(path: Path, reason: str) -> DataError:
     return DataError(
-        f"no GGUF file that can be read ({reason}); copy it again, or give the model it was made from", path
+        f"not a readable GGUF file ({reason}); copy it again, or give the model that it was converted from",
+        path,
     )

@@ -54,7 +54,7 @@ def load_backbone(settings: PretrainedT5Settings | CausalSettings) -> tuple[Back
     backbone = load_causal(settings) if isinstance(settings, CausalSettings) else load_t5(settings)
     if settings.train == "full":
         return backbone, None
-    # a folder is found again from wherever the model is used
+    # absolute, so that it does not depend on the working directory
     name = str(Path(settings.name).resolve()) if Path(settings.name).exists() else settings.name
     found = settings.model_copy(update={"name": name})
     source = BackboneSource(settings=found, digest=weights_digest(backbone.model))

@@ -48,7 +48,7 @@ def merge_lora(model: PreTrainedModel) -> None:
     """Merge the LoRA updates into the weights in float32 and remove the adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model.float()  # bfloat16 would lose the most of a small update
+    model.float()  # bfloat16 would round small updates away
     for name, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
@@ -70,7 +70,9 @@ def save_lora(model: PreTrainedModel, folder: Path, base: str) -> None:
     config.base_model_name_or_path = base
     config.task_type = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     config.inference_mode = True
-    config.target_modules = sorted(config.target_modules)  # a set has no order, and files should be the same
+    config.target_modules = sorted(
+        config.target_modules
+    )  # a set has no order, and saved files must not differ
     config.save_pretrained(str(folder))
 
 

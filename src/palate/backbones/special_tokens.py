@@ -53,8 +53,8 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
     if ordinary:
         number, token = ordinary[0]
         raise ValueError(
-            f"its tokenizer is another model's: {len(ordinary):,} tokens, the first {token!r} with number {number:,}, "
-            f"lie outside of the embedding's {rows:,} rows"
+            f"its tokenizer is another model's: {len(ordinary):,} tokens, the first {token!r} with id {number:,}, "
+            f"are beyond the embedding's {rows:,} rows"
         )
     known = tokenizer(PLAIN, add_special_tokens=False)["input_ids"]
     if not tokenizer.decode(known, skip_special_tokens=True).strip():
@@ -69,7 +69,7 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 def _settle_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
     own = [number for number in _numbers(getattr(model.config, "eos_token_id", None)) if number < rows]
-    # the config's class may have filled in a number that means something else to this tokenizer
+    # the config class's default may be another token in this tokenizer
     special = [number for number in own if number in _special(tokenizer)]
     if tokenizer.eos_token_id is None and special:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(special[0])

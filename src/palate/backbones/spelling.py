@@ -1,4 +1,4 @@
-"""How a tokenizer spells names inside a text."""
+"""Tokenization of names as they occur inside a text, after a space or a word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BEFORE = "and"
-"""A word before a name: tokens at the start of a text may be others."""
+"""A word before a name: at the start of a text it may be tokenized differently."""
 
 
 def spelled(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[list[int]]:

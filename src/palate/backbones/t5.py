@@ -50,7 +50,7 @@ def load_t5(settings: PretrainedT5Settings) -> Backbone:
         model, found = MODELS[kind][1].from_pretrained(
             settings.name, revision=settings.revision, dtype=torch.float32, output_loading_info=True
         )
-        # transformers fills what is not there with random numbers
+        # transformers initialises missing weights at random
         if absent := sorted(found["missing_keys"]):
             raise _not_loadable(settings, f"{len(absent)} of its weights are missing, the first {absent[0]}")
         model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
@@ -70,7 +70,7 @@ def rebuild_t5(folder: Path) -> Backbone:
         model = model_class(config_class.from_dict(content))
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     if not content.get("tie_word_embeddings", True):
-        # the config class ties them whatever the file says, but T5 v1.1 has an output layer of its own
+        # the config class always ties them, but T5 v1.1 has a separate output layer
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
         model.config.tie_word_embeddings = False
     return Backbone(model, tokenizer)
@@ -119,8 +119,8 @@ def build_tokenizer(
     Args:
         texts: Texts to train it on.
         vocabulary: Maximum number of tokens.
-        begins_words: Read every text as if a space stood before it, so that a word has the same tokens at the start
-            of a text as inside of it.
+        begins_words: Prepend a space to every text, so that a word has the same tokens at the start of a text as
+            inside it.
 
     Returns:
         The tokenizer.

@@ -1,4 +1,4 @@
-"""Tokenization of several texts for one batch, by threads that share a tokenizer."""
+"""Thread-safe tokenization and padding of the texts of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights that are shipped, made from random populations and random names alone.
+"""Pretraining of the packaged weights, on random populations and random names only.
 
 Public names: ``language.LanguagePretraining``, ``language.pretrain_names``, ``language.pretrain_entities``.
 """

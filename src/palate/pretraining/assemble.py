@@ -1,4 +1,4 @@
-"""The model that is shipped: a pretrained network and a pretrained backbone, bound to no data."""
+"""Assembles the packaged model of a pretrained network and a pretrained backbone, bound to no data."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Weights that let a small T5 copy names from the first step on: it counts, and looks for what stands at that place.
+"""Initial weights by which a small T5 copies names from the first step on: it counts and attends by position.
 
-The user prompt holds what an answer says from "likes" on, token by token, with its place (:class:`NamesPrompt`).
-The decoder's first self-attention measures how far back "likes" stands, and "doesn't like", as cosines and sines; its
-first cross-attention looks for the same cosines and sines, and passes on the token that it finds. Nothing is looked
-for by content, so that names may share words, repeat them, and be of any bytes. A question's names have places from
-the start of an answer on, and their categories' log-odds, by which other heads find the name that the user prefers.
-What counts is not trained.
+The user prompt holds the tokens of an answer after "likes", each with its position (:class:`NamesPrompt`). The
+decoder's first self-attention computes the distances back to "likes" and "doesn't like" as cosines and sines; its
+first cross-attention attends to the vector with the same cosines and sines, and copies its token. Attention is by
+position, never by content, so that names may share or repeat words and consist of any bytes. The names in a question
+have positions from the start of an answer on, and their categories' log-odds, by which other heads select the name
+that the user prefers. The counting weights are frozen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from palate.encoders.spoken import NamesPrompt
 
 ANCHORS = (" likes", " like", None)
-"""Words from which places are counted, and the start of an answer."""
+"""Anchor words from which positions are counted, and the start of an answer."""
 COUNTED = (len(PERIODS), len(PERIODS), ASKED_PERIODS)
 """Periods of the waves of each."""
 HEAD_SIZE = 16
@@ -38,7 +38,7 @@ ONE = 0
 MARKS = (1, 2, 3)
 """Channels that mark the anchors."""
 LIKED = 4
-"""Channel of how much a category that is asked about is liked."""
+"""Channel of the log-odds that a category in the question is liked."""
 CODES = tuple(
     slice(
         5 + sum(2 * one + 1 for one in COUNTED[:place]), 5 + sum(2 * one + 1 for one in COUNTED[: place + 1])
@@ -53,11 +53,11 @@ HEADS = OWN - 5 + 1
 CONSTANT = 4.0
 """Value of a constant and of a mark, where a token's own channels have unit variance."""
 FOUND = 14.0
-"""Log-odds at which an anchor is looked at rather than another token before."""
+"""Log-odds with which an anchor is attended to rather than another previous token."""
 MOST = 6.0
 """Largest log-odds of a distance."""
 ABOVE = 0.8
-"""How much likelier a place is than none, where the next place is by the cosine of an eighth of a turn less."""
+"""Log-odds of a position against none; the adjacent one has less by the cosine of an eighth of a turn."""
 PREFERRED = 0.25
 """Initial gain of log-odds in questions."""
 CLEAR = 2.0
@@ -67,13 +67,13 @@ SHARP = 5.4
 RATED = 10.0
 """Initial gain of an expected rating."""
 DECIDED = 16.0
-"""Gain of how much a category is liked, where one of two is looked for."""
+"""Gain of the log-odds of being liked, by which one of two categories is selected."""
 LOUD = 4.0
 """Gain of what is copied, against the last token itself."""
 NEAR = 8.0
 """Initial bias of a head towards a neighbour."""
 FAINT = 0.3
-"""Initial gain of the encoder's layers: at first it passes on what it reads."""
+"""Initial gain of the encoder's layers, which start close to the identity."""
 POSITIONS = 640
 """Buckets of relative positions: distances below half of it are exact in the decoder, a quarter in the encoder."""
 
@@ -89,7 +89,7 @@ def sizes_for_copying() -> dict[str, int]:
 
 
 def counted_words(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens of the words from which places are counted.
+    """Return the tokens of the anchor words from which positions are counted.
 
     Raises:
         MismatchError: The tokenizer splits one of them, or the words between the halves of an answer.
@@ -142,7 +142,7 @@ def _start_embeddings(embedding: nn.Embedding, anchors: list[int]) -> None:
 def _start_user_prompt(
     names: NamesPrompt, backbone: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Let the user prompt tell places in the channels of the distances."""
+    """Initialise the user prompt's positions in the channels of the distances."""
     for vectors in (names.heading, names.end):
         vectors.normal_()
         vectors[..., :OWN] = 0.0
@@ -163,7 +163,7 @@ def _start_user_prompt(
 
 
 def _start_counting(layer: T5LayerSelfAttention) -> None:
-    """Let the first self-attention measure the distance to the anchors, and add the tokens before."""
+    """Initialise the first self-attention to compute distances to the anchors, and to add the previous tokens."""
     attention = layer.SelfAttention
     for weight in (attention.q.weight, attention.k.weight, attention.v.weight, attention.o.weight):
         weight.zero_()
@@ -174,7 +174,7 @@ def _start_counting(layer: T5LayerSelfAttention) -> None:
         shares = torch.cat([(1 + waves(distance, periods)) / 2, torch.ones(len(bias), 1)], dim=1)
         heads = slice(code.start - CODES[0].start, code.stop - CODES[0].start)
         bias[:, heads] = shares.logit(1e-9).clamp(-MOST, MOST)
-        bias[0, heads] = FOUND  # who finds no anchor looks at itself, which is marked by nothing
+        bias[0, heads] = FOUND  # without an anchor a token attends to itself, which has no mark
         for head, channel in enumerate(range(code.start, code.stop), start=heads.start):
             row = head * HEAD_SIZE
             attention.q.weight[row, ONE] = FOUND / CONSTANT
@@ -189,9 +189,9 @@ def _start_counting(layer: T5LayerSelfAttention) -> None:
 
 
 def _start_looking(cross: T5Attention) -> None:
-    """Let heads of the first cross-attention look for a place, and pass on the token there.
+    """Initialise heads of the first cross-attention to attend to a position, and to copy the token there.
 
-    Some look for places in the user prompt, and others for those of the names in a question, where they prefer the
+    Some attend to positions in the user prompt, and others to those of the names in a question, where they prefer the
     category that is liked more.
     """
     own = range(OWN, cross.o.weight.shape[0])

@@ -1,4 +1,4 @@
-"""Trains the packaged backbone: a small T5 that says any category's name, on random names alone."""
+"""Trains the packaged backbone: a small T5 that copies any category's name, on random names only."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LanguagePretraining(Section):
     most: int = Field(3, ge=1)
     """Maximum number of names in each half of an answer."""
     name_tokens: tuple[int, ...] = (3, 4, 5, 6, 8, 8, 12, 12, 24, 48)
-    """Longest names of a batch, in tokens, one of which is drawn for each batch: those of short names are cheap."""
+    """Maximum name lengths in tokens, one of which is drawn for each batch; batches of short names are cheaper."""
     steps: int = Field(100, ge=0)
     """Optimizer steps with questions for names alone, for which no network is needed."""
     entity_steps: int = Field(1_000, ge=0)
@@ -91,7 +91,7 @@ class LanguagePretraining(Section):
 
 @dataclass(frozen=True, eq=False)
 class Readers:
-    """What a network has read of B users of one population of L categories, and what is true of them."""
+    """Hidden states and logits of a network for B users of one population of L categories, and the true values."""
 
     hidden: Tensor  # [B, L, W]
     logits: Tensor  # [B, L, 2]
@@ -127,13 +127,13 @@ class ReaderSource(Protocol):
 
 
 class NobodyRead:
-    """Users of whom nothing is known, for questions that are answered with the names in the user prompt."""
+    """Users without encoded histories, for questions that are answered with the names in the user prompt."""
 
     def __init__(self, width: int) -> None:
         self.width = width
 
     def draw(self, rng: np.random.Generator, users: int) -> Readers:
-        """Draw a number of categories, all alike."""
+        """Draw a number of categories, with zeros for all values."""
         labels = int(rng.integers(2, 13))
         return Readers(
             hidden=torch.zeros(users, labels, self.width),
@@ -148,7 +148,7 @@ class NobodyRead:
 
 
 class Language(nn.Module):
-    """What is trained: the backbone, the user prompt's marks and projections, and the task prompt.
+    """The trained parts: the backbone, the user prompt's marks and projections, and the task prompt.
 
     Args:
         backbone: The backbone with random weights, and its tokenizer.
@@ -247,7 +247,7 @@ class Lessons:
 
 
 def _decisions(rng: np.random.Generator, users: int, labels: int, most: int) -> Ints:
-    """Draw what is to be said, [B, 2, most]: any categories, in any order, that no state explains."""
+    """Draw decisions [B, 2, most]: random categories in random order, independent of any encoded history."""
     named = np.full((users, 2, most), -1)
     for row in named:
         order = rng.permutation(labels)
@@ -260,7 +260,7 @@ def _decisions(rng: np.random.Generator, users: int, labels: int, most: int) -> 
 
 
 def _varied(rng: np.random.Generator, readers: Readers, rows: Bools) -> Readers:
-    """Change the log-odds and the expected ratings of some of the users at ``rows`` [B], so that words follow them."""
+    """Perturb log-odds and expected ratings of some of the users at ``rows`` [B], so that answers depend on them."""
     chosen = torch.from_numpy(rows & (rng.random(len(rows)) < VARIED))
     noise = torch.from_numpy(rng.normal(size=(*readers.rated.shape, 3))).to(readers.rated)
     logits = readers.logits + torch.where(chosen[:, None, None], noise[..., :2], 0.0)
@@ -278,7 +278,7 @@ def _question(
     field: str,
     verbalizer: Verbalizer,
 ) -> tuple[Question, str]:
-    """Word one question about a user, and the true answer."""
+    """Write one question about a user, and its true answer."""
     wording = random_wording(rng, kind)
     values = [f"{value:g}" for value in readers.rating_values]
     words = {"fields": plural(field), "low": values[0], "high": values[-1]}
@@ -381,7 +381,7 @@ def pretrain_names(
 def pretrain_entities(
     language: Language, source: ReaderSource, progress: Callable[[int, float], None] = lambda step, loss: None
 ) -> None:
-    """Train the result of :func:`pretrain_names` on questions about categories and items, too, in every other step.
+    """Continue the training of :func:`pretrain_names` with questions about categories and items in every other step.
 
     Args:
         language: The parts, which are changed.

@@ -1,4 +1,4 @@
-"""Random catalogues: names of categories that nobody has, in many scripts, and words for what they are called."""
+"""Random category names in many scripts, and nouns for the categories."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ALPHABETS = {
     "katakana": ("カキクケコサシスセソタチツテトナニノハヒフホマミムモヤユヨラリルレロワ", "アイウエオンー"),
     "devanagari": ("कखगघचछजझटठडढतथदधनपफबभमयरलवशसह", "ािीुूेैोौ"),
 }
-"""Consonants, or what stands for them, and vowels."""
+"""Consonants or their equivalents, and vowels, by script."""
 COMMON = (
     "The", "the", "user", "User", "and", "And", "no", "No", "any", "yes", "of", "for", "or", "what", "which", "more",
     "doesn't", "prefer", "this", "does", "1", "5", "10", "0",
 )  # fmt: skip
-"""Words of questions and answers, which may stand in names, too."""
+"""Words of questions and answers, which names may contain."""
 IDEOGRAPHS, HANGUL = (0x4E00, 0x9FA5), (0xAC00, 0xD7A3)
 PLAIN = 0.7
 """Share of words in plain Latin letters."""
@@ -40,7 +40,7 @@ FIELDS = (
     "genre", "category", "tag", "topic", "brand", "style", "mood", "artist", "author", "section", "theme",
     "department", "cuisine", "subject", "keyword", "series", "kind of film", "product line", "class", "city",
 )  # fmt: skip
-"""Words for what is liked, half of the time; else a random one."""
+"""Nouns for the categories, used half of the time; otherwise a random word."""
 
 
 def random_catalogue(rng: np.random.Generator, size: int) -> list[str]:
@@ -64,7 +64,7 @@ def random_catalogue(rng: np.random.Generator, size: int) -> list[str]:
 
 
 def similar_catalogue(rng: np.random.Generator, size: int) -> list[str]:
-    """Draw different names that are hard to tell apart: numbers of one word, codes, and words of an answer's own.
+    """Draw different names that are easily confused: one word with numbers, codes, and words of the answer sentences.
 
     Args:
         rng: Random number generator.
@@ -90,7 +90,7 @@ def similar_catalogue(rng: np.random.Generator, size: int) -> list[str]:
 
 
 def random_field(rng: np.random.Generator) -> str:
-    """Draw a word for what is liked, in the singular."""
+    """Draw a noun for the categories, in the singular."""
     return str(rng.choice(FIELDS)) if rng.random() < 0.5 else _latin(rng)
 
 

@@ -27,9 +27,9 @@ WINDOW_SIZES = 8
 WHOLE = 0.05
 """Share of users whose whole history is shown."""
 RECENT = 0.25
-"""Share of the windows' lengths at which the newest interactions are shown, not random ones."""
+"""Share of the window sizes at which the newest interactions are shown instead of random ones."""
 FEW = 0.2
-"""Share of summaries that rest on 20 to 50 users."""
+"""Share of summaries that are computed from only 20 to 50 users."""
 
 
 def pretrain_network(
@@ -74,7 +74,7 @@ def pretrain_network(
 def _batches(
     network: UniversalNetwork, settings: NetworkPretraining, rng: np.random.Generator
 ) -> Iterator[NetworkExamples]:
-    """Draw populations without end, and yield batches of windows of several of the same shape."""
+    """Yield batches of windows of several populations of the same shape, indefinitely."""
     while True:
         shape = draw_shape(rng)
         drawn = NetworkExamples.joined(
@@ -90,7 +90,7 @@ def _batches(
 def draw_examples(
     network: UniversalNetwork, population: RandomPopulation, rng: np.random.Generator
 ) -> NetworkExamples:
-    """Draw windows of the users of a population, half of whom the summary of the others is read for."""
+    """Draw windows of half of a population's users, with a summary of the other half."""
     users = rng.permutation(len(population.histories.lengths))
     half = len(users) // 2
     found = [

@@ -1,4 +1,4 @@
-"""Random wordings of questions, so that a small backbone understands those that it has not been trained on, too."""
+"""Random wordings of questions, so that a small backbone generalises to wordings that it was not trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from palate.schema import QuestionKind
 
 KNOWN = 0.4
-"""Share of the wordings that are those of the tasks."""
+"""Share of the wordings that are the tasks' own trained ones."""
 WHO = (
     "this user", "this person", "the user", "this customer", "this reader", "this viewer", "this listener", "she",
     "the person", "someone like this", "this one", "he", "our user", "that person", "your customer",
@@ -108,7 +108,7 @@ WORDS = {
 
 
 def random_wording(rng: np.random.Generator, kind: QuestionKind) -> str:
-    """Draw a template as :data:`palate.tasks.wordings.WORDINGS` has them, none of which is held out there."""
+    """Draw a template like those of :data:`palate.tasks.wordings.WORDINGS`, but none of those held out there."""
     known = WORDINGS[kind]
     while True:
         if rng.random() < KNOWN:

@@ -1,8 +1,9 @@
-"""Random populations: catalogues, tastes, scales and histories of no one, to pretrain on.
+"""Random populations for pretraining: synthetic catalogues, preferences, rating scales and histories.
 
-No real data is read, so that no data's licence touches the weights. Every part that differs between real catalogues is
-drawn anew for each population: how many categories there are, how they go together, how many an item has, how popular
-items are and whether liked ones are chosen, how ratings lie on the scale, how long histories are, and the label rule.
+No real data is read, so that the weights are subject to no data licence. Everything that differs between real
+catalogues is drawn for each population: the number of categories, their correlations, their number per item, the
+popularity of items and whether liked ones are chosen, the rating distribution, the lengths of histories, and the label
+rule.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ SCALES = (
 LONGEST = 700
 """Maximum length of a history."""
 QUANTILES_OF_LENGTHS = 65
-"""Quantiles of the lengths of histories in a summary: a random population has few users, and few among the longest."""
+"""Number of quantiles of history lengths in a summary; a random population has few users with long histories."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What populations that are read in one batch have in common."""
+    """The sizes that all populations of a batch share."""
 
     categories: int
     max_labels: int
@@ -45,7 +46,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class RandomPopulation:
-    """Histories of U users, in the order in which they chose the items."""
+    """A population: histories of U users, each in the order of its choices."""
 
     histories: Interactions
     category_matrix: Bools  # [I, L]
@@ -72,7 +73,7 @@ class RandomPopulation:
 
 
 def draw_shape(rng: np.random.Generator) -> Shape:
-    """Draw what the populations of a batch have in common: 3 to 130 categories, mostly 10 to 50."""
+    """Draw the shared sizes of a batch's populations: 3 to 130 categories, mostly 10 to 50."""
     few, many = [(3, 12), (10, 50), (45, 130)][rng.choice(3, p=[0.12, 0.76, 0.12])]
     return Shape(
         categories=int(np.exp(rng.uniform(np.log(few), np.log(many)))),
@@ -95,7 +96,7 @@ def draw_population(shape: Shape, rng: np.random.Generator) -> RandomPopulation:
     )
     taste = taste * np.exp(
         rng.normal(0, rng.uniform(0, 0.5), (users, 1))
-    )  # some hardly tell categories apart
+    )  # some users hardly distinguish categories
     number = np.maximum(has.sum(axis=1, keepdims=True), 1)
     liking = (taste + rng.normal(0, rng.uniform(0.05, 0.35), labels)) @ (
         has / number ** rng.uniform(0.4, 1)
@@ -135,12 +136,14 @@ def draw_population(shape: Shape, rng: np.random.Generator) -> RandomPopulation:
 
 
 def _catalogue(items: int, labels: int, rng: np.random.Generator) -> tuple[Bools, Doubles]:
-    """Draw which item has which category [I, L], and directions [L, D] in which categories are alike."""
+    """Draw the category membership of items [I, L], and category directions [L, D], by which categories correlate."""
     directions = rng.normal(0, 1, (labels, int(rng.integers(1, 6))))
     common = rng.normal(0, rng.uniform(0.5, 1.5), labels)
     has = np.zeros((items, labels), dtype=np.bool_)
     wide, parent = labels, np.arange(labels)
-    if rng.random() < 0.25 and labels >= 6:  # nested: a few wide ones, the others inside one of them
+    if (
+        rng.random() < 0.25 and labels >= 6
+    ):  # nested: a few broad categories, each other one inside one of them
         wide = int(rng.integers(2, max(labels // 3, 2) + 1))
         parent = rng.integers(0, wide, labels)
         directions = directions[parent] + rng.uniform(0.2, 0.8) * directions
@@ -156,7 +159,7 @@ def _catalogue(items: int, labels: int, rng: np.random.Generator) -> tuple[Bools
 
 
 def _directed(users: int, relation: Doubles, rng: np.random.Generator) -> Doubles:
-    """Draw values [U, L] that are alike for categories that go together."""
+    """Draw values [U, L] that are correlated for categories with similar directions."""
     return np.asarray(rng.normal(0, 1, (users, relation.shape[1])) @ relation.T)
 
 
@@ -173,13 +176,13 @@ def _lengths(users: int, items: int, rng: np.random.Generator) -> Ints:
 
 
 def _chosen(interest: Doubles, lengths: Ints, has: Bools, rng: np.random.Generator) -> Ints:
-    """Draw the items of each user without replacement, by interest; one after the other, [N]."""
+    """Draw the items of each user without replacement, by interest, concatenated over users, [N]."""
     noisy = interest + rng.gumbel(0, 1, interest.shape)
     drift: Doubles = np.zeros(has.shape[1])
     if rng.random() < 0.5:
         drift = np.asarray(rng.uniform(0, 1) * rng.normal(0, 1, has.shape[1]))
     order = np.argsort(-noisy, axis=1)[:, : lengths.max()]
-    moved = has @ drift  # what is chosen later than the rest
+    moved = has @ drift  # items that are chosen later than others
     rows = []
     for user, length in enumerate(lengths):
         picked = order[user, :length]
@@ -189,7 +192,7 @@ def _chosen(interest: Doubles, lengths: Ints, has: Bools, rng: np.random.Generat
 
 
 def _ratings(felt: Doubles, rng: np.random.Generator) -> tuple[Doubles, Ints]:
-    """Put what is felt on a rating scale: the values [R], and the index of each rating [N]."""
+    """Map latent utilities to a rating scale: its values [R], and the index of each rating [N]."""
     low, high, step = SCALES[rng.integers(len(SCALES))]
     values = np.arange(low, high + step / 2, step)
     skew = rng.uniform(-0.25, 0.45)
@@ -201,7 +204,7 @@ def _ratings(felt: Doubles, rng: np.random.Generator) -> tuple[Doubles, Ints]:
 
 
 def _weights(felt: Doubles, rng: np.random.Generator) -> tuple[Doubles, Ints]:
-    """Draw weights of implicit feedback: all alike, or more for what is felt more."""
+    """Draw weights of implicit feedback: constant, or increasing with the latent utility."""
     values = [np.ones(1), np.array([1.0, 2, 3]), np.array([1.0, 3, 10])][rng.integers(3)]
     cuts = np.quantile(felt, np.sort(rng.uniform(0.3, 0.95, len(values) - 1)))
     return values, np.searchsorted(cuts, felt)

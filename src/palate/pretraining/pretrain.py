@@ -1,4 +1,4 @@
-"""Makes the model that is shipped: the network first, then the backbone that says what it has found."""
+"""Pretrains the packaged model: first the network, then the backbone that verbalises its decisions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from palate.pretraining.settings import Pretraining
 
 REPORTED = 20
-"""Reports of a part's progress."""
+"""Number of progress reports of each part."""
 
 
 def pretrain(settings: Pretraining, out: Path, report: Callable[[str], None] = lambda line: None) -> None:
-    """Pretrain a model that knows no catalogue, on random populations and names alone, and save it.
+    """Pretrain a catalogue-free model on random populations and names only, and save it.
 
     Args:
         settings: The recipe.
@@ -54,7 +54,7 @@ def pretrain(settings: Pretraining, out: Path, report: Callable[[str], None] = l
 
 
 def _reporting(report: Callable[[str], None], part: str, steps: int) -> Callable[[int, float], None]:
-    """Return a callback that reports the mean loss now and then."""
+    """Return a callback that reports the mean loss at regular intervals."""
     losses: list[float] = []
     often = max(steps // REPORTED, 1)
 

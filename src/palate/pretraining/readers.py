@@ -1,4 +1,4 @@
-"""Users of random populations whom a network has read, for questions about categories and items."""
+"""Users of random populations, encoded by a network, for questions about categories and items."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from palate.encoders.universal import UniversalNetwork
 
 CATEGORIES = (3, 40)
-"""Least and most categories of a population."""
+"""Minimum and maximum number of categories of a population."""
 LONGEST_WINDOW = 200
 MOST_READ = 256
-"""Maximum number of users of a population who are read."""
+"""Maximum number of users of a population that are encoded."""
 
 
 class NetworkReaders:
-    """Draws users of a fixed number of random populations, read by a network from random windows.
+    """Draws users of a fixed number of random populations, encoded by a network from random windows.
 
     Args:
         network: The network, whose weights are not changed.
@@ -46,7 +46,7 @@ class NetworkReaders:
 
 @torch.no_grad()
 def _population(network: UniversalNetwork, rng: np.random.Generator) -> Readers:
-    """Draw a population, summarise half of it, and read windows of the other half."""
+    """Draw a population, summarise half of its users, and encode windows of the other half."""
     labels = int(np.exp(rng.uniform(*np.log(CATEGORIES))))
     p = draw_population(Shape(labels, 3, "ratings"), rng)
     users = rng.permutation(len(p.histories.lengths))

@@ -49,7 +49,7 @@ _Asked: TypeAlias = tuple[list[Question], list[str]]
 
 @dataclass(frozen=True, eq=False)
 class WindowSource:
-    """Histories from which windows are drawn, and the targets of their users."""
+    """Histories to draw windows from, and the targets of their users."""
 
     users: Ints  # that may be drawn
     preferences: Preferences  # of all users, from their full histories
@@ -84,11 +84,12 @@ def simulated_source(
     if vectors is None:
         kind = model.settings.user_encoder.kind
         raise RecipeError(
-            f"users are simulated from item vectors, and a {kind!r} user encoder reads none; set simulation.users=0"
+            f"simulation.users: users are simulated from item vectors, which a {kind!r} user encoder does not read; "
+            "set it to 0"
         )
     if dataset.info.feedback == "implicit":
         raise RecipeError(
-            "users are simulated by their ratings, and this data has none; set simulation.users=0"
+            "simulation.users: users are simulated from ratings, which this data does not have; set it to 0"
         )
     rng = np.random.default_rng([recipe.seed, 1])
     population = fit_population(dataset, vectors.vectors, rng)
@@ -155,7 +156,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
     def answering(
         self, answers: Preferences, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
     ) -> list[Round]:
-        """Replace the targets that name categories by answers for B users."""
+        """Replace the targets of questions that are answered with category names, for B users."""
         return [
             self._answered(one, self.task.texts(kind, answers)) if kind in NAMING else one
             for one, kind in zip(rounds, kinds, strict=True)
@@ -275,7 +276,7 @@ def _stacked(parts: list[Windows]) -> Windows:
 
 
 def _stacked_texts(parts: list[Windows], widest: int) -> EventTexts | None:
-    """Join the texts of parts, which are rows of one table; simulated users wrote nothing."""
+    """Concatenate the texts of parts, which index one table; simulated users have none (row 0)."""
     found = next((part.texts for part in parts if part.texts is not None), None)
     if found is None:
         return None

@@ -47,7 +47,7 @@ class Clock:
         return self._rate(self.progress(step))
 
     def backbone_rate(self, step: int) -> float:
-        """Return the same for the backbone, whose training starts after the auxiliary-only phase."""
+        """Return the backbone's rate at ``step`` likewise; its training starts after the auxiliary-only phase."""
         alone = self.settings.auxiliary_only_ratio
         return self._rate(max(self.progress(step) - alone, 0.0) / (1.0 - alone))
 

@@ -1,4 +1,4 @@
-"""Device of a training process: the chosen one, or the one that the launcher assigns."""
+"""The device of a training process: the requested one, or the one that the launcher assigns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def training_device(name: str | torch.device) -> torch.device:
     """Find the device of this training process.
 
     Args:
-        name: What :func:`palate.system.device.find_device` takes.
+        name: As for :func:`palate.system.device.find_device`.
 
     Raises:
         MismatchError: There is no such device, or one GPU is named for several processes.
@@ -45,13 +45,13 @@ class OneDevice(TrainingArguments):  # type: ignore[misc]
         arguments = cls(use_cpu=device.type == "cpu", **settings)
         arguments.chosen = device
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # accelerate computes on the current one
+            torch.cuda.set_device(device)  # accelerate uses the current device
         return arguments
 
     @property
     def device(self) -> torch.device:
         """Device of the process."""
-        found = super().device  # which also sets up what several processes need
+        found = super().device  # also initialises distributed training
         return self.chosen or found
 
     @property

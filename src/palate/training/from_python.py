@@ -1,4 +1,4 @@
-"""Training from Python: :func:`palate.train`."""
+"""The Python interface of training: :func:`palate.train`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def train(
         place = data.path if isinstance(data, Dataset) else Path(data).expanduser()
         if place is None:
             raise DataError(
-                "the dataset lies in no folder, which its runs name; give one that prepare() returned"
+                "the dataset is not saved in a folder, which the run has to refer to; give one that prepare() returned"
             )
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"path": place})})
     folder = default_run(settings) if out is None else Path(out).expanduser()

@@ -24,7 +24,7 @@ class Norms:
 
 @torch.no_grad()
 def prompt_norms(model: PersonalizedModel, windows: Windows) -> dict[str, Norms]:
-    """Measure the norms of ``tokens``, ``task_prompt`` and, for B windows, ``user_prompt``."""
+    """Compute the mean norms of ``tokens``, ``task_prompt`` and, for B windows, ``user_prompt``."""
     tokens = torch.arange(model.vocab_size, device=model.device)
     embedded = torch.cat([model.embedded(some).float() for some in torch.split(tokens, AT_ONCE)])  # [V, E]
     user = model.user_prompt(windows)

@@ -1,6 +1,6 @@
-"""Parameters, gradients and optimizer states that several processes hold a part of each: FSDP2, by ``fully_shard``.
+"""Sharding of parameters, gradients and optimizer states over processes: FSDP2, by ``fully_shard``.
 
-What is saved is whole, as one process saves it, so that any number of processes goes on with it.
+Checkpoints hold unsharded tensors, as a single process saves them, so that any number of processes can resume.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard_parameters(model: nn.Module, backbone: nn.Module, device: torch.device, processes: int) -> None:
-    """Divide the parameters of a model between all processes, in place.
+    """Shard the parameters of a model over all processes, in place.
 
     Args:
         model: The model, the same in every process.
-        backbone: The part of it whose layers are gathered one after the other.
+        backbone: Its backbone, each of whose layers is sharded, and gathered during its computation, as a unit.
         device: Device of the process.
         processes: Number of processes.
     """
@@ -37,7 +37,7 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def whole_state(state: Any) -> Any:
-    """Gather the divided tensors of a state dict; all processes must call it."""
+    """Gather the sharded tensors of a state dict; all processes must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor().detach().cpu()
     if isinstance(state, Mapping):
@@ -49,14 +49,14 @@ def whole_state(state: Any) -> Any:
 
 @torch.no_grad()
 def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Set the divided weights of a model from whole ones; those that are not given stay."""
+    """Set the sharded weights of a model from unsharded ones; weights that are not given stay as they are."""
     for name, tensor in model.state_dict().items():
         if name in weights:
             tensor.copy_(_divided(weights[name], tensor))
 
 
 def divided_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Divide the whole state of an optimizer as its parameters are."""
+    """Shard the unsharded state of an optimizer as its parameters are."""
     parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     of = dict(zip(numbers, parameters, strict=True))

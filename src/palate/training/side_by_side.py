@@ -105,7 +105,7 @@ def _failed(name: str, out: Path, status: int, last: str) -> str:
         return f"training {name} failed: {last}"
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
     return (
-        f"training {name} {ended} ({last[:200] or 'it said nothing'}); run it again, and {out} goes on from its last "
+        f"training {name} {ended} ({last[:200] or 'no output'}); run it again, and {out} resumes from its last "
         "checkpoint; where memory ran out, free some first"
     )
 
@@ -114,7 +114,7 @@ def _work() -> int:
     """Run the training of a child process."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # a terminal interrupts all: whoever started this one says what then
+    )  # a terminal interrupts all processes: the parent decides how to stop
     given = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     from palate.training.train import train_run
@@ -129,7 +129,7 @@ def _work() -> int:
 
 def _end_with_standard_input() -> None:
     sys.stdin.read()
-    os._exit(STOPPED)  # as a kill would: what a checkpoint writes is whole, or does not count
+    os._exit(STOPPED)  # like SIGKILL: checkpoints are written atomically
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Trains what a recipe describes: a personalised language model, a recommender, PEPLER, P5 or POD."""
+"""Dispatches a recipe to its training: a personalised language model, a recommender, PEPLER, P5 or POD."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_recipe(
         report: Called with progress messages, one line each.
         progress: Show progress bars on stderr. Recommenders have none.
         device: Device of the training; a recommender (``recommend``) is trained on the CPU.
-        dataset: What lies at the recipe's ``data.path``, where that is loaded already.
+        dataset: The dataset of the recipe's ``data.path``; loaded from there if None.
 
     Returns:
         The run's folder.
@@ -69,7 +69,7 @@ def _train_both(
     device: str | torch.device,
     dataset: Dataset | None,
 ) -> Path:
-    """Train a model and a recommender beside it, or on data without categories the recommender alone."""
+    """Train a model and a recommender beside it; the recommender alone on data with fewer than two categories."""
     from accelerate import PartialState
 
     from palate.data.dataset import load_dataset

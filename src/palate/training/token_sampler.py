@@ -40,7 +40,7 @@ class TokenSampler:
         """Create a model's sampler; raises :class:`RecipeError` unless it is decoder-only and not fully trained."""
         if model.frame is None or model.settings.backbone is None:
             raise RecipeError(
-                "train.sampled_tokens is for a decoder-only backbone that is not trained whole; set it to 0, or "
+                "train.sampled_tokens needs a decoder-only backbone that is not fully trained; set it to 0, or "
                 "model.backbone.train to frozen or lora"
             )
         vocabulary = model.backbone.get_output_embeddings().weight.shape[0]

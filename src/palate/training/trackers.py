@@ -1,4 +1,4 @@
-"""Experiment trackers that transformers knows: whether those of a recipe can be used."""
+"""Checks the experiment trackers of a recipe (``train.report_to``), which transformers supports."""
 
 from __future__ import annotations
 

@@ -71,14 +71,28 @@ def train_run(
 ) -> Path:
     """Train the recipe's model and return the run's folder.
 
-    A run that was interrupted goes on from its last checkpoint with the same batches and the same losses; one that
-    is finished is left as it is. ``report`` is told what happens; ``progress`` shows bars. Started by ``accelerate
-    launch`` or ``torchrun`` it trains on all their processes, each with a batch and a device of its own.
-    ``dataset`` is what lies at the recipe's ``data.path``, where that is loaded already.
+    An interrupted run resumes from its last checkpoint with the same batches and losses; a finished run is left as it
+    is. Under ``accelerate launch`` or ``torchrun`` all processes train together, each with its own batch and device.
+    The same seed, number of threads and kind of processor give bitwise equal weights, unless the recipe has
+    ``train.max_minutes``.
 
-    With the same seed, threads and kind of processor it gives the same weights, bit for bit, unless the recipe has
-    ``train.max_minutes``. Raises :class:`TrainingError` where the loss, a gradient or a weight is not finite any more,
-    and :class:`MismatchError` for a ``device`` that is not there.
+    Args:
+        recipe: The recipe.
+        out: The run's folder, new or of the same recipe.
+        report: Called with progress messages, one line each.
+        progress: Show progress bars on stderr.
+        device: Device of the training; "auto" is the first GPU if there is one, else the CPU.
+        dataset: The dataset of the recipe's ``data.path``; loaded from there if None.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        RecipeError: A setting does not fit the data or the model.
+        DataError: The dataset cannot be read.
+        MismatchError: There is no such device, the backbone cannot be loaded, or the run was trained on other data.
+        OutputError: ``out`` cannot be written, or holds something else.
+        TrainingError: The loss, a gradient or a weight is no longer finite.
     """
     recipe = rooted(recipe)
     keep_freed_memory()
@@ -100,9 +114,11 @@ def _train(
         tell, progress = _say_nothing, False
     if devices.num_processes > 1 and recipe.train.max_minutes is not None:
         raise RecipeError(
-            "train.max_minutes is for one process, whose clock it follows; set train.max_steps alone"
+            "train.max_minutes is supported for one process only, whose clock it follows; set train.max_steps instead"
         )
-    with locked(out) if devices.is_main_process else nullcontext():  # all processes are one training
+    with (
+        locked(out) if devices.is_main_process else nullcontext()
+    ):  # one lock for all processes of the training
         dataset = dataset or load_dataset(recipe.data.path)
         if devices.is_main_process:
             check_run(out, recipe, dataset.info)
@@ -161,7 +177,7 @@ def _quiet_writers() -> Iterator[None]:
 
 
 def _say_nothing(line: str) -> None:
-    """Discard a message, in processes other than the main one and without a ``report``."""
+    """Discard a message: the report of secondary processes, or if no ``report`` is given."""
 
 
 def _train_model(
@@ -216,7 +232,7 @@ def _of_this_process(recipe: Recipe) -> Recipe:
 def batches_of(
     recipe: Recipe, dataset: Dataset, task: CategoryPreference, model: PersonalizedModel, clock: Clock
 ) -> TrainingBatches | TuningBatches:
-    """Create the training batches, which are prepared where only a network without a catalogue is trained."""
+    """Create the training batches: precomputed ones if only the weights of a catalogue-free network are trained."""
     given = recipe.model
     alone = given.start is not None and given.exchanged_backbone is None and given.added_latent is None
     if alone and isinstance(model.user_encoder, UniversalEncoder):
@@ -225,19 +241,19 @@ def batches_of(
 
 
 def _check_answers(recipe: Recipe) -> None:
-    """Raise :class:`RecipeError` for answers with names that the user encoder has not decided on."""
+    """Raise :class:`RecipeError` if ``train.answers`` needs decisions that the user encoder does not make."""
     kind = recipe.model.user_encoder.kind
     decides = recipe.model.start is not None or user_encoders.find(kind).reads == "categories"
     if recipe.train.answers == "decided" and not decides:
         raise RecipeError(
-            f"train.answers is 'decided', and a {kind!r} user encoder decides on no names; take 'view' or 'truth'"
+            f"train.answers is 'decided', and a {kind!r} user encoder makes no decisions; set it to 'view' or 'truth'"
         )
 
 
 def _run_trainer(
     trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool, starts: bool
 ) -> None:
-    """Train, and load the best weights, which may be those of the start."""
+    """Train, and load the weights with the best dev score, which may be the initial ones."""
     shown = TrainingReport(trainer.clock, tell, progress)
     trainer.add_callback(shown)
     if trainer.is_world_process_zero() and not missing_modules("tensorboard"):
@@ -259,7 +275,7 @@ def _run_trainer(
 def _calibrated(
     predictor: PersonalizedPredictor, dataset: Dataset, kind: WindowKind
 ) -> PersonalizedPredictor:
-    """Calibrate the decisions of a model that makes some by its user encoder's present weights, on such windows."""
+    """Recalibrate a model's decisions with its current user encoder on windows of this kind, if it makes any."""
     model = predictor.model
     if not model.settings.binds:
         return predictor
@@ -267,10 +283,10 @@ def _calibrated(
 
 
 def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUsers) -> Predictor:
-    """Select what the dev scores of a training compare.
+    """Select the predictor whose dev score is compared between evaluations.
 
-    That is the model's answers or, where a start's user encoder alone is trained, what it has decided: how a backbone
-    that is not trained spells it would blur the differences. An adapter to another backbone is told by its answers.
+    It is the model or, if only the user encoder of ``model.start`` is trained, the encoder's decisions in a template:
+    answers of a frozen backbone would add noise. An adapter to another backbone is scored by its answers.
     """
     calibrated = _calibrated(predictor, dev.dataset, recipe.windows.kind)
     if recipe.model.start is None or recipe.model.exchanged_backbone is not None:
@@ -367,7 +383,7 @@ def _arguments(recipe: Recipe, run: RunFolder, device: torch.device) -> OneDevic
         device,
         output_dir=str(run.checkpoints),
         max_steps=settings.max_steps,
-        per_device_train_batch_size=1,  # an item of the training set is a whole batch
+        per_device_train_batch_size=1,  # an item of the training set is a batch
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.bf16,
@@ -377,7 +393,7 @@ def _arguments(recipe: Recipe, run: RunFolder, device: torch.device) -> OneDevic
         save_strategy="steps",
         save_steps=settings.eval_steps,
         save_total_limit=2,
-        logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
+        logging_nan_inf_filter=False,  # otherwise a non-finite loss is logged as 0
         logging_steps=max(1, min(settings.eval_steps // 5, 100)),
         report_to=list(settings.report_to),
         run_name=recipe.name,
@@ -405,7 +421,7 @@ def _save_curve(run: RunFolder, history: list[dict[str, float]], seconds: float)
         DevPoint(
             step=int(row["step"]),
             minutes=row["eval_minutes"],
-            f1=row.get("eval_f1"),  # none while the user encoder is trained alone
+            f1=row.get("eval_f1"),  # absent in the auxiliary-only phase
             norms={
                 name.removeprefix("eval_norm_"): norm
                 for name, norm in row.items()

@@ -54,8 +54,8 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         clock: Progress and learning rates.
         score: Computes the model's dev score.
         norms: Measures the norms of its prompts.
-        plain: The model whose weights are saved and scored, where ``model``'s are divided between processes; they are
-            gathered in it. The same model otherwise.
+        plain: The unsharded model that is scored and saved: if the weights of ``model`` are sharded over processes,
+            they are gathered in it; otherwise the same model.
 
     Raises:
         TrainingError: A loss or gradient is not finite; raised before the weights are updated.
@@ -82,7 +82,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.settings, self.batches, self.clock = settings, batches, clock
         self.score, self.norms = score, norms
         self.plain = plain or model
-        if self.divided:  # each process has its part already: nothing is to be wrapped
+        if self.divided:  # sharded already: accelerate must not wrap it
             self.accelerator.prepare_model = lambda model, *_, **__: model
         count = settings.sampled_tokens
         self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
@@ -91,18 +91,18 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         seen = encoder.trained_on_data() if isinstance(encoder, BindsToData) else encoder.parameters()
         viewing = {id(weight) for weight in seen}
         self.speaks = any(weight.requires_grad and id(weight) not in viewing for weight in model.parameters())
-        """Whether weights are trained that only an answer's cross entropy reaches: all but those of the view."""
+        """Whether a trained weight gets gradients from the answer's cross entropy alone: all but those of the view."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(clock))
         self.add_callback(_FiniteGradients(self))
 
     @property
     def divided(self) -> bool:
-        """Whether the weights are divided between processes."""
+        """Whether the weights are sharded over processes."""
         return self.plain is not self.model
 
     def _gather(self) -> None:
-        """Bring the weights of all processes together in the plain model."""
+        """Gather the sharded weights of all processes in the plain model."""
         if self.divided:
             self.plain.load_state_dict(whole_state(self.model.state_dict()))
 
@@ -113,7 +113,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
 
     @property
     def ended_by(self) -> Ending:
-        """What ended a finished training."""
+        """Why a finished training ended."""
         if self.state.global_step >= self.settings.max_steps:
             return "steps"
         patience = self.settings.early_stopping_patience
@@ -152,7 +152,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def come_apart(self, found: str) -> TrainingError:
-        """Make the error for a value that is not finite, with what to try."""
+        """Create the error for a non-finite value, with settings to try."""
         settings, step = self.settings, self.state.global_step + 1
         bf16 = ", train.bf16=false" if settings.bf16 else ""
         return TrainingError(
@@ -239,7 +239,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _can_be_asked(self) -> bool:
-        """Return whether the backbone has been trained in a step, or never will be."""
+        """Return whether answers can be scored: the backbone has been trained for a step, or is never trained."""
         step = self.state.global_step
         return not self.speaks or not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
 
@@ -254,7 +254,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self.control.should_training_stop |= patience is not None and self.worse >= patience
 
     def keep_start(self) -> float:
-        """Score the weights that the training starts from, and keep them until others are better."""
+        """Score the initial weights, and keep them as the best so far."""
         self.model.eval()
         self._keep_if_best(self.score().f1)
         self.model.train()
@@ -273,7 +273,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             elif self.args.should_save:
                 shutil.rmtree(folder)
         for weights in place.glob("best-*.safetensors") if self.args.should_save else ():
-            if weights.is_dir():  # no file can be written in its place
+            if weights.is_dir():  # a folder cannot be overwritten by a file
                 shutil.rmtree(weights)
         if not whole:
             return None
@@ -287,7 +287,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._gather()
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process has written the state of its random numbers
+        self.accelerator.wait_for_everyone()  # until each process has written its random number generator's state
         if self.args.should_save:
             kept = {
                 "seconds": self.clock.seconds,
@@ -304,7 +304,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
             }
             write_json(checkpoint / COMPLETE, kept)
             for path in set(folder.glob("best-*.safetensors")) - {self.best_weights}:
-                path.unlink()  # only now: a resumed training may still need what its checkpoint calls the best
+                path.unlink()  # only now: a resumed training may need the best weights of its checkpoint
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -340,9 +340,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
 
 
 class _Flow(TrainerCallback):  # type: ignore[misc]
-    """Callback that stops at the end of the clock with a last evaluation, and logs the loss at each evaluation.
+    """Callback that ends the training by the clock, after an evaluation, and logs the loss at each evaluation.
 
-    So no checkpoint lies between two logs, after which a resumed training would not know the losses before.
+    Logs and checkpoints coincide, so that a resumed training has no losses to log from before its checkpoint.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -381,5 +381,5 @@ class _FiniteGradients(TrainerCallback):  # type: ignore[misc]
 
 
 def _only(batches: list[dict[str, Any]]) -> dict[str, Any]:
-    """Collate nothing: an item of :class:`TrainingBatches` is a whole batch."""
+    """Return the only item: an item of :class:`TrainingBatches` is a batch."""
     return batches[0]

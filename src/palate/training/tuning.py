@@ -1,4 +1,4 @@
-"""Training batches of a network that knows no catalogue, computed as far as they depend on none of its weights."""
+"""Training batches of a catalogue-free network, precomputed except for what depends on its weights."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     from palate.tasks import CategoryPreference
 
 BATCHES_A_GROUP = 16
-"""Batches whose windows are read together."""
+"""Batches whose windows are prepared together."""
 EPOCHS = 2
 """Times that a group of windows is trained on."""
 CELLS = 2_500
-"""Windows of a batch times categories, beyond which a batch is made smaller, so that a step costs alike everywhere."""
+"""Maximum of windows times categories in a batch, so that all steps cost about the same."""
 FEWEST_WINDOWS = 16
-"""Windows of a batch whatever the number of categories, unless the recipe has fewer."""
+"""Minimum number of windows per batch for any number of categories, unless the recipe has fewer."""
 
 
 class TuningBatches(TorchDataset[dict[str, Any]]):
     """Dataset whose item i is training batch i, a function of the seed and i only.
 
-    Each training user is read with a population's summary that rests on others, as users are who come later. Windows
-    show a part of a history; of a whole one nothing is left to learn.
+    Each training user is read with a population summary of other users, as new users are later. Windows show a part of
+    a history: a full history leaves nothing to predict.
 
-    A batch holds ``prepared``, the argument of :meth:`PersonalizedModel.forward`, and what the trainer takes of
-    other batches: ``liked`` and ``disliked`` [B, L], and ``kinds``.
+    A batch holds ``prepared``, the argument of :meth:`PersonalizedModel.forward`, and, as other batches, ``liked`` and
+    ``disliked`` [B, L], and ``kinds``.
 
     Args:
         recipe: The recipe.
         dataset: The dataset.
         task: The task, with its label rule.
-        network: The network, of which only what has no weights is used.
+        network: The network, of which only the parts without weights are used.
 
     Raises:
-        RecipeError: The recipe has settings that this training has no use for, or there are no training users with a
-            longer history than its shortest window.
+        RecipeError: The recipe has settings that do not apply to this training, or no training user has a longer
+            history than its shortest window.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TuningBatches(TorchDataset[dict[str, Any]]):
         return {"prepared": prepared, "liked": liked, "disliked": disliked, "kinds": [NAMING[0]]}
 
     def _drawn(self, number: int) -> NetworkExamples:
-        """Draw and read the windows of a group of batches, one length for as many as a batch has."""
+        """Draw and prepare the windows of a group of batches, of one size for each batch."""
         rng = np.random.default_rng([self.recipe.seed, 4, number])
         return NetworkExamples.joined([self._of_one_length(rng) for _ in range(BATCHES_A_GROUP)])
 
@@ -104,7 +104,7 @@ class TuningBatches(TorchDataset[dict[str, Any]]):
         return NetworkExamples.of(self.network, counts, self.inputs[torch.from_numpy(self.part[rows])], truth)
 
     def _longest_window(self) -> int:
-        """Find the longest window that enough users have longer histories than."""
+        """Return the largest window size that enough users' histories exceed."""
         windows = self.recipe.windows
         enough = min(enough_users(len(self.users)), len(self.users))
         if not enough or (longest := int(np.sort(self.lengths)[-enough]) - 1) < 1:
@@ -117,7 +117,7 @@ class TuningBatches(TorchDataset[dict[str, Any]]):
 
 
 def _check_settings(recipe: Recipe) -> None:
-    """Refuse settings of other trainings."""
+    """Raise :class:`RecipeError` for settings that do not apply to this training."""
     train = recipe.train
     others: dict[str, tuple[bool, str]] = {
         "simulation.users": (recipe.simulation.users > 0, "0"),

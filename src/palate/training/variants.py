@@ -21,7 +21,7 @@ def train_variants(
     progress: bool = False,
     device: str = "auto",
 ) -> list[Path]:
-    """Train variants into folders of their own; finished ones are left as they are, interrupted ones go on.
+    """Train each variant into its own folder; finished ones are left as they are, interrupted ones resume.
 
     Args:
         variants: The variants.
@@ -71,5 +71,5 @@ def dev_sheet(variants: Sequence[Variant], folders: Sequence[Path]) -> Sheet | N
         "Liked F1 of dev users",
         ("", "each (seed)", "mean", "deviation"),
         rows,
-        "Choose by these: test users are for what has been chosen.",
+        "Select by these dev scores; test users are for the selected variant only.",
     )
