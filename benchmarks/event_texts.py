@@ -36,7 +36,7 @@ MEASURES: dict[str, Callable[[Doubles], float]] = {
     "MAE": lambda error: float(np.abs(error).mean()),
 }
 RESAMPLES = 1000
-"""Of the bootstrap over interactions."""
+"""Resamples of the bootstrap over interactions."""
 ENCODERS = {
     "pooled": PooledSettings(d_ff=128),
     "mlp": MLPSettings(d_ff=128),

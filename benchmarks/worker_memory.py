@@ -1,10 +1,10 @@
-"""Memory of a server by its number of workers, which share the item vectors and the recommender's tensors.
+"""Measures a server's memory by number of workers, which share item vectors and the recommender's tensors.
 
     python benchmarks/worker_memory.py [--items 100000] [--workers 1 4] [--source OLD/src src]
 
-A streaming model with random weights over a made-up catalogue, two vectors of 384 an item, and a made-up recommender
-of the same size are served, one after the other. Memory is the kernel's proportional count (PSS) of the server's
-processes: a page that several map counts once. Clients send events for five seconds before it is counted.
+A streaming model with random weights over a synthetic catalogue (two vectors of 384 per item), and a random
+recommender of the same size, are served one after the other. Memory is the proportional set size (PSS) of the
+server's processes, which counts shared pages once. Clients send events for five seconds before the measurement.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from serving_parts.load import load, server
 
 
 def model_run(folder: Path, items: int) -> Path:
-    """A streaming model as a saved folder."""
+    """Save a streaming model to a folder."""
     made_up_model("demo", np.random.default_rng(0), items).save_pretrained(folder / "model")
     return folder / "model"
 
 
 def recommender_run(folder: Path, items: int) -> Path:
-    """A run whose recommender is of that size, and otherwise of a few events."""
+    """Save a run with a recommender of the given catalogue size and few events."""
     rng = np.random.default_rng(0)
     items_of = rng.integers(0, 40, 400)
     rows = "".join(f"{number // 10},{item},{number}\n" for number, item in enumerate(items_of))
@@ -51,7 +51,7 @@ def recommender_run(folder: Path, items: int) -> Path:
 
 
 def mebibytes(run: Path, workers: int, source: Path | None) -> dict[str, object]:
-    """Serve a run, ask every worker, and count."""
+    """Serve a run, send requests to every worker, and measure."""
 
     def ask(client: palate.Client, number: int) -> None:
         client.add_events(f"user-{number % 50}", [{"item_id": str(number % 1_000), "rating": 1.0}])

@@ -1,4 +1,4 @@
-"""Backbones with random weights, of the sizes that are published."""
+"""Backbones with random weights in published sizes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_LABELS = 3
-"""That an answer names of a half, as the recipes' default."""
+"""Maximum number of names in each half of an answer, as in the recipes."""
 
 
 @dataclass(frozen=True)
 class T5Sizes:
-    """The sizes of a T5 v1.1 with as many layers in its decoder as in its encoder."""
+    """Sizes of a T5 v1.1 with equally many encoder and decoder layers."""
 
     width: int
     feed_forward: int
@@ -49,15 +49,15 @@ class T5Sizes:
     vocabulary: int
     activation: str
     tied: bool
-    """Whether the output layer is the embedding."""
+    """Whether input and output embeddings are shared."""
 
 
 BASE = T5Sizes(768, 2048, 12, 64, 12, 32_128, "gated-gelu", tied=False)
 """Flan-T5 base."""
 SMALL = T5Sizes(512, 1024, 6, 64, 8, 32_128, "gated-gelu_pytorch_tanh", tied=True)
-"""T5 v1.1 small with one embedding for input and output: 60M parameters."""
+"""T5 v1.1 small with shared input and output embeddings: 60M parameters."""
 TINY = T5Sizes(32, 64, 2, 16, 1, 512, "gated-gelu", tied=False)
-"""For a smoke run."""
+"""Sizes for a smoke test."""
 
 GEMMA: dict[str, dict[str, Any]] = {
     "Gemma 3 270M": {
@@ -88,7 +88,7 @@ GEMMA: dict[str, dict[str, Any]] = {
         "vocab_size": 262_208,
     },
 }
-"""The text models' sizes; all have heads of 256."""
+"""Sizes of the text models; all have heads of size 256."""
 TINY_GEMMA = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -102,7 +102,7 @@ TINY_GEMMA = {
 
 
 def texts_of(bench: Bench) -> Iterator[str]:
-    """What a tokenizer must spell: questions, answers, and items as text, each with every rating in turn."""
+    """Yield texts that the tokenizer is trained on: questions, answers, and items as text with every rating."""
     labels = len(bench.dataset.categories)
     each, nothing = np.arange(labels)[:, None], np.full((labels, 1), -1)
     for preferences in (Preferences(each, each), Preferences(each, nothing), Preferences(nothing, each)):
@@ -113,7 +113,7 @@ def texts_of(bench: Bench) -> Iterator[str]:
 
 
 def random_t5(bench: Bench, sizes: T5Sizes, dropout: float) -> BuiltBackbone:
-    """A T5 whose tokenizer knows the data's words, with its embedding as large as it is published."""
+    """Build a T5 whose tokenizer is trained on the data, with an embedding of the published size."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer(texts_of(bench), sizes.vocabulary)
     config = T5Config(
@@ -137,7 +137,7 @@ def random_t5(bench: Bench, sizes: T5Sizes, dropout: float) -> BuiltBackbone:
 
 
 def random_gemma(bench: Bench, sizes: dict[str, Any]) -> BuiltBackbone:
-    """A decoder with weights in bfloat16 that are not trained."""
+    """Build a frozen decoder with bfloat16 weights."""
     torch.manual_seed(SEED)
     tokenizer = decoder_tokenizer(bench)
     config = Gemma3TextConfig(
@@ -146,7 +146,7 @@ def random_gemma(bench: Bench, sizes: dict[str, Any]) -> BuiltBackbone:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    with bench.device:  # billions of random numbers take a CPU core a minute
+    with bench.device:  # drawing billions of random numbers on a CPU core takes a minute
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     for weight in model.parameters():
         weight.requires_grad_(False)
@@ -156,13 +156,13 @@ def random_gemma(bench: Bench, sizes: dict[str, Any]) -> BuiltBackbone:
 
 
 def built(bench: Bench, backbone: Backbone, source: BackboneSource | None) -> BuiltBackbone:
-    """The backbone as :func:`palate.model.build.build_model` takes it."""
+    """Return the backbone in the form that :func:`palate.model.build.build_model` takes."""
     most = max_new_tokens(backbone, bench.task, MOST_LABELS, None)
     return BuiltBackbone(backbone, source, most, torch.get_rng_state())
 
 
 def decoder_tokenizer(bench: Bench) -> PreTrainedTokenizerBase:
-    """The decoder's own tokenizer where its folder is given, else one that is built from the data."""
+    """Load the decoder's tokenizer from its folder, or train one on the data."""
     if bench.tokenizer is not None:
         return AutoTokenizer.from_pretrained(str(bench.tokenizer), local_files_only=True)
     made = build_tokenizer(texts_of(bench), 8000)

@@ -1,4 +1,4 @@
-"""What all parts share: where they compute, what they read, how long they may take, and where results go."""
+"""Shared context of all parts: device, data, time limits and results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GIB = 2**30
 
 
 class OutOfTime(Exception):
-    """A time limit is over."""
+    """A time limit has expired."""
 
     def __init__(self, deadline: float, seconds: float) -> None:
         super().__init__(f"the limit of {seconds:.0f} s is over")
@@ -37,12 +37,12 @@ class OutOfTime(Exception):
 
 
 _limits: list[tuple[float, float]] = []
-"""Deadline and length of each limit that is in force, the outermost first."""
+"""Deadline and length of each active limit, outermost first."""
 
 
 def _ring(*_: object) -> None:
     now = time.monotonic()
-    for deadline, seconds in _limits:  # the outermost that is over
+    for deadline, seconds in _limits:  # the outermost expired one
         if deadline <= now:
             raise OutOfTime(deadline, seconds)
 
@@ -55,7 +55,7 @@ def _arm() -> None:
 
 @contextmanager
 def limit(seconds: float) -> Iterator[float]:
-    """Raise :class:`OutOfTime` in the main thread after some seconds; yields the deadline. Limits may be nested."""
+    """Raise :class:`OutOfTime` in the main thread after some seconds; yields the deadline. Limits can be nested."""
     signal.signal(signal.SIGALRM, _ring)
     deadline = time.monotonic() + seconds
     _limits.append((deadline, seconds))
@@ -68,7 +68,7 @@ def limit(seconds: float) -> Iterator[float]:
 
 
 def free_memory() -> None:
-    """Give back what was measured last, for the next to have all of the GPU."""
+    """Free cached GPU memory before the next measurement."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -82,32 +82,32 @@ class Bench:
     dataset: Dataset
     out: Path
     work: Path
-    """A folder for what is needed meanwhile."""
+    """Folder for temporary files."""
     device: torch.device
     smoke: bool = False
-    """Tiny sizes and a few steps, to see that everything runs."""
+    """Whether to run a smoke test, with tiny sizes and few steps."""
     vectors: Path | None = None
-    """Item vectors that :meth:`ItemTable.save` wrote; random ones if not given."""
+    """Item vectors written by :meth:`ItemTable.save`; random by default."""
     tokenizer: Path | None = None
-    """Folder of a decoder's tokenizer; one that is built from the data if not given."""
+    """Folder of the decoder's tokenizer; trained on the data by default."""
     train_seconds: float = 45.0
     steps: dict[str, int] = field(default_factory=dict)
-    """Steps of the trainings that are compared, by name; found from their speed if not given."""
+    """Steps of the compared trainings by name; by default chosen by their speed."""
     results: Found = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
     def gpu(self) -> bool:
-        """Whether this is measured on a GPU."""
+        """Whether the device is a GPU."""
         return self.device.type == "cuda"
 
     @property
     def task(self) -> CategoryPreference:
-        """The question, with the label rule of the data."""
+        """The task, with the data's label rule."""
         return load_task(TaskSettings(), self.dataset.info)
 
     def save(self) -> None:
-        """Write all that was found so far, whole."""
+        """Write all results so far, atomically."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         part = self.out.with_name(self.out.name + ".part")
         part.write_text(json.dumps(self.results, indent=2, default=str) + "\n", encoding="utf-8")
@@ -115,9 +115,9 @@ class Bench:
 
     @contextmanager
     def row(self, found: Found, name: str, seconds: float) -> Iterator[Found]:
-        """Measure one thing within its own limit; what fails is recorded as ``error``, and the rest goes on.
+        """Measure one thing within its time limit; a failure is recorded as ``error``, and the rest continues.
 
-        Raises :class:`OutOfTime` when it was the time of a whole part that ended.
+        Raises :class:`OutOfTime` when the time of the whole part expires.
         """
         row: Found = {}
         found[name] = row
@@ -142,7 +142,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def table(self, size: int) -> ItemTable:
-        """The dataset's item vectors, or random ones of a size [I, F, size]."""
+        """Load the dataset's item vectors, or draw random ones, [I, F, size]."""
         if self.vectors is not None and size == 0:
             table = ItemTable.load(self.vectors)
             if table.item_ids != self.dataset.item_ids:
@@ -152,7 +152,7 @@ class Bench:
 
 
 def random_table(dataset: Dataset, size: int) -> ItemTable:
-    """Item and rating vectors of length 1 in random directions: they cost what real ones cost."""
+    """Draw item and rating vectors of length 1 in random directions, which cost the same as real ones."""
     rng = np.random.default_rng(SEED)
 
     def directions(*shape: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Part 3: palate's streaming user encoder, trained through frozen decoders of Gemma 3's sizes."""
+"""Part 3: palate's streaming user encoder, trained through frozen decoders with Gemma 3's sizes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROWS: dict[str, list[tuple[int, int]]] = {
     "Gemma 3 1B": [(4, 4096)],
     "Gemma 3 4B": [(4, 4096)],
 }
-"""Windows a step, and ``train.sampled_tokens``, where 0 scores the whole vocabulary."""
+"""Windows per step, and ``train.sampled_tokens`` (0: the full vocabulary)."""
 
 
 def measure(bench: Bench, found: Found) -> None:
-    """Measure each size at the recipe's batch and at larger ones."""
+    """Measure each size, with the recipe's batch size and larger ones."""
     found["settings"] = {
         "recipe": "recipes/gemma3-270m-frozen.yaml",
         "changed": "random weights in bfloat16, train.bf16=true, simulation.users=0, no run to start from",

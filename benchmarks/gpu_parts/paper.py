@@ -1,4 +1,4 @@
-"""Part 1: a training step of the paper's UEM on Flan-T5 base, and where its time goes."""
+"""Part 1: a training step of the paper's UEM on Flan-T5 base, with a profile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RECIPE = Path(__file__).parents[2] / "recipes" / "paper" / "flan-t5-base-50.yaml"
 UEM_PARAMETERS = 65_486_976
 PEAK = 989e12
-"""Floating-point operations a second of an H100 SXM's dense bf16 matrix units, by its datasheet."""
+"""Peak dense bfloat16 FLOP/s of an H100 SXM, from its datasheet."""
 DROPOUT = 0.1
 """Flan-T5's."""
 VECTOR = 768
@@ -31,12 +31,12 @@ ROW_S = 30.0
 
 
 def measure(bench: Bench, found: Found) -> None:
-    """Measure the step as the recipe takes it, and what changes to it bring."""
+    """Measure the recipe's training step, and variants of it."""
     PaperStep(bench, found).measure()
 
 
 class PaperStep:
-    """The paper's model and its rows."""
+    """The paper's model, and the rows of its results."""
 
     def __init__(self, bench: Bench, found: Found) -> None:
         self.bench, self.found = bench, found
@@ -62,7 +62,7 @@ class PaperStep:
         }
 
     def measure(self) -> None:
-        """All rows, those that change the model for good last."""
+        """Measure all rows; those that change the model permanently come last."""
         rows = self.found["rows"] = {}
         self.flop = {self.recipe.train.per_device_train_batch_size: self._counted(self.recipe)}
         self._row(rows, "as the recipe says: Adafactor, batches drawn for each step", drawn=True, profiled=1)
@@ -145,9 +145,9 @@ class PaperStep:
             self.model.zero_grad(set_to_none=True)
 
     def _counted(self, recipe: Recipe) -> float:
-        """Floating-point operations of one batch's forward and backward pass, padding included, by torch's counter.
+        """Count the FLOPs of one batch's forward and backward pass, padding included, by torch's counter.
 
-        Attention is counted as the matrix products that it is made of, which the counter knows on every device.
+        Attention is computed as explicit matrix products, which the counter supports on every device.
         """
         counted = self.found.setdefault("counted", {})
         counted["by"] = "torch.utils.flop_counter.FlopCounterMode, forward and backward, padding included"
@@ -191,14 +191,14 @@ class PaperStep:
 
 
 def compile_layers(model: PersonalizedModel, backend: str) -> None:
-    """Compile the layers of both transformers, which are alike: a whole model takes far longer to compile."""
+    """Compile each layer of both transformers; layers are alike, so this is faster than compiling a whole model."""
     torch._dynamo.config.cache_size_limit = 64
     for block in layers_of(model):
         block.compile(backend=backend)
 
 
 def compile_whole(model: PersonalizedModel, backend: str) -> None:
-    """Compile the backbone and the user encoder, each whole: what lies between them depends on the data."""
+    """Compile the backbone and the user encoder, each as a whole; the code between them depends on the data."""
     for block in layers_of(model):
         block._compiled_call_impl = None
     model.backbone.compile(backend=backend)
@@ -206,6 +206,6 @@ def compile_whole(model: PersonalizedModel, backend: str) -> None:
 
 
 def layers_of(model: PersonalizedModel) -> list[nn.Module]:
-    """The layers of the user encoder and of the backbone's encoder and decoder."""
+    """Return the layers of the user encoder, and of the backbone's encoder and decoder."""
     stacks = model.user_encoder.layers, model.backbone.encoder, model.backbone.decoder
     return [block for stack in stacks for block in stack.block]

@@ -1,4 +1,4 @@
-"""Part 2: the UEM and the history as text, one after the other, on the same T5 for the same time."""
+"""Part 2: the UEM and the history as text, trained one after the other on the same T5 for the same time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 WINDOW, USERS = 50, 200
 TOKENS_AT_ONCE = 131_072
-"""Vectors that the backbone reads in a batch of an evaluation."""
+"""Maximum number of input vectors per evaluation batch."""
 OVERHEAD_S = 42.0
-"""For building, finding the speed and evaluating, beside the training."""
+"""Seconds reserved besides training, for building, measuring speed and evaluating."""
 DATA_SEED = 0
 SYSTEMS: dict[str, dict[str, Any]] = {
     "uem-50": {
@@ -43,19 +43,19 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 
 class InBfloat16:
-    """A predictor whose matrix products are in bfloat16, as they were in training."""
+    """A predictor with matrix products in bfloat16, as in its training."""
 
     def __init__(self, predictor: PersonalizedPredictor, device: torch.device) -> None:
         self.name, self._predictor, self._device = predictor.name, predictor, device
 
     def predict(self, user_index: Ints, windows: Windows) -> list[str]:
-        """One answer a window."""
+        """Predict one answer per window."""
         with torch.autocast(self._device.type, torch.bfloat16):
             return self._predictor.predict(user_index, windows)
 
 
 def measure(bench: Bench, found: Found) -> None:
-    """Train and score each system, and score what needs no training on the same users."""
+    """Train and score each system, and score references on the same users."""
     rows = found["rows"] = {}
     found["settings"] = {
         "backbone": "random T5, " + repr(TINY if bench.smoke else SMALL),
@@ -86,7 +86,7 @@ def _system(bench: Bench, name: str, row: Found) -> None:
     del model
     free_memory()
     recipe = _recipe(bench, name, steps)
-    model = _model(bench, recipe)  # anew: what found the speed has trained the other one
+    model = _model(bench, recipe)  # a new one, because measuring the speed has trained the other
     length = _prompt_length(bench, model)
     drawn = Drawn(batches_of(bench, recipe, model))
     watch = take_steps(
@@ -122,7 +122,7 @@ def _model(bench: Bench, recipe: Recipe) -> PersonalizedModel:
 
 
 def _affordable(bench: Bench, model: PersonalizedModel, recipe: Recipe) -> int:
-    """Steps that fit into the time, in whole fifties."""
+    """Return the number of steps that fit into the time, as a multiple of fifty."""
     if bench.smoke:
         return 3
     drawn = Drawn(batches_of(bench, recipe, model))

@@ -1,4 +1,4 @@
-"""Part 4: what a model gives on the GPU against what the same model gives on the CPU, in float32."""
+"""Part 4: a model's results on the GPU against those on the CPU, in float32."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 USERS, SCORED, WINDOW = 24, 64, 20
 SAME = 1e-3
-"""The largest difference of two user prompts that are the same but for rounding."""
+"""Maximum difference of user prompts that differ by rounding only."""
 ENCODERS: dict[str, dict[str, Any]] = {
     "streaming": {"kind": "streaming", "num_queries": 8, "d_model": 32, "num_layers": 1, "num_heads": 2},
     "uem": {"kind": "uem", "d_model": 64, "num_layers": 2, "num_heads": 2, "d_kv": 32, "d_ff": 128},
@@ -40,7 +40,7 @@ QUESTIONS = ("preference", "yes-no", "pair", "rating")
 
 
 def measure(bench: Bench, found: Found) -> None:
-    """Train a small model of each kind by palate.train, and compare what it gives on both devices."""
+    """Train a small model of each kind by palate.train, and compare its results on both devices."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     encoder = sentence_encoder(bench.work / "encoder")
@@ -57,7 +57,7 @@ def measure(bench: Bench, found: Found) -> None:
 
 
 def compare(bench: Bench, recipe: Recipe, run: Path, row: Found) -> None:
-    """Train, load on both devices, and ask each for the same."""
+    """Train a model, load it on both devices, and compare the answers."""
     said: list[str] = []
     train_run(recipe, run, said.append)
     row["train_says"] = said
@@ -93,7 +93,7 @@ def compare(bench: Bench, recipe: Recipe, run: Path, row: Found) -> None:
 
 
 def run_commands(bench: Bench, run: Path, row: Found) -> None:
-    """Run palate's commands on a run, each in a process of its own, and keep what they say of their device."""
+    """Run palate's commands on a run, each in a separate process, and record the device that they report."""
     user = bench.dataset.user_ids[int(bench.dataset.users("test")[0])]
     (bench.work / "users.txt").write_text(f"{user}\n")
     commands = {
@@ -172,7 +172,7 @@ def _recipe(bench: Bench, name: str, encoder: Path) -> Recipe:
 
 
 def sentence_encoder(folder: Path) -> Path:
-    """Save a tiny BERT with mean pooling and random weights, which spells all texts by letters."""
+    """Save a tiny BERT with mean pooling and random weights, and a tokenizer that spells by letters."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast

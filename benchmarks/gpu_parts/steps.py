@@ -1,4 +1,4 @@
-"""Training steps as palate's trainer takes them, timed and profiled."""
+"""Timing and profiling of training steps by palate's trainer."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 TOP = 15
-"""Operations that a profile names."""
+"""Maximum number of operations in a profile."""
 
 
 class Drawn(TorchDataset[dict[str, Any]]):
-    """Training batches, with the time that drawing them takes."""
+    """Training batches, with the time to draw them."""
 
     def __init__(self, batches: TrainingBatches) -> None:
         self.batches, self.seconds = batches, 0.0
@@ -48,7 +48,7 @@ class Drawn(TorchDataset[dict[str, Any]]):
 
 
 class Same(Drawn):
-    """One batch again and again, which lies on the device already."""
+    """A single batch that is repeated, already on the device."""
 
     def __init__(self, batches: TrainingBatches, device: torch.device) -> None:
         super().__init__(batches)
@@ -59,7 +59,7 @@ class Same(Drawn):
 
 
 def on(value: Any, device: torch.device) -> Any:
-    """A batch with all of its tensors on a device."""
+    """Move all tensors of a batch to a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
@@ -68,12 +68,12 @@ def on(value: Any, device: torch.device) -> Any:
 
 
 def batches_of(bench: Bench, recipe: Recipe, model: PersonalizedModel) -> TrainingBatches:
-    """The recipe's batches."""
+    """Return the recipe's batches."""
     return TrainingBatches(recipe, bench.dataset, bench.task, model, Clock(recipe.train))
 
 
 class Watch(TrainerCallback):
-    """Times steps after some that warm up, then profiles some more, and ends the training there."""
+    """Times steps after a warm-up, then profiles some more and stops the training."""
 
     def __init__(
         self, bench: Bench, drawn: Drawn, warmup: int, steps: int, seconds: float, profiled: int
@@ -88,7 +88,7 @@ class Watch(TrainerCallback):
         self.losses: deque[Tensor] = deque(maxlen=50)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """See how far it is."""
+        """Advance from warm-up to timing to profiling."""
         step = state.global_step
         if self.record is not None:
             if step - self.last >= self.profiled:
@@ -119,7 +119,7 @@ class Watch(TrainerCallback):
         return torch.cuda.max_memory_allocated() / GIB if self.bench.gpu else 0.0
 
     def figures(self) -> Found:
-        """What was timed."""
+        """Return the timings."""
         taken = self.last - self.first
         if taken <= 0:
             raise RuntimeError("the training ended before a step was timed")
@@ -137,7 +137,7 @@ class Watch(TrainerCallback):
         }
 
     def where_time_goes(self) -> Found:
-        """The operations that took most of the GPU's time, and how long it had nothing to do."""
+        """Return the operations with the most GPU time, and the GPU's idle time."""
         assert self.record is not None
         events = self.record.key_averages()
         if self.bench.gpu:
@@ -173,18 +173,18 @@ def _is_kernel(event: Any) -> bool:
 
 
 class Steps(PersonalizedTrainer):
-    """palate's trainer without evaluations and checkpoints, which a benchmark of steps leaves out."""
+    """palate's trainer without evaluations and checkpoints."""
 
     watch: Watch
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
-        """A step, whose loss is kept."""
+        """Run a step and keep its loss."""
         loss = super().training_step(*given, **named)
         self.watch.losses.append(loss.detach())
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Nothing."""
+        """Skip the evaluation."""
         return {}
 
 
@@ -201,9 +201,9 @@ def take_steps(
     optimizer: torch.optim.Optimizer | None = None,
     workers: int = 0,
 ) -> Watch:
-    """Train by the recipe for so many steps, or ``seconds`` if that is shorter, after ``warmup`` steps.
+    """Train by the recipe for a number of steps, or ``seconds`` if that is shorter, after ``warmup`` steps.
 
-    With ``workers`` batches are drawn in processes beside, where the time of drawing is not seen.
+    With ``workers``, batches are drawn in other processes, where the drawing time is not measured.
     """
     watch = Watch(bench, drawn, warmup, steps, seconds, profiled)
     clock = Clock(recipe.train)
@@ -226,7 +226,7 @@ def take_steps(
 
 
 def arguments(bench: Bench, recipe: Recipe, on_device: bool, workers: int) -> TrainingArguments:
-    """What :func:`train_run` tells transformers' trainer, without evaluations and checkpoints."""
+    """Return the trainer's arguments as in :func:`train_run`, without evaluations and checkpoints."""
     settings = recipe.train
     return TrainingArguments(
         output_dir=str(Path(bench.work) / "trainer"),

@@ -1,1 +1,1 @@
-"""The parts that ``benchmarks/serving.py`` and ``benchmarks/recommending.py`` share."""
+"""Code shared by ``benchmarks/serving.py`` and ``benchmarks/recommending.py``."""

@@ -1,4 +1,4 @@
-"""A palate server in a process of its own, and clients that ask it."""
+"""A palate server in a separate process, and clients that load it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(
     url: str | None = None,
     arguments: Sequence[str] = (),
 ) -> Iterator[tuple[str, int]]:
-    """A server's address and process, once it is ready; of another source tree or on another store than the file."""
+    """Start a server and yield address and process once it is ready; optionally of another source tree or store."""
     command = [sys.executable, "-m", "palate", "serve", str(run), "--port", "0"]
     command += ["--store", url or str(store), "--workers", str(workers), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(source or Path(palate.__file__).parents[1])}
@@ -50,7 +50,7 @@ def server(
 def load(
     url: str, clients: int, seconds: float, ask: Callable[[palate.Client, int], None]
 ) -> dict[str, float]:
-    """Let ``clients`` ask, one request after the other each; requests a second and their times."""
+    """Let ``clients`` send requests one after the other each; return requests per second and latencies."""
     numbers, times, failed = itertools.count(), [], []
     end = time.monotonic() + seconds
 
@@ -59,7 +59,7 @@ def load(
             while (started := time.monotonic()) < end:
                 try:
                     ask(client, next(numbers))
-                except palate.PalateError as error:  # noqa: PERF203 - others may be answered
+                except palate.PalateError as error:  # noqa: PERF203 - other requests may succeed
                     failed.append(str(error))
                 else:
                     times.append(1000 * (time.monotonic() - started))
@@ -68,7 +68,7 @@ def load(
 
 
 def at_once(work: Callable[[], None], clients: int) -> float:
-    """Let so many threads work, and return the seconds until the last has ended."""
+    """Run ``work`` in so many threads; return the seconds until the last one ends."""
     threads = [threading.Thread(target=work) for _ in range(clients)]
     started = time.monotonic()
     for thread in threads:
@@ -79,13 +79,13 @@ def at_once(work: Callable[[], None], clients: int) -> float:
 
 
 def summary(times: list[float], seconds: float, failed: int = 0) -> dict[str, float]:
-    """Requests a second and the percentiles of their times in milliseconds."""
+    """Return requests per second and latency percentiles in milliseconds."""
     percentiles = {f"p{share}_ms": round(float(np.percentile(times, share)), 1) for share in (50, 95, 99)}
     return {"requests_a_second": round(len(times) / seconds, 1), **percentiles, "failed": failed}
 
 
 def naive(model: PersonalizedModel, histories: list[History], seconds: float) -> dict[str, float]:
-    """One ``generate`` after the other, for the same users."""
+    """Call ``generate`` for one user after the other."""
     times, started = [], time.monotonic()
     for history in itertools.cycle(histories):
         before = time.monotonic()

@@ -1,7 +1,7 @@
-"""Clients that take as little of the machine as they can: sockets that stay open, and bytes made beforehand.
+"""Lean HTTP clients: persistent sockets that send prebuilt bytes.
 
 palate.Client and http.client take longer for a request than the server, and share its cores. A process of this module
-has many connections and one thread, and of a response reads no more than its status and its length.
+has many connections and one thread, and parses only the status and length of a response.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HEAD_END = b"\r\n\r\n"
 
 
 def request(path: str, body: bytes, host: str, kind: str = "application/json") -> bytes:
-    """Make the bytes of a POST, or without a body of a GET."""
+    """Build the bytes of a POST request, or of a GET without a body."""
     method = "POST" if body else "GET"
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Connection:
-    """A connection that sends requests in turns, and waits for the response of each."""
+    """A connection that sends requests in turn and waits for each response."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address)
@@ -42,7 +42,7 @@ class Connection:
         self.socket.sendall(content)
 
     def receive(self) -> int | None:
-        """Read what has come; returns the status once the response is whole."""
+        """Read available bytes; return the status once the response is complete."""
         part = self.socket.recv(65536)
         if not part:
             raise ConnectionError("the server closed the connection")
@@ -56,16 +56,16 @@ class Connection:
 
 
 def drive(url: str, clients: int, seconds: float, asked: Sequence[Sequence[bytes]]) -> dict[str, float]:
-    """Let clients send the requests of each turn one after the other, turn after turn.
+    """Let clients send the requests of each turn in sequence, turn after turn.
 
     Args:
-        url: The server.
+        url: URL of the server.
         clients: Number of connections.
-        seconds: When no further turn is begun.
-        asked: The requests of each turn.
+        seconds: Duration, after which no turn starts.
+        asked: Requests of each turn.
 
     Returns:
-        Turns a second and the percentiles of their times in milliseconds.
+        Turns per second, and percentiles of their durations in milliseconds.
     """
     where = urlsplit(url)
     ready, times, failed, turn = selectors.DefaultSelector(), [], 0, 0
@@ -107,7 +107,7 @@ def drive(url: str, clients: int, seconds: float, asked: Sequence[Sequence[bytes
 def drive_apart(
     url: str, clients: int, seconds: float, asked: Sequence[Sequence[tuple[str, str]]], folder: Path
 ) -> dict[str, float]:
-    """Do what :func:`drive` does in a process of its own; requests are paths and bodies."""
+    """Run :func:`drive` in a separate process; requests are given as paths and bodies."""
     plan = folder / "plan.json"
     plan.write_text(json.dumps({"url": url, "clients": clients, "seconds": seconds, "asked": asked}))
     done = subprocess.run(

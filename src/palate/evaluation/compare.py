@@ -442,7 +442,7 @@ def _answers(
     task: CategoryPreference,
     options: Options,
 ) -> ModelPredictor:
-    """Load what a run of another kind answers."""
+    """Load the predictor of a run of a registered kind; raises :class:`RecipeError` if it has none."""
     if kind.answers is None:
         raise RecipeError(f"{run.path} answers nothing about categories; rank its items with palate rank")
     return kind.answers(run, name, dataset, task, registry.AnswerOptions(options.device, options.constrained))

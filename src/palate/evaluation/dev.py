@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from palate.tasks import CategoryPreference
 
 FEWEST = 10
-"""Dev users with a longer history that a window needs, where only these are asked about."""
+"""Minimum number of dev users with longer histories for a window size, if only such users are scored."""
 
 
 @dataclass(frozen=True)
 class DevScore:
-    """Score of a predictor on dev users, averaged over the recipe's window sizes."""
+    """A predictor's score on dev users, averaged over the recipe's window sizes."""
 
     f1: float
     """Weighted F1 of the liked categories."""
     unreadable: float
-    """Fraction of answers that neither contain a label nor state that there is none."""
+    """Fraction of answers that can be parsed neither to labels nor to the statement that there are none."""
 
 
 class DevUsers:
     """Dev users of a training, at each of the recipe's window sizes.
 
-    Where a start is trained further, they are those with longer histories than the window, if there are enough.
+    When fine-tuning a start model, only users with longer histories than the window are used, if there are enough.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, task: CategoryPreference) -> None:
         self.dataset, self.task = dataset, task
         windows = recipe.train.eval_windows or (recipe.evaluate.window,)
         users: UserChoice = "all"
-        if recipe.model.start is not None:  # of a whole history nothing is left to learn
+        if recipe.model.start is not None:  # a window that holds the whole history is no test
             longest = dataset.interactions.lengths[dataset.users("dev")]
             seen = tuple(one for one in windows if (longest > one).sum() >= min(FEWEST, len(longest)))
             windows, users = (seen, "partly") if seen else (windows, "all")
@@ -58,7 +58,7 @@ class DevUsers:
         return DevScore(mean(one.liked_f1 for one in answers), mean(one.unreadable for one in answers))
 
     def compared(self, predictor: Predictor) -> DevScores:
-        """Score a predictor together with baselines that do not know the user."""
+        """Score a predictor and baselines without the user's own history."""
         own, users = self.score(predictor), len(self.examples[0])
         return DevScores(
             users=users,

@@ -298,7 +298,7 @@ class _Comparison:
     def _paired(
         self, one: _Scored, other: _Scored, values: Callable[[_Scored], Doubles | None]
     ) -> RankerDifference:
-        """Subtract the other ranker's NDCG@10; one of a single seed is compared with each of the other's."""
+        """Compute the paired difference in NDCG@10 to another ranker; a single seed is paired with each other one."""
         differences = _primary(values(one)) - _primary(values(other))  # [S, B]
         [mean] = score_means_of_seeds(differences[:, :, None], self.options.seed)
         return RankerDifference(

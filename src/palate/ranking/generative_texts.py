@@ -1,4 +1,4 @@
-"""Scores of P5 and POD on held-out interactions: ratings, explanations, and the ratings of reviews."""
+"""Evaluation of P5 and POD on held-out interactions: ratings, explanations, and ratings from reviews."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ RATED, EXPLAINED, EXPLAINED_STARS, REVIEWED = (
 
 
 def held_out_of(dataset: Dataset, recipe: Recipe) -> RatedTextSplit:
-    """Divide interactions as PEPLER does by ``leave-last-out``: both are scored on the same ones.
+    """Split interactions as PEPLER does under ``leave-last-out``, so that both are scored on the same ones.
 
     Raises:
-        RecipeError: The run was trained by another protocol.
+        RecipeError: The run was trained with another protocol.
         DataError: The data has no ratings, or a part is empty.
     """
     if recipe.data.protocol != "leave-last-out":
         raise RecipeError(
-            f"the run was trained with data.protocol={recipe.data.protocol or 'null'}, and held-out texts are those "
-            "of leave-last-out; train it so, or score it with palate rank"
+            f"the run was trained with data.protocol={recipe.data.protocol or 'null'}, but held-out texts are those "
+            "of leave-last-out; train it with that protocol, or score it with palate rank"
         )
     return split_texts(dataset, PeplerSettings(protocol="leave-last-out"), recipe.seed)
 
@@ -50,22 +50,22 @@ def held_out_of(dataset: Dataset, recipe: Recipe) -> RatedTextSplit:
 def score_generative_texts(
     recommender: GenerativeRecommender, recipe: Recipe, dataset: Dataset, seed: int = 0
 ) -> HeldOutScores:
-    """Score what a run was trained for, of rating, explanation and review, on each user's last interaction.
+    """Score a run's trained tasks, of rating, explanation and review, on each user's last interaction.
 
-    Explanations are written from the user and the item alone, as PEPLER's are, and in a row of their own from the true
-    stars too, as P5's published ones are.
+    Explanations are generated from user and item alone, as PEPLER's are, and, in a separate row, also from the true
+    rating, as P5's published ones are.
 
     Args:
-        recommender: The model.
-        recipe: Its recipe.
-        dataset: Its dataset.
-        seed: Seed of the intervals and of drawn references.
+        recommender: Trained model.
+        recipe: Recipe of the run.
+        dataset: Dataset of the run.
+        seed: Seed of bootstrap intervals and random references.
 
     Returns:
-        A row of scores for each of the questions, then those of references; and the answers.
+        A row of scores per task, then those of the references; and the answers.
 
     Raises:
-        RecipeError: The run was trained by another protocol, or for none of the three families.
+        RecipeError: The run was trained with another protocol, or on none of the three tasks.
         DataError: The data has no ratings.
     """
     split = held_out_of(dataset, recipe)
@@ -95,7 +95,7 @@ def score_generative_texts(
         rated(REVIEWED, asked.ratings_of_reviews())
     if not scores:
         raise RecipeError(
-            f"the run was trained on {', '.join(families)}, and held-out interactions are scored for rating, "
+            f"the run was trained on {', '.join(families)}, but held-out interactions are scored on rating, "
             "explanation and review; rank items with palate rank"
         )
     scores += reference_scores(dataset, split, seed)
@@ -108,14 +108,14 @@ def score_generative_texts(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """Questions about N held-out interactions."""
+    """Predictions for N held-out interactions."""
 
     recommender: GenerativeRecommender
     dataset: Dataset
     cases: RatedTexts
 
     def case(self, row: int) -> dict[str, Any]:
-        """Name an interaction, its rating and its text."""
+        """Return an interaction's user, item, rating and text."""
         found: dict[str, Any] = {
             "user_id": self.dataset.user_ids[self.cases.user[row]],
             "item_id": self.dataset.item_ids[self.cases.item[row]],
@@ -124,14 +124,14 @@ class _Asked:
         return found if self.cases.texts is None else found | {"review": self.cases.texts[row]}
 
     def ratings(self) -> Doubles:
-        """Predict the ratings [N]; all users are known by their ids, so that windows are not read."""
+        """Predict the ratings [N]; windows are ignored, because all users have trained ids."""
         users = self.cases.user
         windows = draw_windows(self.dataset.interactions, users, 1, "recent", np.random.default_rng(0))
         items = self.cases.item[:, None].astype(np.int32)
         return self.recommender.expected_ratings(windows, users, items).mean[:, 0]
 
     def explanations(self, with_stars: bool) -> list[str]:
-        """Write a text about each interaction."""
+        """Generate a text for each interaction, optionally given the true rating."""
         wording = self.recommender.facts.wording
         fields = [
             {"who": wording.who(int(user)), "item": wording.items[item], "stars": f"{stars:g}"}
@@ -148,7 +148,7 @@ class _Asked:
 
 
 def _ridge_of_words(split: RatedTextSplit) -> Doubles:
-    """Predict the test ratings from their texts, by ridge regression on the training texts' words."""
+    """Predict test ratings from their texts, by ridge regression on TF-IDF features of the training texts."""
     assert split.training.texts is not None
     assert split.test.texts is not None
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)

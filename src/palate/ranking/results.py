@@ -46,9 +46,9 @@ class RankerScores(Frozen):
     groups: dict[str, dict[str, float]]
     """NDCG@10 by group of cases."""
     difference: RankerDifference | None
-    """To the best other ranker, or to the named one."""
+    """From the best other ranker, or the one in ``versus``."""
     differences: tuple[RankerDifference, ...] = ()
-    """To each of the others."""
+    """From each other ranker."""
     seeds: int = 1
     """Number of trainings from different seeds that scores are averaged over."""
     seed_sd: dict[str, float] | None = None

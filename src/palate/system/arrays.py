@@ -1,4 +1,4 @@
-"""Memory-mapped reading of the arrays in safetensors files, so that processes share them in the page cache."""
+"""Memory-mapped arrays of safetensors files, which processes share in the page cache."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ _TYPES = {
     "F32": "<f4",
     "F64": "<f8",
 }
-"""numpy's types by the names of safetensors."""
+"""numpy dtypes by safetensors dtype."""
 
 
 def map_arrays(path: Path, what: str, advice: str) -> dict[str, np.ndarray]:
     """Memory-map the arrays of a safetensors file.
 
-    The mapping is copy-on-write: an array may be written to, which changes neither the file nor other processes'
-    arrays. The file may be replaced by renaming, and must not be changed in place.
+    The mapping is copy-on-write: writing to an array changes neither the file nor other processes' arrays. The file
+    may be replaced by renaming, but must not be modified in place.
 
     Args:
-        path: The file.
-        what: Its content, in the plural, for messages.
-        advice: What to do if it is missing or damaged.
+        path: File to map.
+        what: Noun for the content, in the plural, for messages.
+        advice: Remedy for a missing or damaged file, for messages.
 
     Returns:
         The arrays by name.
 
     Raises:
-        DataError: The file is missing, may not be read, or is damaged.
+        DataError: The file is missing, unreadable or damaged.
     """
     check_readable(path, f"{what} are missing; {advice}")
     try:
-        with safe_open(path, "numpy") as checked:  # raises for a header that does not fit the file
+        with safe_open(path, "numpy") as checked:  # validates the header against the file
             names = list(checked.keys())
         with path.open("rb") as file:
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
@@ -64,6 +64,6 @@ def map_arrays(path: Path, what: str, advice: str) -> dict[str, np.ndarray]:
 
 
 def _array(data: _Bytes, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
-    """Return the array of a header's entry as a view of the file's data [N]."""
+    """Return a header entry's array as a view of the file's data [N]."""
     begin, end = data_offsets
     return data[begin:end].view(_TYPES[dtype]).reshape(shape)

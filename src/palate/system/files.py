@@ -78,7 +78,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def write_json_lines(path: Path | str, values: Iterable[Any]) -> None:
-    """Write a JSON value a line, whole or not at all."""
+    """Write JSON lines atomically, one value per line."""
     write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
 
 

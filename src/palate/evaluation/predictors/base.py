@@ -23,19 +23,19 @@ class Predictor(Protocol):
 
 
 class OnDevice(Protocol):
-    """A model that is on a device."""
+    """A model with a device."""
 
     @property
     def device(self) -> torch.device:
-        """The device."""
+        """Device of the model."""
 
 
 class ModelPredictor(Predictor, Protocol):
-    """A predictor that a trained model answers for."""
+    """A predictor that uses a trained model."""
 
     @property
     def model(self) -> OnDevice:
-        """The model."""
+        """The trained model."""
 
 
 @runtime_checkable
