@@ -4,7 +4,7 @@
 
 Speech: random catalogues with names in many scripts, none of them from training, each with synthetic users. The
 categories to name are random, so that no state explains them; the model decodes freely and constrained by the grammar.
-Parsed: the answer can be parsed and says nothing else; exact: it names what was decided, in order; swapped: if two
+Read back: the answer can be parsed and says nothing else; exact: it names what was decided, in order; swapped: if two
 names change places in the prompt, they do in the answer. --lists instead asks the three kinds of questions about
 confusable lists of names, that many times each, with free decoding.
 
