@@ -1,6 +1,6 @@
 """Measures how well a state or a user prompt reveals whether an item is in the user's history (membership inference).
 
-    python benchmarks/membership.py data/ml-1m [--window 50] [--users 400]
+    python benchmarks/membership.py data/ml-1m [--window 50] [--users 400] [--streaming runs/movielens-1m]
 
 The attacker has parts of a user's state, or the user prompt, and gets pairs of items: one in the window, and one that
 the user never rated and that is equally popular (so popularity does not help). Which one is in the window? The
@@ -9,19 +9,26 @@ answers, 0.5 by chance, with the 95% interval of a bootstrap over users. "found 
 false positive rate of 1%. Noise (Laplace, its scale in ratings) is added to counts, totals and sums of squares by
 category; rounding is to multiples. "liked F1" is the score of the packaged model's decisions from such counts, against
 the labels of the full history.
+
+With ``--streaming`` a trained streaming encoder is attacked, too. Latent sums are linear in the items, each of which
+adds its weight times its value to each query: the attacker, who knows the weights of the model, looks for the items by
+a matched filter, whitened by the covariance of such sums of training users. From user prompts he learns a linear map
+to the mean of the item vectors, on windows of the same users, and looks for items by the same filter. Noise is normal;
+its scale and the step of rounding are in standard deviations of each number between users. "liked F1" is that of the
+encoder's own decisions.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
 from palate.data.dataset import Dataset, load_dataset
@@ -30,9 +37,13 @@ from palate.encoders.calibration import counts_of, read_in_batches
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs, Seen
 from palate.encoders.marks import window_marks
+from palate.encoders.state import UserState
 from palate.evaluation.metrics import weighted_f1
+from palate.fold.projections import builder_of
+from palate.fold.state_builder import LatentProjections, UserEvents
 from palate.items.categories import MEMBER
 from palate.model.model import PersonalizedModel, load_model
+from palate.model.tables import vectors_of
 from palate.schema import Windows
 from palate.system.places import PACKAGED
 from palate.tasks import load_task
@@ -169,6 +180,98 @@ def prompts_of(model: PersonalizedModel, windows: Windows) -> np.ndarray:
     return np.stack([np.pad(one.numpy(), (0, longest - len(one))) for one in rows])
 
 
+def filtered(asked: Asked, held: np.ndarray, items: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Score pairs by a matched filter, [B, PAIRS, 2].
+
+    Args:
+        asked: The pairs.
+        held: What the attacker holds of the users, linear in their items, [B, D].
+        items: What each item adds to it, [I, D].
+        others: The same of other users, whose covariance whitens it, [B', D].
+    """
+    mean = others.mean(axis=0)
+    covariance = np.cov(others.T)
+    covariance[np.diag_indices_from(covariance)] += 1e-6 * np.trace(covariance) / len(covariance)
+    white = np.linalg.solve(covariance, items.T).T  # [I, D]
+    length = np.sqrt(np.einsum("id,id->i", white, items))
+    score = (held - mean) @ white.T / length  # [B, I]
+    return np.take_along_axis(score[:, None], asked.items.reshape(len(held), 1, -1), axis=2).reshape(
+        asked.items.shape
+    )
+
+
+def rough(values: np.ndarray, scale: float, step: float, seed: int) -> np.ndarray:
+    """Add normal noise, or round; both in standard deviations of each column."""
+    deviation = values.std(axis=0) + 1e-12
+    if scale:
+        values = values + np.random.default_rng(seed).normal(0, scale, values.shape) * deviation
+    if step:
+        values = np.round(values / (step * deviation)) * step * deviation
+    return values
+
+
+def attack_streaming(model: PersonalizedModel, learned: Asked, asked: Asked, truth: np.ndarray) -> None:
+    """Print the rows of a streaming encoder's latent sums and user prompts."""
+    projections = builder_of(model).latent
+    assert projections is not None
+    encoder = model.user_encoder
+    weights = np.exp(projections.logits.astype(np.float64))  # [I, Q]
+    added = weights[:, :, None] * projections.item_values[:, None]  # [I, Q, V]
+    added = added.reshape(len(added), -1)
+    split = projections.rating_values.shape[1] + 1
+    states = [_sums(projections, one.windows) for one in (learned, asked)]
+
+    def held(records: np.ndarray) -> np.ndarray:
+        scale = np.exp2(records["exponent"].astype(np.float64))[..., None]
+        sums = (records["sums"].astype(np.float64) + records["rest"]) * scale
+        return sums[:, :, split:].reshape(len(records), -1)
+
+    def worth(scale: float, step: float) -> float:
+        records = states[1].copy()
+        sums = records["sums"].astype(np.float64) + records["rest"]
+        changed = rough(sums.reshape(len(sums), -1), scale, step, 2).reshape(sums.shape)
+        changed[..., 0] = np.maximum(changed[..., 0], 1e-3)
+        records["sums"], records["rest"] = changed, 0
+        each = {
+            one.name: torch.from_numpy(np.ascontiguousarray(records[one.name])) for one in fields(UserState)
+        }
+        with torch.inference_mode():
+            logits = encoder.category_logits(UserState(**each))[..., 0].numpy()
+        third = np.sort(logits, axis=1)[:, -3:-2]
+        return weighted_f1(truth, (logits > 0) & (logits >= third))
+
+    known, given = map(held, states)
+    for scale, step in ((0, 0), (0.1, 0), (0.3, 0), (1, 0), (0, 0.1), (0, 0.5), (0, 1)):
+        score = filtered(asked, rough(given, scale, step, 1), added, rough(known, scale, step, 0))
+        name = f" with noise of {scale}" if scale else f" rounded to {step}" if step else ""
+        print(f"| the part `latent`{name} | {told(score)} | {worth(scale, step):.3f} |", flush=True)
+    vectors = vectors_of(model.table)
+    assert vectors is not None
+    every = vectors.vectors.reshape(len(vectors), -1)
+    components = PCA(COMPONENTS, whiten=True, random_state=0).fit_transform(every)  # [I, D]
+    first, second = (prompts_of(model, one.windows) for one in (learned, asked))
+    means = np.stack([components[row].mean(axis=0) for row in _items_of(learned.windows)])
+    for scale, step in ((0, 0), (0.3, 0), (1, 0), (0, 0.5), (0, 1)):
+        one, two = rough(first, scale, step, 0), rough(second, scale, step, 1)
+        read = Ridge(alpha=len(one)).fit(one, means)
+        score = filtered(asked, read.predict(two), components, read.predict(one))
+        name = f" with noise of {scale}" if scale else f" rounded to {step}" if step else ""
+        print(f"| the user prompt of a streaming encoder{name} | {told(score)} | |", flush=True)
+
+
+def _sums(projections: LatentProjections, windows: Windows) -> np.ndarray:
+    """Compute the latent sums of windows, [B]."""
+    there = windows.mask
+    offsets = np.concatenate([[0], np.cumsum(windows.length)]).astype(np.int64)
+    columns = (windows.item_index, windows.rating_index, windows.timestamp)
+    item, rating, time = (one[there] for one in columns)
+    return projections.sums(UserEvents(offsets, item, rating, time, np.zeros(len(item), np.int64)))
+
+
+def _items_of(windows: Windows) -> list[np.ndarray]:
+    return [row[:length] for row, length in zip(windows.item_index, windows.length, strict=True)]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -177,6 +280,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--window", type=int, default=50)
     parser.add_argument("--users", type=int, default=400)
+    parser.add_argument("--streaming", type=Path, help="run of a streaming encoder on this data")
     chosen = parser.parse_args()
     dataset = load_dataset(chosen.data)
     model = load_model(PACKAGED, data=dataset, device="cpu")
@@ -221,6 +325,9 @@ def main() -> None:
         print(
             f"| `counts` with {name} | {told(attack.by_counts(*noisy))} | {worth(noisy[1]):.3f} |", flush=True
         )
+    if chosen.streaming is not None:
+        more = asked_of(dataset, dataset.users("train"), chosen.window, rng)
+        attack_streaming(load_model(chosen.streaming, device="cpu"), more, asked, truth)
 
 
 if __name__ == "__main__":

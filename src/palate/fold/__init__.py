@@ -1,4 +1,4 @@
-"""Event logs of many users folded into states, by one machine's processes or by a Ray cluster's.
+"""Folding event logs of many users into user states, in local processes or on a Ray cluster.
 
 Public names: ``job.fold_log``, ``job.FoldOptions``, ``read.load_states``, ``read.FoldedStates``.
 """

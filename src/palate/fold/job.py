@@ -1,4 +1,4 @@
-"""Folds event logs into the states of their users: resumable by block, and adding to an earlier fold."""
+"""The fold job: turns event logs into user states, resumes after an interruption, extends an earlier fold."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _EVERYTHING: OwnData = OwnData()
 
 @dataclass(frozen=True)
 class FoldOptions:
-    """How a log is read and folded.
+    """Options for reading and folding a log.
 
     Attributes:
         own: Columns and format of the files; found by their names where not given.
@@ -173,7 +173,7 @@ class _Job:
 
     @property
     def settings(self) -> str:
-        """What an interrupted fold must have in common with this one to be gone on with."""
+        """JSON of all inputs; an interrupted fold is resumed only if its own is equal."""
         files = [
             (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files.paths
         ]
@@ -225,7 +225,7 @@ def _all_of(engine: ShardEngine, tasks: Sequence[ShardTask[Result]], report: Cal
 
 
 def _begin(job: _Job, builder: StateBuilder, settings: PersonalizedSettings) -> None:
-    """Keep what an interrupted fold of the same settings left, and remove that of another."""
+    """Prepare the work folder: keep the results of an interrupted fold with equal settings, else delete them."""
     there, text = job.work / _JOB, job.settings
     if there.is_file() and there.read_text(encoding="utf-8") == text:
         return
@@ -260,7 +260,7 @@ def _check_earlier(folder: Path, earlier: FoldManifest, now: FoldedModel, blocks
 
 
 def _blocks_for(files: RowFiles) -> int:
-    """By the size of the files, so that a block fits the memory of a worker."""
+    """Choose the number of blocks by file size, so that a block fits in a worker's memory."""
     size = sum(path.stat().st_size * (1 if path.suffix in _PLAIN else 5) for path in files.paths)
     return min(max(-(-size // _BYTES_A_BLOCK), 1), _MOST_BLOCKS)
 

@@ -1,4 +1,4 @@
-"""The last event of each user and item: what states are made of, and what an incremental fold begins with.
+"""The table of the last event per user and item, from which states are built and incremental folds start.
 
 An event is a row of user, item, rating, time and event id; a deletion is a row, too. What is kept does not depend on
 the order of the rows, nor on how often one is given.
@@ -35,7 +35,7 @@ MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class LastEvents:
-    """Rows of U users, by user and item, and then by time: one for each item unless repeated events are kept."""
+    """Events of U users, sorted by user, item and time; one per user and item unless repeats are kept."""
 
     users: pa.LargeStringArray  # [U] ascending
     user: Ints  # [N] into users
@@ -47,7 +47,7 @@ class LastEvents:
 
     @classmethod
     def of(cls, rows: Rows, repeats: bool) -> LastEvents:
-        """Reduce the rows of a log to what counts.
+        """Drop the superseded rows of a log.
 
         Of the rows of a user and an item, the one of the latest time does; of one time, a deletion, then the higher
         rating, then the higher event number. With ``repeats``, all that are not older than the last deletion do, each
@@ -78,7 +78,7 @@ class LastEvents:
         return replace(self, **columns)
 
     def live(self) -> LastEvents:
-        """Return the rows that states are made of: no deletions, and of an event id given twice only the later one.
+        """Select the rows that states are built from: no deletions, and only the latest row of each event id.
 
         Raises:
             DataError: An event id stands for two items at one time.
@@ -141,7 +141,7 @@ class LastEvents:
         return self.where(order)
 
     def _kept(self, repeats: bool) -> LastEvents:
-        """Select the rows that count from sorted ones."""
+        """Select the rows that are not superseded; requires sorted rows."""
         if not len(self):
             return self
         pair = self.user << 32 | self.item

@@ -1,4 +1,4 @@
-"""Reads event logs: files of users, items, values and times, and perhaps ids of events and deletions."""
+"""Reads event logs: users, items, values, times and, optionally, event ids and deletion flags."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LogColumns:
 
 @dataclass(frozen=True, eq=False)
 class LogScale:
-    """What a model reads of a log's values and items."""
+    """A model's item ids and rating scale, which map the columns of a log to indices."""
 
     item_ids: list[str]  # [I]
     rating_values: Floats  # [R]
@@ -62,13 +62,13 @@ class LogScale:
 
 
 class LogValues(Frozen):
-    """What events weigh, for the workers that read them."""
+    """Weights of event types, as stored for the workers."""
 
     event_types: EventTypes | None
 
 
 class LogFile(Frozen):
-    """What was read of a file of events, for the manifest."""
+    """Manifest entry of an event file: checksum and row counts."""
 
     name: str
     bytes: int
@@ -76,9 +76,9 @@ class LogFile(Frozen):
     rows: int
     """Rows that were read and are of known items."""
     unknown_items: int
-    """Rows that were left out, because the model knows no such item."""
+    """Skipped rows with items that the model does not know."""
     bad_rows: int
-    """Rows that were left out, because they cannot be read."""
+    """Skipped rows that cannot be parsed."""
 
 
 @dataclass
@@ -194,7 +194,7 @@ class _Reader:
     items: pl.DataFrame
 
     def converted(self, batch: Batch) -> pl.DataFrame:
-        """Convert a batch; items that are not known are null, and what cannot be read is bad."""
+        """Convert a batch; unknown items become null, and rows that cannot be parsed are marked as bad."""
         table, path, columns = batch.table, batch.path, self.columns.events
         assert columns.time is not None
         rows = len(table)
@@ -231,7 +231,7 @@ class _Reader:
         )
 
     def _values(self, table: pl.DataFrame, path: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values as float32 [N], and where there is none [N]."""
+        """Parse the values: float32 [N], and a mask of missing ones [N]."""
         columns, types = self.columns.events, self.scale.event_types
         if columns.value is not None:
             numbers = as_numbers(table[columns.value], path).fill_nan(None)

@@ -15,20 +15,20 @@ FOLD_MANIFEST = "manifest.json"
 
 
 class FoldedModel(Frozen):
-    """What the states are of."""
+    """The model that the states belong to."""
 
     run: str
     encoder: str
     items: int
     builder: str
-    """Digest of what states are made of: categories or projections of the items, and the scale of values."""
+    """SHA-256 of the state builder: item categories or projections, and the rating scale."""
     reader: str | None
     """Identity of the weights of latent sums."""
     repeats: bool
 
 
 class FoldManifest(Frozen):
-    """What a fold holds, and what it was made of."""
+    """Contents of ``manifest.json``: the model, the log files and the blocks of a fold."""
 
     format: Literal[1] = 1
     made: datetime
@@ -37,9 +37,9 @@ class FoldManifest(Frozen):
     parts: dict[str, int]
     """Version of each part of a state."""
     logs: tuple[LogFile, ...]
-    """All files of events that the states hold, also those of the earlier folds that this one adds to."""
+    """All event files in the states, those of earlier folds included."""
     log_digest: str
-    """Of the checksums of these files."""
+    """SHA-256 of these files' checksums."""
     blocks: tuple[BlockRecord, ...]
 
     @property
@@ -49,12 +49,12 @@ class FoldManifest(Frozen):
 
     @property
     def events(self) -> int:
-        """Number of events that the states are made of."""
+        """Number of events in the states."""
         return sum(one.events for one in self.blocks)
 
     @property
     def digest(self) -> str:
-        """Digest of all states; that of another fold of the same events and model is the same."""
+        """SHA-256 of all states; equal for every fold of the same events with the same model."""
         text = "\n".join(one.digest for one in self.blocks)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""What of a model its users' states are made of, and states of a block as the user encoder's own."""
+"""Extracts a state builder from a model, and converts folded states to the user encoder's state type."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 _ITEMS_AT_ONCE = 256
-"""Items whose vectors are projected together: always as many, so that the same item has the same projection."""
+"""Batch size of the projection; constant, so that an item's projection is always the same bytes."""
 
 
 def builder_of(model: PersonalizedModel) -> StateBuilder:
-    """Take from a model what its user encoder's states are made of.
+    """Build the state builder of a model.
 
     Raises:
         MismatchError: The user encoder keeps no state, or reads texts of events.
@@ -101,7 +101,7 @@ def _projected(queries: LatentQueries, catalogue: object) -> LatentProjections:
 
 
 def kept_states(columns: StateColumns, builder: StateBuilder) -> KeptState:
-    """Convert the states of a block of B users to the user encoder's own.
+    """Convert the states of a block of B users to the user encoder's state type.
 
     Raises:
         ValueError: The columns do not fit the builder, or together.

@@ -1,4 +1,4 @@
-"""Reads the states that ``palate fold`` wrote."""
+"""Reads folded states: one user's, or everybody's in batches, as states or user prompts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FoldedStates:
-    """States of many users in files, and the model that they are of."""
+    """Folded states on disk with their model."""
 
     def __init__(self, folder: Path, model: PersonalizedModel) -> None:
         self.folder, self.model = folder, model

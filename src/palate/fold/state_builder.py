@@ -1,4 +1,4 @@
-"""Builds the states of many users at once, as columns of bytes that depend on nothing but the users' own events.
+"""Vectorised construction of user states as columns of bytes, each a function of one user's events only.
 
 Counts by category and the newest events are whole numbers. Latent sums are added up one event after the other, in
 the order of time, so that a user's are the same bytes whoever else is in the block.
@@ -52,7 +52,7 @@ class UserEvents:
 
 @dataclass(frozen=True, eq=False)
 class StateColumns:
-    """States of B users: of each part a row of bytes for each user, one after the other."""
+    """Packed states of B users: for each part, one row of bytes per user."""
 
     parts: dict[str, tuple[Ints, Bytes]]
     """By part: offsets [B + 1] into the bytes."""
@@ -73,7 +73,7 @@ class StateColumns:
 
 @dataclass(frozen=True, eq=False)
 class LatentProjections:
-    """What a streaming encoder reads of each item and each rating, computed once."""
+    """Precomputed projections of a streaming encoder: query logits and values per item and rating."""
 
     logits: Floats  # [I, Q]
     item_values: Floats  # [I, V]
@@ -82,7 +82,7 @@ class LatentProjections:
 
     @property
     def values(self) -> int:
-        """Values that a query averages."""
+        """Size V of the value vector of each query."""
         return int(self.item_values.shape[1] + self.rating_values.shape[1])
 
     @property
@@ -139,7 +139,7 @@ class LatentProjections:
         return made
 
     def _powers(self, item: npt.NDArray[np.int32], days: Doubles) -> Floats | Doubles:
-        """Logits of the events as powers of two, [N, Q]; float64 with recency, as in the encoder."""
+        """Compute the base-2 logits of the events, [N, Q]; float64 with recency, as in the encoder."""
         logits: Floats | Doubles = self.logits[item]
         if self.decay.any():
             logits = logits.astype(np.float64) + days[:, None] * self.decay
@@ -149,7 +149,7 @@ class LatentProjections:
 
 @dataclass(frozen=True, eq=False)
 class StateBuilder:
-    """Everything of a model that states are made of, without the model."""
+    """Everything needed to build a model's user states without loading the model."""
 
     item_ids: list[str]  # [I]
     rating_values: Floats  # [R]
@@ -205,7 +205,7 @@ class StateBuilder:
         return made
 
     def changed_items(self, before: StateBuilder) -> npt.NDArray[np.bool_] | None:
-        """Tell which items are read otherwise than ``before``, whose item ids these begin with.
+        """Find the items whose categories or projections differ from ``before``, whose ids are a prefix of these.
 
         Returns:
             Whether each item of ``before`` is, [I']; None where ratings or categories are, so that all states are.
@@ -268,7 +268,7 @@ class StateBuilder:
 
 
 def _recent(events: UserEvents) -> tuple[Ints, Bytes]:
-    """Lay out the newest events of B users, after the newest one that was dropped."""
+    """Pack the newest events of B users, preceded by the newest dropped one."""
     lengths = np.diff(events.offsets)
     kept = np.minimum(lengths, RECENT)
     ends = np.cumsum(kept + 1)
@@ -291,7 +291,7 @@ def _recent(events: UserEvents) -> tuple[Ints, Bytes]:
 
 
 def _rows_of(rows: npt.NDArray[np.generic]) -> tuple[Ints, Bytes]:
-    """Return records or rows [B, …] as rows of equally many bytes."""
+    """Return records or rows [B, …] as rows of bytes of equal length."""
     content = np.ascontiguousarray(rows)
     each = content.dtype.itemsize * int(np.prod(content.shape[1:], dtype=np.int64))
     return np.arange(len(content) + 1, dtype=np.int64) * each, content.reshape(-1).view(np.uint8)

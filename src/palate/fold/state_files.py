@@ -1,4 +1,4 @@
-"""Files of states: a Parquet file for each block of users, ascending by id."""
+"""Parquet files of states, one per block of users, sorted by user id."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from palate.system.files import replacing
 from palate.system.records import Frozen
 
 _ROWS = 4096
-"""Users of a row group, which is what is read to find one."""
+"""Row group size: the number of users that are read to find one."""
 
 
 class BlockRecord(Frozen):
-    """What a block holds, for the manifest."""
+    """Manifest entry of a block."""
 
     users: int
     events: int
-    """Events that the states are made of."""
+    """Number of events in the states."""
     rows: int
     """Rows of the table of last events: with deletions."""
     rebuilt: int
-    """Users whose state was built now; the others' was kept from the earlier fold."""
+    """Number of states that this fold built; the others are copied from the earlier fold."""
     digest: str
-    """Of the users' ids and states."""
+    """SHA-256 of the user ids and states."""
 
 
 def write_states(path: Path, users: pa.Array, columns: StateColumns) -> None:
@@ -88,7 +88,7 @@ def read_state_of(path: Path, parts: Sequence[str], user_id: str) -> StateColumn
 
 
 def state_digest(users: pa.Array, columns: StateColumns) -> str:
-    """Return the sha256 of users' ids and states, whatever wrote them."""
+    """Return the sha256 of user ids and states, independent of the file encoding."""
     digest = hashlib.sha256()
     for offsets, content in (_rows(pa.chunked_array([users])), *columns.parts.values()):
         digest.update(np.ascontiguousarray(offsets - offsets[0]).astype("<i8").data)
@@ -110,7 +110,7 @@ def _binary(columns: StateColumns, name: str) -> pa.Array:
 
 
 def _rows(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the offsets [B + 1] and the bytes of a column of texts or bytes."""
+    """Return the offsets [B + 1] and data of a string or binary column."""
     whole = column.cast(pa.large_binary()).combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], pa.large_binary())

@@ -1,7 +1,7 @@
-"""The two steps of a fold, as functions of a file and of a block: an engine calls them wherever it likes.
+"""The tasks of a fold, which engines schedule: partition a log file by user, and fold a block of users.
 
-Each leaves its result under a name of its own when it is whole, and is not done again when that is there. Calling one
-twice, or again after it was killed, gives the same files.
+Both are idempotent: a finished task's result exists under its own path and is not computed again, and a killed task
+can be rerun with the same result.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ BUILDER, SCALE = "builder.safetensors", "scale.json"
 STATES, LAST_EVENTS, DONE = "states", "last-events", "done"
 AGAIN = "run palate fold again"
 _ROWS_AT_ONCE = 2_000_000
-"""Rows that are divided into blocks together: what a worker holds."""
+"""Rows that a worker buffers before it writes them to blocks."""
 
 
 @dataclass(frozen=True)
 class ReadTask:
-    """Divides a file of events into blocks."""
+    """Partitions an event file into blocks of users."""
 
     work: Path
     """Folder of the fold, seen by all workers."""
@@ -57,7 +57,7 @@ class ReadTask:
         return (self.place / "log.json").is_file()
 
     def run(self) -> LogFile:
-        """Divide the file; raises :class:`DataError` if it cannot be read."""
+        """Partition the file; raises :class:`DataError` if it cannot be read."""
         if self.done:
             return read_record(LogFile, self.place / "log.json", "is gone", AGAIN)
         (path,) = self.files.paths
@@ -87,7 +87,7 @@ class ReadTask:
 
 @dataclass(frozen=True)
 class BlockTask:
-    """Makes the states of a block of users."""
+    """Builds the states of a block of users."""
 
     work: Path
     number: int
@@ -101,7 +101,7 @@ class BlockTask:
         return self._file(DONE, "json").is_file()
 
     def run(self) -> BlockRecord:
-        """Fold the block; raises :class:`DataError` for what contradicts itself in it."""
+        """Fold the block; raises :class:`DataError` for contradictory events."""
         if self.done:
             return read_record(BlockRecord, self._file(DONE, "json"), "is gone", AGAIN)
         builder = _builder(self.work)
@@ -141,7 +141,7 @@ class BlockTask:
     def _added(
         self, builder: StateBuilder, batch: pa.Table, before: _Before, changed: Bools
     ) -> tuple[pa.Table, pa.Array, StateColumns, int, int]:
-        """Add events to an earlier fold: only the users that they are of are read, and those of changed items."""
+        """Add events to an earlier fold; only users with new events or changed items are rebuilt."""
         old = before.rows
         retagged = old["user"].filter(pa.array(changed[old["item"].to_numpy()]))
         touched = pc.unique(
@@ -185,7 +185,7 @@ class _Before:
         self.folder, self.number, self.builder = folder, number, builder
         earlier = _builder(folder)
         self.changed, self.place = _compared(folder, builder, earlier)
-        """Which items of the earlier fold are read otherwise now (None if all are), and their present numbers."""
+        """Mask of the earlier items whose builder entries changed (None if all did), and their current indices."""
         self.values = np.searchsorted(builder.rating_values, earlier.rating_values).astype(np.uint8)
         self.rows: pa.Table = self._rows()
 
@@ -201,7 +201,7 @@ class _Before:
 
     @property
     def as_it_was(self) -> bool:
-        """Whether all events are read as they were, by the same numbers."""
+        """Whether no item changed and all item indices are the same."""
         return (
             self.changed is not None
             and not self.changed.any()
@@ -221,7 +221,7 @@ class _Before:
         return table.set_column(2, LOG.field("rating"), pa.array(rating, pa.uint8()))
 
     def untouched(self, names: pa.Array, now: LastEvents, then: LastEvents, changed: Bools) -> Bools:
-        """Tell which of the users [B] have a state that is still right: all their rows are as they were."""
+        """Find the users [B] whose state is still valid because none of their rows changed."""
         if not len(then.users):
             return np.zeros(len(names), dtype=np.bool_)
         mine = _numbers(now, then.users)
@@ -237,18 +237,18 @@ class _Before:
         return np.asarray((known >= 0) & alike[known], dtype=np.bool_)
 
     def columns(self, names: pa.Array) -> StateColumns:
-        """Return the states of users [B] as they were."""
+        """Read the earlier states of users [B]."""
         return read_columns(self.file(STATES), self.builder.parts, names)
 
 
 def _numbers(events: LastEvents, users: pa.Array) -> np.ndarray:
-    """Return the place among ``users`` of the user of each row, -1 for none."""
+    """Return the index in ``users`` of each row's user, -1 if absent."""
     found = pc.index_in(events.users, users).fill_null(-1).to_numpy(zero_copy_only=False)
     return np.asarray(found[events.user], dtype=np.int64)
 
 
 def _write_blocks(parts: list[pa.Table], path: Path, blocks: int) -> None:
-    """Write rows as a file of a batch for each block."""
+    """Write rows to an Arrow file with one record batch per block."""
     table = pa.concat_tables(parts).combine_chunks()
     block = block_of(table["user"].combine_chunks(), blocks)
     order = np.argsort(block.astype(np.uint16), kind="stable")
@@ -279,7 +279,7 @@ def _builder(work: Path) -> StateBuilder:
 
 @lru_cache(maxsize=2)
 def _scale(work: Path) -> LogScale:
-    """Read what is known of values and items."""
+    """Load the item ids, the rating scale and the weights of event types."""
     builder = _builder(work)
     types = read_record(LogValues, work / SCALE, f"is missing; {AGAIN}", AGAIN).event_types
     return LogScale(builder.item_ids, builder.rating_values, types)
@@ -289,7 +289,7 @@ def _scale(work: Path) -> LogScale:
 def _compared(
     folder: Path, builder: StateBuilder, earlier: StateBuilder
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Compare with the builder of an earlier fold."""
+    """Compare the builder with an earlier fold's; raises :class:`MismatchError` if it lacks items or values."""
     number = {one: place for place, one in enumerate(builder.item_ids)}
     if missing := [one for one in earlier.item_ids if one not in number]:
         raise MismatchError(
