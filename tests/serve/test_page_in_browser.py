@@ -427,7 +427,7 @@ def test_a_link_brings_someone_else_to_the_same_view(visit, client):
 def test_a_link_to_a_history_of_ones_own_holds_it(visit, events):
     page = visit()
     ask(page, history=json.dumps(events[:4]))
-    page.locator("#read", has_text="4 events of a history").wait_for()
+    page.locator("#read", has_text="4 events of the given history").wait_for()
     done(page)
     other = visit(where="#" + page.url.partition("#")[2])
     done(other)

@@ -191,7 +191,7 @@ def test_deletions_that_come_together_share_the_scrubbing(tmp_path, monkeypatch)
     store = UserStore(tmp_path / "users.sqlite")
     store.append(dict.fromkeys("abcdef", SOME))
     written, at_once = [], threading.Barrier(7)
-    anew, begun, go_on = Database._write_anew, threading.Event(), threading.Event()
+    anew, begun, go_on = Database._rewrite, threading.Event(), threading.Event()
 
     def slowly(self):
         written.append(1)
@@ -199,7 +199,7 @@ def test_deletions_that_come_together_share_the_scrubbing(tmp_path, monkeypatch)
         go_on.wait(10)
         anew(self)
 
-    monkeypatch.setattr(Database, "_write_anew", slowly)
+    monkeypatch.setattr(Database, "_rewrite", slowly)
 
     def delete(name):
         at_once.wait()
@@ -418,8 +418,8 @@ def test_ids_are_listed_by_a_prefix_whose_case_matters(store):
 
 
 def test_only_deletions_that_took_something_write_the_file_anew(tmp_path, monkeypatch):
-    store, written, anew = UserStore(tmp_path / "users.sqlite"), [], Database._write_anew
-    monkeypatch.setattr(Database, "_write_anew", lambda self: written.append(1) or anew(self))
+    store, written, anew = UserStore(tmp_path / "users.sqlite"), [], Database._rewrite
+    monkeypatch.setattr(Database, "_rewrite", lambda self: written.append(1) or anew(self))
     store.append({"ann": SOME, "bob": SOME})
     store.delete_user("nobody")
     store.delete_events("ann", ["no such event"])

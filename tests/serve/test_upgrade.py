@@ -179,9 +179,9 @@ def test_the_first_decision_holds_unless_another_is_asked_for(store):
     pair = Pair("a", "b")
     assert store.upgrades.decision(pair) is None
     first = Decision("old", "held back", '{"x": 1}')
-    assert store.upgrades.decide(pair, first, anew=False) == first
-    assert store.upgrades.decide(pair, Decision("new", "prepared"), anew=False) == first
-    assert store.upgrades.decide(pair, Decision("new", "asked for"), anew=True) == Decision(
+    assert store.upgrades.decide(pair, first, overwrite=False) == first
+    assert store.upgrades.decide(pair, Decision("new", "prepared"), overwrite=False) == first
+    assert store.upgrades.decide(pair, Decision("new", "asked for"), overwrite=True) == Decision(
         "new", "asked for", '{"x": 1}'
     )
     assert store.upgrades.decision(Pair("b", "a")) is None

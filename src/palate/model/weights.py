@@ -48,20 +48,20 @@ def load_weights(model: PersonalizedModel, path: Path) -> None:
     if model.settings.backbone is None:
         load_whole(model, path)
         return
-    with _telling(path):
+    with _converting_errors(path):
         _load_own(model, load_file(path))
     _check_finite(_own(model), path)
 
 
 def load_whole(model: nn.Module, path: Path) -> None:
     """Load a file of :func:`save_whole`; errors as in :func:`load_weights`."""
-    with _telling(path):
+    with _converting_errors(path):
         load_model(model, str(path))
     _check_finite(model.state_dict(), path)
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _converting_errors(path: Path) -> Iterator[None]:
     """Convert errors of reading weights to :class:`DataError`."""
     check_readable(path, "the weights are missing; copy the model again")
     try:

@@ -82,7 +82,7 @@ class Gate:
         except ClientDisconnect:
             status = 499  # client closed request, in the log only
         finally:
-            self._note(scope, status, time.monotonic() - started)
+            self._log(scope, status, time.monotonic() - started)
 
     async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -106,9 +106,9 @@ class Gate:
             whole = b"".join(parts)
             held = len(whole)
             parts.clear()  # frees the second copy
-            again = _again(whole, receive)
+            replay = _replayed(whole, receive)
             del whole
-            await self._serve(scope, again, send)
+            await self._serve(scope, replay, send)
         finally:
             self.held -= held or sum(map(len, parts))
 
@@ -191,7 +191,7 @@ class Gate:
     def _too_large(self) -> str:
         return f"the request body is larger than {self.limits.body_bytes:,} bytes; send it in parts"
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request by its route, which contains no user id."""
         route = getattr(scope.get("route"), "path", "none")
         metrics.requests.labels(_known_method(scope["method"]), route, str(status)).inc()
@@ -200,7 +200,7 @@ class Gate:
         log.info("%s %s %d %.0f ms", _known_method(scope["method"]), shown, status, 1000 * seconds)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replayed(body: bytes, receive: Receive) -> Receive:
     """Return a receive callable that yields the received body as one message, then the following messages."""
     left = [body]
     del body

@@ -57,7 +57,7 @@ class Upgrade:
         self._stopped = threading.Event()
         self._thread = anyio.CapacityLimiter(1)
         self._decision = self._store.decision(self._pair)
-        self._note()
+        self._update_metrics()
 
     @property
     def serving(self) -> Which:
@@ -89,13 +89,13 @@ class Upgrade:
     def switch(self, which: Which) -> None:
         """Switch all servers of the store to one of the models, overriding an earlier decision."""
         made = Decision(which, f"the {which} model was requested")
-        self._decision = self._store.decide(self._pair, made, anew=True)
-        self._note()
+        self._decision = self._store.decide(self._pair, made, overwrite=True)
+        self._update_metrics()
 
     def follow(self) -> None:
         """Apply the stored decision, which another server may have made."""
         self._decision = self._store.decision(self._pair)
-        self._note()
+        self._update_metrics()
 
     async def run(self, changed: Callable[[Service], None]) -> None:
         """Prepare users until a decision is made, and follow the stored decision; never returns.
@@ -123,7 +123,7 @@ class Upgrade:
     async def _run(self, changed: Callable[[Service], None]) -> None:
         while self._decision is None and not self._stopped.is_set():
             try:
-                await self._in_thread(self._teach)
+                await self._in_thread(self._add_new_items)
                 await self._in_thread(self._prepare)
                 self._phase = "comparing"
                 await self._in_thread(self._decide, await self._compared())
@@ -140,7 +140,7 @@ class Upgrade:
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._thread)
 
-    def _teach(self) -> None:
+    def _add_new_items(self) -> None:
         """Add items that only the new model knows to the store, so that the old one can read events about them."""
         old, new = (self._services[which].users for which in ("old", "new"))
         old.refresh_items()
@@ -181,9 +181,9 @@ class Upgrade:
         which: Which = "old" if drift.alarms else "new"
         reason = "held back: " + "; ".join(drift.alarms) if drift.alarms else "all users are prepared"
         made = Decision(which, reason, drift.model_dump_json())
-        self._decision = self._store.decide(self._pair, made, anew=False)
+        self._decision = self._store.decide(self._pair, made, overwrite=False)
         log.info("the %s model answers: %s", self._decision.serving, self._decision.reason)
-        self._note()
+        self._update_metrics()
 
     def _progress(self) -> tuple[int, int]:
         """Count the users with all encodings of the new model, and all users."""
@@ -193,7 +193,7 @@ class Upgrade:
         metrics.upgrade_users.labels("waiting").set(users - prepared)
         return prepared, users
 
-    def _note(self) -> None:
+    def _update_metrics(self) -> None:
         """Update the metrics by the decision."""
         decision = self._decision
         metrics.upgrade_serving.set(self.serving == "new")

@@ -55,14 +55,14 @@ class Database:
         self.full = False  # whether the last write failed for a full disk
         self._inode: int | None = None
         self.engine = _engine(self.url)
-        with self._alone(), self._telling():
+        with self._creation_lock(), self._converting_errors():
             self._migrate()
         self._inode = _inode(self.url)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read transaction with a consistent snapshot."""
-        with self._telling(), self.engine.connect() as connection:
+        with self._converting_errors(), self.engine.connect() as connection:
             if not self.sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -77,7 +77,7 @@ class Database:
                 acceptable for cached data.
         """
         self.check_file()
-        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+        with self._converting_errors(), self._write_lock(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
             with connection.begin():
                 if not self.sqlite and not durable:
@@ -110,7 +110,7 @@ class Database:
             if ticket > self._scrubbed:
                 time.sleep(max(self._scrub_after - time.monotonic(), 0))
                 latest, began = next(self._tickets), time.monotonic()
-                self._write_anew()
+                self._rewrite()
                 self._scrubbed, ended = latest, time.monotonic()
                 self._scrub_after = ended + min(3 * (ended - began), PATIENCE)
 
@@ -119,8 +119,8 @@ class Database:
         with self.reading() as connection:
             return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
-    def _write_anew(self) -> None:
-        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+    def _rewrite(self) -> None:
+        with self._converting_errors(), self._write_lock(), self.engine.connect() as connection:
             cursor = connection.connection.cursor()
             (noted,) = cursor.execute("PRAGMA user_version").fetchone()
             cursor.execute("VACUUM")
@@ -134,7 +134,7 @@ class Database:
         self._truncate_log()
 
     def _truncate_log(self) -> None:
-        with self._telling(), self._one_writer(), self.engine.connect() as connection:
+        with self._converting_errors(), self._write_lock(), self.engine.connect() as connection:
             cursor = connection.connection.cursor()
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.close()
@@ -151,7 +151,7 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _creation_lock(self) -> Iterator[None]:
         """Lock the creation of an SQLite file across processes, as the switch to WAL mode does not wait for locks."""
         if not self.sqlite:
             yield
@@ -169,7 +169,7 @@ class Database:
             ) from error
 
     @contextmanager
-    def _one_writer(self) -> Iterator[None]:
+    def _write_lock(self) -> Iterator[None]:
         """Serialise the writers of this process by a lock, as SQLite's busy handler is not fair."""
         if not self.sqlite:
             yield
@@ -206,7 +206,7 @@ class Database:
                 ) from error
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _converting_errors(self) -> Iterator[None]:
         """Convert driver errors to :class:`StoreError` and :class:`DataError`."""
         try:
             yield
@@ -220,7 +220,7 @@ class Database:
                 ) from error
             if code == "SQLITE_NOTADB":
                 raise DataError("not an SQLite database; name another file", self.name) from error
-            if _passing(error, code):
+            if _is_transient(error, code):
                 reason = " ".join(str(cause).split())[:200]
                 raise StoreError(f"{self.name} is not available now ({reason}); try again") from error
             raise
@@ -273,7 +273,7 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _passing(error: Exception, code: str | None) -> bool:
+def _is_transient(error: Exception, code: str | None) -> bool:
     """Return whether an error is transient: the database is unavailable or busy, and the query valid."""
     return (
         isinstance(error, PoolTimeoutError)

@@ -46,13 +46,13 @@ class UpgradeStore:
             row = connection.execute(found).one_or_none()
         return None if row is None else Decision(*row)
 
-    def decide(self, pair: Pair, made: Decision, anew: bool) -> Decision:
+    def decide(self, pair: Pair, made: Decision, overwrite: bool) -> Decision:
         """Store a decision.
 
         Args:
             pair: The models.
             made: The decision.
-            anew: Whether to overwrite an earlier decision, which otherwise stays valid.
+            overwrite: Whether to overwrite an earlier decision, which otherwise stays valid.
 
         Returns:
             The valid decision.
@@ -60,7 +60,7 @@ class UpgradeStore:
         dialect = sqlite if self._database.sqlite else postgresql
         row = dialect.insert(upgrades).values(**pair._asdict(), **asdict(made))
         keys = [upgrades.c.old, upgrades.c.new]
-        if anew:  # the stored comparison is kept
+        if overwrite:  # the stored comparison is kept
             changed = {"serving": made.serving, "reason": made.reason}
             row = row.on_conflict_do_update(index_elements=keys, set_=changed)
         else:
