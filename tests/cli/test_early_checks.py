@@ -214,7 +214,7 @@ def test_scores_that_cannot_be_kept_are_shown_all_the_same(palate, monkeypatch, 
     done = palate(*arguments)
     assert done.exit_code == 2
     first, *_, last = done.stderr.strip().splitlines()
-    assert "Read-only file system; the scores will be printed but not saved; give a file with --out" in first
+    assert "Read-only file system; the scores will be shown but not saved, unless --out names" in first
     assert last.startswith("palate: cannot write runs/t5/")
     assert "another user's history" in done.stdout or "2 test users" in done.stdout
 

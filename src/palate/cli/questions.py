@@ -46,7 +46,7 @@ def questions(
     file = out
     if out is None and isinstance(folder, PackagedRun):
         tell(
-            "the scores will be printed but not saved, as the packaged model has no run folder; give a file with --out"
+            "the scores will be shown but not saved, as the packaged model has no run folder; give a file with --out"
         )
     else:
         file = out or folder.path / QUESTIONS_FILE
@@ -55,7 +55,7 @@ def questions(
         except OutputError as error:
             if out is not None:
                 raise
-            tell(f"{error}; the scores will be printed but not saved; give a file with --out")
+            tell(f"{error}; the scores will be shown but not saved, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
     tell_device(evaluation.device)

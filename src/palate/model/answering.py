@@ -94,7 +94,7 @@ class AnsweringModel(ReadingModel):
             )
         if self.conditioning is not None:
             raise MismatchError(
-                "the backbone reads user vectors by cross-attention and not in a prefix; use generate()"
+                "the backbone reads user vectors by cross-attention, so that there is no prefix; use generate()"
             )
         return self._prefix(self.encode(histories))
 
