@@ -54,7 +54,7 @@ class DataError(PalateError):
 
 
 def unknown_items(item_ids: Sequence[str]) -> DataError:
-    """Make the error for item ids that are not in the catalogue."""
+    """Create the error for item ids that are not in the catalogue."""
     some = ", ".join(map(repr, item_ids[:3])) + (", …" if len(item_ids) > 3 else "")
     known = "is not known" if len(item_ids) == 1 else "are not known"
     return DataError(
@@ -63,7 +63,7 @@ def unknown_items(item_ids: Sequence[str]) -> DataError:
 
 
 def rating_off_scale(rating: float, rating_values: Iterable[float]) -> DataError:
-    """Make the error for a rating that is not on the rating scale."""
+    """Create the error for a rating that is not on the rating scale."""
     scale = ", ".join(f"{value:g}" for value in rating_values)
     return DataError(f"the rating {rating:g} is not on the model's scale; expected one of {scale}")
 
@@ -116,7 +116,7 @@ class NotServedError(PalateError):
 
 
 class QuestionError(PalateError):
-    """A question is of no kind that is known, or what it names is not in the catalogue or may be several things."""
+    """A question has no known kind, or names something that is ambiguous or not in the catalogue."""
 
 
 class ConflictError(PalateError):
@@ -144,7 +144,7 @@ class EngineTimeoutError(EngineError):
 
 
 class EngineBusyError(EngineError):
-    """An inference engine has too much to do; retry after ``retry_after`` seconds."""
+    """An inference engine is overloaded; retry after ``retry_after`` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         self.retry_after = retry_after

@@ -16,16 +16,16 @@ QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "
 WindowKind: TypeAlias = Literal["recent", "random"]
 ConditioningKind: TypeAlias = Literal["prompt", "cross-attention"]
 LabelRule: TypeAlias = Literal["thresholds", "own-mean", "quantiles"]
-"""How a category's score is liked or disliked: by given thresholds, relative to the user's own mean rating, or by
-quantiles of the population's scores."""
+"""Rule by which a category's score makes it liked or disliked: fixed thresholds, thresholds relative to the user's
+own mean rating, or quantiles of the population's scores."""
 RULES: tuple[LabelRule, ...] = ("thresholds", "own-mean", "quantiles")
 UserChoice: TypeAlias = Literal["partly", "all"]
-"""Users that are scored: those whose history is longer than the window, of which a part is seen, or all."""
+"""Users that are evaluated: those whose history is longer than the window (``partly``), or all."""
 Truth: TypeAlias = Literal["labels", "unseen", "future"]
-"""Interactions that the true labels are computed from: the full history, those outside the window, those after it."""
+"""Interactions that true labels are computed from: the full history, those outside the window, or those after it."""
 TRUTHS: tuple[Truth, ...] = ("labels", "unseen", "future")
 RankingProtocol: TypeAlias = Literal["leave-last-out", "future", "new-users", "cold-items"]
-"""What is held out: each user's last interaction, the newest tenth of all time, whole users, or items."""
+"""Held-out data: each user's last interaction, the newest 10% of all interactions, entire users, or items."""
 RANKING_PROTOCOLS: tuple[RankingProtocol, ...] = get_args(RankingProtocol)
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -73,9 +73,9 @@ class History:
     ratings: Sequence[float]
     timestamps: Sequence[int]
     event_ids: Sequence[str] = ()
-    """Ids of the interactions, as stored ones have; empty where they have none."""
+    """Ids of the interactions in a user store; empty if they have none."""
     texts: Sequence[str] = ()
-    """What the user wrote of the interactions, '' of one without; empty where nothing was written."""
+    """Texts that the user wrote, such as reviews, '' where there is none; empty if there are none at all."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -109,7 +109,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class EventTexts:
-    """Vectors of what users wrote of events, [...]; row 0 of the vectors is all zeros, for events without a text."""
+    """Embeddings of events' texts, such as reviews, [...]; row 0 of ``vectors`` is zeros, for events without one."""
 
     row: Ints  # [...] into vectors
     vectors: Floats  # [T, S]
@@ -131,7 +131,7 @@ class Interactions:
     item_index: Indices  # [N] into the dataset's items
     rating_index: RatingIndices  # [N] into the dataset's rating values
     timestamp: Ints  # [N] seconds since 1970
-    texts: EventTexts | None = None  # what users wrote of them, where a model reads that
+    texts: EventTexts | None = None  # [N] embeddings of events' texts, if a model reads them
 
     def __len__(self) -> int:
         return len(self.item_index)
@@ -175,9 +175,9 @@ class Windows:
     length: Ints  # [B]
     complete: Bools | None = None  # [B] whether the whole history is shown; None if that is unknown
     event_number: Ints | None = (
-        None  # [B, P] what tells the interactions apart, 0 for none; None if none has any
+        None  # [B, P] number that identifies an interaction, 0 for none; None if no interaction has one
     )
-    texts: EventTexts | None = None  # [B, P] what the users wrote; None if none is read
+    texts: EventTexts | None = None  # [B, P] embeddings of events' texts; None if a model reads none
 
     def __len__(self) -> int:
         return len(self.length)
@@ -252,24 +252,24 @@ class Preferences:
         return Preferences(self.liked[rows], self.disliked[rows])
 
     def membership(self, labels: int) -> Bools:
-        """Convert to a set of liked and one of disliked labels per user, [B, L, 2]."""
+        """Convert to masks of liked and of disliked labels, [B, L, 2]."""
         return np.stack([membership(half, labels) for half in (self.liked, self.disliked)], axis=-1)
 
 
 def membership(ranked: Ints, labels: int) -> Bools:
-    """Convert ranked labels [B, K], -1 at empty ranks, to a set per user, [B, L]."""
+    """Convert ranked labels [B, K], -1 at empty ranks, to a mask of labels per user, [B, L]."""
     members: Bools = (ranked[:, :, None] == np.arange(labels)).any(axis=1)
     return members
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of users of a split that are not scored, by reason."""
+    """Numbers of users of a split that are not evaluated, by reason."""
 
     seen_whole: int = 0
-    """Their history is no longer than the window."""
+    """Users whose history is no longer than the window."""
     too_few_outside: int = 0
-    """Fewer interactions outside the window, or after it, than a label needs."""
+    """Users with fewer interactions outside the window, or after it, than a label needs."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""English plurals, singulars and counts."""
+"""English plurals, singulars and counts, and escaping of control characters for the terminal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from pluralizer import Pluralizer
 
 _LETTER = re.compile("[A-Za-z]")
-"""What English words are made of; others have no English plural."""
+"""Letters of English words; a noun without any has no English plural."""
 _HEAD = re.compile(" (?=(?:of|for|from|in|on|at|by|with|about) )")
-"""What ends the things that a phrase is about: in "genres of music" there are several genres."""
+"""End of a phrase's head noun, which takes the plural: "genres of music"."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @lru_cache(maxsize=1024)
 def plural(noun: str) -> str:
-    """Return the plural of a singular noun or phrase: genres, categories, series, tracks of music."""
+    """Return the plural of a singular noun or phrase: "genre" -> "genres", "track of music" -> "tracks of music"."""
     if not _LETTER.search(noun):
         return noun
     head, *rest = _HEAD.split(noun, maxsplit=1)
@@ -28,19 +28,19 @@ def plural(noun: str) -> str:
 
 @lru_cache(maxsize=1024)
 def singular(noun: str) -> str:
-    """Return the singular of a noun: of genres genre, of series series. One that is singular stays as it is."""
+    """Return the singular of a noun: "genres" -> "genre"; a singular noun is returned unchanged."""
     return _english().singular(noun) if _LETTER.search(noun) else noun
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless it is one: "1 genre", "1,200 genres"."""
+    """Format a number with its noun, in the plural unless the number is 1: "1 genre", "1,200 genres"."""
     return f"{count:,} {noun if count == 1 else plural(noun)}"
 
 
 def printable(text: str) -> str:
-    """Show control characters and those that reverse the direction of text as escapes; line ends and tabs stay.
+    """Escape control characters and those that change the text direction; line ends and tabs are kept.
 
-    Names come from data, and a terminal would obey them.
+    Names come from data, and a terminal would interpret such characters.
     """
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 

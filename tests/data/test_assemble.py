@@ -105,9 +105,9 @@ def test_too_few_users_are_refused():
         ({"min_ratings": 0}, "min_ratings is 0"),
         ({"max_held_out": 0}, "max_held_out is 0"),
         ({"seed": -1}, "seed is -1"),
-        ({"dev_share": 0.0}, "dev_share 0.0 and test_share 0.1"),
-        ({"dev_share": 0.5, "test_share": 0.5}, "together below 1"),
-        ({"dev_share": float("nan")}, "dev_share nan"),
+        ({"dev_share": 0.0}, "dev_share is 0.0 and test_share 0.1"),
+        ({"dev_share": 0.5, "test_share": 0.5}, "their sum below 1"),
+        ({"dev_share": float("nan")}, "dev_share is nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, complaint):

@@ -54,7 +54,7 @@ def test_what_speaks_against_an_item_is_worth_nothing_and_is_remembered():
         (SHOP, ("buy",), "event_type is 'buy', expected one of skip, view, purchase"),
         (SHOP, ("vew",), "did you mean 'view'"),
         (SHOP, (None,), "no event_type and no rating; the types are skip, view, purchase"),
-        (SHOP, ("view", -1), "dwell is -1, expected seconds from 0"),
+        (SHOP, ("view", -1), "dwell is -1, expected seconds, at least 0"),
         (EventTypes(weights={"view": 1}), ("view", 3), "the data has no dwell times"),
         (EventTypes(dwell_edges=(1, 2, 3, 4)), ("view",), "the data has no event types"),
     ],

@@ -56,7 +56,7 @@ def test_events_of_a_table_may_go_with_items_of_a_file(tables, shop, read, tmp_p
 
 
 def test_what_is_no_table_is_refused(tmp_path):
-    with pytest.raises(DataError, match="events: a int is neither the name of files nor a table"):
+    with pytest.raises(DataError, match="events: found a int, expected a file name, or an in-memory table"):
         palate.prepare(3, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

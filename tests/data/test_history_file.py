@@ -181,7 +181,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         (
             "h.csv",
             "item_id,rating,timestamp\n1,1,5\n2,2,\n",
-            "h.csv:3: no timestamp, where others have one; give it to all or to none",
+            "h.csv:3: no timestamp, but other events have one; give one to all events or to none",
         ),
         (
             "h.csv",
@@ -192,7 +192,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         (
             "h.csv",
             "item_id,title,rating\n1,Up,1\n1,Down,1\n",
-            "h.csv:3: item '1' stands earlier with other texts; give it its own id",
+            "h.csv:3: item '1' occurs earlier with other texts; give it another id",
         ),
     ],
 )

@@ -69,7 +69,7 @@ def test_only_described_items_are_kept_and_users_counted_by_their_ratings_of_the
     assert made.info.report["items_without_description"] == len(content().movies) - len(described)
     assert f"left out {len(content().movies) - len(described)} items without a description" in lines
     assert any(line.endswith("not in the catalogue or have no description") for line in lines)
-    with pytest.raises(DataError, match="no item has a description, and only described ones"):
+    with pytest.raises(DataError, match="no item has a description, and only items with one"):
         prepare(raw, place / "none", described_only=True)
     assert not (place / "none").exists()
 
@@ -121,7 +121,7 @@ def test_a_fault_within_a_zip_is_named_by_where_it_lies_in_it(raw, place):
     assert str(caught.value).startswith(
         f"{archive}/tweets/ratings.dat:1: the rating 8 is not on the scale 1, 2, 3, 4, 5; "
     )
-    assert str(caught.value).endswith("name the file itself, unpacked, and the items' file with --items")
+    assert str(caught.value).endswith("give the unpacked file itself, and the item file with --items")
     assert list(place.iterdir()) == [archive]
 
 

@@ -71,7 +71,9 @@ def test_nothing_is_learned_from_new_users():
 
 
 def test_nobody_to_rank_for_is_an_error():
-    with pytest.raises(DataError, match="nobody of made-up has a dev case by the protocol leave-last-out"):
+    with pytest.raises(
+        DataError, match="no user of made-up has a dev case under the protocol leave-last-out"
+    ):
         make_split(sequence_dataset([[0, 1], [2]]), "leave-last-out")
 
 

@@ -98,7 +98,7 @@ def test_the_generator_decides_the_windows():
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_window_of_nothing_is_refused(size):
-    with pytest.raises(PalateError, match=f"a window of {size} interactions"):
+    with pytest.raises(PalateError, match=f"the window size is {size}"):
         draw_windows(made_up([5]), np.array([0]), size, "recent", np.random.default_rng(0))
 
 

@@ -207,7 +207,7 @@ def test_an_id_that_stands_for_two_events_at_one_time_is_refused(runs, tmp_path)
         ("anna,1,2.2,5,,", "log.csv:6: the rating 2.2 is not on the model's scale"),
         ("anna,1,,5,,", "log.csv:6: no rating in column 'rating'"),
         (",1,3,5,,", "log.csv:6: no user in column 'user_id'"),
-        ("anna,1,3,soon,,", "log.csv:6: cannot be read as a time like the others: 'soon'"),
+        ("anna,1,3,soon,,", "log.csv:6: the time 'soon' differs in format from most of the column"),
     ],
 )
 def test_a_bad_row_is_named_or_left_out(runs, tmp_path, line, said):

@@ -47,7 +47,7 @@ def test_leaking_ids_are_the_numbers_of_the_file():
     data = sequence_dataset([[7, 3, 5, 0, 1], [3, 9, 2, 4]], items=10)
     assert ids(data, "leaking").names == tuple(f"item_{number:02d}" for number in range(10))
     named = replace(data, items=data.items.with_columns(pl.col("item_id") + "x"))
-    with pytest.raises(DataError, match=r"whole numbers are needed, and made-up has '0x'; number the items"):
+    with pytest.raises(DataError, match=r"item id '0x' of made-up, expected whole numbers; number the items"):
         ids(named, "leaking")
 
 

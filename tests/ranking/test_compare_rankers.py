@@ -122,7 +122,7 @@ def test_candidates_of_a_file_are_the_items_on_a_users_line(tmp_path):
 
 def test_seen_items_are_ranked_only_if_asked_for():
     again = sequence_dataset([[0, 1, 2, 0]] * 5, items=4)
-    with pytest.raises(DataError, match="nobody of made-up has a test case"):
+    with pytest.raises(DataError, match="no user of made-up has a test case"):
         palate.rank(["popularity"], again)
     table = palate.rank(["popularity"], again, keep_seen=True)
     assert table.score("popularity", "hr@5").value == 1

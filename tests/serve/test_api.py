@@ -157,7 +157,7 @@ def test_an_id_that_is_taken_is_a_conflict(server):
         ),
         (
             {"history": [EVENT, {"item_id": "2", "rating": 4}]},
-            "history.1: no timestamp, where others have one",
+            "history.1: no timestamp, but other events have one",
         ),
         ({"history": [{"item_id": "1", "rating": 0.3}]}, "the rating 0.3 is not on the model's scale"),
         (
@@ -173,7 +173,7 @@ def test_wrong_questions_are_refused(server, question, said):
 def test_one_new_item_has_one_text(server):
     history = [{"title": "A", "rating": 1}, {"title": "A", "categories": ["Drama"], "rating": 2}]
     said = refusal(server.post("/answers", json={"questions": [{"history": history}]}), 409)
-    assert "history.1: item 'new: A' stands earlier with other texts" in said
+    assert "history.1: item 'new: A' occurs earlier with other texts" in said
 
 
 def test_an_unknown_user_is_told(server):

@@ -15,57 +15,57 @@ from palate.errors import DataError, PalateError
 from palate.schema import SPLITS, Indices, Interactions, Ints, Item, RatingIndices, Split
 
 UNDESCRIBED = "items_without_description"
-"""In a report: items that were left out because they have no description."""
+"""Report key: number of items left out because they have no description."""
 Ids = npt.NDArray[np.uint32]
 LEAST_LABELLED = 20
-"""Ratings that a user has at least whose liked and disliked categories are asked about, as in the paper."""
+"""Default minimum number of ratings of a user if items have categories, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """Rules for filtering and splitting users."""
 
-    min_ratings: int | None = None  # as :meth:`least` says if None
+    min_ratings: int | None = None  # None: the default of :meth:`least`
     dev_share: float = 0.1
     test_share: float = 0.1
     max_held_out: int = 5000  # users, for dev and for test each
     seed: int = 0
     hold_out: bool = True  # False: all users are training users
-    keep_repeats: bool = False  # False: only a user's last rating of an item counts
-    described_only: bool = False  # True: only items with a description, and ratings of these
+    keep_repeats: bool = False  # False: keep only a user's last rating of an item
+    described_only: bool = False  # True: keep only items with a description, and their ratings
 
     def __post_init__(self) -> None:
         if self.min_ratings is not None and self.min_ratings < 1:
-            raise PalateError(f"min_ratings is {self.min_ratings}; it takes at least 1")
+            raise PalateError(f"min_ratings is {self.min_ratings}; expected at least 1")
         if self.max_held_out < 1:
-            raise PalateError(f"max_held_out is {self.max_held_out}; it takes at least 1 user")
+            raise PalateError(f"max_held_out is {self.max_held_out}; expected at least 1 user")
         if self.seed < 0:
-            raise PalateError(f"seed is {self.seed}; it takes a number from 0")
+            raise PalateError(f"seed is {self.seed}; expected at least 0")
         shares = (self.dev_share, self.test_share)
         if not (all(share > 0 for share in shares) and sum(shares) < 1):
             raise PalateError(
-                f"dev_share {self.dev_share} and test_share {self.test_share}: each must be above 0 and "
-                "together below 1"
+                f"dev_share is {self.dev_share} and test_share {self.test_share}; expected each above 0 and "
+                "their sum below 1"
             )
 
     def catalogue(self, items: list[Item]) -> list[Item]:
-        """Return the items that are kept; raises :class:`DataError` if none is."""
+        """Return the items to keep; raises :class:`DataError` if there are none."""
         if not self.described_only:
             return items
         described = [item for item in items if item.description]
         if not described:
             raise DataError(
-                "no item has a description, and only described ones are to be kept; give --descriptions, or items "
+                "no item has a description, and only items with one are kept; give --descriptions, or items "
                 "with a description"
             )
         return described
 
     def left_out(self, items: Sequence[Item], kept: Sequence[Item]) -> dict[str, int]:
-        """Count the items that :meth:`catalogue` left out, for the report; empty where it leaves out none."""
+        """Return the report entry with the number of items left out by :meth:`catalogue`; empty if it keeps all."""
         return {UNDESCRIBED: len(items) - len(kept)} if self.described_only else {}
 
     def least(self, items: Iterable[Item]) -> int:
-        """Return how many ratings a user needs: by default 20 to be labelled by categories, without these 1."""
+        """Return the minimum number of ratings of a user: by default 20 if items have categories, otherwise 1."""
         if self.min_ratings is not None:
             return self.min_ratings
         return LEAST_LABELLED if any(item.categories for item in items) else 1
@@ -182,7 +182,7 @@ def items_table(items: list[Item]) -> pl.DataFrame:
 
 
 def _index_into(ascending: Ids, ids: Ids) -> tuple[Indices, npt.NDArray[np.bool_]]:
-    """Return the position of each id in ``ascending``, and whether it is there."""
+    """Return the position of each id in ``ascending``, and whether it was found."""
     index = np.searchsorted(ascending, ids).astype(np.int32)
     np.minimum(index, max(len(ascending) - 1, 0), out=index)
     return index, ascending[index] == ids
@@ -192,6 +192,6 @@ def _last_of_each_pair(user_index: Indices, item_index: Indices, items: int) -> 
     """Mark the last row of each (user, item)."""
     pair = user_index.astype(np.int64) * items + item_index
     in_order = np.sort(pair)
-    if not (in_order[1:] == in_order[:-1]).any():  # the rule with MovieLens, and far cheaper to find out
+    if not (in_order[1:] == in_order[:-1]).any():  # usual in MovieLens, and far cheaper to check
         return np.ones(len(pair), dtype=np.bool_)
     return pl.Series(pair).is_last_distinct().to_numpy()

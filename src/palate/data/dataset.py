@@ -52,34 +52,30 @@ class DatasetInfo(Frozen):
     items: int
     interactions: int
     rating_values: tuple[float, ...]  # ascending; rating_index points into it
-    feedback: Feedback = (
-        "ratings"  # or "implicit": then the values are weights, 0 of what speaks against an item
-    )
-    event_types: EventTypes | None = None  # with implicit feedback: what the weights are made of
-    has_times: bool = (
-        True  # False: timestamps are the rows' numbers in the files, which had no column of times
-    )
-    repeats: bool = False  # True: each of a user's interactions with an item counts, not the last alone
-    rating_text: str = "The {noun} is rated with {rating} stars"  # what the item encoder reads for a value
-    like_above: float = 3.5  # the label rule's thresholds, for recipes that give none: of a mean rating,
-    dislike_below: float = 3.0  # or, with implicit feedback, of a share of the history as a multiple
-    rule: LabelRule = "thresholds"  # for recipes that give none
+    feedback: Feedback = "ratings"  # or "implicit": rating values are weights, 0 for events against an item
+    event_types: EventTypes | None = None  # with implicit feedback: weights by type and dwell time
+    has_times: bool = True  # False: the files had no time column; timestamps are row numbers
+    repeats: bool = False  # True: all of a user's interactions with an item are kept, not only the last
+    rating_text: str = "The {noun} is rated with {rating} stars"  # template that the item encoder reads
+    like_above: float = 3.5  # default thresholds of the label rule: on a mean rating, or, with implicit
+    dislike_below: float = 3.0  # feedback, on a history share as a multiple of the mean share
+    rule: LabelRule = "thresholds"  # default for recipes
     score_statistics: ScoreStatistics | None = None  # of the training users, for the other rules
     item_noun: str = "movie"
-    category_field: str  # singular, as the instruction says it: "genre"
+    category_field: str  # singular noun used in instructions: "genre"
     categories: tuple[str, ...]  # ascending by name
-    category_shares: tuple[float, ...] = ()  # with implicit feedback: of the training users' histories
-    min_ratings: int  # users with fewer were left out
+    category_shares: tuple[float, ...] = ()  # with implicit feedback: mean shares of training histories
+    min_ratings: int  # users with fewer were dropped
     split_seed: int
     split_sizes: dict[Split, int]
     described_items: int
-    reviewed_interactions: int = 0  # those with a text of the user's
-    report: dict[str, int]  # what was dropped or repaired on the way in, by reason
-    fingerprint: str  # sha256 over the tables' content: the dataset's identity
+    reviewed_interactions: int = 0  # interactions with a text that the user wrote
+    report: dict[str, int]  # numbers of dropped or repaired rows, by reason
+    fingerprint: str  # sha256 of the tables' content, which identifies the dataset
 
     @property
     def unrated(self) -> Unrated:
-        """What an event without a rating weighs."""
+        """Weight of an event without a rating; None if ratings are required."""
         return None if self.feedback == "ratings" else self.event_types or 1.0
 
 
@@ -100,10 +96,8 @@ class Dataset:
     items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
     split_of_user: RatingIndices  # [U] into SPLITS
     path: Path | None = None
-    reviews: pl.Series | None = None  # texts of the interactions, where they are in memory; see review_texts
-    new_items: Bools | None = (
-        None  # [I] which came after all interactions, where a protocol of ranking says so
-    )
+    reviews: pl.Series | None = None  # [N] texts of the interactions if in memory; see review_texts
+    new_items: Bools | None = None  # [I] items newer than all interactions, if a ranking protocol marks them
 
     @property
     def tables(self) -> Tables:
@@ -112,9 +106,9 @@ class Dataset:
 
     @cached_property
     def review_texts(self) -> pl.Series | None:
-        """Texts that users wrote of their interactions, [N], null where one has none; None where the data has none.
+        """Texts that users wrote, such as reviews, [N], null where there is none; None if the dataset has none.
 
-        They are read when they are first asked for; raises :class:`DataError` if their file is damaged.
+        The file is read on first access; raises :class:`DataError` if it is damaged.
         """
         if self.info.reviewed_interactions == 0:
             return None
@@ -123,11 +117,11 @@ class Dataset:
         return read_reviews(self.path, self.info.interactions)
 
     def to_frame(self) -> pl.DataFrame:
-        """Return the interactions as a table of user_id, item_id, rating or weight, timestamp, text and split."""
+        """Return the interactions with the columns user_id, item_id, rating or weight, timestamp, text and split."""
         return event_frame(self)
 
     def to_datasets(self) -> tuple[Any, Any]:
-        """Return events by split, and items, as the library ``datasets`` holds them.
+        """Convert the events and items to objects of the library ``datasets``.
 
         Returns:
             A ``datasets.DatasetDict`` of events with the splits train, validation and test, and a ``datasets.Dataset``
@@ -139,7 +133,7 @@ class Dataset:
         return as_hub_datasets(self)
 
     def holding_out(self, users: Ints) -> Dataset:
-        """Return the dataset with these users [B] as its test users and all others as its training users."""
+        """Return a copy with these users [B] as test users and all others as training users."""
         split = np.zeros_like(self.split_of_user)
         split[users] = SPLITS.index("test")
         sizes = {name: int((split == place).sum()) for place, name in enumerate(SPLITS)}
@@ -157,12 +151,12 @@ class Dataset:
 
     @property
     def event_weights(self) -> tuple[float, ...]:
-        """What events of each rating value weigh, [R], below 0 if against their item; empty without event types."""
+        """Signed weight of each rating value, [R], negative against an item; empty if events have no types."""
         types = self.info.event_types
         return () if types is None else types.signed(self.info.rating_values)
 
     def chosen(self, events: Interactions) -> Bools:
-        """Tell which interactions with items of the dataset chose them, [N]: all but those that weigh at most 0."""
+        """Return a mask [N] of the interactions that chose their item: those with a weight above 0."""
         weights = np.array(self.event_weights)
         return (weights > 0)[events.rating_index] if len(weights) else np.ones(len(events), dtype=np.bool_)
 
@@ -173,7 +167,7 @@ class Dataset:
 
     @cached_property
     def category_matrix(self) -> Bools:
-        """Which item has which category, [I, L]."""
+        """Mask of each item's categories, [I, L]."""
         matrix = np.zeros((len(self.items), len(self.categories)), dtype=np.bool_)
         column = {name: index for index, name in enumerate(self.categories)}
         for row, names in enumerate(self.items["categories"].to_list()):
@@ -207,7 +201,7 @@ class Dataset:
         return {user_id: index for index, user_id in enumerate(self.user_ids)}
 
     def histories(self, user_ids: Sequence[str]) -> list[History]:
-        """Return the full histories of users, by their ids."""
+        """Return the full histories of the users with these ids."""
         return [self._history(self.user_index(user_id)) for user_id in user_ids]
 
     def _history(self, user_index: int) -> History:
@@ -226,13 +220,13 @@ def load_dataset(path: Path | str) -> Dataset:
     """Read a dataset that :func:`palate.prepare` or ``palate prepare`` wrote.
 
     Args:
-        path: Its folder.
+        path: The dataset's folder.
 
     Returns:
         The dataset; its arrays may be read-only.
 
     Raises:
-        DataError: A file is missing, damaged or of another format, or the files do not belong together.
+        DataError: A file is missing, damaged or of another format, or the files are inconsistent.
 
     Example:
         >>> data = palate.load_dataset("data/mine")
@@ -276,7 +270,7 @@ def _check_together(info: DatasetInfo, tables: Tables, folder: Path) -> None:
 
 
 def _repeats(tables: Tables) -> bool:
-    """Whether a user has several interactions with one item."""
+    """Return whether any user has several interactions with one item."""
     events = tables.interactions
     pairs = np.sort(events.owner * max(len(tables.items), 1) + events.item_index)
     return bool((pairs[1:] == pairs[:-1]).any())

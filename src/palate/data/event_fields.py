@@ -24,7 +24,7 @@ EVENT_FIELDS = (
     "timestamp",
 )
 MOST_WORDS = 20_000
-"""Characters of what a user writes of an event."""
+"""Maximum length of an event's text in characters."""
 UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
 """Upper bounds of timestamps in seconds, milli-, micro- and nanoseconds since 1970, and units per second."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -86,7 +86,7 @@ def read_item_id(found: Any, name: str = "item_id") -> str:
 
 
 def read_exact_id(found: Any, name: str) -> str:
-    """Parse an id that is not stripped: printable text, or an integer."""
+    """Parse an id without stripping it: printable text, or an integer."""
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or not found:
@@ -104,7 +104,7 @@ def read_filled_text(found: Any, name: str) -> str:
 
 
 def read_words(found: Any, name: str = "text") -> str:
-    """Parse what a user wrote: text of at most 20,000 characters, in which control characters become spaces."""
+    """Parse an event's text of at most 20,000 characters; control characters become spaces."""
     if not isinstance(found, str) or len(found) > MOST_WORDS:
         limit = f"expected text of at most {MOST_WORDS:,} characters"
         raise FieldError(f"{name} is {shown(found)}, {limit}")

@@ -1,4 +1,4 @@
-"""Types of events, such as views, purchases and skips: what each weighs, and how its dwell time changes that."""
+"""Weights of event types, such as view, purchase and skip, and how dwell times scale them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.schema import Doubles
 from palate.system.records import Frozen
 
 DWELL_FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5)
-"""Factors of an event's weight by which fifth of the dwell times its own is in, the shortest first."""
+"""Factors of an event's weight by the quintile of its dwell time, shortest first."""
 
 DEFAULT_WEIGHTS = {
     1.0: "view views viewed product_view item_view page_view detail detail_view pv click clicks clicked open opened "
@@ -29,11 +29,11 @@ DEFAULT_WEIGHTS = {
     -1.0: "skip skipped dismiss dismissed hide hidden dislike disliked thumbs_down not_interested unlike unfollow "
     "remove_from_cart cart_remove refund returned",
 }
-"""Types of events that are known, by what they weigh where nobody says."""
+"""Known event types by their default weight."""
 
 
 def type_name(written: str) -> str:
-    """Normalise how a type is written: ``AddToCart`` and ``Add to cart`` are ``add_to_cart``."""
+    """Normalise the spelling of an event type: ``AddToCart`` and ``Add to cart`` become ``add_to_cart``."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", written.strip())
     return re.sub(r"[\W_]+", "_", parted.lower()).strip("_") or written.strip()
 
@@ -46,37 +46,37 @@ _DEFAULTS = {_bare(name): weight for weight, names in DEFAULT_WEIGHTS.items() fo
 
 
 def default_weight(name: str) -> float | None:
-    """Return the weight of a type that is known by its name, else None."""
+    """Return the default weight of an event type; None if its name is unknown."""
     return _DEFAULTS.get(_bare(type_name(name)))
 
 
 class EventTypes(Frozen):
-    """What events of each type weigh; part of ``dataset.json`` where a dataset has event types or dwell times.
+    """Weights of event types; part of ``dataset.json`` if a dataset has event types or dwell times.
 
-    An event's rating value is its weight times the factor of its dwell time. Where the weight is below 0, as of a
-    skip, it speaks against the item: the value is 0.
+    An event's rating value is its type's weight times the factor of its dwell time. A negative weight, such as that of
+    a skip, counts against the item; its rating value is 0.
     """
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """By normalised type; empty where events have no types, and count 1."""
+    """Weight by normalised type; empty if events have no types, in which case each weighs 1."""
     dwell_edges: tuple[float, ...] = ()
-    """Ascending dwell times in seconds between :data:`DWELL_FACTORS`; empty where events have none."""
+    """Ascending boundaries of dwell times in seconds, between :data:`DWELL_FACTORS`; empty without dwell times."""
 
     def value(self, event_type: str | None, dwell: float | None = None) -> float:
         """Compute the rating value of an event.
 
         Args:
-            event_type: Its type as it is written; None only where events have no types.
+            event_type: Its type in any spelling; None only if events have no types.
             dwell: Its dwell time in seconds; None if it has none.
 
         Raises:
-            FieldError: The type is missing or unknown, or given where events have none.
+            FieldError: The type is missing or unknown, or a type or dwell time is given that the data does not have.
         """
         weight = self._weight(event_type)
         if dwell is not None and not self.dwell_edges:
-            raise FieldError("there is a dwell, but the data has no dwell times; leave it out")
+            raise FieldError("dwell is given, but the data has no dwell times; leave it out")
         if dwell is not None and dwell < 0:
-            raise FieldError(f"dwell is {dwell:g}, expected seconds from 0")
+            raise FieldError(f"dwell is {dwell:g}, expected seconds, at least 0")
         seconds = np.array([math.nan if dwell is None else dwell])
         return float(self.values(np.array([weight]), seconds)[0])
 
@@ -98,18 +98,18 @@ class EventTypes(Frozen):
         return np.asarray(values * np.where(np.isnan(dwell), 1.0, factor))
 
     def signed(self, rating_values: Sequence[float]) -> tuple[float, ...]:
-        """Return what events of each rating value weigh: itself, or where it is 0 the mean of the types' weights."""
+        """Return the signed weight of each rating value: the value, or for 0 the mean of the weights up to 0."""
         against = [weight for weight in self.weights.values() if weight <= 0]
         lowest = sum(against) / len(against) if against else 0.0
         return tuple(value or lowest for value in rating_values)
 
     def names_of(self, value: float) -> tuple[str, ...]:
-        """List the types whose events have a rating value without a dwell time."""
+        """List the types whose events have this rating value when they have no dwell time."""
         return tuple(name for name, weight in self.weights.items() if max(weight, 0.0) == value)
 
     @property
     def in_words(self) -> str:
-        """List the types with their weights, and where dwell times are divided."""
+        """Types with their weights, and boundaries of dwell times, as text."""
         listed = [f"{name} {weight:g}" for name, weight in self.weights.items()]
         if self.dwell_edges:
             listed.append(
@@ -134,18 +134,18 @@ class EventTypes(Frozen):
 
 
 Unrated: TypeAlias = "float | EventTypes | None"
-"""What an event without a rating weighs: a number, by its type, or None where a rating is required."""
+"""Weight of an event without a rating: a number, weights by type, or None if a rating is required."""
 
 
 def dwell_edges(dwell: Doubles) -> tuple[float, ...]:
-    """Return the dwell times between fifths of the events that have one: of ``dwell`` [N]."""
+    """Compute the quintile boundaries of dwell times [N] in seconds, ignoring NaN."""
     shares = np.arange(1, len(DWELL_FACTORS)) / len(DWELL_FACTORS)
     known = np.sort(dwell[~np.isnan(dwell)])
     return tuple(known[(shares * len(known)).astype(np.int64)].tolist()) if len(known) else ()
 
 
 def weights_of(found: Iterable[str], given: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-    """Return the weights of the types in the data, given or by default, and the types that have none."""
+    """Return the weights of the event types ``found``, given or by default, and the types without a weight."""
     named = {type_name(name): weight for name, weight in given.items()}
     weights, unknown = {}, []
     for name in found:

@@ -1,4 +1,4 @@
-"""Tables of other libraries: read as event and item files, and a dataset as tables."""
+"""Conversion from and to tables of other libraries: polars, pandas, pyarrow and datasets."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 TableLike: TypeAlias = Any
-"""A table of polars, pandas, pyarrow or datasets: whatever offers its columns by Arrow's PyCapsule interface."""
+"""A table of polars, pandas, pyarrow or datasets: any object with Arrow's PyCapsule interface."""
 IN_MEMORY = "a table in memory"
-"""What the source of a dataset is called that was made from a table."""
+"""Source name of a dataset that was prepared from a table."""
 HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-"""What the hub calls our splits."""
+"""Split names on the Hugging Face hub."""
 
 
 def is_table(source: object) -> bool:
-    """Whether a source is a table, and not the name of files or a list of names."""
+    """Return whether a source is a table rather than a file name or a list of file names."""
     return not isinstance(source, str | Path | Sequence) or hasattr(source, "__arrow_c_stream__")
 
 
 @contextmanager
 def in_files(source: TableLike, items: TableLike | None) -> Iterator[tuple[Any, Any]]:
-    """Put tables into temporary Parquet files, for the reader of event files; names of files stay as they are.
+    """Write tables to temporary Parquet files for the event file reader; file names are passed through.
 
     Args:
-        source: A table of events, or what :func:`palate.prepare` takes.
-        items: A table of items, a name of files, or None.
+        source: A table of events, or any other source of :func:`palate.prepare`.
+        items: A table of items, a file name, or None.
 
     Raises:
-        DataError: Something else is given.
+        DataError: ``source`` or ``items`` is neither a table nor a file name.
     """
     with TemporaryDirectory(prefix="palate-") as place:
         given = {"events": source, "items": items}
@@ -55,22 +55,22 @@ def in_files(source: TableLike, items: TableLike | None) -> Iterator[tuple[Any, 
 def _arrow(table: TableLike, name: str) -> pa.Table:
     if hasattr(table, "__arrow_c_stream__"):
         return pa.table(table)
-    if hasattr(table, "with_format") and hasattr(table, "column_names"):  # a Dataset of the library datasets
+    if hasattr(table, "with_format") and hasattr(table, "column_names"):  # a datasets.Dataset
         if isinstance(table.column_names, dict):
             raise DataError(f"{name}: several splits ({', '.join(table)}); give one of them, or join them")
         if hasattr(table, "num_rows"):
             return table.with_format("arrow")[:]
     raise DataError(
-        f"{name}: a {type(table).__name__} is neither the name of files nor a table; expected a table of polars, "
-        "pandas, pyarrow or datasets that is in memory"
+        f"{name}: found a {type(table).__name__}, expected a file name, or an in-memory table of polars, pandas, "
+        "pyarrow or datasets"
     )
 
 
 def event_frame(dataset: Dataset) -> pl.DataFrame:
-    """Return the interactions with their ids: user_id, item_id, rating or weight, timestamp, text, split.
+    """Return the interactions with the columns user_id, item_id, rating or weight, timestamp, text and split.
 
-    Users are in the order of the dataset, each user's events oldest first. ``timestamp`` is there where the data has
-    times, in seconds since 1970, and ``text`` where users wrote something.
+    Users are in the order of the dataset, each user's events oldest first. ``timestamp``, in seconds since 1970, is
+    present if the data has times, and ``text`` if users wrote texts.
     """
     events, info = dataset.interactions, dataset.info
     users = pl.Series(dataset.user_ids, dtype=pl.String)
@@ -89,11 +89,11 @@ def event_frame(dataset: Dataset) -> pl.DataFrame:
 
 
 def as_hub_datasets(dataset: Dataset) -> tuple[Any, Any]:
-    """Return events by split and items, as the library ``datasets`` holds them.
+    """Convert events and items to objects of the library ``datasets``.
 
     Returns:
-        A ``datasets.DatasetDict`` of events with the splits train, validation and test, as far as they have users; and
-        a ``datasets.Dataset`` of items.
+        A ``datasets.DatasetDict`` of events with those of the splits train, validation and test that have users, and a
+        ``datasets.Dataset`` of items.
 
     Raises:
         MissingExtraError: ``datasets`` is not installed.

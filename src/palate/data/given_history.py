@@ -1,4 +1,4 @@
-"""Histories from files and requests: their events in order, and their new items."""
+"""Histories from parsed events of files and requests, sorted by time, and their new items."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class ReadEvent:
     """An interaction with an item of the catalogue, or with a new item."""
 
     item_id: str
-    item: Item | None  # given where the event brings its own texts
+    item: Item | None  # a new item, if the event has a title
     rating: float
     timestamp: int | None
     text: str = ""
-    """What the user wrote."""
+    """Text that the user wrote, such as a review."""
 
 
 def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
@@ -34,7 +34,7 @@ def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
 
     Args:
         fields: The result of :func:`palate.data.event_fields.read_fields`.
-        unrated: What an event without a rating weighs; None if a rating is required.
+        unrated: Weight of an event without a rating; None if a rating is required.
 
     Returns:
         The event.
@@ -51,7 +51,7 @@ def read_event(fields: Mapping[str, Any], unrated: Unrated) -> ReadEvent:
 
 
 def event_value(fields: Mapping[str, Any], unrated: Unrated) -> float:
-    """Return an event's rating, or what it weighs without one; arguments and errors as :func:`read_event`."""
+    """Return an event's rating, or its weight if it has none; arguments and errors as :func:`read_event`."""
     typed = next((name for name in ("event_type", "dwell") if name in fields), None)
     if "rating" in fields:
         if typed:
@@ -67,12 +67,12 @@ def event_value(fields: Mapping[str, Any], unrated: Unrated) -> float:
 def history_of(
     user_id: str, events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateError]
 ) -> History:
-    """Create a history of events, oldest first; without times, their order is kept.
+    """Create a history from events, sorted by time; without times, their order is kept.
 
     Args:
         user_id: The user.
         events: The events, in file order.
-        wrong: Makes the error for an event without a time among events with times, from its index and a message.
+        wrong: Creates the error for an event without a time among events with times, from its index and a message.
 
     Returns:
         The history.
@@ -80,7 +80,7 @@ def history_of(
     timed = any(event.timestamp is not None for event in events)
     for index, event in enumerate(events):
         if timed and event.timestamp is None:
-            raise wrong(index, "no timestamp, where others have one; give it to all or to none")
+            raise wrong(index, "no timestamp, but other events have one; give one to all events or to none")
     ordered = sorted(enumerate(events), key=lambda pair: pair[1].timestamp or 0)
     return History(
         user_id=user_id,
@@ -96,30 +96,30 @@ def new_items(events: Sequence[ReadEvent], wrong: Callable[[int, str], PalateErr
 
     Args:
         events: The events, in file order.
-        wrong: Makes the error for an item that an earlier event has with other texts, from its index and a message.
+        wrong: Creates the error for an item that an earlier event has with other texts, from its index and a message.
 
     Returns:
-        The new items, each once.
+        The distinct new items.
     """
     items: dict[str, Item] = {}
     for index, event in enumerate(events):
         if event.item and items.setdefault(event.item_id, event.item) != event.item:
-            raise wrong(index, f"item {event.item_id!r} stands earlier with other texts; give it its own id")
+            raise wrong(index, f"item {event.item_id!r} occurs earlier with other texts; give it another id")
     return list(items.values())
 
 
 def described_item(text: str) -> Item:
-    """Parse an item that is described in words.
+    """Parse a new item from text.
 
     Args:
-        text: ``TITLE | CATEGORY, CATEGORY | DESCRIPTION``, of which the title is needed; or, for names with such
-            signs, a JSON object of ``title``, ``categories`` and ``description``, and of an ``item_id``.
+        text: ``TITLE | CATEGORY, CATEGORY | DESCRIPTION``, of which only the title is required; or, for names that
+            contain ``|`` or commas, a JSON object with ``title``, ``categories``, ``description`` and ``item_id``.
 
     Returns:
-        The item; without an id of its own it has one made of its title.
+        The item; without ``item_id`` its id is made from the title.
 
     Raises:
-        FieldError: The text is not JSON where it begins like it, has no title, or a field is invalid.
+        FieldError: The text starts with ``{`` but is not JSON, has no title, or a field is invalid.
     """
     if text.lstrip().startswith("{"):
         try:

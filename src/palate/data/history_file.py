@@ -1,4 +1,4 @@
-"""History files: interactions with items of the catalogue, or with new items given as text."""
+"""Reads history files: interactions with items of the catalogue, or with new items given as text."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def read_history(
 ) -> tuple[History, list[Item]]:
     """Read one user's history from JSON (``.json``), JSON lines (``.jsonl``) or CSV (``.csv``).
 
-    An interaction has the ``item_id`` of a catalogue item and a ``rating``, or where the data has them an
-    ``event_type`` or a ``dwell`` in seconds. A new item has a ``title``, with or
-    without an ``item_id``, and optionally ``categories`` (a list, or ``Action|Comedy``) and a ``description``.
-    ``timestamp``, a number since 1970 or an ISO date, is optional: without it the file's order is used. JSON is a list
-    of interactions or ``{"events": […]}``. The fields are parsed by :mod:`palate.data.event_fields`.
+    An interaction has the ``item_id`` of a catalogue item and a ``rating`` or, if the data has event types or dwell
+    times, an ``event_type`` or a ``dwell`` in seconds. A new item has a ``title``, with or without an ``item_id``, and
+    optionally ``categories`` (a list, or ``Action|Comedy``) and a ``description``. ``timestamp``, a number since 1970
+    or an ISO date, is optional: without it the file's order is used. JSON is a list of interactions or
+    ``{"events": […]}``. The fields are parsed by :mod:`palate.data.event_fields`.
 
     Args:
         path: The file, in UTF-8 with or without a byte order mark.
-        unrated: What an interaction without a rating weighs, as ``dataset.info.unrated``: 1 or, where events have
-            types, by its type; None if a rating is required.
-        may_be_empty: Whether a file without interactions is a history.
+        unrated: Weight of an interaction without a rating, as ``dataset.info.unrated``: 1, or weights by event type;
+            None if a rating is required.
+        may_be_empty: Accept a file without interactions.
 
     Returns:
         The history, oldest first, and the new items.
@@ -62,7 +62,7 @@ def read_history(
 
 
 def check_history(path: Path) -> None:
-    """Check what can be checked of a history file before the data is known; raises as :func:`read_history`."""
+    """Validate a history file as far as possible without the dataset; raises as :func:`read_history`."""
     empty = True
     for place, fields in _rows(path):
         empty = False
@@ -76,7 +76,7 @@ def check_history(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Position of an interaction: its line, if the format has lines."""
+    """Location of an interaction: its line, or None if the format has no lines, and its number from 1."""
 
     path: Path
     line: int | None
@@ -102,7 +102,7 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", path) from None
-    except (OSError, ValueError) as error:  # ValueError: no name of a file at all
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from error
 
 

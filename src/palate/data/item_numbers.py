@@ -1,4 +1,4 @@
-"""Numbers of items: by first appearance in training, or as a file has them."""
+"""Numbers that stand for items in text: by first appearance in training, or the dataset's numeric item ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def first_appearances(interactions: Interactions, items: int) -> Ints:
-    """Give items numbers by their first interaction, user after user; items without any come last.
+    """Assign numbers to items by their first interaction, user by user; items without interactions come last.
 
     Args:
         interactions: Training interactions.
@@ -32,16 +32,16 @@ def first_appearances(interactions: Interactions, items: int) -> Ints:
 
 
 def file_numbers(dataset: Dataset) -> Ints:
-    """Read item ids as the numbers that they are in the data, [I].
+    """Parse the dataset's item ids as whole numbers, [I].
 
     Raises:
-        DataError: One is not a whole number.
+        DataError: An id is not a whole number.
     """
     wrong = next((one for one in dataset.item_ids if not one.lstrip("-").isdecimal()), None)
     if wrong is not None:
         raise DataError(
-            f"item ids that are whole numbers are needed, and {dataset.info.name} has {wrong!r}; number the items "
-            "from the training data (largest-id:ids=training, generative.ids=sequential)",
+            f"item id {wrong!r} of {dataset.info.name}, expected whole numbers; number the items "
+            "by the training data (largest-id:ids=training, generative.ids=sequential)",
             dataset.path,
         )
     return np.array([int(one) for one in dataset.item_ids], dtype=np.int64)

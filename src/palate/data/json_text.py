@@ -47,7 +47,7 @@ class _TwiceError(ValueError):
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object from pairs; raises ValueError for a duplicate key."""
+    """Build an object from key-value pairs; raises ValueError for a duplicate key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

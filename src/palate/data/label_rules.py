@@ -1,4 +1,4 @@
-"""Statistics of training users that label rules need, and what each rule gives for a dataset."""
+"""Label rules of a dataset: the training users' statistics that rules need, and how many users each rule labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 NEARLY_NOBODY = 0.2
-"""Share of users with a label in a half, below which another rule is proposed."""
+"""Share of users with a liked, or with a disliked, label below which another rule is proposed."""
 
 
 @dataclass(frozen=True)
 class RuleCoverage:
-    """What a label rule gives for the training users."""
+    """Coverage of a label rule: how many labels the training users get."""
 
     rule: LabelRule
     in_words: str
@@ -36,12 +36,12 @@ class RuleCoverage:
 
     @property
     def smaller_half(self) -> tuple[float, str]:
-        """Share of users with a label in the half where it is smaller, and the half's name."""
+        """The smaller of ``liked_users`` and ``disliked_users``, and its name, "liked" or "disliked"."""
         return min((self.liked_users, "liked"), (self.disliked_users, "disliked"))
 
 
 def with_label_statistics(dataset: Dataset) -> Dataset:
-    """Add the statistics of the training users that label rules need, and without ratings their category shares."""
+    """Add the training users' statistics that label rules need and, with implicit feedback, their category shares."""
     events, info, users = dataset.interactions, dataset.info, dataset.users("train")
     statistics = dataset.statistics[users]
     shares = None if info.feedback == "ratings" else category_shares(statistics)
@@ -55,7 +55,7 @@ def with_label_statistics(dataset: Dataset) -> Dataset:
 
 
 def rule_coverage(dataset: Dataset) -> list[RuleCoverage]:
-    """Compute what each rule would give, with its default settings; without ratings ``own-mean`` is left out."""
+    """Compute the coverage of each rule with default settings; ``own-mean`` is left out with implicit feedback."""
     return list(_coverage(dataset))
 
 
@@ -78,7 +78,7 @@ def _coverage(dataset: Dataset) -> Iterator[RuleCoverage]:
 
 
 def proposed_rule(dataset: Dataset) -> str | None:
-    """Propose another rule, in a line, if the dataset's gives nearly nobody a label in one of the halves."""
+    """Return a message that proposes another rule if the dataset's rule gives few users a liked or disliked label."""
     found = {one.rule: one for one in rule_coverage(dataset)}
     share, half = found[dataset.info.rule].smaller_half
     best = max(found.values(), key=lambda one: one.smaller_half)

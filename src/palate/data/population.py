@@ -1,4 +1,4 @@
-"""Population summaries: statistics of training users that user encoders without a catalogue read."""
+"""Population summaries: statistics of training users that catalogue-free user encoders take as input."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ FORMAT = "palate population 2"
 MOST_FACTORS = 32
 """Maximum rank of the factor of the covariance between categories."""
 QUANTILES = 257
-"""Number of quantiles of the lengths of histories that are kept: the longest windows lie in the last few percent."""
+"""Number of quantiles kept of the history lengths: enough to resolve the longest few percent."""
 PRIOR_PAIRS = 30.0
-"""Users by whose weight a covariance is drawn to that of categories that are all alike."""
+"""Prior weight, in users, with which covariances are shrunk to those of exchangeable categories."""
 LONG_ENOUGH = 30.0
-"""Interactions at which a history counts half for how much the shares of categories differ."""
+"""Number of interactions at which a history has weight 1/2 in the estimate of the shares' overdispersion."""
 FOLDS = 5
-"""Parts that training users are divided into, so that each has a summary without its part."""
+"""Number of folds of the training users; each user gets a summary of the other folds."""
 PRIOR_USERS = 1.0
-"""Users by whose weight a category's shares and frequencies are drawn to those of all categories."""
+"""Prior weight, in users, with which a category's frequencies are shrunk to the mean over categories."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class PopulationSummary:
     feedback: Feedback
     rating_values: tuple[float, ...]
     rule: LabelRule
-    """The label rule; with ``own-mean`` the thresholds are relative to the middle between them, as the user's mean."""
+    """The label rule; with ``own-mean`` the midpoint of the thresholds stands for the user's mean."""
     like_above: float
     dislike_below: float
     min_count: int
@@ -72,14 +72,14 @@ class PopulationSummary:
     )
     weighted_share: Doubles  # [L] share of all interactions, weighted by rating
     often: Doubles  # [L] share of users with at least min_count interactions
-    liked: Doubles  # [L] share of users who like it
-    disliked: Doubles  # [L]
+    liked: Doubles  # [L] share of users with the category as a liked label
+    disliked: Doubles  # [L] share of users with the category as a disliked label
     factor: Doubles  # [L, K] covariance of the users' means is factor · factorᵀ + diag(own)
     own: Doubles  # [L]
     decisions: Decisions | None = None
-    """Calibration on the population's users; None if there is none."""
+    """Decisions calibrated on the population's users; None if they are not calibrated."""
     windows: WindowKind | None = None
-    """Windows that the decisions are calibrated on."""
+    """Kind of windows that the decisions are calibrated on."""
 
     @property
     def step(self) -> float:
@@ -87,11 +87,11 @@ class PopulationSummary:
         return float(rating_step(self.rating_values))
 
     def decided(self, decisions: Decisions | None, windows: WindowKind | None = None) -> PopulationSummary:
-        """Return the summary with other decisions, calibrated on windows of a kind."""
+        """Return a copy with other decisions, calibrated on this kind of windows."""
         return replace(self, decisions=decisions, windows=None if decisions is None else windows)
 
     def extended(self, categories: tuple[str, ...]) -> PopulationSummary:
-        """Append categories that nobody of the population has rated, up to ``categories`` [L']."""
+        """Append categories that no user of the population has rated, up to ``categories`` [L']."""
         more = len(categories) - len(self.categories)
         freedom = (self.factor**2).sum(axis=1) + self.own
         new = {
@@ -118,18 +118,18 @@ class PopulationSummary:
 
     @property
     def usual_decisions(self) -> Decisions:
-        """The calibrated decisions, or those that need no calibration."""
+        """The calibrated decisions, or uncalibrated ones if there are none."""
         return self.decisions or Decisions.bare(self.liked, self.disliked, float(np.median(self.lengths)))
 
     @property
     def digest(self) -> str:
-        """The sha256 of the summary, which is part of the key of everything that is computed with it."""
+        """The sha256 of the summary, part of the cache key of everything computed with it."""
         return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
 
     def to_bytes(self) -> bytes:
-        """Serialize to safetensors with the scalars in the metadata."""
+        """Serialize to safetensors, with the scalars in the metadata."""
         arrays, scalars = _parts(asdict(self))
-        # One entry, because the order of several differs from call to call.
+        # A single metadata entry: the order of several differs from call to call.
         summary = json.dumps({"format": FORMAT} | scalars, sort_keys=True)
         return bytes(save(arrays, metadata={"summary": summary}))
 
@@ -139,7 +139,7 @@ class PopulationSummary:
 
     @classmethod
     def load(cls, path: Path) -> PopulationSummary:
-        """Read a file of :meth:`save`; raises :class:`DataError` if it is missing, damaged or another file."""
+        """Read a file of :meth:`save`; raises :class:`DataError` if it is missing, damaged or of another format."""
         data = read_bytes(path, "the population's summary is missing; run palate summarise")
         try:
             arrays = load(data)
@@ -155,7 +155,7 @@ class PopulationSummary:
 
 
 def rating_step(rating_values: tuple[float, ...] | list[float]) -> Fraction:
-    """Return the largest number of which all rating values are whole multiples: 1/2 for half stars."""
+    """Return the step of the rating scale, the largest common divisor of its values: 1/2 for half stars."""
     parts = [Fraction(str(round(float(value), 6))) for value in rating_values if round(float(value), 6)]
     if not parts:
         return Fraction(1)
@@ -164,7 +164,7 @@ def rating_step(rating_values: tuple[float, ...] | list[float]) -> Fraction:
 
 
 def rating_steps(rating_values: tuple[float, ...] | list[float]) -> Ints:
-    """Return the rating values as whole multiples of :func:`rating_step`, [R]."""
+    """Return the rating values as integer multiples of :func:`rating_step`, [R]."""
     step = rating_step(rating_values)
     return np.array(
         [round(Fraction(str(round(float(value), 6))) / step) for value in rating_values], np.int64
@@ -177,13 +177,13 @@ def summarise(dataset: Dataset, task: CategoryPreference, users: Ints | None = N
     Args:
         dataset: The dataset.
         task: The task, with its label rule.
-        users: User indices, all training users if None.
+        users: User indices [N]; all training users if None.
 
     Returns:
         The summary.
 
     Raises:
-        LeakageError: ``users`` contains others than training users.
+        LeakageError: ``users`` contains dev or test users.
     """
     users = dataset.users("train") if users is None else users
     require_training_users(dataset, users, "a population's summary")
@@ -196,19 +196,19 @@ def summarise(dataset: Dataset, task: CategoryPreference, users: Ints | None = N
 def summaries_without(
     dataset: Dataset, task: CategoryPreference, users: Ints | None = None, folds: int = FOLDS
 ) -> tuple[list[PopulationSummary], Ints]:
-    """Summarise training users such that each has a summary without them.
+    """Summarise training users by folds, so that each user has a summary computed without them.
 
     Args:
         dataset: The dataset.
         task: The task, with its label rule.
-        users: User indices [N], all training users if None.
-        folds: Number of parts that the users are divided into.
+        users: User indices [N]; all training users if None.
+        folds: Number of folds.
 
     Returns:
-        One summary for each part, of the users of all other parts; and the part of each user, [N].
+        One summary per fold, of the users of all other folds; and the fold of each user, [N].
 
     Raises:
-        LeakageError: ``users`` contains others than training users.
+        LeakageError: ``users`` contains dev or test users.
     """
     users = dataset.users("train") if users is None else users
     part = np.arange(len(users)) % min(folds, max(len(users), 1))
@@ -227,11 +227,11 @@ def summarise_histories(
 
     Args:
         histories: Their interactions.
-        category_matrix: Which item has which category, [I, L].
+        category_matrix: Mask of each item's categories, [I, L].
         rating_values: The rating scale.
         task: The task, with its label rule.
         feedback: Whether the values are ratings, or weights of implicit feedback.
-        quantiles: Number of quantiles of the lengths of histories.
+        quantiles: Number of quantiles kept of the history lengths.
 
     Returns:
         The summary.
@@ -281,7 +281,7 @@ def summarise_histories(
 
 
 def _frequency(carried: Bools) -> Doubles:
-    """Compute the share of users [U, L] with a label, [L], slightly drawn to the categories' common one."""
+    """Compute the share of users with each label, [L], from a mask [U, L], slightly shrunk to the overall share."""
     common = carried.mean() if carried.size else 0.0
     return np.asarray((carried.sum(axis=0) + PRIOR_USERS * common) / (len(carried) + PRIOR_USERS))
 
@@ -293,10 +293,10 @@ def _shares(full: CategoryStatistics) -> tuple[Doubles, Doubles]:
     least = 0.5 / (length.sum() + 1)
     mean = np.clip(shares.mean(axis=0) if len(shares) else np.zeros(shares.shape[1]), least, 1 - least)
     single = mean * (1 - mean)
-    weight = length / (length + LONG_ENOUGH)  # what a short history was about says less of the whole
+    weight = length / (length + LONG_ENOUGH)  # the shares of a short history are noisier
     surplus = (weight * ((shares - mean) ** 2 - single / length)).sum(axis=0)
     possible = (weight * single * (1 - 1 / length)).sum(axis=0)
-    common = surplus.sum() / max(possible.sum(), 1e-9)  # rare categories are drawn to the others
+    common = surplus.sum() / max(possible.sum(), 1e-9)  # rare categories are shrunk to this
     prior = 3 * single
     variety = (surplus + prior * common) / np.maximum(possible + prior, 1e-9)
     return mean, np.clip(variety, 1e-3, 0.5)
@@ -307,8 +307,8 @@ def _covariance(
 ) -> Doubles:
     """Estimate the covariance of the users' true means between categories, [L, L].
 
-    The histories are halved at random: the noise of one half's means is independent of the other's, so that it does
-    not count as a difference between users.
+    Each history is split at random into halves with independent noise, so that noise does not count as a difference
+    between users.
     """
     first = np.random.default_rng(0).random(len(histories)) < 0.5
     owner = histories.owner
@@ -323,7 +323,7 @@ def _covariance(
     surplus, pairs = weighted[0].T @ weighted[1], weights[0].T @ weights[1]
     surplus, pairs = (surplus + surplus.T) / 2, (pairs + pairs.T) / 2
     apart = ~np.eye(len(means), dtype=bool)
-    alike = 0.02 * spread**2  # what is assumed beside a few users
+    alike = 0.02 * spread**2  # prior, which matters with few users
     shared = (surplus[apart].sum() + alike) / (pairs[apart].sum() + 1)
     single = (np.trace(surplus) + 3 * alike) / (np.trace(pairs) + 1)
     expected = np.where(apart, shared, max(single, shared, 0.01 * spread**2))
@@ -331,11 +331,11 @@ def _covariance(
 
 
 def _low_rank(covariance: Doubles, least: float) -> tuple[Doubles, Doubles]:
-    """Split a covariance into a factor [L, K] and the variances of its own [L] that this leaves."""
+    """Approximate a covariance by a low-rank factor [L, K] and the remaining variance of each category [L]."""
     values, vectors = np.linalg.eigh(covariance)
     kept = np.argsort(-values)[:MOST_FACTORS]
     factor = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0.0))
-    # Signs of eigenvectors differ between libraries: the largest entry is made positive.
+    # The signs of eigenvectors differ between libraries: make the largest entry positive.
     sign = np.sign(factor[np.abs(factor).argmax(axis=0), np.arange(len(kept))])
     factor = factor * np.where(sign == 0, 1, sign)
     return factor, np.maximum(np.diag(covariance) - (factor**2).sum(axis=1), least)

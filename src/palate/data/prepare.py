@@ -56,24 +56,23 @@ def prepare(
     The folder is created atomically.
 
     Args:
-        source: Name of a release (``ml-100k`` … ``ml-32m``), or a folder or zip of one; ``example`` for a made-up
-            shop that comes with palate; or event files (CSV, JSON lines, Parquet, or with ``own.format`` sequences),
-            by path or glob; or a folder with ``ratings.dat`` and ``movies.dat`` in MovieLens' format that is
-            compressed or on another scale, which is read as event files; or a table of events of polars, pandas,
-            pyarrow or datasets.
+        source: Name of a MovieLens release (``ml-100k`` … ``ml-32m``), its folder or its zip; ``example`` for the
+            bundled made-up shop; event files (CSV, JSON lines, Parquet, or with ``own.format`` sequences), by path or
+            glob; or a table of events of polars, pandas, pyarrow or datasets. A folder with ``ratings.dat`` and
+            ``movies.dat`` in MovieLens' format that are compressed or on another rating scale is read as event files.
         out: The new folder.
         items: Item file, a glob of several, or a table; if None, items are taken from the events' columns.
-        own: Column names and other settings of event files; what is not given is inferred.
+        own: Column names and other settings of event files; unset ones are inferred.
         descriptions: CSV file of item descriptions, or a folder with one.
-        min_ratings: Minimum number of ratings of a user; others are dropped. If None, 20, and 1 where the items have
-            no categories to ask about.
+        min_ratings: Minimum number of ratings of a user; users with fewer are dropped. If None, 20 if items have
+            categories, otherwise 1.
         dev_share: Fraction of the users in dev, from 0 to 1.
         test_share: Fraction of the users in test, from 0 to 1.
         max_held_out: Maximum number of users in dev and in test, each.
         seed: Seed of the split.
-        described_only: Keep only items with a description, and the ratings of these, as in the paper.
-        rule: Label rule for recipes that give none: "thresholds", "own-mean" or "quantiles".
-        cache: Folder of downloaded releases; in the user's cache folder if None.
+        described_only: Keep only items with a description, and their ratings, as in the paper.
+        rule: Default label rule for recipes: "thresholds", "own-mean" or "quantiles".
+        cache: Folder of downloaded releases; if None, in the user's cache folder.
         report: Called with progress messages.
         progress: Show a progress bar on stderr for downloads.
 
@@ -82,7 +81,7 @@ def prepare(
 
     Raises:
         DataError: Input cannot be read or is invalid.
-        RecipeError: The label rule needs ratings, which the data does not have.
+        RecipeError: The label rule needs ratings, but the data has none.
         OutputError: ``out`` is not empty or cannot be written.
 
     Example:
@@ -113,18 +112,18 @@ def read_dataset(
     report: Report | None = None,
     progress: bool = False,
 ) -> Dataset:
-    """Read a MovieLens release or event files into memory, with every user, whatever the number of ratings.
+    """Read a MovieLens release or event files into memory, including users with few ratings.
 
     Args:
         source: As for :func:`prepare`.
-        own: Column names and other settings of event files; what is not given is inferred.
-        out: New folder to write the dataset to as well; None for none.
+        own: Column names and other settings of event files; unset ones are inferred.
+        out: New folder to also write the dataset to; None writes nothing.
         rule: Label rule: "thresholds", "own-mean" or "quantiles".
         report: Called with progress messages.
         progress: Show a progress bar on stderr for downloads.
 
     Returns:
-        The dataset; its split is that of :func:`prepare` if it is written, otherwise all users are training users.
+        The dataset; split as by :func:`prepare` if it is written, otherwise all users are training users.
 
     Raises:
         DataError: Input cannot be read or is invalid.
@@ -146,7 +145,7 @@ def read_dataset(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How sources are read."""
+    """Settings for reading sources."""
 
     own: OwnData | None
     descriptions: Path | None
@@ -156,10 +155,10 @@ class _Reading:
     say: Report
     progress: bool
     origin: str | None = None
-    """What to call the source, where it is not its own name."""
+    """Source name to record in ``dataset.json``; None records the given one."""
 
     def dataset(self, source: str | Path | Sequence[str | Path], scratch: Path) -> Dataset:
-        """Read the sources; ``scratch`` is a folder for what must be unpacked."""
+        """Read the sources; files of zips are extracted to the folder ``scratch``."""
         own, rules, say = self.own, self.rules, self.say
         sources: Sequence[Path] = [
             expanded(one) for one in ([source] if isinstance(source, (str, Path)) else source)
@@ -209,8 +208,8 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
     if own is not None and own != OwnData():
         given = ", ".join(own.model_dump(exclude_defaults=True))
         raise DataError(
-            f"is not an event file, and {given} are settings for such; name files that end in .csv, .jsonl or "
-            ".parquet or give their --format, or leave the settings out",
+            f"is not an event file, but {given} apply only to event files; name files that end in .csv, .jsonl or "
+            ".parquet or give their --format, or leave these settings out",
             sources[0],
         )
     return False
@@ -218,10 +217,10 @@ def _are_own_files(sources: Sequence[str | Path], own: OwnData | None) -> bool:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Source of a release's files."""
+    """A release: its files and their layout."""
 
     name: str
-    source: str  # as dataset.json says it
+    source: str  # as recorded in dataset.json
     files: SourceFiles
     layout: movielens.Layout
 

@@ -1,6 +1,6 @@
-"""Protocols of ranking: what is learned from, what is tuned on, and what is ranked. The leakage boundary.
+"""Ranking protocols, which split interactions into training, dev and test: the leakage boundary of rankings.
 
-A ranker gets a dataset that holds the training interactions alone, and histories. Targets stay with the evaluator.
+A ranker gets a dataset with only the training interactions, and histories. Only the evaluator reads the targets.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 HELD_OUT_SHARE = 0.1
-"""Share of the interactions that is the test period of ``future``, and of the items that are cold; as many are dev."""
+"""Share of the interactions in the test period of ``future``, and of the items that are cold; dev has the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class RankingCases:
-    """B users with their histories, and the items to be found, which only the evaluator reads."""
+    """Ranking examples: histories of B users, and their target items, which only the evaluator reads."""
 
     user_index: Ints  # [B] into the dataset's users
-    windows: Windows  # whole histories
+    windows: Windows  # full histories
     targets: Indices  # [B, T] distinct items, -1 where a user has fewer; at least one each
     target_time: Ints  # [B] timestamp of the first target
 
@@ -52,58 +52,58 @@ class RankingCases:
 
 @dataclass(frozen=True, eq=False)
 class RankingSplit:
-    """A dataset by a protocol."""
+    """A dataset split by a ranking protocol."""
 
     training: Dataset
-    """Items and users of the dataset with the training interactions alone; all users are training users."""
+    """The dataset with only the training interactions; all users are training users."""
     dev: RankingCases
     test: RankingCases
     left_out: dict[str, int]
     """Numbers of test users without a case, by reason."""
     cold: Indices | None = None
-    """Items of the test targets that nothing was learned of; None where a protocol has no such items."""
+    """Test target items without training interactions; None if the protocol has no cold items."""
 
 
 def make_split(
     dataset: Dataset, protocol: RankingProtocol, keep_seen: bool = False, seed: int = 0
 ) -> RankingSplit:
-    """Divide a dataset into what is learned from and what is ranked.
+    """Split a dataset into training data and dev and test cases.
 
-    Of implicit feedback, only interactions that chose an item are targets: not skips, which stay in histories.
+    With implicit feedback, only interactions that chose an item are targets; others, such as skips, stay in histories.
 
-    - ``leave-last-out``: of each user with at least 3 interactions the last is the test target, the one before it the
-      dev target and, at test time, part of the history; the others are training.
-    - ``future``: the newest tenth of all interactions are test targets and the tenth before them dev targets, by time;
-      those before are training. A user's history ends where the period begins.
-    - ``new-users``: interactions of the training users are training; the last one of each dev and test user is the
-      target, and the others the history, from which nothing was learned.
-    - ``cold-items``: a tenth of the items are cold, another tenth are cold for dev, and interactions with either are
-      not training, as if the items were new today. Each user's last interaction with a cold item is the target, and
-      what came before it with other items the history.
+    - ``leave-last-out``: for each user with at least 3 interactions, the last is the test target; the one before is
+      the dev target and, at test time, part of the history; the earlier ones are training.
+    - ``future``: sorted by time, the newest tenth of all interactions are test targets, the tenth before them dev
+      targets, and all earlier ones training. A user's history ends where the period begins.
+    - ``new-users``: interactions of training users are training; for each dev and test user, the last interaction is
+      the target, and the earlier ones are the history, which is not trained on.
+    - ``cold-items``: a tenth of the items are cold in test, another tenth in dev; interactions with either are not
+      training, as if the items were new. Each user's last interaction with a cold item is the target, and the earlier
+      ones with other items are the history.
 
     Args:
         dataset: The dataset.
         protocol: The protocol.
-        keep_seen: Keep targets that are part of the history: repeated purchases. Otherwise they are left out, as seen
-            items are from the ranking.
-        seed: Seed of the cold items.
+        keep_seen: Keep targets that occur in the history (repeat purchases). By default they are dropped, as seen
+            items are from rankings.
+        seed: Seed of the draw of cold items.
 
     Returns:
         The training data and the cases.
 
     Raises:
-        DataError: The protocol needs times that the dataset does not have, or nobody is left to rank for.
+        DataError: The protocol needs times that the dataset does not have, or no user has a case.
     """
     if protocol not in RANKING_PROTOCOLS:
-        raise DataError(f"there is no protocol {protocol!r}; expected one of {', '.join(RANKING_PROTOCOLS)}")
+        raise DataError(f"unknown protocol {protocol!r}; expected one of {', '.join(RANKING_PROTOCOLS)}")
     cold = draw_cold_items(dataset, seed) if protocol == "cold-items" else None
     training, *held_out = _PARTS[protocol](dataset) if cold is None else _cold_items(dataset, *cold)
     found = [_cases(dataset, one, keep_seen) for one in held_out]
     for name, (cases, _) in zip(("dev", "test"), found, strict=True):
         if not len(cases):
             raise DataError(
-                f"nobody of {dataset.info.name} has a {name} case by the protocol {protocol}, which takes users with "
-                f"{_NEEDS[protocol]}; take another protocol, or more data",
+                f"no user of {dataset.info.name} has a {name} case under the protocol {protocol}, which needs users "
+                f"with {_NEEDS[protocol]}; choose another protocol, or give more data",
                 dataset.path,
             )
     (dev_cases, _), (test_cases, left_out) = found
@@ -119,11 +119,11 @@ def make_split(
 def event_parts(
     dataset: Dataset, protocol: Literal["leave-last-out", "future", "new-users"]
 ) -> tuple[Bools, Bools, Bools, Bools]:
-    """Return which interactions are training, dev and test by a protocol of :func:`make_split`, and which are known.
+    """Return masks of the training, dev, test and known interactions under a protocol of :func:`make_split`.
 
     Returns:
-        Four masks [N]; known are the training interactions and the histories that test targets are predicted from,
-        of those what dev targets are predicted from too, so that none of either is a target.
+        Four masks [N]: training interactions, dev targets, test targets, and known ones: training interactions and
+        histories of test targets, without any target.
     """
     training, dev, test = _PARTS[protocol](dataset)
     known = (training | test.known) & ~dev.wanted & ~test.wanted
@@ -132,7 +132,7 @@ def event_parts(
 
 _NEEDS: dict[RankingProtocol, str] = {
     "leave-last-out": "at least 3 interactions, the last ones with unseen items",
-    "future": "interactions before and in the newest tenth of all time, of unseen items",
+    "future": "interactions before the newest tenth of all, and in it with unseen items",
     "new-users": "at least 2 interactions in each of the splits, the last one with an unseen item",
     "cold-items": "interactions with a cold item and with others before it",
 }
@@ -140,14 +140,14 @@ _NEEDS: dict[RankingProtocol, str] = {
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """Which of N interactions are histories, and which are targets."""
+    """Masks of the interactions that are histories and of those that are targets."""
 
     known: Bools  # [N]
     wanted: Bools  # [N]
 
 
 _Parts: TypeAlias = "tuple[Bools, _HeldOut, _HeldOut]"
-"""Which of N interactions are training, and what is held out for dev and test."""
+"""Mask [N] of the training interactions, and the masks held out for dev and for test."""
 
 
 def _leave_last_out(dataset: Dataset) -> _Parts:
@@ -170,15 +170,15 @@ def _future(dataset: Dataset) -> _Parts:
 
 
 def period_starts(dataset: Dataset) -> tuple[int, int]:
-    """Find the times at which the dev and the test period of ``future`` begin: before the newest tenths of all time.
+    """Return the start times of the dev and the test period of ``future``: the second newest and the newest tenth.
 
     Raises:
         DataError: The dataset has no times.
     """
     if not dataset.info.has_times:
         raise DataError(
-            f"{dataset.info.name} has no times, which the protocol future splits by; take another protocol, or "
-            "prepare it with a column of times (--time-col)",
+            f"{dataset.info.name} has no times, which the protocol future splits by; choose another protocol, or "
+            "prepare the data with a time column (--time-col)",
             dataset.path,
         )
     times = np.sort(dataset.interactions.timestamp)
@@ -204,7 +204,7 @@ _PARTS: dict[RankingProtocol, Callable[[Dataset], _Parts]] = {
 
 
 def draw_cold_items(dataset: Dataset, seed: int) -> tuple[Indices, Indices]:
-    """Draw the cold items of dev and of test, ascending."""
+    """Draw the indices of the cold items of dev and of test, each ascending."""
     items = len(dataset.items)
     number = int(items * HELD_OUT_SHARE)
     drawn = np.random.default_rng(seed).permutation(items).astype(np.int32)
@@ -224,14 +224,17 @@ def _cold_items(dataset: Dataset, dev: Indices, test: Indices) -> _Parts:
 
 
 def _last_chosen(dataset: Dataset) -> tuple[Ints, Ints]:
-    """Rows of each user's last but one and last chosen interaction; see :func:`_last_of`."""
+    """Return the rows of each user's second-to-last and last chosen interaction; see :func:`_last_of`."""
     return _last_of(dataset.interactions, dataset.chosen(dataset.interactions))
 
 
 def _last_of(events: Interactions, of: Bools) -> tuple[Ints, Ints]:
-    """Rows of each user's last but one and last interaction ``of`` [N], [U] each; before the user's where none is."""
+    """Return the rows of each user's second-to-last and last interaction in the mask ``of`` [N], [U] each.
+
+    A row before the user's first means that there is none.
+    """
     rows = np.flatnonzero(of)
-    until = np.searchsorted(rows, events.offsets[1:])  # such ones up to each user's end
+    until = np.searchsorted(rows, events.offsets[1:])  # number of masked rows up to each user's end
     padded = np.concatenate([[-1, -1], rows])
     return padded[until], padded[until + 1]
 
@@ -270,12 +273,12 @@ def _cases(dataset: Dataset, held_out: _HeldOut, keep_seen: bool) -> tuple[Ranki
 
 
 def training_view(dataset: Dataset, kept: Bools, cold: tuple[Indices, Indices] | None = None) -> Dataset:
-    """Return the dataset with these of its interactions [N] alone, all of training users.
+    """Return the dataset restricted to some interactions, with all users as training users.
 
     Args:
         dataset: The dataset.
-        kept: Which of its interactions stay, [N].
-        cold: Items of dev and of test that nothing is learned of: those without interactions here are new ones.
+        kept: Mask of the interactions to keep, [N].
+        cold: Indices of the cold items of dev and of test; those without kept interactions are marked as new.
     """
     events = dataset.interactions
     lengths = np.bincount(events.owner[kept], minlength=len(events.lengths))

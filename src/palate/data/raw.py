@@ -1,4 +1,4 @@
-"""Raw data of a source, before it is written as a dataset."""
+"""Raw data of a source: cleaned tables and metadata, from which the dataset is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Words:
-    """Nouns of items and categories, and the template of ratings."""
+    """Nouns for items, categories and ratings, and the template that puts a rating in words."""
 
     item: str = "movie"
     category: str = "genre"
@@ -47,10 +47,10 @@ class Raw:
     has_times: bool = True
     repeats: bool = False
     thresholds: tuple[float, float] = (3.5, 3.0)  # like above, dislike below
-    report: dict[str, int] = field(default_factory=dict)  # further counts of what was dropped or repaired
+    report: dict[str, int] = field(default_factory=dict)  # further numbers of dropped or repaired rows
 
     def as_dataset(self, rules: Rules, rule: LabelRule = "thresholds") -> Dataset:
-        """Create the dataset in memory, with the label rule for recipes that give none."""
+        """Create the dataset in memory; ``rule`` is the default label rule for recipes."""
         tables, words = self.tables, self.words
         categories = sorted({category for item in self.items for category in item.categories})
         info = DatasetInfo(

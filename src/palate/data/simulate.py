@@ -1,9 +1,9 @@
-"""Simulation of users over the real catalogue, from the statistics of the training users.
+"""Simulation of users over the real catalogue, fitted to the training users.
 
-A few hundred real histories are memorised; many thousands of simulated ones teach the rule. Ratings follow a
-mixed-effects model: an overall mean, the item's mean, the user's taste for the item's features (an offset, the
-categories, and the principal components of the item vectors), and noise. The items that a simulated user has rated are
-those of a real training user, with a fraction of them exchanged.
+A model memorises a few hundred real histories; from many thousands of simulated ones it learns the label rule. Ratings
+follow a mixed-effects model: overall mean, item effect, the user's taste for the item's features (a constant, the
+categories, and principal components of the item vectors), and noise. A simulated user has rated the items of a real
+training user (the template), with a fraction of them exchanged.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from palate.schema import Doubles, Floats, Indices, Interactions, Ints
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
-DIRECTIONS = 8  # main directions of the item vectors beside the categories
+DIRECTIONS = 8  # principal components of the item vectors, used as features beside the categories
 EXCHANGED = 0.3  # share of a template's items that is exchanged for others, drawn by popularity
-ITEM_DAMPING = 5.0  # an item's mean counts this many ratings of an average item
+ITEM_DAMPING = 5.0  # prior weight, in ratings, with which item means are shrunk to the overall mean
 MOST_FITTED = 4_000  # training users that the tastes' covariance is estimated from
-ROUNDS = 8  # of expectation maximisation
+ROUNDS = 8  # iterations of expectation maximisation
 
 
 @dataclass(frozen=True, eq=False)
 class FittedPopulation:
     """Parameters of the simulation, fitted to T training users with D features."""
 
-    features: Floats  # [I, D] what a taste is a taste for; the first is the constant one
+    features: Floats  # [I, D] features of items; the first is the constant 1
     item_mean: Doubles  # [I] overall mean and item effect
     taste: Doubles  # [T, D] posterior mean of each fitted user
     taste_factor: Doubles  # [T, D, D] Cholesky factor of each fitted user's posterior covariance
     prior_mean: Doubles  # [D]
     prior_factor: Doubles  # [D, D] Cholesky factor of the population's covariance
     noise: Doubles  # [T] standard deviation of each fitted user's noise
-    histories: Interactions  # of the fitted users: who rated what
+    histories: Interactions  # of the fitted users, used as templates
     rating_values: Floats  # [R]
 
 
@@ -84,7 +84,11 @@ def fit_population(dataset: Dataset, item_vectors: Floats, rng: np.random.Genera
 
 
 def simulate_users(population: FittedPopulation, users: int, rng: np.random.Generator) -> Interactions:
-    """Simulate ``users`` histories; half of each taste's variance is its template's, half the population's."""
+    """Simulate ``users`` histories.
+
+    A taste is a random mixture of the template's taste and one drawn from the population; on average each has half of
+    the variance.
+    """
     template = rng.integers(len(population.taste), size=users)
     size = population.features.shape[1]
     own = population.taste[template] + np.einsum(

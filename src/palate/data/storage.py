@@ -20,7 +20,7 @@ INTERACTIONS_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 REVIEWS_FILE = "reviews.parquet"
-"""Only where users wrote texts, and only read when these are asked for."""
+"""Written only if users wrote texts, and read on first access to them."""
 
 INTERACTION_COLUMNS = {"item_index": pl.Int32(), "rating_index": pl.UInt8(), "timestamp": pl.Int64()}
 USER_COLUMNS = {"user_id": pl.String(), "split": pl.String(), "interactions": pl.Int64()}
@@ -42,12 +42,12 @@ class Tables:
     split_of_user: RatingIndices  # [U] into SPLITS
     items: pl.DataFrame  # ITEM_COLUMNS
     reviews: pl.Series | None = (
-        None  # [N] texts of the interactions, null where one has none; None without any
+        None  # [N] texts that users wrote, null where there is none; None if there are none at all
     )
 
 
 def fingerprint(tables: Tables, rating_values: Sequence[float], category_field: str) -> str:
-    """Return the sha256 of the content in memory but for the texts of reviews, independent of its storage."""
+    """Return the sha256 of the content in memory, without review texts; independent of the file format."""
     digest = hashlib.sha256()
 
     def add(part: bytes) -> None:
@@ -86,7 +86,7 @@ def write_tables(folder: Path, tables: Tables) -> None:
     if tables.reviews is not None:
         named[REVIEWS_FILE] = tables.reviews.alias("text").to_frame()
     for name, table in named.items():
-        # By way of memory: polars tells of a full disk in an error of its own, without the system's number.
+        # Serialise in memory first: polars reports a full disk without the system's error number.
         content = io.BytesIO()
         table.write_parquet(content, compression="zstd", compression_level=1)
         write_bytes(folder / name, content.getbuffer())
@@ -122,10 +122,10 @@ def read_tables(folder: Path) -> Tables:
 
 
 def read_reviews(folder: Path, interactions: int) -> pl.Series | None:
-    """Read the texts of a dataset's interactions, [N]; None where it has none.
+    """Read the texts that users wrote, [N]; None if the dataset has none.
 
     Raises:
-        DataError: The file is damaged, or has another number of rows.
+        DataError: The file is damaged or does not have one row per interaction.
     """
     path = folder / REVIEWS_FILE
     if not path.exists():

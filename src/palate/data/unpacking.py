@@ -1,4 +1,4 @@
-"""The bound on what compressed files may unpack to."""
+"""Limit on the size of decompressed files."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from palate.errors import DataError
 
 RATIO = 200
-"""Times its size to which a file may unpack; logs of events reach some tens."""
+"""Maximum compression ratio of a file; event logs reach a few tens."""
 ALLOWANCE = 64 << 20
-"""Bytes that any file may unpack to."""
+"""Bytes that any file may decompress to, whatever its ratio."""
 
 
 def check_unpacked(packed: int, unpacked: int, path: Path) -> None:
-    """Check a compressed file's size against what it has unpacked to so far.
+    """Check the compression ratio of a file.
 
     Args:
-        packed: Bytes of the compressed file.
-        unpacked: Bytes that it has unpacked to.
+        packed: Size of the compressed file in bytes.
+        unpacked: Bytes decompressed so far.
         path: The file, named in the error.
 
     Raises:
-        DataError: It is too much for a file of events: the file is damaged, or made to fill memory or disk.
+        DataError: The ratio is too high for an event file: the file is damaged or a decompression bomb.
     """
     if unpacked > max(RATIO * packed, ALLOWANCE):
         raise DataError(

@@ -1,7 +1,7 @@
-"""From histories to windows, statistics and examples: the leakage boundary.
+"""Windows, label statistics and examples of histories: the leakage boundary.
 
-Windows show a part of a user's history, targets come from all of it or from what a window does not show, and every
-example belongs to one split. All of that is decided here and nowhere else.
+A window shows a part of a user's history, labels are computed from all of it or from the part outside the window, and
+every example belongs to one split. All of that is decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def draw_windows(
 ) -> Windows:
     """Draw one window of at most ``size`` interactions for each entry of ``user_index`` [B].
 
-    ``recent`` takes the newest, ``random`` a uniform sample without replacement; both keep the order of time. A
-    history that is no longer than ``size`` is shown whole, and its window says so.
+    ``recent`` takes the newest, ``random`` a uniform sample without replacement; both are sorted by time. The window
+    of a history with at most ``size`` interactions is marked as complete.
     """
     start, stop = interactions.offsets[user_index], interactions.offsets[user_index + 1]
     drawn = _Rows.drawn(start, stop - start, size, kind, rng).windows(interactions)
@@ -56,14 +56,14 @@ def draw_windows(
 def draw_with_truth(
     dataset: Dataset, user_index: Ints, size: int, kind: WindowKind, truth: Truth, rng: np.random.Generator
 ) -> tuple[Windows, CategoryStatistics]:
-    """Draw one window for each entry of ``user_index`` [B], and gather what its labels are computed from.
+    """Draw one window for each entry of ``user_index`` [B], with the statistics that its labels are computed from.
 
-    Windows are those of :func:`draw_windows`. With the truth ``future`` they are drawn from the older half of each
-    history, or its oldest ``size`` interactions if the half is shorter, so that something comes after them.
+    Windows are those of :func:`draw_windows`. With ``truth="future"`` they are drawn from the older half of each
+    history, or from its oldest ``size`` interactions if the half is shorter, so that interactions follow them.
 
     Args:
         dataset: The histories.
-        user_index: Users, who may be repeated, [B].
+        user_index: User indices, which may repeat, [B].
         size: Maximum number of interactions in a window.
         kind: Recent or random interactions.
         truth: Interactions that the labels come from: the full history (``labels``), those outside the window
@@ -74,7 +74,7 @@ def draw_with_truth(
         The windows, and the statistics of the interactions that the labels come from, [B, L].
 
     Raises:
-        DataError: There is no future in data without times.
+        DataError: ``truth`` is ``future``, but the data has no times.
     """
     interactions = dataset.interactions
     if truth == "labels":
@@ -84,8 +84,8 @@ def draw_with_truth(
     if truth == "future":
         if not dataset.info.has_times:
             raise DataError(
-                f"{dataset.info.name} has no times, so that nothing in it is known to come after a window; take the "
-                "truth 'unseen', or prepare the data with a column of times",
+                f"{dataset.info.name} has no times, which the truth 'future' needs; take the truth 'unseen', or "
+                "prepare the data with a time column (--time-col)",
                 dataset.path,
             )
         drawn_from = np.maximum((drawn_from + 1) // 2, np.minimum(drawn_from, size))
@@ -100,7 +100,7 @@ def draw_with_truth(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of the interactions that B windows show; those beyond a window's length are meaningless."""
+    """Rows of the interactions in B windows; entries beyond a window's length are undefined."""
 
     start: Ints  # [B] first row of each user
     rows: Ints  # [B, P]
@@ -110,9 +110,9 @@ class _Rows:
     def drawn(
         cls, start: Ints, available: Ints, size: int, kind: WindowKind, rng: np.random.Generator
     ) -> _Rows:
-        """Draw from the ``available`` [B] oldest interactions of each user."""
+        """Draw rows from the ``available`` [B] oldest interactions of each user."""
         if size < 1:
-            raise PalateError(f"a window of {size} interactions was asked for; it takes at least 1")
+            raise PalateError(f"the window size is {size}; expected at least 1 interaction")
         length = np.minimum(available, size)
         widest = int(length.max(initial=0))
         if kind == "recent":
@@ -137,21 +137,21 @@ class _Rows:
         )
 
     def outside(self, stop: Ints) -> tuple[Ints, Ints]:
-        """Rows of the users' histories that no window shows, [N], and how many each user has, [B]."""
+        """Return the rows of the users' histories outside their windows, [N], and the number of each user, [B]."""
         every, owner, first = self._every(stop)
         unseen = np.ones(len(every), dtype=np.bool_)
         unseen[(self.rows - self.start[:, None] + first[:, None])[self.mask]] = False
         return every[unseen], np.bincount(owner[unseen], minlength=len(stop))
 
     def after(self, stop: Ints, timestamp: Ints) -> tuple[Ints, Ints]:
-        """Rows of a later time than a window's newest interaction, [N], and how many each user has, [B]."""
+        """Return the rows later than the window's newest interaction, [N], and the number of each user, [B]."""
         every, owner, _ = self._every(stop)
         shown = np.where(self.mask, timestamp[self.rows], np.iinfo(np.int64).min)
         later = timestamp[every] > shown.max(axis=1, initial=np.iinfo(np.int64).min)[owner]
         return every[later], np.bincount(owner[later], minlength=len(stop))
 
     def _every(self, stop: Ints) -> tuple[Ints, Ints, Ints]:
-        """All rows of the users [N], whose each is [N], and where each user's begin in them [B]."""
+        """Return all rows of the users [N], the user of each [N], and the position of each user's first [B]."""
         lengths = stop - self.start
         first = np.cumsum(lengths) - lengths
         owner = np.repeat(np.arange(len(stop)), lengths)
@@ -163,9 +163,9 @@ def _texts_of(texts: EventTexts, rows: Ints, mask: Bools) -> EventTexts:
 
 
 def _sample_positions(available: Ints, length: Ints, widest: int, rng: np.random.Generator) -> Ints:
-    """Floyd's sampling without replacement, all rows at once: ascending positions [B, widest].
+    """Sample positions without replacement by Floyd's algorithm, vectorised over users: [B, widest], ascending.
 
-    Row b holds ``length[b]`` distinct numbers below ``available[b]``; what lies beyond is meaningless.
+    Row b holds ``length[b]`` distinct numbers below ``available[b]``; later entries are undefined.
     """
     beyond = np.iinfo(np.int64).max
     chosen = np.full((len(available), widest), beyond, dtype=np.int64)
@@ -188,24 +188,24 @@ def make_examples(
     users: UserChoice = "all",
     truth: Truth = "labels",
 ) -> Examples:
-    """Make one example for each user of a split: a window, and the true labels.
+    """Create one example for each user of a split: a window, and the true labels.
 
     Args:
         dataset: The histories.
-        task: The task, which has the label rule.
+        task: The task, with its label rule.
         split: Split of the users.
         size: Maximum number of interactions in a window.
         kind: Recent or random interactions.
         seed: Seed of random windows, which do not depend on ``users``.
-        users: ``all``, or only those with more interactions than the window (``partly``).
+        users: ``all`` users, or only those whose history is longer than the window (``partly``).
         truth: Interactions that the labels come from, as in :func:`draw_with_truth`.
 
     Returns:
-        The examples, and how many users are left out: beside ``users``, those with fewer interactions outside the
-        window (or after it) than a label needs, where the labels come from these.
+        The examples, with the numbers of users left out: by ``users``, and because fewer interactions than a label
+        needs are outside the window (``unseen``) or after it (``future``).
 
     Raises:
-        DataError: Nobody is left, or there is no future in data without times.
+        DataError: No user is left, or ``truth`` is ``future`` and the data has no times.
     """
     everybody = dataset.users(split)
     rng = np.random.default_rng(seed)
@@ -242,5 +242,5 @@ def require_training_users(dataset: Dataset, user_index: Ints, purpose: str) -> 
     if len(others):
         raise LeakageError(
             f"{purpose} may only use training users, but {len(others)} of {len(user_index)} are dev or test "
-            f"users (the first: {dataset.user_ids[int(others[0])]!r}); take dataset.users('train')"
+            f"users (the first: {dataset.user_ids[int(others[0])]!r}); use dataset.users('train')"
         )

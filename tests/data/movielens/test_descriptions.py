@@ -86,7 +86,7 @@ def test_rotten_tomatoes_columns_are_understood(tmp_path):
 
 
 def test_a_folder_must_hold_one_file_of_descriptions(tmp_path):
-    with pytest.raises(DataError, match="one CSV file with descriptions is expected, found none"):
+    with pytest.raises(DataError, match="expected one CSV file with a description column, found none"):
         read_descriptions(tmp_path)
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("title,description\n")
@@ -100,7 +100,7 @@ def test_a_folder_must_hold_one_file_of_descriptions(tmp_path):
         (b"", r":1: the header '' needs a column description or plot"),
         (b"name,text\n", r":1: the header 'name,text' needs a column description or plot"),
         (b"title;description\nHeat;plot\n", r":1: the header 'title;description' needs"),
-        (b"title,description\nHeat\n", r":2: 1 fields where the header has 2"),
+        (b"title,description\nHeat\n", r":2: found 1 fields, expected 2 as in the header"),
         (b'title,description\nHeat,"plot\n', r":2: not well-formed CSV"),
         (b"title,description\nHeat,pl\xe9t\n", r": some bytes are not UTF-8 text"),
     ],

@@ -210,7 +210,7 @@ def test_a_wheel_with_other_content_is_not_used(wheel, cache, monkeypatch):
 def test_a_wheel_without_the_data_is_refused(wheel, cache):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("recbole/__init__.py", "")
-    with pytest.raises(DataError, match=r"the wheel of recbole==1.2.1 does not hold MovieLens-100K"):
+    with pytest.raises(DataError, match=r"the wheel of recbole==1.2.1 does not contain MovieLens-100K"):
         fetch("ml-100k", cache, silent)
 
 

@@ -67,9 +67,12 @@ def test_recboles_unreadable_years_are_taken_from_the_title(tmp_path):
         (b"1::A (1990)::Drama\nx::B (1990)::Drama\n", r":2: the movie id 'x' is not a whole number"),
         (b"1::A (1990)::Drama\n1::B (1990)::Drama\n", r":2: movie 1 is listed a second time"),
         (b"1::A (1990)::Drama\n2::::Drama\n", r":2: movie 2 has no title"),
-        (b"1::A (1990)::Drama\n2::B (1990)\n", r":2: 2 fields where 3 separated by '::' are expected"),
-        (b"1,A (1990),Drama\n", r":1: 1 fields where 3 separated by '::' are expected"),
-        (b"1::A (1990)::Drama\n2::B\xe9\x00 (1990)::Drama\n", r":2: the line holds bytes that are not text"),
+        (b"1::A (1990)::Drama\n2::B (1990)\n", r":2: found 2 fields, expected 3 separated by '::'"),
+        (b"1,A (1990),Drama\n", r":1: found 1 fields, expected 3 separated by '::'"),
+        (
+            b"1::A (1990)::Drama\n2::B\xe9\x00 (1990)::Drama\n",
+            r":2: the line contains bytes that are not text",
+        ),
         (b"\n\n", r"the file lists no movies"),
     ],
 )
@@ -90,9 +93,15 @@ def test_a_bad_line_of_movies_dat_is_named(tmp_path, content, complaint):
             b"movieId;title;genres\n",
             r":1: the header is \['movieId;title;genres'\], expected movieId,title,genres",
         ),
-        (b"movieId,title,genres\n1,A, the (1990),Drama\n", r":2: 4 fields where 3 separated by ','"),
+        (
+            b"movieId,title,genres\n1,A, the (1990),Drama\n",
+            r":2: found 4 fields, expected 3 separated by ','",
+        ),
         (b'movieId,title,genres\n1,"A"x,Drama\n', r":2: not well-formed CSV"),
-        (b"movieId,title,genres\n1,A,Drama\n2,\xe9,Drama\n", r":3: the line holds bytes that are not text"),
+        (
+            b"movieId,title,genres\n1,A,Drama\n2,\xe9,Drama\n",
+            r":3: the line contains bytes that are not text",
+        ),
     ],
 )
 def test_a_bad_line_of_movies_csv_is_named(tmp_path, content, complaint):
@@ -109,7 +118,7 @@ def test_genre_flags_must_be_flags_for_known_genres(tmp_path):
     with pytest.raises(DataError, match=r"u.item:2: a genre flag is not 0 or 1 in '0\|2'"):
         read_100k_items(items, genres)
     items.write_text("1|A (1990)|||x|0|1|1\n")
-    with pytest.raises(DataError, match=r"u.item:1: 8 fields where 7 separated by '\|'"):
+    with pytest.raises(DataError, match=r"u.item:1: found 8 fields, expected 7 separated by '\|'"):
         read_100k_items(items, genres)
     genres.write_text("unknown|0\nAction|2\n")
     with pytest.raises(DataError, match=r"u.genre:2: genre 'Action' has number '2', expected 1"):

@@ -66,8 +66,8 @@ def test_every_file_comes_back_as_it_was_written(tmp_path_factory, layout, table
         (("7", "8", "3.7", "9"), "the rating 3.7 is not on the scale"),
         (("7", "8", "3", "9.5"), "the time '9.5' is not a whole number of seconds"),
         (("7", "8", "3", "now"), "the time 'now' is not a whole number of seconds"),
-        (("7", "8", "3"), "3 fields where 4 separated by"),
-        (("7", "8", "3", "9", "9"), "5 fields where 4 separated by"),
+        (("7", "8", "3"), "found 3 fields, expected 4 separated by"),
+        (("7", "8", "3", "9", "9"), "found 5 fields, expected 4 separated by"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, layout, fields, complaint):
@@ -79,7 +79,9 @@ def test_a_bad_line_is_named(tmp_path, layout, fields, complaint):
 @by_layout
 def test_bytes_that_are_no_text_are_named(tmp_path, layout):
     path, line = write(tmp_path, layout, layout.separator.join(("7", "8", "3", "9")).encode() + b"\xff")
-    with pytest.raises(DataError, match=re.escape(f"{path}:{line}: the line holds bytes that are not UTF-8")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{path}:{line}: the line contains bytes that are not UTF-8")
+    ):
         read_ratings(path, layout)
 
 
@@ -87,14 +89,16 @@ def test_bytes_that_are_no_text_are_named(tmp_path, layout):
 def test_a_wrong_separator_is_named(tmp_path, layout):
     path = tmp_path / "ratings"
     path.write_text(text_of(layout, [(1, 2, 3, 4)]).replace(layout.separator, ";"))
-    with pytest.raises(DataError, match=r":1: (1 fields where 4 separated by|no column .* in the header)"):
+    with pytest.raises(
+        DataError, match=r":1: (found 1 fields, expected 4 separated by|no column .* in the header)"
+    ):
         read_ratings(path, layout)
 
 
 def test_one_colon_is_not_two(tmp_path):
     path = tmp_path / "ratings"
     path.write_text("1::2::3::4\n1:5:2::3::4\n")
-    with pytest.raises(DataError, match=r":2: 3 fields where 4 separated by '::'"):
+    with pytest.raises(DataError, match=r":2: found 3 fields, expected 4 separated by '::'"):
         read_ratings(path, ML_1M.ratings)
 
 

@@ -168,11 +168,11 @@ def test_a_name_with_a_comma_is_no_list():
     ("cell", "reason"),
     [
         ("['Folk', 'Tech", "quote that is never closed"),
-        ("['Folk', 'Techno'", "is cut off"),
-        ("['Folk' 'Jazz' ... 'Techno']", "was shortened with '...'"),
-        ('["Folk", "Jazz", … "Techno"]', "was shortened"),
-        ("['Rock 'n' Roll', 'Folk']", "quotes that do not fit"),
-        ("['Folk', 'Jazz'] ['Opera']", "goes on with"),
+        ("['Folk', 'Techno'", "is truncated"),
+        ("['Folk' 'Jazz' ... 'Techno']", "was abbreviated with '...'"),
+        ('["Folk", "Jazz", … "Techno"]', "was abbreviated"),
+        ("['Rock 'n' Roll', 'Folk']", "unbalanced quotes"),
+        ("['Folk', 'Jazz'] ['Opera']", "is followed by"),
         ("{'id': 12, 'Folk'}", "has no key"),
         ("[{'id': 12}, {'id': 13}]", "without a name: its fields are 'id'"),
         ([{"id": 12, "code": "FLK"}], "without a name: its fields are 'id', 'code'"),
@@ -180,7 +180,7 @@ def test_a_name_with_a_comma_is_no_list():
         ({"x": {"y": 1}}, "without a name"),
         ([b"\xff"], "not UTF-8"),
         ("[" * 5000 + "]" * 5000, "deeper than"),
-        ("[Folk {Jazz], Opera]", "brackets that do not fit"),
+        ("[Folk {Jazz], Opera]", "unbalanced brackets"),
     ],
 )
 def test_what_cannot_be_told_is_refused_with_the_cell_and_the_reason(cell, reason):

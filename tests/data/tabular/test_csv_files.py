@@ -130,10 +130,10 @@ def test_a_bare_quote_in_a_column_that_nobody_asked_for_loses_no_row(file):
         (
             '1,2,x\n3,4,"open\n5,6,"open\n',
             3,
-            "a quote opens here and is closed on line 4 with text behind it",
+            "a quote opens here and is closed on line 4 with text after it",
         ),
-        ("1,2,x\n3,4\n", 3, "2 fields where the header has 3"),
-        ("1,2,x\n\n3,4,5,6\n", 4, "4 fields where the header has 3"),
+        ("1,2,x\n3,4\n", 3, "found 2 fields, expected 3 as in the header"),
+        ("1,2,x\n\n3,4,5,6\n", 4, "found 4 fields, expected 3 as in the header"),
     ],
 )
 def test_what_would_lose_rows_is_refused_with_the_line_where_it_begins(file, text, line, message):
@@ -171,7 +171,7 @@ list(csv_files.read_csv(path, dialect, ["user"], SkippedRows(False)))
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 1
-        assert done.stderr.endswith("events.csv:3: 2 fields where the header has 3\n")
+        assert done.stderr.endswith("events.csv:3: found 2 fields, expected 3 as in the header\n")
 
 
 def test_quotes_may_be_text(file):

@@ -36,18 +36,18 @@ def test_ids_of_every_type_are_read_whole(column, expected):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pl.Series("who", [100.0, 100.1]), r"column 'who' holds Float64 with fractions, like 100.1"),
+        (pl.Series("who", [100.0, 100.1]), r"column 'who' is Float64 with fractions, like 100.1"),
         (
             pl.Series("who", [2.0**53]),
-            r"holds Float64 like 9007199254740992, and above 2\*\*53 .* lost digits",
+            r"is Float64 with values like 9007199254740992, and above 2\*\*53 .* lose digits",
         ),
         (pl.Series("who", [2.0**24], dtype=pl.Float32), r"above 2\*\*24"),
-        (pl.Series("who", [float("inf")]), "holds Float64 like inf"),
+        (pl.Series("who", [float("inf")]), "is Float64 with values like inf"),
         (pl.Series("who", [Decimal("1.5")]), "with fractions, like 1.5"),
         (pl.Series("who", [True]), "holds Boolean, expected ids"),
         (pl.Series("who", [date(2020, 1, 1)]), "holds Date, expected ids"),
         (pl.Series("who", [["a"]]), r"holds List\(String\), expected ids"),
-        (pl.Series("who", [b"\xff"]), "bytes that are no UTF-8 text"),
+        (pl.Series("who", [b"\xff"]), "bytes that are not UTF-8 text"),
     ],
 )
 def test_what_is_no_id_or_has_lost_digits_is_refused(column, message):

@@ -113,7 +113,9 @@ def test_categories_are_read_from_lists_of_json_lines(tmp_path, genres):
 def test_a_cell_that_cannot_be_read_is_named_with_its_line(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item_id,genres\na,\"['Folk', 'Techno']\"\nb,\"['Folk', 'Tech\"\n")
-    with pytest.raises(DataError, match=r"items\.csv:3: the categories in column 'genres' cannot be told: "):
+    with pytest.raises(
+        DataError, match=r"items\.csv:3: the categories in column 'genres' cannot be parsed: "
+    ):
         catalogue_of(path)
 
 
@@ -169,7 +171,7 @@ def test_rows_whose_id_stands_earlier_are_counted_and_told_apart(tmp_path):
     assert found.report["duplicate_items"] == 4
     assert found.report["conflicting_items"] == 2
     assert (
-        f"left out 4 rows of items that stand earlier, 2 of them with other content (the first at {path}:5)"
+        f"skipped 4 rows of items that occur earlier, 2 of them with other content (the first at {path}:5)"
         in said
     )
 

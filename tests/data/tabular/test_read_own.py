@@ -101,7 +101,7 @@ def test_without_times_the_order_of_the_file_counts_and_it_is_said(tmp_path, sho
     dataset = made(tmp_path, shop(rows, "ratings.csv"), shop(BOOKS, "books.csv"), report=lines.append)
     own = [row["isbn"] for row in rows if row["reader"] == "reader-3"]
     assert dataset.histories(["reader-3"])[0].item_ids == own
-    assert any("no column of times" in line for line in lines)
+    assert any("no time column" in line for line in lines)
     assert not dataset.info.has_times
     assert not load_dataset(tmp_path / "out").info.has_times
 
@@ -120,8 +120,8 @@ def test_a_dataset_says_that_it_has_times_and_so_does_one_from_before_it_was_sai
         ("reader-1,978-00001,five,2020-01-01T00:00:00Z", "the rating 'five' is not a number"),
         (",978-00001,5,2020-01-01T00:00:00Z", "no user in column 'reader'"),
         ("reader-1,978-00001,,2020-01-01T00:00:00Z", "no rating in column 'stars'"),
-        ("reader-1,978-00001,5,yesterday", "cannot be read as a time like the others"),
-        ("reader-1,978-00001,5,2020-01-01T00:00:00Z,more", "5 fields where the header has 4"),
+        ("reader-1,978-00001,5,yesterday", "the time 'yesterday' differs in format from most"),
+        ("reader-1,978-00001,5,2020-01-01T00:00:00Z,more", "found 5 fields, expected 4 as in the header"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_written(tmp_path, shop, line, message):
@@ -146,7 +146,7 @@ def test_bad_rows_may_be_left_out_and_are_counted(tmp_path, shop):
     dataset = made(tmp_path, path, items, own, report=lines.append)
     assert dataset.info.report["bad_rows"] == 2
     assert len(dataset.interactions) == len(rows)
-    assert any(line.startswith("left out 2 bad rows, the first is") for line in lines)
+    assert any(line.startswith("skipped 2 bad rows, the first is") for line in lines)
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path, shop):
@@ -186,7 +186,7 @@ def test_files_that_are_not_there(tmp_path, source):
 
 
 def test_settings_for_own_files_beside_a_release_are_refused(tmp_path):
-    with pytest.raises(DataError, match="is not an event file, and user are settings for such"):
+    with pytest.raises(DataError, match="is not an event file, but user apply only to event files"):
         prepare("ml-100k", tmp_path / "out", own=OwnData(user="reader"))
 
 
@@ -210,7 +210,7 @@ def test_thumbs_are_a_scale_of_two(tmp_path, shop):
 
 def test_too_fine_a_scale_is_refused_with_a_step_that_fits():
     fine = np.linspace(0, 10, 1001)
-    with pytest.raises(DataError, match=r"1,001 different values \(0 to 10\), .* --rating-step 0.05"):
+    with pytest.raises(DataError, match=r"1,001 distinct values \(0 to 10\), .* --rating-step 0.05"):
         rating_scale(fine, None)
     scale = rating_scale(fine, 0.05)
     assert len(scale.values) == 201
@@ -356,14 +356,14 @@ def test_a_first_line_of_data_is_no_header_and_columns_may_be_named(tmp_path, sh
     path, items = shop(rows, "u.data"), shop(BOOKS, "books.csv")
     path.write_text(path.read_text().partition("\n")[2].replace(",", "\t"))
     with pytest.raises(
-        DataError, match=r"u.data: the first line holds data, .*; name all columns with --columns"
+        DataError, match=r"u.data: the first line contains data, .*; name all columns with --columns"
     ):
         made(tmp_path, path, items, OwnData())
     lines = []
     own = own_settings(None, {"columns": "user,isbn,rating,time", "title": "name"})
     dataset = made(tmp_path, path, items, own, report=lines.append)
     assert len(dataset.interactions) == len(rows)
-    assert f"{path} has no header line, its columns are taken for user, isbn, rating, time" in lines
+    assert f"{path} has no header line; its columns are read as user, isbn, rating, time" in lines
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -414,7 +414,7 @@ def test_of_rows_left_out_for_several_reasons_the_first_is_named_and_all_are_cou
     assert dataset.info.report["bad_rows"] == 2
     assert len(dataset.interactions) == len(rows)
     assert any(
-        re.search(r"left out 2 bad rows, the first is .*:11: 2 fields where the header has 4", one)
+        re.search(r"skipped 2 bad rows, the first is .*:11: found 2 fields, expected 4 as in the header", one)
         for one in said
     )
 
@@ -470,7 +470,7 @@ def test_rows_of_items_without_an_id_are_counted(tmp_path):
     [
         ("a,i1,5,1\nb,i1,5,2\nc,i2,5,3\n", CATALOGUE, "e.csv: all ratings are the same"),
         ("a,i1,5,1\nb,i1,1,2\n", CATALOGUE, "e.csv: 2 users with at least 1 ratings are too few"),
-        ("a,i8,5,1\nb,i9,1,2\n", CATALOGUE, "e.csv: no event is about an item of the catalogue"),
+        ("a,i8,5,1\nb,i9,1,2\n", CATALOGUE, "e.csv: no event has an item of the catalogue"),
     ],
 )
 def test_what_is_wrong_with_a_file_as_a_whole_names_it(tmp_path, events, items, message):

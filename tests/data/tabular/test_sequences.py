@@ -39,7 +39,7 @@ def test_each_line_is_a_user_with_items_oldest_first(tmp_path):
     assert not data.info.has_times
     said = "\n".join(lines)
     assert (
-        "the items have 0 categories in all: they can be ranked (palate rank), but nothing can be asked"
+        "the items have 0 categories in all: they can be ranked (palate rank), but questions about categories"
         in said
     )
 
@@ -74,7 +74,7 @@ def test_a_line_without_items_is_an_error_with_its_line_or_left_out(tmp_path):
         prepared(tmp_path, text)
     data, lines = prepared(tmp_path, text, OwnData(format="sequences", skip_bad_rows=True))
     assert data.user_ids == ["a", "b", "c", "d"]
-    assert any("left out 1 bad rows" in line and "sequences.txt:2" in line for line in lines)
+    assert any("skipped 1 bad row," in line and "sequences.txt:2" in line for line in lines)
 
 
 def test_bytes_that_are_no_text_are_an_error_with_their_line(tmp_path):

@@ -56,11 +56,11 @@ def test_columns_are_found_by_name_in_every_file(file, tmp_path):
     files = find_row_files([file("a.csv", "user,item\n1,2\n"), file("b.csv", "note;item;user\nx;4;3\n")])
     assert rows_of(files, ["user", "item"]) == [("1", "2"), ("3", "4")]
     lacking = find_row_files([file("c.csv", "user,item\n1,2\n"), file("d.csv", "user,thing\n1,2\n")])
-    with pytest.raises(DataError, match=r"d.csv: no column 'item', as c.csv has; there are 'user', 'thing'"):
+    with pytest.raises(DataError, match=r"d.csv: no column 'item' as in c.csv; there are 'user', 'thing'"):
         rows_of(lacking, ["user", "item"])
     pl.DataFrame({"user": [1]}).write_parquet(tmp_path / "e.parquet")
     pl.DataFrame({"user": ["1"]}).write_parquet(tmp_path / "f.parquet")
-    with pytest.raises(DataError, match=r"f.parquet: column 'user' holds String, but Int64 in e.parquet"):
+    with pytest.raises(DataError, match=r"f.parquet: column 'user' has type String, but Int64 in e.parquet"):
         rows_of(find_row_files([tmp_path / "e.parquet", tmp_path / "f.parquet"]), ["user"])
 
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_opened_is_told_by_its_kind(file, tmp_path):
     for name, message in (
         ("link.csv", "is a link to gone.csv, which does not exist"),
         ("folder.csv", "is a folder; name the files in it"),
-        ("gone.csv", "no such file, and no file that fits it as a pattern"),
+        ("gone.csv", "no such file, and no file matches it as a pattern"),
     ):
         with pytest.raises(DataError, match=message):
             find_row_files([tmp_path / name])

@@ -87,7 +87,7 @@ def test_a_column_whose_values_are_no_known_types_is_told_and_left(tmp_path):
     said = []
     data = made(tmp_path, [event("me", "a", "purchase"), event("me", "b", "warp")], said=said)
     assert data.info.event_types is None
-    assert "no weight is known of 'warp'" in str(said)
+    assert "'warp' has no known weight" in str(said)
 
 
 def test_a_single_type_says_nothing(tmp_path):
@@ -99,16 +99,19 @@ def test_a_single_type_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"event_type": "event"}, "no weight of the event type 'warp' in column 'event' .1 event.; give one"),
+        (
+            {"event_type": "event"},
+            "no weight for the event type 'warp' in column 'event' .1 event.; give one",
+        ),
         ({"event_type": "evnt"}, "no column 'evnt' for the event type; did you mean 'event'"),
         ({"event_type": "event", "rating": "dwell"}, "by their types and dwell times, or by --rating-col"),
         ({"event_type": "event", "weight": "dwell"}, "by their types and dwell times, or by --weight-col"),
         ({"event_type": "event", "feedback": "ratings"}, "leave one out"),
         (
             {"event_type": "event", "event_weights": "view=0,warp=-1"},
-            "no type of events has a weight above 0",
+            "no event type has a weight above 0",
         ),
-        ({"dwell": "event"}, "events.csv:2: the dwell 'warp' is no number of seconds from 0"),
+        ({"dwell": "event"}, "events.csv:2: the dwell 'warp' is not a number of seconds, at least 0"),
         ({"event_weights": "view=1"}, "which column is the event type"),
     ],
 )

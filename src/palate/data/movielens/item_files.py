@@ -1,4 +1,4 @@
-"""Item files as :class:`Item`: ``u.item``, ``.item``, ``movies.dat`` and ``movies.csv``."""
+"""Reads the item files of MovieLens releases: ``u.item``, ``.item``, ``movies.dat`` and ``movies.csv``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID = re.compile(r"\d{1,10}")
 
 
 def split_year(text: str) -> tuple[str, int | None]:
-    """Split ``"Toy Story (1995)"`` into ``("Toy Story", 1995)``; a title without a year is kept whole."""
+    """Split ``"Toy Story (1995)"`` into ``("Toy Story", 1995)``; without a year, return the title and None."""
     match = _TITLE_WITH_YEAR.fullmatch(text.strip())
     if match is None:
         return text.strip(), None
@@ -27,7 +27,7 @@ def split_year(text: str) -> tuple[str, int | None]:
 
 
 def read_100k_items(path: Path, genre_path: Path) -> list[Item]:
-    """``u.item``: id, title, dates, address and one flag a genre, separated by ``|``."""
+    """Read ``u.item``: id, title, dates, URL and one flag per genre, separated by ``|``."""
     genres = _read_genres(genre_path)
     width = 5 + len(genres)
 
@@ -43,7 +43,7 @@ def read_100k_items(path: Path, genre_path: Path) -> list[Item]:
 
 
 def read_recbole_items(path: Path) -> list[Item]:
-    """RecBole's ``ml-100k.item``: id, title, year and genres separated by spaces, under a typed header."""
+    """Read RecBole's ``ml-100k.item``: id, title, year and genres separated by spaces, with a typed header."""
     lines = _split_lines(path, "\t", 4)
     number, header = next(lines)
     expected = ["item_id", "movie_title", "release_year", "class"]
@@ -57,18 +57,18 @@ def read_recbole_items(path: Path) -> list[Item]:
 
 
 def _title_and_year(title: str, year: str) -> tuple[str, int | None]:
-    """RecBole mistook some years ("V"); then the year is still in the title."""
+    """Return the title and year; RecBole has some wrong years ("V"), and then the title contains the year."""
     return (title.strip(), int(year)) if year.isdigit() else split_year(title)
 
 
 def read_dat_items(path: Path) -> list[Item]:
-    """``movies.dat`` of 1M and 10M: id, title and genres separated by ``::``."""
+    """Read ``movies.dat`` of 1M and 10M: id, title and genres separated by ``::``."""
     lines = _split_lines(path, "::", 3)
     return _checked(((number, _item(i, *split_year(t), g.split("|"))) for number, (i, t, g) in lines), path)
 
 
 def read_csv_items(path: Path) -> list[Item]:
-    """``movies.csv`` of 20M and later: movieId, title, genres."""
+    """Read ``movies.csv`` of 20M and later: movieId, title, genres."""
 
     def items() -> Iterator[tuple[int, Item]]:
         rows = csv.reader(io.StringIO(_text(path, None), newline=""), strict=True)
@@ -108,7 +108,7 @@ def _checked(items: Iterable[tuple[int, Item]], path: Path) -> list[Item]:
 
 
 def _read_genres(path: Path) -> list[str]:
-    """``u.genre``: the genre of each flag, in order."""
+    """Read ``u.genre``: the genre of each flag, in order."""
     names: list[str] = []
     for line, (name, position) in _split_lines(path, "|", 2):
         if position != str(len(names)):
@@ -129,23 +129,23 @@ def _split_lines(path: Path, separator: str, width: int) -> Iterator[tuple[int, 
 def _require_width(fields: list[str], width: int, separator: str, path: Path, line: int) -> None:
     if len(fields) != width:
         raise DataError(
-            f"{len(fields)} fields where {width} separated by {separator!r} are expected", path, line
+            f"found {len(fields)} fields, expected {width} separated by {separator!r}", path, line
         )
 
 
 def _text(path: Path, fallback: str | None) -> str:
-    """Read a text file as UTF-8, or with the ``fallback`` encoding of old releases."""
+    """Read a text file as UTF-8, or in the ``fallback`` encoding of old releases."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        # Text has no control characters; Latin-1 would take such bytes for some.
+        # Text has no control characters, but Latin-1 would decode damaged bytes as such.
         control = re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", data)
         if fallback is None or control:
             if control and fallback:
                 line = data.count(b"\n", 0, control.start()) + 1
             raise DataError(
-                "the line holds bytes that are not text; the file is damaged", path, line
+                "the line contains bytes that are not text; the file is damaged", path, line
             ) from error
         return data.decode(fallback)

@@ -1,7 +1,7 @@
 """Layouts of the MovieLens releases: files, formats and rating scales.
 
-The layouts are those of the READMEs at https://files.grouplens.org/datasets/movielens/, and of RecBole's
-atomic files for MovieLens-100K.
+They follow the READMEs at https://files.grouplens.org/datasets/movielens/, and RecBole's atomic files for
+MovieLens-100K.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LICENCE = (
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one family of releases, and how to read them."""
+    """File names and formats of one family of releases."""
 
     name: str
     ratings_file: str
@@ -42,7 +42,7 @@ class Layout:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that is read."""
+        """Names of all files that are read."""
         return (self.ratings_file, self.items_file, *self.other_files)
 
 
@@ -88,17 +88,17 @@ def find_layout(source: SourceFiles) -> Layout:
         raise DataError("this folder is already prepared; give it to palate train as data.path", source.path)
     known = "; ".join(f"{layout.ratings_file} and {layout.items_file}" for layout in (ML_100K, ML_1M, CSV))
     raise DataError(
-        f"no MovieLens files found; expected one of: {known}; event files of your own are given by name or glob",
+        f"no MovieLens files found; expected one of: {known}; give event files by name or glob",
         source.path,
     )
 
 
 def find_other_ratings(folder: Path) -> tuple[Path, Path] | None:
-    """Find files that are laid out as MovieLens 1M's, but are no release of it.
+    """Find files in the format of MovieLens 1M that are not a MovieLens release.
 
     Returns:
-        ``ratings.dat`` and ``movies.dat`` of the folder where they are compressed, or where one of the first ratings
-        is above MovieLens' five stars, as in MovieTweetings. Else None.
+        ``ratings.dat`` and ``movies.dat`` of the folder if they are compressed, or if one of the first ratings is
+        above MovieLens' five stars, as in MovieTweetings; otherwise None.
     """
     for ending in ("", ".gz", ".zst", ".bz2"):
         ratings, movies = (folder / f"{name}{ending}" for name in _DAT)

@@ -1,4 +1,4 @@
-"""Reads rating files: a fast pass, and a slow one that locates the invalid line if it fails."""
+"""Reads rating files in a fast pass; if it fails, a slow pass locates the invalid line."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ _HIGHEST_ID = 2**32 - 1
 
 @dataclass(frozen=True)
 class RatingLayout:
-    """How a rating file is laid out: its separator, its columns, its scale."""
+    """Format of a rating file: separator, columns and rating scale."""
 
     separator: str  # one character, or one character twice: "::"
     scale: tuple[float, ...]  # every rating value, ascending and evenly spaced
     header: tuple[str, str, str, str] | None = (
-        None  # the names of user, item, rating, time; None: no header line
+        None  # column names of user, item, rating and time; None: no header line
     )
     typed_header: bool = False  # names carry a type ("rating:float") and times may be written as floats
 
 
 def read_ratings(path: Path, layout: RatingLayout) -> pl.DataFrame:
-    """Read a rating file in file order.
+    """Read a rating file.
 
-    The columns are ``user_id`` and ``item_id`` (UInt32), ``rating_index`` (UInt8, into ``layout.scale``) and
-    ``timestamp`` (Int64). Raises :class:`DataError` naming the file and the line of the first bad row.
+    Returns:
+        The ratings in file order: ``user_id`` and ``item_id`` (UInt32), ``rating_index`` (UInt8, into
+        ``layout.scale``) and ``timestamp`` (Int64).
+
+    Raises:
+        DataError: A row is invalid; the message names the file and the first such line.
     """
     names = (
         ["user_id", "item_id", "rating", "timestamp"] if layout.header is None else _read_header(path, layout)
@@ -77,9 +81,9 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
     }
     schema: dict[str, type[pl.DataType]] = {}
     for position, name in enumerate(names):
-        # With "::" read as two separators, an empty column stands between every two fields.
+        # "::" is parsed as two separators with an empty column between.
         if position and len(layout.separator) == 2:
-            schema[f"gap {position}"] = pl.Boolean  # the leanest that does not pass over spaces
+            schema[f"gap {position}"] = pl.Boolean  # the smallest type that does not ignore spaces
         schema[name] = dtypes.get(name, pl.String)
     return pl.read_csv(
         path,
@@ -93,7 +97,7 @@ def _parse(path: Path, layout: RatingLayout, names: Sequence[str]) -> pl.DataFra
 
 
 def _lines_before_ratings(path: Path, layout: RatingLayout) -> int:
-    """Count the lines before the first rating, as polars counts columns in the first line it reads."""
+    """Count the lines before the first rating: polars infers the number of columns from the first line it reads."""
     header = 0 if layout.header is None else 1
     with path.open("rb") as file:
         return next((n for n, line in enumerate(file) if n >= header and line.strip()), header)
@@ -131,7 +135,7 @@ def _checked(table: pl.DataFrame, layout: RatingLayout) -> pl.DataFrame:
 def _raise_for_first_bad_line(
     path: Path, layout: RatingLayout, names: Sequence[str], error: Exception
 ) -> NoReturn:
-    """Read the file again, line by line, up to the one that the fast pass could not take."""
+    """Read the file again line by line, up to the first invalid line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if (number == 1 and layout.header is not None) or not line.strip():
@@ -147,10 +151,10 @@ def _complaint(line: bytes, layout: RatingLayout, names: Sequence[str]) -> str |
     try:
         fields = line.decode("utf-8-sig").split(layout.separator)
     except UnicodeDecodeError:
-        return "the line holds bytes that are not UTF-8 text; the file is damaged or in another encoding"
+        return "the line contains bytes that are not UTF-8 text; the file is damaged or in another encoding"
     if len(fields) != len(names):
-        return f"{len(fields)} fields where {len(names)} separated by {layout.separator!r} are expected"
-    # polars passes over spaces in front of a number, but not behind it.
+        return f"found {len(fields)} fields, expected {len(names)} separated by {layout.separator!r}"
+    # polars ignores spaces before a number, but not after it.
     value = {name: field.lstrip() for name, field in zip(names, fields, strict=True)}
     for name, label in (("user_id", "user id"), ("item_id", "movie id")):
         if not _ID.fullmatch(value[name]) or int(value[name]) > _HIGHEST_ID:
@@ -160,8 +164,8 @@ def _complaint(line: bytes, layout: RatingLayout, names: Sequence[str]) -> str |
     if float(value["rating"]) not in layout.scale:
         scale = ", ".join(f"{step:g}" for step in layout.scale)
         return (
-            f"the rating {value['rating']} is not on the scale {scale}; if the file is no release of MovieLens and "
-            "has a scale of its own, name the file itself, unpacked, and the items' file with --items"
+            f"the rating {value['rating']} is not on the scale {scale}; if the file is not a MovieLens release and "
+            "has another scale, give the unpacked file itself, and the item file with --items"
         )
     if not (_TIME_AS_FLOAT if layout.typed_header else _TIME).fullmatch(value["timestamp"]):
         return f"the time {value['timestamp']!r} is not a whole number of seconds"

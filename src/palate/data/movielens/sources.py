@@ -1,4 +1,4 @@
-"""Folders and zip files as sources of files."""
+"""Access to the files of a release, in a folder or a zip."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _DAMAGES = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RuntimeError, IndexError),
 )
-"""What :mod:`zipfile` raises for damaged content; OSError without a number, too."""
+"""Exceptions of :mod:`zipfile` for damaged content; it also raises OSError without an error number."""
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """A folder or a zip, and the files that lie in it by name."""
+    """A folder or a zip, and its files by name."""
 
     path: Path
-    members: dict[str, str]  # file name -> where it lies inside ``path``
+    members: dict[str, str]  # file name -> path inside ``path``
 
     @property
     def name(self) -> str:
-        """The name of the folder, or of the zip without its ending."""
+        """Name of the folder, or of the zip without its extension."""
         resolved = self.path.resolve()
         return resolved.name if resolved.is_dir() else resolved.stem
 
@@ -43,7 +43,7 @@ class SourceFiles:
 
     @contextmanager
     def named_in_errors(self, scratch: Path) -> Iterator[None]:
-        """Name a zip's members in errors, not what was unpacked into ``scratch`` and will be gone."""
+        """Replace paths in the temporary folder ``scratch`` by those of the zip's members in errors."""
         try:
             yield
         except DataError as error:
@@ -63,20 +63,20 @@ class SourceFiles:
             except _DAMAGES as error:
                 raise _damaged(self.path, f"{inside}: {error}") from error
             except OSError as error:
-                if error.errno is not None:  # of the disk, not of the archive's content
+                if error.errno is not None:  # a disk error, not damaged content
                     raise
                 raise _damaged(self.path, f"{inside}: {error}") from error
         return scratch / name
 
 
 def open_source(path: Path) -> SourceFiles:
-    """Look into a folder or a zip; raises :class:`DataError` if it is neither, or a damaged zip."""
+    """Open a folder or a zip; raises :class:`DataError` if it is neither, or the zip is damaged."""
     if path.is_dir():
         return SourceFiles(path, {entry.name: entry.name for entry in path.iterdir() if entry.is_file()})
     if not path.exists():
         raise DataError("no such folder or zip", path)
     if path.stat().st_size == 0:
-        raise DataError("the file is empty; a folder or a zip of MovieLens files is expected", path)
+        raise DataError("the file is empty; expected a folder or a zip of MovieLens files", path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]

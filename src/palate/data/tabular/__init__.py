@@ -1,4 +1,4 @@
-"""Tables of events and items of any columns: CSV, JSON lines and Parquet files.
+"""Event and item files with any columns: CSV, JSON lines, Parquet and sequences.
 
 Public names: ``read.read_own``, ``settings.own_settings``.
 """

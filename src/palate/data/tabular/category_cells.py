@@ -1,4 +1,4 @@
-"""Parses category names from cells of any type and notation."""
+"""Parses category names from table cells of any type and notation."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from palate.data.tabular.written_values import MalformedError, read_written, unq
 
 _SEPARATORS = ("|", ";", ",", "/")
 _LEAST_SHARE = 0.01
-"""Of the texts must hold a separator that nobody named."""
+"""Minimum share of the texts that contain an inferred separator."""
 # fmt: off
 _NAME_FIELDS = (
     "name", "title", "label", "genre", "category", "tag", "topic", "subject", "term", "text", "display_name",
     "displayname", "description", "value", "slug", "alias", "element", "item", "array_element", "list", "bag",
 )
 # fmt: on
-"""The field of a record that holds its name, the likeliest first; the last are how Parquet writers nest lists."""
+"""Names of the field that holds a record's name, likeliest first; the last are how Parquet writers nest lists."""
 _NOT_NAMES = re.compile(
     r"(.*[_-])?(id|ids|uuid|code|count|n|num|rank|weight|score|order|votes|index|parent|level)"
 )
-"""Fields that say something else about a record: its other fields are no names, either."""
+"""Names of fields that describe a record otherwise; a record with one is not a map of names."""
 _ID = re.compile(r"/\w+/\w+|[A-Za-z]{0,2}\d+")
 _NO_TEXT = frozenset({"\\N", "nan", "NaN", "None", "null", "NULL", "<NA>", "N/A", "character(0)"})
-"""How a cell of nothing is written as text, by pandas, Python, R, databases and IMDb."""
+"""Spellings of a missing value in text, by pandas, Python, R, databases and IMDb."""
 _DEEPEST = 30
 
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """The names in each cell of a column."""
+    """The category names in each cell of a column."""
 
     names: list[list[str]]
-    """In ascending order, each once."""
+    """Names by cell, ascending and distinct."""
     separator: str | None
-    """At which plain texts were split."""
+    """Separator of names in plain text; None if there is none."""
 
 
 class CellError(ValueError):
@@ -53,20 +53,23 @@ class CellError(ValueError):
 def read_column(
     cells: Sequence[object], separator: str | None = None, field: str | None = None
 ) -> CategoryColumn:
-    """Read the names in every cell of a column, whose cells may be of different forms.
+    """Parse the names in every cell of a column; cells may differ in notation.
 
     Args:
-        cells: Of any types: text, numbers, lists, records, nothing.
-        separator: What stands between the names of a plain text; guessed when not given. Text in quotes is not split.
-        field: The field of records that holds a name; found among common ones when not given.
+        cells: Values of any type: text, numbers, lists, records, None.
+        separator: Separator of names in plain text; inferred if None. Quoted text is not split.
+        field: Field of records that holds the name; a common one if None.
+
+    Returns:
+        The names and the separator.
 
     Raises:
-        CellError: A cell looks like a list or a record and cannot be read, or a record has no name.
+        CellError: A cell looks like a list or a record and cannot be parsed, or a record has no name.
     """
     if any(isinstance(cell, bytes) for cell in cells):
         cells = [_decoded(cell, row) if isinstance(cell, bytes) else cell for row, cell in enumerate(cells)]
     separator = separator or _guessed_separator([cell for cell in cells if isinstance(cell, str)])
-    known: dict[str, list[str]] = {}  # most texts stand in many cells
+    known: dict[str, list[str]] = {}  # most texts occur in many cells
 
     def read(cell: object) -> list[str]:
         if not isinstance(cell, str):
@@ -78,17 +81,17 @@ def read_column(
     names: list[list[str]] = []
     try:
         for cell in cells:
-            names.append(read(cell))  # noqa: PERF401 - their number tells which cell is at fault
+            names.append(read(cell))  # noqa: PERF401 - the length gives the invalid cell
     except (CellError, MalformedError) as error:
         raise CellError(f"{_shown(cells[len(names)])} {error}", len(names)) from None
     return CategoryColumn(names, separator)
 
 
 def names_of(value: object, field: str | None = None, depth: int = 0) -> Iterator[str]:
-    """Iterate over the names in a value: of its elements, of its records, or itself.
+    """Iterate over the names in a value: those of its elements or records, or the value itself.
 
     Raises:
-        CellError: For a record without a name, or with one that has several.
+        CellError: A record has no name, or the value is nested too deeply.
     """
     if depth > _DEEPEST:
         raise CellError(f"is nested deeper than {_DEEPEST} levels")
@@ -109,7 +112,7 @@ def _decoded(cell: bytes, row: int = 0) -> str:
     try:
         return cell.decode()
     except UnicodeDecodeError:
-        raise CellError("holds bytes that are not UTF-8 text", row) from None
+        raise CellError("contains bytes that are not UTF-8 text", row) from None
 
 
 def as_text(value: object) -> str | None:
@@ -209,7 +212,7 @@ def _guessed_separator(texts: Sequence[str]) -> str | None:
 def _split(text: str, separator: str | None) -> list[str]:
     """Split a text at separators outside quotes."""
     if separator is None:
-        separator = "\0"  # no text holds it
+        separator = "\0"  # occurs in no text
     quote = r"'(?:[^'\\]|\\.)*'"
     if "'" in text and re.fullmatch(rf"\s*{quote}(\s*{re.escape(separator)}\s*{quote})+\s*", text, re.DOTALL):
         return [unquoted(one) for one in re.findall(quote, text, re.DOTALL)]

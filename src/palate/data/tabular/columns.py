@@ -39,7 +39,7 @@ _NAMES = {
     "dwell": "dwell dwell_time dwell_seconds",
     "year": "year release_year publication_year published_year original_publication_year year_of_publication",
 }
-"""Common names by role, the likeliest first. The sets that people publish have them so."""
+"""Common column names by role, likeliest first, collected from published datasets."""
 
 _EVENT = (
     "order|event|review|rating|purchase|transaction|invoice|visit|click|check_?in|interaction|creation|post|comment|"
@@ -64,20 +64,21 @@ _PATTERNS = {
         r"(?:.*_)?(?:genres?|categor(?:y|ies)|tags?|topics?|cuisines?)(?:_?(?:list|names?|labels?|array|str|text))?",
     ),
 }
-"""What other names look like, the likeliest first; with underscores between their words."""
+"""Patterns of other names by role, likeliest first; words are separated by underscores."""
 _NEVER = {
     "time": "released? publish(ed)? publication birth(day)? expir(y|ed|es)? deliver(y|ed)? due return(ed)? cancell?ed "
     "estimated scheduled zone timezone count number num hour dow prior duration since joined signup registration "
     "by is has was id",
     "category": "price age size count number num user by id is has",
 }
-"""Words that such a name must not have: a release's date is nobody's event."""
+"""Words by role that exclude a name: a release date is not an event's time."""
 
 
 def find_column(role: str, given: str | None, columns: Sequence[str], place: str) -> str | None:
-    """Find the column of a role: the given one, else the most likely by name, else None.
+    """Find the column of a role: the given one, else the likeliest by name, else None.
 
-    Raises :class:`DataError` when the given one is not there.
+    Raises:
+        DataError: The given column does not exist.
     """
     if given is not None:
         if given not in columns:
@@ -100,7 +101,7 @@ def _by_pattern(role: str, columns: Sequence[str]) -> str | None:
 
 
 def require_column(role: str, given: str | None, columns: Sequence[str], place: str) -> str:
-    """:func:`find_column` for a role that must be there."""
+    """Find the column of a role as :func:`find_column`; raises :class:`DataError` if there is none."""
     found = find_column(role, given, columns, place)
     if found is None:
         raise DataError(
@@ -143,13 +144,13 @@ _NOT_NOUNS = (
     "id ids uri url key code no number num uuid md5 index idx parent main primary list lists array str text string "
     "name names title label labels in of"
 )
-"""Words in a column's name that do not say what it is about."""
+"""Words in a column's name that are not the noun of its values."""
 _NOUNS = {"asin": "product", "sku": "product", "stock": "product", "prod": "product", "isbn": "book"}
 _NOUNS |= {"listed": "genre", "gmap": "place", "mal": "anime", "tra": "track", "art": "artist", "app": "app"}
 
 
 def _words(name: str) -> list[str]:
-    """Split a name into lower-case words, as in unixReviewTime, Date Read, review-date."""
+    """Split a name such as unixReviewTime, Date Read or review-date into lower-case words."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return re.sub(r"[\W_]+", " ", parted.lower()).split()
 

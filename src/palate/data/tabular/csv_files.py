@@ -1,15 +1,15 @@
-"""CSV files: dialect detection, columns in batches, and line numbers of rows.
+"""Reads CSV files: dialect detection, columns in batches, and line numbers of rows.
 
-What a CSV file means is what Python's ``csv`` module reads in it. The batches are parsed by pyarrow, whose rules
-are the same: a quote opens a field only at its start, a doubled quote is one quote, text behind a closing quote
-belongs to the field. (Where two blocks of 8 MiB meet inside quotes, pyarrow may leave out the line feed behind a
-carriage return; what reads the texts takes both for a blank.) Polars' reader is not used: it splits rows differently
-when only some columns are asked for, and silently loses rows behind a bare quote in any of the others.
+The reference is Python's ``csv`` module. Batches are parsed by pyarrow, which has the same rules: a quote opens a
+field only at its start, a doubled quote is one quote, and text after a closing quote belongs to the field. (Where two
+blocks of 8 MiB meet inside quotes, pyarrow may drop the line feed after a carriage return; readers of the texts treat
+both as a blank.) Polars' reader is not used: it splits rows differently when only some columns are requested, and
+silently loses rows after a bare quote in any other column.
 
-Whether no row went missing is checked at run time, too, against the number of lines. Where there are more of
-them than rows (line breaks inside quotes, blank lines), the ``csv`` module reads the file as well; it must find as
-many rows, and no quoted field that spans lines and is then followed by other text, as where a stray quote has
-swallowed the rows up to the next one. Rows of a wrong width are left out, where that is wanted, by the ``csv`` module.
+The number of rows is checked against the number of lines. If there are more lines than rows (line breaks inside
+quotes, blank lines), the ``csv`` module parses the file as well: it must find as many rows, and no quoted field that
+spans lines and is followed by other text, as when a stray quote swallows the rows up to the next one. Rows with a
+wrong number of fields are skipped, if allowed, by the ``csv`` module.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from palate.errors import DataError
 _SEPARATORS = ",\t;|"
 _TWO_COLONS = "::"
 _STAND_IN = "\x1f"
-"""ASCII's unit separator, which stands for ``::`` while a file is parsed: parsers split at one character."""
+"""ASCII's unit separator, which replaces ``::`` during parsing: parsers accept only one-character separators."""
 _BLOCK = 8 << 20
-"""Bytes that are parsed at a time, or a few more; no row may be longer."""
+"""Block size of the parser in bytes, which is also the maximum length of a row."""
 _BLOCK_SIZES = 1024
-"""How many sizes of blocks, up to two times :data:`_BLOCK`, are tried; see :func:`_block_size`."""
+"""Number of block sizes tried, up to twice :data:`_BLOCK`; see :func:`_block_size`."""
 _SLOW_BATCH = 100_000
 _DATA = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*\d{4}-\d\d-\d\d.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -52,19 +52,19 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """Given properties of CSV files."""
+    """Options for parsing CSV files."""
 
     columns: tuple[str, ...] = ()
-    """Names of the columns where the files have no header line."""
+    """Column names of files without a header line; empty if they have one."""
     double_colon_columns: tuple[tuple[str, ...], ...] = ()
-    """Names of the columns of files that ``::`` separates and that have no header line, by their number."""
+    """Column names of ``::``-separated files without a header line; the tuple with the file's number of columns."""
     quotes: bool = True
-    """Whether quotes may enclose a field."""
+    """Whether fields may be quoted."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one file is split into rows and fields."""
+    """Dialect of one file: how it is split into rows and fields."""
 
     separator: str
     quotes: bool
@@ -73,7 +73,7 @@ class Dialect:
 
     @property
     def delimiter(self) -> str:
-        """The one character that parsers split at."""
+        """The one-character separator for parsers."""
         return _STAND_IN if self.separator == _TWO_COLONS else self.separator
 
     def reader(self, lines: Iterator[str], strict: bool = False) -> Iterator[list[str]]:
@@ -86,7 +86,7 @@ class Dialect:
 
 
 def looks_like_data(columns: Sequence[str]) -> bool:
-    """Tell whether a header line holds a number or a date, as a row of a file without a header does."""
+    """Return whether a header line contains a number or a date, and therefore is a data row."""
     return any(_DATA.fullmatch(name) for name in columns)
 
 
@@ -95,20 +95,23 @@ def find_dialect(path: Path, options: CsvOptions) -> Dialect:
 
     Args:
         path: The file.
-        options: The columns' names, where the file is said to have no header line.
+        options: Given column names and quoting.
 
     Returns:
-        The dialect. Columns without a name are called ``""``.
+        The dialect. The name of an unnamed column is ``""``.
 
     Raises:
-        DataError: The file is empty, or its header names a column twice or is no text.
+        DataError: The file is empty, its header has a duplicate column or is not text, or the number of given columns
+            differs.
     """
     line, first = next(((n, one) for n, one in enumerate(text_lines(path), 1) if one.strip()), (0, ""))
     if not first:
-        raise DataError("the file is empty; a header line with the columns' names is expected", path)
+        raise DataError("the file is empty; expected a header line with the column names", path)
     check_text(first, path, line)
     if "\0" in first:
-        raise DataError("the line holds NUL bytes, as UTF-16 text does; save the file as UTF-8", path, line)
+        raise DataError(
+            "the line contains NUL bytes, as UTF-16 text does; save the file as UTF-8", path, line
+        )
     two_colons = first.count(_TWO_COLONS) > 1
     separator = _TWO_COLONS if two_colons else max(_SEPARATORS, key=first.count)
     dialect = Dialect(separator, options.quotes and not two_colons, (), has_header=False)
@@ -147,15 +150,15 @@ def read_csv(
 
     Args:
         path: The file.
-        dialect: What :func:`find_dialect` found.
+        dialect: The file's dialect, from :func:`find_dialect`.
         wanted: The columns to read.
-        skipped: Whether rows with more or fewer fields than there are columns are left out, and their count.
+        skipped: Whether rows with a wrong number of fields may be skipped; counts them.
 
     Yields:
         The wanted columns as text, null where a field is empty.
 
     Raises:
-        DataError: A row cannot be read (with its line), or a quote swallowed other rows.
+        DataError: A row is invalid (with its line), or an unclosed quote swallowed other rows.
     """
     block = _block_size(path) if dialect.quotes else _BLOCK
     if block is None:
@@ -182,10 +185,10 @@ def read_csv(
 
 
 def csv_rows(path: Path, dialect: Dialect, skipped: SkippedRows) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that :func:`read_csv` reads, slowly, with the line that each begins on.
+    """Yield the rows of :func:`read_csv` with the line where each begins; slower.
 
     Raises:
-        DataError: A row has the wrong number of fields and is not to be skipped, or a quote swallowed other rows.
+        DataError: A row has a wrong number of fields and may not be skipped, or an unclosed quote swallowed rows.
     """
     records = _records(path, dialect)
     if dialect.has_header:
@@ -198,20 +201,20 @@ def csv_rows(path: Path, dialect: Dialect, skipped: SkippedRows) -> Iterator[tup
 
 
 def first_skipped_row(path: Path, dialect: Dialect) -> DataError | None:
-    """Return what is wrong with the first row that :func:`read_csv` leaves out."""
+    """Return the error of the first row that :func:`read_csv` skips; None if it skips none."""
     odd = (one for one in _records(path, dialect) if len(one[1]) != len(dialect.columns))
     return next((_wrong_width(path, dialect, line, row) for line, row in odd), None)
 
 
 def _wrong_width(path: Path, dialect: Dialect, line: int, row: list[str]) -> DataError:
-    where = "the header has" if dialect.has_header else "there are columns for"
-    return DataError(f"{len(row)} fields where {where} {len(dialect.columns)}", path, line)
+    where = "in the header" if dialect.has_header else "there are columns"
+    return DataError(f"found {len(row)} fields, expected {len(dialect.columns)} as {where}", path, line)
 
 
 def _read_slowly(
     path: Path, dialect: Dialect, wanted: Sequence[str], skipped: SkippedRows, start: int
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows from ``start`` on by the ``csv`` module, without those that have a wrong number of fields."""
+    """Yield the rows from ``start`` on, parsed by the ``csv`` module, without rows of a wrong number of fields."""
     places = [dialect.columns.index(name) for name in wanted]
     rows = islice(csv_rows(path, dialect, skipped), start, None)
     while batch := list(islice(rows, _SLOW_BATCH)):
@@ -224,10 +227,10 @@ def _read_slowly(
 
 
 def _block_size(path: Path) -> int | None:
-    """Return a size for pyarrow's blocks at which none ends within a CRLF, or None where no size was found.
+    """Return a block size for pyarrow at which no block ends inside a CRLF, or None if no size was found.
 
-    A line feed at the start of a block is dropped by pyarrow where the block before ends with a carriage return,
-    even if both stand in quotes. Only files of gigabytes with quotes, whose lines end with CRLF, have no such size.
+    pyarrow drops a line feed at the start of a block if the previous block ends with a carriage return, even inside
+    quotes. Only files of several gigabytes with quotes and CRLF line ends have no such size.
     """
     sizes = [_BLOCK + at for at in range(0, _BLOCK, _BLOCK // _BLOCK_SIZES | 1)]
     begin, last, quotes = 0, b"", False
@@ -251,8 +254,8 @@ def _block_size(path: Path) -> int | None:
 def _open(path: Path, dialect: Dialect, positions: list[str], block: int) -> Iterator[pa.RecordBatch]:
     """Parse the columns at some positions as text.
 
-    pyarrow works in threads of its own, which may outlive an error. None of them may call Python, which aborts when
-    it ends meanwhile: so the stream is pyarrow's own, and no Python function decides about bad rows.
+    pyarrow's threads may outlive an error and must not call Python, which would abort if it exits meanwhile: the
+    stream is therefore pyarrow's, and no Python callback handles invalid rows.
     """
     stream = open_stream(path)
     if dialect.separator == _TWO_COLONS:
@@ -280,7 +283,7 @@ def _open(path: Path, dialect: Dialect, positions: list[str], block: int) -> Ite
 
 
 def _records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Every row with the line that it begins on; blank lines are none."""
+    """Yield every row with the line where it begins, without blank lines."""
     held: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -306,7 +309,7 @@ def _records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_quotes(path: Path, dialect: Dialect, begin: int, lines: list[str], row: list[str]) -> None:
-    """Raise :class:`DataError` unless the quotes of a row of several lines are as CSV wants them."""
+    """Raise :class:`DataError` unless the quotes of a row that spans several lines are valid CSV."""
     try:
         next(dialect.reader(iter(lines), strict=True))
     except csv.Error as error:
@@ -316,7 +319,7 @@ def _check_quotes(path: Path, dialect: Dialect, begin: int, lines: list[str], ro
             begin = end - breaks + row[-1].endswith(("\n", "\r"))
             raise _unclosed(path, begin, "a quote opens here and is never closed") from error
         raise _unclosed(
-            path, begin, f"a quote opens here and is closed on line {end} with text behind it"
+            path, begin, f"a quote opens here and is closed on line {end} with text after it"
         ) from error
 
 
@@ -332,7 +335,7 @@ def _check_rows(path: Path, dialect: Dialect, rows: int) -> None:
     found = sum(1 for _ in _records(path, dialect))
     if found != rows:
         raise DataError(
-            f"Python's csv module reads {found:,} rows in it and pyarrow {rows:,}; save the file anew, "
+            f"Python's csv module reads {found:,} rows and pyarrow {rows:,}; save the file again, "
             "or as Parquet",
             path,
         )
@@ -347,6 +350,6 @@ def _first_fault(path: Path, dialect: Dialect, error: Exception) -> DataError:
         check_text(text, path, line)
         if len(text) > _BLOCK // 2:
             return DataError(
-                f"a row of {len(text):,} characters; at most {_BLOCK // 2:,} are read", path, line
+                f"the row has {len(text):,} characters, expected at most {_BLOCK // 2:,}", path, line
             )
     return DataError(f"cannot be read as CSV: {str(error).splitlines()[0]}", path)

@@ -20,13 +20,14 @@ from palate.data.tabular.times import Times, find_times
 from palate.data.tabular.values import as_numbers
 from palate.errors import DataError
 from palate.schema import Feedback, Indices
+from palate.words import counted
 
 _SAMPLE = 10_000
 
 
 @dataclass(frozen=True)
 class EventColumns:
-    """Columns by role; without ratings, ``value`` is a weight or None, or events have types or dwell times."""
+    """Column names by role; with implicit feedback, ``value`` is a weight or None, or events have types or dwells."""
 
     user: str
     item: str
@@ -44,12 +45,12 @@ class EventColumns:
 
     @property
     def value_role(self) -> str:
-        """What the value is called."""
+        """Name of the value's role: "rating" or "weight"."""
         return "rating" if self.feedback == "ratings" else "weight"
 
     @property
     def by_role(self) -> dict[str, str]:
-        """The columns that are read."""
+        """Names of the columns that are read, by role."""
         roles = {
             "user": self.user,
             "item": self.item,
@@ -64,7 +65,7 @@ class EventColumns:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Events in the order of the files, by indices into ids that ascend."""
+    """Events in file order, with indices into ascending ids."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -84,12 +85,12 @@ def find_event_columns(
 
     Args:
         files: The event files.
-        own: Columns that the user named.
-        faults: Told of every column that is needed and cannot be told.
-        say: Told of a column that may hold event types and is not read so.
+        own: Given column names.
+        faults: Collects an error for every required column that is not found.
+        say: Called with a message about a column that may hold event types but is not read as such.
 
     Returns:
-        The columns; None when there were faults.
+        The columns; None if there are errors.
     """
     columns, place = list(files.schema), str(files.paths[0])
     before = Faults()
@@ -123,22 +124,22 @@ def _asks_for_types(own: OwnData) -> bool:
 
 
 def _check_without_ratings(own: OwnData) -> None:
-    """Raise :class:`DataError` where events are to be read by their types and by another value, too."""
+    """Raise :class:`DataError` if events are to be read both by their types and by another value."""
     other = next((name for name in ("rating", "weight") if getattr(own, name) is not None), None)
     if other is not None:
         raise DataError(
-            f"events are read by their types and dwell times, or by --{other}-col; give one of them"
+            f"events are weighted by their types and dwell times, or by --{other}-col; give only one of them"
         )
     if own.feedback == "ratings":
         raise DataError(
-            "--feedback ratings reads events by their ratings, not by types and dwell times; leave one out"
+            "--feedback ratings takes the values of ratings, not of types and dwell times; leave one out"
         )
 
 
 def _find_type_columns(
     files: RowFiles, own: OwnData, faults: Faults, say: Callable[[str], None]
 ) -> tuple[str | None, str | None]:
-    """Find the columns of event types and dwell times: types are guessed where all values are known ones."""
+    """Find the columns of event types and dwell times; a type column is inferred only if all its values are known."""
     columns, place = list(files.schema), str(files.paths[0])
     if own.weight is not None:
         return None, None
@@ -151,7 +152,7 @@ def _find_type_columns(
 
 
 def _holds_types(files: RowFiles, column: str, own: OwnData, say: Callable[[str], None]) -> bool:
-    """Whether the first rows have several types, all with a weight."""
+    """Return whether the first rows have several event types, all with a weight."""
     if files.schema[column].is_nested():
         return False
     sample, _ = files.read([column], lambda batch: batch.table, max_rows=_SAMPLE)
@@ -161,8 +162,8 @@ def _holds_types(files: RowFiles, column: str, own: OwnData, say: Callable[[str]
     )
     if weights and unknown:
         say(
-            f"{column} is not taken for types of events, as no weight is known of {unknown[0]!r}: if it holds types, "
-            f"say --event-type {column}, and their --event-weights"
+            f"{column} is not read as event types, because {unknown[0]!r} has no known weight; if it has event types, "
+            f"give --event-type {column} and their --event-weights"
         )
     return len(weights) > 1 and not unknown
 
@@ -170,20 +171,20 @@ def _holds_types(files: RowFiles, column: str, own: OwnData, say: Callable[[str]
 def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Events:
     """Read all events.
 
-    A row is bad without a user, an item or, where there are, an event type, with a value that is no number (or, as a
-    weight, not above 0), with a dwell time that is no number from 0, with a
-    time that is none or in another unit than most, or with another number of fields than its file has columns.
+    A row is invalid if the user, the item or, if there is such a column, the event type is missing; if the value is
+    not a number (or, as a weight, not above 0); if the dwell time is not a number of at least 0; if the time is
+    invalid or in another unit than most; or if the number of fields differs from the number of columns.
 
     Args:
-        files: The files; they say whether bad rows are left out.
-        columns: Which columns to read.
-        say: Told how times are read, and which rows are left out.
+        files: The files, with the setting whether invalid rows are skipped.
+        columns: The columns to read.
+        say: Called with messages about the format of times and about skipped rows.
 
     Returns:
-        The events, in the order of the files.
+        The events, in file order.
 
     Raises:
-        DataError: There are no events, a row is bad and is not to be left out, or ids have lost digits.
+        DataError: There are no events, a row is invalid and may not be skipped, or ids have lost digits.
     """
     _check_not_nested(files, columns)
     times = _find_times(files, columns, say)
@@ -202,9 +203,7 @@ def read_events(files: RowFiles, columns: EventColumns, say: Callable[[str], Non
 
 def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], None]) -> Times | None:
     if columns.time is None:
-        say(
-            "there is no column of times: the order of the files is the order of time (name it with --time-col)"
-        )
+        say("there is no time column: events are taken in file order (name the column with --time-col)")
         return None
     sample, _ = files.read([columns.time], lambda batch: batch.table, max_rows=_SAMPLE)
     times = find_times(columns.time, sample[columns.time], files.paths[0])
@@ -213,7 +212,7 @@ def _find_times(files: RowFiles, columns: EventColumns, say: Callable[[str], Non
 
 
 def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.DataFrame:
-    """Convert a batch to the columns user, item, value and time, with text ids as categoricals."""
+    """Convert a batch to the columns user, item, value, time, type, dwell and review; text ids are categoricals."""
     table, path = batch.table, batch.path
     ids = [read_ids(table[name], path) for name in (columns.user, columns.item)]
     user, item = (one.cast(pl.Categorical) if one.dtype == pl.String else one for one in ids)
@@ -232,7 +231,7 @@ def _converted(batch: Batch, columns: EventColumns, times: Times | None) -> pl.D
 
 
 def _type_names(column: pl.Series) -> pl.Series:
-    """Normalise event types, null where there is none."""
+    """Normalise event types; null where there is none."""
     texts = column.cast(pl.String)
     found = [text for text in texts.unique() if text is not None and text.strip()]
     names = [type_name(text) for text in found]
@@ -241,13 +240,13 @@ def _type_names(column: pl.Series) -> pl.Series:
 
 
 def _texts(column: pl.Series) -> pl.Series:
-    """Read texts without the blanks around them, null where nothing is left."""
+    """Strip texts; null where nothing is left."""
     stripped: pl.Series = column.cast(pl.String).str.strip_chars()
     return stripped.set(stripped == "", None)
 
 
 def seconds_of(column: pl.Series, path: Path) -> pl.Series:
-    """Read dwell times: null where there is none, NaN where a value is no number of seconds."""
+    """Parse dwell times in seconds: null where there is none, NaN where a value is invalid."""
     seconds: pl.Series = as_numbers(column, path).fill_nan(None)
     there = column.is_not_null()
     if column.dtype == pl.String:
@@ -262,7 +261,7 @@ def _check_not_nested(files: RowFiles, columns: EventColumns) -> None:
         if files.schema[name].is_nested():
             path, line = files.first_nested(name)
             raise DataError(
-                f"column {name!r} of the {role} holds lists or objects, expected a text or a number",
+                f"column {name!r} of the {role} contains lists or objects, expected text or numbers",
                 path,
                 line,
             )
@@ -286,7 +285,7 @@ def _without_bad_rows(
     rows = bad.arg_true()
     faults = [_fault(int(rows[0]), files, columns, times)] if len(rows) else []
     if faults and not files.skip_bad_rows:
-        raise DataError(f"{faults[0]}; put it right, or leave such rows out with --skip-bad-rows")
+        raise DataError(f"{faults[0]}; correct it, or skip such rows with --skip-bad-rows")
     if skipped:
         faults += [error for error in [files.first_skipped()] if error is not None]
     if not faults and len(table):
@@ -296,7 +295,7 @@ def _without_bad_rows(
         raise DataError("no events; expected at least one row that can be read", files.paths[0])
     order = {path: number for number, path in enumerate(files.paths)}
     first = min(faults, key=lambda error: (order.get(error.path or files.paths[0], 0), error.line or 0))
-    say(f"left out {len(rows) + skipped:,} bad rows, the first is {first}")
+    say(f"skipped {counted(len(rows) + skipped, 'bad row')}, the first is {first}")
     return table, len(rows) + skipped
 
 
@@ -309,10 +308,10 @@ def _fault(row: int, files: RowFiles, columns: EventColumns, times: Times | None
 
 
 def complaint_of(found: Mapping[str, object], columns: EventColumns, times: Times | None, path: Path) -> str:
-    """Say why a row cannot be read, whose values are ``found``."""
+    """Describe why the row with the values ``found`` is invalid."""
     for role, name in columns.by_role.items():
         if role in ("dwell", "review"):
-            continue  # an event may have none
+            continue  # optional
         if found[name] is None or not str(found[name]).strip() or found[name] != found[name]:
             return f"no {role} in column {name!r}"
     if columns.value is not None:
@@ -322,7 +321,7 @@ def complaint_of(found: Mapping[str, object], columns: EventColumns, times: Time
         if columns.feedback == "implicit" and number <= 0:
             return f"the weight {found[columns.value]!r} is not above 0"
     if columns.dwell is not None and seconds_of(pl.Series([found[columns.dwell]]), path).is_nan().any():
-        return f"the dwell {found[columns.dwell]!r} is no number of seconds from 0"
+        return f"the dwell {found[columns.dwell]!r} is not a number of seconds, at least 0"
     if times is not None and columns.time is not None:
         return times.complaint(found[columns.time])
     return f"cannot be read as an event: {found}"

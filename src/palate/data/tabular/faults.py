@@ -1,4 +1,4 @@
-"""Collects several errors to report them together."""
+"""Collection of several errors, which are reported together."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Faults:
         return bool(self._errors)
 
     def add(self, error: DataError) -> None:
-        """Keep an error for :meth:`check`."""
+        """Add an error."""
         self._errors.append(error)
 
     def extend(self, others: Faults) -> None:
-        """Keep all errors of others."""
+        """Add all errors of another collection."""
         self._errors += others._errors
 
     def catch(self, step: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found | None:
-        """Return what a step gives, or None when it raises :class:`DataError`, which is kept."""
+        """Call a step and return its result; if it raises :class:`DataError`, add the error and return None."""
         try:
             return step(*args, **kwargs)
         except DataError as error:
@@ -38,14 +38,14 @@ class Faults:
             return None
 
     def check(self) -> None:
-        """Raise what was collected, as one error of one line."""
+        """Raise the collected errors as one, with a one-line message; do nothing if there are none."""
         if len(self._errors) == 1:
             raise self._errors[0]
         if self._errors:
             raise DataError("; ".join(self._parts()))
 
     def _parts(self) -> list[str]:
-        """Format the messages, without repeating a file's name and columns in consecutive ones."""
+        """Format the messages without repeating file names and column lists in consecutive ones."""
         parts = []
         for number, error in enumerate(self._errors):
             text = str(error)

@@ -1,4 +1,4 @@
-"""Files of rows: CSV, JSON lines, Parquet and sequences, compressed or not, several as one table read in batches."""
+"""Reads CSV, JSON lines, Parquet and sequence files, plain or compressed: several files as one table, in batches."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ _COMPRESSED = (".gz", ".zst", ".bz2")
 _BATCH = 1 << 17
 _PLAIN_CSV = CsvOptions()
 _JSON_TYPES = [pl.Boolean(), pl.String(), NESTED, pl.List(pl.String())]
-"""The types of JSON fields; one that has several has the last of them."""
+"""Types of JSON fields, ascending; a field with several types has the highest."""
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of one file."""
+    """A batch of rows of one file."""
 
     path: Path
     table: pl.DataFrame
@@ -65,20 +65,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class RowFiles:
-    """Files of one format, read one after the other; columns are found by name in each."""
+    """Files of one format, concatenated; columns are matched by name."""
 
     paths: tuple[Path, ...]
     format: Format
     csv: CsvOptions = _PLAIN_CSV
     skip_bad_rows: bool = False
-    """Leave out rows that cannot be split into fields."""
+    """Skip rows that cannot be split into fields."""
 
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
-        """The named columns of the first file, or the fields of all JSON lines.
+        """Types of the named columns of the first file, or of the fields of all JSON lines.
 
-        CSV has text only; of JSON lines, lists stay lists, objects are :data:`NESTED` and all
-        else is text.
+        CSV columns are text; JSON fields are booleans, lists, objects (:data:`NESTED`) or text.
         """
         if self.format == "csv":
             return {name: pl.String() for name in self._dialect(self.paths[0]).columns if name}
@@ -95,7 +94,7 @@ class RowFiles:
 
     @property
     def first_line_looks_like_data(self) -> bool:
-        """Whether what should be the columns' names holds numbers or dates, as where there is no header line."""
+        """Whether the header line contains numbers or dates, which means that there is none."""
         if self.format != "csv":
             return False
         dialect = self._dialect(self.paths[0])
@@ -103,26 +102,26 @@ class RowFiles:
 
     @property
     def without_header(self) -> list[Path]:
-        """The files whose columns are named by :attr:`csv`, not by a header line."""
+        """The files without a header line, whose columns are named by :attr:`csv`."""
         return [path for path in self.paths if self.format == "csv" and not self._dialect(path).has_header]
 
     def no_header(self, advice: str = "") -> DataError:
-        """Return the error for data where the names of columns are looked for."""
+        """Create the error for data in place of a header line."""
         return DataError(
-            f"the first line holds data, not the names of columns: {', '.join(map(repr, self.schema))}; "
-            f"{advice and advice + ', or '}put a line with the names above it",
+            f"the first line contains data, not column names: {', '.join(map(repr, self.schema))}; "
+            f"{advice and advice + ', or '}add a header line with the names",
             self.paths[0],
         )
 
     def batches(self, columns: Sequence[str], skipped: SkippedRows | None = None) -> Iterator[Batch]:
-        """Yield all rows in the order of the files.
+        """Yield all rows in file order.
 
         Args:
             columns: Columns of :attr:`schema` to read.
-            skipped: Counts the rows that are left out.
+            skipped: Counter of skipped rows.
 
         Raises:
-            DataError: A row cannot be read, a column is missing from a file, or holds another type there.
+            DataError: A row cannot be parsed, or a column is missing or has another type in one of the files.
         """
         self._check_columns(columns)
         skipped = skipped or self._skipped()
@@ -133,15 +132,15 @@ class RowFiles:
     def read(
         self, columns: Sequence[str], convert: Callable[[Batch], pl.DataFrame], max_rows: int | None = None
     ) -> tuple[pl.DataFrame, int]:
-        """Read all rows, or the first ``max_rows``, each batch converted as soon as it is read.
+        """Read all rows, or the first ``max_rows``, converting each batch as it is read.
 
         Args:
             columns: Columns of :attr:`schema` to read.
-            convert: Turns a batch into what is kept of it; has the same columns and types for every batch.
-            max_rows: How many rows are enough; None for all.
+            convert: Converts a batch; the result has the same columns and types for every batch.
+            max_rows: Maximum number of rows; None for all.
 
         Returns:
-            The converted rows, and how many were left out because they cannot be split into fields.
+            The converted rows, and the number of rows skipped because they cannot be split into fields.
 
         Raises:
             DataError: As :meth:`batches`.
@@ -159,7 +158,7 @@ class RowFiles:
         return table if max_rows is None else table.head(max_rows), skipped.count
 
     def row(self, number: int, columns: Sequence[str]) -> dict[str, object]:
-        """Return the values of one row of :meth:`batches`."""
+        """Return the values of a row by its number in :meth:`batches`, from 0."""
         for batch in self.batches(columns):
             if number < len(batch.table):
                 return batch.table.row(number, named=True)
@@ -167,7 +166,7 @@ class RowFiles:
         raise IndexError(number)
 
     def line_of(self, number: int) -> tuple[Path, int | None]:
-        """Return the file and, where the format has lines, the line on which a row of :meth:`batches` begins."""
+        """Return the file and the first line of a row of :meth:`batches`; no line if the format has none."""
         for path in self.paths:
             if self.format == "parquet":
                 rows = pa.parquet.read_metadata(path).num_rows
@@ -181,7 +180,7 @@ class RowFiles:
         return self.paths[-1], None
 
     def first_skipped(self) -> DataError | None:
-        """Return what is wrong with the first row that is left out because it cannot be split into fields."""
+        """Return the error of the first row skipped because it cannot be split into fields; None if there is none."""
         for path in self.paths:
             if self.format == "csv":
                 error = csv_files.first_skipped_row(path, self._dialect(path))
@@ -194,7 +193,7 @@ class RowFiles:
         return None
 
     def first_nested(self, column: str) -> tuple[Path, int | None]:
-        """Return where a JSON field that should hold a text or a number first holds a list or an object."""
+        """Return the file and line where a JSON field first holds a list or an object."""
         for path in self.paths if self.format == "jsonl" else ():
             line = json_lines.first_nested(path, column, self._skipped())
             if line is not None:
@@ -229,19 +228,19 @@ class RowFiles:
             yield from (line for line, _, items in sequence_lines(path, self._skipped()) for _ in items)
 
     def _check_columns(self, columns: Sequence[str]) -> None:
-        """Raise :class:`DataError` for a file that lacks one of the columns, or has another type in it."""
+        """Raise :class:`DataError` for a file in which a column is missing or has another type."""
         for path in self.paths[1:] if self.format in ("csv", "parquet") else ():
             here = RowFiles((path,), self.format, self.csv).schema
             for name in columns:
                 if name not in here:
                     raise DataError(
-                        f"no column {name!r}, as {self.paths[0].name} has; there are {', '.join(map(repr, here))}",
+                        f"no column {name!r} as in {self.paths[0].name}; there are {', '.join(map(repr, here))}",
                         path,
                     )
                 if _family(here[name]) != _family(self.schema[name]):
                     raise DataError(
-                        f"column {name!r} holds {here[name]}, but {self.schema[name]} in {self.paths[0].name}; "
-                        "write both as one type",
+                        f"column {name!r} has type {here[name]}, but {self.schema[name]} in {self.paths[0].name}; "
+                        "write both with the same type",
                         path,
                     )
 
@@ -255,16 +254,16 @@ def find_row_files(
     """Find files by path or pattern.
 
     Args:
-        sources: Paths, or patterns with ``*``, ``?`` or ``[]``. What exists under the very name is never a pattern.
-        csv: How CSV files are read.
-        skip_bad_rows: Leave out rows that cannot be split into fields.
-        given: Their format; by their names' endings if None.
+        sources: Paths, or patterns with ``*``, ``?`` or ``[]``. The name of an existing file is never a pattern.
+        csv: Options for CSV files.
+        skip_bad_rows: Skip rows that cannot be split into fields.
+        given: Format of the files; inferred from their extensions if None.
 
     Returns:
-        The files in the order of the sources, those of a pattern by name, each once.
+        The distinct files in the order of the sources, those of a pattern sorted by name.
 
     Raises:
-        DataError: There is no such file, or one is empty, no file, or of another format than the first.
+        DataError: A file does not exist, is empty, is a folder, or has another format than the first.
     """
     paths = [path for source in sources for path in _found(source)]
     formats = {path: given or format_of(path) for path in paths}
@@ -291,7 +290,7 @@ def format_of(source: str | Path) -> Format | None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return the path with a leading ``~`` or ``~user`` replaced by that user's home folder, if there is one."""
+    """Expand a leading ``~`` or ``~user`` to that user's home folder, if there is one."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where there is no such user
 
 
@@ -303,7 +302,7 @@ def _found(source: str | Path) -> list[Path]:
         raise DataError(f"is a link to {path.readlink()}, which does not exist", path)
     found = [Path(one) for one in sorted(glob.glob(str(path)))]  # noqa: PTH207 - an absolute pattern is one, too
     if not found:
-        raise DataError("no such file, and no file that fits it as a pattern", source)
+        raise DataError("no such file, and no file matches it as a pattern", source)
     return found
 
 
@@ -332,11 +331,11 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _family(dtype: pl.DataType) -> str:
-    """Types that mean the same as ids, ratings or times."""
+    """Return the family of a type; types of one family are interchangeable as ids, ratings or times."""
     if dtype in _TEXT:
         return "text"
     if dtype.is_temporal():
         return "dates"
-    if dtype == pl.UInt64 or dtype.is_decimal():  # no type holds these and other numbers without loss
+    if dtype == pl.UInt64 or dtype.is_decimal():  # cannot be combined with other numbers without loss
         return str(dtype)
     return "numbers" if dtype.is_numeric() else str(dtype)

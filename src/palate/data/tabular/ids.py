@@ -1,4 +1,4 @@
-"""Ids of users and items, read in one way wherever they stand."""
+"""Parses ids of users and items uniformly from columns of any type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.data.tabular.files import RowFiles
 from palate.errors import DataError
 
 _MANTISSA = {"Float64": 53, "Float32": 24, "Float16": 11}
-"""Bits: a floating-point number up to two to this power holds every whole number."""
+"""Mantissa bits by type: whole numbers up to 2 to this power are exact."""
 _TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
 _ROUNDED = r"^[+-]?\d(?:\.\d+)?[eE]\+\d+$"
 """1.23457E+11, as a spreadsheet writes a long number."""
@@ -20,19 +20,19 @@ _ADVICE = "write the ids as text or as whole numbers"
 
 
 def read_ids(ids: pl.Series, path: Path) -> pl.Series:
-    """Read a column of ids.
+    """Parse a column of ids.
 
     Args:
-        ids: The column as the file holds it, [N].
+        ids: The column as stored in the file, [N].
         path: The file, for errors.
 
     Returns:
-        Whole numbers as Int64, or as UInt64 where the file has that, and all else as text without the blanks around
-        it, [N]. Null where there is no id, or an empty one. Floating-point numbers that are whole and small enough to
-        be exact are whole numbers: pandas makes them of whole numbers when one is missing.
+        Whole numbers as Int64 (UInt64 if stored as such), all else as stripped text, [N]; null where the id is missing
+        or empty. Floating-point numbers that are whole and exact count as whole numbers: pandas converts a column to
+        floats when a value is missing.
 
     Raises:
-        DataError: The column holds no ids, or ids that have lost digits.
+        DataError: The column has a type that cannot be ids, or its ids have lost digits.
     """
     dtype = ids.dtype
     if dtype.is_float():
@@ -49,20 +49,20 @@ def read_ids(ids: pl.Series, path: Path) -> pl.Series:
     try:
         text: pl.Series = ids.cast(pl.String).str.strip_chars()
     except pl.exceptions.PolarsError:
-        raise DataError(f"column {ids.name!r} holds bytes that are no UTF-8 text; {_ADVICE}", path) from None
+        raise DataError(f"column {ids.name!r} has bytes that are not UTF-8 text; {_ADVICE}", path) from None
     return text.set(text == "", None)
 
 
 def check_ids(column: str, ids: Iterable[str], files: RowFiles) -> None:
-    """Raise :class:`DataError`, with its line, for an id that has lost something on its way into the file.
+    """Raise :class:`DataError`, with its line, for an id that was damaged before it was written to the file.
 
-    These are numbers that a spreadsheet has rounded, like ``1.23457E+11``, and text with control characters or with
-    characters that could not be decoded.
+    These are numbers rounded by a spreadsheet, like ``1.23457E+11``, and text with control characters or undecodable
+    characters.
 
     Args:
-        column: The ids' column.
-        ids: The distinct ids in it.
-        files: The files that they are from.
+        column: Name of the id column.
+        ids: The distinct ids in the column.
+        files: The files with the column.
     """
     found = pl.Series([*ids], dtype=pl.String)
     found = found.filter(found.str.contains(f"{_ROUNDED}|{_UNPRINTABLE}"))
@@ -75,8 +75,8 @@ def check_ids(column: str, ids: Iterable[str], files: RowFiles) -> None:
             path, line = files.line_of(rows + int(at[0]))
             shown = batch.table[column][int(at[0])]
             raise DataError(
-                f"the id {shown!r} in column {column!r} is a rounded number, or has unprintable characters; "
-                f"other ids may have become the same; {_ADVICE}",
+                f"the id {shown!r} in column {column!r} is a rounded number or has unprintable characters, so that "
+                f"distinct ids may have become equal; {_ADVICE}",
                 path,
                 line,
             )
@@ -89,14 +89,14 @@ def _from_floats(ids: pl.Series, path: Path) -> pl.Series:
     fractional = present.filter(present != present.round())
     if len(fractional):
         raise DataError(
-            f"column {ids.name!r} holds {ids.dtype} with fractions, like {fractional[0]!r}, expected ids; {_ADVICE}",
+            f"column {ids.name!r} is {ids.dtype} with fractions, like {fractional[0]!r}, expected ids; {_ADVICE}",
             path,
         )
     large = present.filter(present.abs() >= 2.0**bits)
     if len(large):
         raise DataError(
-            f"column {ids.name!r} holds {ids.dtype} like {large[0]:.17g}, and above 2**{bits} such numbers have lost "
-            f"digits, so that ids run together; {_ADVICE} from the start",
+            f"column {ids.name!r} is {ids.dtype} with values like {large[0]:.17g}, and above 2**{bits} such numbers "
+            f"lose digits, so that distinct ids become equal; {_ADVICE} when the file is first created",
             path,
         )
     whole: pl.Series = present.cast(pl.Int64)
@@ -108,7 +108,7 @@ def _from_decimals(ids: pl.Series, path: Path) -> pl.Series:
     fractional = text.filter(text.str.contains(r"\.0*[1-9]"))
     if len(fractional):
         raise DataError(
-            f"column {ids.name!r} holds {ids.dtype} with fractions, like {fractional[0]}, expected ids; {_ADVICE}",
+            f"column {ids.name!r} is {ids.dtype} with fractions, like {fractional[0]}, expected ids; {_ADVICE}",
             path,
         )
     whole: pl.Series = text.str.replace(r"\..*$", "")

@@ -1,4 +1,4 @@
-"""Items from files of one's own: texts by column or template, and categories from a list or a separated text."""
+"""Reads items from item files or event files: texts by column or template, categories from lists or separated text."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from palate.schema import Item
 from palate.words import counted
 
 _ROW, _ROWS = "__row", "__rows"
-"""Columns beside those of the files."""
+"""Names of added columns: the first row of a version of an item, and its number of rows."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items, and what they and their categories are called."""
+    """The items, and the nouns for items and categories."""
 
     items: list[Item]
     item_noun: str
     category_noun: str
     report: dict[str, int]
     description: str | None = None
-    """Template of the descriptions, where the items have some."""
+    """Template of the descriptions; None if there are none."""
 
     def describes(self, column: str | None) -> bool:
-        """Whether a column is part of the descriptions."""
+        """Return whether a column is part of the descriptions."""
         return column is not None and f"{{{column}}}" in (self.description or "")
 
 
 @dataclass(frozen=True)
 class ItemColumns:
-    """Which columns tell what of an item; texts are templates like ``{name} by {author}``."""
+    """Columns by role; title and description are templates like ``{name} by {author}``."""
 
     item_id: str
     title: str
@@ -49,11 +49,11 @@ class ItemColumns:
     year: str | None
     category: str | None
     category_field: str | None
-    """The field of the categories' records that holds a name."""
+    """Field of the category records that holds the name."""
 
     @property
     def used(self) -> list[str]:
-        """The columns that are read, in ascending order."""
+        """Names of the columns that are read, ascending."""
         names = {self.item_id, *(name for name in (self.category, self.year) if name)}
         for template in (self.title, self.description or ""):
             names |= {name for _, name, _, _ in Formatter().parse(template) if name is not None}
@@ -61,16 +61,16 @@ class ItemColumns:
 
 
 def find_item_columns(files: RowFiles, own: OwnData, event_item: str, faults: Faults) -> ItemColumns | None:
-    """Tell which columns hold what.
+    """Find the columns of the item files.
 
     Args:
         files: The item files.
-        own: Columns that the user named.
-        event_item: The events' column of item ids.
-        faults: Told of every column that is needed and cannot be told.
+        own: Given column names.
+        event_item: Column of item ids in the event files.
+        faults: Collects an error for every required column that is not found.
 
     Returns:
-        The columns; None when there were faults.
+        The columns; None if there are errors.
     """
     columns, place = list(files.schema), str(files.paths[0])
     before = Faults()
@@ -91,23 +91,23 @@ def find_item_columns(files: RowFiles, own: OwnData, event_item: str, faults: Fa
 def read_catalogue(
     files: RowFiles, columns: ItemColumns, own: OwnData, event_item: str, say: Callable[[str], None]
 ) -> Catalogue:
-    """Read the items, in the order of the file; of those with the same id the first counts.
+    """Read the items in file order; of several rows with the same id the first is kept.
 
     Args:
         files: The item files.
-        columns: What :func:`find_item_columns` found.
-        own: What else the user said.
-        event_item: The events' column of item ids; its name says what an item is called.
-        say: Told which columns are read, and what is left out.
+        columns: The columns, from :func:`find_item_columns`.
+        own: Other settings.
+        event_item: Column of item ids in the event files; the noun for items is inferred from its name.
+        say: Called with messages about columns and skipped rows.
 
     Raises:
-        DataError: A row cannot be read, or there is none with an id.
+        DataError: A row cannot be parsed, or no row has an id.
     """
     place = str(files.paths[0])
     id_column, title, description, year = columns.item_id, columns.title, columns.description, columns.year
     category, field = columns.category, columns.category_field
     table, others, without_id = _distinct(files, id_column, columns.used)
-    if own.items is None:  # then a text may be about the event, as a review's is
+    if own.items is None:  # rows are events: a text may belong to the event, as a review does
         if own.title is None and _differs_by_event(title, id_column, table, others):
             say(f"{title} differs between the events of an item: not its title (--title-col)")
             title = f"{{{id_column}}}"
@@ -146,15 +146,15 @@ def read_catalogue(
     ]
     if not items:
         raise DataError("lists no items; expected at least one row with an id", place)
-    if own.items is None:  # an event without an item is a bad row
+    if own.items is None:  # an event without an item is an invalid row, counted elsewhere
         without_id = 0
     if without_id:
-        say(f"left out {counted(without_id, 'row')} of items without an id")
+        say(f"skipped {counted(without_id, 'row')} of items without an id")
     repeated = _repeated(table, others, own)
     _tell_repeated(repeated, others, files, say)
     items, dropped = _most_common(items, own.max_categories)
     if dropped:
-        say(f"kept the {own.max_categories} most common of {own.max_categories + dropped:,} categories")
+        say(f"kept the {own.max_categories} most frequent of {own.max_categories + dropped:,} categories")
     return Catalogue(
         items,
         own.item_noun or noun_of(event_item if noun_of(event_item) != "item" else id_column),
@@ -194,7 +194,7 @@ def _text(role: str, given: str | None, columns: list[str], place: str) -> str |
 def _category_column(
     given: str | None, files: RowFiles, others: set[str | None]
 ) -> tuple[str | None, str | None]:
-    """Find the category column, if there is one, and for ``genres.code`` the field of its records."""
+    """Find the category column, None if there is none, and for ``genres.code`` the field of its records."""
     columns, place = list(files.schema), str(files.paths[0])
     if given is not None and given not in columns:
         column, dot, field = given.partition(".")
@@ -208,11 +208,11 @@ def _category_column(
 
 
 def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Collect the rows that have an id, by what the used columns hold.
+    """Collect the distinct rows that have an id, by the used columns.
 
     Returns:
-        The first row of each id, and the rows that say something else of it, both in the order of the files.
-        ``_ROW`` is the row in the files, ``_ROWS`` how many rows hold just the same. Then how many have no id.
+        The first row of each id, and rows with other content for the same id, both in file order; then the number of
+        rows without an id. ``_ROW`` is the row number in the files, ``_ROWS`` the number of equal rows.
     """
     dtype = files.schema[id_column]
     if dtype.is_nested():
@@ -242,17 +242,17 @@ def _distinct(files: RowFiles, id_column: str, used: list[str]) -> tuple[pl.Data
 def _first_and_others(
     rows: pl.DataFrame, used: list[str], id_column: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Divide what the used columns hold into the first of each id and all that differs from it."""
+    """Split the distinct rows into the first of each id and all others."""
     versions = rows.group_by(used).agg(pl.col(_ROW).min(), pl.col(_ROWS).sum()).sort(_ROW)
     first = pl.col(id_column).is_first_distinct()
     return versions.filter(first), versions.filter(~first)
 
 
 def _repeated(first: pl.DataFrame, others: pl.DataFrame, own: OwnData) -> dict[str, int]:
-    """How many rows have an id that stands earlier, and how many of them say something else than its first row."""
+    """Count the rows whose id occurs earlier, and those of them whose content differs from the first row's."""
     conflicting = int(others[_ROWS].sum())
     same = int(first[_ROWS].sum()) - len(first)
-    if own.items is None:  # rows are events, and an item has one for each of its own
+    if own.items is None:  # rows are events, of which an item may have many
         same = 0
     return {"duplicate_items": same + conflicting, "conflicting_items": conflicting}
 
@@ -267,13 +267,13 @@ def _tell_repeated(
         path, line = files.line_of(int(others[_ROW][0]))
         place = f"{path}:{line}" if line is not None else str(path)
         conflict = f", {repeated['conflicting_items']:,} of them with other content (the first at {place})"
-    say(f"left out {counted(repeated['duplicate_items'], 'row')} of items that stand earlier{conflict}")
+    say(f"skipped {counted(repeated['duplicate_items'], 'row')} of items that occur earlier{conflict}")
 
 
 def _differs_by_event(
     template: str | None, id_column: str, first: pl.DataFrame, others: pl.DataFrame
 ) -> bool:
-    """Return whether most rows beyond an item's first say something new in a text, as reviews do."""
+    """Return whether a text differs in most of an item's rows, as a review does, and so belongs to the event."""
     if template is None:
         return False
     names = [name for name in columns_of(template, first.columns, "") if name != id_column]
@@ -319,15 +319,15 @@ def _categories(
     except CellError as error:
         path, line = files.line_of(int(table[_ROW][error.row]))
         raise DataError(
-            f"the categories in column {column!r} cannot be told: {error}; write them as a list or with a separator, "
-            f"or name the field that holds the name, like --category-col {column}.title",
+            f"the categories in column {column!r} cannot be parsed: {error}; write them as a list or with a "
+            f"separator, or give the field that holds the name, like --category-col {column}.title",
             path,
             line,
         ) from None
 
 
 def _most_common(items: list[Item], most: int) -> tuple[list[Item], int]:
-    """Keep the ``most`` frequent categories; returns the items and the number of dropped categories."""
+    """Keep the ``most`` most frequent categories; returns the items and the number of dropped categories."""
     count = Counter(name for item in items for name in item.categories)
     if len(count) <= most:
         return items, 0

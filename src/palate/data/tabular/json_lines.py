@@ -1,6 +1,6 @@
-"""JSON lines: one object a line, read by Python's ``json`` module, with fractions as the text that is in the file.
+"""Reads JSON lines, one object per line, with Python's ``json`` module; numbers with fractions are kept as text.
 
-No digit of a number is lost: 2**63 + 1 and 101463350189962023000 are ids like any other.
+No digit of a number is lost: 2**63 + 1 and 101463350189962023000 are valid ids.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _BATCH = 100_000
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 NESTED = pl.Struct([])
-"""The type of a field that holds objects; they are read as JSON text."""
+"""Type of a field with objects, which are read as JSON text."""
 
 
 def find_fields(path: Path, skipped: SkippedRows) -> dict[str, pl.DataType]:
-    """Tell the fields of a file's objects, of all of them: a field may be missing from many.
+    """Infer the fields and their types from all objects of a file; a field may be missing from many objects.
 
     Args:
         path: The file.
-        skipped: Whether lines that hold no object are left out.
+        skipped: Whether lines without an object may be skipped.
 
     Returns:
-        By name: a list of text where the field is ever a list, :data:`NESTED` where it is ever an object, true and
-        false where it is never anything else, and else text.
+        Type by field name: list of text if any value is a list, otherwise :data:`NESTED` if any is an object,
+        otherwise boolean if all values are, otherwise text.
     """
     fields: dict[str, pl.DataType] = {}
     known: set[tuple[Any, ...]] = set()
@@ -55,14 +55,14 @@ def read_json_lines(
 
     Args:
         path: The file.
-        wanted: Fields to read, with the types that :func:`find_fields` told.
-        skipped: Whether lines that hold no object are left out, and their count.
+        wanted: Fields to read, with their types from :func:`find_fields`.
+        skipped: Whether lines without an object may be skipped; counts them.
 
     Yields:
-        The wanted fields, as text or as lists of text; null where one is missing, null or NaN.
+        The wanted fields, as text, booleans or lists of text; null where one is missing, null or NaN.
 
     Raises:
-        DataError: A line holds no JSON object.
+        DataError: A line is not a JSON object and may not be skipped.
     """
     rows = json_rows(path, skipped)
     while batch := [record for _, record in islice(rows, _BATCH)]:
@@ -70,10 +70,10 @@ def read_json_lines(
 
 
 def json_rows(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each object with its line; blank lines are none.
+    """Yield each object with its line number; blank lines are ignored.
 
     Raises:
-        DataError: A line holds something else and is not to be skipped.
+        DataError: A line is not a JSON object and may not be skipped.
     """
     for number, line in enumerate(text_lines(path), 1):
         if line.isspace():
@@ -88,7 +88,7 @@ def json_rows(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, dict[str,
 
 
 def first_skipped_line(path: Path) -> DataError | None:
-    """Return what is wrong with the first line that :func:`read_json_lines` leaves out."""
+    """Return the error of the first line that :func:`read_json_lines` skips; None if it skips none."""
     try:
         for _ in json_rows(path, SkippedRows(allowed=False)):
             pass
@@ -110,7 +110,7 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
         raise DataError(
             f"not valid JSON: {error.msg}; expected one object on each line", path, number
         ) from error
-    except ValueError as error:  # a key that stands twice, or Python's limit on the digits of a number
+    except ValueError as error:  # a duplicate key, or Python's limit on the digits of a number
         raise DataError(f"not valid JSON: {error}", path, number) from error
     except RecursionError:
         raise DataError("not valid JSON: nested too deeply", path, number) from None
@@ -118,19 +118,21 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
         raise DataError('expected an object on each line, like {"user_id": 1, "item_id": 2}', path, number)
     if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
         raise DataError(
-            "a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character", path, number
+            "a text contains half of a surrogate pair (\\ud800 to \\udfff), expected valid Unicode",
+            path,
+            number,
         )
     return found
 
 
 def _number(text: str) -> str:
-    """Convert 12.0 to 12, as integers are written by floating-point writers."""
+    """Convert 12.0 to 12: integers from a floating-point column."""
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
 
 
 def _constant(name: str) -> str | None:
-    """NaN is how Python and pandas write a number that is missing."""
+    """Convert NaN, which Python and pandas write for a missing number, to None."""
     return None if name == "NaN" else name
 
 

@@ -1,4 +1,4 @@
-"""Reads event and item files as a raw dataset."""
+"""Reads event and item files, and combines them to the raw data of a dataset."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from palate.tasks.verbalizer import verbalizer_of
 from palate.words import counted
 
 OFTEN, SELDOM = 1.25, 0.75
-"""Thresholds of the label rule without ratings: multiples of a category's share of the training users' histories."""
+"""Thresholds of the label rule with implicit feedback: multiples of a category's mean share of training histories."""
 
 
 def read_own(
     sources: Sequence[str | Path], own: OwnData, descriptions: Path | None, rules: Rules, say: Report
 ) -> Raw:
-    """Read event files and items; raises :class:`DataError` for what cannot be read or told."""
+    """Read event and item files; raises :class:`DataError` for invalid files and columns that are not found."""
     event_files = find_row_files(sources, own.event_csv, own.skip_bad_rows, own.format)
     item_files = event_files if own.items is None else find_row_files([own.items], own.item_csv)
     faults = Faults()
@@ -84,7 +84,7 @@ def read_own(
     return Raw(
         name=_name(event_files.paths[0]),
         source=", ".join(map(str, sources)),
-        licence="the owner's of these files",
+        licence="that of the files' owner",
         tables=replace(
             tables,
             interactions=replace(tables.interactions, timestamp=seconds),
@@ -112,7 +112,7 @@ def read_own(
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Name the file in errors about what it holds as a whole."""
+    """Add the file's path to errors without one."""
     try:
         yield
     except DataError as error:
@@ -122,20 +122,20 @@ def _about(path: Path) -> Iterator[None]:
 def _tell_columns(events: RowFiles, items: RowFiles, columns: EventColumns, say: Report) -> None:
     for group in dict.fromkeys((events, items)):
         for path in group.without_header:
-            say(f"{path} has no header line, its columns are taken for {', '.join(group.schema)}")
+            say(f"{path} has no header line; its columns are read as {', '.join(group.schema)}")
     say("events: " + ", ".join(f"{part} {name}" for part, name in columns.by_role.items()))
     if columns.feedback == "implicit":
-        say("no ratings (--rating-col): a category is liked by its share of a history, as implicit feedback")
+        say("no ratings (--rating-col): implicit feedback, with labels from a category's share of a history")
 
 
 def _check_categories(catalogue: Catalogue, say: Report) -> None:
-    """Before the events are read: categories that an answer could not tell apart."""
+    """Check, before the events are read, that the categories are at least 2 and distinguishable in answers."""
     names = tuple(sorted({name for item in catalogue.items for name in item.categories}))
     if too_few_categories(names):
         say(
             f"the items have {counted(len(names), catalogue.category_noun)} in all: they can be ranked (palate rank), "
-            "but nothing can be asked about categories, which takes at least 2; name another column with "
-            "--category-col, what separates the names with --separator, or a file of items with --items"
+            "but questions about categories need at least 2; name another column with --category-col, the separator "
+            "of names with --separator, or an item file with --items"
         )
         return
     verbalizer_of(names, catalogue.category_noun, TaskSettings().max_labels)
@@ -143,7 +143,7 @@ def _check_categories(catalogue: Catalogue, say: Report) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Interactions:
-    """Events of known items; ``item_index`` points into the catalogue."""
+    """Events with known items; ``item_index`` refers to the catalogue."""
 
     user_index: Indices
     item_index: Indices
@@ -157,8 +157,8 @@ def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
     known = item_index >= 0
     if not known.any():
         raise DataError(
-            f"no event is about an item of the catalogue: the events' item ids look like {events.item_ids[0]!r}, "
-            f"the catalogue's like {catalogue.items[0].item_id!r}; name the columns of one kind of id"
+            f"no event has an item of the catalogue: the events' item ids look like {events.item_ids[0]!r}, "
+            f"the catalogue's like {catalogue.items[0].item_id!r}; name columns with the same kind of id"
         )
     if known.all():
         return _Interactions(events.user_index, item_index, events.table)
@@ -166,9 +166,9 @@ def _of_known_items(events: Events, catalogue: Catalogue) -> _Interactions:
 
 
 def _merged(events: _Interactions, types: EventTypes | None) -> _Interactions:
-    """One interaction for each user and item, in that order, at the time of the last.
+    """Merge events to one interaction per user and item, sorted by both, with the time and review of the last.
 
-    Weights are summed; of events that have types or dwell times the highest value counts.
+    Weights are summed; of events with types or dwell times the maximum value is taken.
     """
     pair = events.user_index.astype(np.int64) << 32 | events.item_index
     order = np.argsort(pair, kind="stable")

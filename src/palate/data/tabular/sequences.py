@@ -1,4 +1,4 @@
-"""Sequence files: a user and the user's items on each line, oldest first, separated by blanks."""
+"""Reads sequence files: each line has a user and the user's items, oldest first, separated by blanks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from palate.errors import DataError
 
 USER, ITEM = "user_id", "item_id"
 SEQUENCE_COLUMNS = (USER, ITEM)
-"""Columns of the rows that a sequence file is read as: one row for each item of a line."""
+"""Columns of the rows of a sequence file; each item of a line is one row."""
 _BATCH = 10_000
 
 
 def sequence_lines(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield each line's number, user and items; blank lines are none.
+    """Yield each line's number, user and items; blank lines are ignored.
 
     Raises:
-        DataError: A line has no items, or is not text, and is not to be skipped.
+        DataError: A line has no items or is not text, and may not be skipped.
     """
     for number, line in enumerate(text_lines(path), 1):
         try:
@@ -43,15 +43,15 @@ def sequence_lines(path: Path, skipped: SkippedRows) -> Iterator[tuple[int, str,
 
 
 def read_sequences(path: Path, columns: Sequence[str], skipped: SkippedRows) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a file in batches: one row for each item, in the order of the file.
+    """Yield the rows of a file in batches: one row per item, in file order.
 
     Args:
         path: The file, plain or compressed.
         columns: Those of :data:`SEQUENCE_COLUMNS` to read.
-        skipped: Whether lines that hold no sequence are left out, and their count.
+        skipped: Whether invalid lines may be skipped; counts them.
 
     Raises:
-        DataError: A line holds no sequence and is not to be skipped.
+        DataError: A line is invalid and may not be skipped.
     """
     lines = sequence_lines(path, skipped)
     while batch := list(islice(lines, _BATCH)):
@@ -63,7 +63,7 @@ def read_sequences(path: Path, columns: Sequence[str], skipped: SkippedRows) -> 
 
 
 def first_skipped_sequence(path: Path) -> DataError | None:
-    """Return what is wrong with the first line that :func:`read_sequences` leaves out."""
+    """Return the error of the first line that :func:`read_sequences` skips; None if it skips none."""
     try:
         for _ in sequence_lines(path, SkippedRows(allowed=False)):
             pass

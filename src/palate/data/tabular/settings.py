@@ -1,4 +1,4 @@
-"""Settings of event and item files: columns and their interpretation."""
+"""Settings for reading event and item files: columns, formats and interpretation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from palate.schema import Feedback
 Repeats: TypeAlias = Literal["keep", "merge"]
 EVENT_COLUMNS = (("user_id", "item_id", "rating", "timestamp"), ("user_id", "item_id", "rating"))
 ITEM_COLUMNS = (("item_id", "title", "genres"),)
-"""Columns of files that ``::`` separates and that have no header line: MovieLens' order."""
+"""Columns of ``::``-separated files without a header line, in MovieLens' order."""
 
 
 class OwnData(Section):
-    """Settings of :func:`palate.prepare` for event files; what is not given is inferred and reported.
+    """Settings of :func:`palate.prepare` for event files; unset columns are inferred from names and reported.
 
     Example:
         >>> own = palate.OwnData(user="user_id", category="genre", repeats="merge")
@@ -35,68 +35,68 @@ class OwnData(Section):
     """
 
     format: Format | None = None
-    """Format of the event files, by their names if not given; ``sequences`` are lines of a user and items."""
+    """Format of the event files, by default from their extensions; ``sequences`` are lines of a user and items."""
     items: str | None = None
-    """File of the items, or a glob of several; without one the events' own columns tell of the items."""
+    """Item file, or a glob of several; by default items are read from the event files' columns."""
     columns: tuple[str, ...] | None = Field(None, min_length=2)
-    """Names of the columns of CSV event files that have no header line."""
+    """Column names of CSV event files without a header line."""
     quotes: bool = True
-    """Whether quotes may enclose a field of a CSV file, as its standard says."""
+    """Whether fields of CSV files may be quoted."""
     user: str | None = None
-    """Column of the user's id."""
+    """Column of user ids."""
     item: str | None = None
-    """Column of the item's id, in the events and in the items."""
+    """Column of item ids, in event and item files."""
     rating: str | None = None
-    """Column of the rating."""
+    """Column of ratings."""
     weight: str | None = None
-    """Column of how much an event counts where there are no ratings: plays, quantity, hours."""
+    """Column of event weights, such as plays, quantity or hours, in data without ratings."""
     event_type: str | None = None
-    """Column of what was done, as view, purchase or skip, where there are no ratings."""
+    """Column of event types, such as view, purchase or skip, in data without ratings."""
     event_weights: dict[str, float] | None = None
-    """How much an event of each type weighs; below 0 it speaks against the item. By the types' names if not given."""
+    """Weight of each event type; negative ones count against the item. By default from the types' names."""
     dwell: str | None = None
-    """Column of how many seconds an event lasted, where there are no ratings."""
+    """Column of dwell times in seconds, in data without ratings."""
     time: str | None = None
-    """Column of the time: seconds, milli- or microseconds since 1970, or ISO dates."""
+    """Column of times: seconds, milli-, micro- or nanoseconds since 1970, or ISO dates."""
     review: str | None = None
-    """Column of the text that the user wrote of the item."""
+    """Column of texts that users wrote about items."""
     title: str | None = None
     """Column of the item's title, or a template of columns like ``{name} by {author}``."""
     category: str | None = None
-    """Column of the categories that the task asks about: a list, records, or text with a separator; ``genres.code``
-    is the field ``code`` of the records in ``genres``."""
+    """Column of categories, the labels of the task: lists, records, or text with a separator; ``genres.code`` is the
+    field ``code`` of the records in ``genres``."""
     description: str | None = None
     """Column of the item's description, or a template of columns."""
     year: str | None = None
     """Column of the item's year."""
     separator: str | None = Field(None, min_length=1)
-    """What stands between the categories of one item."""
+    """Separator of an item's categories in text; inferred by default."""
     item_noun: str | None = Field(None, min_length=1)
-    """What an item is called, in the singular."""
+    """Singular noun for an item; by default from column names."""
     category_noun: str | None = Field(None, min_length=1)
-    """What a category is called, in the singular."""
+    """Singular noun for a category; by default from the column's name."""
     feedback: Feedback | None = None
-    """Ratings, or that something was chosen at all; ratings where there is a column of them."""
+    """Kind of feedback: ``ratings`` or ``implicit``; by default ``ratings`` if there is a rating column."""
     repeats: Repeats | None = None
-    """Keep repeated events of a user and an item, each at its own time, or merge them into one; kept in sequences and
-    where events have types or dwell times, merged elsewhere."""
+    """``keep`` repeated events of a user with an item, or ``merge`` them into one; by default kept in sequences and in
+    data with event types or dwell times, otherwise merged."""
     rating_step: float | None = Field(None, gt=0)
-    """Round ratings to multiples of this."""
+    """Round ratings to multiples of this; by default not."""
     max_categories: int = Field(100, ge=2)
-    """Keep the categories that most items have."""
+    """Maximum number of categories; the most frequent are kept."""
     skip_bad_rows: bool = False
-    """Leave out, and count, event rows that cannot be read; otherwise the first one ends the work."""
+    """Skip and count invalid event rows; by default the first one raises an error."""
 
     @field_validator("columns", mode="before")
     @classmethod
     def _split(cls, columns: object) -> object:
-        """As an option, the names are separated by commas."""
+        """Split the comma-separated names of an option."""
         return tuple(name.strip() for name in columns.split(",")) if isinstance(columns, str) else columns
 
     @field_validator("event_weights", mode="before")
     @classmethod
     def _parse(cls, weights: object) -> object:
-        """As an option, they are like ``view=1,purchase=5``."""
+        """Parse an option like ``view=1,purchase=5``."""
         if not isinstance(weights, str):
             return weights
         pairs = [one.partition("=") for one in weights.split(",")]
@@ -115,24 +115,25 @@ class OwnData(Section):
         return weights
 
     def keeps_repeats(self, typed: bool) -> bool:
-        """Whether repeated events of a user and an item stay apart, where events have types or dwell times or none."""
+        """Return whether repeated events are kept; ``typed`` says whether events have types or dwell times."""
         return self.repeats == "keep" or (self.repeats is None and (typed or self.format == "sequences"))
 
     @property
     def event_csv(self) -> CsvOptions:
-        """How CSV event files are read."""
+        """Options for CSV event files."""
         return CsvOptions(self.columns or (), EVENT_COLUMNS, self.quotes)
 
     @property
     def item_csv(self) -> CsvOptions:
-        """How CSV item files are read."""
+        """Options for CSV item files."""
         return CsvOptions((), ITEM_COLUMNS, self.quotes)
 
 
 def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
-    """Merge the settings of a YAML file with given ones that are not None.
+    """Merge the settings of a YAML file with given ones that are not None, which take precedence.
 
-    Raises :class:`RecipeError` that names the key at fault.
+    Raises:
+        RecipeError: A setting is unknown or invalid; the message names its key.
     """
     written = {} if path is None else read_yaml(expanded(path))
     options = {name: value for name, value in given.items() if value is not None}
@@ -143,7 +144,7 @@ def own_settings(path: Path | None, given: Mapping[str, Any]) -> OwnData:
 
 
 def _worded(fault: ErrorDetails, path: Path | None, options: Mapping[str, Any]) -> str:
-    """One fault, by the file that it stands in or as an option."""
+    """Format one validation error with the file that the setting is from, if it is not an option."""
     key = [str(part) for part in fault["loc"]]
     name = key[0] if key else ""
     place = "" if path is None or name in options else f"{path}: "

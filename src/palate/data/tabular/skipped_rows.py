@@ -1,4 +1,4 @@
-"""Whether rows that cannot be split into fields are left out, and how many were."""
+"""Counter of skipped rows: those that cannot be split into fields."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SkippedRows:
-    """Counts the rows that are left out, where that is allowed."""
+    """Counts skipped rows, if skipping is allowed."""
 
     allowed: bool
-    _marks: list[None] = field(
-        default_factory=list, repr=False
-    )  # appending is safe between a parser's threads
+    _marks: list[None] = field(default_factory=list, repr=False)  # appending is thread-safe
 
     @property
     def count(self) -> int:
-        """How many rows were left out so far."""
+        """Number of rows skipped so far."""
         return len(self._marks)
 
     def may_skip(self) -> bool:
-        """Tell whether a bad row may be left out; if so, it is counted."""
+        """Return whether an invalid row may be skipped, and if so count it."""
         if self.allowed:
             self._marks.append(None)
         return self.allowed

@@ -1,4 +1,4 @@
-"""Text files, plain or compressed: opened by their first bytes, split into lines, decoded as UTF-8."""
+"""Reads text files, plain or compressed: compression detected by the first bytes, lines decoded as UTF-8."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _OTHERS = {
 }
 _LONGEST_MAGIC = 8
 _ESCAPED = re.compile("[\udc80-\udcff]")
-"""Bytes that are not UTF-8, as ``surrogateescape`` decodes them."""
+"""Bytes that are not UTF-8, as decoded by ``surrogateescape``."""
 
 
 def open_stream(path: Path) -> pa.NativeFile:
-    """Open a text file as a stream of pyarrow's, unpacked if it is compressed.
+    """Open a text file as a pyarrow stream, decompressed.
 
     Args:
-        path: The file. Its content tells how it is compressed (gzip, zstd, bzip2 or not), not its name.
+        path: The file; its compression (gzip, zstd, bzip2 or none) is detected by content, not by name.
 
     Returns:
-        The stream. Reading from it raises OSError where compressed data breaks off; see :func:`broken_file`.
+        The stream. Reading from it raises OSError if the compressed data is truncated; see :func:`broken_file`.
 
     Raises:
-        DataError: The file cannot be opened, or holds something other than UTF-8 text.
+        DataError: The file cannot be opened, or is not UTF-8 text.
     """
     try:
         with path.open("rb") as file:
@@ -55,7 +55,7 @@ def open_stream(path: Path) -> pa.NativeFile:
 
 
 class _Bounded(io.RawIOBase):
-    """The content of a file, which raises :class:`DataError` when it is too much for the file's size."""
+    """Decompressed content of a file; raises :class:`DataError` if the compression ratio is too high."""
 
     def __init__(self, path: Path) -> None:
         self._stream, self._path = open_stream(path), path
@@ -76,20 +76,19 @@ class _Bounded(io.RawIOBase):
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a text file for reading bytes: :func:`open_stream` as a buffered file of Python's.
+    """Open a text file as a buffered Python file of decompressed bytes.
 
     Raises:
-        DataError: As :func:`open_stream`. Reading raises it, too, where a compressed file unpacks to far more than
-            files of events do.
+        DataError: As :func:`open_stream`; also on reading, if the compression ratio is too high for an event file.
     """
     return io.BufferedReader(_Bounded(path), 1 << 20)
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a text file, unpacked, a mebibyte at a time.
+    """Yield the decompressed bytes of a text file in chunks of 1 MiB.
 
     Raises:
-        DataError: The file cannot be opened, or its compressed data breaks off.
+        DataError: The file cannot be opened, or its compressed data is truncated.
     """
     try:
         with open_bytes(path) as file:
@@ -100,10 +99,10 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def count_lines(path: Path) -> int:
-    r"""Return how many lines a text file has, ended by ``\n``, ``\r\n`` or ``\r``; the last may lack its end.
+    r"""Count the lines of a text file, which end with ``\n``, ``\r\n`` or ``\r``; the last may lack its end.
 
     Raises:
-        DataError: The file cannot be opened, or its compressed data breaks off.
+        DataError: The file cannot be opened, or its compressed data is truncated.
     """
     ends, last = 0, b""
     for chunk in chunks(path):
@@ -122,7 +121,7 @@ def text_lines(path: Path) -> Iterator[str]:
     Bytes that are not UTF-8 are kept as lone surrogates, so that lines can be counted; see :func:`check_text`.
 
     Raises:
-        DataError: The file cannot be opened, or its compressed data breaks off.
+        DataError: The file cannot be opened, or its compressed data is truncated.
     """
     try:
         with io.TextIOWrapper(open_bytes(path), "utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -132,13 +131,13 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def check_text(text: str, path: Path, line: int) -> None:
-    """Raise :class:`DataError` when a line of :func:`text_lines` holds bytes that are not UTF-8."""
+    """Raise :class:`DataError` if a line of :func:`text_lines` contains bytes that are not UTF-8."""
     if not text.isascii() and _ESCAPED.search(text):
-        raise DataError("the line holds bytes that are not UTF-8 text; save the file as UTF-8", path, line)
+        raise DataError("the line contains bytes that are not UTF-8 text; save the file as UTF-8", path, line)
 
 
 def broken_file(path: Path, error: OSError) -> DataError:
-    """Return the error for a file that the system, or its compression, does not let us read."""
+    """Create the error for a file that cannot be read or whose compressed data is truncated."""
     if error.strerror:
         return DataError(f"cannot be read: {error.strerror}", path)
     return DataError(f"not a complete compressed file ({error}); copy it again", path)

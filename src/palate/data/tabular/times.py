@@ -1,4 +1,4 @@
-"""Times of events: whole numbers since 1970, whose unit their size tells, or ISO dates."""
+"""Parses times of events: numbers since 1970, with the unit inferred from their magnitude, or ISO dates."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import polars as pl
 from palate.errors import DataError
 
 _UNITS = ((10**11, "seconds", 1), (10**14, "milliseconds", 10**3), (10**17, "microseconds", 10**6))
-"""A number of years that nobody's events are in: the size up to which a number is in that unit."""
+"""Units with their upper bounds (about the year 5138) and units per second."""
 _LARGEST = "nanoseconds"
 _NUMBER = r"^\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*$"
 _COMPACT = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
-"""20240531: a date, where all values look so; as a number of seconds it would be a day of 1970."""
+"""20240531: a date if all values match; as a number of seconds it would be a day in 1970."""
 _FORMATS = (
     "%Y%m%d",
     "%Y-%m-%d",
@@ -34,16 +34,16 @@ _EXPECTED = "expected numbers since 1970 or ISO dates like 2024-05-31 or 2024-05
 
 @dataclass(frozen=True)
 class Times:
-    """How a column of times is read: as ticks, ``per_second`` of them a second."""
+    """Format of a time column, and its conversion to ticks."""
 
-    ticks: pl.Expr  # Int64; null where a value is no time, or one of another unit
-    per_second: int
-    told: str
+    ticks: pl.Expr  # Int64; null where a value is not a time, or is in another unit
+    per_second: int  # ticks per second
+    told: str  # the format in words
     plain: tuple[int, int, int] | None = None
-    """Of numbers: from where up to where whole ones are in the unit, and how many ticks each is."""
+    """Of numbers: lower and upper bound of whole numbers in the unit, and ticks per unit."""
 
     def read(self, column: pl.Series) -> pl.Series:
-        """Return ``ticks`` of a column, quickly where it holds whole numbers in the unit and nothing else."""
+        """Convert a column to ticks, with a fast path for whole numbers in the unit."""
         if self.plain is not None and (column.dtype == pl.String or column.dtype.is_integer()):
             lowest, most, ticks = self.plain
             whole: pl.Series = column.cast(pl.Int64, strict=False)
@@ -53,30 +53,32 @@ class Times:
         return column.to_frame().select(self.ticks).to_series()
 
     def complaint(self, value: object) -> str:
-        """Say why a value of the column is no time, of which ``ticks`` is null."""
+        """Describe why a value, of which ``ticks`` is null, is not a valid time."""
         zone = _ZONE_NAME.search(str(value).strip())
         if zone:
             return (
-                f"the time {value!r} names its zone {zone[1]!r} by letters, which several zones share; "
+                f"the time {value!r} has the zone {zone[1]!r}, which may be ambiguous; "
                 "expected UTC or an offset like +02:00"
             )
         try:
             size = abs(float(value))  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            return f"cannot be read as a time like the others: {value!r}; {self.told} are expected"
-        return f"the time {value!r} is in {_unit(size)[0]}, but most of the column are {self.told}; write one unit"
+            return f"the time {value!r} differs in format from most of the column; expected {self.told}"
+        return (
+            f"the time {value!r} is in {_unit(size)[0]}, but most of the column are {self.told}; use one unit"
+        )
 
 
 def find_times(column: str, sample: pl.Series, path: Path | None = None) -> Times:
-    """Tell from some of its values how a column is read.
+    """Infer the format of a time column from a sample.
 
     Args:
-        column: Its name.
-        sample: Some of its values.
+        column: The column's name.
+        sample: A sample of its values, [N].
         path: The file, for errors.
 
     Raises:
-        DataError: The values are no times.
+        DataError: The values are not times.
     """
     sample = sample.drop_nulls()
     dtype = sample.dtype
@@ -102,7 +104,7 @@ def find_times(column: str, sample: pl.Series, path: Path | None = None) -> Time
 
 def _numbers(column: pl.Expr, sample: pl.Series) -> Times:
     unit, per_second = _unit(abs(float(sample.median() or 0.0)))  # type: ignore[arg-type]
-    finer = 10**6 if per_second == 1 else 1  # seconds may have fractions, which tell what was earlier
+    finer = 10**6 if per_second == 1 else 1  # fractions of seconds order events
     number = column.cast(pl.Float64, strict=False)
     whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False)) * finer
     rounded = (number * finer).round().cast(pl.Int64, strict=False)
@@ -112,7 +114,7 @@ def _numbers(column: pl.Expr, sample: pl.Series) -> Times:
     most = next((most for most, _, each in _UNITS if each == per_second), 2**63 - 1)
     same_unit = ((size == 0) | (size >= lowest)) & (
         size < most
-    )  # 0 is 1970 in every unit, and often stands for none
+    )  # 0 is 1970 in every unit, and often a missing value
     return Times(
         pl.when(same_unit).then(ticks), per_second * finer, f"{unit} since 1970", (lowest, most, finer)
     )

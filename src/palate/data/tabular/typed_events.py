@@ -1,4 +1,4 @@
-"""Weights of events that have types or dwell times."""
+"""Weights of events with types or dwell times."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from palate.words import counted
 def find_event_types(
     table: pl.DataFrame, columns: EventColumns, own: OwnData, say: Callable[[str], None]
 ) -> EventTypes | None:
-    """Weigh the types that there are, and divide the dwell times into fifths.
+    """Determine the weights of event types and the quintile boundaries of dwell times.
 
     Args:
-        table: Events as :func:`palate.data.tabular.events.read_events` reads them.
+        table: Events from :func:`palate.data.tabular.events.read_events`.
         columns: Their columns.
-        own: What the user said of their weights.
-        say: Told of the types and dwell times.
+        own: Settings, with given weights.
+        say: Called with messages about types and dwell times.
 
     Returns:
-        The types; None where events have neither types nor dwell times.
+        The weights and boundaries; None if events have neither types nor dwell times.
 
     Raises:
-        DataError: A type has no weight, or none has one above 0.
+        DataError: A type has no weight, or no type has a weight above 0.
     """
     if not columns.typed:
         return None
@@ -39,18 +39,18 @@ def find_event_types(
     if edges:
         shown = ", ".join(f"{edge:g}" for edge in edges)
         factors = ", ".join(f"{factor:g}" for factor in DWELL_FACTORS)
-        say(f"dwell times, divided at {shown} seconds, multiply a weight by {factors}")
+        say(f"dwell times multiply weights by {factors}, with boundaries at {shown} seconds")
     return EventTypes(weights=weights, dwell_edges=edges) if weights or edges else None
 
 
 def valued(table: pl.DataFrame, types: EventTypes) -> pl.DataFrame:
-    """Give events the values of their types and dwell times."""
+    """Set the events' values by their types and dwell times."""
     values = types.values(_base(table, types.weights), table["dwell"].to_numpy())
     return table.with_columns(value=pl.Series(values))
 
 
 def _base(table: pl.DataFrame, weights: Mapping[str, float]) -> Doubles:
-    """Weights of the events' types, [N]; 1 where they have none."""
+    """Return the weights of the events' types, [N]; 1 if events have no types."""
     if not weights:
         return np.ones(len(table))
     of_type = table["type"].cast(pl.String).replace_strict(dict(weights), return_dtype=pl.Float64)
@@ -62,18 +62,18 @@ def _weights(kinds: pl.Series, column: str, own: OwnData, say: Callable[[str], N
     number = dict(zip(counts[kinds.name].cast(pl.String), counts["count"], strict=True))
     weights, unknown = weights_of(number, own.event_weights or {})
     if unknown:
-        others = f", and of {counted(len(unknown) - 1, 'other type')}" if unknown[1:] else ""
+        others = f", and for {counted(len(unknown) - 1, 'other type')}" if unknown[1:] else ""
         example = ",".join(f"{name}=1" for name in unknown[:3])
         raise DataError(
-            f"no weight of the event type {unknown[0]!r} in column {column!r} "
-            f"({counted(number[unknown[0]], 'event')}){others}; give one, below 0 if it speaks against an item: "
+            f"no weight for the event type {unknown[0]!r} in column {column!r} "
+            f"({counted(number[unknown[0]], 'event')}){others}; give one, negative if it counts against an item: "
             f"--event-weights {example}"
         )
     listed = ", ".join(f"{name} {weight:g} ({number[name]:,})" for name, weight in weights.items())
     say(f"event types with their weights (--event-weights): {listed}")
     if not any(weight > 0 for weight in weights.values()):
         raise DataError(
-            f"no type of events has a weight above 0 ({listed}), so that nothing is chosen; give one with "
+            f"no event type has a weight above 0 ({listed}), so that no item counts as chosen; give one with "
             "--event-weights"
         )
     return weights

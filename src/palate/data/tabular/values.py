@@ -12,9 +12,9 @@ from palate.errors import DataError
 from palate.schema import Doubles, RatingIndices
 
 MOST_VALUES = 256
-"""Distinct ratings: an index of one byte."""
+"""Maximum number of distinct values; indices are one byte."""
 LIKE_AT, DISLIKE_AT = 0.625, 0.5
-"""Where the paper's thresholds, 3.5 and 3.0 on a scale from 1 to 5, stand between its ends."""
+"""Relative positions of the paper's thresholds, 3.5 and 3.0, on their scale from 1 to 5."""
 _WORDS = {
     **dict.fromkeys(("true", "yes", "up", "like", "liked", "thumbs_up", "thumbs up", "positive"), 1.0),
     **dict.fromkeys(
@@ -27,24 +27,24 @@ _LEVELS = 5
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """The distinct values, ascending, and each interaction's index among them."""
+    """Distinct values, ascending, and each interaction's index into them."""
 
     values: tuple[float, ...]
     index: RatingIndices  # [N]
 
 
 def as_numbers(column: pl.Series, path: Path) -> pl.Series:
-    """Read a column of ratings or weights as Float64.
+    """Convert a column of ratings or weights to Float64.
 
     Args:
-        column: Its values, [N]; text may be a number, or a word like true, no, up, dislike.
+        column: The values, [N]; text may be a number, or a word like true, no, up, dislike.
         path: The file, for errors.
 
     Returns:
-        The numbers, null where a value is none, [N].
+        The numbers, [N], null where a value is not a number.
 
     Raises:
-        DataError: The type holds no numbers, as dates and lists do not.
+        DataError: The column's type is not numeric or text.
     """
     dtype = column.dtype
     if dtype in (
@@ -78,19 +78,19 @@ def rating_scale(ratings: Doubles, step: float | None) -> Scale:
     ends = f"{values[0]:g} to {values[-1]:g}" if len(values) else "none"
     if len(values) < 2:
         raise DataError(
-            f"all ratings are the same ({ends}), so nothing is liked or disliked by them; "
+            f"all ratings are the same ({ends}), so that they tell nothing about likes and dislikes; "
             "read the events with --feedback implicit"
         )
     if len(values) > MOST_VALUES:
         raise DataError(
-            f"the ratings have {len(values):,} different values ({ends}), and at most {MOST_VALUES} are kept; "
+            f"the ratings have {len(values):,} distinct values ({ends}), expected at most {MOST_VALUES}; "
             f"round them with --rating-step {_fitting_step(values):g}"
         )
     return Scale(tuple(values.tolist()), np.searchsorted(values, ratings).astype(np.uint8))
 
 
 def default_thresholds(values: tuple[float, ...]) -> tuple[float, float]:
-    """Above what a category is liked and below what disliked, as the paper's thresholds stand on its scale."""
+    """Return the thresholds of liked and disliked, at the paper's relative positions on the rating scale."""
     lowest, width = values[0], values[-1] - values[0]
     return tuple(round(lowest + at * width, 6) for at in (LIKE_AT, DISLIKE_AT))  # type: ignore[return-value]
 
@@ -98,8 +98,7 @@ def default_thresholds(values: tuple[float, ...]) -> tuple[float, float]:
 def weight_scale(weights: Doubles) -> Scale:
     """Convert positive weights [N] to a scale that limits the influence of large ones.
 
-    Whole numbers are counts: they are rounded down to 1, 2, 4, 8 or 16. Others become five levels of equally many
-    interactions.
+    Whole numbers are counts and are rounded down to 1, 2, 4, 8 or 16. Other weights are binned into quintiles 1 to 5.
     """
     if (weights == np.floor(weights)).all():
         worth = np.exp2(np.floor(np.log2(np.minimum(weights, _MOST_TIMES))))
@@ -115,14 +114,14 @@ def given_scale(values: Doubles) -> Scale:
     distinct, index = np.unique(np.round(values, 9), return_inverse=True)
     if len(distinct) > MOST_VALUES:
         raise DataError(
-            f"event types and dwell times make {len(distinct):,} different weights, and at most {MOST_VALUES} are "
-            "kept; give fewer different --event-weights"
+            f"event types and dwell times give {len(distinct):,} distinct weights, expected at most {MOST_VALUES}; "
+            "give fewer distinct --event-weights"
         )
     return Scale(tuple(distinct.tolist()), index.astype(np.uint8))
 
 
 def _fitting_step(values: Doubles) -> float:
-    """Find the smallest step, 1, 2 or 5 times a power of ten, that leaves few enough values."""
+    """Find the smallest step of 1, 2 or 5 times a power of ten that leaves at most 256 values."""
     least = (values[-1] - values[0]) / (MOST_VALUES - 1)
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= least))

@@ -1,4 +1,4 @@
-"""Reads lists and records that a text holds, as JSON, Python, numpy, PostgreSQL and their like write them."""
+"""Parses lists and records written as text by JSON, Python, numpy, PostgreSQL, R and others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TypeAlias
 
 Written: TypeAlias = "str | list[Written] | dict[str, Written] | None"
-"""What a text holds: text, nothing, a sequence of any kind as a list, or a record."""
+"""A parsed value: text, None, a sequence of any kind as a list, or a record."""
 
 _DEEPEST = 30
 _CLOSER = {"[": "]", "{": "}", "(": ")"}
@@ -37,21 +37,21 @@ class MalformedError(ValueError):
 
 
 def read_written(text: str) -> list[Written] | dict[str, Written] | None:
-    """Read the list or record that a text holds. Nothing of the text is ever executed.
+    """Parse a list or record written as text. Nothing in the text is executed.
 
     Args:
-        text: JSON (also as text in a JSON string), a Python list, tuple, set or dict, a numpy array with or without
-            commas, a PostgreSQL array, a vector of R, or a list of unquoted names like ``[Folk, Hard Rock]``.
+        text: JSON (also inside a JSON string), a Python list, tuple, set or dict, a numpy array with or without
+            commas, a PostgreSQL array, an R vector, or a list of unquoted names like ``[Folk, Hard Rock]``.
 
     Returns:
-        Its value: sequences and sets as lists, unquoted words and numbers as text. None for a text that does not
-        look like a list or a record: a plain one.
+        The value: sequences and sets as lists, unquoted words and numbers as text. None for plain text, which does not
+        look like a list or a record.
 
     Raises:
-        MalformedError: It looks like a list or a record, and cannot be read as one.
+        MalformedError: The text looks like a list or a record but cannot be parsed.
     """
     text = text.strip()
-    while (inner := _whole_string(text)) is not None:  # a JSON text may be in a JSON string, more than once
+    while (inner := _whole_string(text)) is not None:  # JSON may be nested in JSON strings
         text = inner.strip()
     if not _looks_written(text):
         return None
@@ -62,7 +62,7 @@ def read_written(text: str) -> list[Written] | dict[str, Written] | None:
         assert isinstance(value, (list, dict))
         return value
     if _OPENS_QUOTED.match(text):
-        raise MalformedError(f"goes on with {_shown(rest)} behind its end")
+        raise MalformedError(f"is followed by {_shown(rest)} after its end")
     return None  # "[Folk] and [Techno]"
 
 
@@ -82,7 +82,7 @@ def _looks_written(text: str) -> bool:
 
 
 def _opens_tuple(text: str, at: int) -> bool:
-    """Whether a parenthesis begins a tuple, and not a name like "(500) Days"."""
+    """Return whether a parenthesis opens a tuple rather than a name like "(500) Days"."""
     return text[at : at + 1] == "(" and any(one.match(text, at) for one in (_OPENS_QUOTED, _TUPLE_OF_NUMBERS))
 
 
@@ -115,7 +115,7 @@ class _Reader:
         self.at = 0
 
     def value(self, depth: int, closer: str) -> Written:
-        """Parse the value at the current position, inside of something that ends with ``closer``."""
+        """Parse the value at the current position, inside a bracket closed by ``closer``."""
         if depth > _DEEPEST:
             raise MalformedError(f"is nested deeper than {_DEEPEST} levels")
         if quoted := _QUOTED.match(self.text, self.at):
@@ -182,19 +182,19 @@ class _Reader:
         return None
 
     def _bare(self, closer: str) -> str | None:
-        """Unquoted words up to a comma or the end."""
+        """Parse unquoted words up to a comma or ``closer``."""
         start = self.at
         while self.at < len(self.text) and self.text[self.at] not in ("," + closer):
             self.at += 1
         word = self.text[start : self.at].strip()
         if _SHORTENED.match(word):
-            raise MalformedError("was shortened with '...' when it was written; write it in full")
+            raise MalformedError("was abbreviated with '...' when it was written; write it in full")
         if any(bracket in word for bracket in "[]{}"):
-            raise MalformedError(f"has brackets that do not fit, at {_shown(self.text[start:])}")
+            raise MalformedError(f"has unbalanced brackets, at {_shown(self.text[start:])}")
         return _literal(word)
 
     def _spaced_literals(self, closer: str) -> list[Written]:
-        """Numbers with nothing but white space between them, as numpy writes them; or one before a quoted text."""
+        """Parse numbers separated by white space only, as written by numpy; or one before a quoted text."""
         if one := _LITERAL_BEFORE_QUOTE.match(self.text, self.at):
             self.at = one.end()
             return [_literal(one[0])]
@@ -205,11 +205,11 @@ class _Reader:
         return [_literal(word) for word in run[0].split()]
 
     def _ends(self, closer: str) -> bool:
-        """Step over white space and commas, and over ``closer`` if it is next."""
+        """Skip white space and commas, and ``closer`` if it is next; return whether it was."""
         while self.at < len(self.text) and (self.text[self.at].isspace() or self.text[self.at] == ","):
             self.at += 1
         if self.at >= len(self.text):
-            raise MalformedError(f"is cut off: its closing {closer} is missing")
+            raise MalformedError(f"is truncated: its closing {closer} is missing")
         if self.text[self.at] != closer:
             return False
         self.at += 1
@@ -218,7 +218,7 @@ class _Reader:
     def _expect_gap(self, closer: str) -> None:
         after = self.text[self.at : self.at + 1]
         if after and not after.isspace() and after not in ("," + closer):
-            raise MalformedError(f"has quotes that do not fit, at {_shown(self.text[self.at :])}")
+            raise MalformedError(f"has unbalanced quotes, at {_shown(self.text[self.at :])}")
 
     def _skip_space(self) -> None:
         space = _SPACE.match(self.text, self.at)
@@ -238,6 +238,6 @@ def _called(name: str, arguments: list[Written]) -> Written:
     if name.endswith("OrderedDict("):
         pairs = arguments[0] if arguments else []
         if not isinstance(pairs, list) or not all(isinstance(one, list) and len(one) == 2 for one in pairs):
-            raise MalformedError("is an OrderedDict of something else than pairs")
+            raise MalformedError("is an OrderedDict, expected pairs in it")
         return {str(pair[0]): pair[1] for pair in pairs if isinstance(pair, list)}
     return arguments
