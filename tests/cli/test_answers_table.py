@@ -92,7 +92,7 @@ def test_the_table_is_the_same_in_every_format_and_after_an_interruption(
         (
             "q.txt",
             "Describe this user.\nWhat is the weather?\n",
-            "q.txt:2: this is no question that can be answered",
+            "q.txt:2: this is not a question about a user that can be answered",
         ),
         ("q.txt", "\n", "q.txt: found no question, expected one per line"),
         ("q.jsonl", '{"question": 3}\n', "q.jsonl:1: expected an object with a text question"),
@@ -135,7 +135,7 @@ def test_a_model_alone_is_asked_in_other_words_or_refuses(shop):
     assert "understood as categories that the user likes (liked" in done.stderr
     assert done.stdout.startswith("The user likes ")
     for question, said in (
-        ("What is the weather?", "this is no question that can be answered about a user"),
+        ("What is the weather?", "this is not a question about a user that can be answered"),
         ("What should I recommend to this user?", "needs a recommender; use palate ask"),
     ):
         refused = run(*asked, question)

@@ -135,6 +135,6 @@ def test_the_data_can_be_looked_at_and_asked_about_where_it_has_categories(case)
     shown = done("inspect", data).stdout
     assert ("nothing: it takes at least 2 categories" in " ".join(shown.split())) == ("genre" in without)
     if "genre" in without:
-        assert "takes at least 2" in refused("evaluate", "rule", "--data", data, "--users", "all")
+        assert "needs at least 2" in refused("evaluate", "rule", "--data", data, "--users", "all")
     else:
         done("evaluate", "rule", "--data", data, "--users", "all", "--window", 4)

@@ -88,7 +88,7 @@ REFUSED = {
     "evaluate, needless backbone": (["evaluate", RUN, "--backbone", "llama"], "leave --backbone out"),
     "questions, kind": (
         ["questions", RUN, "--kind", "raiting"],
-        "no kind of question 'raiting'",
+        "unknown kind of question 'raiting'",
         "did you mean 'rating'?",
     ),
     "questions, seed": (["questions", RUN, "--seed", "-1"], "greater than or equal to 0"),

@@ -235,7 +235,7 @@ def test_the_label_rule_is_kept_and_another_one_proposed_where_a_half_stays_empt
     assert data.info.rule == proposed != "thresholds"
     assert not [line for line in said if line.startswith("only ")]
     with pytest.raises(
-        DataError, match=r"no label rule 'mean'; expected one of thresholds, own-mean, quantiles"
+        DataError, match=r"unknown label rule 'mean'; expected one of thresholds, own-mean, quantiles"
     ):
         prepare(**files, out=tmp_path / "three", rule="mean")
     assert not (tmp_path / "three").exists()

@@ -174,7 +174,7 @@ def test_what_cannot_be_asked_is_refused_in_a_line(run, tiny_data, tmp_path):
     with pytest.raises(MismatchError, match=r"and elsewhere is other data; evaluate it without --transfer"):
         prepare_comparison([str(run)], Options(data=replace(tiny_data, info=info), transfer=True))
     info = tiny_data.info.model_copy(update={"categories": ("Action",)})
-    with pytest.raises(DataError, match=r"a question about what a user likes takes at least 2"):
+    with pytest.raises(DataError, match=r"the task needs at least 2"):
         train_generative(recipe(tiny_data), tmp_path / "none", dataset=replace(tiny_data, info=info))
 
 

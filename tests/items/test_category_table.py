@@ -55,9 +55,9 @@ def test_it_comes_back_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda header: header.update(item_ids=["a", "b", "a"]), "'a' stands there twice"),
+        (lambda header: header.update(item_ids=["a", "b", "a"]), "'a' occurs twice"),
         (lambda header: header.update(categories=["喜剧"]), "out of bounds"),
-        (lambda header: header.update(categories=["喜剧", "Drama"]), "not what categories.json says"),
+        (lambda header: header.update(categories=["喜剧", "Drama"]), "does not match the digest in categories.json"),
         (lambda header: header.update(titles=["A"]), "1 titles"),
         (lambda header: header.pop("field"), "field: is missing"),
     ],
@@ -119,7 +119,7 @@ def test_a_digest_tells_the_first_items_apart_whatever_follows():
 
 def test_an_item_as_text_alone_needs_a_sentence_encoder(tmp_path):
     nowhere = ItemEncoder(ItemSettings(encoder=str(tmp_path / "nowhere"), cache=tmp_path / "cache"))
-    with pytest.raises(DataError, match=r"'D' comes without categories.*give its categories"):
+    with pytest.raises(DataError, match=r"'D' has no categories.*give its categories"):
         table().extended([Item("d", "D")], nowhere)
 
 

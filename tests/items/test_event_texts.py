@@ -115,7 +115,7 @@ def test_windows_of_a_dataset_carry_the_texts_of_their_events(data):
     assert np.array_equal(kept.texts.each, windows.texts.each[:, 3:])
     assert np.array_equal(windows[1:2].columns(1, 3).texts.each, windows.texts.each[1:2, 1:3])
     assert np.array_equal(windows.interactions().texts.each, windows.texts.each.reshape(20, -1))
-    with pytest.raises(DataError, match=r"has no texts of users, which model.event_texts reads; prepare it"):
+    with pytest.raises(DataError, match=r"has no review texts, which model.event_texts needs; prepare it"):
         with_event_texts(data, Letters())
 
 

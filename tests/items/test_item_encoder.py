@@ -155,7 +155,7 @@ def test_modules_that_could_execute_code_are_refused_before_anything_is_imported
     modules = json.loads((copied / "modules.json").read_text())
     modules[1]["type"] = kind
     (copied / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(RecipeError, match=rf"names the module '{kind}', which may execute code"):
+    with pytest.raises(RecipeError, match=rf"names the module '{kind}', which may execute foreign code"):
         encoder_of(folder=copied).encode(TEXTS)
     assert not (copied / "ran").exists()
 
@@ -163,7 +163,7 @@ def test_modules_that_could_execute_code_are_refused_before_anything_is_imported
 @pytest.mark.parametrize("content", ["[" * 100_000, "{}", '{"a": 1}', "[1]", '[{"name": "0"}]', "no JSON"])
 def test_a_list_of_modules_that_is_none_is_refused_in_one_line(encoder_of, copied, content):
     (copied / "modules.json").write_text(content)
-    with pytest.raises(RecipeError, match=r"items\.encoder: .*modules\.json is no list of modules"):
+    with pytest.raises(RecipeError, match=r"items\.encoder: .*modules\.json is not a list of modules"):
         encoder_of(folder=copied).encode(TEXTS)
 
 
@@ -179,7 +179,7 @@ def test_planted_vectors_of_another_length_are_replaced_by_the_encoders(encoder_
     cache = VectorCache(tmp_path / "cache" / encoder_of().identity.digest[:16])
     keys = [encoder_of()._key(text) for text in TEXTS[:8]]
     cache.append(keys, np.ones((8, 3), np.float32))
-    with pytest.warns(UserWarning, match="is damaged; it is left out"):
+    with pytest.warns(UserWarning, match="is damaged; it is ignored"):
         found = encoder_of().encode(TEXTS)
     np.testing.assert_allclose(found, encoder_of("fresh").encode(TEXTS), atol=1e-5)
     np.testing.assert_array_equal(encoder_of().encode(TEXTS), found)
@@ -234,10 +234,10 @@ assert "torch" not in sys.modules
 def test_damaged_weights_are_named(encoder_of, copied):
     weights = load_file(copied / "model.safetensors")
     save_file({name: array * np.nan for name, array in weights.items()}, copied / "model.safetensors")
-    with pytest.raises(DataError, match=r"no finite vector for 'the movie"):
+    with pytest.raises(DataError, match=r"vector for 'the movie"):
         encoder_of(folder=copied).encode(TEXTS)
     (copied / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(RecipeError, match="is no model that sentence-transformers can load"):
+    with pytest.raises(RecipeError, match="is not a model that sentence-transformers can load"):
         encoder_of(folder=copied).encode(TEXTS)
 
 
@@ -250,7 +250,7 @@ def test_an_unwritable_cache_is_refused_before_the_model_is_loaded(encoder_of, t
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match="holds no weights"):
+    with pytest.raises(RecipeError, match="contains no weights"):
         _ = ItemEncoder(ItemSettings(encoder=str(tmp_path))).identity
 
 

@@ -176,7 +176,7 @@ def test_a_template_in_the_header_cannot_reach_into_objects(table, tmp_path):
     header["texts"]["listed"] = "{title.__class__.__init__.__globals__}"
     path.write_text(json.dumps(header))
     with pytest.raises(
-        DataError, match=r"items.json: the item text 'listed' holds .*; it may hold \{categories\}"
+        DataError, match=r"items.json: the item text 'listed' contains .*; expected only \{categories\}"
     ):
         ItemTable.load(tmp_path / "table")
 
@@ -186,7 +186,7 @@ def test_a_template_in_the_header_cannot_reach_into_objects(table, tmp_path):
     [
         ("vectors", np.zeros((3, 2, SIZE), np.float64), "vectors are float64"),
         ("vectors", np.zeros((2, 2, SIZE), np.float32), r"vectors are float32 \[2, 2, 8\].*\[3, 2, 8\]"),
-        ("vectors", np.full((3, 2, SIZE), np.nan, np.float32), "vectors hold numbers that are not finite"),
+        ("vectors", np.full((3, 2, SIZE), np.nan, np.float32), "vectors contain numbers that are not finite"),
         ("present", np.ones((3, 1), np.bool_), r"present are bool \[3, 1\]"),
         ("rating_vectors", np.zeros((2, 3), np.float32), r"rating_vectors are float32 \[2, 3\]"),
         ("item_ids", ["m1", "m2", "m1"], "names 1 item ids more than once"),

@@ -78,7 +78,7 @@ def test_items_are_named_by_title_or_given_by_id(alone, recommender, history):
     [
         (
             "What is the weather like?",
-            "this is no question that can be answered about a user; expected one about",
+            "this is not a question about a user that can be answered; expected one about",
         ),
         ("What does user 42 like?", "the question is about 'user 42'"),
         ('Would they like "Nothing of the Kind"?', "no category or item is called 'Nothing of the Kind'"),

@@ -50,14 +50,16 @@ def test_other_words_are_matched(matcher, question, kind):
     ],
 )
 def test_what_is_of_no_kind_is_refused_with_the_kinds(matcher, question):
-    with pytest.raises(QuestionError, match="this is no question that can be answered") as refused:
+    with pytest.raises(
+        QuestionError, match="this is not a question about a user that can be answered"
+    ) as refused:
         matched(matcher, question)
     assert "what to recommend to the user, and why (recommendation)" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_a_question_that_lacks_its_entity_says_so(matcher):
-    with pytest.raises(QuestionError, match=r"names 1 item of the catalogue; found 0 categories and 0 items"):
+    with pytest.raises(QuestionError, match=r"needs 1 item of the catalogue; found 0 categories and 0 items"):
         matcher.match(canonical("How many stars would this user give to"), 0, 0)
 
 

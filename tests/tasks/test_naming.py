@@ -57,7 +57,7 @@ def test_placeholders_stand_in_the_places_of_names(names):
 
 def test_a_name_of_several_items_lists_them(names):
     with pytest.raises(
-        QuestionError, match=r"'Titanic' may be 2 things: 'Titanic \(1953\)'; 'Titanic \(1997\)'"
+        QuestionError, match=r"'Titanic' may be 2 names: 'Titanic \(1953\)'; 'Titanic \(1997\)'"
     ):
         names.find("Would this user like Titanic?")
     assert found_with(names, "Would this user like Titanic?", [("item", 3)]) == ["Titanic (1997)"]

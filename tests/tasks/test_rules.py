@@ -112,7 +112,7 @@ def test_a_rule_that_the_data_cannot_have_is_refused(dataset):
         load_task(TaskSettings(rule="own-mean"), bare)
     implicit = dataset.info.model_copy(update={"feedback": "implicit", "category_shares": (0.1,) * 8})
     with pytest.raises(
-        RecipeError, match=r"'own-mean' is relative to a user's mean rating, and small has no ratin"
+        RecipeError, match=r"'own-mean' is relative to a user's mean rating, but small has no ratin"
     ):
         load_task(TaskSettings(rule="own-mean"), implicit)
 

@@ -129,13 +129,13 @@ def test_names_that_differ_in_case_alone_are_told_apart():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("War", "doesn't like"), r'"doesn.t like" cannot be read back'),
+        (("War", "doesn't like"), r'"doesn.t like" cannot be parsed'),
         (("War", "..."), r"'...' has no letters"),
         (("War", " War"), r"' War' has no letters, or a comma or space at an end"),
-        (("War", "War"), r"'War' cannot be read back .* twice; rename it"),
-        (("A", "B", "A, B"), r"'A, B' cannot be told from a list that starts with 'A'; rename"),
-        (("A", "B, C", "A, B"), r"'A, B' cannot be told"),
-        (("A", "B", "a and doesn't like b"), r"cannot be told"),
+        (("War", "War"), r"'War' cannot be parsed .* twice in the list; rename it"),
+        (("A", "B", "A, B"), r"'A, B' cannot be distinguished from a list that starts with 'A'; rename"),
+        (("A", "B, C", "A, B"), r"'A, B' cannot be distinguished"),
+        (("A", "B", "a and doesn't like b"), r"cannot be distinguished"),
     ],
 )
 def test_names_that_could_not_be_read_back_are_refused(names, message):

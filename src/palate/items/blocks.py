@@ -1,4 +1,4 @@
-"""The history as text: one block per item, as in the paper's text baselines."""
+"""Table of text blocks, from which histories are written as text, as in the paper's text baselines."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ END_OF_BLOCK = "\n---\n"
 
 @dataclass(frozen=True, eq=False)
 class BlockTable:
-    """Texts of I items before and after their rating, and texts of R rating values.
+    """Text blocks of I items, split at the rating, and texts of R rating values.
 
     A block has one line each for ``title``, ``genre``, ``rating`` and ``description``, and a line of three dashes;
-    lines of missing fields are left out.
+    lines of missing fields are omitted.
     """
 
-    item_ids: list[str]  # [I], each once
-    before: list[str]  # [I]
-    after: list[str]  # [I]
+    item_ids: list[str]  # [I], distinct
+    before: list[str]  # [I] text before the rating
+    after: list[str]  # [I] text after the rating
     rating_values: Floats  # [R] ascending
     field: str
-    """What a category is called, in the singular."""
+    """Singular noun for a category."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -48,15 +48,15 @@ class BlockTable:
         return [f" {value:g}" for value in self.rating_values]
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """Look up the indices of item ids; raises :class:`DataError` for unknown ids, some of which it names."""
+        """Look up the indices of item ids; raises :class:`DataError` for unknown ids."""
         return index_of(self._index, item_ids)
 
     def block(self, item: int, rating: int) -> str:
-        """Return the text of one interaction."""
+        """Return the text of one interaction, by the indices of item and rating."""
         return self.before[item] + self.ratings[rating] + self.after[item]
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the ids that are not in the table, each once."""
+        """Return the distinct ids that are not in the table."""
         return unknown(self._index, item_ids)
 
     def part(self, item_ids: Iterable[str]) -> BlockTable:
@@ -107,7 +107,7 @@ class BlockTable:
         items = len(content.item_ids)
         if not len(content.before) == len(content.after) == len(set(content.item_ids)) == items:
             raise DataError(
-                "the columns differ in length, or an item stands there twice; copy the model again", path
+                "the columns differ in length, or an item id occurs twice; copy the model again", path
             )
         values = np.array(content.rating_values, dtype=np.float32)
         return cls(content.item_ids, content.before, content.after, values, content.field)

@@ -1,4 +1,4 @@
-"""On-disk vector cache of append-only chunk files; a killed process loses at most one chunk."""
+"""On-disk cache of vectors in append-only chunk files; a killed process loses at most one chunk."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SUFFIX = ".safetensors"
 
 
 class VectorCache:
-    """Vectors by key in a folder of chunk files; all keys of a folder belong to one encoder identity.
+    """Cache of vectors by key in a folder of chunk files, for one encoder identity.
 
     Chunks are immutable and named by the sha256 of their content: damaged chunks are detected, and processes that
-    share the folder cannot overwrite each other's work, as they write other names or the same bytes. A damaged chunk
-    is reported in a warning, moved aside and ignored; its keys count as missing. So is one whose vectors have another
-    length than the rest, which no chunk of the same encoder has.
+    share the folder cannot overwrite each other's chunks, as they write different names or equal bytes. A damaged
+    chunk, or one whose vectors differ in length from the rest, is reported in a warning, renamed and ignored; its keys
+    count as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class VectorCache:
         return key in self._rows
 
     def refresh(self) -> None:
-        """Load the chunks that any process has written since the last call."""
+        """Load the chunks written by any process since the last call."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.name not in self._seen:
                 self._read(path)
@@ -65,7 +65,7 @@ class VectorCache:
     def append(self, keys: Sequence[bytes], vectors: Floats) -> None:
         """Write one chunk of n keys and vectors [n, S]; raises :class:`OutputError` if that fails.
 
-        Chunks with vectors of another length are put aside: the encoder does not give those.
+        Existing chunks with vectors of another length are renamed: they are not from this encoder.
         """
         if not self._fits(vectors):
             self._forget()
@@ -90,9 +90,9 @@ class VectorCache:
         self._seen.add(path.name)
         try:
             data = path.read_bytes()
-        except FileNotFoundError:  # another process has just put it aside
+        except FileNotFoundError:  # another process has just renamed it
             return
-        except IsADirectoryError:  # in the place of a chunk that will be written again
+        except IsADirectoryError:  # blocks the name of a chunk that will be written again
             return self._put_aside(path)
         except OSError as error:
             warnings.warn(
@@ -129,8 +129,8 @@ class VectorCache:
         self._rows.update(zip(keys, range(start, start + len(keys)), strict=True))
 
     def _put_aside(self, path: Path) -> None:
-        warnings.warn(f"{path} is damaged; it is left out and its texts are encoded again", stacklevel=2)
+        warnings.warn(f"{path} is damaged; it is ignored and its texts are encoded again", stacklevel=2)
         try:
             path.rename(path.with_name(path.name + ".damaged"))
-        except OSError:  # a folder that is only readable: the warning comes again next time
+        except OSError:  # a read-only folder: the warning is repeated next time
             return

@@ -1,4 +1,4 @@
-"""Items as the names of their categories, for user encoders whose weights know no catalogue."""
+"""Table of items' categories by name, the input of catalogue-free user encoders."""
 
 from __future__ import annotations
 
@@ -29,64 +29,64 @@ if TYPE_CHECKING:
 
 Members: TypeAlias = npt.NDArray[np.int16]
 MEMBER = 256
-"""Membership of an item that has a category; one that is only likely to have it has a part of it."""
+"""Membership of an item that has a category; a smaller value is the probability that it has, in units of 1/256."""
 HEADER, MEMBERS, VECTORS = "categories.json", "categories.safetensors", "vectors"
 
 
 @dataclass(frozen=True, eq=False)
 class CategoryTable:
-    """Which of L categories each of I items has, by name, and R rating values; there are no item vectors.
+    """Membership of I items in L named categories, and R rating values.
 
-    Membership is a whole number of parts of :data:`MEMBER`, so that sums over it are exact.
+    Membership is an integer in units of 1/:data:`MEMBER`, so that sums over it are exact.
 
-    Items and categories are only ever appended, so that their indices stay valid, and so do the digests of what a
-    state has read (:meth:`digest`).
+    Items and categories are only ever appended, so that indices, and digests of the items that a state has read
+    (:meth:`digest`), stay valid.
 
     Raises:
-        DataError: The arrays do not fit together, or a name stands twice.
+        DataError: The shapes of the arrays are inconsistent, or a name occurs twice.
     """
 
-    item_ids: list[str]  # [I], each once
+    item_ids: list[str]  # [I], distinct
     titles: list[str]  # [I]
     membership: Members  # [I, L] in units of 1/MEMBER
-    categories: tuple[str, ...]  # [L], each once
+    categories: tuple[str, ...]  # [L], distinct
     rating_values: Floats  # [R] ascending
     field: str
-    """What a category is called, in the singular."""
+    """Singular noun for a category."""
     probed_by: TitleProbe | None = dataclasses.field(default=None, repr=False)
-    """What finds the categories of items that come as text alone; one of this table's items if None."""
+    """Predicts the categories of new items without any; fitted to this table's items if None."""
     vectors: ItemTable | None = dataclasses.field(default=None, repr=False)
-    """Vectors of the same items, for a user encoder with latent queries; None for any other."""
+    """Vectors of the same items, for user encoders with latent queries; None for others."""
 
     def __post_init__(self) -> None:
         items, labels = len(self.item_ids), len(self.categories)
         if self.membership.shape != (items, labels) or len(self.titles) != items:
             raise DataError(
-                f"{items} item ids, {len(self.titles)} titles and categories of shape "
-                f"{list(self.membership.shape)} are given; expected [{items}, {labels}]"
+                f"found {items} item ids, {len(self.titles)} titles and memberships of shape "
+                f"{list(self.membership.shape)}; expected [{items}, {labels}]"
             )
         if self.vectors is not None and self.vectors.item_ids != self.item_ids:
             raise DataError(
-                "the item vectors are of other items than the categories; build both from one dataset"
+                "the item vectors are for other items than the categories; build both from one dataset"
             )
         for names, what in ((self.item_ids, "item id"), (self.categories, "category")):
             if len(set(names)) != len(names):
                 twice = next(name for number, name in enumerate(names) if name in names[:number])
-                raise DataError(f"the {what} {twice!r} stands there twice; expected each once")
+                raise DataError(f"the {what} {twice!r} occurs twice; expected distinct ones")
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """Look up the indices of item ids; raises :class:`DataError` for unknown ids, some of which it names."""
+        """Look up the indices of item ids; raises :class:`DataError` for unknown ids."""
         return index_of(self._index, item_ids)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the ids that are not in the table, each once."""
+        """Return the distinct ids that are not in the table."""
         return unknown(self._index, item_ids)
 
     def named(self, item: int) -> tuple[str, ...]:
-        """Return the names of the categories that an item has, or more likely has than not, sorted."""
+        """Return the sorted names of an item's categories: those with a membership of at least one half."""
         has = np.flatnonzero(self.membership[item] >= MEMBER // 2)
         return tuple(sorted(self.categories[row] for row in has))
 
@@ -104,10 +104,10 @@ class CategoryTable:
         )
 
     def extended(self, items: Sequence[Item], encoder: ItemEncoder | None = None) -> CategoryTable:
-        """Append new items and, after those of the table, their new categories.
+        """Append new items and their new categories.
 
-        An item has the categories that are given. Where it comes as text alone, a probe on the vector of its title,
-        fitted to the table's items, tells how likely it has each.
+        For an item without categories, a probe on the vector of its title, fitted to the table's items, predicts the
+        probability of each.
 
         Args:
             items: New items; known ones are accepted if their title and categories are the same.
@@ -117,7 +117,7 @@ class CategoryTable:
             The extended table.
 
         Raises:
-            DataError: A known id has other categories, or an item has none and there is no sentence encoder.
+            DataError: A known id has other categories, or an item has none and the sentence encoder cannot be loaded.
         """
         new: dict[str, Item] = {}
         for item in items:
@@ -163,14 +163,14 @@ class CategoryTable:
 
     @cached_property
     def category_ids(self) -> Ints:
-        """Ids of the categories, by which a saved state names them: 8 bytes of the sha256 of each name, [L]."""
+        """Ids of the categories in saved states: the first 8 bytes of the sha256 of each name, [L]."""
         digests = (hashlib.sha256(name.encode()).digest()[:8] for name in self.categories)
         return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
 
     def digest(self, items: int | None = None) -> str:
-        """Return the sha256 of the ids and categories of the first ``items`` items, of all if None.
+        """Return the sha256 of the ids and categories of the first ``items`` items; of all if None.
 
-        It does not depend on the items and categories that were appended after them.
+        It does not depend on items and categories that were appended later.
         """
         count = len(self) if items is None else items
         return f"sha256:{self._chain[count].hex()}"
@@ -214,7 +214,9 @@ class CategoryTable:
         except (SafetensorError, DataError, KeyError, ValueError, IndexError) as error:
             raise DataError(f"{error}; copy the model again", members) from error
         if table.digest() != header.digest:
-            raise DataError(f"the content is not what {HEADER} says; copy the model again", members)
+            raise DataError(
+                f"the content does not match the digest in {HEADER}; copy the model again", members
+            )
         return table
 
     @cached_property
@@ -251,7 +253,7 @@ class _Header(Frozen):
 
 
 def build_category_table(dataset: Dataset, vectors: ItemTable | None = None) -> CategoryTable:
-    """Build the table of a dataset's items and their categories, with their vectors if given."""
+    """Build the category table of a dataset's items, with their vectors if given."""
     return CategoryTable(
         dataset.item_ids,
         dataset.items["title"].to_list(),

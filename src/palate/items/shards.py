@@ -1,4 +1,4 @@
-"""Encodes item texts by several processes, into the cache that trainings read."""
+"""Encodes item texts in several processes into the shared vector cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.system.engines import ShardEngine
 
 @dataclass(frozen=True)
 class EncodedPart:
-    """Texts that make a chunk of the cache."""
+    """Work unit of a process: the texts of one cache chunk."""
 
     settings: ItemSettings
     texts: tuple[str, ...]
@@ -20,11 +20,11 @@ class EncodedPart:
 
     @property
     def done(self) -> bool:
-        """Whether the texts were in the cache when the parts were made: never."""
+        """Whether the texts were cached before; always False, as cached texts are not in any part."""
         return False
 
     def run(self) -> int:
-        """Encode the texts that are not in the cache by now; returns the number of texts."""
+        """Encode the texts that are not cached yet; returns the number of all texts."""
         ItemEncoder(self.settings, self.device).encode(self.texts)
         return len(self.texts)
 
@@ -38,17 +38,17 @@ def encode_by_shards(
 ) -> int:
     """Encode texts that are not in the cache yet.
 
-    Chunks and batches are those of one process, so that the vectors are, too, on processors of one kind.
+    Chunks and batches are the same as with one process, and so are the vectors on processors of the same kind.
 
     Args:
-        settings: The encoder and its cache, a folder that all processes see.
+        settings: The encoder and its cache, a folder shared by all processes.
         texts: The texts.
-        engine: Encodes the chunks.
+        engine: Engine that runs the chunks.
         device: Device of the encoders.
         progress: Callback (done, total) with numbers of texts.
 
     Returns:
-        How many were not in the cache.
+        Number of texts that were not in the cache.
 
     Raises:
         OutputError: The cache cannot be written.

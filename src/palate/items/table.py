@@ -1,4 +1,4 @@
-"""The item table: the vectors of each item's texts and of each rating value, by index."""
+"""Item tables: embeddings of each item's texts and of each rating value, by index."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class ItemTable:
     """Vectors of I items with F = 2 fields and of R rating values, all of size S.
 
     Raises:
-        DataError: The arrays do not fit together, or a value is not finite.
+        DataError: The shapes of the arrays are inconsistent, or a value is not finite.
     """
 
-    item_ids: list[str]  # [I], each once
+    item_ids: list[str]  # [I], distinct
     vectors: Floats  # [I, F, S]: title with categories, description; zeros where a text is missing
     present: Bools  # [I, F] false where a text is missing
     rating_values: Floats  # [R] ascending
@@ -64,7 +64,7 @@ class ItemTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of all content as ``sha256:…``, which identifies the table of a trained model."""
+        """The sha256 of all content as ``sha256:…``, which identifies the table of a trained model."""
         texts = [getattr(self.texts, name) for name in ItemTexts.__dataclass_fields__]
         digest = hashlib.sha256(json.dumps([self.encoder.digest, texts, self.item_ids]).encode())
         for name, array in self._arrays().items():
@@ -73,11 +73,11 @@ class ItemTable:
         return f"sha256:{digest.hexdigest()}"
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
-        """Look up the indices of item ids; raises :class:`DataError` for unknown ids, some of which it names."""
+        """Look up the indices of item ids; raises :class:`DataError` for unknown ids."""
         return index_of(self._index, item_ids)
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """List the ids that are not in the table, each once."""
+        """Return the distinct ids that are not in the table."""
         return unknown(self._index, item_ids)
 
     def part(self, item_ids: Iterable[str]) -> ItemTable:
@@ -93,7 +93,7 @@ class ItemTable:
 
         Args:
             items: The new items.
-            encoder: The encoder that the table was made with.
+            encoder: The encoder that the table was built with.
 
         Returns:
             The extended table.
@@ -104,7 +104,7 @@ class ItemTable:
         """
         if encoder.identity != self.encoder:
             raise MismatchError(
-                f"the table's vectors come from {_described(self.encoder)} and the new items' would come "
+                f"the table's vectors are from {_described(self.encoder)}, but the new items' would be "
                 f"from {_described(encoder.identity)}; use the table's encoder"
             )
         vectors, present = encoded_items(items, self.texts, encoder)
@@ -159,7 +159,10 @@ class ItemTable:
         except (DataError, TypeError, IndexError) as error:
             raise DataError(f"{error}; copy the item table again", vectors_path) from error
         if table.fingerprint != header.fingerprint:
-            raise DataError(f"the content is not what {HEADER} says; copy the item table again", vectors_path)
+            raise DataError(
+                f"the content does not match the fingerprint in {HEADER}; copy the item table again",
+                vectors_path,
+            )
         return table
 
     @cached_property
@@ -176,21 +179,21 @@ class ItemTable:
 
 
 def index_of(index: Mapping[str, int], item_ids: Sequence[str]) -> Indices:
-    """Look up item ids; raises :class:`DataError` for unknown ids, some of which it names."""
+    """Look up the indices of item ids; raises :class:`DataError` for unknown ids."""
     if absent := unknown(index, item_ids):
         raise unknown_items(absent)
     return np.fromiter((index[item_id] for item_id in item_ids), np.int32, len(item_ids))
 
 
 def unknown(index: Mapping[str, int], item_ids: Iterable[str]) -> list[str]:
-    """List the unknown ids, each once."""
+    """Return the distinct unknown ids."""
     return list(dict.fromkeys(item_id for item_id in item_ids if item_id not in index))
 
 
 def off_scale(rating_values: Floats, ratings: Iterable[float]) -> list[float]:
-    """List the ratings that are not on the scale, each once."""
+    """Return the distinct ratings that are not on the scale."""
     known = set(rating_values.tolist())
-    with np.errstate(over="ignore"):  # what is too large is not on the scale either
+    with np.errstate(over="ignore"):  # a rating too large for float32 is off the scale, too
         return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
 
 
@@ -228,7 +231,7 @@ def build_item_table(
 
 
 def item_texts_of(dataset: Dataset, texts: ItemTexts) -> list[str]:
-    """List the texts that :func:`build_item_table` encodes, each once."""
+    """Return the distinct texts that :func:`build_item_table` encodes."""
     items = dataset_items(dataset)
     written = (text for item in items for text in (texts.title(item), texts.description(item)))
     ratings = (texts.rating(value) for value in dataset.rating_values)
@@ -238,7 +241,7 @@ def item_texts_of(dataset: Dataset, texts: ItemTexts) -> list[str]:
 def encoded_items(
     items: Sequence[Item], texts: ItemTexts, encoder: ItemEncoder, progress: Progress | None = None
 ) -> tuple[Floats, Bools]:
-    """Encode both fields of the items in one pass: vectors [I, F, S], and which of them exist, [I, F]."""
+    """Encode both fields of the items in one pass; returns vectors [I, F, S] and the mask of existing ones [I, F]."""
     written = [(texts.title(item), texts.description(item)) for item in items]
     present = np.array([[text is not None for text in pair] for pair in written], dtype=np.bool_)
     present = present.reshape(len(items), len(FIELDS))
@@ -254,7 +257,7 @@ def _read_header(path: Path) -> _Header:
         return parse_record(_Header, content, path, "copy the item table again")
     except DataError as error:
         if error.path is None:
-            raise DataError(str(error), path) from error  # a template of the item texts
+            raise DataError(str(error), path) from error  # from a template of the item texts
         if old := renamed_keys(error.__cause__, ITEM_TABLE):
             raise DataError(
                 f"{old}; an earlier version saved this item table: build it again", path
@@ -266,10 +269,10 @@ def _check(name: str, array: np.ndarray, dtype: type[np.generic], shape: tuple[i
     if array.dtype != dtype or array.shape != shape:
         raise DataError(
             f"the item table's {name} are {array.dtype} {list(array.shape)}; "
-            f"{np.dtype(dtype)} {list(shape)} is expected"
+            f"expected {np.dtype(dtype)} {list(shape)}"
         )
     if not np.isfinite(array).all():
-        raise DataError(f"the item table's {name} hold numbers that are not finite")
+        raise DataError(f"the item table's {name} contain numbers that are not finite")
 
 
 def _described(encoder: EncoderIdentity) -> str:

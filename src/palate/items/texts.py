@@ -1,4 +1,4 @@
-"""Templates of the paper that turn item fields into the texts of the item encoder."""
+"""Templates that format item fields as texts for the item encoder, by default the paper's."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from palate.words import plural
 class ItemTexts:
     """Templates of the item texts; the defaults are the paper's, for movies with genres.
 
-    ``{noun}`` and ``{field}`` are replaced by the two words below, other names in braces by fields of the item.
+    ``{noun}`` and ``{field}`` are replaced by the nouns below, other names in braces by fields of the item.
 
     Raises:
         DataError: A template has an unknown name in braces.
     """
 
     noun: str = "movie"
-    """What an item is called, in the singular."""
+    """Singular noun for an item."""
     field: str = "genres"
-    """What the categories are called, in the plural."""
+    """Plural noun for the categories."""
     listed: str = "The {noun} {title} is listed with {field} {categories}"
     unlisted: str = "The {noun} {title} is listed with no {field}"
-    """For items without categories, for which the paper has no template."""
+    """Template for items without categories; the paper has none for them."""
     rated: str = "The {noun} is rated with {rating} stars"
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class ItemTexts:
 
 
 def texts_for(info: DatasetInfo, settings: ItemTextSettings | None = None) -> ItemTexts:
-    """Make the templates of a dataset, overridden by ``settings``."""
+    """Create the templates of a dataset, overridden by ``settings``."""
     given = {} if settings is None else settings.model_dump(exclude_none=True)
     words = {"noun": info.item_noun, "field": plural(info.category_field), "rated": info.rating_text}
     return ItemTexts(**{**words, **given})
@@ -84,6 +84,6 @@ def _check(name: str, template: str, known: Iterable[str]) -> None:
     if wrong or nested:
         found = f"{{{wrong[0]}}}" if wrong else "a conversion or nested braces"
         raise DataError(
-            f"the item text {name!r} holds {found}; it may hold "
+            f"the item text {name!r} contains {found}; expected only "
             + ", ".join(f"{{{word}}}" for word in sorted(known))
         )

@@ -1,4 +1,4 @@
-"""What a language model is asked about a user, the true labels, and how its answer is read back.
+"""Tasks: questions about users, their true labels, and parsing of answers.
 
 Public names: ``load_task``, ``base.Task``, ``category_preference.CategoryPreference``,
 ``statistics.category_statistics``, ``questions.Questioner``, ``wordings.WORDINGS``.
@@ -32,10 +32,10 @@ def too_few_categories(names: Sequence[str]) -> bool:
 
 
 def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
-    """Create the task of a recipe over a dataset's categories.
+    """Create the task of a recipe for a dataset's categories.
 
     Args:
-        settings: The task's settings; a rule or thresholds that are None are the dataset's.
+        settings: The task's settings; a rule and thresholds of None are replaced by the dataset's.
         info: The dataset's categories, label rule and thresholds.
 
     Returns:
@@ -43,14 +43,14 @@ def load_task(settings: TaskSettings, info: DatasetInfo) -> CategoryPreference:
 
     Raises:
         RecipeError: The thresholds overlap, or the rule needs ratings that the data does not have.
-        DataError: There are fewer than two categories, their names cannot be told apart in an answer, or the dataset
-            lacks the rule's statistics.
+        DataError: There are fewer than two categories, their names are ambiguous in an answer, or the dataset lacks
+            the rule's statistics.
     """
     if too_few_categories(info.categories):
         raise DataError(
-            f"{info.name} has {counted(len(info.categories), info.category_field)} in all, and a question about what "
-            "a user likes takes at least 2; prepare it with categories of the items (--items, --category-col), or "
-            "rank its items with palate rank"
+            f"{info.name} has {counted(len(info.categories), info.category_field)} in all, but the task needs at "
+            "least 2; prepare it with categories of the items (--items, --category-col), or rank its items with "
+            "palate rank"
         )
     shares = None if info.feedback == "ratings" else np.array(info.category_shares)
     return tasks.find(settings.kind).build(

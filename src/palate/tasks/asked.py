@@ -1,6 +1,6 @@
-"""Kinds of questions that may be asked in free words, and wordings by which they are recognised.
+"""Kinds of free questions, with example wordings from which :mod:`palate.tasks.matching` recognises them.
 
-Wordings that a language model is trained on are those of :mod:`palate.tasks.wordings`; these only tell what is asked.
+The wordings that language models are trained on are in :mod:`palate.tasks.wordings`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ UNLIMITED = 10**6
 
 
 class AskedWordings(NamedTuple):
-    """A kind of question: what it asks, how many entities it names, and its wordings.
+    """A kind of question: its meaning, the number of entities it names, and its wordings.
 
-    Wordings may contain ``{field}`` and ``{fields}``, the word for a category, ``{thing}`` and ``{things}``, the word
+    Wordings may contain ``{field}`` and ``{fields}``, the noun for a category, ``{thing}`` and ``{things}``, the noun
     for an item, ``{category}``, ``{other}``, ``{item}``, ``{another}``, and the ends ``{low}`` and ``{high}`` of the
     rating scale.
     """
 
     meaning: str
     categories: tuple[int, int]
-    """Least and largest number of categories that such a question names."""
+    """Minimum and maximum number of categories that such a question names."""
     items: tuple[int, int]
-    """Least and largest number of items."""
+    """Minimum and maximum number of items."""
     fitted: tuple[str, ...]
+    """Wordings that the matcher is fitted to."""
     held_out: tuple[str, ...]
-    """Wordings that nothing is fitted to or chosen by, which measure how well others are recognised."""
+    """Held-out wordings, used only to measure how well new wordings are recognised."""
 
 
 ASKED: dict[AskedKind, AskedWordings] = {
@@ -364,7 +365,7 @@ ASKED: dict[AskedKind, AskedWordings] = {
         ),
     ),
 }
-"""All kinds, with the wordings that recognise them."""
+"""All kinds of questions, with their wordings."""
 
 NOT_ASKED: tuple[str, ...] = (
     "How old is this user?",
@@ -493,4 +494,4 @@ NOT_ASKED: tuple[str, ...] = (
     "asdf",
     "lorem ipsum dolor sit amet",
 )
-"""Questions of no kind, which show the matcher what it must refuse."""
+"""Questions of no kind: negative examples for the matcher."""

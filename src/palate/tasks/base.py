@@ -1,4 +1,4 @@
-"""Protocol of tasks: instruction, labels, target texts, and parsing of answers."""
+"""The interface of tasks: instruction, labels, target texts, and parsing of answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Task(Protocol):
 
     @property
     def instruction(self) -> str:
-        """Instruction I, the text that the backbone reads after the user prompt."""
+        """Instruction I: the text after the user prompt."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -24,16 +24,16 @@ class Task(Protocol):
 
     @property
     def rule_in_words(self) -> str:
-        """The label rule as tables say it."""
+        """The label rule in words, for tables."""
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
         """Compute the labels of B users from their statistics [B, L]."""
 
     def target_texts(self, preferences: Preferences) -> list[str]:
-        """Write the target texts of B users, which :meth:`parse` inverts."""
+        """Format the target texts of B users; :meth:`parse` is the inverse."""
 
     def declines(self, texts: Sequence[str]) -> Bools:
-        """Find the answers that say that not enough is known, [B]."""
+        """Return a mask of the answers that decline, saying that not enough is known, [B]."""
 
     def parse(self, texts: Sequence[str]) -> Preferences:
-        """Parse the labels in B answers. Every text can be parsed; only labels that it contains are returned."""
+        """Parse the labels in B answers; any text is accepted, and only labels that it contains are returned."""

@@ -1,4 +1,4 @@
-"""Calibration of log-odds and of cutoffs on users whose labels are known; no network is trained."""
+"""Calibration of log-odds and decision cutoffs on users with known labels, without training a network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from palate.tasks.decisions import AS_EXPECTED, Decisions, best_gains, sigmoid
 from palate.tasks.targets import answer_f1, expected_f1
 
 SLOPE_PRIOR = 20.0
-"""Precision of the prior that the log-odds need no scaling."""
+"""Precision of the prior that the factor of the log-odds is 1."""
 MARK_PRIOR = 5.0
-"""Precision of the prior that what the label rule names by the window alone adds nothing."""
+"""Precision of the prior that the weights of the window's marks are 0."""
 SHIFT_PRIOR = 12.0
-"""Precision of the prior that a category's log-odds need no shift of their own, beside the common one."""
+"""Precision of the prior that a category's shift equals the common one."""
 LEAST_SLOPE = 0.05
 NEWTON_STEPS = 12
 ROUNDS = 40
-"""Iterations between the labels that are named and the F1 that they reach."""
+"""Fixed-point iterations between the selected labels and the F1 that they reach."""
 PARTS = 3
-"""Parts of the users, of which each is answered with decisions that are fitted to the others."""
+"""Number of folds of the users; each fold is answered with decisions fitted to the others."""
 PROMISE_USERS = 20.0
-"""Users by whose weight the F1 that answers reach is drawn to the expected one."""
+"""Prior weight, in users, with which the reached F1 is shrunk to the expected one."""
 USUAL_VARIANCE = 0.02
-"""Variance of the expected F1 between such users."""
+"""Variance of the expected F1 between the users of this prior."""
 PRIOR_USERS = 3.0
-"""Users by whom a category's F1 is drawn to the F1 of all."""
+"""Prior weight, in users, with which a category's F1 is shrunk to that of all categories."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Sample:
     marks: Doubles  # [N, L, 2, M], see :func:`palate.encoders.marks.window_marks`
     truth: Bools  # [N, L, 2]
     repeats: int = 1
-    """Windows of each user: N / repeats users are what is known, however many windows show them."""
+    """Number of windows per user; N / repeats is the number of independent users."""
 
     @property
     def inputs(self) -> Doubles:
@@ -47,7 +47,7 @@ class Sample:
         return np.concatenate([self.logits[..., None], self.marks], axis=-1)
 
     def __getitem__(self, rows: Bools) -> Sample:
-        """Select windows; all of a user's, or none."""
+        """Select windows; either all or none of a user's."""
         return Sample(self.logits[rows], self.marks[rows], self.truth[rows], self.repeats)
 
 
@@ -55,8 +55,8 @@ def fit_decisions(samples: Mapping[int, Sample], most: int) -> Decisions:
     """Calibrate decisions on users.
 
     Args:
-        samples: Samples by the length of the windows.
-        most: Maximum number of labels in each half.
+        samples: Samples by window length.
+        most: Maximum number of liked, and of disliked, labels.
 
     Returns:
         The decisions.
@@ -82,7 +82,7 @@ class _Fitted:
 
     @classmethod
     def to(cls, sample: Sample, most: int) -> _Fitted:
-        """Fit them to a sample."""
+        """Fit decisions to a sample."""
         share, inputs = 1 / sample.repeats, sample.inputs
         halves = [_fit_logistic(inputs[:, :, half], sample.truth[..., half], share) for half in (0, 1)]
         factors, shift = np.stack([one[0] for one in halves]), np.stack([one[1] for one in halves], axis=-1)
@@ -90,14 +90,14 @@ class _Fitted:
         return cls(factors, shift, *fit_cutoffs(chances, most, share))
 
     def expected_and_reached(self, sample: Sample, most: int) -> tuple[Doubles, Doubles]:
-        """Compute the expected F1 of the liked labels of the answers to a sample, and the F1 reached, [N] each."""
+        """Compute the expected and the reached F1 of the liked labels in a sample, [N] each."""
         chances = sigmoid((sample.inputs * self.factors).sum(axis=-1) + self.shift)
         named = best_gains(self.worth * (chances - self.cutoff), most)[..., 0]
         return expected_f1(chances[..., 0], named, most), answer_f1(sample.truth[..., 0], named)
 
 
 def _kept(sample: Sample, most: int) -> Doubles:
-    """Fit what answers reach of what is expected, each by decisions that are fitted to other users, [2]."""
+    """Fit the reached to the expected F1 by cross-fitting over users, [2]."""
     users = len(sample.logits) // sample.repeats
     part = np.arange(len(sample.logits)) % users % PARTS
     if users < PARTS:
@@ -113,13 +113,13 @@ def _kept(sample: Sample, most: int) -> Doubles:
 def _fit_logistic(inputs: Doubles, truth: Bools, share: float) -> tuple[Doubles, Doubles]:
     """Fit factors [1 + M] and shifts [L] of log-odds and marks by penalised maximum likelihood, with Newton's method.
 
-    The shifts are a common one and one of each category, which a normal prior draws to it; the factors are drawn to
-    one of the log-odds and none of the marks.
+    Each category's shift is shrunk by a normal prior to a common one; the factors are shrunk to 1 for the log-odds and
+    to 0 for the marks.
 
     Args:
         inputs: The log-odds, and the marks, [N, L, 1 + M].
         truth: The labels, [N, L].
-        share: What each row counts, in users.
+        share: Weight of each row, in users.
 
     Returns:
         The factors and the shifts.
@@ -131,7 +131,7 @@ def _fit_logistic(inputs: Doubles, truth: Bools, share: float) -> tuple[Doubles,
         chance = sigmoid(inputs @ factors + common + own)
         weight, surplus = share * chance * (1 - chance), share * (truth - chance)
         weighted = weight[..., None] * inputs  # [N, L, 1 + M]
-        # The categories' own shifts are eliminated from the equations of factors and common shift.
+        # Block elimination of the categories' shifts from the equations of the factors and the common shift.
         of_own = weight.sum(axis=0) + SHIFT_PRIOR
         force_own = surplus.sum(axis=0) - SHIFT_PRIOR * own
         cross = np.concatenate([weighted.sum(axis=0).T, weight.sum(axis=0)[None]])  # [1 + M + 1, L]
@@ -149,15 +149,15 @@ def _fit_logistic(inputs: Doubles, truth: Bools, share: float) -> tuple[Doubles,
 
 
 def fit_kept(expected: Doubles, reached: Doubles, share: float) -> Doubles:
-    """Regress the F1 that answers reach on the expected one, drawn to its being as expected.
+    """Regress the reached on the expected F1, with shrinkage to equality.
 
     Args:
-        expected: F1 that is expected of independent labels, [N].
-        reached: F1 that is reached, [N].
-        share: What each row counts, in users.
+        expected: Expected F1 of independent labels, [N].
+        reached: Reached F1, [N].
+        share: Weight of each row, in users.
 
     Returns:
-        Constant and factor, [2].
+        Intercept and slope, [2].
     """
     surplus, middle = reached - expected, expected.mean()
     constant = share * surplus.sum() / (share * len(surplus) + PROMISE_USERS)
@@ -171,12 +171,15 @@ def fit_kept(expected: Doubles, reached: Doubles, share: float) -> Doubles:
 
 
 def fit_cutoffs(chances: Doubles, most: int, share: float = 1.0) -> tuple[Doubles, Doubles]:
-    """Find the cutoffs and worths [L, 2] that belong to the F1 that they reach themselves, by iteration.
+    """Find cutoffs and worths by fixed-point iteration with the F1 that they reach.
 
     Args:
         chances: Calibrated probabilities, [N, L, 2].
-        most: Maximum number of labels in each half.
-        share: What each row counts, in users.
+        most: Maximum number of liked, and of disliked, labels.
+        share: Weight of each row, in users.
+
+    Returns:
+        Cutoffs and worths, [L, 2] each; see :class:`Decisions`.
     """
     true = share * chances.sum(axis=0)  # [L, 2]
     cutoff = np.full(true.shape, 0.2)

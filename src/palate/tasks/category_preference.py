@@ -1,4 +1,4 @@
-"""The paper's task (section 3): which categories a user likes and dislikes."""
+"""The paper's task (section 3): predict the categories that a user likes and dislikes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ LIKE_ABOVE, DISLIKE_BELOW = 3.5, 3.0
 
 
 class CategoryPreference:
-    """Liked and disliked categories of a user by score.
+    """Task of naming a user's liked and disliked categories, labelled by score.
 
-    The score of a category is its mean rating. With ``shares``, for data without ratings, it is the category's share
-    of the history, as a multiple of its share of all training users' histories. A score is liked above one threshold
-    and disliked below another: with the rule ``own-mean`` these move with the user's mean rating, with the others they
-    are the same for everybody.
+    The score of a category is its mean rating. With ``shares``, for implicit feedback, it is the category's share of
+    the history, as a multiple of its share of all training users' histories. A category is liked if its score is above
+    one threshold and disliked if below another. With the rule ``own-mean`` the thresholds are relative to the user's
+    mean rating; with other rules they are equal for all users.
 
     Args:
         categories: Names of the L categories.
-        field: What a category is called, in the singular, such as "genre".
+        field: Singular noun for a category, such as "genre".
         settings: Label rule with its thresholds, minimum count and maximum number of labels.
         shares: Shares of the categories in the training users' histories, [L]; None for data with ratings.
 
     Raises:
         RecipeError: The thresholds overlap.
-        DataError: Category names cannot be told apart in an answer.
+        DataError: Category names are ambiguous in an answer.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class CategoryPreference:
         self._name_rank = np.argsort(np.argsort(np.array(categories)))  # [L] place by name
 
     def labels(self, statistics: CategoryStatistics) -> Preferences:
-        """Apply the label rule to B users: the highest scores above one threshold, the lowest below the other.
+        """Label B users: the highest scores above one threshold, the lowest below the other.
 
-        Only categories with enough interactions are eligible. Without ratings, absence is the evidence of dislike: a
-        category can be disliked if it would have had enough interactions in an average history.
+        Only categories with enough interactions are eligible. With implicit feedback, absence is evidence of dislike:
+        a category is eligible as disliked if an average history of the same length has enough interactions with it.
         """
         count, least = statistics.count, self.settings.min_count
         score, bounds = self.scores(statistics), self.thresholds(statistics)
@@ -73,7 +73,7 @@ class CategoryPreference:
         )
 
     def thresholds(self, statistics: CategoryStatistics) -> Doubles:
-        """Compute the scores above which B users like a category and below which they dislike it, [B, 2]."""
+        """Compute the upper threshold (liked above) and the lower one (disliked below) of B users, [B, 2]."""
         bounds = np.tile([self.like_above, self.dislike_below], (len(statistics.length), 1))
         if self.settings.rule == "own-mean":
             rated = statistics.length > 0
@@ -83,7 +83,7 @@ class CategoryPreference:
 
     @property
     def rule_in_words(self) -> str:
-        """The label rule as tables say it."""
+        """The label rule in words, for tables."""
         rule, like, dislike = self.settings.rule or "thresholds", self.like_above, self.dislike_below
         if rule == "own-mean":
             margin = f"{(like - dislike) / 2:.3g}"
@@ -103,7 +103,7 @@ class CategoryPreference:
         Args:
             score: Scores, [B, L].
             count: Numbers of interactions, [B, L].
-            eligible: Which categories may be returned, [B, L].
+            eligible: Mask of the categories that may be returned, [B, L].
 
         Returns:
             Category indices [B, max_labels], best first; -1 at empty ranks.
@@ -115,19 +115,19 @@ class CategoryPreference:
         return np.pad(ranked, ((0, 0), (0, missing)), constant_values=-1)
 
     def target_texts(self, preferences: Preferences) -> list[str]:
-        """Write "The user likes A, B, C and doesn't like D, E" for each of B users."""
+        """Format "The user likes A, B, C and doesn't like D, E" for each of B users."""
         return self._verbalizer.write(preferences)
 
     def texts(self, kind: QuestionKind, preferences: Preferences) -> list[str]:
-        """Write the targets of B users for a kind of question that names categories: both halves, or one."""
+        """Format the targets of B users for a kind of question that names categories: liked, disliked or both."""
         if kind == "preference":
             return self.target_texts(preferences)
         return self._verbalizer.write_half(preferences, kind)
 
     def declines(self, texts: Sequence[str]) -> Bools:
-        """Find the answers that say that not enough is known, [B]."""
+        """Return a mask of the answers that decline, saying that not enough is known, [B]."""
         return self._verbalizer.declines(texts)
 
     def parse(self, texts: Sequence[str]) -> Preferences:
-        """Parse the labels of B answers, in their order in the text."""
+        """Parse the labels of B answers, in the order of the text."""
         return self._verbalizer.read(texts)

@@ -1,4 +1,4 @@
-"""Which categories are named, given the log-odds of each: calibrated on a population's training users or not."""
+"""Selection of labels from log-odds by calibrated probabilities and cutoffs."""
 
 from __future__ import annotations
 
@@ -9,47 +9,45 @@ import numpy as np
 from palate.schema import Bools, Doubles, Ints, Preferences
 
 MARKS = 4
-"""Inputs of a probability beside the log-odds: whether the label rule names the category by the window alone and, if
-so, by what distance and from how many ratings; and whether the window has too few ratings of it."""
+"""Number of marks, inputs of a probability beside the log-odds: whether the label rule applied to the window alone
+gives the label and, if so, by what margin and from how many ratings; and whether the window has too few ratings."""
 AS_EXPECTED = (0.0, 1.0)
-"""Constant and factor of the F1 that answers reach, where it is the expected one."""
+"""Intercept and slope at which the reached F1 equals the expected one."""
 BARE_LENGTHS = (1.0, 2.0, 5.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
-"""Window lengths of decisions that were not calibrated."""
+"""Window lengths of uncalibrated decisions."""
 REACHED = ((2.374, 0.663, 0.316, -0.445, 0.021, -0.146), (2.876, 0.580, 0.197, -0.460, 0.044, -0.315))
-"""Log-odds of the F1 that a category reaches where nothing was calibrated, for liked and disliked.
+"""Regression of the log-odds of the F1 that a category reaches in uncalibrated decisions, for liked and disliked.
 
-A constant, and factors of the logs of the share of users with the label, of the window's length and of the usual
-history's, of the square of the second, and of the number of categories. Fitted to some 200 random
-populations; benchmarks/bare_decisions.py fits them to others."""
+Intercept, and coefficients of the log share of users with the label, the log window length, the log of the median
+history length, the square of the log window length, and the log number of categories. Fitted to some 200 random
+populations by benchmarks/bare_decisions.py."""
 PAYS = ((0.241, -0.233, -0.114, -0.055, 0.017, -0.125), (-0.031, -0.223, -0.131, -0.010, 0.019, -0.094))
-"""Log-odds of a label's worth, likewise."""
+"""The same regression for the log-odds of a label's worth."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Calibrated probabilities and cutoffs at K window lengths, interpolated between them.
+    """Parameters of calibrated probabilities and label selection at K window lengths, interpolated between them.
 
-    Naming category l is worth ``worth · (probability - cutoff)``: the change of the weighted F1 (Lipton et al. 2014,
+    Selecting category l gains ``worth · (probability - cutoff)``: the change of the weighted F1 (Lipton et al. 2014,
     "Thresholding classifiers to maximize F1 score", for one F1 per category, weighted by its users).
     """
 
     lengths: Doubles  # [K] window lengths, ascending
     slope: Doubles  # [K, 2] factor of the log-odds, for liked and disliked
-    weight: Doubles  # [K, 2, M] factors of the marks of what the label rule names by the window alone
+    weight: Doubles  # [K, 2, M] factors of the marks
     shift: Doubles  # [K, L, 2] added to the log-odds
-    cutoff: Doubles  # [K, L, 2] probability above which naming a category pays
-    worth: Doubles  # [K, L, 2] how much it pays for each unit above
-    kept: (
-        Doubles  # [K, 2] F1 that answers reached is kept[0] + kept[1] · the F1 expected of independent labels
-    )
+    cutoff: Doubles  # [K, L, 2] probability above which selecting a category raises the F1
+    worth: Doubles  # [K, L, 2] gain per unit of probability above the cutoff
+    kept: Doubles  # [K, 2] reached F1 is kept[0] + kept[1] · expected F1 of independent labels
 
     @classmethod
     def bare(cls, liked: Doubles, disliked: Doubles, usual_length: float) -> Decisions:
-        """Create the decisions for a population on which nothing was calibrated.
+        """Create uncalibrated decisions for a population.
 
         Args:
-            liked: Share of users who like each category, [L].
-            disliked: Share of users who dislike it, [L].
+            liked: Share of users with each category as a liked label, [L].
+            disliked: Share of users with each category as a disliked label, [L].
             usual_length: Median number of interactions of a user.
 
         Returns:
@@ -80,7 +78,7 @@ class Decisions:
         )
 
     def extended(self, more: int) -> Decisions:
-        """Append categories, which are decided on as the others are on average."""
+        """Append ``more`` categories, with the mean parameters of the others."""
 
         def longer(table: Doubles) -> Doubles:
             return np.concatenate([table, table.mean(axis=1, keepdims=True).repeat(more, axis=1)], axis=1)
@@ -92,7 +90,7 @@ class Decisions:
 
         Args:
             logits: Log-odds that a category is liked and disliked, [B, L, 2].
-            marks: Marks of what the label rule names by the windows alone, [B, L, 2, M].
+            marks: Marks of the label rule applied to the windows alone, [B, L, 2, M].
             length: Interactions in the windows, [B].
 
         Returns:
@@ -102,21 +100,21 @@ class Decisions:
         return sigmoid(logits * slope[:, None] + (marks * weight[:, None]).sum(axis=-1) + shift)
 
     def decide(self, probabilities: Doubles, length: Ints, most: int) -> Preferences:
-        """Select at most ``most`` labels in each half for B users, likeliest first.
+        """Select the liked and disliked labels of B users, likeliest first.
 
         Args:
             probabilities: Calibrated probabilities that a category is liked and disliked, [B, L, 2].
-            length: Interactions that they were estimated from, [B].
-            most: Maximum number of labels in each half.
+            length: Number of interactions that they were estimated from, [B].
+            most: Maximum number of liked, and of disliked, labels.
 
         Returns:
-            The labels; a category stands in one half at most.
+            The labels; no category is both liked and disliked.
         """
         gain = in_one_half(self._at(self.worth, length) * (probabilities - self._at(self.cutoff, length)))
         return Preferences(*(_best_half(gain[..., half], probabilities[..., half], most) for half in (0, 1)))
 
     def kept_at(self, length: Ints) -> Doubles:
-        """Interpolate what the F1 that answers reach is of the expected one: constant and factor, [B, 2]."""
+        """Interpolate the intercept and slope from the expected to the reached F1, [B, 2]."""
         return self._at(self.kept, length)
 
     def _at(self, table: Doubles, length: Ints) -> Doubles:
@@ -128,14 +126,14 @@ class Decisions:
 
 
 def sigmoid(logits: Doubles) -> Doubles:
-    """Convert log-odds to probabilities, none of which is 0 or 1."""
+    """Convert log-odds to probabilities, clipped so that none is 0 or 1."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
 def decide(
     logits: Doubles, marks: Doubles, length: Ints, decisions: Decisions, most: int
 ) -> tuple[Preferences, Doubles]:
-    """Calibrate log-odds [B, L, 2] and select labels: the labels, and the calibrated probabilities [B, L, 2]."""
+    """Calibrate log-odds [B, L, 2] and select labels; returns the labels and calibrated probabilities [B, L, 2]."""
     probabilities = decisions.probabilities(logits, marks, length)
     return decisions.decide(probabilities, length, most), probabilities
 
@@ -147,14 +145,17 @@ def in_one_half(gain: Doubles) -> Doubles:
 
 
 def best_gains(gain: Doubles, most: int) -> Bools:
-    """Mark the ``most`` largest positive gains of each user in each half, one half per category, [B, L, 2]."""
+    """Return a mask of the ``most`` largest positive gains of each user, liked and disliked, [B, L, 2].
+
+    No category is in both.
+    """
     gain = in_one_half(gain)
     last = -np.partition(-gain, min(most, gain.shape[1]) - 1, axis=1)[:, min(most, gain.shape[1]) - 1]
     return np.asarray((gain > 0) & (gain >= last[:, None]))
 
 
 def _best_half(gain: Doubles, probability: Doubles, most: int) -> Ints:
-    """Rank the labels with the highest positive gain [B, L] by probability, [B, most]; -1 at empty ranks."""
+    """Rank the ``most`` labels with the highest positive gain [B, L] by probability, [B, most]; -1 at empty ranks."""
     best = np.argsort(-gain, axis=1, kind="stable")[:, :most]
     named = np.take_along_axis(gain, best, axis=1) > 0
     order = np.argsort(

@@ -1,7 +1,7 @@
-"""Recognises which kind of question a free text asks, by the wordings of :mod:`palate.tasks.asked`.
+"""Classifies free questions by kind, with a classifier fitted to the wordings of :mod:`palate.tasks.asked`.
 
-A logistic regression over words, characters and groups of synonyms, and over sentence vectors where an encoder is at
-hand, is fitted to the wordings and to questions of no kind when it is first used: deterministic, in about a second.
+A logistic regression over words, characters and groups of synonyms, and over sentence vectors if there is an encoder,
+is fitted to the wordings and to questions of no kind on first use: deterministic, in about a second.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from palate.tasks.asked import ASKED, NOT_ASKED, AskedKind
 from palate.words import plural
 
 Encode: TypeAlias = Callable[[Sequence[str]], Floats]
-"""Turns N texts into vectors [N, S] of length 1."""
+"""Function from N texts to unit vectors [N, S]."""
 
 CATEGORY, ITEM, USER = "somecategory", "someitem", "theuser"
-"""What stands for an entity, and for the user, in a canonical question."""
+"""Placeholders for an entity, and for the user, in a canonical question."""
 ACCEPTED = 0.7
-"""Least probability that a text is a question of a kind that fits what it names.
+"""Minimum probability that a text is a question of a kind consistent with the entities it names.
 
-By six-fold cross-validation over the fitted wordings and the questions of no kind, with an encoder and without,
-2.4% of the latter would be answered, and 93% and 89% of the former rightly; held-out wordings were not looked at."""
+In six-fold cross-validation over the fitted wordings and the questions of no kind, 2.4% of the latter are accepted;
+93% of the former are matched correctly with an encoder, 89% without. Held-out wordings were not used."""
 REGULARISATION = 30.0
 """Inverse strength of the regression's penalty, from the same cross-validation."""
 GROUPS_GAIN, VECTORS_GAIN = 1.5, 1.5
-"""Weights of the groups of synonyms, and of sentence vectors, beside words and characters."""
+"""Scale of the features of synonym groups, and of sentence vectors, relative to words and characters."""
 
 _PEOPLE = (
     "user|customer|person|viewer|reader|listener|member|client|shopper|buyer|player|guest|subscriber|visitor"
@@ -91,7 +91,7 @@ _SUBJECTS = {USER: "this user", CATEGORY: "this category", ITEM: "this item"}
 
 @dataclass(frozen=True)
 class QuestionMatch:
-    """The kind of a question, the nearest wording of that kind, and how probable it is that it is a question of it."""
+    """The kind of a question, the nearest wording of that kind, and the probability of an accepted kind."""
 
     kind: AskedKind
     wording: str
@@ -102,9 +102,9 @@ class QuestionMatcher:
     """Matches free questions to the kinds of :data:`palate.tasks.asked.ASKED`.
 
     Args:
-        encode: A sentence encoder; None to match by words and characters alone.
-        encode_question: Another call of it for questions, if wordings are to be kept in a cache; ``encode`` if None.
-        without: Wordings that are left out of the fit, for cross-validation.
+        encode: Sentence encoder; None to match by words and characters alone.
+        encode_question: Encoder of questions, if only wordings should be cached; ``encode`` if None.
+        without: Wordings to exclude from the fit, for cross-validation.
     """
 
     def __init__(
@@ -151,13 +151,13 @@ class QuestionMatcher:
             text: The canonical question, see :func:`canonical`.
             categories: Number of categories that it names.
             items: Number of items that it names.
-            known: Kinds that a refusal lists, those that can be answered.
+            known: Kinds that can be answered, listed in the error.
 
         Returns:
             The match.
 
         Raises:
-            QuestionError: It is of no kind, or of one that names other entities.
+            QuestionError: The question is of no kind, or of a kind that names other numbers of entities.
         """
         found = dict(zip(self.classes, self.probabilities([text])[0], strict=True))
         fitting = {
@@ -170,18 +170,18 @@ class QuestionMatcher:
             if likeliest not in fitting and 1 - found[""] >= ACCEPTED:
                 raise QuestionError(_lacks(likeliest, categories, items))
             raise QuestionError(
-                f"this is no question that can be answered about a user; expected {kinds_in_words(known)}"
+                f"this is not a question about a user that can be answered; expected {kinds_in_words(known)}"
             )
         kind = max(fitting, key=lambda one: fitting[one])
         return QuestionMatch(kind, self._nearest(text, kind), accepted)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The kinds in the order of their probabilities, and "" for none."""
+        """The classes in the order of :meth:`probabilities`: the kinds, and "" for none."""
         return tuple(self._model.classes_)
 
     def probabilities(self, texts: Sequence[str]) -> Doubles:
-        """Compute the probabilities that N canonical questions are of each class, [N, 1 + kinds]."""
+        """Compute the class probabilities of N canonical questions, [N, 1 + kinds]."""
         grouped = [self._groups(text, of_known=False) for text in texts]
         found: Doubles = self._model.predict_proba(self._features(texts, grouped))
         return found
@@ -204,9 +204,9 @@ class QuestionMatcher:
         return sparse.hstack(parts).tocsr()
 
     def _groups(self, text: str, of_known: bool) -> list[str]:
-        """List the groups of synonyms in a text, and their pairs; and whether it has words that no wording has.
+        """List the synonym groups in a text, and their pairs; and whether it has words that occur in no wording.
 
-        With ``of_known`` the text is one of the wordings, which is looked at as if it were not.
+        With ``of_known`` the text is one of the wordings, and its own words do not count as occurrences.
         """
         words = text.split()
         found = {name for word in words for name, pattern in _GROUPS.items() if pattern.match(word)}
@@ -223,12 +223,12 @@ class QuestionMatcher:
 
 
 def canonical(text: str, field: str = "category", thing: str = "item") -> str:
-    """Write a question without what differs between askers and catalogues.
+    """Normalise a question: remove differences between users and catalogues.
 
     Args:
-        text: The question, in which :data:`CATEGORY` and :data:`ITEM` stand for entities.
-        field: What a category is called, in the singular.
-        thing: What an item is called, in the singular.
+        text: The question, with the placeholders :data:`CATEGORY` and :data:`ITEM` for entities.
+        field: Singular noun for a category.
+        thing: Singular noun for an item.
 
     Returns:
         Lower-case words without punctuation; the user is :data:`USER`, categories are "categories" and items "items".
@@ -252,12 +252,12 @@ _SYNONYMS = {
 
 
 def kinds_in_words(kinds: Collection[AskedKind]) -> str:
-    """List what can be asked, as an error says it."""
+    """List the kinds of questions in words, for errors."""
     return "one about " + "; ".join(f"{ASKED[kind].meaning} ({kind})" for kind in ASKED if kind in kinds)
 
 
 def bare(wording: str) -> str:
-    """Write a wording as :func:`canonical` writes a question in it."""
+    """Return the :func:`canonical` form of a wording."""
     words = {
         "field": "category",
         "fields": "categories",
@@ -271,7 +271,7 @@ def bare(wording: str) -> str:
 
 
 def _readable(text: str) -> str:
-    """Write a canonical question in words that a sentence encoder knows."""
+    """Replace the placeholders of a canonical question by words, for the sentence encoder."""
     for word, said in _SUBJECTS.items():
         text = text.replace(word, said)
     return text
@@ -291,8 +291,8 @@ def _lacks(kind: AskedKind, categories: int, items: int) -> str:
         f"{count} {noun if count == 1 else plural(noun)}" for noun, (_, count) in named.items()
     )
     return (
-        f"this asks {asked.meaning}, which names {wants or 'none'} of the catalogue; found {found}; write names as "
-        "the catalogue does, in quotes where they are common words, or give them as entities"
+        f"this asks {asked.meaning}, which needs {wants or 'no name'} of the catalogue; found {found}; write names as "
+        "in the catalogue, in quotes if they are common words, or give them as entities"
     )
 
 

@@ -1,6 +1,6 @@
-"""Finds the categories and items of a catalogue that a free question names: exactly, or as the only one that is close.
+"""Finds the categories and items of a catalogue that a free question names, by exact or unambiguous fuzzy match.
 
-Whatever may be several things, or stands in quotes and is nothing, is an error that lists what it may be.
+An ambiguous name, or an unknown name in quotes, raises an error that lists candidates.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 SHOWN = 5
-"""Most candidates that an error lists."""
+"""Maximum number of candidates in an error."""
 CLOSE, SURE, AHEAD = 0.6, 0.8, 0.1
-"""Likeness of names (difflib's ratio): what a message suggests, what is taken, and how far it must lead others."""
+"""Similarity of names (difflib's ratio): minimum for a suggestion, minimum for a match, and its lead over others."""
 COMPARED = 50
-"""Names that are compared letter by letter, those that share most triples of letters."""
+"""Number of names compared by difflib: those that share most character n-grams."""
 LONGEST = 20
-"""Most words of a name that are looked for."""
+"""Maximum number of words of a name."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _QUOTED = re.compile(r"[\"“”«»]([^\"“”«»]+)[\"“”«»]|(?<!\w)['‘]([^'‘’]+)['’](?!\w)")
@@ -43,16 +43,16 @@ class NamedEntity:
 
     kind: Literal["category", "item"]
     index: int
-    """Into the catalogue's categories or items."""
+    """Index into the catalogue's categories or items."""
     name: str
-    """As the catalogue says it."""
+    """Name in the catalogue."""
     said: str
-    """As the question says it; empty for one that was given beside it."""
+    """Text in the question; empty for an entity that was given separately."""
 
 
 @dataclass(frozen=True)
 class NamedThings:
-    """What a question names, and its text with placeholders in their place."""
+    """Entities that a question names, and its text with placeholders for them."""
 
     text: str
     entities: tuple[NamedEntity, ...]
@@ -66,13 +66,13 @@ class _Span:
 
 
 class CatalogueNames:
-    """Names of a catalogue.
+    """Index of the names of a catalogue.
 
     Args:
         categories: Names of the L categories.
         titles: Titles of the I items.
         years: Their years; None for an item without one.
-        marks: What stands for a category and for an item in the text of :class:`NamedThings`.
+        marks: Placeholders of a category and of an item in the text of :class:`NamedThings`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CatalogueNames:
 
     @cached_property
     def _exact(self) -> dict[str, list[tuple[str, int]]]:
-        """Entities by their plain names, whole and shortened."""
+        """Entities by their normalised names and short forms."""
         found: dict[str, list[tuple[str, int]]] = {}
         for index, name in enumerate(self.categories):
             for form in dict.fromkeys(_plain(one) for one in (name, plural(name), singular(name))):
@@ -99,17 +99,17 @@ class CatalogueNames:
         return found
 
     def find(self, text: str, meant: Collection[tuple[str, int]] = ()) -> NamedThings:
-        """Find what a question names, longest names first.
+        """Find the entities that a question names, longest names first.
 
         Args:
             text: The question.
-            meant: Entities by kind and index that are meant where a name may be several.
+            meant: Entities by kind and index that resolve ambiguous names.
 
         Returns:
-            What it names, in its order.
+            The entities, in the order of the text.
 
         Raises:
-            QuestionError: A name may be several things, or a name in quotes or in capitals is none.
+            QuestionError: A name is ambiguous, or a quoted or capitalised name is unknown.
         """
         words = [(word.start(), word.end()) for word in _WORD.finditer(text)]
         spans = [*self._quoted(text)]
@@ -134,7 +134,7 @@ class CatalogueNames:
         return NamedThings("".join([*parts, text[end:]]), tuple(entities))
 
     def entity(self, kind: str, index: int, said: str = "") -> NamedEntity:
-        """Make the entity of a category or an item by its index."""
+        """Create the entity of a category or an item from its index."""
         if kind == "category":
             return NamedEntity("category", index, self.categories[index], said)
         return NamedEntity("item", index, self._dated(index), said)
@@ -150,7 +150,7 @@ class CatalogueNames:
         return None
 
     def _with_year(self, text: str, start: int, end: int, candidates: list[tuple[str, int]]) -> _Span:
-        """Let a year in brackets after a title decide between items."""
+        """Extend a name by a year in brackets, which selects between items of the same title."""
         year = _YEAR.match(text, end)
         if year is not None:
             dated = [one for one in candidates if one[0] == "item" and self._year(one[1]) == int(year[1])]
@@ -158,7 +158,7 @@ class CatalogueNames:
         return _Span(start, end, tuple(candidates))
 
     def _is_a_name(self, text: str, said: str, start: int, candidates: list[tuple[str, int]]) -> bool:
-        """Tell a name from words of the question: a title of common words is one only if it is written as one."""
+        """Return whether words are a name; a title of common words is one only if it is capitalised."""
         if any(kind == "category" for kind, _ in candidates) and _plain(said) not in _COMMON:
             return True
         words = [_plain(word) for word in _WORD.findall(said)]
@@ -190,7 +190,7 @@ class CatalogueNames:
     def _fuzzy(
         self, text: str, words: list[tuple[int, int]], taken: list[tuple[int, int]]
     ) -> Iterator[_Span]:
-        """Find names that are nearly right: runs of words in capitals, and words that are nearly a category."""
+        """Find misspelt names: runs of capitalised words, and single words similar to a category."""
         run: list[tuple[int, int]] = []
         for at, word in enumerate([*words, None]):
             said = "" if word is None else text[slice(*word)]
@@ -221,7 +221,7 @@ class CatalogueNames:
                     yield _Span(*word, tuple(near))
 
     def _close(self, said: str) -> list[tuple[str, int]]:
-        """List the entities whose names are as close as the closest, if that is close enough."""
+        """List the most similar entity and those within :data:`AHEAD` of it, if it is similar enough."""
         ranked = self._ranked(said)
         if not ranked or ranked[0][1] < SURE:
             return []
@@ -273,7 +273,7 @@ class CatalogueNames:
         some = "; ".join(self._in_words(one) for one in candidates[:SHOWN])
         more = ", …" if len(candidates) > SHOWN else ""
         raise QuestionError(
-            f"{said.strip()!r} may be {len(candidates)} things: {some}{more}; write the whole name with its year, or "
+            f"{said.strip()!r} may be {len(candidates)} names: {some}{more}; write the full name with its year, or "
             "give the entity by its id"
         )
 
@@ -294,14 +294,14 @@ class CatalogueNames:
 
 
 def _plain(text: str) -> str:
-    """Return a text without case, accents and punctuation."""
+    """Normalise a text: no case, accents or punctuation."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     kept = "".join(one for one in letters if not unicodedata.combining(one))
     return " ".join(re.sub(r"[^\w]+", " ", re.sub(r"(?<=\w)['’](?=\w)", "", kept)).split())
 
 
 def _forms(title: str) -> list[str]:
-    """List the plain forms of a title: whole, without year and brackets, with its article in front or without it."""
+    """List the normalised forms of a title: full, without year and brackets, article first, without article."""
     bare = _YEAR.sub("", title).strip()
     forms = [title, bare, re.sub(r"\s*\([^)]*\)", "", bare)]
     for form in forms[1:]:
@@ -331,4 +331,4 @@ def _common_words() -> frozenset[str]:
 
 
 _COMMON = _common_words()
-"""Words of questions, which alone are no names unless they are written as such."""
+"""Common words of questions, which are names only if capitalised or quoted."""

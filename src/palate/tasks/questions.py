@@ -1,4 +1,4 @@
-"""Further kinds of questions about users, with targets from full histories and answer choices."""
+"""Questions about users of all trained kinds, with targets from full histories and answer choices."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True)
 class Entity:
-    """A category that a question asks about."""
+    """A category that a question names."""
 
     category: int
     start: int
-    """Where its name starts in the question's text, in characters."""
+    """Start of its name in the question's text, in characters."""
     end: int
+    """End of its name, exclusive."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a user, its kind, if that is known, and the categories that it asks about."""
+    """A question about a user, the categories that it names, and its kind if known."""
 
     text: str
     entities: tuple[Entity, ...] = ()
@@ -56,7 +57,7 @@ class Question:
 
     @classmethod
     def of(cls, asked: str | Question) -> Question:
-        """Return a text as a question that asks about no category."""
+        """Convert a text to a question without entities; questions are returned as they are."""
         return asked if isinstance(asked, Question) else cls(asked)
 
 
@@ -64,16 +65,14 @@ class Question:
 class Questions:
     """One question of one kind for each of B users."""
 
-    windows: Windows  # what is seen; an item that is asked for is not in it
+    windows: Windows  # input of the model; without the item that is asked about
     asked: list[Question]
     targets: list[str]
-    choices: list[tuple[str, ...]]  # the answers to choose from; none where categories are to be named
-    values: (
-        Doubles  # [C] what each choice counts: 1 for "yes", 1 for the second of a pair, a rating for itself
-    )
-    truth: Doubles  # [B] in those values; 0 where categories are to be named
-    categories: Ints  # [B, 2] that are asked about, -1 for none
-    items: Ints  # [B] that are asked about, -1 for none
+    choices: list[tuple[str, ...]]  # answer choices; empty if the answer names categories
+    values: Doubles  # [C] value of each choice: 1 for "yes", 1 for the second of a pair, a rating itself
+    truth: Doubles  # [B] value of the true answer; 0 if the answer names categories
+    categories: Ints  # [B, 2] categories that are asked about, -1 for none
+    items: Ints  # [B] items that are asked about, -1 for none
 
     @property
     def instructions(self) -> list[str]:
@@ -86,7 +85,7 @@ class Questions:
 
 
 class Questioner:
-    """Draws questions whose targets come from the users' full interactions, while the model reads windows."""
+    """Samples questions about windows, with targets from the users' full interactions."""
 
     def __init__(
         self,
@@ -116,17 +115,17 @@ class Questioner:
 
         Args:
             kind: The kind of question.
-            wordings: Templates, one of which is drawn for each user.
-            users: Indices of the users, [B].
-            windows: What the model reads of them, [B, P].
-            preferences: Their labels.
+            wordings: Templates, of which one is drawn for each user.
+            users: User indices, [B].
+            windows: Windows that the model reads, [B, P].
+            preferences: Labels of the users.
             rng: Random number generator.
 
         Returns:
             The questions, with windows that do not contain the items asked about.
 
         Raises:
-            RecipeError: The kind needs ratings, which the data does not have.
+            RecipeError: The kind needs ratings, but the data has none.
         """
         count = len(users)
         worded = [wordings[at] for at in rng.integers(len(wordings), size=count)]
@@ -185,11 +184,11 @@ class Questioner:
         """Draw distinct categories with enough interactions for each user, or the most frequent, [B, number]."""
         count = self.statistics.count[users]
         order = np.where(count >= self.task.settings.min_count, 1 + rng.random(count.shape), 0.0)
-        order += count * 1e-9  # decides where nothing else does
+        order += count * 1e-9  # breaks ties
         return np.argsort(-order, axis=1, kind="stable")[:, :number]
 
     def _held_out(self, users: Ints, windows: Windows, rng: np.random.Generator) -> Ints:
-        """Draw an interaction of each user, as a row index, [B]; of an item outside the window if there is one."""
+        """Draw the row of one interaction per user, [B], with an item outside the window if there is one."""
         check_kinds(["rating"], self.dataset)
         offsets, rows = self.interactions.offsets, []
         for row, user in enumerate(users):
@@ -201,16 +200,16 @@ class Questioner:
 
 
 def about_categories(wording: str, categories: Sequence[int], names: Sequence[str], **words: str) -> Question:
-    """Word a question about categories.
+    """Format a question about categories.
 
     Args:
         wording: A template of :data:`palate.tasks.wordings.WORDINGS`.
-        categories: Up to two categories, -1 for none.
+        categories: Up to two category indices, -1 for none.
         names: Names of the L categories.
-        words: What else the template may contain.
+        words: Values of the template's other fields.
 
     Returns:
-        The question, which knows where the categories' names stand.
+        The question, with the positions of the categories' names.
     """
     fields = {
         field: (names[index], [(index, 0, len(names[index]))])
@@ -228,7 +227,7 @@ def about_item(
     names: Sequence[str],
     **words: str,
 ) -> Question:
-    """Word a question about an item, in which its categories' names stand; arguments as :func:`about_categories`."""
+    """Format a question about an item, which contains its categories' names; arguments as :func:`about_categories`."""
     named = [names[index] for index in categories]
     text = described(title, year, named)
     ends, end = [], len(text) - 1
@@ -239,15 +238,15 @@ def about_item(
 
 
 def recognised(text: str, names: Sequence[str], field: str) -> Question:
-    """Recognise a question in one of the known wordings, with the categories that it asks about.
+    """Parse a question in one of the known wordings.
 
     Args:
         text: The question.
         names: Names of the L categories.
-        field: What a category is called, in the singular.
+        field: Singular noun for a category.
 
     Returns:
-        The question with its kind; of no kind if the wording or a category is not known.
+        The question with its kind and categories; without both if the wording or a category is unknown.
     """
     for kind, wordings in WORDINGS.items():
         for wording in wordings.all:
@@ -266,7 +265,7 @@ def recognised(text: str, names: Sequence[str], field: str) -> Question:
 
 @cache
 def _pattern(wording: str, fields: str) -> re.Pattern[str]:
-    """Return the pattern of a wording, with a group for each field but the categories' word."""
+    """Return the regular expression of a wording, with a group for each field except ``fields``."""
     pattern = ""
     for literal, field, _, _ in Formatter().parse(wording):
         pattern += re.escape(literal)
@@ -278,7 +277,7 @@ def _pattern(wording: str, fields: str) -> re.Pattern[str]:
 def _worded(
     wording: str, fields: dict[str, tuple[str, list[tuple[int, int, int]]]], words: dict[str, str]
 ) -> Question:
-    """Fill in a template with fields, whose values hold categories from one character to another."""
+    """Fill in a template and compute the positions of category names, given with each field's value."""
     text, entities = "", []
     for literal, field, _, _ in Formatter().parse(wording):
         text += literal
@@ -294,33 +293,36 @@ def _worded(
 
 
 def described(title: str, year: int | None, categories: Sequence[str]) -> str:
-    """Describe an item in a question: its title, with year and categories in brackets."""
+    """Format an item in a question: its title, with year and categories in brackets."""
     parts = [*([str(year)] if year and str(year) not in title else []), *categories]
     return f"{title} ({', '.join(parts)})" if parts else title
 
 
 def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
-    """Check early that a dataset has what the kinds of questions need.
+    """Check that a dataset has what the kinds of questions need.
 
     Raises:
-        RecipeError: A kind does not exist, needs ratings that the data does not have, or needs a second category.
+        RecipeError: A kind is unknown, needs ratings that the data does not have, or needs a second category.
     """
     for kind in kinds:
         if kind not in WORDINGS:
             close = did_you_mean(kind, WORDINGS)
-            raise RecipeError(f"no kind of question {kind!r}{close}; there are {', '.join(WORDINGS)}")
+            raise RecipeError(
+                f"unknown kind of question {kind!r}{close}; expected one of {', '.join(WORDINGS)}"
+            )
         if kind == "rating" and dataset.info.feedback == "implicit":
             raise RecipeError(
-                "ratings cannot be asked for, for this data has none; leave out the kind 'rating'"
+                "the kind of question 'rating' needs ratings, but this data has none; leave it out"
             )
         if kind == "pair" and len(dataset.categories) < 2:
             raise RecipeError(
-                f"a pair takes two categories, and this data has {len(dataset.categories)}; leave out the kind 'pair'"
+                f"the kind of question 'pair' needs 2 categories, but this data has {len(dataset.categories)}; "
+                "leave it out"
             )
 
 
 def without(windows: Windows, items: Ints) -> Windows:
-    """Remove the interactions with one item per window, [B]."""
+    """Remove the interactions with one item, ``items`` [B], from each window."""
     keep = windows.mask & (windows.item_index != items[:, None])
     order = np.argsort(~keep, axis=1, kind="stable")
     length = keep.sum(axis=1)

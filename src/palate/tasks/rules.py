@@ -1,4 +1,4 @@
-"""Label rules: the thresholds of a dataset's categories by given numbers, the users' own means, or quantiles."""
+"""Label rules: thresholds that are fixed, relative to the users' mean ratings, or quantiles of the scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERCENTILES = np.linspace(0, 1, 101)
 
 
 class ScoreStatistics(Frozen):
-    """Training users' ratings and category scores, from which label rules derive thresholds."""
+    """Statistics of the training users' ratings and category scores, from which thresholds are derived."""
 
     mean: float
     """Mean of all ratings."""
@@ -34,7 +34,7 @@ class ScoreStatistics(Frozen):
 def score_statistics(
     statistics: CategoryStatistics, ratings: Doubles, shares: Doubles | None = None
 ) -> ScoreStatistics:
-    """Summarise what label rules need.
+    """Compute the statistics that label rules need.
 
     Args:
         statistics: Statistics of the training users, [U, L].
@@ -55,13 +55,13 @@ def score_statistics(
 
 
 def with_thresholds(settings: TaskSettings, info: DatasetInfo) -> TaskSettings:
-    """Fill in the rule and the thresholds that the settings leave to the dataset.
+    """Fill in the label rule and the thresholds that are None in the settings, from the dataset.
 
-    With the rule ``own-mean`` they are those of a user whose mean rating is the training users'.
+    With the rule ``own-mean`` they are the thresholds of a user whose mean rating equals that of all training users.
 
     Raises:
         DataError: The dataset lacks the statistics of the rule.
-        RecipeError: The rule needs ratings, which the data does not have.
+        RecipeError: The rule needs ratings, but the data has none.
     """
     rule = settings.rule or info.rule
     like, dislike = info.like_above, info.dislike_below
@@ -81,7 +81,7 @@ def _derived(rule: LabelRule, settings: TaskSettings, info: DatasetInfo) -> tupl
         return float(like), float(dislike)
     if info.feedback == "implicit":
         raise RecipeError(
-            f"the label rule 'own-mean' is relative to a user's mean rating, and {info.name} has no ratings; take "
+            f"the label rule 'own-mean' is relative to a user's mean rating, but {info.name} has no ratings; use "
             "'thresholds' or 'quantiles'"
         )
     margin = settings.margin * known.spread
@@ -89,6 +89,6 @@ def _derived(rule: LabelRule, settings: TaskSettings, info: DatasetInfo) -> tupl
 
 
 def check_rule(rule: str) -> None:
-    """Raise :class:`DataError` unless there is such a label rule."""
+    """Raise :class:`DataError` for an unknown label rule."""
     if rule not in RULES:
-        raise DataError(f"there is no label rule {rule!r}; expected one of {', '.join(RULES)}")
+        raise DataError(f"unknown label rule {rule!r}; expected one of {', '.join(RULES)}")

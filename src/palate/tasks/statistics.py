@@ -15,12 +15,12 @@ LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class CategoryStatistics:
-    """Number and sum of ratings of each category, the input of the label rule."""
+    """Number and sum of ratings of each category for B users, the input of the label rule."""
 
-    count: Ints  # [B, L]
-    total: Doubles  # [B, L]
-    length: Ints  # [B] interactions of any category
-    whole: Doubles  # [B] sum of their ratings
+    count: Ints  # [B, L] number of ratings
+    total: Doubles  # [B, L] sum of ratings
+    length: Ints  # [B] number of all interactions
+    whole: Doubles  # [B] sum of all ratings
 
     def __getitem__(self, rows: slice | Ints | Bools) -> CategoryStatistics:
         return CategoryStatistics(self.count[rows], self.total[rows], self.length[rows], self.whole[rows])
@@ -35,7 +35,7 @@ def category_statistics(
 
     Args:
         interactions: Interactions of U users.
-        category_matrix: Which item has which category, [I, L].
+        category_matrix: Mask of each item's categories, [I, L].
         rating_values: The rating scale, [R].
 
     Returns:
@@ -60,11 +60,11 @@ def category_scores(statistics: CategoryStatistics, shares: Doubles | None = Non
 
     Args:
         statistics: Their statistics.
-        shares: Shares of the categories in the training users' histories, [L], for data without ratings.
+        shares: Shares of the categories in the training users' histories, [L]; None for data with ratings.
 
     Returns:
-        Mean ratings, 0 for categories without any; or with ``shares``, shares of the users' histories as multiples of
-        these.
+        Mean ratings, 0 for categories without any; with ``shares``, the categories' shares of the users' histories as
+        multiples of ``shares``.
     """
     if shares is None:
         return np.asarray(statistics.total / np.maximum(statistics.count, 1))

@@ -1,4 +1,4 @@
-"""Verbalizer: category labels to text and back, robust to the noise of generated text."""
+"""Verbalizer: converts category labels to text and back, robust to the noise of generated text."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SENTENCES: dict[QuestionKind, tuple[str, ...]] = {
     "liked": (LIKES, "liked"),
     "disliked": (DISLIKES_ALONE, "disliked"),
 }
-"""Answers that name categories: texts, and between them the names of a half."""
+"""Sentences by kind of question: literal texts, and between them "liked" or "disliked" for the names."""
 NO_ANSWER = "Not enough is known about the user yet"
-"""What is said where an answer would not be good enough: no answer, which differs from one that names no label."""
+"""Text of a declined answer, as opposed to an answer without labels."""
 
 _SUBJECT = re.compile(r"\W*the\s+user\b", re.IGNORECASE)
 _NEGATION = r"do(?:es)?(?:\s*n['’]?t|\s+not)(?:\s+(?:like|enjoy))?|dislikes?"
@@ -32,16 +32,16 @@ _STARTS, _ENDS = r"(?<!\w)(?<!\w[-'’])", r"(?!\w|[-'’]\w)"
 class Verbalizer:
     """Writes and parses "The user likes A, B, C and doesn't like D, E".
 
-    Empty halves are written as "no genre" and "any genre", where ``field`` is "genre". :data:`NO_ANSWER` says that not
-    enough is known for an answer.
+    Empty lists are written as "no genre" and "any genre", if ``field`` is "genre". :data:`NO_ANSWER` is parsed as a
+    declined answer.
 
     Args:
         names: Names of the L categories.
-        field: What a category is called, in the singular.
-        max_labels: Maximum number of names in each half.
+        field: Singular noun for a category.
+        max_labels: Maximum number of liked, and of disliked, names.
 
     Raises:
-        DataError: A name cannot be parsed back, such as "A, B" besides "A" and "B".
+        DataError: A name cannot be parsed unambiguously, such as "A, B" besides "A" and "B".
     """
 
     def __init__(self, names: Sequence[str], field: str, max_labels: int) -> None:
@@ -57,7 +57,7 @@ class Verbalizer:
         self._check_names()
 
     def write(self, preferences: Preferences) -> list[str]:
-        """Write one text for each of B users."""
+        """Format one text for each of B users."""
         liked, disliked = preferences.liked.tolist(), preferences.disliked.tolist()
         return [
             LIKES + self._half(one, self._nothing[0]) + DISLIKES + self._half(other, self._nothing[1])
@@ -65,7 +65,7 @@ class Verbalizer:
         ]
 
     def write_half(self, preferences: Preferences, half: str) -> list[str]:
-        """Write one half, "liked" or "disliked", for each of B users."""
+        """Format only the labels of one half, "liked" or "disliked", for each of B users."""
         if half == "liked":
             return [LIKES + self._half(row, self._nothing[0]) for row in preferences.liked.tolist()]
         return [DISLIKES_ALONE + self._half(row, self._nothing[1]) for row in preferences.disliked.tolist()]
@@ -82,7 +82,7 @@ class Verbalizer:
         )
 
     def declines(self, texts: Sequence[str]) -> Bools:
-        """Find the texts that say that not enough is known for an answer, [B]; no label is read from these."""
+        """Return a mask of the texts that decline to answer, [B]; no label is parsed from these."""
         return np.array([_declines(text) for text in texts], dtype=np.bool_)
 
     def _read_one(self, text: str) -> tuple[list[int], list[int]]:
@@ -95,7 +95,7 @@ class Verbalizer:
         return liked, [name for name, negated in first.items() if negated]
 
     def _mentions(self, text: str) -> Iterator[tuple[int, bool]]:
-        """Find the names in a text, and whether they follow a negation."""
+        """Yield the names in a text, and whether they follow a negation."""
         subject = _SUBJECT.match(text)
         negated = False
         for match in self._pattern.finditer(text, subject.end() if subject else 0):
@@ -115,7 +115,9 @@ class Verbalizer:
         """Raise :class:`DataError` unless every name can be parsed back, alone and in a list."""
         for name in self._names:
             if not re.search(r"\w", name) or name != name.strip(", \t\r\n"):
-                raise DataError(f"the category name {name!r} has no letters, or a comma or space at an end")
+                raise DataError(
+                    f"the category name {name!r} has no letters, or a comma or space at an end; rename it"
+                )
         alone = np.arange(len(self._names))[:, None]
         nobody = np.full_like(alone, -1)
         for wanted in (Preferences(nobody, nobody), Preferences(alone, nobody), Preferences(nobody, alone)):
@@ -124,18 +126,18 @@ class Verbalizer:
                 for row in np.flatnonzero(half[:, 0] != told[:, 0])[:1]:
                     name = self._names[max(half[row, 0], told[row, 0])]
                     raise DataError(
-                        f"the category name {name!r} cannot be read back from an answer, because it is a word "
-                        "of the sentence or stands in the list twice; rename it"
+                        f"the category name {name!r} cannot be parsed from an answer, because it is a word "
+                        "of the sentence or occurs twice in the list; rename it"
                     )
         for name in self._names:
             if clash := self._clash(name):
                 raise DataError(
-                    f"the category name {name!r} cannot be told from a list that starts with {clash!r}; "
+                    f"the category name {name!r} cannot be distinguished from a list that starts with {clash!r}; "
                     "rename one of them"
                 )
 
     def _clash(self, name: str) -> str | None:
-        """Find another name with which a list may start that also starts with ``name``."""
+        """Find a name such that a list that begins with it may also be read as ``name``."""
         folded = name.casefold()
         if not any(joint.casefold() in folded for joint in (", ", DISLIKES)):
             return None
@@ -153,12 +155,12 @@ class Verbalizer:
 
 @lru_cache(maxsize=16)
 def verbalizer_of(names: tuple[str, ...], field: str, max_labels: int) -> Verbalizer:
-    """Return the verbalizer of some names, whose check takes a second for hundreds of them."""
+    """Return the cached verbalizer of some names; checking hundreds of names takes a second."""
     return Verbalizer(names, field, max_labels)
 
 
 def nothing_named(field: str) -> tuple[str, str]:
-    """Return what is written in an empty half, liked and disliked, where categories are called ``field``."""
+    """Return the texts of an empty liked and an empty disliked list, for the category noun ``field``."""
     return f"no {field}", f"any {field}"
 
 

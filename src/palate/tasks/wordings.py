@@ -1,4 +1,4 @@
-"""Wordings of the kinds of questions, some of which are held out from training."""
+"""Wordings of questions by kind, for training and held out from it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from palate.schema import QuestionKind
 
 NAMING: tuple[QuestionKind, ...] = ("preference", "liked", "disliked")
-"""Kinds that are answered with category names."""
+"""Kinds whose answers are category names."""
 
 
 @dataclass(frozen=True)
 class Wordings:
     """Templates of one kind of question.
 
-    They may contain ``{fields}`` (the plural of the categories' word), ``{category}``, ``{other}``, ``{item}``, and
-    the ends of the rating scale, ``{low}`` and ``{high}``.
+    They may contain ``{fields}`` (the plural noun for categories), ``{category}``, ``{other}``, ``{item}``, and the
+    ends of the rating scale, ``{low}`` and ``{high}``.
     """
 
     trained: tuple[str, ...]

@@ -47,7 +47,7 @@ def test_each_line_is_a_user_with_items_oldest_first(tmp_path):
 def test_a_question_about_categories_says_what_is_missing(tmp_path):
     data, _ = prepared(tmp_path, "a 1 2\nb 1 2\nc 2 1\nd 1 2\n")
     with pytest.raises(
-        DataError, match=r"has 0 categories in all, and a question .* takes at least 2; .* palate rank"
+        DataError, match=r"has 0 categories in all, but the task needs at least 2; .* palate rank"
     ):
         load_task(TaskSettings(), data.info)
 
