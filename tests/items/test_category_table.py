@@ -57,7 +57,10 @@ def test_it_comes_back_as_it_was_saved(tmp_path):
     [
         (lambda header: header.update(item_ids=["a", "b", "a"]), "'a' occurs twice"),
         (lambda header: header.update(categories=["喜剧"]), "out of bounds"),
-        (lambda header: header.update(categories=["喜剧", "Drama"]), "does not match the digest in categories.json"),
+        (
+            lambda header: header.update(categories=["喜剧", "Drama"]),
+            "does not match the digest in categories.json",
+        ),
         (lambda header: header.update(titles=["A"]), "1 titles"),
         (lambda header: header.pop("field"), "field: is missing"),
     ],
