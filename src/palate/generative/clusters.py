@@ -14,7 +14,7 @@ from palate.schema import Doubles, Interactions, Ints
 def recursive_clusters(
     events: Interactions, items: int, clusters: int, most: int, rng: np.random.Generator
 ) -> list[tuple[int, ...]]:
-    """Divide items into clusters, and these again until they are small; the last step numbers a cluster's items.
+    """Cluster items recursively until clusters are small; the last level numbers the items of a cluster.
 
     Items that nobody has in training are divided at random, beside the others.
 
@@ -81,7 +81,7 @@ def spectral_groups(together: sparse.csr_matrix, groups: int, rng: np.random.Gen
 
 
 def _first_vectors(matrix: sparse.csr_matrix, count: int, rng: np.random.Generator) -> Doubles:
-    """Find the eigenvectors of the largest eigenvalues, [I, count]."""
+    """Compute the eigenvectors of the largest eigenvalues, [I, count]."""
     size = matrix.shape[0]
     if size <= 2 * count:
         _, vectors = np.linalg.eigh(matrix.toarray())

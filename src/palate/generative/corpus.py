@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from palate.generative.wording import Wording
 
 _TEXT_CHARACTERS = 400
-"""Beginning of a review that is read; the rest would not fit into a short prompt."""
+"""Maximum length of a review in a prompt, in characters; longer ones are truncated."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A filled prompt, and the answer that is learned."""
+    """A prompt and its target answer."""
 
     prompt: str
     answer: str
@@ -33,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Examples of the families from the training interactions alone."""
+    """Samples training examples of each family, from the training interactions alone."""
 
     training: Dataset
     wording: Wording
@@ -43,12 +43,12 @@ class Corpus:
 
     @cached_property
     def chosen(self) -> Interactions:
-        """Interactions that chose their item."""
+        """Interactions that count as choices of their item."""
         events = self.training.interactions
         return events.where(self.training.chosen(events))
 
     def check(self) -> None:
-        """Raise :class:`DataError` if a family lacks what it needs."""
+        """Raise :class:`DataError` if the data lacks what a family requires, such as ratings."""
         info = self.training.info
         needs: dict[Family, tuple[bool, str]] = {
             "rating": (info.feedback == "ratings", "ratings"),
@@ -71,7 +71,7 @@ class Corpus:
     def batch(
         self, family: Family, size: int, rng: np.random.Generator, window_labels: bool = False
     ) -> list[Example]:
-        """Draw examples of a family, each with one of its training prompts.
+        """Sample examples of a family, each with one of its training prompts.
 
         Args:
             family: The family.
@@ -169,7 +169,7 @@ class Corpus:
         return int(self._owner[row]), int(self.chosen.item_index[row])
 
     def _who(self, user: int, target: int, rng: np.random.Generator) -> str:
-        """Name a user, now and then by the newest other choices."""
+        """Format a user: by id or, for a share of the examples, by the newest other choices."""
         if not self._anonymous(rng):
             return self.wording.who(user)
         items = self.chosen.item_index[self._of_user(self.chosen, user)]
@@ -177,7 +177,7 @@ class Corpus:
         return self.wording.who(None, self.wording.listed(others.tolist()))
 
     def _rated(self, row: int, rng: np.random.Generator) -> tuple[int, dict[str, str]]:
-        """Name the user of a rating, now and then by other ratings, and its item."""
+        """Format the user and the item of a rating; for a share of the examples the user by other ratings."""
         events = self.training.interactions
         user = int(np.searchsorted(events.offsets, row, side="right")) - 1
         who = self.wording.who(user)
@@ -197,7 +197,7 @@ class Corpus:
         return bool(rng.random() < self.settings.anonymous_share)
 
     def _not_chosen(self, user: int, count: int, rng: np.random.Generator) -> list[int]:
-        """Draw different items that a user did not choose; fewer where there are no more."""
+        """Sample distinct items that a user did not choose; fewer if there are no more."""
         chosen = set(self.chosen.item_index[self._of_user(self.chosen, user)].tolist())
         items = len(self.training.items)
         count = min(count, items - len(chosen))
@@ -222,7 +222,7 @@ class Corpus:
 
     @cached_property
     def _later_rows(self) -> Ints:
-        """Rows with one of the same user before them."""
+        """Rows with an earlier row of the same user."""
         first = np.zeros(len(self.chosen), dtype=np.bool_)
         starts = self.chosen.offsets[:-1]
         first[starts[starts < len(self.chosen)]] = True

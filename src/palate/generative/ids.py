@@ -1,4 +1,4 @@
-"""Ids of items and users as text: what a language model reads and writes in place of names."""
+"""Textual ids of items and users, which a language model reads and generates."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NUMBER_PIECES = tuple(f"{number:0{DIGITS}d}" for number in range(10**DIGITS))
 
 @dataclass(frozen=True)
 class ItemIds:
-    """Ids of I items as text, of which none is the beginning of another."""
+    """Textual ids of I items; none is a prefix of another."""
 
     names: tuple[str, ...]
     pieces: tuple[str, ...] = ()
-    """What they are made of beside numbers: tokens that no tokenizer has yet."""
+    """Tokens of the ids, beside numbers, to be added to the tokenizer."""
 
 
 def make_item_ids(training: Dataset, settings: GenerativeSettings, seed: int) -> ItemIds:
-    """Give ids to all items of a dataset, from its training interactions alone.
+    """Assign ids to all items of a dataset, from its training interactions alone.
 
     Args:
         training: Items, and only the interactions that may be learned from.
@@ -63,12 +63,12 @@ def make_item_ids(training: Dataset, settings: GenerativeSettings, seed: int) ->
 
 
 def user_names(users: int) -> list[str]:
-    """Write users as numbers, by their place in the data."""
+    """Format users as numbers, by their index in the data."""
     return _padded(USER, np.arange(users))
 
 
 def known_users(training: Dataset) -> Bools:
-    """Tell which users are trained, so that their ids mean something, [U]."""
+    """Mask of the users with training interactions, whose ids are trained, [U]."""
     known: Bools = training.interactions.lengths > 0
     return known
 
@@ -78,7 +78,7 @@ def _of_numbers(number: Ints) -> ItemIds:
 
 
 def _padded(prefix: str, numbers: Ints) -> list[str]:
-    """Write numbers with equally many digits, so that none is the beginning of another."""
+    """Zero-pad numbers to the same width, so that none is a prefix of another."""
     digits = len(str(int(numbers.max(initial=0))))
     width = -(-digits // DIGITS) * DIGITS
     return [f"{prefix}{number:0{width}d}" for number in numbers.tolist()]

@@ -21,7 +21,7 @@ from palate.items.event_texts import with_event_texts
 from palate.schema import Windows
 
 SMALL = 0.01
-"""Size of an untrained encoder's differences from the mean trained vector."""
+"""Initial scale of the encoder's offsets from the mean trained vector."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class NewcomerEncoder(nn.Module):
-    """A user encoder whose mean user-prompt vector is moved to where trained vectors are."""
+    """A user encoder whose mean-pooled user prompt is an offset from the mean trained vector."""
 
     start: Tensor  # [E] the mean trained vector, from which an untrained encoder hardly differs
 
@@ -68,13 +68,13 @@ class KnownHistories:
 
     @classmethod
     def of(cls, events: Interactions, split: RatedTextSplit, most: int) -> KnownHistories:
-        """Collect what may be read of each user."""
+        """Collect the known events of each user."""
         every = np.flatnonzero(split.known)
         ends = np.searchsorted(every, events.offsets[1:])
         return cls(events, np.split(every, ends[:-1]), most)
 
     def windows(self, cases: RatedTexts) -> Windows:
-        """Make the windows before N interactions: the newest known events of their users, never themselves."""
+        """Build the windows of N interactions: the newest known events of their users, the interactions excluded."""
         found = []
         for user, row in zip(cases.user.tolist(), cases.row.tolist(), strict=True):
             known = self.rows[user]
@@ -99,7 +99,7 @@ def _windows(events: Interactions, rows: Sequence[Ints]) -> Windows:
 
 
 def newcomer_histories(recipe: Recipe, dataset: Dataset, split: RatedTextSplit) -> KnownHistories:
-    """Collect what is known of each user, with vectors of what they wrote if ``model.event_texts`` says so."""
+    """Collect the known events of each user, with text vectors if ``model.event_texts`` is set."""
     assert recipe.pepler is not None
     events = dataset.interactions
     if recipe.model.event_texts:
@@ -110,7 +110,7 @@ def newcomer_histories(recipe: Recipe, dataset: Dataset, split: RatedTextSplit) 
 def new_newcomer_encoder(
     settings: KindSettings, table: ItemTable, event_texts: bool, categories: int, mean: Tensor
 ) -> NewcomerEncoder:
-    """Build a user encoder with random weights, which are drawn by torch's seed.
+    """Build a user encoder with random weights, drawn from torch's global generator.
 
     Args:
         settings: The user encoder, of a kind that reads vectors.

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from palate.model.generation import TokenStreamer
 
 _CELLS = 1 << 24
-"""Logits in memory at once, while all items are scored."""
+"""Maximum number of logits in memory while all items are scored."""
 _FAR = -1e9
-"""Added to the attention of what is not to be seen."""
+"""Additive attention mask value."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What the decoder attends to."""
+    """Encoder states for the decoder's cross-attention."""
 
     states: Tensor  # [B, N, E]
     mask: Tensor  # [B, N]
@@ -233,7 +233,7 @@ class IdLanguageModel(nn.Module):
         return int(self.model.config.decoder_start_token_id)
 
     def _scored(self, read: _Read) -> Floats:
-        """Score all items in one pass: the decoder reads all prefixes at once, each seeing its ancestors alone."""
+        """Score all items in one decoder pass over the trie, in which a node attends to its ancestors."""
         trie = self.trie
         chances = self.model.lm_head(self._tree_states(read)).log_softmax(-1)  # [B, M, V]
         source, token = self._here(trie.edge_source), self._here(trie.edge_token)

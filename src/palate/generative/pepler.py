@@ -46,7 +46,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class PeplerLoss:
-    """Losses of a batch; the whole is ``language`` plus ``rating`` times its weight."""
+    """Losses of a batch; ``whole`` is ``language`` plus the weighted ``rating``."""
 
     whole: Tensor
     language: Tensor | None
@@ -140,7 +140,7 @@ class Pepler(nn.Module):
 
     @property
     def mean_user(self) -> Tensor:
-        """Mean vector of the users who were trained on, [E]: what can be said of anybody."""
+        """Mean vector of the trained users, [E]."""
         return self.users.weight[self.trained].mean(dim=0)
 
     def pair_vectors(self, pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What PEPLER learns from and what is held out: users, items, ratings and texts. Its leakage boundary.
+"""PEPLER's training, dev and test interactions: users, items, ratings and texts. Its leakage boundary.
 
 Everything that a model reads of a user or an item, words of discrete prompts included, comes from training rows.
 """
@@ -30,7 +30,7 @@ _WORD = re.compile(r"[^\W\d_][\w'-]+")
 
 @dataclass(frozen=True, eq=False)
 class RatedTexts:
-    """N interactions: who, what, how it was rated, and what the user wrote; in the dataset's order."""
+    """N interactions with users, items, ratings and review texts, in the dataset's order."""
 
     row: Ints  # [N] into the dataset's interactions
     user: Ints  # [N]
@@ -50,7 +50,7 @@ class RatedTexts:
 
 @dataclass(frozen=True, eq=False)
 class RatedTextSplit:
-    """Interactions by a protocol."""
+    """Training, dev and test interactions of a protocol."""
 
     training: RatedTexts
     dev: RatedTexts
@@ -59,7 +59,7 @@ class RatedTextSplit:
 
 
 def split_texts(dataset: Dataset, settings: PeplerSettings, seed: int) -> RatedTextSplit:
-    """Divide a dataset's interactions into what is learned from and what is held out.
+    """Split a dataset's interactions into training, dev and test.
 
     Where the data has reviews, only interactions with one are learned from and asked about.
 
@@ -114,7 +114,7 @@ def _every(dataset: Dataset, max_words: int) -> RatedTexts:
 
 
 def first_words(text: str, most: int) -> str:
-    """Cut a text after its first words; control characters and runs of spaces become a space."""
+    """Truncate a text to its first words; control characters and runs of spaces become one space."""
     return " ".join(_BREAKS.sub(" ", text).split()[:most])
 
 
@@ -135,7 +135,7 @@ class PromptWords:
 
 
 def prompt_words(dataset: Dataset, split: RatedTextSplit, most: int) -> PromptWords:
-    """Find the words that discrete prompts are made of, from the catalogue and known interactions alone.
+    """Select the words of discrete prompts, from the catalogue and known interactions alone.
 
     Args:
         dataset: The dataset.
@@ -167,7 +167,7 @@ def prompt_words(dataset: Dataset, split: RatedTextSplit, most: int) -> PromptWo
 
 
 def _telling(training: RatedTexts, owner: Ints, owners: int, most: int) -> list[str]:
-    """Words by how often an owner's texts use them, and how few owners do."""
+    """Select each owner's words of the highest tf-idf."""
     counts: list[dict[str, int]] = [{} for _ in range(owners)]
     for one, text in zip(owner, training.texts or [""] * len(training), strict=True):
         for word in _WORD.findall(text.lower()):

@@ -1,4 +1,4 @@
-"""P5 and POD as rankers and rating predictors of `palate rank`: trained runs that are asked by prompts."""
+"""P5 and POD runs as rankers and rating predictors of ``palate rank``."""
 
 from __future__ import annotations
 

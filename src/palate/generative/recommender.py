@@ -1,4 +1,4 @@
-"""A recommender that reads prompts with ids: scores of items, and distributions of ratings."""
+"""A recommender that answers prompts with ids: scores of items, and distributions of ratings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _AT_ONCE = 32
 
 
 class GenerativeFacts(Frozen):
-    """What a recommender knows of its data, beside the weights."""
+    """Metadata of the training data that is saved beside the weights."""
 
     item_names: tuple[str, ...]
     user_names: tuple[str, ...]
     known: tuple[bool, ...]
-    """Which users it was trained on."""
+    """Mask of the users with training interactions, [U]."""
     noun: str
     rating_values: tuple[float, ...]
     event_weights: tuple[float, ...] = ()
@@ -39,14 +39,14 @@ class GenerativeFacts(Frozen):
 
     @property
     def wording(self) -> Wording:
-        """How items, users and rating values are written."""
+        """Formatter of items, users and rating values."""
         return Wording(
             self.item_names, self.user_names, self.noun, tuple(f"{value:g}" for value in self.rating_values)
         )
 
 
 class GenerativeQuestion(KindSettings):
-    """How a recommender is asked for items, after its run's name: ``runs/p5:decoding=beams,beams=20``."""
+    """Inference settings of a recommender, given after its run's name: ``runs/p5:decoding=beams,beams=20``."""
 
     kind: str = "generative"
     family: Literal["auto", "sequential", "direct"] = "auto"
@@ -176,7 +176,7 @@ class GenerativeRecommender:
         return form
 
     def _named(self, users: Ints) -> list[int | None]:
-        """Keep the users that the model was trained on."""
+        """Replace users without training interactions by None."""
         if self.asked.users == "windows":
             return [None] * len(users)
         return [user if self.facts.known[user] else None for user in users.tolist()]

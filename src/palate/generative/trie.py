@@ -1,4 +1,4 @@
-"""Prefix trees of items' ids: what may be written, and in which order a decoder meets it."""
+"""Prefix trees (tries) of item ids, for constrained decoding and exhaustive scoring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.schema import Bools, Ints
 
 @dataclass(eq=False)
 class Trie:
-    """A tree of the token ids of I items' ids, of which none is the beginning of another.
+    """A trie of the token sequences of I item ids; none is a prefix of another.
 
     Its M inner nodes are the prefixes after which something is to be written, parents first; the root is node 0. An
     edge leads from a node to another or, at the end of an id, to its item.
@@ -30,7 +30,7 @@ class Trie:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> Trie:
-        """Build the tree of the items' token ids.
+        """Build the trie of the items' token sequences.
 
         Raises:
             DataError: An id has no tokens, or is another one or its beginning.
@@ -83,14 +83,14 @@ class Trie:
 
     @cached_property
     def ancestors(self) -> Bools:
-        """Which node lies on the way to which, itself included: row by column, [M, M]."""
+        """Mask of the ancestors (columns) of each node (rows), itself included, [M, M]."""
         found = np.eye(len(self), dtype=np.bool_)
         for node in range(1, len(self)):
             found[node] |= found[self.parent[node]]
         return found
 
     def prefix(self, node: int) -> list[int]:
-        """Return the tokens that lead to a node."""
+        """Return the token prefix of a node."""
         found: list[int] = []
         while node > 0:
             found.append(int(self.token[node]))
@@ -98,7 +98,7 @@ class Trie:
         return found[::-1]
 
     def sequences(self) -> dict[tuple[int, ...], int]:
-        """List all that can be written, with its item."""
+        """List all complete token sequences, each with its item."""
         return {
             (*self.prefix(source), token): target - len(self)
             for source, token, target in zip(

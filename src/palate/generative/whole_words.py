@@ -9,7 +9,7 @@ _WORD = re.compile(r"\S+")
 
 
 def whole_word_indices(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Tell which word each token belongs to.
+    """Compute the index of the word that each token belongs to.
 
     Args:
         text: A text; words are what blanks separate.

@@ -1,4 +1,4 @@
-"""Fills prompts: ids of items and users, histories, candidates and stars as text."""
+"""Formats the fields of prompts: ids of items and users, histories, candidates and stars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEPARATOR = " "
 
 @dataclass(frozen=True)
 class Wording:
-    """How items, users and rating values are written."""
+    """Formats items, users and rating values as text."""
 
     items: Sequence[str]
     users: Sequence[str]
@@ -24,11 +24,11 @@ class Wording:
     """Rating values, ascending."""
 
     def listed(self, items: Sequence[int]) -> str:
-        """Write items one after the other."""
+        """Format a list of items."""
         return SEPARATOR.join(self.items[item] for item in items)
 
     def rated(self, items: Sequence[int], ratings: Sequence[int]) -> str:
-        """Write items, each with its rating value's place on the scale."""
+        """Format rated items, each followed by its rating value."""
         pairs = zip(items, ratings, strict=True)
         return SEPARATOR.join(f"{self.items[item]} {self.stars[rating]}" for item, rating in pairs)
 

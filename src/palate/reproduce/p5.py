@@ -56,7 +56,7 @@ _METRICS = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
 
 
 class _Asked(Frozen):
-    """What is asked of a dataset."""
+    """Families, ids and references of a dataset's cells, and its published numbers."""
 
     families: dict[Family, float]
     path: str | None = None
@@ -362,7 +362,7 @@ def _told(one: P5CellResult) -> str:
 
 
 def _asked_of(dataset: Dataset) -> _Asked:
-    """Return what can be asked of a dataset that the table does not name."""
+    """Return the families that a dataset has data for, where the table does not name it."""
     families: dict[Family, float] = {"sequential": 1, "direct": 1}
     if dataset.info.feedback == "ratings":
         families["rating"] = 1
