@@ -99,4 +99,4 @@ def test_an_installed_palate_is_extended_by_code_and_by_packages(site, package, 
     without = run(LOAD, tmp_path, site)
     assert without.returncode == 1
     assert "there is no user encoder 'mean'" in without.stderr
-    assert "a package that brings it must be installed" in without.stderr
+    assert "install the package that provides it" in without.stderr

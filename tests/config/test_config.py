@@ -184,7 +184,7 @@ def test_a_recipe_extends_another_beside_it(recipe_file, tmp_path):
         ("- 1", "x.yaml: found list, expected settings like 'seed: 0'"),
         ("extends: [a, b]", "x.yaml: 'extends' is ['a', 'b'], expected the path of one recipe"),
         ("extends: gone.yaml", "gone.yaml: no such recipe"),
-        ("extends: x.yaml", "x.yaml: extends itself, by way of x.yaml; a recipe cannot do that"),
+        ("extends: x.yaml", "x.yaml: extends itself, through x.yaml; remove one 'extends'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(recipe_file, text, message):
@@ -203,21 +203,21 @@ MERGES = "\n".join(["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1
     [
         (
             BOMB,
-            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values themselves",
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too many values; write the values themselves",
         ),
         (
             MERGES,
-            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values themselves",
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too many values; write the values themselves",
         ),
         (
             "seed: &a [*a]",
-            "x.yaml:1: not valid YAML: its aliases (*name) expand to too much; write the values",
+            "x.yaml:1: not valid YAML: its aliases (*name) expand to too many values; write the values",
         ),
         ("seed: " + "[" * 10_000, "x.yaml: not valid YAML: nested too deeply"),
         ("\n\nseed: 0x" + "f" * 10_000, "x.yaml:3: not valid YAML: an integer has at most 64 bits"),
         ("seed: " + "9" * 10_000, "x.yaml: not valid YAML: Exceeds the limit (4300 digits) for integer"),
         ("seed: " + ":".join(["59"] * 100), "x.yaml:1: not valid YAML: an integer has at most 64 bits"),
-        ("#" * (1 << 21), "x.yaml: 2,097,152 bytes are too many for a recipe"),
+        ("#" * (1 << 21), "x.yaml: 2,097,152 bytes, expected a recipe of at most 1,048,576"),
     ],
     ids=["aliases", "merge keys", "cycle", "depth", "hexadecimal", "digits", "sexagesimal", "size"],
 )

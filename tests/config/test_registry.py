@@ -116,7 +116,8 @@ def test_a_saved_model_of_a_kind_that_is_not_registered_says_what_is_missing(run
     entries = {name: one for name, one in registry.user_encoders._entries.items() if name != "tests-mean"}
     monkeypatch.setattr(registry.user_encoders, "_entries", entries)
     with pytest.raises(
-        MismatchError, match=r"no user encoder 'tests-mean'; registered are uem, .*must be installed"
+        MismatchError,
+        match=r"no user encoder 'tests-mean'; registered are uem, .*install the package that provides it",
     ):
         load_model(run)
 

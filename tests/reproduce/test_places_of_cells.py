@@ -63,6 +63,6 @@ def test_on_a_cpu_each_process_has_its_share_of_threads(monkeypatch):
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(RecipeError, match=r"only with train\.global_batch_size"):
         Places(1, 2, "cpu").check(TrainSettings())
-    with pytest.raises(RecipeError, match="is 128, which 3 processes cannot share evenly"):
+    with pytest.raises(RecipeError, match="is 128, which is not divisible by 3 processes"):
         Places(1, 3, "cpu").check(TrainSettings(global_batch_size=128))
     Places(1, 8, "cpu").check(TrainSettings(global_batch_size=128))

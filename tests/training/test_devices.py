@@ -79,7 +79,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(
         "State", (), {"num_processes": 3, "is_main_process": True, "wait_for_everyone": lambda self: None}
     )
     monkeypatch.setattr(training, "PartialState", state)
-    with pytest.raises(RecipeError, match="global_batch_size is 8, which 3 processes cannot share evenly"):
+    with pytest.raises(RecipeError, match="global_batch_size is 8, which is not divisible by 3 processes"):
         train_run(recipe, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValidationError, match="set gradient_accumulation_steps=1 beside it"):

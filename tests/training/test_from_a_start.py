@@ -92,7 +92,7 @@ def _score(f1):
 
 
 def test_a_start_is_a_whole_model_of_the_universal_kind(tiny_data, tmp_path):
-    with pytest.raises(ValueError, match="start brings a whole model, and task_prompt is given beside it"):
+    with pytest.raises(ValueError, match="start is a complete model, but task_prompt is also given"):
         ModelSettings(start="packaged", task_prompt=3)
     recipe = tiny_recipe(
         tiny_data.path,
@@ -146,9 +146,9 @@ def test_an_adapter_without_a_task_prompt_is_trained_too(start, tiny_data, tmp_p
 
 
 def test_what_an_adapter_cannot_be_made_for_is_refused(start, tiny_data, tmp_path):
-    with pytest.raises(ValueError, match=r"one that is trained; set backbone\.train=frozen"):
+    with pytest.raises(ValueError, match=r"a backbone beside start must be frozen; set backbone\.train=frozen"):
         ModelSettings(start="packaged", backbone={"kind": "causal", "name": "some", "train": "lora"})
-    with pytest.raises(ValueError, match="start brings a whole model, and user_first is given beside it"):
+    with pytest.raises(ValueError, match="start is a complete model, but user_first is also given"):
         ModelSettings(start="packaged", user_first=True, backbone=frozen("some"))
     recipe = tiny_recipe(tiny_data.path, tmp_path, tmp_path / "cache", train={"answers": "decided"})
     with pytest.raises(

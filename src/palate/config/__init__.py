@@ -1,4 +1,4 @@
-"""Recipes: their settings, how they are read from YAML, and the registries of kinds that may be added.
+"""Recipes: their settings, loading from YAML, and the registries of user encoders, tasks and predictors.
 
 Public names: ``recipe.Recipe``, ``load.load_recipe``, ``load.recipe_from``, ``load.dump_recipe``,
 ``section.KindSettings``, ``registry.register_user_encoder``, ``registry.register_task``,

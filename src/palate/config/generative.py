@@ -1,4 +1,4 @@
-"""Settings of recommenders that read and write ids as text: P5 and POD."""
+"""Settings of generative recommenders, which read and write item ids as text: P5 and POD."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from palate.config.section import Section
 
 IdKind: TypeAlias = Literal["sequential", "random", "collaborative", "leaking"]
 Family: TypeAlias = Literal["sequential", "direct", "rating", "explanation", "review", "categories"]
-"""A kind of task with several prompts."""
+"""A family of tasks, each with several prompts."""
 
 
 def _ranking() -> dict[Family, float]:
-    """Families that rank items."""
+    """Return the default proportions: the families that rank items."""
     return {"sequential": 1.0, "direct": 1.0}
 
 
 class GenerativeSettings(Section):
-    """What P5 and POD have in common; the backbone and the optimizer are the recipe's."""
+    """Settings shared by P5 and POD; backbone and optimizer are set by ``model.backbone`` and ``train``."""
 
     ids: IdKind = "sequential"
-    """How items are numbered: by first appearance in the training interactions, at random, by recursive spectral
-    clusters of training co-occurrence, or by the data's own numbers (``leaking``), which a control may need."""
+    """Item numbering: by first appearance in the training interactions, at random, by recursive spectral clustering of
+    training co-occurrence, or the data's own numbers (``leaking``), for controls."""
     families: dict[Family, Annotated[float, Field(gt=0)]] = Field(default_factory=_ranking)
     """Proportions of the families of tasks in training."""
     max_history: int = Field(20, ge=1)
-    """How many of a history's newest items stand in a prompt."""
+    """Maximum number of a history's newest items in a prompt."""
     candidates: int = Field(20, ge=1)
-    """Items that a prompt offers beside the right one, in training."""
+    """Number of negative items among the candidates of a prompt, in training."""
     anonymous_share: float = Field(0.2, ge=0, lt=1)
-    """Share of the training examples that name no user id but what the user chose, as it is asked about users whom
-    nothing was learned of."""
+    """Fraction of the training examples with the user's history in place of the user id, as in prompts about users who
+    were not trained on."""
     max_text_tokens: int = Field(24, ge=1)
-    """Longest text that is written, such as an explanation; training texts are cut there."""
+    """Maximum length of generated text, such as an explanation, in tokens; training texts are truncated to it."""
     whole_words: int = Field(512, ge=1)
-    """Words of a prompt with an embedding of their own, which all tokens of the word share; later ones share the
-    last."""
+    """Number of whole-word embeddings, which all tokens of a word share; later words share the last one."""
     cluster_size: int = Field(100, ge=2)
-    """Largest cluster of collaborative ids that is not divided further."""
+    """Maximum size of a cluster of collaborative ids; larger ones are divided."""
     clusters: int = Field(20, ge=2)
-    """Parts that it is divided into."""
+    """Number of clusters per division."""
 
     @field_validator("families")
     @classmethod

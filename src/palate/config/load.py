@@ -33,9 +33,9 @@ Names: TypeAlias = tuple[str, ...]
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe from a YAML file.
 
-    Later settings override earlier ones: the defaults, the recipes that the file ``extends``, the file, the overrides.
-    Sections are merged key by key, except that a section of another ``kind`` replaces the one before. The order of the
-    overrides does not matter.
+    Settings are merged in this order, later ones taking precedence: defaults, the recipes that the file ``extends``,
+    the file, the overrides. Sections are merged key by key, except that a section of another ``kind`` replaces the
+    previous one. The order of the overrides does not matter.
 
     Args:
         path: The YAML file. ``extends: other.yaml`` in it is relative to the file.
@@ -93,9 +93,9 @@ def differing_keys(one: Recipe, other: Recipe) -> list[str]:
 
 
 def _file_layers(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
-    settings = dict(read_yaml(path))  # first, as a link to itself has nothing to be resolved to
+    settings = dict(read_yaml(path))  # first: resolve() would loop on a symlink to itself
     if path.resolve() in above:
-        raise RecipeError(f"{path}: extends itself, by way of {above[-1].name}; a recipe cannot do that")
+        raise RecipeError(f"{path}: extends itself, through {above[-1].name}; remove one 'extends'")
     extended = settings.pop("extends", None)
     if extended is None:
         return [Layer(str(path), settings)]
@@ -159,14 +159,14 @@ def _merge(
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):
             merged[key] = value
         elif len(kinds) > 1 and value.get("kind", old.get("kind")) != old.get("kind"):
-            merged[key] = dict(value)  # the old kind's settings mean nothing to the new one
+            merged[key] = dict(value)  # the old kind's settings do not apply to the new one
         else:
             merged[key] = _merge(old, value, _of_kind(kinds, old.get("kind")))
     return merged
 
 
 def _of_kind(kinds: Sequence[type[BaseModel]], kind: object) -> type[BaseModel] | None:
-    """Return the model of a section, of several the one of its kind; None if there is none."""
+    """Return the pydantic model of a section, selected by kind if there are several; None if there is none."""
     if len(kinds) == 1:
         return kinds[0]
     named = (one for one in kinds if "kind" in one.model_fields and one.model_fields["kind"].default == kind)
@@ -210,10 +210,10 @@ def _describe(problem: ErrorDetails, names: Sequence[str], merged: dict[str, Any
 def _suggestion(names: Sequence[str], merged: dict[str, Any]) -> str:
     key = ".".join(names)
     known = dict.fromkeys(_known_keys(Recipe))
-    if key in known:  # of another kind of the same section
+    if key in known:  # a setting of another kind of the section
         section = _flatten(merged).get(".".join((*names[:-1], "kind")))
         return f"kind '{section}' has no such setting"
-    others = [one for one in known if not key.startswith(f"{one}.")]  # not the section that it stands in
+    others = [one for one in known if not key.startswith(f"{one}.")]  # not its own section
     if close := difflib.get_close_matches(key, others, n=1):
         return f"did you mean '{close[0]}'?"
     prefix = ".".join((*names[:-1], ""))

@@ -1,6 +1,6 @@
 """Recipe settings: every setting of a run, validated before any work starts.
 
-A recipe is a YAML file that holds only the settings that differ from the defaults below.
+A recipe is a YAML file with the settings that differ from the defaults below.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class DataSettings(Section):
     path: LocalPath = Path("data/ml-100k")
     """Dataset folder, as written by ``palate prepare``; relative to the working directory."""
     protocol: RankingProtocol | None = None
-    """Train a recommender on what this protocol of ``palate rank`` lets be learned from, so that the run can be ranked
-    by it; on all interactions of the training users if not given."""
+    """Train a recommender on the training split of this protocol of ``palate rank``, so that it can evaluate the run;
+    by default on all interactions of the training users."""
 
 
 class TaskSettings(KindSettings):
@@ -41,19 +41,18 @@ class TaskSettings(KindSettings):
     kind: str = "category-preference"
     """A registered task."""
     rule: LabelRule | None = None
-    """How a category's mean rating becomes a label: ``thresholds``, the paper's rule; ``own-mean``, relative to the
-    user's own mean rating; ``quantiles``, by the training users' scores. The dataset's rule if not given, which is
+    """Rule that derives labels from a category's mean rating: ``thresholds``, the paper's rule; ``own-mean``, relative
+    to the user's own mean rating; ``quantiles`` of the training users' scores. By default the dataset's rule, which is
     ``thresholds`` unless it was prepared with another."""
     like_above: float | None = None
-    """A category is liked if its mean rating is above this; by the rule and the dataset if not given."""
+    """A category is liked if its mean rating is above this; by default derived from the rule and the dataset."""
     dislike_below: float | None = None
-    """A category is disliked if its mean rating is below this; by the rule and the dataset if not given."""
+    """A category is disliked if its mean rating is below this; by default derived from the rule and the dataset."""
     margin: float = Field(0.2, ge=0)
-    """With ``own-mean``, how far from the user's mean rating a category's must be, in standard deviations of the
+    """With ``own-mean``, the distance of both thresholds from the user's mean rating, in standard deviations of the
     training users' ratings."""
     share: float = Field(0.25, gt=0, le=0.5)
-    """With ``quantiles``, the share of the training users' categories that lies above the one threshold, and below the
-    other."""
+    """With ``quantiles``, the fraction of the training users' scores above the upper and below the lower threshold."""
     min_count: int = Field(3, ge=1)
     """Minimum number of ratings for a category to be labelled."""
     max_labels: int = Field(3, ge=1)
@@ -68,9 +67,9 @@ class ItemTextSettings(Section):
     """Overrides of the dataset's templates for item texts."""
 
     noun: str | None = None
-    """What an item is called, in the singular."""
+    """Singular noun for an item."""
     field: str | None = None
-    """What the categories are called, in the plural."""
+    """Plural noun for the categories."""
     listed: str | None = None
     """Template of an item with categories: ``{noun}``, ``{field}``, ``{title}``, ``{categories}``."""
     unlisted: str | None = None
@@ -91,12 +90,12 @@ class ItemSettings(Section):
     max_seq_length: int = Field(256, ge=8)
     """Texts are truncated to this many tokens."""
     cache: LocalPath | None = None
-    """Folder of the item vector cache; in the user's cache folder if not given."""
+    """Folder of the item vector cache; by default in the user's cache folder."""
     texts: ItemTextSettings = ItemTextSettings()
 
 
 class WindowSettings(Section):
-    """Which interactions of a history the model reads."""
+    """Windows: the interactions of a history that the model reads."""
 
     kind: WindowKind = "recent"
     """``recent`` or ``random`` interactions."""
@@ -266,22 +265,22 @@ class PooledSettings(KindSettings):
 
 
 class EquippedSettings(KindSettings):
-    """Another user encoder with what palate's own has: exact categories, standardised inputs, a view and names."""
+    """A published user encoder with palate's additions: categories as input, standardised inputs, a view and names."""
 
     kind: Literal["equipped"] = "equipped"
     encoder: Annotated[
         UEMSettings | ResamplerSettings | MLPSettings | PooledSettings, Field(discriminator="kind")
     ] = ResamplerSettings()
     d_model: int = Field(128, ge=8)
-    """Channels of an item and of a rating that the encoder reads."""
+    """Number of input channels of an item and of a rating."""
     standardised: bool = True
     """Initialise these channels from the catalogue: centred and scaled, with the categories and the rating first."""
     categories: bool = True
-    """Read an item's categories as they are, beside its vectors."""
+    """Concatenate the item's category mask to its vectors."""
     view: bool = True
-    """Predict from the user prompt which categories are liked and disliked, for ``train.auxiliary_weight``."""
+    """Predict liked and disliked categories from the user prompt, for the loss of ``train.auxiliary_weight``."""
     named: int = Field(3, ge=0)
-    """Number of liked, and of disliked, categories whose name embeddings stand before the user prompt."""
+    """Number of liked, and of disliked, categories whose name embeddings are prepended to the user prompt."""
 
     @field_validator("named")
     @classmethod
@@ -323,7 +322,7 @@ class StreamingSettings(KindSettings):
 
 
 class UniversalSettings(KindSettings):
-    """A user encoder whose weights know no catalogue: it reads counts by category and a summary of the population."""
+    """A catalogue-free user encoder: its inputs are counts by category and a summary of the population."""
 
     kind: Literal["universal"] = "universal"
     d_model: int = Field(64, ge=8)
@@ -332,21 +331,21 @@ class UniversalSettings(KindSettings):
     num_heads: Annotated[int, AfterValidator(_divides_d_model)] = Field(4, ge=1, validate_default=True)
     """Attention heads per layer; must divide d_model."""
     most: int = Field(3, ge=1)
-    """Maximum number of liked, and of disliked, categories whose names stand in the user prompt."""
+    """Maximum number of liked, and of disliked, categories named in the user prompt."""
     max_name_tokens: int = Field(24, ge=1)
-    """Maximum length of a name in the user prompt in tokens; longer names are cut there."""
+    """Maximum length of a name in the user prompt in tokens; longer names are truncated."""
     pooled: int = Field(4, ge=1, le=8)
-    """Vectors of the user prompt that are pooled from all categories; with headings, commas and ends, at most 16 are
-    not a name's where three are named in each half."""
+    """Number of user-prompt vectors pooled over all categories; with headings, commas and ends, at most 16 vectors are
+    not a name's if three categories are named as liked and three as disliked."""
     own: int = Field(0, ge=0)
-    """Categories with a vector of their own, which a training on their data gives them (``model.start``); other data
-    is read without."""
+    """Number of categories with a learned vector, added when a training starts from the model (``model.start``);
+    ignored for other data."""
     plain_names: bool = False
-    """Names stand in the user prompt as the backbone's own token embeddings, without learned marks: for a backbone
-    that is not trained, which cannot learn to read these."""
+    """Write names in the user prompt as the backbone's token embeddings, without learned marks: for a backbone that is
+    not trained and cannot learn to read the marks."""
     latent: StreamingSettings | None = None
-    """Latent queries over the vectors of items' texts, whose sums a user's state holds too, and which correct the
-    log-odds: they know one catalogue, so that the model can be bound to no other. None for one of any catalogue."""
+    """Latent queries over the vectors of item texts, which correct the log-odds; a user's state holds their sums, too.
+    They bind the model to one catalogue. By default none: the model is catalogue-free."""
 
     @property
     def vectors(self) -> int:
@@ -359,46 +358,45 @@ UserEncoderSettings = Annotated[SerializeAsAny[KindSettings], BeforeValidator(Of
 
 
 BESIDE_A_BACKBONE = ("backbone", "task_prompt", "task_prompt_text")
-"""Settings of the model that are given beside ``start`` where a frozen backbone takes the place of its own."""
+"""Model settings allowed with ``start`` if a frozen backbone replaces the start's."""
 BESIDE_A_START = ("user_encoder",)
-"""Settings of the model that are given beside ``start`` where latent queries are added to its user encoder."""
+"""Model settings allowed with ``start`` if latent queries are added to its user encoder."""
 
 
 class ModelSettings(Section):
     """The parts of the model."""
 
     start: LocalName | None = None
-    """Model that the training starts from, whose weights know no catalogue: a run, a model's folder, or ``packaged``
-    for the one that comes with palate. It brings all its parts, so that no other setting of this section is given; of
-    its weights those are trained that read the statistics of a history. A ``user_encoder`` of the same settings beside
-    it may add ``latent`` queries, which are trained with them. With a frozen ``backbone`` beside it, that one
-    takes the place of the model's, and what is trained is an adapter alone: the vectors around the names in the user
-    prompt, and the task prompt."""
+    """Catalogue-free model to start the training from: a run, a model's folder, or ``packaged`` for palate's own. It
+    contains all parts, so that other settings of this section are not allowed, and only the weights that read the
+    statistics of a history are trained. Two exceptions: a ``user_encoder`` with equal settings may add ``latent``
+    queries, which are trained, too; and a frozen ``backbone`` replaces the model's, in which case only an adapter is
+    trained: the vectors around the names in the user prompt, and the task prompt."""
     backbone: BackboneSettings = PretrainedT5Settings()
     user_encoder: UserEncoderSettings = UEMSettings()
     task_prompt: int = Field(20, ge=0)
     """Length k of the task prompt K, in vectors."""
     task_prompt_text: str | None = None
-    """Text whose token embeddings initialise K, repeated or truncated to its length; random tokens if not given."""
+    """Text whose token embeddings initialise K, repeated or truncated to its length; by default random tokens."""
     user_first: bool = False
-    """Place the task prompt after the user prompt, not before it: the encoded user is then independent of the task,
-    and a text history needs no gradients."""
+    """Place the task prompt after the user prompt instead of before it: the encoded user is then independent of the
+    task, and a text history needs no gradients."""
     conditioning: ConditioningKind = "prompt"
-    """Where the user's vectors stand: in the ``prompt``, or beside it, where the backbone's layers attend to them by
-    ``cross-attention``, as in User-LLM. A frozen or adapted backbone is left as it is until the gates open."""
+    """How the backbone receives the user's vectors: in the ``prompt``, or by ``cross-attention`` of its layers, as in
+    User-LLM. The cross-attention is gated, and its gates start closed."""
     cross_attention_every: int = Field(1, ge=1)
     """With ``cross-attention``, attend after every n-th layer, counted from the last."""
     event_texts: bool = False
-    """Read what users wrote of events, their reviews and notes, as one more field of an event's vectors, encoded like
-    the items' texts; for user encoders that read vectors."""
+    """Read the texts that users wrote about events, such as reviews, as another field of an event's vectors, encoded
+    like item texts; for user encoders that read vectors."""
     user_encoder_from: LocalPath | None = None
-    """Run whose trained user encoder initialises this one: of the same kind and size and over the same items and
-    categories, whatever its backbone."""
+    """Run whose trained user encoder initialises this one; it has the same kind, size, items and categories, but may
+    have another backbone."""
     grammar: bool = False
-    """Constrain answers to what the task allows: every category at most once, in one half, from the catalogue."""
+    """Constrain decoding to valid answers: categories of the catalogue, each at most once, liked or disliked."""
     like_tokens: bool = False
-    """Scale user prompt and task prompt to the average distance of the backbone's token embeddings from their mean,
-    all through training: for backbones that are not trained. Token embeddings in a user prompt stay as they are."""
+    """Scale user prompt and task prompt, throughout training, to the average distance of the backbone's token
+    embeddings from their mean: for backbones that are not trained. Token embeddings in it are not scaled."""
 
     @field_validator("event_texts")
     @classmethod
@@ -406,8 +404,8 @@ class ModelSettings(Section):
         encoder = info.data.get("user_encoder")
         if event_texts and isinstance(encoder, TextSettings | UniversalSettings):
             raise ValueError(
-                f"texts of events are a field beside item vectors, which a {encoder.kind!r} user encoder does not "
-                "read; set event_texts=false, or take 'streaming', 'resampler', 'uem', 'mlp', 'pooled' or 'equipped'"
+                f"event texts are an input beside item vectors, which a {encoder.kind!r} user encoder does not "
+                "read; set event_texts=false, or use 'streaming', 'resampler', 'uem', 'mlp', 'pooled' or 'equipped'"
             )
         return event_texts
 
@@ -433,25 +431,23 @@ class ModelSettings(Section):
             given = [name for name in given if name not in BESIDE_A_START]
         if "backbone" in given:
             if getattr(self.backbone, "train", "full") != "frozen":
-                raise ValueError(
-                    "start keeps its weights, and backbone is one that is trained; set backbone.train=frozen"
-                )
+                raise ValueError("a backbone beside start must be frozen; set backbone.train=frozen")
             given = [name for name in given if name not in BESIDE_A_BACKBONE]
         if given:
             raise ValueError(
-                f"start brings a whole model, and {', '.join(given)} is given beside it; leave one of them out"
+                f"start is a complete model, but {', '.join(given)} is also given; leave one of them out"
             )
         return self
 
     @property
     def added_latent(self) -> StreamingSettings | None:
-        """Latent queries that are added to the start's user encoder; None if it stays without."""
+        """Latent queries to add to the start's user encoder; None for none."""
         encoder = self.user_encoder
         return encoder.latent if self.start is not None and isinstance(encoder, UniversalSettings) else None
 
     @property
     def exchanged_backbone(self) -> PretrainedT5Settings | CausalSettings | None:
-        """The frozen backbone that takes the place of the start's; None if the start keeps its own."""
+        """The frozen backbone that replaces the start's; None if the start keeps its own."""
         if self.start is None or isinstance(self.backbone, RandomT5Settings):
             return None
         return self.backbone if self.backbone.train == "frozen" else None
@@ -472,13 +468,13 @@ class TrainSettings(Section):
     max_steps: int = Field(10_000, ge=0)
     """Number of optimizer steps; 0 saves the untrained model."""
     max_minutes: float | None = Field(None, gt=0)
-    """Time limit in minutes, to which the schedule is compressed. For trials: the result depends on the speed and the
-    load of the machine, and a warning says so wherever the model is scored."""
+    """Time limit in minutes, to which the schedule is compressed. For trials: the result depends on the machine's
+    speed and load, and evaluations warn about it."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; one per core if not given. Results depend on it in their last digits: with the same number of
+    """Number of CPU threads; by default one per core. It affects results in the last digits: with the same number of
     threads on the same kind of processor, a recipe gives bit-identical weights."""
     per_device_train_batch_size: int = Field(128, ge=1)
-    """Windows per batch on one device; with ``global_batch_size``, the most that a device takes at once."""
+    """Windows per batch on one device; with ``global_batch_size``, the maximum."""
     rounds: int = Field(1, ge=1)
     """Questions about each window of a batch, one kind per round; a decoder-only backbone prefills their shared prefix
     once."""
@@ -493,23 +489,23 @@ class TrainSettings(Section):
     gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches whose gradients are accumulated per optimizer step."""
     global_batch_size: int | None = Field(None, ge=1)
-    """Windows per optimizer step over all processes, which share them evenly; each accumulates gradients where its
-    share exceeds ``per_device_train_batch_size``. If not given, each process has a batch of its own."""
+    """Windows per optimizer step over all processes, divided evenly; a process accumulates gradients if its share
+    exceeds ``per_device_train_batch_size``. By default each process has a batch of ``per_device_train_batch_size``."""
     shard_parameters: bool = False
-    """Divide parameters, gradients and optimizer states between the processes of a training (FSDP2), which then hold
-    models that one does not; takes ``adamw_torch``."""
+    """Shard parameters, gradients and optimizer states over the processes of a training (FSDP2), for models too large
+    for one device; requires ``adamw_torch``."""
     optim: Literal["adamw_torch", "adafactor"] = "adamw_torch"
     """Optimizer."""
     scale_parameter: bool = True
-    """With ``adafactor``, multiply the learning rate of each weight matrix by its root mean square, as T5 was trained;
-    otherwise the rate is absolute, and 1e-3 is a usual one."""
+    """With ``adafactor``, multiply the learning rate of each weight matrix by its root mean square, as in T5's
+    training; otherwise the rate is absolute, typically 1e-3."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of the user encoder and the task prompt."""
     backbone_learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate of the backbone; ``learning_rate`` if not given."""
     task_prompt_learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate of the task prompt; ``learning_rate`` if not given. Its values are as large as token
-    embeddings, so that with a frozen backbone it learns far too slowly at the user encoder's rate."""
+    """Peak learning rate of the task prompt; by default ``learning_rate``. Its values have the scale of token
+    embeddings, so that with a frozen backbone the user encoder's rate is far too low for it."""
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate schedule after the warmup; cosine and linear decay to 2% of the peak."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
@@ -528,11 +524,11 @@ class TrainSettings(Section):
     """Fraction of the training, from the start, with the auxiliary loss only, without the backbone."""
     answers: Literal["truth", "view", "decided"] = "truth"
     """Training targets: the labels (``truth``), the answer with the highest expected F1 under the user encoder's
-    category probabilities (``view``), or the names that the user encoder has decided on and that stand in the user
-    prompt (``decided``)."""
+    category probabilities (``view``), or the names that the user encoder has selected for the user prompt
+    (``decided``)."""
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating), each in several
-    wordings; the task's own instruction if none is given. ``null`` clears the kinds of an extended recipe."""
+    wordings; by default only the task's instruction. ``null`` clears the kinds of an extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Fraction of the training, from the start, with labels computed from the window instead of the full history."""
     eval_steps: int = Field(500, ge=1)
@@ -540,14 +536,14 @@ class TrainSettings(Section):
     eval_users: int = Field(512, ge=1)
     """Maximum number of dev users in these evaluations."""
     eval_windows: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Window sizes over which the dev score is averaged; ``evaluate.window`` if none is given."""
+    """Window sizes over which the dev score is averaged; by default only ``evaluate.window``."""
     eval_draws: int = Field(1, ge=1)
-    """Windows of each size that are drawn of a dev user; more of them make the dev score steadier."""
+    """Number of windows of each size drawn per dev user; more reduce the variance of the dev score."""
     early_stopping_patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without an improvement of the dev score."""
     report_to: tuple[str, ...] = ()
-    """Installed experiment trackers that transformers knows (``wandb``, ``mlflow``, …); TensorBoard's files are
-    written wherever the extra ``tensorboard`` is installed."""
+    """Installed experiment trackers supported by transformers (``wandb``, ``mlflow``, …); TensorBoard files are always
+    written if the extra ``tensorboard`` is installed."""
 
     @property
     def windows_per_step(self) -> int:
@@ -558,18 +554,18 @@ class TrainSettings(Section):
     def shared_by(self, processes: int) -> TrainSettings:
         """Return the settings of one of several processes, without ``global_batch_size``.
 
-        The batches of a process are as large as possible, so that there are as few as possible in a step.
+        The batches of a process are as large as possible, to minimise gradient accumulation.
 
         Raises:
-            ValueError: The processes cannot share the global batch evenly.
+            ValueError: The global batch size is not divisible by the number of processes.
         """
         if self.global_batch_size is None:
             return self
         share, rest = divmod(self.global_batch_size, processes)
         if rest:
             raise ValueError(
-                f"train.global_batch_size is {self.global_batch_size}, which {processes} processes cannot share "
-                "evenly; take a number of processes that divides it"
+                f"train.global_batch_size is {self.global_batch_size}, which is not divisible by {processes} "
+                "processes; use a number of processes that divides it"
             )
         fewest = -(-share // self.per_device_train_batch_size)
         passes = next(count for count in range(fewest, share + 1) if share % count == 0)
@@ -586,7 +582,7 @@ class TrainSettings(Section):
     def _divides(cls, optim: str, info: ValidationInfo) -> str:
         if optim == "adafactor" and info.data.get("shard_parameters"):
             raise ValueError(
-                "is not divided by shard_parameters; take adamw_torch, or leave shard_parameters out"
+                "cannot be sharded by shard_parameters; use adamw_torch, or leave shard_parameters out"
             )
         return optim
 
@@ -642,61 +638,61 @@ class EvaluateSettings(Section):
     batch_size: int = Field(128, ge=1)
     """Maximum number of users per batch. Evaluation runs in one process, whatever the number of devices."""
     batch_tokens: int = Field(65_536, ge=1)
-    """Maximum number of vectors of a batch that the backbone reads, padding included, so that long histories are
-    answered a few at a time; a single one may be longer."""
+    """Maximum number of input vectors of the backbone per batch, including padding, which limits the batch size of
+    long histories; a single history may exceed it."""
     max_new_tokens: int | None = Field(None, ge=1)
-    """Maximum length of an answer in tokens; if not given 48, or the longest possible target if that is longer."""
+    """Maximum length of an answer in tokens; by default 48, or the longest possible target if that is longer."""
 
 
 class RecommendSettings(Section):
-    """A recommender, which is trained in place of a language model: scores, ratings and choices from the catalogue."""
+    """A recommender, trained in place of a language model: scores, ratings and choices from the catalogue."""
 
     history: int = Field(1000, ge=1)
-    """Newest interactions of a history that items are scored by; ratings are predicted from all of them."""
+    """Maximum number of newest interactions that items are scored by; ratings are predicted from all interactions."""
     ordered: bool | Literal["auto"] = "auto"
-    """Whether the order of interactions says what comes next; if not, a history is a set.
+    """Whether the order of interactions is used; otherwise a history is a set.
 
-    ``auto`` takes data with times as ordered, and data without unless most histories follow one common order of the
-    items, as those of a sorted file do.
+    ``auto`` treats data with times as ordered, and data without times unless most histories follow one common order of
+    the items, as in a sorted file.
     """
     neighbours: int = Field(300, ge=1)
-    """Related items that are kept of each item by co-occurrence and succession; the regression keeps all."""
+    """Maximum number of neighbours of an item by co-occurrence and by succession; the regression keeps all."""
     damping: float = Field(5.0, ge=0)
-    """Added to the denominator of a co-occurrence, so that rare items are not related by chance."""
+    """Constant added to the denominator of a co-occurrence, which damps those of rare items."""
     ridge: float | None = Field(None, gt=0)
-    """Penalty of the linear regression of each item on all others; chosen by held-out interactions if left out."""
+    """L2 penalty of the linear regression of each item on all others; by default chosen on held-out interactions."""
     ridge_items: int = Field(5000, ge=0)
-    """Largest catalogue for which this regression is computed, in memory for its square."""
+    """Maximum number of items for which this regression is computed; memory is quadratic in it."""
     texts: bool = True
-    """Relate items by their texts, as ``items`` encodes them; skipped where titles are only ids."""
+    """Relate items by their text vectors, encoded as set in ``items``; skipped if titles are only ids."""
     text_size: int = Field(64, ge=1)
-    """Principal components that are kept of the text vectors."""
+    """Number of principal components of the text vectors."""
     held_out: float = Field(0.1, gt=0, lt=1)
-    """Share of the training users on whose held-out interactions the weights are learned."""
+    """Fraction of the training users on whose held-out interactions the weights are learned."""
     rounds: int = Field(3, ge=1)
     """Maximum number of passes over the weights."""
     network_size: int = Field(64, ge=0)
-    """Length of the item vectors of the network that is trained beside the relations; 0 for none."""
+    """Size of the item vectors of the network trained beside the relations; 0 for no network."""
     network_epochs: int = Field(12, ge=1)
-    """Most epochs of it, of at most 50,000 histories each; fewer if held-out interactions are found no better."""
+    """Maximum number of epochs, of at most 50,000 histories each; stops early on held-out interactions."""
     network_dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of the values of a history's sums that a step of the training leaves out."""
+    """Dropout on the values of a history's sums."""
     network_learning_rate: float = Field(0.003, gt=0)
-    """Step size of Adam."""
+    """Learning rate of Adam."""
     rating_models: int = Field(4, ge=0)
-    """Models of the ratings, from different starts, whose predictions are averaged; with 0 none are predicted."""
+    """Number of rating models with different initial values, whose predictions are averaged; 0 predicts no ratings."""
     rating_rank: int = Field(12, ge=1)
-    """Factors of each of these."""
+    """Number of factors of each rating model."""
     rating_iterations: int = Field(30, ge=1)
-    """Passes over users and items."""
+    """Number of passes over users and items."""
 
 
 class RecommendSection(RecommendSettings):
     """The section ``recommend`` of a recipe."""
 
     beside_model: bool = False
-    """Train the language model of the recipe, too, and the recommender beside it, into ``recommender`` of its run's
-    folder, where all that needs one finds it. On data with fewer than two categories there is a recommender alone."""
+    """Train the recipe's language model, too, and save the recommender in the folder ``recommender`` of its run, where
+    other commands find it. With fewer than two categories only the recommender is trained."""
 
 
 class RandomCausalSettings(Section):
@@ -714,44 +710,44 @@ class RandomCausalSettings(Section):
 
 
 class PeplerSettings(Section):
-    """PEPLER, which writes explanations and predicts ratings from a vector of the user and one of the item."""
+    """PEPLER: generates explanations and predicts ratings from a user vector and an item vector."""
 
     backbone: Annotated[RandomCausalSettings | CausalSettings, Field(discriminator="kind")] = CausalSettings(
         name="openai-community/gpt2"
     )
-    """A decoder-only model; with ``train: lora`` or ``frozen`` the last stage trains its adapters or nothing of it."""
+    """A decoder-only model; with ``train: lora`` or ``frozen`` the last stage trains its adapters or none of it."""
     prompt: Literal["continuous", "discrete"] = "continuous"
-    """A learned vector of each user and item, or words of both: titles and categories where items have titles, the
-    most telling words of training reviews where they have none."""
+    """Learned vectors of users and items (``continuous``), or words (``discrete``): titles and categories if items
+    have titles, otherwise the most characteristic words of training reviews."""
     rating: Literal["none", "mf", "mlp"] = "none"
     """Rating regularisation: predict ratings from the vectors too, by their product or by a small network."""
     rating_weight: float = Field(0.01, gt=0)
-    """Weight of the squared error beside the cross entropy."""
+    """Weight of the squared error, added to the cross entropy."""
     rating_offset: bool = True
-    """Predict the difference from the mean training rating; without, the rating itself, as published."""
+    """Predict the difference from the mean training rating; otherwise the rating itself, as published."""
     mlp_size: int = Field(400, ge=1)
     """Size of the hidden layers of ``mlp``."""
     mlp_layers: int = Field(2, ge=1)
     """Hidden layers of ``mlp``."""
     protocol: Literal["leave-last-out", "new-users", "random"] = "leave-last-out"
-    """What is held out: each user's last interaction, users of whom nothing is learned, or a tenth at random."""
+    """Held-out data: each user's last interaction, entire users, or a random tenth of the interactions."""
     max_words: int = Field(20, ge=1)
-    """Explanations are the first words of reviews, at most this many."""
+    """Maximum length of an explanation, the first words of a review."""
     prompt_words: int = Field(16, ge=1)
-    """Words of the user, and of the item, in a discrete prompt."""
+    """Number of words of the user, and of the item, in a discrete prompt."""
     language_steps: int = Field(0, ge=0)
-    """Steps by which a random backbone first learns the training texts alone, in place of a pretraining."""
+    """Number of language-modelling steps of a random backbone on the training texts, in place of pretraining."""
     prompt_steps: int = Field(1000, ge=0)
-    """Most steps of the first stage, which trains the vectors and the rating's network with the backbone frozen."""
+    """Maximum number of steps of the first stage, which trains vectors and rating network with a frozen backbone."""
     tuning_steps: int = Field(1000, ge=0)
-    """Most steps of the second stage, which trains the backbone, too."""
+    """Maximum number of steps of the second stage, which trains the backbone, too."""
     newcomer_steps: int = Field(0, ge=0)
-    """Most steps of a user encoder that gives users who were not trained on a vector in the place of theirs."""
+    """Maximum number of training steps of a user encoder that computes vectors for users who were not trained on."""
     newcomer_rating_weight: float = Field(1.0, gt=0)
-    """Weight of the squared error beside the cross entropy in the training of that encoder, during which all other
-    weights are frozen: at ``rating_weight`` its vectors make texts likelier and predicted ratings leave the scale."""
+    """Weight of the squared error, added to the cross entropy, in the training of this user encoder with all other
+    weights frozen: with ``rating_weight`` its vectors favour likelier texts, and predicted ratings leave the scale."""
     newcomer_window: int = Field(20, ge=1)
-    """Newest events of a history that it reads."""
+    """Maximum number of newest events that this user encoder reads."""
 
 
 class Recipe(Section):
@@ -773,15 +769,15 @@ class Recipe(Section):
     simulation: SimulationSettings = SimulationSettings()
     train: TrainSettings = TrainSettings()
     recommend: RecommendSection | None = None
-    """Given, the run is a recommender's, and only name, seed, data, items and train.threads of the rest apply, unless
-    it is trained beside the model."""
+    """If set, the run trains a recommender; of the other settings only name, seed, data, items and train.threads
+    apply, unless it is trained beside the model."""
     pepler: PeplerSettings | None = None
-    """Given, the run is PEPLER's, and only name, seed, data, items, model.user_encoder and what ``train`` says of
-    threads, batches, rates, clipping and evaluations apply of the rest."""
+    """If set, the run trains PEPLER; of the other settings only name, seed, data, items, model.user_encoder and, of
+    ``train``, threads, batches, learning rates, clipping and evaluations apply."""
     generative: AnyGenerativeSettings | None = None
-    """Given, the run is that of a recommender that reads and writes ids as text, and only name, seed, data,
-    model.backbone and the steps and the optimizer of train apply of the rest; with the family ``categories`` also
-    task, windows, model.grammar, train.window_labels and evaluate.window."""
+    """If set, the run trains a generative recommender; of the other settings only name, seed, data, model.backbone and
+    the steps and the optimizer of ``train`` apply; with the family ``categories`` also task, windows, model.grammar,
+    train.window_labels and evaluate.window."""
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @field_validator("recommend", mode="before")
@@ -807,8 +803,8 @@ class Recipe(Section):
     def _attended_to_again(self) -> Recipe:
         if self.train.gradient_checkpointing and self.model.conditioning == "cross-attention":
             raise ValueError(
-                "train.gradient_checkpointing computes layers again when nobody is attended to; set it to false, or "
-                "model.conditioning=prompt"
+                "train.gradient_checkpointing does not work with model.conditioning=cross-attention, whose user "
+                "vectors are gone when layers are recomputed; set it to false, or model.conditioning=prompt"
             )
         return self
 
@@ -827,7 +823,7 @@ class Recipe(Section):
             return self
         if self.recommend is not None or self.pepler is not None:
             raise ValueError(
-                "'recommend', 'pepler' and 'generative' make runs of their own; leave all but one out"
+                "'recommend', 'pepler' and 'generative' are separate kinds of runs; give only one of them"
             )
         if "categories" in self.generative.families and self.data.protocol not in (None, "new-users"):
             raise ValueError(

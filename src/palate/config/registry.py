@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 
 Entry = TypeVar("Entry")
 Reads: TypeAlias = Literal["vectors", "texts", "categories", "vectors and categories"]
-"""What a user encoder reads of an item."""
+"""Inputs of a user encoder for an item."""
 
 
 class Registry(Generic[Entry]):
     """The registered kinds of one component.
 
     Args:
-        noun: What the component is called, for messages.
-        group: Entry point group in which installed packages offer kinds.
-        builtins: Module that registers palate's own kinds, imported at the first look-up.
+        noun: Noun for the component in messages.
+        group: Entry point group of installed packages' kinds.
+        builtins: Module that registers palate's own kinds, imported on first look-up.
     """
 
     def __init__(self, noun: str, group: str, builtins: str) -> None:
@@ -92,7 +92,7 @@ class Registry(Generic[Entry]):
     def absent(self, kind: object) -> str:
         """Format the message for a kind that is not registered."""
         close = difflib.get_close_matches(str(kind).lower(), self.kinds, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "a package that brings it must be installed"
+        hint = f"did you mean {close[0]!r}?" if close else "install the package that provides it"
         return f"there is no {self.noun} {kind!r}; registered are {', '.join(self.kinds)}; {hint}"
 
     def _offers(self) -> dict[str, EntryPoint]:
@@ -100,7 +100,7 @@ class Registry(Generic[Entry]):
 
     def _load_builtins(self) -> None:
         if self._builtins is not None:
-            module, self._builtins = self._builtins, None  # it registers, and comes by here
+            module, self._builtins = self._builtins, None  # importing it calls register, which calls this
             import_module(module)
 
 
@@ -123,7 +123,7 @@ class TaskKind:
 
 @dataclass(frozen=True)
 class RankerKind:
-    """Settings of a kind of ranker or rating predictor, its factory, and what tuning tries, the likeliest first."""
+    """Settings of a kind of ranker or rating predictor, its factory, and tuning trials, likeliest first."""
 
     settings: type[KindSettings]
     build: Callable[[Any], Any]
@@ -132,29 +132,29 @@ class RankerKind:
 
 @dataclass(frozen=True)
 class RunKind:
-    """Runs that are ranked by their folders, by the section of their recipes: how they are asked, and how loaded."""
+    """A kind of run that rankings take by its folder, named by its section of the recipe."""
 
     settings: type[KindSettings]
     load: Callable[[Path, Any], Any]
-    """From a run's folder and the settings to a ranker or rating predictor, or both."""
+    """Loads a ranker, a rating predictor or both from a run's folder and the settings."""
     answers: Callable[[RunFolder, str, Dataset, CategoryPreference, AnswerOptions], ModelPredictor] | None = (
         None
     )
-    """From a run, its name in tables, the data, the task and options to its answers about categories; None where such
-    runs never answer. Raises :class:`RecipeError` for a run that was not trained to."""
+    """Creates the predictor of answers about categories from a run, its name in tables, the dataset, the task and
+    options; None if such runs have none. Raises :class:`RecipeError` for a run that was not trained for it."""
 
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """How a run of :class:`RunKind` answers about categories."""
+    """Options for answers about categories by a run of :class:`RunKind`."""
 
     device: str | torch.device = "auto"
     constrained: bool | None = None
-    """Whether answers are constrained to what the task allows; as the run's recipe says if None."""
+    """Whether decoding is constrained to valid answers; by the run's recipe if None."""
 
 
 def run_kind_of(recipe: Recipe) -> RunKind | None:
-    """Find the registered kind of a run by the section of its recipe; None for all others."""
+    """Find the registered kind of a run by its recipe's sections; None if there is none."""
     found = next((kind for kind in run_kinds.kinds if getattr(recipe, kind, None) is not None), None)
     return None if found is None else run_kinds.find(found)
 

@@ -1,4 +1,4 @@
-"""Sections of a recipe: settings that are validated, and sections of several registered kinds."""
+"""Base classes of a recipe's sections, and validation of sections with several registered kinds."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ class Variant:
     name: str
     """Name of its run's folder: ``small-learning_rate=0.001-seed1``."""
     group: str
-    """What it has in common with its other seeds, ``learning_rate=0.001``; empty without a grid."""
+    """Its grid settings, shared by all seeds, ``learning_rate=0.001``; empty without a grid."""
     recipe: Recipe
 
 
 def recipe_variants(
     path: Path | str, overrides: Sequence[str] = (), seeds: str | None = None, grid: Sequence[str] = ()
 ) -> list[Variant]:
-    """Load a recipe with every combination of the grid's settings and every seed.
+    """Load a recipe for every combination of the grid's settings and every seed.
 
     Args:
         path: The recipe's file.
@@ -40,10 +40,10 @@ def recipe_variants(
         grid: Settings with their values, as in ``train.learning_rate=1e-3,3e-3``.
 
     Returns:
-        The variants, the seeds of each combination together.
+        The variants, grouped by combination.
 
     Raises:
-        RecipeError: Seeds or grid cannot be read, two values are the same, or a variant is invalid.
+        RecipeError: Seeds or grid cannot be parsed, two values are equal, or a variant is invalid.
     """
     axes = [_axis(text) for text in grid]
     keys = [key for key, _ in axes]
@@ -89,5 +89,5 @@ def _seeds(text: str) -> list[int]:
 
 
 def _written(value: Any) -> str:
-    """Write a value as part of a folder's name."""
+    """Format a value as part of a folder name."""
     return re.sub(r"[^\w.+-]+", "_", value if isinstance(value, str) else json.dumps(value)).strip("_")

@@ -1,4 +1,4 @@
-"""Safe YAML loading that rejects duplicate keys and what makes small files expand."""
+"""Safe YAML loading that rejects duplicate keys and alias bombs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import yaml
 from palate.errors import RecipeError
 
 LARGEST = 1 << 20
-"""Bytes of the largest recipe that is read."""
+"""Maximum size of a recipe file in bytes."""
 
 MOST_NODES = 100_000
-"""Values, keys and sections of a recipe, those behind aliases counted wherever they are named."""
+"""Maximum number of values, keys and sections of a recipe, after expanding aliases."""
 LARGEST_INTEGER = (1 << 63) - 1
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that rejects duplicate keys, of which YAML would silently keep the last, and alias bombs.
+    """SafeLoader that rejects duplicate keys, of which YAML silently keeps the last, and alias bombs.
 
-    A few lines of aliases that name one another can expand to gigabytes.
+    A few lines of nested aliases can expand to gigabytes.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None,
                 None,
-                "its aliases (*name) expand to too much; write the values themselves",
+                "its aliases (*name) expand to too many values; write the values themselves",
                 node.start_mark,
             )
         return node
@@ -55,9 +55,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _expanded(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
-    """Count a node and what is in it, as often as it is named; more than enough for one that contains itself."""
+    """Count the nodes in a node, with aliases expanded; more than :data:`MOST_NODES` for a recursive one."""
     if node not in counted:
-        counted[node] = MOST_NODES + 1  # until it is counted
+        counted[node] = MOST_NODES + 1  # until it is counted, for recursion
         inner: list[Any] = [] if isinstance(node, yaml.ScalarNode) else list(node.value)
         parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
         counted[node] = 1 + sum(_expanded(part, counted) for part in parts)
@@ -71,7 +71,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Load a YAML file with a mapping at its top level; raises :class:`RecipeError` with the line of the error."""
     try:
         if path.stat().st_size > LARGEST:
-            raise RecipeError(f"{path}: {path.stat().st_size:,} bytes are too many for a recipe")
+            raise RecipeError(
+                f"{path}: {path.stat().st_size:,} bytes, expected a recipe of at most {LARGEST:,}"
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
@@ -96,6 +98,6 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{origin}: not valid YAML: {error}") from None
-    except (ValueError, RecursionError) as error:  # 2024-02-30 is written like a date, and is none
+    except (ValueError, RecursionError) as error:  # 2024-02-30 looks like a date but is invalid
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise RecipeError(f"{origin}: not valid YAML: {reason}") from None
