@@ -160,7 +160,7 @@ def test_same_data_same_bytes_and_json_rebuilds_the_page(tmp_path):
 
 
 def test_the_page_must_end_in_html(tmp_path):
-    with pytest.raises(OutputError, match=r"report\.json: a report's name must end in \.html"):
+    with pytest.raises(OutputError, match=r"report\.json: expected a name that ends in \.html"):
         build_report(sample(), tmp_path / "report.json")
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Texts of the demo's report: facts, method and limitations."""
+"""Texts of the demo's report: facts about the run, method and limitations."""
 
 from __future__ import annotations
 

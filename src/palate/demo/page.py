@@ -1,4 +1,4 @@
-"""Data of the demo's report."""
+"""Collects the data of the demo's report from evaluation results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONTROLS = (
 ORDER: tuple[PredictorKind, ...] = ("model", "reference", "rule", "control")
 EXAMPLES = 3
 ITEMS = 3
-"""How many items of an example's window are shown as rated highest, and as rated lowest."""
+"""Number of highest-rated, and of lowest-rated, items of an example's window."""
 
 
 def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: float) -> ReportData:
@@ -131,7 +131,7 @@ def _score(measured: Score) -> ShownScore:
 
 
 def _prompt_tokens(run: str, results: DemoResults) -> float | None:
-    """User-prompt vectors, the mean over test users; references have none."""
+    """Compute the mean number of user-prompt vectors over test users; None for references."""
     if run not in SHOWN:
         return None
     predictor = next(one for one in results.comparison.predictors if one.name == run)

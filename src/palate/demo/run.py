@@ -29,7 +29,7 @@ from palate.training.train import train_run
 RECIPES = (Path(__file__).with_name("demo.yaml"), Path(__file__).with_name("demo_uem.yaml"))
 """The palate model, and the paper's."""
 VECTORS = "item-vectors"
-"""The demo's own cache of item vectors: in one that holds other texts, too, they may differ in their last digits."""
+"""The demo's item vector cache, separate because vectors encoded beside other texts may differ in the last digits."""
 
 
 def run_demo(

@@ -1,4 +1,4 @@
-"""Evaluation of the demo's models, controls and references."""
+"""Evaluates the demo's models, controls and references."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAIN, PAPER = "main", "paper"
 """The demo's two runs, by folder: the palate model, and the paper's."""
 LENGTHS = (5, 10, 20, 30, 50, 75, 100)
 DRAWS = 3
-"""Windows of each test user and length; the score at a length is the mean over them."""
+"""Number of windows per test user and length; the score at a length is their mean."""
 BY_LENGTH = ("rule", "shrinkage", MAIN, PAPER)
-"""Who is scored at every length."""
+"""Predictors that are scored at every window length."""
 
 
 @dataclass(frozen=True, eq=False)

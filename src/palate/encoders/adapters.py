@@ -1,4 +1,4 @@
-"""User encoders without attention: an MLP for each item (PERSOMA), and one vector for the whole history (E2P)."""
+"""User encoders without attention: an MLP per item (PERSOMA), and one vector for the full history (E2P)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MLPAdapter(nn.Module):
-    """The MLP adapter of PERSOMA (arXiv 2408.00960): each interaction by itself, M = P user-prompt vectors."""
+    """The MLP adapter of PERSOMA (arXiv 2408.00960): one user-prompt vector per interaction, M = P."""
 
     def __init__(self, settings: MLPSettings, sizes: EncoderSizes) -> None:
         super().__init__()

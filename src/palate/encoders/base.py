@@ -31,11 +31,13 @@ class UserPrompt:
     """Soft prompts U_e of B users, padded to one length, with a mask."""
 
     embeddings: Tensor  # [B, M, E]
-    mask: Tensor  # [B, M] true where the language model may look
+    mask: Tensor  # [B, M] attention mask, false at padding
     category_logits: Tensor | None = None  # [B, L, 2] liked and disliked, for the auxiliary loss
-    named: Tensor | None = None  # [B, 2, most] decided categories, likeliest first, -1 at empty ranks
-    entities: Tensor | None = None  # [B, L, E] what a category is to the user, beside its name in a question
-    kept: Tensor | None = None  # [B, 2] constant and factor of the F1 that answers reach, by the expected one
+    named: Tensor | None = None  # [B, 2, most] selected categories, likeliest first, -1 at empty ranks
+    entities: Tensor | None = (
+        None  # [B, L, E] user-specific vector of each category, for its name in questions
+    )
+    kept: Tensor | None = None  # [B, 2] intercept and slope from the expected to the reached F1
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:
@@ -47,7 +49,7 @@ class UserPrompt:
 
     @property
     def decided(self) -> Preferences | None:
-        """Names that the user encoder has decided on; None where it decides on none."""
+        """Categories that the user encoder has selected; None if it selects none."""
         if self.named is None:
             return None
         named = self.named.cpu().numpy()
@@ -146,7 +148,7 @@ class UserEncoder(Protocol):
 
 
 class KeptState(Protocol):
-    """What an encoder keeps of the histories of B users."""
+    """State of an encoder for the histories of B users."""
 
     @property
     def count(self) -> Tensor:
@@ -201,22 +203,22 @@ class KeepsState(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """What an encoder whose weights know no catalogue is bound to."""
+    """Inputs that a catalogue-free encoder is bound to."""
 
     summary: PopulationSummary
     names: Sequence[Sequence[int]]
-    """Token ids of the L categories' names, as they stand in a text."""
+    """Token ids of the L categories' names within a text."""
     nothing: Sequence[Sequence[int]]
-    """Likewise what an answer says in an empty half, liked and disliked."""
+    """Token ids of the texts of an empty liked and an empty disliked list."""
     embeddings: Callable[[], nn.Module]
     """Returns the backbone's token embeddings."""
     scaled: Callable[[Tensor], Tensor] | None = None
-    """Scales vectors that are no tokens [..., E] to what the backbone reads; None if it reads any."""
+    """Scales vectors that are not token embeddings [..., E] for the backbone; None for no scaling."""
 
 
 @runtime_checkable
 class BindsToData(Protocol):
-    """Protocol of user encoders whose weights know no catalogue.
+    """Protocol of catalogue-free user encoders.
 
     Their user prompts contain tokens, beside which they scale their other vectors themselves (:class:`Binding`).
     """
@@ -243,7 +245,7 @@ class BindsToData(Protocol):
         """
 
     def trained_on_data(self) -> Iterable[nn.Parameter]:
-        """List the weights that a training on one dataset's users adapts; the others speak to the backbone."""
+        """List the weights that a training on one dataset's users adapts; the others write the prompt."""
 
     def bound(self, binding: Binding) -> Any:
-        """Return the encoder of another population and catalogue, which shares this one's weights."""
+        """Return an encoder with the same weights, bound to another population and catalogue."""

@@ -43,19 +43,19 @@ class WindowTensors(TypedDict):
     complete: NotRequired[Tensor]
     """True where a window is known to show the whole history, [B]; nowhere if it is not given."""
     event: NotRequired[Tensor]
-    """What tells the interactions apart (:func:`event_number`), 0 for none, [B, P]; none if it is not given."""
+    """Numbers that identify the interactions (:func:`event_number`), [B, P]; 0 for none."""
     texts: NotRequired[Tensor]
-    """Vectors of what the users wrote of them, zeros for nothing, [B, P, S]; no text if it is not given."""
+    """Embeddings of events' texts, [B, P, S], zeros for events without one; None if no event has a text."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventBatch:
     """Windows of B users; ``item_vectors`` holds each distinct item of the batch once or, with texts, each event."""
 
-    item_vectors: Tensor  # [N, F, S]; a text of the user's is one more field
+    item_vectors: Tensor  # [N, F, S]; with event texts, these are the last field
     item: Tensor  # [B, P] into item_vectors
     rating_vectors: Tensor  # [R, S]
-    rating_numbers: Tensor  # [R] the scale, moved and stretched to run from -1 to 1
+    rating_numbers: Tensor  # [R] rating values, mapped linearly to -1 to 1
     rating: Tensor  # [B, P] into rating_vectors
     mask: Tensor  # [B, P] true where an interaction stands
     time: Tensor  # [B, P] float64 days since 1970
@@ -107,7 +107,7 @@ class VectorCatalogue(nn.Module):
 
 
 def _with_texts(items: Tensor, item: Tensor, texts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Give each event an item of its own, [B * P, F + 1, S], whose last field is its text; zeros without one."""
+    """Return one item per event, [B * P, F + 1, S], with the event's text as last field; zeros without one."""
     each = items[item.flatten()]  # [B * P, F, S]
     text = torch.zeros_like(each[:, :1]) if texts is None else texts.to(each.dtype).flatten(0, 1)[:, None]
     return torch.cat([each, text], dim=1), _numbered(item)
@@ -127,8 +127,8 @@ class CategoryEvents:
     rating: Tensor  # [B, P] into the rating values
     mask: Tensor  # [B, P] true where an interaction stands
     time: Tensor  # [B, P] int64 seconds since 1970
-    complete: Tensor | None  # [B] true where these are known to be the whole history
-    event: Tensor  # [B, P] what tells the interactions apart, 0 for none
+    complete: Tensor | None  # [B] true where the full history is known to be shown
+    event: Tensor  # [B, P] numbers that identify the interactions, 0 for none
     vectors: EventBatch | None = None
     """The same interactions with the vectors of their items; None if the table has none."""
 
@@ -181,7 +181,7 @@ def window_tensors(windows: Windows, device: torch.device | str = "cpu") -> Wind
 
 
 def event_number(event_id: str | None) -> int:
-    """Return the number by which a state tells an event: 63 bits of the sha256 of its id; 0 without an id."""
+    """Return the number that identifies an event in states: 63 bits of the sha256 of its id; 0 without an id."""
     if not event_id:
         return 0
     return int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:8], "little") >> 1
@@ -231,7 +231,7 @@ def windows_of(
 def _texts(
     histories: Sequence[History], shape: tuple[int, int], encode: Callable[[Sequence[str]], Floats]
 ) -> EventTexts | None:
-    """Encode the texts of windows [B, P]; None where nothing was written."""
+    """Encode the texts of windows [B, P]; None if there are none."""
     padded = [[*history.texts, *[""] * (shape[1] - len(history.texts))] for history in histories]
     found = encoded_texts((text for texts in padded for text in texts), encode)
     return found and EventTexts(found.row.reshape(shape), found.vectors)

@@ -1,4 +1,4 @@
-"""Calibrates a universal network's decisions on a population's training users: seconds, and no gradient step."""
+"""Calibrates a universal network's decisions on a population's training users, in seconds and without gradients."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 LENGTHS = (3, 6, 12, 25, 50, 100, 200, 400)
 """Window lengths at which decisions are calibrated, as far as enough users have longer histories."""
 FEWEST_USERS, LEAST_SHARE = 20, 0.02
-"""Users with longer histories that a length needs, and their least share of all."""
+"""Minimum number, and share, of users with longer histories for a window length to be used."""
 MOST_USERS, MOST_CELLS = 1_500, 60_000
 """Limits of the users of one length, and of their number times the categories'."""
 WINDOWS = 600
-"""Windows of one length that are drawn at least: several of each user if there are few users."""
+"""Minimum number of windows of one length; several per user if there are few users."""
 BATCH_CELLS = 8_000
-"""Users times categories that are read at once."""
+"""Maximum batch size, in users times categories."""
 WINDOWS_AT_ONCE = 256
 """Windows whose corrections are computed at once."""
 
 
 def enough_users(users: int) -> int:
-    """Return how many of some users must have longer histories than a window's length for it to be used."""
+    """Return the minimum number of users with longer histories for a window length to be used."""
     return math.ceil(max(FEWEST_USERS, LEAST_SHARE * users))
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is read for a calibration."""
+    """Effort of a calibration: window lengths, users and folds."""
 
     near: Sequence[int] = ()
     """Lengths of the histories that will be decided on, between which the window lengths are chosen; all if none."""
@@ -61,11 +61,11 @@ class Effort:
     least: int = 200
     """Users that are read in any case, if there are as many."""
     folds: int = FOLDS
-    """Parts of the users, each with a summary without it."""
+    """Number of folds of the users, each with a summary of the others."""
 
     @classmethod
     def quick(cls, near: Sequence[int]) -> Effort:
-        """Return the effort for a few histories of these lengths, about whom is asked only once."""
+        """Return the effort for a few histories of these lengths that are used only once."""
         return cls(tuple(near), cells=25_000, least=80, folds=2)
 
     def sizes(self, lengths: Ints) -> list[int]:
@@ -96,7 +96,7 @@ def calibrated(
     truth: Truth = "labels",
     correction: Callable[[Windows], Tensor] | None = None,
 ) -> PopulationSummary:
-    """Calibrate the decisions of a population's summary on training users, each left out of what is known of them.
+    """Calibrate the decisions of a population's summary on training users, with summaries that exclude them.
 
     Args:
         network: The network whose log-odds are calibrated.

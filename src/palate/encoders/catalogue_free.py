@@ -1,4 +1,4 @@
-"""The universal user encoder: counts by category and a population's summary to the names of what a user likes."""
+"""The universal user encoder: maps counts by category and a population's summary to names of liked categories."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Shared = TypeVar("Shared", bound=nn.Module)
 
 
 class UniversalEncoder(nn.Module):
-    """User encoder whose weights know no catalogue, bound to a population and to the names of its categories.
+    """Catalogue-free user encoder, bound to a population and the names of its categories.
 
     Counts by category and the population's summary give the log-odds of each category; those that are worth naming
     stand in the user prompt by name, in order. Its memory of a history is a :class:`HistoryParts`, which depends on
@@ -128,11 +128,11 @@ class UniversalEncoder(nn.Module):
 
     @property
     def own(self) -> int:
-        """Number of categories with vectors of their own: all that the network was trained on, or none."""
+        """Number of categories with a learned vector: all categories of the training data, or 0."""
         return 0 if self.network.own is None else len(self.network.own)
 
     def learn_own(self) -> None:
-        """Give each category of the population a vector of its own, to be trained on its data."""
+        """Add a learned vector for each category of the population, to be trained on its data."""
         if not self.own:
             self.network.learn_own(len(known_summary(self.summary).categories))
 
@@ -225,7 +225,7 @@ class UniversalEncoder(nn.Module):
         return HistoryParts.from_bytes(data, table, self._device, path, latent)
 
     def _written(self, parts: HistoryParts, complete: Tensor | None = None) -> UserPrompt:
-        """Decide on the categories of B users, and write their user prompts.
+        """Select the categories of B users, and compute their user prompts.
 
         Of a state, from which a user will go on, nothing is known to be ``complete``.
         """
@@ -272,7 +272,7 @@ class UniversalEncoder(nn.Module):
         return sums
 
     def _correction(self, sums: UserState) -> Tensor:
-        """Compute what latent sums add to the log-odds, [B, L, 2]; nothing for categories that came later."""
+        """Compute the correction of the log-odds by latent sums, [B, L, 2]; 0 for categories added later."""
         assert self.latent is not None
         logits = self.latent.category_logits(sums)
         later = len(known_summary(self.summary).categories) - logits.shape[1]
@@ -305,7 +305,7 @@ def known_summary(summary: PopulationSummary | None) -> PopulationSummary:
 
 
 def _sharing_weights(module: Shared) -> Shared:
-    """Copy a module with the same weights, so that its buffers and parts can be exchanged."""
+    """Copy a module with shared weights, so that its buffers and submodules can be replaced."""
     other = copy(module)
     other._buffers, other._modules = dict(module._buffers), dict(module._modules)
     other._parameters = dict(module._parameters)

@@ -1,4 +1,4 @@
-"""A user's history as whole numbers: how many ratings of each category, their sum and sum of squares."""
+"""Exact integer statistics of histories: number, sum and sum of squares of the ratings by category."""
 
 from __future__ import annotations
 

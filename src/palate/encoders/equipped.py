@@ -1,4 +1,4 @@
-"""Another user encoder with what palate's own has: exact categories, standardised inputs, a view, and names.
+"""Published user encoders with palate's additions: categories as input, standardised inputs, a view, and names.
 
 A rival that lacks them is not beaten by an idea, but by its inputs: so each kind can be had in both forms.
 """
@@ -24,7 +24,7 @@ CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
 
 
 class EquippedEncoder(nn.Module):
-    """A user encoder that reads narrow inputs, says what it has understood, and names it.
+    """A user encoder with narrow standardised inputs, category logits, and names of selected categories.
 
     - ``item`` and ``rating`` map an item's vectors, with its categories as they are (0 or 1 each), and a rating's
       vector and number to ``d_model`` channels. At first they are standardised by the catalogue: the first channels

@@ -1,4 +1,4 @@
-"""Empirical-Bayes estimates of what a user's full history will say of each category, from a part of it.
+"""Empirical-Bayes estimates of each category's statistics in a user's full history, from a part of it.
 
 They need no training: a user's means are normal around the population's, with the population's covariance; the numbers
 of interactions are beta-binomial; and the length of the full history is one of the population's that is not shorter.
@@ -24,12 +24,12 @@ NODES = (0.125, 0.375, 0.625, 0.875)
 GRID = 24
 """Points of the numerical integral over the score of a category."""
 OWN_SPREAD = 10.0
-"""Ratings that a user's own noise is drawn to the population's by."""
+"""Prior weight, in ratings, with which a user's noise is shrunk to the population's."""
 OWN_MEAN = 5.0
-"""Ratings that a user's mean is drawn to the estimated one by."""
+"""Prior weight, in ratings, with which a user's mean is shrunk to the estimated one."""
 LEAST_SD = 1e-3
 ROUNDING = 2e-5
-"""Distance from a threshold, in units of the spread, that is taken for none."""
+"""Tolerance of comparisons with a threshold, in units of the spread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def _columns(summary: PopulationSummary, implicit: bool) -> dict[str, np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was seen of B users, as numbers: [B, L] or [B, 1]."""
+    """Statistics of the observed interactions of B users, [B, L] or [B, 1]."""
 
     count: Tensor  # [B, L]
     total: Tensor  # [B, L] sum of the ratings, from the population's mean
@@ -159,18 +159,18 @@ class Estimates:
     taste: Tensor  # [B, L] mean rating that the user gives to the category's items
     taste_sd: Tensor  # [B, L]
     noise: Tensor  # [B, 1] standard deviation of a rating around it
-    offset: Tensor  # [B, 1] what the user's ratings differ by in all categories
+    offset: Tensor  # [B, 1] common deviation of the user's ratings in all categories
     length: Tensor  # [B, N] final length
     count: Tensor  # [B, N, L] expected final count
     often: Tensor  # [B, N, L] probability that the final count is enough for a label
-    lacking: Tensor  # [B, N, L] probability that a dislike could be told
+    lacking: Tensor  # [B, N, L] probability that a disliked label is possible
     score: Tensor  # [B, N, L] final score of the label rule
     score_sd: Tensor  # [B, N, L]
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Counts of B users, read with a summary of their population: what was seen, and what is estimated from it."""
+    """Counts of B users with a summary of their population: observed statistics, and estimates from them."""
 
     seen: Seen
     estimates: Estimates
@@ -193,7 +193,7 @@ class Reading:
 
 
 def on_scale(ratings: Tensor, values: Sequence[float]) -> Tensor:
-    """Convert ratings to places between the lowest of the values, 0, and the highest, 1."""
+    """Map ratings linearly so that the lowest value is 0 and the highest 1."""
     return (ratings - min(values)) / max(max(values) - min(values), 1e-9)
 
 
@@ -286,7 +286,7 @@ def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dis
 
 
 def labels_of_all(seen: Seen, p: PopulationInputs, like_above: Tensor, dislike_below: Tensor) -> Tensor:
-    """Compute the labels of users of whom everything was seen, as the label rule does but for ties by name.
+    """Compute the labels of users with fully observed histories, as the label rule does except for ties by name.
 
     Args:
         seen: What was seen of B users.

@@ -1,4 +1,4 @@
-"""Statistics of a dataset: counts, history lengths, distributions, coverage and examples."""
+"""Computes statistics of a dataset: counts, history lengths, distributions, coverage and examples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POINTS = 40
 
 @dataclass(frozen=True)
 class ValueRow:
-    """One value of the scale."""
+    """Frequency of one rating value or weight."""
 
     value: float
     interactions: int
@@ -34,7 +34,7 @@ class ValueRow:
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """One category: its items, its interactions, and what the label rule makes of it."""
+    """Statistics of one category: numbers of items and interactions, and of users who like or dislike it."""
 
     name: str
     items: int
@@ -47,7 +47,7 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class ItemText:
-    """An item as the item encoder reads it."""
+    """An item's texts as input of the item encoder."""
 
     item_id: str
     title: str
@@ -56,20 +56,20 @@ class ItemText:
 
 @dataclass(frozen=True)
 class UserExample:
-    """A user's newest interactions, and the truth about the whole history."""
+    """A user's newest interactions, and the true labels from the full history."""
 
     user_id: str
     split: str
     length: int
     newest: Sequence[tuple[float, str]]  # value, title
-    truth: str | None  # None where nothing is asked about categories
+    truth: str | None  # None with too few categories
 
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """What the label rules make of the categories."""
+    """Labels of the users: by category, and the coverage of each label rule."""
 
-    categories: Sequence[CategoryRow]  # the most interactions first
+    categories: Sequence[CategoryRow]  # by number of interactions, descending
     without_label: float  # share of users who like and dislike nothing
     rule: str
     rules: Sequence[RuleCoverage]
@@ -78,28 +78,33 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Contents of ``palate inspect``."""
+    """Results of ``palate inspect``."""
 
     info: DatasetInfo
-    period: str | None  # of the times; None where there are none
+    period: str | None  # first and last date; None without times
     lengths: Sequence[int]  # at QUANTILES
     mean_length: float
-    longer: Sequence[tuple[int, float]]  # a length, and the share of users with at least so many interactions
+    longer: Sequence[tuple[int, float]]  # (n, share of users with at least n interactions)
     values: Sequence[ValueRow]
     described_interactions: float  # share of interactions with an item that has a description
     uncategorised_interactions: float
-    labels: LabelFacts | None  # None where there are too few categories to ask about
+    labels: LabelFacts | None  # None with too few categories
     items: Sequence[ItemText]
     users: Sequence[UserExample]
 
     @property
     def valued(self) -> bool:
-        """Whether interactions differ in their value, which choices that count alike do not."""
+        """Whether interactions have more than one value, unlike choices of equal weight."""
         return len(self.values) > 1
 
 
 def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
-    """Look at a dataset as training will: with its own label rule, over whole histories."""
+    """Compute statistics of a dataset, with its default label rule and full histories, as in training.
+
+    Args:
+        dataset: The dataset.
+        examples: Maximum number of example users and items.
+    """
     events, info = dataset.interactions, dataset.info
     task = None if too_few_categories(info.categories) else load_task(TaskSettings(), info)
     described = dataset.items["description"].is_not_null().to_numpy()
@@ -137,12 +142,12 @@ def _period(timestamps: Ints) -> str:
     try:
         days = [datetime.fromtimestamp(one, timezone.utc).date().isoformat() for one in (first, last)]
     except (OverflowError, OSError, ValueError):
-        return f"{first} to {last}, which are no dates"
+        return f"{first} to {last}, which are not valid dates"
     return f"{days[0]} to {days[1]}"
 
 
 def _longer(lengths: Ints) -> list[tuple[int, float]]:
-    """At lengths that are evenly spaced on a log scale."""
+    """Compute the share of users with at least n interactions, at n evenly spaced on a log scale."""
     ordered = np.sort(lengths)
     at = np.unique(np.geomspace(max(ordered[0], 1), max(ordered[-1], 1), _POINTS).round().astype(np.int64))
     shares = 1 - np.searchsorted(ordered, at) / len(ordered)
@@ -179,7 +184,7 @@ def _categories(
 
 
 def _item_texts(dataset: Dataset, examples: int) -> list[ItemText]:
-    """Of the items that most interactions are about."""
+    """Return the texts of the items with most interactions."""
     texts, items = texts_for(dataset.info), dataset_items(dataset)
     popular = np.argsort(-np.bincount(dataset.interactions.item_index, minlength=len(items)), kind="stable")
     return [

@@ -1,4 +1,4 @@
-"""An inspected dataset as tables for the terminal, and as one HTML page without any outside host."""
+"""Views of an inspected dataset: tables for the terminal, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palate.words import counted
 
 _MOST_ROWS = 20
 _LABEL = 24
-"""Columns of what stands before a text, at most: ids may be long."""
+"""Maximum width of the ids before texts, in terminal columns."""
 
 
 def facts(inspection: Inspection) -> dict[str, str]:
@@ -64,7 +64,7 @@ def _label_facts(inspection: Inspection) -> dict[str, str]:
 
 
 def tables(inspection: Inspection, width: int) -> Iterator[Table]:
-    """Yield what a terminal of ``width`` columns shows, one table after the other."""
+    """Yield the tables for a terminal of ``width`` columns."""
     yield _rows_of([(name, value) for name, value in facts(inspection).items()], inspection.info.name)
     if inspection.valued:
         yield _value_table(inspection, width)
@@ -84,7 +84,7 @@ def tables(inspection: Inspection, width: int) -> Iterator[Table]:
 def write_dataset_page(inspection: Inspection, path: Path) -> None:
     """Write the page; raises :class:`OutputError` for a name that does not end in .html."""
     if path.suffix != ".html":
-        raise OutputError(f"{path}: the page's name must end in .html")
+        raise OutputError(f"{path}: expected a name that ends in .html")
     page = render_page(
         "dataset.html",
         title=inspection.info.name,
@@ -162,7 +162,7 @@ def _rule_table(inspection: Inspection, labels: LabelFacts, width: int) -> Table
 
 
 def rule_notes(labels: LabelFacts) -> Iterator[str]:
-    """Say what the table of label rules shows, rule by rule, and which one is proposed."""
+    """Describe each label rule of the table, and the proposed one."""
     yield "Of the training users; * is the dataset's rule."
     yield from (f"{row.in_words}." for row in labels.rules)
     if labels.proposal is not None:

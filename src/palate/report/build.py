@@ -1,4 +1,4 @@
-"""Writes the report: one page without any outside host, and the JSON beside it that it is rebuilt from."""
+"""Writes a report: a self-contained HTML page, and its data as JSON, from which the page can be rebuilt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def build_report(data: ReportData, path: Path) -> Path:
     Raises :class:`OutputError` when the path does not end in .html or cannot be written.
     """
     if path.suffix != ".html":
-        raise OutputError(f"{path}: a report's name must end in .html; its data goes beside it as .json")
+        raise OutputError(
+            f"{path}: expected a name that ends in .html; the data is written beside it as .json"
+        )
     page = render_report(data)
     write_text(path.with_suffix(".json"), data.model_dump_json(indent=2) + "\n")
     write_text(path, page)
@@ -61,7 +63,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 45 s, 12 min or 3 h 05 min."""
+    """Format seconds as 45 s, 12 min or 3 h 05 min."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: the caller fills it, JSON keeps it, the page is drawn from it."""
+"""Data of a report as plain values: filled by the caller, stored as JSON, rendered by the page."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pydantic import Field, model_validator
 from palate.system.records import Frozen
 
 PredictorKind = Literal["model", "rule", "reference", "control"]
-"""``rule`` is the rule, the yardstick of the page; a ``control`` is a model that is given a wrong input."""
+"""``rule`` is the label rule, the page's baseline; a ``control`` is a model with a wrong input."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Fact(Frozen):
-    """One line of the list of circumstances: dataset, machine, versions, parameters."""
+    """One fact about the run: dataset, machine, versions, parameters."""
 
     label: str
     value: str
 
 
 class ShownScore(Frozen):
-    """A score and, where it was estimated, its interval."""
+    """A score and its confidence interval, if estimated."""
 
     value: Share
     low: Share | None = None
@@ -35,19 +35,19 @@ class ScoreRow(Frozen):
     predictor: str
     kind: PredictorKind
     precision: ShownScore
-    """Of the liked set, as recall and f1."""
+    """Precision of the liked set, as recall and f1."""
     recall: ShownScore
     f1: ShownScore
     disliked_f1: ShownScore | None = None
     joint_f1: ShownScore | None = None
     prompt_tokens: float | None = Field(None, ge=0)
-    """Tokens, or soft-prompt vectors, of the user prompt: the mean over users."""
+    """Mean length of the user prompt over users, in tokens or vectors."""
     training_seconds: float | None = Field(None, ge=0)
     note: str = ""
 
 
 class LengthLine(Frozen):
-    """Liked F1 of one predictor against the window's length; low and high are empty or as long as f1."""
+    """Liked F1 of one predictor by window length; low and high are empty or as long as f1."""
 
     name: str
     kind: PredictorKind
@@ -107,7 +107,7 @@ class ExampleItem(Frozen):
 
 
 class ExampleAnswer(Frozen):
-    """What a predictor said, and what the verbalizer read from it."""
+    """A predictor's answer, and the labels parsed from it."""
 
     predictor: str
     kind: PredictorKind
@@ -116,7 +116,7 @@ class ExampleAnswer(Frozen):
 
 
 class ExampleUser(Frozen):
-    """A test user: a glimpse of the window, the truth, and the answers."""
+    """A test user: some items of the window, the true labels, and the answers."""
 
     user_id: str
     window_size: int = Field(ge=0)
@@ -132,35 +132,35 @@ class CategoryF1(Frozen):
 
     category: str
     users: int = Field(ge=0)
-    """Test users who truly like it."""
+    """Number of test users with the category as a true liked label."""
     model: Share
     rule: Share
 
 
 class CategoryComparison(Frozen):
-    """One model beside the rule, category by category."""
+    """Comparison of one model with the label rule, by category."""
 
     model: str
     rows: tuple[CategoryF1, ...]
 
 
 class ReportData(Frozen):
-    """Everything on the page. Sections without content are left out."""
+    """All data of the page; sections without content are omitted."""
 
     title: str
     lead: str
     """One paragraph: the data, the model, the training."""
     warnings: tuple[str, ...] = ()
-    """What went wrong with a training, where something did: a sentence each."""
+    """Warnings about trainings, a sentence each."""
     facts: tuple[Fact, ...] = ()
     scores: tuple[ScoreRow, ...] = ()
     interval: str = "95% bootstrap interval over users"
-    """What the intervals are."""
+    """Description of the confidence intervals."""
     lengths: tuple[LengthLine, ...] = ()
     training: Training | None = None
     examples: tuple[ExampleUser, ...] = ()
     categories: CategoryComparison | None = None
     notes: tuple[str, ...] = ()
-    """Paragraphs: what was used, and the honest limits."""
+    """Paragraphs on the method and its limitations."""
     commands: tuple[str, ...] = ()
     """The exact commands that rebuild the run."""

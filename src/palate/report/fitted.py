@@ -1,4 +1,4 @@
-"""Tables that fit a terminal: names stay readable, and what is less needed gives way."""
+"""Tables that fit the terminal's width: names stay readable, less important columns are dropped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _GAP = 3
 """Columns between two of a table's."""
 _WIDEST_BAR, _NARROWEST_BAR = 24, 6
 _NAME = 24
-"""Columns that names get before others are shown beside them, if they are so long."""
+"""Width reserved for names before optional columns are shown, in terminal columns."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Texts under a heading, which may have two lines."""
+    """A column of texts under a heading of up to two lines."""
 
     head: str
     cells: Sequence[str]
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Bars:
-    """Shares, drawn as bars that are as long as there is room, or left out."""
+    """A column of shares, drawn as bars in the available width, or omitted."""
 
     shares: Sequence[float]
 

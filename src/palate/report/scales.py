@@ -1,4 +1,4 @@
-"""Axes: from values to places in a picture, and the round numbers written beside them."""
+"""Axes: scales from values to pixels, and tick positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of text: for the terminal, for a document, for a paper."""
+"""Tables of text, rendered for the terminal, as Markdown and as LaTeX."""
 
 from __future__ import annotations
 

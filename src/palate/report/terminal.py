@@ -1,4 +1,4 @@
-"""A report for the terminal: a few users with their answers, and the score table."""
+"""Prints a report to the terminal: a few users with their answers, and the score table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.report.data import ExampleItem, ExampleUser, ReportData, ShownScore
 
 
 def print_report(data: ReportData, console: Console) -> None:
-    """Print the examples, the scores and what went wrong; hits are marked with ✓, what is wrong with ✗."""
+    """Print the examples, the scores and the warnings; correct categories are marked ✓, wrong ones ✗."""
     for example in data.examples:
         console.print(_example(example), "")
     console.print(_scores(data))

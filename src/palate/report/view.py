@@ -1,4 +1,4 @@
-"""From a report's data to what the template shows: groups, tones, hits and misses, pictures."""
+"""View model of the report's template: groups, colours, hits and misses, charts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class LengthRow:
 
 
 class ReportView:
-    """What page.html asks for beside the data itself."""
+    """Values that page.html needs beside the data."""
 
     def __init__(self, data: ReportData) -> None:
         self.data = data
@@ -174,7 +174,7 @@ class ReportView:
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
-    """Means of equal stretches, so that a long training stays a small picture."""
+    """Average equal segments of a curve, to limit its number of points."""
     size = -(-len(values) // MOST_POINTS)
     stretches = zip_longest(*[iter(values)] * size) if size > 1 else ((value,) for value in values)
     kept = [[value for value in stretch if value is not None] for stretch in stretches]
