@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from palate.data.dataset import load_dataset
-from palate.evaluation.attribution import attribute, log_probabilities
+from palate.evaluation.attribution import attribute, log_chances, log_probabilities
 from palate.model.model import load_model
 from palate.system.machine import describe_machine
 
@@ -49,7 +49,8 @@ def main() -> None:
                 left = window.take(row for row in range(len(window)) if row not in out)
                 prompt = model.encode([left]).split()
                 answer = model.generate_from(prompt)[0]
-                likely = log_probabilities(model, prompt, found.answer)[0]
+                scored = log_chances if found.by == "chances" else log_probabilities
+                likely = scored(model, prompt, found.answer)[0]
                 changed.setdefault((name, k), []).append(answer != found.answer)
                 lost.setdefault((name, k), []).append(found.log_probability - likely)
     print(describe_machine())

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from palate.data.storage import ITEM_COLUMNS
 from palate.recommend.content import ItemContent
 from palate.recommend.network import ItemNetwork, QueryNetwork
-from palate.recommend.recommender import CatalogueFacts, Recommender
+from palate.recommend.parts import CatalogueFacts
+from palate.recommend.recommender import Recommender
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import EventWeights, RelationWeights, Scorer, ScorerWeights
 from palate.schema import History

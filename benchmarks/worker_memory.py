@@ -23,7 +23,6 @@ from catalogue import made_up
 from folding import held_by, tree
 from palate.config.recipe import Recipe
 from palate.data.prepare import prepare
-from palate.recommend.files import save_recommender
 from palate.recommend.train import train_recommender
 from palate.system.machine import describe_machine
 from serving_parts.load import load, server
@@ -46,7 +45,7 @@ def recommender_run(folder: Path, items: int) -> Path:
     recipe = Recipe(data={"path": folder / "data"}, recommend=settings, train={"threads": 1})
     run = train_recommender(recipe, folder / "recommender")
     shutil.rmtree(run / "model")
-    save_recommender(made_up(items, True, rng), run / "model")
+    made_up(items, True, rng).save_pretrained(run / "model")
     return run
 
 

@@ -31,7 +31,7 @@ SIGNATURES = {
         "revision: 'str | None' = None) -> 'PersonalizedModel'"
     ),
     "load_recipe": "(path: 'Path | str', overrides: 'Sequence[str]' = ()) -> 'Recipe'",
-    "load_recommender": "(run: 'Path | str') -> 'Recommender'",
+    "load_recommender": "(run: 'Path | str', *, revision: 'str | None' = None) -> 'Recommender'",
     "rank": (
         "(entries: 'Sequence[str | Path | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RankingProtocol' = 'leave-last-out', candidates: 'str | int | Path' = 'all', trials: 'int' = 4, "

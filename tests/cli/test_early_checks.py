@@ -227,7 +227,7 @@ def test_scores_of_the_packaged_model_are_not_written_beside_it(palate, world):
         "questions", "packaged", "--data", "data", "--users", "2", "--kind", "yes-no", "--window", "5"
     )
     assert done.exit_code == 0, done.stderr
-    assert "the packaged model has no run folder; give a file with --out" in done.stderr
+    assert "as packaged has no run folder; give a file with --out" in done.stderr
     assert sorted(PACKAGED_FOLDER.rglob("*")) == before
 
 

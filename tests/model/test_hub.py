@@ -1,4 +1,4 @@
-"""Models on the hub: uploaded, loaded by name, and refused in one line; against a local fake."""
+"""Models and recommenders on the hub: uploaded, named like runs, refused in one line; against a local fake."""
 
 import json
 import os
@@ -11,8 +11,10 @@ import yaml
 
 import palate
 from hub_server import hub_server
+from palate.config.recipe import Recipe
 from palate.errors import DataError, MismatchError
 from palate.model.model import PersonalizedModel
+from palate.recommend.train import train_recommender
 from palate.system.hub import is_hub_name
 from tiny import unbound_model
 
@@ -54,9 +56,9 @@ def asked(hub, tmp_path):
     """Runs Python that asks the stand-in, with a cache of its own."""
     _, address = hub
 
-    def run(code, **environment):
+    def run(code, *arguments, **environment):
         return subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, *map(str, arguments)],
             cwd=tmp_path,
             env={
                 **os.environ,
@@ -100,6 +102,114 @@ def test_a_model_goes_to_the_hub_and_is_loaded_by_its_name(hub, asked, tmp_path)
     assert not [path for method, path in server.asked if method == "GET" and "/resolve/" in path]  # cached
     offline = asked("import palate; palate.load_model('ann/taste', device='cpu')", HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr
+
+
+RECOMMENDERS = """
+import sys
+import palate
+from palate.recommend.recommender import Recommender
+
+run, data = sys.argv[1:]
+recommender, dataset = palate.load_recommender(run), palate.load_dataset(data)
+recommender.push_to_hub("ann/list", licence="cc-by-4.0")
+histories = dataset.histories(dataset.user_ids[:3])
+for loaded in (palate.load_recommender("ann/list"), Recommender.from_pretrained("ann/list")):
+    assert loaded.recommend(histories, 5) == recommender.recommend(histories, 5)
+    assert loaded.rate(histories, dataset.item_ids[:4]) == recommender.rate(histories, dataset.item_ids[:4])
+palate.load_recommender("ann/list").with_items([palate.Item("new", "A new one", ("Drama",))]).push_to_hub("ann/more")
+assert "new" in palate.load_recommender("ann/more").item_ids
+"""
+COMMAND = "import sys; from palate.cli import main; sys.exit(main())"
+
+
+def test_a_recommender_goes_to_the_hub_and_its_name_is_one_of_a_run(hub, asked, tiny_data, tmp_path):
+    server, _ = hub
+    settings = {"texts": False, "rounds": 1, "rating_rank": 2, "rating_iterations": 3}
+    recipe = Recipe(data={"path": tiny_data.path}, recommend=settings, train={"threads": 1})
+    run = train_recommender(recipe, tmp_path / "runs" / "recommender")
+    done = asked(RECOMMENDERS, run, tiny_data.path)
+    assert done.returncode == 0, done.stderr
+    files = server.files("ann/list")
+    assert {
+        "recommender.json",
+        "recommender.safetensors",
+        "items.parquet",
+        "recipe.yaml",
+        "README.md",
+    } <= set(files)
+    card = files["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "palate"
+    assert metadata["license"] == "cc-by-4.0"
+    assert 'palate.load_recommender("ann/list")' in card
+    for name, content in files.items():
+        assert str(tmp_path).encode() not in content, name  # where it lay is nobody's business
+
+    whole = {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    server.repositories["ann/whole"] = {"main": whole}  # as  hf upload ann/whole runs/recommender  does
+    found = asked("import palate; print(palate.load_recommender('ann/whole').run.name)")
+    assert found.stdout == "ann/whole\n", found.stderr
+
+    user, item = tiny_data.user_ids[0], tiny_data.item_ids[0]
+    given = ("--data", tiny_data.path)
+    recommended = ("recommend", "ann/list", "--user", user, *given, "--json")
+    by_name, by_folder = asked(COMMAND, *recommended), asked(COMMAND, "recommend", run, *recommended[2:])
+    assert by_name.returncode == 0, by_name.stderr
+    assert json.loads(by_name.stdout) == json.loads(by_folder.stdout)
+    (tmp_path / "users").write_text(f"{user}\n")
+    (tmp_path / "asked").write_text("What should I recommend to this user?\n")
+    for command in (
+        ("rate", "ann/list", "--user", user, "--item", item, *given),
+        ("recommend", "ann/list", "--users", "users", *given, "--out", "lists.csv"),
+        ("answers", "ann/list", "--users", "users", "--questions", "asked", *given, "--out", "answers.csv"),
+        ("rank", "popularity", "ann/list", *given, "--protocol", "new-users"),
+    ):
+        done = asked(COMMAND, *command)
+        assert done.returncode == 0, done.stderr
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.suffix in (".csv", ".sqlite")]
+    refused = asked(COMMAND, "serve", "ann/list")
+    assert refused.returncode != 0
+    assert (
+        "ann/list has no folder for a user store; name a dataset with --data, or a store with --store with --store"
+        in refused.stderr
+    )
+
+
+def test_a_run_that_was_uploaded_is_evaluated_by_its_name(
+    hub, asked, tiny_data, tiny_sentence_encoder, tmp_path
+):
+    from palate.training.train import train_run
+    from tiny import tiny_recipe
+
+    recipe = tiny_recipe(
+        tiny_data.path, tiny_sentence_encoder, tmp_path / "cache", train={"max_steps": 2, "eval_steps": 2}
+    )
+    run = train_run(recipe, tmp_path / "runs" / "mine")
+    done = asked("import sys, palate; palate.load_model(sys.argv[1]).push_to_hub('ann/mine')", run)
+    assert done.returncode == 0, done.stderr
+    shared = yaml.safe_load(hub[0].files("ann/mine")["recipe.yaml"])
+    assert Path(shared["data"]["path"]) == Path("data") / tiny_data.info.name
+    given = ("--data", tiny_data.path, "--json", "--bare", "--users", "all")
+    named, there = (asked(COMMAND, "evaluate", one, *given) for one in ("ann/mine", run))
+    assert named.returncode == 0, named.stderr
+    ours, theirs = (json.loads(one.stdout)["evaluations"][0]["predictors"] for one in (named, there))
+    assert [one.pop("name") for one in ours] == ["ann/mine"]
+    assert [one.pop("name") for one in theirs] == ["mine"]
+    for one in (*ours, *theirs):
+        for timed in [key for key in one if "second" in key]:
+            del one[timed]
+    assert ours == theirs
+    assert not list((tmp_path / "hub").rglob("metrics.json"))
+    without = asked(COMMAND, "evaluate", "ann/mine")
+    assert "the data of the run is not at" in without.stderr
+    other = asked(COMMAND, "evaluate", "ann/mine", "--data", tmp_path / "elsewhere")
+    assert other.returncode != 0
+
+
+def test_a_model_that_was_saved_without_its_run_says_what_is_missing(tmp_path):
+    unbound_model().save_pretrained(tmp_path / "model")
+    with pytest.raises(DataError, match="a model without its run, so that how it was trained is not known"):
+        palate.evaluate([str(tmp_path / "model")])
 
 
 def test_a_hub_that_cannot_be_reached_is_said_in_one_line(asked):

@@ -7,8 +7,8 @@ import pytest
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.errors import DataError
 from palate.recommend.content import fit_content
-from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
+from palate.recommend.recommender import Recommender
 from palate.recommend.relations import PairRelation
 from palate.schema import History, Item
 from small_dataset import small_dataset
@@ -87,10 +87,10 @@ def test_a_new_item_may_be_part_of_a_history(recommender):
 
 
 def test_a_saved_recommender_takes_new_items_too(recommender, films, tmp_path):
-    save_recommender(recommender, tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
     new = [Item("new", "New", ("War", "Drama"))]
     history = films.histories([films.user_ids[films.users("test")[0]]])[0]
-    again = read_recommender(tmp_path / "model").with_items(new)
+    again = Recommender.from_pretrained(tmp_path / "model").with_items(new)
     assert (again.scores([history]) == recommender.with_items(new).scores([history])).all()
 
 

@@ -8,12 +8,12 @@ import pytest
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.data.protocols import make_split
 from palate.recommend.event_weights import EventWeights
-from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.held_out import HeldOut
 from palate.recommend.newcomer_placing import FIRST, place_newcomers
 from palate.recommend.newcomer_tuning import SimulatedNewItems, simulate_new_items, tune_newcomers
 from palate.recommend.newcomers import LEAST, NewcomerWeights, likeness, newcomer_scores
+from palate.recommend.recommender import Recommender
 from palate.recommend.relations import PairRelation, VectorRelation
 from palate.recommend.scorer import RelationWeights, Scorer, ScorerWeights
 from palate.recommend.tuning import Fold, Grids
@@ -183,8 +183,8 @@ def test_items_that_a_protocol_holds_out_are_scored_as_added_ones_and_saved_so(t
     history = films.histories([films.user_ids[0]])[0]
     new = set(films.items["item_id"].gather(model.scorer.new))
     known = history.take([at for at, item in enumerate(history.item_ids) if item not in new])
-    save_recommender(model, tmp_path / "model")
-    for one in (model, read_recommender(tmp_path / "model")):
+    model.save_pretrained(tmp_path / "model")
+    for one in (model, Recommender.from_pretrained(tmp_path / "model")):
         grown = one.with_items([twin])
         (scores,) = grown.scores([known])
         assert scores[-1] == pytest.approx(scores[model.scorer.new[0]], abs=1e-5)

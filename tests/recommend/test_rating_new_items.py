@@ -7,7 +7,6 @@ from sklearn.linear_model import LinearRegression
 
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.recommend import rating_content
-from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.rating_calibration import RatingCalibration
 from palate.recommend.rating_content import (
@@ -17,6 +16,7 @@ from palate.recommend.rating_content import (
     new_item_prior,
 )
 from palate.recommend.rating_fit import fit_ratings
+from palate.recommend.recommender import Recommender
 from palate.schema import History, Interactions, Item
 from small_dataset import small_dataset
 
@@ -133,6 +133,6 @@ def test_ratings_of_an_item_in_words_are_less_certain_than_those_of_most_known_o
         *known, new = grown.rate([user], asked)[0].items
         share = np.mean([one.sd < new.sd for one in known])
         assert share > 0.5
-    save_recommender(model, tmp_path / "model")
-    again = read_recommender(tmp_path / "model").with_items([item])
+    model.save_pretrained(tmp_path / "model")
+    again = Recommender.from_pretrained(tmp_path / "model").with_items([item])
     assert again.rate([history], asked) == grown.rate([history], asked)

@@ -10,9 +10,9 @@ from palate.config.recipe import ItemSettings, Recipe, RecommendSettings
 from palate.errors import DataError, OutputError, PalateError
 from palate.recommend import fit, tuning
 from palate.recommend.event_weights import EventWeights, event_matrix
-from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
-from palate.recommend.recommender import RECOMMENDER_FORMAT
+from palate.recommend.parts import RECOMMENDER_FORMAT
+from palate.recommend.recommender import Recommender
 from palate.recommend.train import train_recommender
 from palate.schema import History, Windows
 from sequence_data import sequence_dataset
@@ -98,8 +98,8 @@ def test_a_sample_of_a_large_catalogue_is_enough_to_learn_the_weights(chains, mo
 def test_a_network_that_finds_them_better_counts_and_is_saved(rows_of_two, tmp_path):
     recommender = rows_of_two
     assert recommender.scorer.weights.network > 0
-    save_recommender(recommender, tmp_path / "model")
-    again = read_recommender(tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
+    again = Recommender.from_pretrained(tmp_path / "model")
     asked = [History("a", ["0", "1"], [1.0, 1.0], [0, 1]), empty()]
     assert again.recommend(asked, k=5) == recommender.recommend(asked, k=5)
 
@@ -282,30 +282,30 @@ def test_time_and_ratings_weigh_events():
 
 
 def test_what_is_saved_answers_the_same(recommender, history, tmp_path):
-    save_recommender(recommender, tmp_path / "model")
-    again = read_recommender(tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
+    again = Recommender.from_pretrained(tmp_path / "model")
     assert again.recommend([history], k=20) == recommender.recommend([history], k=20)
     assert again.rate([history], ["i3"]) == recommender.rate([history], ["i3"])
     assert json.loads((tmp_path / "model" / "recommender.json").read_text())["weights"]["relations"]
     with pytest.raises(OutputError, match="not empty"):
-        save_recommender(recommender, tmp_path / "model")
+        recommender.save_pretrained(tmp_path / "model")
 
 
 @pytest.mark.parametrize("file", ["recommender.json", "recommender.safetensors", "items.parquet"])
 def test_a_damaged_file_is_named(recommender, tmp_path, file):
-    save_recommender(recommender, tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
     content = (tmp_path / "model" / file).read_bytes()
     (tmp_path / "model" / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=file):
-        read_recommender(tmp_path / "model")
+        Recommender.from_pretrained(tmp_path / "model")
     (tmp_path / "model" / file).unlink()
     with pytest.raises(DataError, match=file):
-        read_recommender(tmp_path / "model")
+        Recommender.from_pretrained(tmp_path / "model")
 
 
 @pytest.mark.parametrize("step", [-1, 1])
 def test_a_recommender_of_another_format_is_refused(recommender, tmp_path, step):
-    save_recommender(recommender, tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
     header = tmp_path / "model" / "recommender.json"
     written = json.loads(header.read_text()) | {
         "format": RECOMMENDER_FORMAT + step,
@@ -313,7 +313,7 @@ def test_a_recommender_of_another_format_is_refused(recommender, tmp_path, step)
     }
     header.write_text(json.dumps(written))
     with pytest.raises(DataError) as refused:
-        read_recommender(tmp_path / "model")
+        Recommender.from_pretrained(tmp_path / "model")
     assert str(refused.value) == (
         f"{header}: format {RECOMMENDER_FORMAT + step}, but this palate reads format {RECOMMENDER_FORMAT}; train the "
         "recommender again"

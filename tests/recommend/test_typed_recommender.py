@@ -7,9 +7,9 @@ import pytest
 
 from palate.config.recipe import ItemSettings, RecommendSettings
 from palate.data.event_types import EventTypes
-from palate.recommend.files import read_recommender, save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.recommend.held_out import hold_out
+from palate.recommend.recommender import Recommender
 from palate.recommend.state import newest_windows
 from palate.schema import History, Interactions, Windows
 from sequence_data import sequence_dataset
@@ -122,8 +122,8 @@ def test_the_network_does_not_read_skips(recommender):
 
 
 def test_it_is_the_same_when_it_is_read_back(recommender, tmp_path):
-    save_recommender(recommender, tmp_path / "model")
-    again = read_recommender(tmp_path / "model")
+    recommender.save_pretrained(tmp_path / "model")
+    again = Recommender.from_pretrained(tmp_path / "model")
     asked = history((3, BUY), (4, SKIP), (9, VIEW))
     assert np.array_equal(again.scores([asked]), recommender.scores([asked]))
     assert again.facts.unrated == TYPES

@@ -99,22 +99,23 @@ def explain(
         gone[row, chosen[: row + 1]] = True
     left = score(gone) if len(chosen) else np.array([whole])
     steps = np.diff(np.concatenate([[whole], left])) if len(chosen) else np.zeros(0)
-    ids, titles = recommender.item_ids, recommender.titles
+    ids = recommender.item_ids
+    title, *titles = recommender.titles(np.append(index, state.item_index[chosen]))
     values = recommender.facts.rating_values if recommender.ratings is not None else None
     return Explanation(
         item_id,
-        titles[int(index[0])],
+        title,
         by,
         whole,
         against,
         tuple(
             ItemReason(
                 ids[state.item_index[at]],
-                titles[int(state.item_index[at])],
+                name,
                 None if values is None else float(values[state.rating_index[at]]),
                 float(-step),
             )
-            for at, step in zip(chosen, steps, strict=True)
+            for at, name, step in zip(chosen, titles, steps, strict=True)
         ),
         _categories(recommender, state, int(index[0]), whole, score, sign),
         float(left[-1]),

@@ -15,7 +15,7 @@ import polars as pl
 from palate.answers.answerer import Answerer, AskedQuestion, WordedAnswer
 from palate.errors import DataError, QuestionError
 from palate.system.files import read_text, replacing
-from palate.system.parted import run_parts, write_parted_table
+from palate.system.parted import TablePart, run_parts, write_parted_table
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -60,20 +60,13 @@ class AnsweringRuns:
         return load_answerer(self.run, self.recommender, data=dataset, device=self.device), dataset
 
 
-@dataclass(frozen=True)
-class AnswerPart:
+@dataclass(frozen=True, kw_only=True)
+class AnswerPart(TablePart):
     """Task of a worker process: a part of a table of answers."""
 
     source: AnsweringRuns
-    user_ids: tuple[str, ...]
     asked: tuple[AskedQuestion, ...]
     k: int
-    file: Path
-
-    @property
-    def done(self) -> bool:
-        """Whether the part has been written."""
-        return self.file.is_file()
 
     def run(self) -> int:
         """Write the part unless it exists; returns its number of users."""
@@ -167,7 +160,10 @@ def write_answers(
         if engine is not None and runs is not None:
             each = zip(starts, files, strict=True)
             users = ((tuple(job.user_ids[start : start + A_PART]), file) for start, file in each)
-            parts = [AnswerPart(runs, some, tuple(job.asked), job.k, file) for some, file in users]
+            parts = [
+                AnswerPart(source=runs, user_ids=some, asked=tuple(job.asked), k=job.k, file=file)
+                for some, file in users
+            ]
             run_parts(engine, parts, total, progress)
         for start, file in zip(starts, files, strict=True):
             some = job.user_ids[start : start + A_PART]

@@ -50,27 +50,26 @@ def answers(
     from palate.answers.table import AnsweringRuns, AnswerJob, read_questions, write_answers
     from palate.cli.recommend import named_users
     from palate.recommend.files import recommender_beside
+    from palate.runs.run import run_elsewhere, run_folder
     from palate.system.engines import engine_beside
     from palate.system.files import sha256_of
     from palate.system.parted import check_table
-    from palate.system.places import PACKAGED
     from palate.system.progress import counting_bar
 
     check_table(out)
-    beside, given = (None if one is None else one.resolve() for one in (recommender, data))
-    place = run if str(run) == PACKAGED else run.resolve()
+    beside = None if recommender is None else run_elsewhere(recommender)
+    given = None if data is None else data.resolve()
+    place = run_elsewhere(run)
     loading = AnsweringRuns(place, beside, given, device)
     answerer, dataset = loading.loaded()
     names = named_users(users, dataset.user_ids)
     asked = read_questions(questions, answerer)
     for one in asked:
         tell(f"{one.text!r} is understood as {one.meaning} ({one.kind}, probability {one.probability:.0%})")
-    runs = [
-        one
-        for one in (run, recommender or recommender_beside(run))
-        if one is not None and (one / "manifest.json").is_file()
-    ]
-    identity = " ".join(f"{one.resolve()} {sha256_of(one / 'manifest.json')}" for one in runs)
+    named = (run_folder(one) for one in (run, recommender or recommender_beside(run)) if one is not None)
+    identity = " ".join(
+        f"{one.path.resolve()} {sha256_of(one.manifest_file)}" for one in named if one.manifest_file.is_file()
+    )
     job = AnswerJob(answerer, dataset, names, asked, k, identity)
     with counting_bar("asking", watched()) as progress, engine_beside(engine, workers) as others:
         rows = write_answers(job, out, progress, others, loading)

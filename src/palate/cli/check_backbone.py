@@ -38,19 +38,16 @@ def check_backbone(
 
 
 def _table(name: str, found: Conformance) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from palate.report.fitted import folded_table
 
-    table = Table(title=Text(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("check", "result", "found"):
-        table.add_column(column, overflow="fold", no_wrap=column == "result")
     words = {True: "✓ passed", False: "✗ failed", None: "· not checked"}
-    for one in found.checks:
-        table.add_row(one.name, words[one.passed], one.found)
     failed = sum(one.passed is False for one in found.checks)
-    table.caption = (
-        "It can be a backbone." if found.passed else f"{failed} of {len(found.checks)} checks failed."
+    return folded_table(
+        name,
+        ("check", "result", "found"),
+        ((one.name, words[one.passed], one.found) for one in found.checks),
+        whole=("result",),
+        caption="It can be a backbone."
+        if found.passed
+        else f"{failed} of {len(found.checks)} checks failed.",
     )
-    table.caption_justify = "left"
-    return table

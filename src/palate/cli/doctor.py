@@ -10,10 +10,6 @@ from typer import Exit, Option
 from palate.cli.console import show, show_json, show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rich.table import Table
-
     from palate.system.diagnosis import Diagnosis
 
 
@@ -33,18 +29,20 @@ def doctor(
 
 
 def _show(found: Diagnosis) -> None:
+    from palate.report.fitted import folded_table
+
     commit = f" ({found.commit[:12]})" if found.commit else ""
     show(f"palate {found.palate or 'is not installed'}, from {found.installed_from}{commit}")
     show(f"Python {found.python}, {found.machine}")
     show_table(
-        _table(
+        folded_table(
             "packages",
             ("package", "installed", "expected"),
             ((one.name, one.version or "✗ missing", one.expected) for one in found.packages),
         )
     )
     show_table(
-        _table(
+        folded_table(
             "devices",
             ("--device", "device"),
             (
@@ -54,7 +52,7 @@ def _show(found: Diagnosis) -> None:
         )
     )
     show_table(
-        _table(
+        folded_table(
             "extras",
             ("extra", "state", "needed for", "install it with"),
             (
@@ -69,7 +67,7 @@ def _show(found: Diagnosis) -> None:
         )
     )
     show_table(
-        _table(
+        folded_table(
             "caches",
             ("content", "size", "folder", "free space"),
             ((one.holds, _size(one.size_bytes), one.path, _size(one.free_bytes)) for one in found.caches),
@@ -82,19 +80,6 @@ def _show(found: Diagnosis) -> None:
         show(f"problem: {problem}")
     if not found.problems:
         show("No problems found.")
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _size(size: int | None) -> str:

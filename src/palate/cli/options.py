@@ -15,7 +15,10 @@ _REGISTRY = re.compile(r"\{(predictors|rankers|rating_predictors)\}")
 
 RunArgument: TypeAlias = Annotated[
     Path,
-    Argument(metavar="RUN", help="Run folder, or  packaged  for the model that comes with palate."),
+    Argument(
+        metavar="RUN",
+        help="Run folder,  packaged  for the model that comes with palate, or OWNER/NAME on the hub.",
+    ),
 ]
 BackboneOption: TypeAlias = Annotated[
     str | None,

@@ -32,22 +32,22 @@ def questions(
     device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        Option(help="File for the scores; RUN/questions.json if not given, or no file for packaged."),
+        Option(
+            help="File for the scores; RUN/questions.json if not given, or no file for packaged and hub names."
+        ),
     ] = None,
 ) -> None:
     """Score a model on several kinds of questions, in wordings that it was trained on and in held-out ones."""
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.evaluation.tables import question_sheet
-    from palate.runs.run import PackagedRun, run_folder
+    from palate.runs.run import run_folder
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
 
     folder = run_folder(run)
     file = out
-    if out is None and isinstance(folder, PackagedRun):
-        tell(
-            "the scores will be shown but not saved, as the packaged model has no run folder; give a file with --out"
-        )
+    if out is None and not folder.keeps:
+        tell(f"the scores will be shown but not saved, as {run} has no run folder; give a file with --out")
     else:
         file = out or folder.path / QUESTIONS_FILE
         try:

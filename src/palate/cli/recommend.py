@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -103,15 +103,14 @@ def recommend(
     ask = settings.ask
 
     def shown(recommender: Recommender, history: History, found: Recommendations) -> None:
-        titles = _Titles.of(recommender)
         rows = [
-            (str(place), item.item_id, titles.dated(item.item_id), f"{item.share:.2%}")
+            (str(place), item.item_id, item.title, f"{item.share:.2%}")
             for place, item in enumerate(found.items, start=1)
         ]
         if len(rows) < k:
             tell(f"only {len(rows)} of {k} items: no others are allowed by the options")
         head = ["", "id", recommender.facts.item_noun, "share"]
-        _table(f"user {found.user_id}", head, rows, titles.of_history(history))
+        _table(f"user {found.user_id}", head, rows, _rests_on(recommender, history))
 
     _answer(run, user, users, history, data, as_json, (), ask, shown)
     return None
@@ -127,12 +126,13 @@ def _write_table(
     workers: int,
 ) -> None:
     from palate.recommend.table import loaded_recommender, write_lists
+    from palate.runs.run import run_elsewhere
     from palate.system.engines import shard_engine
     from palate.system.parted import check_table
     from palate.system.progress import counting_bar
 
     check_table(out)
-    recommender, dataset = loaded_recommender(run.resolve(), None if data is None else data.resolve())
+    recommender, dataset = loaded_recommender(run_elsewhere(run), None if data is None else data.resolve())
     names = named_users(users, dataset.user_ids)
     settings.ask(
         recommender, dataset.histories(names[:1])
@@ -159,13 +159,12 @@ def rate(
         return recommender.rate(histories, item_ids)
 
     def shown(recommender: Recommender, history: History, found: Ratings) -> None:
-        titles = _Titles.of(recommender)
         rows = [
-            (one.item_id, titles.dated(one.item_id), f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
+            (one.item_id, one.title, f"{one.rating:.2f} ± {one.sd:.2f}", f"{one.chance:.0%}")
             for one in found.items
         ]
         head = ["id", recommender.facts.item_noun, "rating", f"chance above {recommender.facts.like_above:g}"]
-        _table(f"user {found.user_id}", head, rows, titles.of_history(history))
+        _table(f"user {found.user_id}", head, rows, _rests_on(recommender, history))
 
     _answer(run, user, users, history, data, as_json, new, ask, shown)
 
@@ -187,14 +186,15 @@ def choose(
         return recommender.choose(histories, item_ids)
 
     def shown(recommender: Recommender, history: History, found: ItemChoice) -> None:
-        titles = _Titles.of(recommender)
+        ids = list(found.probabilities)
+        titles = dict(zip(ids, recommender.titles(recommender.index_of(ids)), strict=True))
         rows = [
-            (item_id, titles.dated(item_id), f"{chance:.0%}")
+            (item_id, titles[item_id], f"{chance:.0%}")
             for item_id, chance in sorted(found.probabilities.items(), key=lambda pair: -pair[1])
         ]
         head = ["id", recommender.facts.item_noun, f"chance, by {found.by}"]
-        title = f"user {found.user_id} would choose {titles.dated(found.item_id)}"
-        _table(title, head, rows, titles.of_history(history))
+        title = f"user {found.user_id} would choose {titles[found.item_id]}"
+        _table(title, head, rows, _rests_on(recommender, history))
 
     _answer(run, user, users, history, data, as_json, new, ask, shown)
 
@@ -326,31 +326,13 @@ def _with_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
     return recommender.with_items(new)
 
 
-@dataclass(frozen=True)
-class _Titles:
-    """Titles of items, with the years that tell items of the same title apart."""
-
-    dates: Mapping[str, str]
-
-    @classmethod
-    def of(cls, recommender: Recommender) -> _Titles:
-        columns = (recommender.items[name] for name in ("item_id", "title", "year"))
-        return cls(
-            {
-                item_id: title if year is None else f"{title} ({year})"
-                for item_id, title, year in zip(*columns, strict=True)
-            }
-        )
-
-    def dated(self, item_id: str) -> str:
-        return self.dates[item_id]
-
-    def of_history(self, history: History) -> str:
-        """Describe a history: its number of events, and the newest items."""
-        newest = list(dict.fromkeys(history.item_ids[::-1]))[:_NEWEST]
-        if not newest:
-            return ""
-        return f"From {counted(len(history), 'event')}, the newest: {'; '.join(map(self.dated, newest))}."
+def _rests_on(recommender: Recommender, history: History) -> str:
+    """Describe a history: its number of events, and the newest items."""
+    newest = list(dict.fromkeys(history.item_ids[::-1]))[:_NEWEST]
+    if not newest:
+        return ""
+    titles = recommender.titles(recommender.index_of(newest))
+    return f"From {counted(len(history), 'event')}, the newest: {'; '.join(titles)}."
 
 
 def _table(title: str, head: list[str], rows: Sequence[Sequence[str]], note: str) -> None:

@@ -27,10 +27,10 @@ def summarise(
 ) -> None:
     """Bind a model without its own catalogue to a dataset, by a summary of its training users."""
     from palate.errors import MismatchError
-    from palate.system.places import PACKAGED
+    from palate.runs.run import run_folder
 
-    if out is None and str(run) == PACKAGED:
-        raise BadParameter("the packaged model cannot be changed; give a new folder", param_hint="'--out'")
+    if out is None and not run_folder(run).keeps:
+        raise BadParameter(f"{run} cannot be changed; give a new folder", param_hint="'--out'")
     from palate.data.dataset import load_dataset
     from palate.model.config import POPULATION, check_model, model_folder
     from palate.system.files import check_fresh, check_writable

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from palate.schema import Doubles, History
+from palate.tasks.verbalizer import verbalizer_of
 
 if TYPE_CHECKING:
     from palate.encoders.base import UserPrompt
@@ -23,11 +26,16 @@ class Attribution:
     """An answer, its log-probability, and the influence of each of the P interactions read.
 
     The influence is the decrease of the log-probability without the interaction: positive if it supports the answer.
+    Where the user encoder decides which categories are named, the language model only says them, and would be almost
+    sure of other ones as soon as the decision is another: the log-probability is then that of the named categories by
+    the user encoder's chances, which move with each interaction.
     """
 
     answer: str
     log_probability: float
     influence: Doubles  # [P] oldest first
+    by: Literal["answer", "chances"] = "answer"
+    """What has the log-probability: the answer's tokens, or the categories that it names."""
 
 
 def attribute(
@@ -79,14 +87,37 @@ def attribute_prompts(
 
     The next pass is requested only after the last one is scored, so the iterable can cancel the computation.
     """
+    decides = model.has_view and instruction in (None, model.settings.instruction)
     scored = []
     for prompts in passes:
         if answer is None:
             answer = model.generate_from(prompts.each()[0], instruction)[0]
-        scored.append(log_probabilities(model, prompts, answer, instruction))
+        scored.append(
+            log_chances(model, prompts, answer)
+            if decides
+            else log_probabilities(model, prompts, answer, instruction)
+        )
     assert answer is not None, "the first pass holds the whole history"
     likely = np.concatenate(scored)
-    return Attribution(answer, float(likely[0]), likely[0] - likely[1:])
+    return Attribution(answer, float(likely[0]), likely[0] - likely[1:], "chances" if decides else "answer")
+
+
+def log_chances(model: PersonalizedModel, prompts: UserPrompt, answer: str) -> Doubles:
+    """Compute the log-probability of the categories that an answer names, by the chances of each of B users, [B].
+
+    They are taken as independent. Where none is named, it is that no category is liked or disliked.
+    """
+    settings = model.settings
+    assert prompts.category_logits is not None, "the user encoder has a view"
+    logits = prompts.category_logits.double()  # [B, L, 2]
+    read = verbalizer_of(settings.categories, settings.category_field, settings.task.max_labels).read(
+        [answer]
+    )
+    named = torch.zeros(logits.shape[1:], dtype=torch.bool)  # [L, 2]
+    for half, labels in enumerate((read.liked[0], read.disliked[0])):
+        named[[label for label in labels.tolist() if label >= 0], half] = True
+    said = logits[:, named] if named.any() else -logits.flatten(1)
+    return np.asarray(functional.logsigmoid(said).sum(dim=1).cpu().numpy(), dtype=np.float64)
 
 
 def log_probabilities(

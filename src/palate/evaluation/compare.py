@@ -350,7 +350,7 @@ def _check_runs(runs: Sequence[RunFolder], dataset: Dataset, transfer: bool) -> 
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
-    short = [run.path.resolve().name for run in runs]
+    short = [run.name for run in runs]
     return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
 
 

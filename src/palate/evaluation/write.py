@@ -51,7 +51,7 @@ def compare_and_write(
         return evaluation
     runs = [entry for entry in entries if entry not in registry.predictors]
     run = find_run(runs[0]) if len(runs) == 1 else None
-    single = None if run is None or run.trained_on is None else run.path
+    single = None if run is None or not run.keeps else run.path
     if single is not None:
         try:
             check_writable(single)

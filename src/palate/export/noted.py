@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from palate.errors import OutputError, output_error
 from palate.export.manifest import MANIFEST, ExportManifest
+from palate.runs.run import run_folder
 from palate.system.files import PARTIAL, write_text
 from palate.system.locks import beside, locked
-from palate.system.places import PACKAGED
 from palate.system.records import Frozen, read_record
 
 log = logging.getLogger("palate.export")
@@ -118,7 +118,7 @@ def forget_in_exports(
 
 
 def _list_of(run: Path | str, data: Path | None) -> Path | None:
-    folder = data if str(run) == PACKAGED else Path(run)
+    folder = Path(run) if run_folder(run).keeps else data
     return None if folder is None or not folder.is_dir() else folder / NOTED
 
 

@@ -58,7 +58,7 @@ def load_generative(
     Raises:
         DataError: The folder is no such run, or a file is damaged.
     """
-    folder = load_run(Path(run).expanduser()).model
+    folder = load_run(run).model
     header = _header(folder)
     model = IdLanguageModel(rebuild_t5(folder / BACKBONE), header.settings, header.facts.item_names)
     load_whole(model, folder / WEIGHTS)
@@ -69,7 +69,7 @@ def load_generative(
 
 def trained_steps(run: Path | str) -> int:
     """Return the optimizer steps of a run's training; raises :class:`DataError` as :func:`load_generative` does."""
-    return _header(load_run(Path(run).expanduser()).model).steps
+    return _header(load_run(run).model).steps
 
 
 def _header(folder: Path) -> _Header:

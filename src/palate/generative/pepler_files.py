@@ -115,7 +115,7 @@ def load_pepler(run: Path | str) -> TrainedPepler:
         DataError: The folder is no run of a recipe with a section ``pepler``, or a file is damaged.
         MismatchError: The backbone is not where it was, or has other weights.
     """
-    folder = load_run(Path(run).expanduser()).model
+    folder = load_run(run).model
     record = read_record(
         PeplerRecord, folder / HEADER, "no PEPLER; train one by a recipe with a section 'pepler'", _AGAIN
     )
@@ -151,7 +151,7 @@ def load_pepler(run: Path | str) -> TrainedPepler:
 def is_pepler(run: Path | str) -> bool:
     """Return whether a folder is a run of a recipe with a section ``pepler``."""
     found = run_folder(run)
-    return found.there and found.recipe.pepler is not None
+    return found.recipe.pepler is not None if found.there else (found.model / HEADER).is_file()
 
 
 def _kept(model: Pepler, source: BackboneSource | None) -> dict[str, torch.Tensor]:

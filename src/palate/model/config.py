@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, BACKBONE, ITEMS, CARD = "config.json", "model.safetensors", "backbone", "items", "README.md"
 POPULATION = "population.safetensors"
 """Files and folders of a saved model."""
-ON_THE_HUB = (CONFIG, CARD, WEIGHTS, POPULATION, f"{BACKBONE}/*", f"{ITEMS}/*")
-"""Patterns of the files that are downloaded of a model on the hub."""
 
 
 class PersonalizedSettings(Frozen):

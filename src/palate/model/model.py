@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +21,6 @@ from palate.model.config import (
     CARD,
     CONFIG,
     ITEMS,
-    ON_THE_HUB,
     POPULATION,
     WEIGHTS,
     PersonalizedSettings,
@@ -30,10 +28,10 @@ from palate.model.config import (
 )
 from palate.model.tables import Table, item_reading, load_table
 from palate.model.weights import load_weights, save_weights
-from palate.runs.run import RunFolder, run_folder
+from palate.runs.hub import found_run, saved_folder, upload_saved
+from palate.runs.run import RunFolder
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
-from palate.system.hub import download_model, is_hub_name, upload_model
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -113,7 +111,7 @@ class PersonalizedModel(BindableModel):
         token: str | None = None,
         licence: str | None = None,
     ) -> str:
-        """Upload the model to the hub in one commit, with the files of :meth:`save_pretrained`.
+        """Upload the model to the hub in one commit: the files of :meth:`save_pretrained`, and the recipe of its run.
 
         The files contain parts of the training data: the items with their texts, and a summary of the population, but
         no user's history.
@@ -132,13 +130,16 @@ class PersonalizedModel(BindableModel):
         Raises:
             OutputError: The hub is unreachable, or refuses the upload.
         """
-        with TemporaryDirectory(prefix="palate-") as place:
-            folder = Path(place) / "model"
-            self.save_pretrained(folder)
-            write_text(folder / CARD, model_card(replace(self._card_facts(), name=name, licence=licence)))
-            return upload_model(
-                folder, name, private=private, revision=revision, message=commit_message, token=token
-            )
+        return upload_saved(
+            self.save_pretrained,
+            model_card(replace(self._card_facts(), name=name, licence=licence)),
+            self.run,
+            name,
+            private=private,
+            revision=revision,
+            message=commit_message,
+            token=token,
+        )
 
     @classmethod
     def from_pretrained(
@@ -158,11 +159,7 @@ class PersonalizedModel(BindableModel):
             DataError: The folder is incomplete or corrupt, or there is no such model on the hub.
             MismatchError: The backbone cannot be loaded or has other weights.
         """
-        if is_hub_name(folder):
-            folder = download_model(str(folder), revision, ON_THE_HUB)
-        elif revision is not None:
-            raise MismatchError(f"{folder} is a folder, which has no revision {revision!r}; leave it out")
-        folder = Path(folder)
+        folder = saved_folder(folder, revision)
         config = PersonalizedSettings.load(folder / CONFIG)
         table = load_table(config.user_encoder, folder / ITEMS)
         if config.backbone is not None:
@@ -224,12 +221,13 @@ def load_model(
         (device(type='cpu'), 'main')
     """
     place, backbone_dtype = find_device(device), None if dtype is None else dtype_of(dtype)
-    model = PersonalizedModel.from_pretrained(model_folder(run), backbone, revision)
+    found = found_run(run, revision)
+    model = PersonalizedModel.from_pretrained(model_folder(found.path), backbone)
     if backbone_dtype is not None:
         model.backbone.to(dtype=backbone_dtype)
     if constrained is not None:
         model.constrained = constrained
-    model.run = found if (found := run_folder(run)).there else None
+    model.run = found if found.there else None
     if data is not None:
         dataset = load_dataset(data) if isinstance(data, Path | str) else data
         if dataset.info.fingerprint != model.settings.data_fingerprint:

@@ -17,6 +17,7 @@ from palate.recommend.network import ItemNetwork
 from palate.recommend.network_training import NetworkData, train_network
 from palate.recommend.newcomer_tuning import SimulatedNewItems, simulate_new_items, tune_newcomers
 from palate.recommend.order import COMMON, common_order
+from palate.recommend.parts import RECOMMENDER_FORMAT, CatalogueFacts
 from palate.recommend.progress import (
     FitProgress,
     generator_state,
@@ -26,7 +27,7 @@ from palate.recommend.progress import (
 )
 from palate.recommend.rating_fit import fit_rating_model
 from palate.recommend.ratings import RatingModel
-from palate.recommend.recommender import RECOMMENDER_FORMAT, CatalogueFacts, Recommender
+from palate.recommend.recommender import Recommender
 from palate.recommend.relations import (
     PairRelation,
     Relation,

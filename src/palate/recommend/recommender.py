@@ -11,65 +11,21 @@ import numpy as np
 import polars as pl
 
 from palate.data.assemble import items_table
-from palate.data.event_types import EventTypes, Unrated
 from palate.errors import DataError, PalateError, did_you_mean, rating_off_scale
 from palate.items.table import index_of, off_scale
-from palate.recommend.content import ItemContent, item_features
+from palate.recommend.content import item_features
 from palate.recommend.index import ItemIndex
+from palate.recommend.parts import RecommenderParts
 from palate.recommend.ratings import RatingModel, RatingState
-from palate.recommend.scorer import Scorer
 from palate.recommend.selection import diverse_items
 from palate.recommend.state import TasteState, newest_windows
-from palate.schema import Bools, Feedback, Floats, History, Indices, Ints, Item
-from palate.system.records import Frozen
+from palate.schema import Bools, Floats, History, Indices, Ints, Item
 
 if TYPE_CHECKING:
-    from palate.data.dataset import Dataset
     from palate.items.encoder import ItemEncoder
 
-RECOMMENDER_FORMAT = 4
-"""Format number of a recommender's files; increase it with each change of their content or meaning."""
 KnownUser: TypeAlias = "History | TasteState"
 """A user, given as a history or as a state from :meth:`Recommender.state`."""
-
-
-class CatalogueFacts(Frozen):
-    """Facts about the training data that a recommender needs."""
-
-    name: str
-    feedback: Feedback
-    repeats: bool = False
-    """Whether repeated interactions with an item all count; otherwise only the last."""
-    event_types: EventTypes | None = None
-    rating_values: tuple[float, ...]
-    like_above: float
-    item_noun: str
-    categories: tuple[str, ...]
-    history: int
-    missing: tuple[str, ...]
-    """What the data lacks, each with the consequence, as sentences."""
-
-    @property
-    def unrated(self) -> Unrated:
-        """Weight of events without a rating: by type, or 1; None if the data has ratings."""
-        return None if self.feedback == "ratings" else self.event_types or 1.0
-
-    @classmethod
-    def of(cls, dataset: Dataset, history: int, missing: tuple[str, ...]) -> CatalogueFacts:
-        """Collect the facts about a dataset."""
-        info = dataset.info
-        return cls(
-            name=info.name,
-            feedback=info.feedback,
-            repeats=info.repeats,
-            event_types=info.event_types,
-            rating_values=info.rating_values,
-            like_above=info.like_above,
-            item_noun=info.item_noun,
-            categories=info.categories,
-            history=history,
-            missing=missing,
-        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +90,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Recommender:
+class Recommender(RecommenderParts):
     """Recommends, rates and chooses among the items that it was trained on.
 
     Example:
@@ -144,11 +100,6 @@ class Recommender:
         [3]
     """
 
-    facts: CatalogueFacts
-    items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
-    scorer: Scorer
-    ratings: RatingModel | None
-    content: ItemContent
     index: ItemIndex | None = None
     """Retrieves candidates in large catalogues; without it all items are scored."""
 
@@ -157,10 +108,10 @@ class Recommender:
         """Item ids by index, [I]."""
         return self.items["item_id"].to_list()
 
-    @cached_property
-    def titles(self) -> list[str]:
-        """Titles by index, [I]."""
-        return self.items["title"].to_list()
+    def titles(self, rows: Indices | Ints) -> list[str]:
+        """Return titles of items by index, [C], with their years where these are known."""
+        columns = (self.items[name].gather(rows.astype(np.int64)) for name in ("title", "year"))
+        return [title if year is None else f"{title} ({year})" for title, year in zip(*columns, strict=True)]
 
     def index_of(self, item_ids: Sequence[str]) -> Indices:
         """Look up item indices [C]; raises :class:`DataError` for unknown ids."""
@@ -317,7 +268,7 @@ class Recommender:
         index = np.tile(index_of(self._index, item_ids), (len(states), 1))
         expected = model.expected(_stacked(states), index)
         mean = np.clip(expected.mean, self._values[0], self._values[-1])
-        titles = self.items["title"].gather(index[0]).to_list() if len(states) else []
+        titles = self.titles(index[0]) if len(states) else []
         return [
             Ratings(
                 state.user_id,
@@ -405,7 +356,7 @@ class Recommender:
         best = np.exp(odds[chosen])
         total = float(np.exp(odds, out=odds).sum()) if len(chosen) else 1.0
         rows = chosen if items is None else items[chosen]
-        titles = self.items["title"].gather(rows)
+        titles = self.titles(rows)
         return Recommendations(
             state.user_id,
             state.personal,

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from palate.recommend.files import load_recommender, recommender_run
+from palate.recommend.parts import TENSORS
 from palate.runs.data import dataset_of
-from palate.runs.run import load_run
+from palate.runs.run import load_run, run_elsewhere, run_folder
 from palate.system.engines import ShardEngine
 from palate.system.files import replacing, sha256_of
-from palate.system.parted import run_parts, write_parted_table
+from palate.system.parted import TablePart, run_parts, write_parted_table
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -61,20 +62,13 @@ class ListSettings:
         )
 
 
-@dataclass(frozen=True)
-class ListPart:
+@dataclass(frozen=True, kw_only=True)
+class ListPart(TablePart):
     """One part of a table of recommendations."""
 
     run_folder: Path
     data: Path | None
     settings: ListSettings
-    user_ids: tuple[str, ...]
-    file: Path
-
-    @property
-    def done(self) -> bool:
-        """Whether the part is written."""
-        return self.file.is_file()
 
     def run(self) -> int:
         """Write the part; return its number of users."""
@@ -127,10 +121,11 @@ def write_lists(
         OutputError: The table cannot be written, or another process is writing it.
         DataError: The run or the data cannot be read.
     """
-    run, data = run.resolve(), None if data is None else data.resolve()
+    run, data = run_elsewhere(run), None if data is None else data.resolve()
     _, dataset = loaded_recommender(run, data)
+    found = run_folder(recommender_run(run))
     made = {
-        "run": f"{run} {sha256_of(recommender_run(run) / 'manifest.json')}",
+        "run": f"{run} {sha256_of(found.manifest_file if found.there else found.model / TENSORS)}",
         "data": dataset.info.fingerprint,
         "users": hashlib.sha256("\n".join(user_ids).encode()).hexdigest(),
         "lists": asdict(settings),
@@ -141,7 +136,13 @@ def write_lists(
             tuple(user_ids[start : start + LISTS_A_PART]) for start in range(0, len(user_ids), LISTS_A_PART)
         ]
         parts = [
-            ListPart(run, data, settings, users, place / f"{number:06d}.parquet")
+            ListPart(
+                run_folder=run,
+                data=data,
+                settings=settings,
+                user_ids=users,
+                file=place / f"{number:06d}.parquet",
+            )
             for number, users in enumerate(shares)
         ]
         run_parts(engine, parts, len(user_ids), progress)

@@ -14,7 +14,6 @@ from palate.data.protocols import make_split
 from palate.errors import MissingExtraError, RecipeError
 from palate.items.encoder import ItemEncoder
 from palate.recommend.content import has_texts
-from palate.recommend.files import save_recommender
 from palate.recommend.fit import fit_recommender
 from palate.runs.run import RunFolder, train_once
 from palate.system.machine import reproducible
@@ -85,6 +84,6 @@ def train_recommender(
                 training = make_split(data, recipe.data.protocol, seed=recipe.seed).training
             users, kept = training.users("train"), run.checkpoints
             fitted = fit_recommender(training, users, settings, recipe.items, recipe.seed, tell, kept)
-            save_recommender(fitted, run.model)
+            fitted.save_pretrained(run.model)
 
         return train_once(out, recipe, data.info, "cpu", tell, train)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -57,6 +57,32 @@ def fitted_table(title: str, names: Column, others: Sequence[Column | Bars], wid
             columns.append(list(one.cells))
             table.add_column(Text(one.head), justify="right", no_wrap=True)
     for row in zip(names.cells, *columns, strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def folded_table(
+    title: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    whole: Collection[str] = (),
+    caption: str | None = None,
+) -> Table:
+    """Make a table whose long texts go on in further lines.
+
+    Args:
+        title: Its title.
+        heads: Headings of its columns.
+        rows: Texts, one for each column.
+        whole: Headings of columns whose texts stay in one line.
+        caption: A line below it.
+    """
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = None if caption is None else Text(caption), "left"
+    for head in heads:
+        table.add_column(Text(head), overflow="fold", no_wrap=head in whole)
+    for row in rows:
         table.add_row(*map(Text, row))
     return table
 

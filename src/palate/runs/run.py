@@ -28,6 +28,7 @@ from palate.system.files import (
     unreadable,
     write_text,
 )
+from palate.system.hub import download_model, is_hub_name
 from palate.system.locks import locked
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.system.places import PACKAGED, rooted
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 
 PACKAGED_FOLDER = Path(__file__).parents[1] / "packaged"
+SAVED_FILES = ("config.json", "recommender.json", "generative.json", "pepler.json")
+"""Files that identify a folder of ``save_pretrained``: of a model, a recommender, P5 or POD, or PEPLER."""
+HUB_FILES = ("*.json", "*.yaml", "*.safetensors", "*.parquet", "*.md", "*backbone/*", "*items/*")
+"""Patterns of the files that are downloaded from a model on the hub."""
 COMPLETE = "complete.json"
 """File that is written last into a checkpoint; without it, the checkpoint is incomplete."""
 
@@ -86,6 +91,16 @@ class RunFolder:
     def curve_file(self) -> Path:
         """Path of the training :class:`Curve`."""
         return self.logs / "curve.json"
+
+    @property
+    def name(self) -> str:
+        """Name of the run in tables: that of its folder."""
+        return self.path.resolve().name
+
+    @property
+    def keeps(self) -> bool:
+        """Whether results may be written beside the model."""
+        return True
 
     @property
     def checkpoints(self) -> Path:
@@ -177,6 +192,11 @@ class PackagedRun(RunFolder):
     """The packaged model as a run without a dataset; nothing is written to its folder."""
 
     @property
+    def keeps(self) -> bool:
+        """False: the packaged model's folder stays as it is."""
+        return False
+
+    @property
     def model(self) -> Path:
         """Folder of the model."""
         return self.path
@@ -192,9 +212,85 @@ class PackagedRun(RunFolder):
         return None
 
 
+class SavedRun(RunFolder):
+    """A folder of ``save_pretrained`` as a run: the model's files at the top, perhaps with recipe and manifest."""
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model."""
+        return self.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe; raises :class:`DataError` if the files were saved without it."""
+        if not self.there:
+            raise DataError(
+                "a model without its run, so that how it was trained is not known; name the run's folder",
+                self.path,
+            )
+        return super().recipe
+
+
+@dataclass(frozen=True)
+class HubRun(SavedRun):
+    """A model from the hub, in the hub's local cache."""
+
+    hub_name: str
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model: ``model`` of a whole run that was uploaded, or else the top."""
+        within = self.path / "model"
+        return within if within.is_dir() else self.path
+
+    @property
+    def name(self) -> str:
+        """Name on the hub."""
+        return self.hub_name
+
+    @property
+    def keeps(self) -> bool:
+        """False: nothing is written into the hub's cache."""
+        return False
+
+
+_downloaded: dict[str, Path] = {}
+
+
+def download_run(name: str, revision: str | None = None) -> HubRun:
+    """Download a model from the hub; :func:`run_folder` returns this commit from then on in this process.
+
+    Raises:
+        DataError: There is no such model on the hub, or the hub cannot be reached and has not been before.
+    """
+    _downloaded[name] = download_model(name, revision, HUB_FILES)
+    return HubRun(_downloaded[name], name)
+
+
 def run_folder(name: Path | str) -> RunFolder:
-    """Return the run of a folder, or of the name ``packaged`` (write ``./packaged`` for a folder of that name)."""
-    return PackagedRun(PACKAGED_FOLDER) if str(name) == PACKAGED else RunFolder(Path(name))
+    """Return the run of a name.
+
+    Args:
+        name: A run's folder, or one of ``save_pretrained``; ``packaged`` (write ``./packaged`` for a folder of that
+            name); or ``OWNER/NAME`` on the hub, which is downloaded once per process.
+
+    Raises:
+        DataError: There is no such model on the hub.
+    """
+    if str(name) == PACKAGED:
+        return PackagedRun(PACKAGED_FOLDER)
+    if is_hub_name(name):
+        known = Path(name).as_posix()
+        return HubRun(_downloaded[known], known) if known in _downloaded else download_run(known)
+    folder = Path(name).expanduser()
+    saved = not (folder / "model").is_dir() and any((folder / one).is_file() for one in SAVED_FILES)
+    return SavedRun(folder) if saved else RunFolder(folder)
+
+
+def run_elsewhere(name: Path | str) -> Path:
+    """Return a path of the run that does not depend on the working directory; ``packaged`` for the packaged model."""
+    found = run_folder(name)
+    return Path(PACKAGED) if isinstance(found, PackagedRun) else found.path.resolve()
 
 
 def default_run(recipe: Recipe) -> Path:
@@ -285,9 +381,9 @@ def check_run(path: Path | str, recipe: Recipe, data: DatasetInfo) -> None:
 
 
 def load_run(path: Path | str) -> RunFolder:
-    """Open an existing run or the packaged one; raises :class:`DataError` if the folder is not a run."""
+    """Open an existing run, a saved model or the packaged one; raises :class:`DataError` for another folder."""
     run = run_folder(path)
-    if isinstance(run, PackagedRun):
+    if isinstance(run, PackagedRun | SavedRun):
         return run
     try:
         if run.recipe_file.is_file():

@@ -251,10 +251,13 @@ def _identity(run: Path, model: PersonalizedModel) -> str:
 
 
 def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
-    """Hash a model's files, except its card and list of exports; ``kind`` separates digests of different purpose."""
+    """Hash a model's files; ``kind`` separates digests of different purpose.
+
+    Its card, its list of exports and a user store in the folder are left out.
+    """
     digest = hashlib.sha256(kind)
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (CARD, NOTED):
+        if path.is_file() and path.name not in (CARD, NOTED) and ".sqlite" not in path.name:
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest
 

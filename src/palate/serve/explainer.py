@@ -255,6 +255,7 @@ class Explainer:
             instruction=instruction,
             text=found_out.answer,
             log_probability=found_out.log_probability,
+            by=found_out.by,
             items=[Influence(**dict(zip(fields, row, strict=True))) for row in rows],
             model=self._served.identity,
         )

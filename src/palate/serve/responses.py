@@ -449,5 +449,9 @@ class Attributed(BaseModel):
     instruction: str
     text: str
     log_probability: float
+    by: Literal["answer", "chances"] = Field(
+        description="What has the log-probability: the answer's tokens, or the categories that it names, by the user "
+        "encoder's chances, where that decides on them"
+    )
     items: list[Influence]
     model: str

@@ -16,7 +16,7 @@ from palate.errors import MismatchError, PalateError
 from palate.model.config import is_decoder_only
 from palate.model.named import find_model
 from palate.recommend.files import is_recommender, load_recommender, recommender_beside
-from palate.runs.run import load_run
+from palate.runs.run import load_run, run_elsewhere
 from palate.serve.connections import BACKLOG, GuardedProtocol
 from palate.serve.keys import Keys
 from palate.serve.metrics import FOLDER
@@ -25,6 +25,7 @@ from palate.serve.replacing import check_replaces
 from palate.serve.settings import EngineSettings, ServeSettings
 from palate.serve.store.store import UserStore
 from palate.system.device import describe_device, find_device
+from palate.system.hub import is_hub_name
 from palate.words import counted
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
             file, store or engine cannot be used.
     """
     settings.check_host()
-    settings = _with_recommenders(settings)
+    settings = _with_recommenders(_of_one_commit(settings))
     trained = _check_models(settings)
     if settings.previous is not None:
         _check_models(settings.of_previous)
@@ -81,6 +82,17 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
     server.run([listening])
     if not server.started:
         raise PalateError("the server did not start; see the error above")
+
+
+def _of_one_commit(settings: ServeSettings) -> ServeSettings:
+    """Name runs of the hub by their folders in its cache, so that a worker that is started anew has the same ones."""
+    fields = ("run", "recommender", "previous", "previous_recommender")
+    named = {field: getattr(settings, field) for field in fields}
+    found = {
+        field: run_elsewhere(run) for field, run in named.items() if run is not None and is_hub_name(run)
+    }
+    called = settings.run.as_posix() if "run" in found else None
+    return settings.model_copy(update={**found, "called": called})
 
 
 def _with_recommenders(settings: ServeSettings) -> ServeSettings:

@@ -142,7 +142,7 @@ class Service:
     def __init__(self, settings: ServeSettings, beside: Service | None = None) -> None:
         self.limits: Limits = settings.limits
         self.log_content = settings.log_content
-        self.name = settings.run.resolve().name
+        self.name = settings.called or settings.run.resolve().name
         """Name of the model in the OpenAI-compatible routes."""
         model, recommender = _models(settings)
         catalogue = model or recommender

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, ValidationError
 
 from palate.errors import DataError, PalateError, faults
-from palate.system.places import PACKAGED
+from palate.runs.run import run_folder
 from palate.system.records import Frozen
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ class ServeSettings(Frozen):
     """Run folder of a recommender that is served in addition to the language model of ``run``."""
     backbone: str | None = None
     """Folder of a backbone that is not saved with the model; None for the one that the model names."""
+    called: str | None = None
+    """Name of the served model; that of its folder if None."""
     device: str = "auto"
     """Device of the model in each worker process, such as ``cpu`` or ``cuda:1``; ``auto`` takes the first GPU."""
     data: Path | None = None
@@ -146,7 +148,7 @@ class ServeSettings(Frozen):
     def of_previous(self) -> ServeSettings:
         """Settings for serving the previous run."""
         assert self.previous is not None
-        data = self.data if str(self.previous) == PACKAGED else None
+        data = None if run_folder(self.previous).keeps else self.data
         changed = {"run": self.previous, "recommender": self.previous_recommender, "data": data}
         return self.model_copy(update={**changed, "previous": None, "previous_recommender": None})
 
@@ -169,8 +171,17 @@ class ServeSettings(Frozen):
 
 
 def default_store(run: Path, data: Path | None) -> str:
-    """Return the default store: ``users.sqlite`` in the run's folder, or in the dataset's for the packaged model."""
-    return str((data if str(run) == PACKAGED and data else run) / "users.sqlite")
+    """Return the default store: ``users.sqlite`` in the run's folder, or in the dataset's where that stays as it is.
+
+    Raises:
+        PalateError: The packaged model or one of the hub is given without data.
+    """
+    folder = run if run_folder(run).keeps else data
+    if folder is None:
+        raise PalateError(
+            f"{run} has no folder for a user store; name a dataset with --data, or a store with --store"
+        )
+    return str(folder / "users.sqlite")
 
 
 def is_loopback(host: str) -> bool:

@@ -74,7 +74,7 @@ class Tasting:
             history,
             history.take([]),
             *(history.take(range(end)) for end in ends),
-            *_halves(history),
+            *halves_of(history),
         ]
         named, passes = model.prompts_of(histories, new)
         parts = []
@@ -85,8 +85,7 @@ class Tasting:
             parts.append(prompt.category_logits.double().cpu())
         logits: Doubles = torch.cat(parts).numpy()  # [B, L, 2]
         whole, nobody, course, halves = np.split(logits, [1, 2, 2 + len(ends)])
-        # by the half-sample method, deviations of random halves estimate the standard error of the whole
-        error = np.sqrt(((halves - whole) ** 2).mean(axis=0)) if len(halves) else np.zeros_like(whole[0])
+        error = spread_of(whole[0], halves)
         low, high = (expit(whole[0] + sign * WIDTH * error) for sign in (-1, 1))
         value, everyone = expit(whole[0]), expit(nobody[0])
         counts = self._counts(history, new)
@@ -162,7 +161,7 @@ def _beginnings(length: int) -> list[int]:
     return [round(length * (at + 1) / steps) for at in range(steps)]
 
 
-def _halves(history: History) -> list[History]:
+def halves_of(history: History) -> list[History]:
     """Draw random halves of a history with a fixed seed; empty for fewer than two events."""
     if len(history) < 2:
         return []
@@ -171,6 +170,11 @@ def _halves(history: History) -> list[History]:
     return [
         history.take(np.sort(rng.choice(len(history), size, replace=False)).tolist()) for _ in range(HALVES)
     ]
+
+
+def spread_of(whole: Doubles, halves: Doubles) -> Doubles:
+    """Estimate the standard error of values [...] by those of halves [H, ...]: one shows as much as it leaves out."""
+    return np.sqrt(((halves - whole) ** 2).mean(axis=0)) if len(halves) else np.zeros_like(whole)
 
 
 def _course(history: History, ends: Sequence[int], values: Doubles) -> list[TastePoint]:

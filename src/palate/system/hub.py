@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 def is_hub_name(name: Path | str) -> bool:
     """Return whether ``OWNER/NAME`` can only be a hub name: no folder of that name exists, nor one called OWNER."""
-    text = str(name)
+    text = name.as_posix() if isinstance(name, Path) else name
     return _NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text).parent.exists()
 
 

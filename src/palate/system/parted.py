@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
 from palate.errors import OutputError
-from palate.system.engines import ShardEngine, ShardTask
+from palate.system.engines import ShardEngine
 from palate.system.files import check_writable, replacing, write_text
 from palate.system.locks import locked
 
@@ -18,12 +19,22 @@ TABLE_ENDINGS = (".parquet", ".csv", ".jsonl")
 SETTINGS = "settings.json"
 
 
-class TablePart(ShardTask[int], Protocol):
+@dataclass(frozen=True, kw_only=True)
+class TablePart(ABC):
     """Task that writes one part of a table as a Parquet file, and returns its number of users."""
 
+    user_ids: tuple[str, ...]
+    """Users in this part."""
+    file: Path
+
     @property
-    def user_ids(self) -> Sequence[str]:
-        """Users in this part."""
+    def done(self) -> bool:
+        """Whether the part is written."""
+        return self.file.is_file()
+
+    @abstractmethod
+    def run(self) -> int:
+        """Write the part; return its number of users."""
 
 
 def check_table(out: Path, endings: Sequence[str] = TABLE_ENDINGS) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -37,25 +38,39 @@ def rooted(recipe: Recipe) -> Recipe:
 
     Hub names are kept, unless a file or folder of that name exists.
     """
+    return _with_places(recipe, _rooted, _rooted_name)
+
+
+def shareable(recipe: Recipe, data_name: str) -> Recipe:
+    """Leave out of a recipe where files lie on this machine: of the data its name stays, of a folder its last part."""
+    recipe = _with_places(
+        recipe,
+        lambda path: Path(path.name),
+        lambda name: Path(name).name if Path(name).is_absolute() else name,
+    )
+    items = recipe.items.model_copy(update={"cache": None})
+    data = recipe.data.model_copy(update={"path": Path("data") / data_name})
+    return recipe.model_copy(update={"data": data, "items": items})
+
+
+def _with_places(recipe: Recipe, path: Callable[[Path], Path], name: Callable[[str], str]) -> Recipe:
+    """Replace the paths of a recipe, and the names that may be paths."""
     items, model = recipe.items, recipe.model
     items = items.model_copy(
-        update={
-            "encoder": _rooted_name(items.encoder),
-            "cache": None if items.cache is None else _rooted(items.cache),
-        }
+        update={"encoder": name(items.encoder), "cache": None if items.cache is None else path(items.cache)}
     )
     source, backbone = model.user_encoder_from, model.backbone
-    if (name := getattr(backbone, "name", None)) is not None:
-        backbone = backbone.model_copy(update={"name": _rooted_name(name)})
+    if (named := getattr(backbone, "name", None)) is not None:
+        backbone = backbone.model_copy(update={"name": name(named)})
     start = model.start
     model = model.model_copy(
         update={
             "backbone": backbone,
-            "user_encoder_from": None if source is None else _rooted(source),
-            "start": start if start in (None, PACKAGED) else _rooted_name(start),
+            "user_encoder_from": None if source is None else path(source),
+            "start": start if start in (None, PACKAGED) else name(start),
         }
     )
-    data = recipe.data.model_copy(update={"path": _rooted(recipe.data.path)})
+    data = recipe.data.model_copy(update={"path": path(recipe.data.path)})
     return recipe.model_copy(update={"data": data, "items": items, "model": model})
 
 

@@ -238,7 +238,7 @@ async function showInfluences(now, given, question) {
     if (now !== turn) return;
     if (!found.failed) {
       influences = found.items;
-      note("Influence: decrease of the answer's log-probability without the item. Negative: the item makes the answer less probable.");
+      note(`Influence: decrease of the log-probability of ${found.by === "chances" ? "the categories that the answer names" : "the answer"} without the item. Negative: the item makes the answer less probable.`);
       return arrived();
     }
     if (!found.wait || tries === 10) { note(`Influences are not shown: ${found.failed}.`); return arrived(); }
