@@ -25,7 +25,7 @@ from palate.data.dataset import load_dataset
 from palate.model.model import PersonalizedModel, load_model
 from palate.recommend.fit import fit_recommender
 from palate.schema import Doubles, History
-from palate.serve.tasting import HALVES, WIDTH, halves_of, spread_of
+from palate.serve.tasting import HALVES, WIDTH, halves_of, error_by_halves
 from palate.system.machine import describe_machine
 
 RESAMPLES = 2_000
@@ -56,7 +56,7 @@ def chance_bands(model: PersonalizedModel, history: History, seen: Sequence[int]
     prompts = model.encode([history, window, *halves_of(window)])
     assert prompts.category_logits is not None
     logits: Doubles = prompts.category_logits.double().numpy()[..., 0]  # [B, L]
-    whole, mine, error = logits[0], logits[1], spread_of(logits[1], logits[2:])
+    whole, mine, error = logits[0], logits[1], error_by_halves(logits[1], logits[2:])
     inside = abs(whole - mine) <= WIDTH * error
     width = expit(mine + WIDTH * error) - expit(mine - WIDTH * error)
     return list(zip(inside.tolist(), width.tolist(), strict=True))

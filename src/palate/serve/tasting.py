@@ -85,7 +85,7 @@ class Tasting:
             parts.append(prompt.category_logits.double().cpu())
         logits: Doubles = torch.cat(parts).numpy()  # [B, L, 2]
         whole, nobody, course, halves = np.split(logits, [1, 2, 2 + len(ends)])
-        error = spread_of(whole[0], halves)
+        error = error_by_halves(whole[0], halves)
         low, high = (expit(whole[0] + sign * WIDTH * error) for sign in (-1, 1))
         value, everyone = expit(whole[0]), expit(nobody[0])
         counts = self._counts(history, new)
@@ -172,7 +172,7 @@ def halves_of(history: History) -> list[History]:
     ]
 
 
-def spread_of(whole: Doubles, halves: Doubles) -> Doubles:
+def error_by_halves(whole: Doubles, halves: Doubles) -> Doubles:
     """Estimate the standard error of values [...] by those of halves [H, ...]: one shows as much as it leaves out."""
     return np.sqrt(((halves - whole) ** 2).mean(axis=0)) if len(halves) else np.zeros_like(whole)
 

@@ -100,7 +100,7 @@ function showTaste(taste, view, before) {
   const chances = taste.by === "view", rule = new Map((view?.categories ?? []).map((one) => [one.name, one.rule]));
   $("taste-note").textContent = [
     chances ? "The probability that a category is liked (above) and disliked (below)." : "The expected mean rating of each category's items.",
-    `The band is its 90% interval${chances ? ", estimated from random halves of the history" : ""}; the thin line is a user without events${taste.like_above == null ? "" : ", the dashed one the threshold of a like"}.`,
+    `${chances ? "The band is how far it varies between random halves of the history, not where a longer history would lead" : "The band is its 90% interval"}; the thin line is a user without events${taste.like_above == null ? "" : ", the dashed one the threshold of a like"}.`,
     before ? "A hollow dot is the value before the last change." : "",
   ].join(" ");
   $("taste-head").replaceChildren(...[model.category_field, chances ? "From 0 to 100%" : `From ${taste.least} to ${taste.most}`, chances ? "Liked" : "Mean rating", ...(chances ? ["Disliked"] : []), "Events"].map((name, at) => {
