@@ -25,7 +25,7 @@ from palate.data.dataset import load_dataset
 from palate.model.model import PersonalizedModel, load_model
 from palate.recommend.fit import fit_recommender
 from palate.schema import Doubles, History
-from palate.serve.tasting import HALVES, WIDTH, halves_of, error_by_halves
+from palate.serve.tasting import HALVES, WIDTH, error_by_halves, halves_of
 from palate.system.machine import describe_machine
 
 RESAMPLES = 2_000

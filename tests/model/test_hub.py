@@ -119,7 +119,21 @@ for loaded in (palate.load_recommender("ann/list"), Recommender.from_pretrained(
 palate.load_recommender("ann/list").with_items([palate.Item("new", "A new one", ("Drama",))]).push_to_hub("ann/more")
 assert "new" in palate.load_recommender("ann/more").item_ids
 """
-COMMAND = "import sys; from palate.cli import main; sys.exit(main())"
+COMMANDS = """
+import json, sys
+from typer.testing import CliRunner
+from palate.cli.app import app
+
+done = [CliRunner().invoke(app, command) for command in json.loads(sys.argv[1])]
+print(json.dumps([[one.exit_code, one.stdout, one.stderr] for one in done]))
+"""
+
+
+def commands(asked, *some):
+    """Runs commands in one process; gives their exit codes, outputs and messages."""
+    done = asked(COMMANDS, json.dumps([[str(part) for part in one] for one in some]))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_recommender_goes_to_the_hub_and_its_name_is_one_of_a_run(hub, asked, tiny_data, tmp_path):
@@ -152,27 +166,23 @@ def test_a_recommender_goes_to_the_hub_and_its_name_is_one_of_a_run(hub, asked, 
 
     user, item = tiny_data.user_ids[0], tiny_data.item_ids[0]
     given = ("--data", tiny_data.path)
-    recommended = ("recommend", "ann/list", "--user", user, *given, "--json")
-    by_name, by_folder = asked(COMMAND, *recommended), asked(COMMAND, "recommend", run, *recommended[2:])
-    assert by_name.returncode == 0, by_name.stderr
-    assert json.loads(by_name.stdout) == json.loads(by_folder.stdout)
     (tmp_path / "users").write_text(f"{user}\n")
     (tmp_path / "asked").write_text("What should I recommend to this user?\n")
-    for command in (
+    *listed, refused = commands(
+        asked,
+        ("recommend", "ann/list", "--user", user, *given, "--json"),
+        ("recommend", run, "--user", user, *given, "--json"),
         ("rate", "ann/list", "--user", user, "--item", item, *given),
         ("recommend", "ann/list", "--users", "users", *given, "--out", "lists.csv"),
         ("answers", "ann/list", "--users", "users", "--questions", "asked", *given, "--out", "answers.csv"),
         ("rank", "popularity", "ann/list", *given, "--protocol", "new-users"),
-    ):
-        done = asked(COMMAND, *command)
-        assert done.returncode == 0, done.stderr
-    assert not [path for path in (tmp_path / "hub").rglob("*") if path.suffix in (".csv", ".sqlite")]
-    refused = asked(COMMAND, "serve", "ann/list")
-    assert refused.returncode != 0
-    assert (
-        "ann/list has no folder for a user store; name a dataset with --data, or a store with --store with --store"
-        in refused.stderr
+        ("serve", "ann/list"),
     )
+    assert [code for code, _, _ in listed] == [0] * len(listed), listed
+    assert listed[0][1] == listed[1][1]
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.suffix in (".csv", ".sqlite")]
+    assert refused[0] != 0
+    assert "ann/list has no folder for a user store; name a dataset with --data" in "".join(refused[1:])
 
 
 def test_a_run_that_was_uploaded_is_evaluated_by_its_name(
@@ -190,9 +200,14 @@ def test_a_run_that_was_uploaded_is_evaluated_by_its_name(
     shared = yaml.safe_load(hub[0].files("ann/mine")["recipe.yaml"])
     assert Path(shared["data"]["path"]) == Path("data") / tiny_data.info.name
     given = ("--data", tiny_data.path, "--json", "--bare", "--users", "all")
-    named, there = (asked(COMMAND, "evaluate", one, *given) for one in ("ann/mine", run))
-    assert named.returncode == 0, named.stderr
-    ours, theirs = (json.loads(one.stdout)["evaluations"][0]["predictors"] for one in (named, there))
+    named, there, without = commands(
+        asked,
+        ("evaluate", "ann/mine", *given),
+        ("evaluate", run, *given),
+        ("evaluate", "ann/mine"),
+    )
+    assert named[0] == there[0] == 0, named
+    ours, theirs = (json.loads(one[1])["evaluations"][0]["predictors"] for one in (named, there))
     assert [one.pop("name") for one in ours] == ["ann/mine"]
     assert [one.pop("name") for one in theirs] == ["mine"]
     for one in (*ours, *theirs):
@@ -200,10 +215,8 @@ def test_a_run_that_was_uploaded_is_evaluated_by_its_name(
             del one[timed]
     assert ours == theirs
     assert not list((tmp_path / "hub").rglob("metrics.json"))
-    without = asked(COMMAND, "evaluate", "ann/mine")
-    assert "the data of the run is not at" in without.stderr
-    other = asked(COMMAND, "evaluate", "ann/mine", "--data", tmp_path / "elsewhere")
-    assert other.returncode != 0
+    assert without[0] != 0
+    assert "the data of the run is not at" in "".join(without[1:])
 
 
 def test_a_model_that_was_saved_without_its_run_says_what_is_missing(tmp_path):
