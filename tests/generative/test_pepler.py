@@ -269,6 +269,15 @@ def test_users_who_were_not_trained_on_are_read_from_their_histories(newcomers):
     )
     assert not torch.equal(told, silent)
     assert empty.allclose(model.mean_user)  # nothing is known of the user
+    with (
+        torch.no_grad()
+    ):  # however large the encoder's output is, the vector stays in the range of trained ones
+        model.newcomers.project.weight.mul_(1e6)
+        far = model.newcomers(windows_of([history], table, encode=Letters().fresh))[0]
+        model.newcomers.project.weight.div_(1e6)
+    spread = model.users.weight[model.trained].std(dim=0, correction=0)
+    assert bool(((far - model.mean_user).abs() <= 2 * spread + 1e-6).all())
+    assert not far.allclose(model.mean_user)
     (said,) = explain_items(trained, history, ["i1"])
     known = Pairs(torch.tensor([0]), torch.tensor([1]), told[None])
     assert said.rating == pytest.approx(float(model.ratings(known)), abs=1e-3)

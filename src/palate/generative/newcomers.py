@@ -22,6 +22,9 @@ from palate.schema import Windows
 
 SMALL = 0.01
 """Initial scale of the encoder's offsets from the mean trained vector."""
+WIDEST = 2.0
+"""Standard deviations of trained vectors by which a vector may differ from their mean, in each dimension: further away
+the network for ratings saturates, without gradients."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,14 +38,17 @@ if TYPE_CHECKING:
 
 
 class NewcomerEncoder(nn.Module):
-    """A user encoder whose mean-pooled user prompt is an offset from the mean trained vector."""
+    """A user encoder whose mean-pooled user prompt is a bounded offset from the mean trained vector."""
 
     start: Tensor  # [E] the mean trained vector, from which an untrained encoder hardly differs
+    spread: Tensor  # [E] largest difference from it
 
-    def __init__(self, encoder: nn.Module, catalogue: VectorCatalogue, mean: Tensor, size: int) -> None:
+    def __init__(self, encoder: nn.Module, catalogue: VectorCatalogue, trained: Tensor) -> None:
         super().__init__()
+        size = trained.shape[1]
         self.encoder, self.catalogue = encoder, catalogue
-        self.register_buffer("start", mean.detach().clone())
+        self.register_buffer("start", trained.detach().mean(dim=0))
+        self.register_buffer("spread", WIDEST * trained.detach().std(dim=0, correction=0))
         self.project = nn.Linear(size, size)
         nn.init.normal_(self.project.weight, std=SMALL * size**-0.5)
         nn.init.zeros_(self.project.bias)
@@ -54,7 +60,7 @@ class NewcomerEncoder(nn.Module):
         shown = user.mask[..., None].to(user.embeddings.dtype)
         mean = (user.embeddings * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
         told = torch.from_numpy(windows.length > 0).to(device)[:, None]
-        vectors: Tensor = self.start + self.project(mean) * told
+        vectors: Tensor = self.start + self.spread * self.project(mean).tanh() * told
         return vectors
 
 
@@ -108,7 +114,7 @@ def newcomer_histories(recipe: Recipe, dataset: Dataset, split: RatedTextSplit) 
 
 
 def new_newcomer_encoder(
-    settings: KindSettings, table: ItemTable, event_texts: bool, categories: int, mean: Tensor
+    settings: KindSettings, table: ItemTable, event_texts: bool, categories: int, trained: Tensor
 ) -> NewcomerEncoder:
     """Build a user encoder with random weights, drawn from torch's global generator.
 
@@ -117,14 +123,12 @@ def new_newcomer_encoder(
         table: The items.
         event_texts: Whether what users wrote is one more field of an event.
         categories: Number of categories of the data.
-        mean: Mean vector of the users who were trained on, [E].
+        trained: Vectors of the users who were trained on, [U, E].
 
     Returns:
         The encoder.
     """
     fields = table.vectors.shape[1] + event_texts
-    sizes = EncoderSizes(fields, table.size, len(mean), categories)
+    sizes = EncoderSizes(fields, table.size, trained.shape[1], categories)
     encoder = build_user_encoder(settings, sizes)
-    return NewcomerEncoder(encoder, VectorCatalogue(table, event_texts), mean.cpu(), len(mean)).to(
-        mean.device
-    )
+    return NewcomerEncoder(encoder, VectorCatalogue(table, event_texts), trained.cpu()).to(trained.device)

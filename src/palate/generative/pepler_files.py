@@ -126,10 +126,9 @@ def load_pepler(run: Path | str) -> TrainedPepler:
         model.words = PromptWords(list(record.user_words), list(record.item_words), record.words)
     if (read := record.newcomers) is not None:
         table = ItemTable.load(folder / ITEMS)
-        mean = torch.zeros(model.users.embedding_dim)
         model.newcomer_table = table
         model.newcomers = new_newcomer_encoder(
-            read.user_encoder, table, read.event_texts, read.categories, mean
+            read.user_encoder, table, read.event_texts, read.categories, model.users.weight
         )
     path = folder / TENSORS
     try:

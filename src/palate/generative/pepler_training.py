@@ -131,7 +131,11 @@ def train_newcomers(
     histories = newcomer_histories(recipe, dataset, split)
     torch.manual_seed(recipe.seed)
     encoder = new_newcomer_encoder(
-        given.user_encoder, table, given.event_texts, len(dataset.categories), model.mean_user
+        given.user_encoder,
+        table,
+        given.event_texts,
+        len(dataset.categories),
+        model.users.weight[model.trained],
     )
     model.newcomers, model.newcomer_table = encoder, table
     size, training, dev = recipe.train.per_device_train_batch_size, split.training, split.dev
