@@ -14,14 +14,14 @@ With ``--streaming`` a trained streaming encoder is attacked, too. Latent sums a
 adds its weight times its value to each query: the attacker, who knows the weights of the model, looks for the items by
 a matched filter, whitened by the covariance of such sums of training users. From user prompts he learns a linear map
 to the mean of the item vectors, on windows of the same users, and looks for items by the same filter. Noise is normal;
-its scale and the step of rounding are in standard deviations of each number between users. "liked F1" is that of the
-encoder's own decisions.
+its scale and the step of rounding are in standard deviations of each number between users. "liked F1" is then that of
+a linear map from the part's averages, or from prompts, with as much noise, fitted to training users.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import draw_windows
@@ -37,7 +38,6 @@ from palate.encoders.calibration import counts_of, read_in_batches
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.estimates import PopulationInputs, Seen
 from palate.encoders.marks import window_marks
-from palate.encoders.state import UserState
 from palate.evaluation.metrics import weighted_f1
 from palate.fold.projections import builder_of
 from palate.fold.state_builder import LatentProjections, UserEvents
@@ -210,11 +210,29 @@ def rough(values: np.ndarray, scale: float, step: float, seed: int) -> np.ndarra
     return values
 
 
-def attack_streaming(model: PersonalizedModel, learned: Asked, asked: Asked, truth: np.ndarray) -> None:
-    """Print the rows of a streaming encoder's latent sums and user prompts."""
+def read_out(first: np.ndarray, second: np.ndarray, known: np.ndarray, truth: np.ndarray) -> float:
+    """Return the weighted F1 of the liked categories [B, L] that a linear map reads from rows of the other users.
+
+    Args:
+        first: What is held of the users that it is fitted to, of whom a fifth chooses the threshold, [B', D].
+        second: The same of those that are scored, [B, D].
+        known: Liked categories of the former, [B', L].
+        truth: Those of the latter, [B, L].
+    """
+    fitted = len(first) * 4 // 5
+    scaler = StandardScaler().fit(first[:fitted])
+    model = Ridge(alpha=fitted).fit(scaler.transform(first[:fitted]), known[:fitted])
+    chosen, said = (model.predict(scaler.transform(rows)) for rows in (first[fitted:], second))
+    best = max(np.linspace(0.05, 0.5, 19), key=lambda at: weighted_f1(known[fitted:], chosen > at))
+    return weighted_f1(truth, said > best)
+
+
+def attack_streaming(
+    model: PersonalizedModel, learned: Asked, asked: Asked, truths: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Print the rows of a streaming encoder's latent sums and user prompts; ``truths`` are the liked categories."""
     projections = builder_of(model).latent
     assert projections is not None
-    encoder = model.user_encoder
     weights = np.exp(projections.logits.astype(np.float64))  # [I, Q]
     added = weights[:, :, None] * projections.item_values[:, None]  # [I, Q, V]
     added = added.reshape(len(added), -1)
@@ -226,25 +244,17 @@ def attack_streaming(model: PersonalizedModel, learned: Asked, asked: Asked, tru
         sums = (records["sums"].astype(np.float64) + records["rest"]) * scale
         return sums[:, :, split:].reshape(len(records), -1)
 
-    def worth(scale: float, step: float) -> float:
-        records = states[1].copy()
+    def averages(records: np.ndarray, scale: float, step: float, seed: int) -> np.ndarray:
         sums = records["sums"].astype(np.float64) + records["rest"]
-        changed = rough(sums.reshape(len(sums), -1), scale, step, 2).reshape(sums.shape)
-        changed[..., 0] = np.maximum(changed[..., 0], 1e-3)
-        records["sums"], records["rest"] = changed, 0
-        each = {
-            one.name: torch.from_numpy(np.ascontiguousarray(records[one.name])) for one in fields(UserState)
-        }
-        with torch.inference_mode():
-            logits = encoder.category_logits(UserState(**each))[..., 0].numpy()
-        third = np.sort(logits, axis=1)[:, -3:-2]
-        return weighted_f1(truth, (logits > 0) & (logits >= third))
+        made = sums[..., 1:] / np.maximum(sums[..., :1], 1e-9)
+        return rough(made.reshape(len(sums), -1), scale, step, seed)
 
     known, given = map(held, states)
     for scale, step in ((0, 0), (0.1, 0), (0.3, 0), (1, 0), (0, 0.1), (0, 0.5), (0, 1)):
         score = filtered(asked, rough(given, scale, step, 1), added, rough(known, scale, step, 0))
+        one, two = (averages(records, scale, step, seed) for seed, records in enumerate(states))
         name = f" with noise of {scale}" if scale else f" rounded to {step}" if step else ""
-        print(f"| the part `latent`{name} | {told(score)} | {worth(scale, step):.3f} |", flush=True)
+        print(f"| the part `latent`{name} | {told(score)} | {read_out(one, two, *truths):.3f} |", flush=True)
     vectors = vectors_of(model.table)
     assert vectors is not None
     every = vectors.vectors.reshape(len(vectors), -1)
@@ -256,7 +266,8 @@ def attack_streaming(model: PersonalizedModel, learned: Asked, asked: Asked, tru
         read = Ridge(alpha=len(one)).fit(one, means)
         score = filtered(asked, read.predict(two), components, read.predict(one))
         name = f" with noise of {scale}" if scale else f" rounded to {step}" if step else ""
-        print(f"| the user prompt of a streaming encoder{name} | {told(score)} | |", flush=True)
+        worth = read_out(one, two, *truths)
+        print(f"| the user prompt of a streaming encoder{name} | {told(score)} | {worth:.3f} |", flush=True)
 
 
 def _sums(projections: LatentProjections, windows: Windows) -> np.ndarray:
@@ -301,7 +312,11 @@ def main() -> None:
     )
     task = load_task(model.settings.task, dataset.info)
     full = category_statistics(dataset.interactions, matrix, dataset.rating_values)
-    truth = task.labels(full[asked.users]).membership(len(dataset.categories))[..., 0]
+
+    def liked(users: np.ndarray) -> np.ndarray:
+        return task.labels(full[users]).membership(len(dataset.categories))[..., 0]
+
+    truth = liked(asked.users)
 
     def worth(counts: CategoryCounts) -> float:
         inputs = PopulationInputs.of([model.summary])
@@ -327,7 +342,7 @@ def main() -> None:
         )
     if chosen.streaming is not None:
         more = asked_of(dataset, dataset.users("train"), chosen.window, rng)
-        attack_streaming(load_model(chosen.streaming, device="cpu"), more, asked, truth)
+        attack_streaming(load_model(chosen.streaming, device="cpu"), more, asked, (liked(more.users), truth))
 
 
 if __name__ == "__main__":
