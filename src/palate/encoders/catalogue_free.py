@@ -42,9 +42,9 @@ Shared = TypeVar("Shared", bound=nn.Module)
 class UniversalEncoder(nn.Module):
     """Catalogue-free user encoder, bound to a population and the names of its categories.
 
-    Counts by category and the population's summary give the log-odds of each category; those that are worth naming
-    stand in the user prompt by name, in order. Its memory of a history is a :class:`HistoryParts`, which depends on
-    neither weights nor summary.
+    It computes the log-odds of each category from counts by category and the population's summary; the user prompt
+    contains the names of the selected categories, in order. Its state of a history is a :class:`HistoryParts`, which
+    depends on neither weights nor summary.
     """
 
     def __init__(self, settings: UniversalSettings, sizes: EncoderSizes) -> None:
@@ -85,11 +85,10 @@ class UniversalEncoder(nn.Module):
         Args:
             dataset: The dataset.
             task: The task, with its label rule.
-            near: Lengths of the only histories that will be asked about, for which less is read; histories of any
-                length if empty.
-            truth: Interactions that the labels come from which decisions are calibrated on.
-            kind: Windows that decisions are calibrated on.
-            read: Looks up windows, for an encoder with latent queries.
+            near: Lengths of the only histories to calibrate for, which takes less time; all lengths if empty.
+            truth: Interactions from which the labels for the calibration are computed.
+            kind: Kind of windows for the calibration.
+            read: Looks up the inputs of windows, for an encoder with latent queries.
 
         Returns:
             The summary.

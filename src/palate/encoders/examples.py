@@ -1,4 +1,4 @@
-"""Inputs of the universal network with their labels: what depends on no weight, to be computed once."""
+"""Precomputed training examples of the universal network: inputs that do not depend on weights, and labels."""
 
 from __future__ import annotations
 

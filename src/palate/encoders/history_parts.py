@@ -38,7 +38,7 @@ _LONG_AGO = np.iinfo(np.int64).min
 
 
 class LatentReader(NamedTuple):
-    """What made latent sums."""
+    """The encoder weights that latent sums depend on."""
 
     identity: str
     """Identity of the weights."""
@@ -57,7 +57,7 @@ class RecentEvents:
     item: Tensor  # [B, N] int64 into the table
     rating: Tensor  # [B, N] int64 into the rating values
     time: Tensor  # [B, N] int64 seconds since 1970
-    event: Tensor  # [B, N] int64 what tells the events apart (event_number), 0 for none
+    event: Tensor  # [B, N] int64 numbers that identify the events (event_number), 0 for none
     number: Tensor  # [B] int64 events
     since: Tensor  # [B, 2] int64 time and item of the newest event that was dropped
 
@@ -238,7 +238,7 @@ def _versions(latent: bool) -> dict[str, int]:
 
 
 def _parsed(arrays: Arrays, metadata: Mapping[str, str], table: CategoryTable, latent: bool) -> HistoryParts:
-    """Read a state without its latent sums; raises ValueError and the like for what is wrong with it."""
+    """Parse a state without its latent sums; raises ValueError or a similar error if it is invalid."""
     made, expected = json.loads(metadata["state"]), _versions(latent)
     if made["parts"] != expected:
         raise ValueError(f"its parts are {made['parts']}, expected {expected}")

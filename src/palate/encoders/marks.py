@@ -1,4 +1,4 @@
-"""What the label rule would name if a window were the whole history: inputs of the decisions beside the log-odds."""
+"""Marks of the label rule applied to a window as if it were the full history: inputs of the decisions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FARTHEST = 2.0
 
 @torch.no_grad()
 def window_marks(seen: Seen, population: PopulationInputs) -> Doubles:
-    """Mark what the label rule names by the windows alone.
+    """Compute the marks of the label rule applied to windows alone.
 
     Args:
         seen: What was seen of B users over L categories.

@@ -1,4 +1,4 @@
-"""Places along an answer, as vectors that a small backbone can compare."""
+"""Positions along an answer as sinusoidal features that a small backbone can compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 PERIODS = (8, 64, 512)
-"""Periods of the waves whose phases tell places apart, in tokens."""
+"""Periods of the sinusoids that encode positions, in tokens."""
 FIRST = 0.7
 """Value of all features of place 0: who counts from a token gets 1 for all of them there."""
 

@@ -1,4 +1,4 @@
-"""The resampler: learned latent queries with cross-attention to the items.
+"""Resampler: learned latent queries with cross-attention to the items.
 
 The user encoder of PERSOMA (arXiv 2408.00960), in the form of the Perceiver resampler (arXiv 2204.14198).
 """

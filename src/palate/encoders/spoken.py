@@ -1,4 +1,4 @@
-"""User prompts of encoders whose weights know no catalogue: the names of the categories decided on."""
+"""User prompts of catalogue-free encoders: the names of the selected categories."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ like"."""
 RATING_BUMPS = 11
 """Places of a rating scale that the vector of a category in a question holds its expected rating by."""
 ASKED_PERIODS = 2
-"""Periods that tell the tokens of a name in a question apart."""
+"""Periods that encode the positions of a name's tokens in a question."""
 
 
 class NamesPrompt(nn.Module):
-    """User prompt of decided names as token embeddings, in order, and of a few vectors of the user's state.
+    """User prompt of selected names as token embeddings, in order, and of a few vectors of the user's state.
 
     A half, liked or disliked, is a heading that says how many names follow, the names' tokens with commas between,
     and an end; in an empty half the tokens of what an answer says there, such as "no genre". These are the tokens of
@@ -100,7 +100,7 @@ class NamesPrompt(nn.Module):
     def forward(
         self, named: Tensor, hidden: Tensor, logits: Tensor, rated: Tensor | None = None
     ) -> UserPrompt:
-        """Write the user prompts of B users.
+        """Compute the user prompts of B users.
 
         Args:
             named: Decided categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].

@@ -292,7 +292,7 @@ class StreamingEncoder(LatentQueries):
         return UserState.load(path, self.reader.identity(), self.init_state(0))
 
     def pack(self, state: UserState, table: object) -> bytes:
-        """Serialise a state. It is of these weights alone: item vectors were read, whatever table holds them."""
+        """Serialise a state, which depends on these weights but not on the item table."""
         return state.to_bytes(self.reader.identity())
 
     def unpack(self, data: bytes, table: object, path: Path | None = None) -> UserState:

@@ -1,4 +1,4 @@
-"""A network whose weights all categories share: it corrects empirical-Bayes estimates of what a user likes."""
+"""The universal network, with weights shared by all categories: corrects empirical-Bayes estimates of the labels."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class UniversalNetwork(nn.Module):
             self.learn_own(settings.own)
 
     def learn_own(self, categories: int) -> None:
-        """Give ``categories`` categories a vector of their own, which adds nothing before it is trained."""
+        """Add a learned vector for each of ``categories`` categories, initialised to have no effect."""
         weight = self.out.weight
         self.own = nn.Parameter(weight.new_zeros(categories, weight.shape[1]))
 
     def forward(self, reading: Reading, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Judge the categories of B users.
+        """Compute the log-odds of the categories of B users.
 
         Args:
             reading: What was read of them.
