@@ -261,7 +261,7 @@ def test_the_missing_package_names_its_install(monkeypatch):
 
 
 def test_an_unknown_package_names_the_known_one():
-    with pytest.raises(RecipeError, match="packaged:all-MiniLM-L6-v2 is"):
+    with pytest.raises(RecipeError, match="expected packaged:all-MiniLM-L6-v2"):
         _ = ItemEncoder(ItemSettings(encoder="packaged:other")).identity
 
 
