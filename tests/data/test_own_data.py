@@ -108,7 +108,7 @@ def test_inspect_shows_what_is_there(shop, tmp_path):
     html = page.read_text()
     assert all(row.name in html for row in found.labels.categories)
     assert not re.search(r"(src|href)=\"(?!data:)", html)
-    with pytest.raises(OutputError, match=r"must end in .html"):
+    with pytest.raises(OutputError, match=r"a name that ends in \.html"):
         write_dataset_page(found, tmp_path / "page.txt")
     assert write_dataset_page(found, tmp_path / "again.html") is None
     assert (tmp_path / "again.html").read_text() == html
