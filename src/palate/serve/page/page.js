@@ -84,10 +84,11 @@ function showEvents() {
 }
 function changeMade() { steady(showEvents); remember(); explain(); }
 
-/* The answer, with what is new in it marked */
+/* The answer, with new words marked; "Children's" and "Sci-Fi" are one word each */
+const WORD = /([\p{L}\p{N}]+(?:['’-][\p{L}\p{N}]+)*)/gu;
 function showAnswer(given, before) {
-  const known = new Set((before ?? given.text).toLowerCase().match(/[\p{L}\p{N}]+/gu));
-  $("answer").replaceChildren(...given.text.split(/([\p{L}\p{N}]+)/u).map((part) => (/[\p{L}\p{N}]/u.test(part) && !known.has(part.toLowerCase()) ? made("mark", {}, part) : part)));
+  const known = new Set((before ?? given.text).toLowerCase().match(WORD));
+  $("answer").replaceChildren(...given.text.split(WORD).map((part) => (/[\p{L}\p{N}]/u.test(part) && !known.has(part.toLowerCase()) ? made("mark", {}, part) : part)));
   $("before").textContent = before == null ? "" : before === given.text ? "The same as before." : `Before: ${before}`;
 }
 
