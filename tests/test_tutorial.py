@@ -117,9 +117,7 @@ def test_the_whole_of_it_is_true(tmp_path, monkeypatch):
 
 def test_the_first_answer_of_the_readme_is_true(tmp_path, monkeypatch):
     _, _, page = (ROOT / "README.md").read_text().partition("    palate ask example --user jonas\n")
-    answer, *_ = page.partition("A question may be in your own words")[0].split("nothing is downloaded:\n")[
-        1:
-    ]
+    answer, *_ = page.partition("Ask in your own words")[0].split("downloads nothing:\n")[1:]
     with reader(tmp_path, monkeypatch) as one:
         one.do_sh("palate ask example --user jonas")
         one.do_text("\n".join(line for line in answer.splitlines() if line.strip()))
