@@ -156,7 +156,7 @@ def test_the_first_family_with_a_dev_score_decides_what_is_kept(tiny_data, tmp_p
     said = []
     families = {"rating": 1, "sequential": 1, "categories": 1}
     train_generative(recipe(tiny_data, families=families), tmp_path / "run", said.append)
-    assert sum("dev NDCG@10" in line for line in said) == 3
+    assert sum("dev NDCG@50" in line for line in said) == 3
     assert not any("dev liked F1" in line for line in said)
 
 

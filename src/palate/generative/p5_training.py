@@ -28,7 +28,7 @@ from palate.generative.p5 import IdLanguageModel
 from palate.generative.pod import family_at
 from palate.generative.recommender import GenerativeFacts, GenerativeRecommender, known_flags
 from palate.generative.staged_training import Stage, StagedTraining, StageScore
-from palate.recommend.tuning import mean_ndcg
+from palate.recommend.tuning import DEPTH, mean_ndcg
 from palate.runs.run import train_once
 from palate.system.device import find_device
 from palate.system.machine import reproducible
@@ -60,7 +60,7 @@ def train_generative(
     """Train the generative recommender of a recipe and return the run's folder.
 
     It learns from what ``data.protocol`` lets be learned from, or from the training users. The weights of the best dev
-    score are kept: NDCG@10 where ``sequential`` or ``direct`` is the first family that has a score, liked F1 where
+    score are kept: NDCG@50 where ``sequential`` or ``direct`` is the first family that has a score, liked F1 where
     ``categories`` is; the last weights without either. A batch is a function of the seed and its number, so that an
     interrupted training resumes from its checkpoint with the same result on the CPU.
 
@@ -191,7 +191,7 @@ class _Families:
 
     def _score(self, family: Family) -> StageScore | None:
         if family in ("sequential", "direct"):
-            return StageScore(self._dev_ndcg, "NDCG@10", maximised=True)
+            return StageScore(self._dev_ndcg, f"NDCG@{DEPTH}", maximised=True)
         if family == "categories":
             assert self.corpus.labelled is not None
             users = DevUsers(self.recipe, self.dataset, self.corpus.labelled.task)
@@ -235,7 +235,7 @@ class _Families:
         row, column = np.nonzero(windows.mask)
         scores[row, windows.item_index[row, column]] = -np.inf
         scores[np.arange(len(scores)), target] = own
-        return mean_ndcg(scores, target, depth=10)
+        return mean_ndcg(scores, target)
 
 
 def _schedule(train: TrainSettings) -> Callable[[int], float]:
