@@ -181,7 +181,7 @@ def test_given_entities_are_those_that_are_asked_about(answerer, history, unseen
         answerer.ask("Does this user like it?", categories=["Wars"])
     with pytest.raises(DataError, match="is not known"):
         answerer.ask("Does this user like {item}?", item_ids=["nothing"])
-    with pytest.raises(QuestionError, match="names 2 items of the catalogue; found 0 categories and 1 item"):
+    with pytest.raises(QuestionError, match="needs 2 items of the catalogue; found 0 categories and 1 item"):
         answerer.answer([history], "Which is better, {item} or {item}?", item_ids=[unseen[0]])
 
 

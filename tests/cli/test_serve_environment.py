@@ -34,9 +34,11 @@ GIVEN = {
 
 
 @pytest.fixture
-def serve(monkeypatch):
+def serve(monkeypatch, tmp_path):
     """Calls the command; gives the settings that would be served."""
     given = []
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(
         sys.modules, "palate.serve.run", SimpleNamespace(serve=lambda settings, _: given.append(settings))
     )

@@ -39,7 +39,7 @@ def test_the_dataset_gives_the_words_and_the_recipe_has_the_last_one():
     assert texts.rating(7) == "book: 7 of 10"
     changed = texts_for(info, ItemTextSettings(noun="novel", listed="{title}, a {noun}"))
     assert (changed.title(item), changed.rating(7)) == ("X, a novel", "novel: 7 of 10")
-    with pytest.raises(DataError, match=r"the item text 'rated' holds \{title\}"):
+    with pytest.raises(DataError, match=r"the item text 'rated' contains \{title\}"):
         texts_for(info, ItemTextSettings(rated="{title}"))
 
 

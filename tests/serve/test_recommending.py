@@ -166,7 +166,7 @@ def test_lists_are_made_as_they_are_wished(alone, recommender, tiny_data):
         ("/recommendations", {"users": [{"history": []}], "k": 13}, "k: found 13, expected at most 12"),
         ("/recommendations", {"users": [{"history": []}], "diversity": 2}, "diversity: "),
         ("/recommendations", {"users": [{"history": []}], "most": 2}, "most: unknown field"),
-        ("/recommendations", {"users": [{"history": []}], "categories": ["Dramma"]}, "'Dramma' is no category"),
+        ("/recommendations", {"users": [{"history": []}], "categories": ["Dramma"]}, "'Dramma' is not a category"),
         ("/recommendations", {"users": [{"history": []}] * 3}, "users: found 3, expected at most 2"),
         (
             "/recommendations",

@@ -514,7 +514,7 @@ def test_a_relative_encoder_is_found_from_any_folder_and_said_to_be_missed_where
     assert load_model(place / out).with_items([film]).table.unknown(["new"]) == []
     place.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        RecipeError, match=r"there/encoder' is neither .* put the folder or a link to it there again"
+        RecipeError, match=r"there/encoder' is neither .* restore the folder"
     ):
         load_model(tmp_path / "elsewhere" / out).with_items([film])
 
@@ -633,5 +633,5 @@ def test_without_steps_the_model_is_saved_as_it_starts(make_recipe, tmp_path):
 
 def test_text_has_no_vectors_to_simulate_users_from(make_recipe, tmp_path):
     recipe = as_text(make_recipe).model_copy(update={"simulation": SimulationSettings(users=10)})
-    with pytest.raises(RecipeError, match=r"simulation.users=0"):
+    with pytest.raises(RecipeError, match=r"simulation.users: users are simulated .*; set it to 0"):
         train_run(recipe, tmp_path / "run")

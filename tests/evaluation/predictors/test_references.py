@@ -169,7 +169,7 @@ def test_the_control_shows_each_user_the_history_of_another(dataset):
 @pytest.mark.parametrize("rows", [[0], [1, 1, 2]])
 def test_the_control_needs_different_users(rows, dataset):
     users = dataset.users("test")[rows]
-    with pytest.raises(PalateError, match=r"needs at least 2 users, all different"):
+    with pytest.raises(PalateError, match=r"needs at least 2 distinct users"):
         AnotherUsersHistory(Asked()).predict(users, windows(dataset, users))
 
 
@@ -198,7 +198,7 @@ def test_an_unknown_reference_is_told_with_a_suggestion(dataset, task):
     message = f"there is no reference 'Shrinkage'; registered are {known}; did you mean 'shrinkage'?"
     with pytest.raises(RecipeError, match=re.escape(message)):
         references(dataset, task, ["rule", "Shrinkage"])
-    with pytest.raises(RecipeError, match=r"'svd'; registered are [a-z, ]+; a package"):
+    with pytest.raises(RecipeError, match=r"'svd'; registered are [a-z, ]+; install the package"):
         references(dataset, task, ["svd"])
 
 
