@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from palate.errors import OutputError, PalateError
@@ -37,6 +37,10 @@ class ShardTask(Protocol[Result_co]):
 class ShardEngine(Protocol):
     """Runs tasks in any order, each until it succeeds or fails with an error."""
 
+    @property
+    def resources(self) -> ExitStack:
+        """Resources of the tasks, such as a folder of files that they read; released when the engine stops."""
+
     def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         """Yield the results in any order.
 
@@ -58,10 +62,15 @@ def shard_engine(name: EngineName, workers: int | None = None) -> Iterator[Shard
         MissingExtraError: Ray is not installed.
     """
     if name == "ray":
-        with _ray(workers) as engine:
+        with _ray(workers) as engine, engine.resources:
             yield engine
     else:
-        yield _Local(workers or describe_machine().cores)
+        local = _Local(workers or describe_machine().cores)
+        with local.resources:
+            try:
+                yield local
+            finally:
+                local.stop()
 
 
 @contextmanager
@@ -75,10 +84,20 @@ def engine_beside(name: EngineName, workers: int) -> Iterator[ShardEngine | None
 
 
 class _Local:
-    """Runs tasks in processes of this machine; the task of a dead worker is run again by another."""
+    """Runs tasks in processes of this machine, which are kept from one run to the next.
+
+    The task of a dead worker is run again by another.
+    """
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.workers, self.resources = workers, ExitStack()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def stop(self) -> None:
+        """End the worker processes, after the tasks that they are running."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
 
     def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         if self.workers == 1 or len(tasks) < 2:
@@ -93,6 +112,7 @@ class _Local:
                     deaths = 0
                     yield result
             except BrokenProcessPool:
+                self.stop()
                 deaths += 1
                 if deaths >= _MOST_DEATHS:
                     raise OutputError(
@@ -103,26 +123,25 @@ class _Local:
             left = [task for task in left if not any(task is one for one in done)]
 
     def _round(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[tuple[ShardTask[Result], Result]]:
-        context = multiprocessing.get_context("spawn")
-        count = min(self.workers, len(tasks))
-        with (
-            _one_thread_each(),
-            ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool,
-        ):
-            running: dict[Future[Result], ShardTask[Result]] = {}
-            waiting = iter(tasks)
-            try:
-                while True:
-                    while len(running) <= count and (task := next(waiting, None)) is not None:
-                        running[pool.submit(_run, task)] = task
-                    if not running:
-                        return
-                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        task = running.pop(future)
-                        yield task, future.result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin_worker)
+        running: dict[Future[Result], ShardTask[Result]] = {}
+        waiting = iter(tasks)
+        try:
+            while True:
+                with _one_thread_each():  # a submitted task may start a process
+                    while len(running) <= self.workers and (task := next(waiting, None)) is not None:
+                        running[self._pool.submit(_run, task)] = task
+                if not running:
+                    return
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    task = running.pop(future)
+                    yield task, future.result()
+        finally:
+            if running:  # a task failed, a worker died or no more results are wanted
+                self.stop()
 
 
 @contextmanager
@@ -161,6 +180,9 @@ def _begin_worker() -> None:
 
 class _OnRay:
     """Runs tasks as rows of a Ray dataset; the task of a dead worker or node is run again by another."""
+
+    def __init__(self) -> None:
+        self.resources = ExitStack()
 
     def run(self, tasks: Sequence[ShardTask[Result]]) -> Iterator[Result]:
         import ray.data

@@ -52,6 +52,7 @@ class PersonalizedPredictor:
         """Engine that distributes batches over processes; None answers in this process."""
         self.backbone: str | None = None
         """Folder of a backbone that is not saved with the model, for the engine's processes."""
+        self._saved: tuple[ShardEngine, SavedModel] | None = None
 
     @classmethod
     def by_recipe(
@@ -69,7 +70,7 @@ class PersonalizedPredictor:
     def with_model(self, model: PersonalizedModel) -> PersonalizedPredictor:
         """Return the predictor of another model, otherwise like this one."""
         other = copy(self)
-        other.model, other._of_truth = model, {"labels": other}
+        other.model, other._of_truth, other._saved = model, {"labels": other}, None
         return other
 
     def with_truth(self, truth: Truth) -> PersonalizedPredictor:
@@ -99,12 +100,19 @@ class PersonalizedPredictor:
                 with mixed_precision(self.model, self.bf16):
                     yield rows, self.model.answer(some)
             return
-        with tempfile.TemporaryDirectory(prefix=".palate-", dir=Path.cwd()) as folder:  # visible to all nodes
-            saved = SavedModel(
-                Path(folder) / "model", self.backbone, str(self.model.device), self.model.constrained
-            )
-            self.model.save_pretrained(saved.folder)
-            yield from self.engine.run([BatchOfWindows(saved, self.bf16, *batch) for batch in batches])
+        saved = self._saved_for(self.engine)
+        yield from self.engine.run([BatchOfWindows(saved, self.bf16, *batch) for batch in reversed(batches)])
+
+    def _saved_for(self, engine: ShardEngine) -> SavedModel:
+        """Save the model, once per engine, in a folder that is removed when the engine stops."""
+        if self._saved is None or self._saved[0] is not engine:
+            # in the working directory, which all nodes see
+            folder = tempfile.TemporaryDirectory(prefix=".palate-", dir=Path.cwd())
+            place = Path(engine.resources.enter_context(folder)) / "model"
+            self.model.save_pretrained(place)
+            saved = SavedModel(place, self.backbone, str(self.model.device), self.model.constrained)
+            self._saved = engine, saved
+        return self._saved[1]
 
     def probabilities(self, user_index: Ints, windows: Windows) -> Doubles | None:
         """Predict the user encoder's probabilities of the labels, [B, L, 2]; None if it has none."""
