@@ -34,7 +34,11 @@ EngineOption: TypeAlias = Annotated[
 ]
 WorkersOption: TypeAlias = Annotated[
     int,
-    Option(min=1, help="Number of worker processes; the parts of a worker that dies are computed again."),
+    Option(
+        min=1,
+        help="Number of worker processes, each of which takes seconds to start; the parts of one that dies are "
+        "computed again.",
+    ),
 ]
 
 ConstrainedOption: TypeAlias = Annotated[
