@@ -513,9 +513,7 @@ def test_a_relative_encoder_is_found_from_any_folder_and_said_to_be_missed_where
     film = Item("new", "A new film")
     assert load_model(place / out).with_items([film]).table.unknown(["new"]) == []
     place.rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        RecipeError, match=r"there/encoder' is neither .* restore the folder"
-    ):
+    with pytest.raises(RecipeError, match=r"there/encoder' is neither .* restore the folder"):
         load_model(tmp_path / "elsewhere" / out).with_items([film])
 
 
