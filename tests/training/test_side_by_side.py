@@ -67,7 +67,7 @@ def test_each_line_is_told_after_the_name_of_who_said_it(tmp_path):
         ("refuses", r"^training refuses failed: the recipe is wrong; correct it$"),
         (
             "crashes",
-            r"^training crashes ended with exit status 1 \(MemoryError\); run it again, and .*crashes resumes from its",
+            r"^training crashes ended with exit status 1 \(MemoryError\); run it again, and .*crashes resumes from",
         ),
         ("killed", r"^training killed was killed by signal 9 \(killed with seed 6\); run it again"),
     ],
