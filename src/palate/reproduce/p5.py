@@ -36,9 +36,10 @@ from palate.report.sheet import Sheet
 from palate.reproduce.cell import RECIPE, RESULT, RUN, log, training_minutes
 from palate.reproduce.engine import Measurement
 from palate.reproduce.plan import HERE, Preset
+from palate.reproduce.scored import read_scored, write_scored
 from palate.runs.run import RunFolder
 from palate.system.files import write_json_lines, write_text
-from palate.system.records import Frozen, read_record
+from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.config.recipe import Recipe
@@ -206,10 +207,7 @@ def measure_p5(folder: Path, device: str = "auto") -> None:
 
 def read_p5(folder: Path) -> P5CellResult | None:
     """Load the result of a cell; None if unfinished. Raises :class:`DataError` if it is damaged."""
-    path = folder / RESULT
-    if not path.is_file():
-        return None
-    return read_record(P5CellResult, path, "the file is missing", "remove it, and the cell is scored again")
+    return read_scored(P5CellResult, folder)
 
 
 def p5_measurement() -> Measurement[P5CellResult]:
@@ -245,12 +243,8 @@ def p5_sheets(results: Sequence[P5CellResult]) -> list[Sheet]:
 
 def write_p5_results(results: Sequence[P5CellResult], preset: Preset, out: Path) -> list[Sheet]:
     """Write results and tables, and return the tables."""
-    write_text(
-        out / "results.json", P5Results(preset=preset, cells=tuple(results)).model_dump_json(indent=2) + "\n"
-    )
     sheets = p5_sheets(results)
-    write_text(out / "results.md", "\n".join(sheet.markdown() for sheet in sheets))
-    write_text(out / "results.tex", "\n".join(sheet.latex() for sheet in sheets))
+    write_scored(P5Results(preset=preset, cells=tuple(results)), sheets, out)
     return sheets
 
 

@@ -22,9 +22,10 @@ from palate.report.sheet import Sheet
 from palate.reproduce.cell import RECIPE, RESULT, RUN, training_minutes
 from palate.reproduce.engine import Measurement
 from palate.reproduce.plan import HERE, Preset
+from palate.reproduce.scored import read_scored, write_scored
 from palate.system.device import find_device
 from palate.system.files import write_json_lines, write_text
-from palate.system.records import Frozen, read_record
+from palate.system.records import Frozen
 
 PEPLER = "pepler"
 """What the tables are called on the command line."""
@@ -134,12 +135,7 @@ def measure_pepler(folder: Path, device: str = "auto") -> None:
 
 def read_pepler(folder: Path) -> PeplerCellResult | None:
     """Load the result of a cell; None if unfinished. Raises :class:`DataError` if it is damaged."""
-    path = folder / RESULT
-    if not path.is_file():
-        return None
-    return read_record(
-        PeplerCellResult, path, "the file is missing", "remove it, and the cell is scored again"
-    )
+    return read_scored(PeplerCellResult, folder)
 
 
 def pepler_measurement() -> Measurement[PeplerCellResult]:
@@ -149,11 +145,8 @@ def pepler_measurement() -> Measurement[PeplerCellResult]:
 
 def write_pepler_results(results: Sequence[PeplerCellResult], preset: Preset, out: Path) -> list[Sheet]:
     """Write results and tables, and return the tables: one for each dataset, and one of the published numbers."""
-    record = PeplerResults(preset=preset, cells=tuple(results))
-    write_text(out / "results.json", record.model_dump_json(indent=2) + "\n")
     sheets = pepler_sheets(results)
-    write_text(out / "results.md", "\n".join(sheet.markdown() for sheet in sheets))
-    write_text(out / "results.tex", "\n".join(sheet.latex() for sheet in sheets))
+    write_scored(PeplerResults(preset=preset, cells=tuple(results)), sheets, out)
     return sheets
 
 
