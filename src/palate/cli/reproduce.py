@@ -28,7 +28,7 @@ def reproduce(
         ),
     ],
     preset: Annotated[
-        Literal["paper", "mini", "smoke"],
+        Literal["paper", "mini", "gemma", "smoke"],
         Option(
             help="Models and sizes: the paper's, small ones for a CPU, or tiny ones to test the pipeline."
         ),
@@ -119,7 +119,7 @@ def reproduce(
 
 def _generative(
     table: str,
-    preset: Literal["paper", "mini", "smoke"],
+    preset: Literal["paper", "mini", "gemma", "smoke"],
     data: Path | None,
     out: Path | None,
     seeds: int,
