@@ -56,6 +56,26 @@ def test_a_dry_run_of_the_papers_models_names_what_is_missing_and_tells_gpu_hour
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_on_a_decoder_tells_steps_without_an_estimate(tiny_data):
+    arguments = ["reproduce", "rivals", "--preset", "gemma", "--data", str(tiny_data.path), "--dry-run"]
+    shown = CliRunner().invoke(app, [*arguments, "--seeds", "1"])
+    assert shown.exit_code == 0, shown.output
+    assert re.search(
+        r"^streaming-items-50-270m-seed0: [\d,]+ steps of 64; the cost of a causal backbone is not estimated$",
+        shown.output,
+        re.MULTILINE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "says"), [("table2", "trains no row of table2"), ("p5", "p5 has no such preset; choose from")]
+)
+def test_a_preset_without_the_rows_of_a_table_is_refused(table, says):
+    shown = CliRunner().invoke(app, ["reproduce", table, "--preset", "gemma", "--dry-run"])
+    assert shown.exit_code != 0
+    assert says in str(shown.exception) + shown.output
+
+
 def test_the_papers_step_is_estimated_as_it_was_measured_on_an_h100():
     """docs/results-gpu.json: the UEM of 50 items on Flan-T5 base, 128 windows in mixed precision, Adafactor."""
     cells = {cell.name: cell.recipe for cell in make_plan(["table1"], "paper").cells}

@@ -30,7 +30,8 @@ def reproduce(
     preset: Annotated[
         Literal["paper", "mini", "gemma", "smoke"],
         Option(
-            help="Models and sizes: the paper's, small ones for a CPU, or tiny ones to test the pipeline."
+            help="Models and sizes: the paper's, small ones for a CPU, Gemma 3 270M (rivals only), or tiny ones to "
+            "test the pipeline."
         ),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,

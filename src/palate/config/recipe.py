@@ -518,6 +518,12 @@ class TrainSettings(Section):
     """Train in bfloat16 mixed precision; float32 otherwise."""
     gradient_checkpointing: bool = False
     """Recompute the backbone's activations in the backward pass, to save memory."""
+    torch_compile: bool = False
+    """Compile the layers of the backbone and the user encoder for training steps (``torch.compile``): faster and with
+    less memory on a GPU, after a minute or more of compilation in the first steps. Results differ in the last digits.
+    """
+    torch_compile_backend: str = "inductor"
+    """Backend of ``torch_compile``."""
     auxiliary_weight: float = Field(0.0, ge=0)
     """Weight of the auxiliary per-category loss of the user encoder; 0 disables it."""
     auxiliary_only_ratio: float = Field(0.0, ge=0, lt=1)

@@ -84,6 +84,11 @@ def item_vector_size(items: ItemSettings) -> int:
     return ITEM_VECTORS.get(items.encoder.split("/")[-1].split(":")[-1], SENTENCE_T5)
 
 
+def can_estimate(recipe: Recipe) -> bool:
+    """Tell whether :func:`estimate` knows the backbone's sizes: only those of T5s."""
+    return isinstance(recipe.model.backbone, RandomT5Settings | PretrainedT5Settings)
+
+
 def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
     """Estimate the training of a recipe; with ``train.max_minutes`` it may end before.
 
@@ -191,7 +196,7 @@ def _sizes(recipe: Recipe) -> RandomT5Settings:
             return settings
         return settings.model_copy(update={"vocab_size": min(settings.vocab_size, TASK_VOCABULARY)})
     if not isinstance(settings, PretrainedT5Settings):
-        raise RecipeError(f"the cost of a T5 can be estimated, and not that of {settings.name!r}")
+        raise RecipeError(f"the cost of {settings.name!r} cannot be estimated, only that of a T5")
     size = T5_SIZES["large" if "large" in settings.name else "base"]
     if "long-t5" not in settings.name:
         return size

@@ -35,7 +35,7 @@ from palate.ranking.results import RankerScores, RankingTable
 from palate.report.sheet import Sheet
 from palate.reproduce.cell import RECIPE, RESULT, RUN, log, training_minutes
 from palate.reproduce.engine import Measurement
-from palate.reproduce.plan import HERE, Preset
+from palate.reproduce.plan import HERE, Preset, preset_of
 from palate.reproduce.scored import read_scored, write_scored
 from palate.runs.run import RunFolder
 from palate.system.files import write_json_lines, write_text
@@ -135,7 +135,7 @@ def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 
         seeds: Number of seeds of each system.
     """
     spec = _spec()
-    made = spec.presets[preset]
+    made = preset_of(spec.presets, preset, kind)
     asked = (
         spec.data if data is None else {data.name: spec.data.get(data.name) or _asked_of(load_dataset(data))}
     )

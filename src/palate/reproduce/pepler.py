@@ -21,7 +21,7 @@ from palate.ranking.explanations import score_held_out
 from palate.report.sheet import Sheet
 from palate.reproduce.cell import RECIPE, RESULT, RUN, training_minutes
 from palate.reproduce.engine import Measurement
-from palate.reproduce.plan import HERE, Preset
+from palate.reproduce.plan import HERE, Preset, preset_of
 from palate.reproduce.scored import read_scored, write_scored
 from palate.system.device import find_device
 from palate.system.files import write_json_lines, write_text
@@ -96,7 +96,7 @@ def pepler_cells(preset: Preset, data: Sequence[Path] = (), seeds: int = 1) -> l
         The cells, dataset by dataset.
     """
     spec = _spec()
-    wanted = spec.presets[preset]
+    wanted = preset_of(spec.presets, preset, "pepler")
     reviewed, rated = wanted.data, wanted.rated
     if data:
         told = {path: load_dataset(path).info.reviewed_interactions > 0 for path in data}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -110,6 +110,16 @@ class Plan:
             yield from table.rows + table.beside
 
 
+Made = TypeVar("Made")
+
+
+def preset_of(presets: Mapping[Preset, Made], preset: Preset, table: str) -> Made:
+    """Return a table's settings of a preset; raises :class:`RecipeError` if the table has none."""
+    if preset not in presets:
+        raise RecipeError(f"--preset {preset}: {table} has no such preset; choose from {', '.join(presets)}")
+    return presets[preset]
+
+
 def make_plan(
     wanted: Sequence[str],
     preset: Preset,
@@ -148,6 +158,10 @@ def make_plan(
                         layers.append(Layer("--window-kind", {"windows": {"kind": window_kind}}))
                     cell = _cell(layers, row.changes, size, seed, data or spec.data)
                     cells.setdefault(cell.name, cell)
+    if not cells:
+        raise RecipeError(
+            f"--preset {preset}: it trains no row of {', '.join(tables)}; ask for another table, or choose another preset"
+        )
     return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()), seeds)
 
 

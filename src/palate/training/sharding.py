@@ -5,7 +5,7 @@ Checkpoints hold unsharded tensors, as a single process saves them, so that any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from palate.training.layers import layers_of
 
 
 def shard_parameters(model: nn.Module, backbone: nn.Module, device: torch.device, processes: int) -> None:
@@ -25,15 +27,9 @@ def shard_parameters(model: nn.Module, backbone: nn.Module, device: torch.device
         processes: Number of processes.
     """
     mesh = init_device_mesh(device.type, (processes,))
-    for layer in _layers(backbone):
+    for layer in layers_of(backbone):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the elements of the outermost lists of modules: the layers of a transformer."""
-    for child in module.children():
-        yield from child if isinstance(child, nn.ModuleList) else _layers(child)
 
 
 def whole_state(state: Any) -> Any:

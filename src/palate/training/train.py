@@ -43,6 +43,7 @@ from palate.tasks.questions import check_kinds
 from palate.training.batches import TrainingBatches
 from palate.training.clock import Clock
 from palate.training.devices import OneDevice, training_device
+from palate.training.layers import compile_layers
 from palate.training.norms import prompt_norms
 from palate.training.progress import TrainingReport
 from palate.training.sharding import shard_parameters
@@ -324,6 +325,9 @@ def _trainer(
     if recipe.train.shard_parameters and processes > 1:
         model = copy.deepcopy(plain)
         shard_parameters(model, model.backbone, device, processes)
+    if recipe.train.torch_compile:
+        for part in (model.user_encoder, model.backbone):
+            compile_layers(part, recipe.train.torch_compile_backend)
     return PersonalizedTrainer(
         model,
         recipe.train,
