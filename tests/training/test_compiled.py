@@ -46,5 +46,5 @@ def test_layers_are_compiled_for_training_mode_alone():
 
 
 def test_a_backend_that_cannot_compile_is_refused_before_the_training(make_recipe, tmp_path):
-    with pytest.raises(MismatchError, match="'no-such-backend' on this machine.*train.torch_compile=false"):
+    with pytest.raises(MismatchError, match=r"'no-such-backend' on this machine.*train\.torch_compile=false"):
         train_run(make_recipe(torch_compile=True, torch_compile_backend="no-such-backend"), tmp_path / "run")

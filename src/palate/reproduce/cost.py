@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TIMED = 10
 """Users who are answered one by one."""
-COUNTED = 8
+COUNTED = 4
 """Of them, those whose answers' multiply-adds are counted."""
 
 

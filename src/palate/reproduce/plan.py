@@ -160,7 +160,8 @@ def make_plan(
                     cells.setdefault(cell.name, cell)
     if not cells:
         raise RecipeError(
-            f"--preset {preset}: it trains no row of {', '.join(tables)}; ask for another table, or choose another preset"
+            f"--preset {preset}: it trains no row of {', '.join(tables)}; ask for another table, or choose another "
+            "preset"
         )
     return Plan(preset, tables, tuple(spec.sizes), tuple(cells.values()), seeds)
 

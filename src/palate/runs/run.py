@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,16 +127,10 @@ class RunFolder:
             RecipeError: The file cannot be read or is not a recipe.
         """
         try:
-            recipe = load_recipe(self.recipe_file)
-        except OldKeyError as error:
-            raise OldKeyError(f"{error}; an earlier version trained this run: train it again") from error
-        needed = {name for name, field in Recipe.model_fields.items() if field.default is not None}
-        if absent := needed - read_yaml(self.recipe_file).keys():
-            raise DataError(
-                f"incomplete recipe of a run: section {min(absent)!r} is missing; copy the run again",
-                self.recipe_file,
-            )
-        return recipe
+            found = self.recipe_file.stat()
+        except OSError:
+            return _complete_recipe(self.recipe_file)  # which reports the error
+        return _cached_recipe(self.recipe_file, found.st_mtime_ns, found.st_size)
 
     @property
     def manifest(self) -> Manifest:
@@ -210,6 +205,25 @@ class PackagedRun(RunFolder):
     def trained_on(self) -> None:
         """None, because the model has no dataset."""
         return None
+
+
+@lru_cache(maxsize=64)
+def _cached_recipe(path: Path, modified: int, size: int) -> Recipe:
+    """Return a run's recipe, which a command reads many times, parsed once for each version of the file."""
+    return _complete_recipe(path)
+
+
+def _complete_recipe(path: Path) -> Recipe:
+    try:
+        recipe = load_recipe(path)
+    except OldKeyError as error:
+        raise OldKeyError(f"{error}; an earlier version trained this run: train it again") from error
+    needed = {name for name, field in Recipe.model_fields.items() if field.default is not None}
+    if absent := needed - read_yaml(path).keys():
+        raise DataError(
+            f"incomplete recipe of a run: section {min(absent)!r} is missing; copy the run again", path
+        )
+    return recipe
 
 
 class SavedRun(RunFolder):
