@@ -167,9 +167,11 @@ def test_what_cannot_be_asked_is_refused_in_a_line(run, tiny_data, tmp_path):
             model={"backbone": T5},
             generative={"kind": "p5", "families": {"categories": 1}},
         )
-    other = train_generative(recipe(tiny_data, families={"direct": 1}), tmp_path / "direct")
+    plain = {name: getattr(Recipe(), name) for name in ("windows", "evaluate")}
+    of_items = recipe(tiny_data, grammar=False, families={"direct": 1}).model_copy(update=plain)
+    other = train_generative(of_items, tmp_path / "direct")
     with pytest.raises(RecipeError, match=r"was trained on direct, and answers nothing about categories"):
-        palate.evaluate([str(other)], tiny_data)
+        palate.evaluate([str(other)], tiny_data, users="all")
     info = tiny_data.info.model_copy(update={"fingerprint": "sha256:other", "name": "elsewhere"})
     with pytest.raises(MismatchError, match=r"and elsewhere is other data; evaluate it without --transfer"):
         prepare_comparison([str(run)], Options(data=replace(tiny_data, info=info), transfer=True))

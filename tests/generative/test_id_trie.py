@@ -28,7 +28,7 @@ def test_ids_of_different_lengths():
     trie = Trie.of([(5, 6), (5, 7, 8), (4,)])
     assert trie.sequences() == {(5, 6): 0, (5, 7, 8): 1, (4,): 2}
     assert [trie.prefix(node) for node in range(len(trie))] == [[], [5], [5, 7]]
-    assert trie.ancestors.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    assert trie.paths.tolist() == [[0, -1, -1], [0, 1, -1], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(

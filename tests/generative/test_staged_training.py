@@ -93,3 +93,52 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
     broken = Stage("broken", [module.value], 3, lambda step: module.value.sum() / 0, None)
     with pytest.raises(TrainingError, match=r"the loss of step 1 of the stage broken is nan; set a lower"):
         train(module, broken, tmp_path)
+
+
+def test_a_step_averages_its_batches(tmp_path):
+    asked = []
+
+    def loss_of(module):
+        def loss(batch):
+            asked.append(batch)
+            return (module.value * (1.0 if batch % 2 else -3.0)).sum()
+
+        return loss
+
+    apart, together = number(), number()
+    train(
+        apart,
+        Stage("apart", [apart.value], 2, loss_of(apart), None),
+        tmp_path / "a",
+        gradient_accumulation_steps=2,
+    )
+    assert asked == [0, 1, 2, 3]
+    whole = Stage("whole", [together.value], 2, lambda step: -together.value.sum(), None)
+    train(together, whole, tmp_path / "b")
+    assert apart.value.item() == together.value.item() != 0
+    assert train(number(), rising(number(), None, steps=0), tmp_path / "c", global_batch_size=6).steps == 0
+
+
+def test_the_backbone_has_a_rate_of_its_own(tmp_path):
+    module = nn.Module()
+    module.model, module.other = number(), number()
+    weights = [module.model.value, module.other.value]
+    stage = Stage("both", weights, 3, lambda step: -sum(weights).sum(), None, backbone="model.")
+    train(module, stage, tmp_path, backbone_learning_rate=0.01)
+    assert weights[0].item() == pytest.approx(0.03, rel=1e-3)
+    assert weights[1].item() == pytest.approx(0.3, rel=1e-3)
+
+
+def test_bf16_is_mixed_precision(tmp_path):
+    module, kinds = nn.Module(), []
+    module.layer = nn.Linear(2, 2)
+
+    def loss(step):
+        found = module.layer(torch.ones(1, 2))
+        kinds.append(found.dtype)
+        return found.float().sum()
+
+    for bf16 in (False, True):
+        train(module, Stage("one", [*module.parameters()], 1, loss, None), tmp_path / str(bf16), bf16=bf16)
+    assert kinds == [torch.float32, torch.bfloat16]
+    assert module.layer.weight.dtype == torch.float32

@@ -80,6 +80,19 @@ def test_settings_are_tuned_on_dev_and_given_ones_are_not():
     assert (table.of("item-knn").trials, table.of("item-knn:decay=1").trials) == (3, 1)
     assert table.of("item-knn:decay=1").settings == {"shrinkage": 5.0, "decay": 1.0}
     assert table.of("item-knn").dev >= 0
+    assert table.of("item-knn:decay=1").dev is None
+
+
+def test_dev_is_not_scored_where_there_is_nothing_to_choose():
+    asked = []
+
+    class Watched(Given):
+        def scores(self, windows, candidates=None):
+            asked.append(len(windows))
+            return super().scores(windows, candidates)
+
+    palate.rank([("watched", Watched(next_in_circle))], DATA)
+    assert sum(asked) == 60
 
 
 def test_groups_are_by_history_and_by_how_well_the_target_is_known():

@@ -778,12 +778,14 @@ class Recipe(Section):
     """If set, the run trains a recommender; of the other settings only name, seed, data, items and train.threads
     apply, unless it is trained beside the model."""
     pepler: PeplerSettings | None = None
-    """If set, the run trains PEPLER; of the other settings only name, seed, data, items, model.user_encoder and, of
-    ``train``, threads, batches, learning rates, clipping and evaluations apply."""
+    """If set, the run trains PEPLER; of the other settings only name, seed, data and, of ``train``, threads, batches,
+    learning rates, precision, clipping and evaluations apply; with ``newcomer_steps`` also items, model.user_encoder
+    and model.event_texts. The learning rates are constant. Other settings are refused."""
     generative: AnyGenerativeSettings | None = None
     """If set, the run trains a generative recommender; of the other settings only name, seed, data, model.backbone and
-    the steps and the optimizer of ``train`` apply; with the family ``categories`` also task, windows, model.grammar,
-    train.window_labels and evaluate.window."""
+    of ``train`` threads, steps, batches, learning rates and their schedule, precision, clipping and evaluations apply;
+    with the family ``categories`` also task, windows, model.grammar, train.window_labels and evaluate.window. Other
+    settings are refused."""
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @field_validator("recommend", mode="before")

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from palate.encoders.base import UserPrompt
 from palate.generative.pod import TaskVectors
 from palate.generative.trie import Trie
+from palate.generative.trie_decoder import trie_states
 from palate.generative.whole_words import whole_word_indices
 from palate.model.generation import write
 from palate.model.prompt import Prompt, inject, mask_labels
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _CELLS = 1 << 24
 """Maximum number of logits in memory while all items are scored."""
-_FAR = -1e9
-"""Additive attention mask value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,11 +232,11 @@ class IdLanguageModel(nn.Module):
         return int(self.model.config.decoder_start_token_id)
 
     def _scored(self, read: _Read) -> Floats:
-        """Score all items in one decoder pass over the trie, in which a node attends to its ancestors."""
+        """Score all items in one decoder pass over the trie, in which a node attends to those on its path."""
         trie = self.trie
-        chances = self.model.lm_head(self._tree_states(read)).log_softmax(-1)  # [B, M, V]
+        logits = self.model.lm_head(trie_states(self.model, trie, read.states, read.mask))  # [B, M, V]
         source, token = self._here(trie.edge_source), self._here(trie.edge_token)
-        along = chances[:, source, token]  # [B, D]
+        along = logits[:, source, token] - logits.logsumexp(-1)[:, source]  # [B, D]
         total = along.new_zeros(len(along), len(trie) + trie.items)  # of nodes, then of items
         target = self._here(trie.edge_target)
         depth = self._here(trie.depth)[source]
@@ -245,35 +244,3 @@ class IdLanguageModel(nn.Module):
             here = depth == level
             total[:, target[here]] = total[:, source[here]] + along[:, here]
         return np.asarray(total[:, len(trie) :].cpu().numpy())
-
-    def _tree_states(self, read: _Read) -> Tensor:
-        """Compute the decoder's states at all nodes of the trie, as the output layer takes them, [B, M, E]."""
-        decoder, trie = self.model.decoder, self.trie
-        token = self._here(np.where(trie.token < 0, self._start, trie.token))
-        hidden = decoder.embed_tokens(token).expand(len(read.states), -1, -1)
-        depth = self._here(trie.depth)
-        attention = decoder.block[0].layer[0].SelfAttention
-        buckets = attention._relative_position_bucket(
-            depth[None, :] - depth[:, None],
-            bidirectional=False,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        bias = attention.relative_attention_bias(buckets).permute(2, 0, 1)[None]  # [1, H, M, M]
-        seen = self._here(trie.ancestors)
-        mask = hidden.new_zeros(seen.shape).masked_fill(~seen, _FAR)[None, None]  # [1, 1, M, M]
-        outside = (1.0 - read.mask[:, None, None, :].float()) * _FAR  # [B, 1, 1, N]
-        outside = outside.expand(-1, -1, len(trie), -1)
-        for block in decoder.block:
-            hidden = block(
-                hidden,
-                attention_mask=mask,
-                position_bias=bias,
-                encoder_hidden_states=read.states,
-                encoder_attention_mask=outside,
-            )[0]
-        hidden = decoder.final_layer_norm(hidden)
-        config = self.model.config
-        scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)  # of newer releases
-        scale = self.model.model_dim**-0.5 if scaled else 1.0
-        return hidden * scale  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from transformers import get_scheduler
 from palate.backbones.load import load_backbone
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings, Recipe
+from palate.config.unread import check_all_read
 from palate.data.dataset import load_dataset
 from palate.data.protocols import RankingCases, make_split
 from palate.errors import RecipeError
@@ -75,7 +76,7 @@ def train_generative(
         The run's folder.
 
     Raises:
-        RecipeError: The recipe has no section ``generative``.
+        RecipeError: The recipe has no section ``generative``, or a setting that is not read.
         DataError: The data cannot be read, or lacks what a family needs.
         MismatchError: The backbone cannot be loaded, or the run was trained on other data.
         OutputError: The folder holds something else, or cannot be written.
@@ -85,6 +86,7 @@ def train_generative(
     settings = recipe.generative
     if settings is None:
         raise RecipeError("the recipe has no section 'generative'; add one, such as {kind: p5}")
+    check_all_read(recipe)
     tell = report or (lambda line: None)
     place = find_device(device)
     with reproducible(recipe.train.threads, place):
@@ -182,11 +184,17 @@ class _Families:
 
     def stage(self) -> Stage:
         """Return the only stage of the training, which trains all weights."""
-        train, model = self.recipe.train, self.recommender.model
+        train, model = self.train, self.recommender.model
         scores = (self._score(family) for family in self.settings.families)
         dev = next((one for one in scores if one is not None), None)
         return Stage(
-            self.settings.kind, [*model.parameters()], train.max_steps, self.loss, dev, _schedule(train)
+            self.settings.kind,
+            [*model.parameters()],
+            train.max_steps,
+            self.loss,
+            dev,
+            _schedule(train),
+            backbone="model.",
         )
 
     def _score(self, family: Family) -> StageScore | None:
@@ -198,8 +206,13 @@ class _Families:
             return StageScore(partial(self._dev_f1, users), "liked F1", maximised=True)
         return None
 
+    @property
+    def train(self) -> TrainSettings:
+        """Settings of the training, which runs in one process."""
+        return self.recipe.train.shared_by(1)
+
     def loss(self, step: int) -> Tensor:
-        """Compute the loss of a step's batch."""
+        """Compute the loss of a batch."""
         family = family_at(self.settings, step, np.random.default_rng([self.recipe.seed, 1, step]))
         examples = self._examples(family, step)
         return self.recommender.model.loss(
@@ -208,12 +221,14 @@ class _Families:
 
     def _examples(self, family: Family, step: int) -> list[Example]:
         """Draw the examples of several batches, and take those of similar lengths, which reduces padding."""
-        size, groups = self.recipe.train.per_device_train_batch_size, self.recipe.train.length_groups
+        train = self.train
+        size, groups = train.per_device_train_batch_size, train.length_groups
         draw = step // groups
         rng = np.random.default_rng([self.recipe.seed, 3, draw, *family.encode()])
         order = rng.permutation(groups)
         if self.drawn.get(family, (None,))[0] != draw:
-            early = draw * groups < self.recipe.train.window_labels * self.recipe.train.max_steps
+            batches = train.max_steps * train.gradient_accumulation_steps
+            early = draw * groups < train.window_labels * batches
             examples = self.corpus.batch(family, size * groups, rng, window_labels=early)
             self.drawn[family] = draw, sorted(examples, key=lambda one: len(one.prompt))
         at = int(order[step % groups]) * size

@@ -13,6 +13,7 @@ import torch
 
 from palate.backbones.load import load_backbone
 from palate.config.recipe import PeplerSettings, RandomCausalSettings, Recipe
+from palate.config.unread import check_all_read
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import RecipeError
 from palate.generative.newcomers import KnownHistories, new_newcomer_encoder, newcomer_histories
@@ -64,7 +65,7 @@ def train_pepler(
         The run's folder.
 
     Raises:
-        RecipeError: The recipe has no section ``pepler``, or nothing can be learned by it.
+        RecipeError: The recipe has no section ``pepler``, a setting that is not read, or nothing can be learned by it.
         DataError: The data cannot be read, or has no ratings.
         MismatchError: The backbone cannot be loaded, or the run was trained on other data.
         OutputError: The folder holds something else, or cannot be written.
@@ -74,6 +75,7 @@ def train_pepler(
     settings = recipe.pepler
     if settings is None:
         raise RecipeError("the recipe has no section 'pepler'; add one, which may be empty: {}")
+    check_all_read(recipe)
     tell, place = report or (lambda line: None), find_device(str(device))
     with reproducible(recipe.train.threads, place):
         data = dataset or load_dataset(recipe.data.path)
@@ -138,7 +140,7 @@ def train_newcomers(
         model.users.weight[model.trained],
     )
     model.newcomers, model.newcomer_table = encoder, table
-    size, training, dev = recipe.train.per_device_train_batch_size, split.training, split.dev
+    size, training, dev = recipe.train.shared_by(1).per_device_train_batch_size, split.training, split.dev
     order = _epochs(len(training), recipe.seed, _NEWCOMERS)
 
     def loss(step: int) -> torch.Tensor:
@@ -223,7 +225,7 @@ def pepler_stages(model: Pepler, split: RatedTextSplit, recipe: Recipe) -> list[
     """List the stages of a recipe: the texts alone, the prompt, and both."""
     settings = recipe.pepler
     assert settings is not None
-    size = recipe.train.per_device_train_batch_size
+    size = recipe.train.shared_by(1).per_device_train_batch_size
     training, dev = split.training, split.dev
 
     def stage(number: int, name: str, steps: int, alone: bool = False) -> Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,11 +55,13 @@ class Stage:
     weights: Sequence[nn.Parameter]
     steps: int
     loss: Callable[[int], Tensor]
-    """The loss of a step's batch, from its number, by which torch's random numbers are seeded, too."""
+    """The loss of a batch, from its number; torch's random numbers are seeded by that of the step."""
     dev: StageScore | None
     """Keeps the weights of the best score; the last ones if None."""
     rate: Callable[[int], float] = lambda step: 1.0
     """Factor of the learning rates at a step."""
+    backbone: str = "backbone."
+    """How the names of the backbone's weights begin."""
 
 
 class StageProgress(Frozen):
@@ -85,7 +88,7 @@ class StagedTraining:
     Args:
         module: What is trained.
         stages: Its stages.
-        settings: Rates, clipping, evaluations and patience.
+        settings: Rates, batches of a step, precision, clipping, evaluations and patience.
         seed: Seed of all stages.
         folder: Folder of the checkpoint.
         report: Called with a line for each evaluation, and for the training loss of every 100 steps.
@@ -100,7 +103,7 @@ class StagedTraining:
         folder: Path,
         report: Callable[[str], None],
     ) -> None:
-        self.module, self.settings, self.seed = module, settings, seed
+        self.module, self.settings, self.seed = module, settings.shared_by(1), seed
         self.stages = [stage for stage in stages if stage.steps and stage.weights]
         self.path, self.report = folder / CHECKPOINT, report
         self.progress = StageProgress()
@@ -153,17 +156,22 @@ class StagedTraining:
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * stage.rate(step)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = stage.loss(step)
-        if not bool(torch.isfinite(loss)):
+        batches = self.settings.gradient_accumulation_steps
+        total = 0.0
+        for batch in range(step * batches, (step + 1) * batches):
+            with torch.autocast(stage.weights[0].device.type, torch.bfloat16, enabled=self.settings.bf16):
+                loss = stage.loss(batch) / batches
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        if not math.isfinite(total):
             raise TrainingError(
-                f"the loss of step {step + 1:,} of the stage {stage.name} is {loss.item()}; set a lower "
+                f"the loss of step {step + 1:,} of the stage {stage.name} is {total}; set a lower "
                 "train.learning_rate, and train into a new folder"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(list(stage.weights), self.settings.max_grad_norm)
         self._optimizer.step()
         self.progress = self.progress.model_copy(update={"step": step + 1, "steps": self.progress.steps + 1})
-        self._losses.append(loss.item())
+        self._losses.append(total)
         if (step + 1) % _TOLD == 0:
             self.report(f"{_place(stage, step + 1)}: training loss {np.mean(self._losses):.4f}")
             self._losses.clear()
@@ -198,13 +206,14 @@ class StagedTraining:
     def _new_optimizer(self, stage: Stage) -> torch.optim.AdamW:
         """Make the optimizer; the backbone has a rate of its own, if the settings say so."""
         settings = self.settings
-        names = {id(weight): name for name, weight in self._weights.items()}
-        of_backbone = [weight for weight in stage.weights if names[id(weight)].startswith("backbone.")]
-        others = [weight for weight in stage.weights if not names[id(weight)].startswith("backbone.")]
-        rates = (
-            (others, settings.learning_rate),
-            (of_backbone, settings.backbone_learning_rate or settings.learning_rate),
-        )
+        rates: list[tuple[Sequence[nn.Parameter], float]] = [(stage.weights, settings.learning_rate)]
+        if settings.backbone_learning_rate is not None:
+            names = {id(weight): name for name, weight in self._weights.items()}
+            of_backbone = {key for key, name in names.items() if name.startswith(stage.backbone)}
+            rates = [
+                ([one for one in stage.weights if id(one) not in of_backbone], settings.learning_rate),
+                ([one for one in stage.weights if id(one) in of_backbone], settings.backbone_learning_rate),
+            ]
         groups = [{"params": weights, "lr": rate, "initial_lr": rate} for weights, rate in rates if weights]
         return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from palate.errors import DataError
-from palate.schema import Bools, Ints
+from palate.schema import Ints
 
 
 @dataclass(eq=False)
@@ -82,11 +82,12 @@ class Trie:
         return tokens, targets
 
     @cached_property
-    def ancestors(self) -> Bools:
-        """Mask of the ancestors (columns) of each node (rows), itself included, [M, M]."""
-        found = np.eye(len(self), dtype=np.bool_)
-        for node in range(1, len(self)):
-            found[node] |= found[self.parent[node]]
+    def paths(self) -> Ints:
+        """Nodes on the way from the root to each node, itself included, then -1, [M, 1 + the largest depth]."""
+        found = np.full((len(self), int(self.depth.max()) + 1), -1)
+        for node, (parent, depth) in enumerate(zip(self.parent.tolist(), self.depth.tolist(), strict=True)):
+            found[node, :depth] = found[parent, :depth]
+            found[node, depth] = node
         return found
 
     def prefix(self, node: int) -> list[int]:

@@ -116,7 +116,7 @@ class _Fitted:
     ranker: Ranker
     settings: KindSettings
     trials: int
-    dev: float
+    dev: float | None
     seconds: float
 
 
@@ -213,28 +213,39 @@ class _Comparison:
         yield fitted.ranker
         first = getattr(fitted.settings, "seed", None)
         for seed in () if first is None else range(first + 1, first + self.options.seeds):
-            ranker = self._built(entry, fitted.settings.model_copy(update={"seed": seed}))
-            ranker.fit(self.split.training, self._told_ndcg(f"{entry.name} from seed {seed}"))
+            settings = fitted.settings.model_copy(update={"seed": seed})
+            ranker, _ = self._fit(entry, settings, f"{entry.name} from seed {seed}")
             self.say(f"{entry.name}, fitted from seed {seed}")
             yield ranker
 
     def _tuned(self, entry: RankerEntry) -> _Fitted:
-        best: _Fitted | None = None
+        """Fit the settings of the highest NDCG@10 on dev, which is not scored where there is no choice."""
+        if not entry.settings:
+            raise PalateError(f"{entry.name} has no settings to try; expected at least one")
+        if len(entry.settings) == 1:
+            [only] = entry.settings
+            ranker, seconds = self._fit(entry, only, entry.name)
+            self.say(f"{entry.name}, fitted in {seconds:.1f} s")
+            return _Fitted(ranker, only, 1, None, seconds)
+        best: tuple[float, _Fitted] | None = None
         for number, settings in enumerate(entry.settings, 1):
-            start = time.perf_counter()
-            ranker = self._built(entry, settings)
-            ranker.fit(self.split.training, self._told_ndcg(entry.name))
-            seconds = time.perf_counter() - start
+            ranker, seconds = self._fit(entry, settings, entry.name)
             dev = self.dev.ndcg(ranker, entry.name)
             self.say(
                 f"{entry.name}, settings {number} of {len(entry.settings)}: {settings_in_words(settings) or 'none'}: "
                 f"dev NDCG@10 {dev:.4f}, fitted in {seconds:.1f} s"
             )
-            if best is None or dev > best.dev:
-                best = _Fitted(ranker, settings, len(entry.settings), dev, seconds)
-        if best is None:
-            raise PalateError(f"{entry.name} has no settings to try; expected at least one")
-        return best
+            if best is None or dev > best[0]:
+                best = dev, _Fitted(ranker, settings, len(entry.settings), dev, seconds)
+        assert best is not None
+        return best[1]
+
+    def _fit(self, entry: RankerEntry, settings: KindSettings, name: str) -> tuple[Ranker, float]:
+        """Build and fit a ranker, and return it with the seconds that this took."""
+        start = time.perf_counter()
+        ranker = self._built(entry, settings)
+        ranker.fit(self.split.training, self._told_ndcg(name))
+        return ranker, time.perf_counter() - start
 
     def _built(self, entry: RankerEntry, settings: KindSettings) -> Ranker:
         ranker, weights = entry.kind.build(settings), self.dataset.event_weights

@@ -38,8 +38,8 @@ class RankerScores(Frozen):
     settings: dict[str, Any]
     trials: int
     """Number of settings tried on dev."""
-    dev: float
-    """NDCG@10 on dev with the best settings."""
+    dev: float | None
+    """NDCG@10 on dev with the best settings; None if there was only one choice."""
     metrics: dict[str, Score]
     coverage: float
     novelty: float
