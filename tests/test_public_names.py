@@ -63,7 +63,8 @@ SIGNATURES = {
     "train": (
         "(recipe: 'Recipe | Path | str | Mapping[str, Any]', data: 'Dataset | Path | str | None' = None, "
         "out: 'Path | str | None' = None, *, device: 'str | torch.device' = 'auto', progress: 'bool' = False, "
-        "report: 'Callable[[str], None] | None' = None) -> 'PersonalizedModel | Recommender'"
+        "report: 'Callable[[str], None] | None' = None) -> "
+        "'PersonalizedModel | Recommender | TrainedPepler | GenerativeRecommender'"
     ),
 }
 """Those of functions, in full; the two with the most settings are named by what they begin with below."""

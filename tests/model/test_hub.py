@@ -185,6 +185,114 @@ def test_a_recommender_goes_to_the_hub_and_its_name_is_one_of_a_run(hub, asked, 
     assert "ann/list has no folder for a user store; name a dataset with --data" in "".join(refused[1:])
 
 
+GENERATIVE = """
+import sys
+import numpy as np
+import palate
+from palate.data.protocols import make_split
+from palate.generative.recommender import GenerativeRecommender
+
+run, data = sys.argv[1:]
+ours = GenerativeRecommender.from_pretrained(run)
+ours.push_to_hub("ann/p5", licence="cc-by-4.0")
+cases = make_split(palate.load_dataset(data), "leave-last-out").test[np.arange(3)]
+found = GenerativeRecommender.from_pretrained("ann/p5")
+for left, right in zip((ours, found), (found, ours)):
+    assert np.array_equal(*(one.item_scores(cases.windows, cases.user_index) for one in (left, right)))
+assert found.facts == ours.facts and found.training == ours.training and found.run.name == "ann/p5"
+found.push_to_hub("ann/again")
+assert GenerativeRecommender.from_pretrained("ann/again").training.steps == 2
+"""
+
+
+def test_a_p5_goes_to_the_hub_and_its_name_is_one_of_a_run(hub, asked, tiny_data, tmp_path):
+    t5 = {"kind": "random-t5", "d_model": 16, "d_ff": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 300}
+    recipe = {
+        "data": {"protocol": "leave-last-out"},
+        "model": {"backbone": t5},
+        "generative": {"kind": "p5", "families": {"sequential": 1, "rating": 1}, "max_history": 3},
+        "train": {
+            "max_steps": 2,
+            "per_device_train_batch_size": 4,
+            "eval_steps": 1,
+            "eval_users": 3,
+            "threads": 1,
+        },
+    }
+    run = tmp_path / "runs" / "p5"
+    trained = palate.train(recipe, tiny_data, run)
+    assert (trained.training.steps, trained.training.score) == (2, "NDCG@50")
+    assert "license" not in yaml.safe_load(trained.card.split("---")[1])
+    done = asked(GENERATIVE, run, tiny_data.path)
+    assert done.returncode == 0, done.stderr
+    files = hub[0].files("ann/p5")
+    assert {"generative.json", "generative.safetensors", "recipe.yaml", "manifest.json", "README.md"} <= set(
+        files
+    )
+    card = files["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert (metadata["library_name"], metadata["license"]) == ("palate", "cc-by-4.0")
+    assert "p5" in metadata["tags"]
+    (result,) = metadata["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == round(trained.training.dev, 4)
+    assert 'GenerativeRecommender.from_pretrained("ann/p5")' in card
+    for name, content in files.items():
+        assert str(tmp_path).encode() not in content, name
+    (ranked,) = commands(asked, ("rank", "popularity", "ann/p5", "--data", tiny_data.path, "--json"))
+    assert ranked[0] == 0, ranked
+    assert {one["name"] for one in json.loads(ranked[1])["rankers"]} == {"popularity", "ann/p5"}
+
+
+PEPLER = """
+import sys
+import palate
+from palate.generative.pepler_answers import explain_items
+from palate.generative.pepler_files import TrainedPepler
+
+run, user, item = sys.argv[1:]
+ours = TrainedPepler.from_pretrained(run)
+ours.push_to_hub("ann/pepler")
+found = TrainedPepler.from_pretrained("ann/pepler")
+assert explain_items(found, user, [item]) == explain_items(ours, user, [item])
+assert found.record == ours.record and found.run.name == "ann/pepler"
+"""
+
+
+def test_a_pepler_goes_to_the_hub_and_its_card_says_what_it_holds(hub, asked, tmp_path):
+    from bookshop import write_rows
+    from palate.data.prepare import prepare
+
+    rows = [
+        {"user": f"u{user}", "item": f"i{(user + at) % 9}", "rating": 2.0 + at % 3}
+        | {"review_text": f"item {at} of {user}", "time": 10 * at + user}
+        for user in range(12)
+        for at in range(5)
+    ]
+    data = prepare(write_rows(rows, tmp_path / "r.jsonl"), tmp_path / "data", dev_share=0.2, test_share=0.2)
+    small = {"kind": "random-causal", "d_model": 16, "num_heads": 2, "num_layers": 1, "vocab_size": 300}
+    recipe = {
+        "pepler": {"backbone": small, "rating": "mf", "max_words": 4, "prompt_steps": 2, "tuning_steps": 2},
+        "train": {"per_device_train_batch_size": 4, "eval_steps": 2, "threads": 1},
+    }
+    run = tmp_path / "runs" / "pepler"
+    trained = palate.train(recipe, data, run)
+    assert trained.record.data_name == data.info.name
+    done = asked(PEPLER, run, data.user_ids[0], data.item_ids[0])
+    assert done.returncode == 0, done.stderr
+    files = hub[0].files("ann/pepler")
+    assert {"pepler.json", "pepler.safetensors", "backbone/config.json", "recipe.yaml", "README.md"} <= set(
+        files
+    )
+    card = files["README.md"].decode()
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "text-generation"
+    assert "It holds the ids of its users and a learned vector of each" in card
+    for name, content in files.items():
+        assert str(tmp_path).encode() not in content, name
+    user, item = data.user_ids[0], data.item_ids[0]
+    (told,) = commands(asked, ("explain", "ann/pepler", "--user", user, "--item", item, "--json"))
+    assert told[0] == 0, told
+
+
 def test_a_run_that_was_uploaded_is_evaluated_by_its_name(
     hub, asked, tiny_data, tiny_sentence_encoder, tmp_path
 ):

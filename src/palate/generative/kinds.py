@@ -5,8 +5,8 @@ from __future__ import annotations
 from palate.config.registry import RunKind, run_kinds
 from palate.generative.categories import category_answers
 from palate.generative.files import load_generative
+from palate.generative.parts import GenerativeQuestion
 from palate.generative.ranker import TrainedGenerative
-from palate.generative.recommender import GenerativeQuestion
 
 run_kinds.register(
     "generative",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,16 @@ from palate.errors import RecipeError
 from palate.evaluation.dev import DevUsers
 from palate.generative.categories import CategoryAnswers, LabelledWindows
 from palate.generative.corpus import Corpus, Example
-from palate.generative.files import save_generative
 from palate.generative.ids import NUMBER_PIECES, ItemIds, known_users, make_item_ids, user_names
 from palate.generative.p5 import IdLanguageModel
+from palate.generative.parts import GenerativeFacts, GenerativeTraining
 from palate.generative.pod import family_at
-from palate.generative.recommender import GenerativeFacts, GenerativeRecommender, known_flags
-from palate.generative.staged_training import Stage, StagedTraining, StageScore
+from palate.generative.recommender import GenerativeRecommender, known_flags
+from palate.generative.staged_training import Stage, StagedTraining, StageProgress, StageScore
 from palate.recommend.tuning import DEPTH, mean_ndcg
 from palate.runs.run import train_once
 from palate.system.device import find_device
+from palate.system.hub import is_hub_name
 from palate.system.machine import reproducible
 from palate.system.places import rooted
 from palate.tasks import load_task
@@ -112,9 +113,21 @@ def train_generative(
                 progress = StagedTraining(
                     model, [stage], recipe.train, recipe.seed, run.checkpoints, tell
                 ).run()
-            save_generative(recommender, run.model, progress.steps)
+            training = _training(recipe, dataset.info.name, stage, progress)
+            replace(recommender, training=training).save_pretrained(run.model)
 
         return train_once(out, recipe, dataset.info, str(place), tell, train)
+
+
+def _training(recipe: Recipe, data_name: str, stage: Stage, progress: StageProgress) -> GenerativeTraining:
+    named = getattr(recipe.model.backbone, "name", None)
+    return GenerativeTraining(
+        steps=progress.steps,
+        data_name=data_name,
+        backbone=named if named is not None and is_hub_name(named) else None,
+        score=None if stage.dev is None else stage.dev.name,
+        dev=max((score for *_, score in progress.history), default=None),
+    )
 
 
 def first_loss(recipe: Recipe, dataset: Dataset, recommender: GenerativeRecommender) -> Tensor:

@@ -19,7 +19,7 @@ from palate.errors import RecipeError
 from palate.generative.newcomers import KnownHistories, new_newcomer_encoder, newcomer_histories
 from palate.generative.pepler import TOKENS_A_WORD, Pairs, Pepler, PeplerLoss
 from palate.generative.pepler_cases import RatedTexts, RatedTextSplit, prompt_words, split_texts
-from palate.generative.pepler_files import NewcomerRecord, save_pepler
+from palate.generative.pepler_files import NewcomerRecord, TrainedPepler, record_of
 from palate.generative.random_causal import random_causal
 from palate.generative.staged_training import Stage, StagedTraining, StageScore
 from palate.items.encoder import ItemEncoder
@@ -89,7 +89,8 @@ def train_pepler(
             StagedTraining(model, stages, recipe.train, recipe.seed, run.checkpoints, tell).run()
             if settings.newcomer_steps:
                 train_newcomers(model, recipe, data, split, run.checkpoints / "newcomers", tell)
-            save_pepler(model, source, data, run.model, _newcomers(recipe, data))
+            record = record_of(model, source, data, _newcomers(recipe, data))
+            TrainedPepler(model, record).save_pretrained(run.model)
 
         return train_once(out, recipe, data.info, str(place), tell, train)
 

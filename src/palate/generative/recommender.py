@@ -3,74 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palate.config.section import KindSettings
 from palate.errors import RecipeError
+from palate.generative.parts import GenerativeParts
 from palate.generative.prompts import NO, YES, Form, form_of
-from palate.generative.wording import SEPARATOR, Wording
+from palate.generative.wording import SEPARATOR
 from palate.recommend.rating_calibration import ExpectedRatings
 from palate.recommend.scorer import chosen_windows
 from palate.schema import Bools, Doubles, Floats, Indices, Ints, Windows
-from palate.system.records import Frozen
 
 if TYPE_CHECKING:
     from palate.config.generative import Family
-    from palate.generative.p5 import IdLanguageModel
 
 _AT_ONCE = 32
 """Prompts of a batch."""
 
 
-class GenerativeFacts(Frozen):
-    """Metadata of the training data that is saved beside the weights."""
-
-    item_names: tuple[str, ...]
-    user_names: tuple[str, ...]
-    known: tuple[bool, ...]
-    """Mask of the users with training interactions, [U]."""
-    noun: str
-    rating_values: tuple[float, ...]
-    event_weights: tuple[float, ...] = ()
-    like_above: float
-
-    @property
-    def wording(self) -> Wording:
-        """Formatter of items, users and rating values."""
-        return Wording(
-            self.item_names, self.user_names, self.noun, tuple(f"{value:g}" for value in self.rating_values)
-        )
-
-
-class GenerativeQuestion(KindSettings):
-    """Inference settings of a recommender, given after its run's name: ``runs/p5:decoding=beams,beams=20``."""
-
-    kind: str = "generative"
-    family: Literal["auto", "sequential", "direct"] = "auto"
-    """Which family's prompts ask for items; the first of the two that was trained."""
-    form: Literal["auto", "open", "pick", "yes-no"] = "auto"
-    """Of ``direct``: any item, one of the candidates that the prompt offers, or a yes to each of them; ``pick`` where
-    there are candidates."""
-    prompt: Literal["held-out", "trained"] = "held-out"
-    """The prompt that no training has shown, or the first one that it has."""
-    users: Literal["ids", "windows"] = "ids"
-    """What names a user who was trained: the id, or the window, as for all others."""
-    decoding: Literal["exhaustive", "beams"] = "exhaustive"
-    """Score every item, or only what beams find; all others are then equally the last."""
-    beams: int = 20
-    """Prefixes that beams keep."""
-
-
 @dataclass(frozen=True, eq=False)
-class GenerativeRecommender:
-    """A trained language model with ids, asked for items and ratings by prompts."""
+class GenerativeRecommender(GenerativeParts):
+    """A trained language model with ids, asked for items and ratings by prompts.
 
-    model: IdLanguageModel
-    facts: GenerativeFacts
-    asked: GenerativeQuestion = field(default_factory=GenerativeQuestion)
+    Example:
+        >>> recommender = GenerativeRecommender.from_pretrained("runs/p5")  # doctest: +SKIP
+        >>> recommender.push_to_hub("ann/p5", licence="cc-by-4.0")  # doctest: +SKIP
+    """
 
     def item_scores(self, windows: Windows, users: Ints | None, candidates: Indices | None = None) -> Floats:
         """Score items for B users.

@@ -18,9 +18,9 @@ from palate.config.yaml_file import read_yaml
 from palate.data.dataset import Dataset, load_dataset
 from palate.errors import RecipeError, faults
 from palate.generative.files import load_generative
+from palate.generative.parts import GenerativeQuestion
 from palate.generative.pepler_scores import PeplerScores
 from palate.generative.ranker import TrainedGenerative
-from palate.generative.recommender import GenerativeQuestion
 from palate.ranking.compare import rank
 from palate.ranking.explanation_tables import pepler_sheet
 from palate.ranking.generative_texts import (

@@ -70,8 +70,11 @@ def _with_places(recipe: Recipe, path: Callable[[Path], Path], name: Callable[[s
             "start": start if start in (None, PACKAGED) else name(start),
         }
     )
-    data = recipe.data.model_copy(update={"path": path(recipe.data.path)})
-    return recipe.model_copy(update={"data": data, "items": items, "model": model})
+    data, pepler = recipe.data.model_copy(update={"path": path(recipe.data.path)}), recipe.pepler
+    if pepler is not None and (named := getattr(pepler.backbone, "name", None)) is not None:
+        of_pepler = pepler.backbone.model_copy(update={"name": name(named)})
+        pepler = pepler.model_copy(update={"backbone": of_pepler})
+    return recipe.model_copy(update={"data": data, "items": items, "model": model, "pepler": pepler})
 
 
 def _rooted(path: Path) -> Path:

@@ -19,6 +19,9 @@ from palate.training.start import train_recipe
 if TYPE_CHECKING:
     import torch
 
+    from palate.generative.pepler_files import TrainedPepler
+    from palate.generative.recommender import GenerativeRecommender
+
 
 def train(
     recipe: Recipe | Path | str | Mapping[str, Any],
@@ -28,7 +31,7 @@ def train(
     device: str | torch.device = "auto",
     progress: bool = False,
     report: Callable[[str], None] | None = None,
-) -> PersonalizedModel | Recommender:
+) -> PersonalizedModel | Recommender | TrainedPepler | GenerativeRecommender:
     """Train a model or a recommender, or resume an interrupted run.
 
     Args:
@@ -44,7 +47,8 @@ def train(
     Returns:
         The saved model with the best dev score; ``model.run`` is its run, with recipe, manifest and training curve. By
         a recipe with a section ``recommend`` it is the saved recommender; where that was trained beside a model,
-        :func:`load_recommender` of the same folder gives it.
+        :func:`load_recommender` of the same folder gives it. By ``pepler`` it is the trained PEPLER, by ``generative``
+        the P5 or POD.
 
     Raises:
         RecipeError: A setting is unknown, invalid, or does not fit the data.
@@ -70,6 +74,21 @@ def train(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"path": place})})
     folder = default_run(settings) if out is None else Path(out).expanduser()
     train_recipe(settings, folder, report, progress=progress, device=device, dataset=dataset)
+    return _trained(settings, folder, device)
+
+
+def _trained(
+    recipe: Recipe, folder: Path, device: str | torch.device
+) -> PersonalizedModel | Recommender | TrainedPepler | GenerativeRecommender:
+    """Load what a recipe has trained."""
+    if recipe.pepler is not None:
+        from palate.generative.pepler_files import load_pepler
+
+        return load_pepler(folder)
+    if recipe.generative is not None:
+        from palate.generative.files import load_generative
+
+        return load_generative(folder, device=device)
     return load_recommender(folder) if is_recommender(folder) else load_model(folder, device=device)
 
 
