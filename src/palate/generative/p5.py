@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _CELLS = 1 << 24
 """Maximum number of logits in memory while all items are scored."""
+_CELLS_OF_CPU = 1 << 22
+"""The same on a CPU, whose caches hold what a batch of so many logits needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,8 @@ class IdLanguageModel(nn.Module):
             Log-probabilities of the items' tokens one after the other, [B, I].
         """
         read = self._read(prompts, family)
-        size = max(_CELLS // (len(self.trie) * int(self.model.config.vocab_size)), 1)
+        cells = _CELLS_OF_CPU if self.device.type == "cpu" else _CELLS
+        size = max(cells // (len(self.trie) * int(self.model.config.vocab_size)), 1)
         parts = [self._scored(read[rows]) for rows in torch.split(torch.arange(len(prompts)), size)]
         return np.concatenate(parts) if parts else np.empty((0, self.trie.items), dtype=np.float32)
 
