@@ -345,10 +345,13 @@ def test_only_what_no_folder_is_called_is_a_name_on_the_hub(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert is_hub_name("ann/taste")
     assert not any(map(is_hub_name, ("packaged", "a/b/c", "/ann/taste", "../ann", "~/ann", "ann/")))
-    (tmp_path / "runs").mkdir()
-    assert not is_hub_name("runs/misspelt")
+    (tmp_path / "mine").mkdir()
+    for path in ("runs/misspelt", "mine/misspelt"):
+        assert not is_hub_name(path)
+        with pytest.raises(DataError, match=f"{path}: the folder does not exist"):
+            palate.load_model(path)
     with pytest.raises(DataError, match="no model here"):
-        palate.load_model("runs/misspelt")
+        palate.load_model("mine")
 
 
 def test_a_folder_has_no_revision(tmp_path):

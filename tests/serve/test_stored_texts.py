@@ -2,7 +2,7 @@
 
 import pytest
 
-from palate.data.event_fields import MOST_WORDS
+from palate.data.event_fields import MAX_TEXT_LENGTH
 from palate.errors import ConflictError
 from palate.serve.store.changes import Event
 
@@ -37,7 +37,7 @@ def test_a_text_round_trips_over_http(server):
     assert second["text"] is None
 
 
-@pytest.mark.parametrize("text", ["x" * (MOST_WORDS + 1), 3, ["a"], {"a": 1}])
+@pytest.mark.parametrize("text", ["x" * (MAX_TEXT_LENGTH + 1), 3, ["a"], {"a": 1}])
 def test_texts_that_are_none_are_refused_and_nothing_is_stored(server, text):
     said = server.post("/users/bad/events", json={"item_id": "1", "rating": 4, "text": text})
     assert said.status_code == 422

@@ -23,7 +23,7 @@ EVENT_FIELDS = (
     "dwell",
     "timestamp",
 )
-MOST_WORDS = 20_000
+MAX_TEXT_LENGTH = 20_000
 """Maximum length of an event's text in characters."""
 UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
 """Upper bounds of timestamps in seconds, milli-, micro- and nanoseconds since 1970, and units per second."""
@@ -103,10 +103,10 @@ def read_filled_text(found: Any, name: str) -> str:
     return found.strip()
 
 
-def read_words(found: Any, name: str = "text") -> str:
+def read_event_text(found: Any, name: str = "text") -> str:
     """Parse an event's text of at most 20,000 characters; control characters become spaces."""
-    if not isinstance(found, str) or len(found) > MOST_WORDS:
-        limit = f"expected text of at most {MOST_WORDS:,} characters"
+    if not isinstance(found, str) or len(found) > MAX_TEXT_LENGTH:
+        limit = f"expected text of at most {MAX_TEXT_LENGTH:,} characters"
         raise FieldError(f"{name} is {shown(found)}, {limit}")
     return _UNPRINTABLE.sub(" ", found).strip()
 
@@ -168,7 +168,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "description": read_filled_text,
     "categories": read_categories,
     "rating": read_rating,
-    "text": read_words,
+    "text": read_event_text,
     "event_type": read_filled_text,
     "dwell": read_rating,
     "timestamp": read_timestamp,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from palate.schema import (
     Doubles,
     Examples,
     Ints,
+    LeftOut,
     Preferences,
     Split,
     Truth,
@@ -57,15 +58,6 @@ class Setting(Frozen):
     """Users that are scored, ``partly`` or ``all``; files of earlier versions lack it and mean ``all``."""
     truth: Truth = "labels"
     """Interactions that the true labels are computed from; ``labels`` in files of earlier versions."""
-
-
-class LeftOutUsers(Frozen):
-    """Numbers of users of the split that are not scored, by reason."""
-
-    seen_whole: int = 0
-    """Users whose history is no longer than the window."""
-    too_few_outside: int = 0
-    """Users with too few interactions outside the window, or after it, for a label."""
 
 
 class CategoryScores(Frozen):
@@ -113,7 +105,7 @@ class Evaluation(Frozen):
     fingerprint: str
     setting: Setting
     users: int
-    left_out: LeftOutUsers = LeftOutUsers()
+    left_out: LeftOut = LeftOut()
     label_rule: str = ""
     """Label rule as a sentence; empty in files of earlier versions."""
     predictors: tuple[PredictorScores, ...]
@@ -254,7 +246,7 @@ def score_predictors(
         fingerprint=dataset.info.fingerprint,
         setting=setting,
         users=len(examples),
-        left_out=LeftOutUsers(**asdict(examples.left_out)),
+        left_out=examples.left_out,
         label_rule=task.rule_in_words,
         predictors=tuple(scores),
         predictions=tuple(predictions),

@@ -133,7 +133,21 @@ def succession(events: Interactions, items: int, damping: float, keep: int) -> P
 
 
 def regression(events: Interactions, items: int, penalty: float) -> PairRelation:
-    """Fit a ridge regression of each item on all others (EASE, Steck 2019); memory grows with the items squared."""
+    """Fit :func:`ridge_weights` as a relation."""
+    return PairRelation(np.ascontiguousarray(ridge_weights(events, items, penalty)))
+
+
+def ridge_weights(events: Interactions, items: int, penalty: float) -> Floats:
+    """Fit a ridge regression of each item on all others (EASE, Steck 2019).
+
+    Args:
+        events: The training interactions.
+        items: Number of items I; memory grows with its square.
+        penalty: L2 penalty, called lambda in the paper.
+
+    Returns:
+        The weights [I, I], zero on the diagonal, in float32.
+    """
     matrix = membership_matrix(events, items)
     gram = (matrix.T @ matrix).toarray(order="F")
     gram[np.diag_indices(items)] += penalty
@@ -142,7 +156,7 @@ def regression(events: Interactions, items: int, penalty: float) -> PairRelation
     inverse += np.tril(inverse, -1).T - np.triu(inverse, 1)  # only the lower half was computed
     inverse /= -np.diag(inverse).copy()
     np.fill_diagonal(inverse, 0.0)
-    return PairRelation(np.ascontiguousarray(inverse))
+    return np.asarray(inverse)
 
 
 def keep_largest(matrix: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:

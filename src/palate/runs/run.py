@@ -29,7 +29,7 @@ from palate.system.files import (
     unreadable,
     write_text,
 )
-from palate.system.hub import download_model, is_hub_name
+from palate.system.hub import RUNS, check_not_misspelt, download_model, is_hub_name
 from palate.system.locks import locked
 from palate.system.machine import Machine, checkout_commit, describe_machine, package_versions
 from palate.system.places import PACKAGED, rooted
@@ -289,13 +289,14 @@ def run_folder(name: Path | str) -> RunFolder:
             name); or ``OWNER/NAME`` on the hub, which is downloaded once per process.
 
     Raises:
-        DataError: There is no such model on the hub.
+        DataError: There is no such model on the hub, or a folder such as ``runs/mine`` does not exist.
     """
     if str(name) == PACKAGED:
         return PackagedRun(PACKAGED_FOLDER)
     if is_hub_name(name):
         known = Path(name).as_posix()
         return HubRun(_downloaded[known], known) if known in _downloaded else download_run(known)
+    check_not_misspelt(name)
     folder = Path(name).expanduser()
     saved = not (folder / "model").is_dir() and any((folder / one).is_file() for one in SAVED_FILES)
     return SavedRun(folder) if saved else RunFolder(folder)
@@ -309,7 +310,7 @@ def run_elsewhere(name: Path | str) -> Path:
 
 def default_run(recipe: Recipe) -> Path:
     """Return the default folder of a recipe's run: ``runs/NAME``."""
-    return Path("runs") / recipe.name
+    return RUNS / recipe.name
 
 
 def open_run(path: Path | str, recipe: Recipe, data: DatasetInfo, device: str | None = None) -> RunFolder:

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from palate.data.event_fields import (
-    MOST_WORDS,
+    MAX_TEXT_LENGTH,
     UNITS,
     FieldError,
     check_names_an_item,
@@ -92,7 +92,7 @@ Dwell: TypeAlias = Annotated[
 WrittenText: TypeAlias = Annotated[
     str | None,
     Field(
-        max_length=MOST_WORDS,
+        max_length=MAX_TEXT_LENGTH,
         description="The user's review or note, read by models that were trained with event_texts",
     ),
 ]

@@ -19,13 +19,26 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
     OSError,
 )
 """Errors that the hub's client raises: its own, those of its HTTP library (whichever it is), and missing files."""
+RUNS = Path("runs")
+"""Default parent folder of runs; it is no owner on the hub, whether it exists or not."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_name(name: Path | str) -> bool:
-    """Return whether ``OWNER/NAME`` can only be a hub name: no folder of that name exists, nor one called OWNER."""
+    """Return whether ``OWNER/NAME`` is looked up on the hub: OWNER is neither an existing folder nor ``runs``."""
     text = name.as_posix() if isinstance(name, Path) else name
-    return _NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text).parent.exists()
+    return _NAME.fullmatch(text) is not None and not _is_local(Path(text).parent)
+
+
+def check_not_misspelt(name: Path | str) -> None:
+    """Raise :class:`DataError` if ``OWNER/NAME`` is a path, by its first part, and does not exist."""
+    path = Path(name)
+    if _NAME.fullmatch(path.as_posix()) and _is_local(path.parent) and not path.exists():
+        raise DataError("the folder does not exist; expected a run that 'palate train' finished", path)
+
+
+def _is_local(owner: Path) -> bool:
+    return owner.exists() or owner == RUNS
 
 
 def download_model(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
@@ -42,7 +55,7 @@ def download_model(name: str, revision: str | None, patterns: Sequence[str]) -> 
     Raises:
         DataError: The model does not exist, or it is not cached and the hub is unreachable.
     """
-    with _telling(
+    with _converted_errors(
         lambda reason: DataError(f"not a folder, and could not be loaded from the hub ({reason})", name)
     ):
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
@@ -74,7 +87,7 @@ def upload_model(
         OutputError: The hub is unreachable, or refuses the upload.
     """
     api = HfApi(token=token)
-    with _telling(
+    with _converted_errors(
         lambda reason: OutputError(f"{name} cannot be written to the hub {api.endpoint} ({reason})")
     ):
         made = api.create_repo(name, private=private, exist_ok=True)
@@ -93,8 +106,9 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def _telling(word: Callable[[str], PalateError]) -> Iterator[None]:
+def _converted_errors(convert: Callable[[str], PalateError]) -> Iterator[None]:
+    """Convert errors of the hub's client, given their reason in one line, to palate's."""
     try:
         yield
     except HUB_ERRORS as error:
-        raise word(reason_of(error)) from error
+        raise convert(reason_of(error)) from error

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
-from scipy.linalg import lapack
 
 from palate.config.section import KindSettings
 from palate.errors import DataError
 from palate.ranking.base import DevNdcg, picked
 from palate.ranking.references.histories import decayed_histories
-from palate.recommend.relations import membership_matrix
+from palate.recommend.relations import ridge_weights
 from palate.schema import Floats, Indices, Windows
 
 if TYPE_CHECKING:
@@ -48,15 +47,7 @@ class Ease:
                 "the reference out",
                 dataset.path,
             )
-        chosen = membership_matrix(dataset.interactions, items)
-        gram = (chosen.T @ chosen).toarray(order="F")
-        gram[np.diag_indices(items)] += self._settings.regularization
-        factor, _ = lapack.spotrf(gram, lower=True, overwrite_a=True)
-        inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)
-        inverse += np.tril(inverse, -1).T - np.triu(inverse, 1)  # only the lower half was computed
-        inverse /= -np.diag(inverse).copy()
-        inverse[np.diag_indices(items)] = 0
-        self._weights = inverse
+        self._weights = ridge_weights(dataset.interactions, items, self._settings.regularization)
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
         """Multiply weighted histories by the matrix."""
